@@ -1,0 +1,61 @@
+# make demo   both tools' main jobs on real photos and real checkpoints
+# make test   every check
+# make help   the rest
+#
+# PYTHON=python3.12 make demo   uses another Python for a new .venv
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := .demo
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+.PHONY: help demo test test-all lint man clean
+help:
+	@echo 'make demo      install into .venv and run both main jobs on real input (about 5 minutes after the install)'
+	@echo 'make test      install the test extra and run ruff, mypy, the man page check and the tests'
+	@echo 'make test-all  the same with the slow tests'
+	@echo 'make man       write the man pages anew'
+	@echo 'make clean     remove .venv and .demo'
+
+demo: $(VENV)/installed
+	@$(BIN)/python tools/demo.py $(DEMO)
+
+test: $(VENV)/installed-test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+test-all: $(VENV)/installed-test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest -m ''
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tools/mkman.py --check
+
+man: $(VENV)/installed
+	$(BIN)/python tools/mkman.py
+
+clean:
+	rm -rf $(VENV) $(DEMO)
+
+# The stamps depend on pyproject.toml, so that a changed dependency installs again. The package itself is
+# installed in place: sources need no new install.
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
+	@sh tools/install.sh $(BIN) .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/pip
+	@sh tools/install.sh $(BIN) '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo 'make: error: $(PYTHON) is missing or older than 3.11; try PYTHON=python3.12 make $(MAKECMDGOALS)' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo 'make: error: $(PYTHON) -m venv failed; install its venv package (Debian: python3-venv)' >&2; exit 1; }

@@ -1,0 +1,167 @@
+"""A tool's command line: its commands, and the one wrapper that turns every end of a run into an exit code.
+
+0 all well, 1 failed, 2 usage, 3 some inputs failed, 130 interrupted. A reader that goes away ends the
+run quietly with 0.
+"""
+
+import importlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from _toolio.errors import ToolError
+from _toolio.manual import EXIT_STATUS
+from _toolio.records import ReaderGoneError, printable
+
+EPILOG = f"Exit status: {EXIT_STATUS}"
+
+
+def tool_version() -> str:
+    """Give the version of the installed distribution."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("epsilon-tools")
+    except PackageNotFoundError:  # run from the sources
+        return "unknown"
+
+
+def _version(package: str) -> Callable[[bool], None]:
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(f"{package} {tool_version()}")
+            raise typer.Exit
+
+    return show
+
+
+def build_app(package: str, commands: Sequence[str]) -> typer.Typer:
+    """Build the Typer app of a package from its list of command names, in help order.
+
+    A command called ``some-name`` is the function ``some_name`` in ``<package>/commands/some_name.py``;
+    the first line of its docstring is its summary.
+    """
+    summary = (importlib.import_module(package).__doc__ or "").strip()
+    app = typer.Typer(
+        help=summary,
+        epilog=EPILOG,
+        no_args_is_help=False,
+        # Rich help doubles the start-up time and puts box characters into pipes.
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        version: Annotated[
+            bool,
+            typer.Option("--version", help="Show the version and exit.", callback=_version(package), is_eager=True),
+        ] = False,
+    ) -> None:
+        del version
+
+    root.__doc__ = summary
+    for name in commands:
+        module = importlib.import_module(f"{package}.commands.{name.replace('-', '_')}")
+        function = getattr(module, name.replace("-", "_"))
+        app.command(name, epilog=EPILOG)(function)
+    return app
+
+
+def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a tool with the process's arguments and exit."""
+    code = 1
+    try:
+        code = _run(package, commands, sys.argv[1:] if arguments is None else list(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (ReaderGoneError, BrokenPipeError):
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    except ToolError as error:
+        code = error.exit_code
+        complain(package, error.message)
+    except OSError as error:
+        # Flushing what typer printed itself, such as help into a full disk.
+        if error.filename is not None:
+            raise
+        complain(package, f"stdout: {error.strerror}")
+    _silence_stdout()
+    sys.exit(code)
+
+
+def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, _terminate)
+    if not sys.warnoptions:
+        # Libraries' warnings are for programmers; stderr is for people. python -W shows them.
+        warnings.simplefilter("ignore")
+    command = typer.main.get_command(build_app(package, commands))
+    stdout = sys.stdout
+    try:
+        result = command.main(arguments or ["--help"], prog_name=package, standalone_mode=False)
+    except SystemExit:
+        # Click ends a closed pipe itself, with a wrapper around stdout and exit code 1.
+        if sys.stdout is not stdout:
+            raise ReaderGoneError from None
+        raise
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        # Typer carries its own Click, whose exceptions have no public name in common.
+        if not hasattr(error, "format_message"):
+            raise
+        complain(package, f"{_one_line(error.format_message())}{_hint(error)}")
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def _hint(error: Any) -> str:
+    context: Any = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else ""
+    if (
+        context is not None
+        and "unexpected extra argument" in error.format_message()
+        and any("--in" in parameter.opts for parameter in context.command.params)
+    ):
+        return "; name inputs with --in"
+    return f"; see '{path} --help'" if path else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).removesuffix(".")
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that half-written files are removed on the way out."""
+    del frame
+    raise SystemExit(128 + number)
+
+
+def complain(tool: str, message: str) -> None:
+    """Tell a person in one line what went wrong, which file, and what to try."""
+    if sys.stderr is not None:
+        # Names of files may hold newlines and worse: one line stays one line.
+        print(f"{tool}: error: {printable(message)}", file=sys.stderr)  # noqa: T201
+
+
+def say(message: str) -> None:
+    """Tell a person something; silent where stderr is no terminal."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(printable(message), file=sys.stderr)  # noqa: T201
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter's last flush from failing again on a stdout that has already failed."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

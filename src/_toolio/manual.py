@@ -1,0 +1,25 @@
+"""What a command's man page says besides its options."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+EXIT_STATUS = "0 all well, 1 failed, 2 usage, 3 some inputs failed (their records say which), 130 interrupted."
+
+
+@dataclass(frozen=True)
+class Page:
+    """The hand-written parts of one man page.
+
+    Attributes
+    ----------
+    fields
+        Field of a record and what it means.
+    examples
+        A command line that works as it stands, and what it does.
+    exit_status
+        Where it is not the same as everywhere.
+    """
+
+    fields: Mapping[str, str]
+    examples: Sequence[tuple[str, str]]
+    exit_status: str = EXIT_STATUS

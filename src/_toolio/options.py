@@ -1,0 +1,58 @@
+"""Options that mean the same in every command, under the same name and in the same words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio.errors import UsageError
+from _toolio.paths import parse_shard
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise typer.BadParameter(f"{text!r} is not auto, cpu, cuda or cuda:N")
+    return text
+
+
+def _shard(text: str | None) -> str | None:
+    try:
+        parse_shard(text)
+    except UsageError as error:
+        raise typer.BadParameter(error.message) from None
+    return text
+
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--in",
+        "-i",
+        metavar="PATH",
+        help="A file, a folder, a .tar, or - for paths or records on stdin; may be repeated. Default: stdin.",
+    ),
+]
+Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end in NUL, as find -print0 writes them.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K/N",
+        callback=_shard,
+        help="Handle only the K-th of N parts of the inputs. Default: RANK and WORLD_SIZE if set, else all.",
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", callback=_device, help="auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn at random, item by item.")]
+Batch = Annotated[int, typer.Option(min=1, help="Items worked on together; changes speed and memory, never results.")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write; complete or absent.")]
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write to; mirrors the input's tree.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Keep what an earlier run with the same arguments and inputs has written."),
+]

@@ -1,0 +1,288 @@
+"""What ``--in`` means: files, folders in sorted order, tars, paths and records on stdin; and shards of them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.records import Record, parse_record
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input.
+
+    Attributes
+    ----------
+    path
+        What records call it: the path as given or found; ``archive.tar/member`` for a file in a tar.
+        Bytes that are no UTF-8 are surrogate-escaped.
+    relative
+        Where it lies below the input that it came from; mirrors a tree. Never absolute, never with ``..``.
+    record
+        The record that named it, empty if a path did.
+    error
+        Why it cannot be used, where that is known already.
+    """
+
+    path: str
+    relative: str
+    record: Record = field(default_factory=dict)
+    error: InputError | None = None
+
+    def read(self) -> bytes:
+        """Read the whole file.
+
+        Raises
+        ------
+        InputError
+            It cannot be read; the message names it.
+        """
+        if self.error is not None:
+            raise self.error
+        return read_input(self.path)
+
+
+def read_input(path: str) -> bytes:
+    """Read a file, or a member of a tar where ``path`` leads through one."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", kind="missing") from None
+    except NotADirectoryError:
+        return _read_member(path)
+    except OSError as error:
+        raise InputError(f"{path}: {_reason(error)}", kind="unreadable") from None
+    except ValueError:
+        raise InputError(f"{path}: a path cannot hold a NUL byte", kind="missing") from None
+
+
+def _reason(error: OSError) -> str:
+    text = error.strerror or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
+_open_tars: dict[str, tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]] = {}
+
+
+def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
+    """Open a tar once a process; its index is kept, its members are read where they lie."""
+    if path not in _open_tars:
+        try:
+            archive = tarfile.open(path)  # noqa: SIM115 - kept open for later members
+            _open_tars[path] = (archive, {member.name: member for member in archive if member.isreg()})
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise ToolError(f"{path}: not a whole tar archive ({error}); is it truncated?", kind="bad-tar") from None
+    return _open_tars[path]
+
+
+def _read_member(path: str) -> bytes:
+    for parent in Path(path).parents:
+        if parent.is_file():
+            name = path[len(str(parent)) + 1 :]
+            try:
+                archive, members = _open_tar(str(parent))
+                stream = archive.extractfile(members[name])
+                assert stream is not None  # only regular files are in the index
+                return stream.read()
+            except KeyError:
+                raise InputError(f"{path}: the archive holds no such file", kind="missing") from None
+            except ToolError as error:
+                raise InputError(error.message, kind=error.kind) from None
+            except (tarfile.TarError, OSError) as error:
+                raise InputError(f"{path}: {error}", kind="unreadable") from None
+    raise InputError(f"{path}: no such file", kind="missing")
+
+
+def open_items(
+    inputs: Sequence[str] | None, *, null: bool = False, shard: tuple[int, int] = (1, 1)
+) -> list[Item] | Iterator[Item]:
+    """List what ``--in`` names.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders (walked in sorted order, hidden files left out), tars, or ``-`` for stdin. None or
+        empty: stdin, unless it is a terminal.
+    null
+        Paths on stdin end in NUL instead of newline.
+    shard
+        (K, N): the K-th of N runs of items, K from 1. With N = 1 stdin is read as it comes.
+
+    Returns
+    -------
+    list or iterator of Item
+        A list where the number of items is known before the first is handled.
+
+    Raises
+    ------
+    UsageError
+        Nothing was named, or ``-0`` without ``-``.
+    ToolError
+        An input does not exist or holds no file.
+    """
+    names = list(inputs or ())
+    if not names:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("no input: give --in with a file, a folder, a .tar or - for stdin")
+        names = [STDIN]
+    if names.count(STDIN) > 1:
+        raise UsageError("--in - can be given once")
+    if null and STDIN not in names:
+        raise UsageError("-0 is for paths on stdin; give --in -")
+    for name in names:
+        if name != STDIN:
+            _check_exists(name)
+    if names == [STDIN] and shard == (1, 1):
+        return _from_stdin(null)
+    items = [item for name in names for item in (_from_stdin(null) if name == STDIN else _from_path(name))]
+    number, total = shard
+    return items[(number - 1) * len(items) // total : number * len(items) // total]
+
+
+def _check_exists(name: str) -> None:
+    if not name or "\0" in name:
+        raise UsageError("--in is empty")
+    try:
+        Path(name).stat()
+    except FileNotFoundError:
+        raise ToolError(f"{name}: no such file or folder", kind="missing") from None
+    except NotADirectoryError:
+        read_input(name)
+    except OSError as error:
+        raise ToolError(f"{name}: {_reason(error)}", kind="unreadable") from None
+
+
+def _from_path(name: str) -> Iterator[Item]:
+    path = Path(name)
+    if path.is_dir():
+        yield from _walk(name)
+    elif path.suffix == ".tar":
+        _, members = _open_tar(name)
+        if not members:
+            raise ToolError(f"{name}: the archive holds no file", kind="empty")
+        for member in sorted(members):
+            yield Item(f"{name}/{member}", _inside(member))
+    else:
+        yield Item(name, path.name)
+
+
+def _walk(top: str) -> Iterator[Item]:
+    found = False
+    for item in _walk_below(top, top):
+        found = True
+        yield item
+    if not found:
+        raise ToolError(f"{top}: the folder holds no file", kind="empty")
+
+
+def _walk_below(folder: str, top: str) -> Iterator[Item]:
+    """Walk in sorted order of whole relative paths; a folder that cannot be read is an item with an error."""
+    try:
+        with os.scandir(folder) as entries:
+            # "a/x" sorts between "a.jpg" and "ab": compare folders by the name that their files will have.
+            listing = sorted(
+                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries
+            )
+    except OSError as error:
+        message = f"{folder}: {_reason(error)}; give a folder that you may read"
+        if folder == top:
+            raise ToolError(message, kind="unreadable") from None
+        relative = os.path.relpath(folder, top)
+        yield Item(folder, relative, error=InputError(message, kind="unreadable"))
+        return
+    for name in listing:
+        if name.startswith("."):
+            continue
+        path = os.path.join(folder, name)  # noqa: PTH118 - pathlib folds "./" and so changes what was given
+        if name.endswith("/"):
+            yield from _walk_below(path.rstrip("/"), top)
+        elif Path(path).is_file() or not Path(path).exists():
+            # A dangling link is listed too: reading it says what is wrong.
+            yield Item(path, os.path.relpath(path, top))
+
+
+def _inside(name: str) -> str:
+    """Make a path relative and free of ``..``, so that nothing is ever written outside the output."""
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    return str(PurePosixPath(*parts)) if parts else "unnamed"
+
+
+def _from_stdin(null: bool) -> Iterator[Item]:
+    """Read paths or records, one a line; a line that begins with ``{`` is a record."""
+    stream: IO[bytes] = sys.stdin.buffer
+    for number, line in enumerate(_split(stream, b"\0") if null else stream, 1):
+        text = line.removesuffix(b"\0" if null else b"\n")
+        if not text.strip():
+            continue
+        if not null and text.lstrip().startswith(b"{"):
+            yield _from_record(text, f"stdin, line {number}")
+        else:
+            path = os.fsdecode(text if null else text.removesuffix(b"\r"))
+            yield Item(path, Path(path).name if Path(path).is_absolute() else _inside(path))
+
+
+def _from_record(line: bytes, where: str) -> Item:
+    try:
+        record = parse_record(line, where=where)
+    except InputError as error:
+        return Item(where, "unnamed", error=error)
+    path = record.get("path")
+    if not isinstance(path, str) or not path:
+        if "error" in record or "path" in record:
+            return Item("", "unnamed", record)
+        return Item(where, "unnamed", record, InputError(f"{where}: the record has no path", kind="bad-record"))
+    relative = record.get("relative")
+    return Item(path, _inside(relative if isinstance(relative, str) else path), record)
+
+
+def _split(stream: IO[bytes], end: bytes, size: int = io.DEFAULT_BUFFER_SIZE) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read(size):
+        *whole, rest = (rest + block).split(end)
+        yield from whole
+    if rest:
+        yield rest
+
+
+def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> tuple[int, int]:
+    """Read ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard."""
+    if text is None:
+        rank, world = environ("RANK"), environ("WORLD_SIZE")
+        if rank is None or world is None or not (rank.isdigit() and world.isdigit()):
+            return (1, 1)
+        text = f"{int(rank) + 1}/{world}"
+    number, slash, total = text.partition("/")
+    if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise UsageError(f"--shard {text}: give K/N with K from 1 to N, such as 2/8")
+    return int(number), int(total)
+
+
+def count(items: Iterable[Item]) -> int | None:
+    """Give the number of items if it is known without reading them."""
+    return len(items) if isinstance(items, list) else None
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Refuse a file that exists, before any work is done for it; and a folder that is not there.
+
+    Raises
+    ------
+    UsageError
+        The message says what to try.
+    """
+    if path.is_dir():
+        raise UsageError(f"--out {path}: is a folder; name a file in it")
+    if path.exists() and path.is_file() and not force:
+        raise UsageError(f"--out {path}: exists; use --force to replace it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: {path.parent} is no folder; make it first")

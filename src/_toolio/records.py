@@ -1,0 +1,208 @@
+r"""Records: one JSON object a line on stdout, or a table where stdout is a terminal.
+
+A record's first field is the number that ranks it, in fixed-point notation, so that plain ``sort``
+ranks a stream. NaN and infinity never reach a record. A path that is not UTF-8 is written with
+JSON's own ``\udcxx`` escapes (Python's surrogateescape), and comes back as the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any, Self
+
+from _toolio.errors import InputError, ToolError
+
+Record = dict[str, Any]
+
+
+class ReaderGoneError(Exception):
+    """Whoever read stdout has closed it: the run ends quietly."""
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars, tuples and paths into what JSON knows; NaN and infinity into null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    raise TypeError(f"a record cannot hold a {type(value).__name__}")
+
+
+def dump_record(record: Mapping[str, Any], *, decimals: int = 6) -> bytes:
+    """Write a record as one line of JSON.
+
+    Parameters
+    ----------
+    record
+        Its first field ranks it: a float there is written with ``decimals`` decimals and no exponent.
+    decimals
+        12 for angles, 6 elsewhere.
+
+    Returns
+    -------
+    bytes
+        UTF-8 with a newline at the end and none inside.
+    """
+    fields = []
+    for position, (key, value) in enumerate(record.items()):
+        value = _plain(value)
+        if position == 0 and isinstance(value, float):
+            text = f"{value:.{decimals}f}"
+        else:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        fields.append(f"{json.dumps(key, ensure_ascii=False)}:{text}")
+    # A lone surrogate (a byte that was no UTF-8) becomes \udcxx, which is its JSON escape.
+    return ("{" + ",".join(fields) + "}\n").encode("utf-8", "backslashreplace")
+
+
+def parse_record(line: str | bytes, *, where: str) -> Record:
+    """Read one line of JSONL; ``where`` names the file and line in the error."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise InputError(f"{where}: not a JSON record; give one JSON object a line", kind="bad-record") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: a record must be a JSON object", kind="bad-record")
+    return record
+
+
+def read_records(stream: IO[bytes], *, name: str) -> Iterator[Record]:
+    """Read every record of a JSONL stream; empty lines are passed over."""
+    for number, line in enumerate(stream, 1):
+        if line.strip():
+            yield parse_record(line, where=f"{name}, line {number}")
+
+
+def error_fields(error: ToolError) -> Record:
+    """Give the field that says what went wrong with one input."""
+    return {"error": {"kind": error.kind, "message": error.message}}
+
+
+class RecordWriter:
+    """Writes a command's records to stdout, flushing each; draws a table on a terminal instead.
+
+    Parameters
+    ----------
+    schema
+        ``tool.command/number``, put into every record.
+    rank
+        The name of the first field.
+    columns
+        Fields that the table shows, in order, after the ranking one.
+    decimals
+        Decimals of the ranking field.
+    """
+
+    def __init__(self, schema: str, rank: str, columns: Sequence[str], *, decimals: int = 6) -> None:
+        self.schema, self.rank, self.columns, self.decimals = schema, rank, tuple(columns), decimals
+        self.failures = 0
+        self._rows: list[Record] = []
+        if sys.stdout is None:
+            raise ToolError("stdout is closed; give it a file or a pipe")
+        self._table = sys.stdout.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What was found before an interruption is still worth a look.
+        if self._rows and kind in (None, KeyboardInterrupt):
+            _draw(self._rows, self.rank, self.columns, self.decimals)
+
+    @property
+    def exit_code(self) -> int:
+        """3 where some inputs failed, else 0."""
+        return InputError.exit_code if self.failures else 0
+
+    def complete(self, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> Record:
+        """Build one record: ranking field (null if missing), schema, ``fields``, then what ``through`` knew besides."""
+        record: Record = {self.rank: fields.get(self.rank), "schema": self.schema}
+        record.update((key, value) for key, value in fields.items() if key not in record)
+        for key, value in (through or {}).items():
+            record.setdefault(key, value)
+        return record
+
+    def emit(self, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
+        """Write one record; one that has an ``error`` counts as a failure."""
+        record = self.complete(fields, through=through)
+        self.failures += "error" in record
+        if self._table:
+            self._rows.append(_plain(record))
+        else:
+            write_out(dump_record(record, decimals=self.decimals))
+
+    def fail(self, error: ToolError, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
+        """Write the record of an input that could not be used."""
+        self.emit({**fields, **error_fields(error)}, through=through)
+
+    def pass_on(self, record: Mapping[str, Any]) -> None:
+        """Hand a record of an earlier command on as it is; an error in it stays an error of the run."""
+        self.failures += "error" in record
+        if self._table:
+            self._rows.append({self.rank: None, **record})
+            return
+        write_out(dump_record(record))
+
+
+def write_out(data: bytes) -> None:
+    """Write to stdout and flush; a reader that has gone and a full disk become errors of ours."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise ReaderGoneError from None
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise ReaderGoneError from None
+        raise ToolError(f"stdout: {error.strerror}", kind="write") from None
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and value and all(isinstance(item, float | int) for item in value):
+        return " ".join(f"{item:.0f}" if isinstance(item, float) else str(item) for item in value)
+    if isinstance(value, dict) and "message" in value:
+        return str(value["message"])
+    return "" if value is None else str(value)
+
+
+def _draw(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: int) -> None:
+    """Draw the records as a table for a person; a column that no record fills is left out."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = [name for name in (*columns, "error") if any(row.get(name) is not None for row in rows)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(rank, justify="right", no_wrap=True)
+    for name in shown:
+        # Long paths fold instead of vanishing: a table that hides which file it speaks of is of no use.
+        table.add_column(name, overflow="fold", style="red" if name == "error" else "")
+    for row in rows:
+        number = row.get(rank)
+        first = f"{number:.{min(decimals, 6)}f}" if isinstance(number, float) else _cell(number)
+        cells = [_cell(row.get(name)) for name in shown]
+        # Text, not markup: a file may be called "[red].jpg"; and no control character of a name reaches the screen.
+        table.add_row(*(Text(printable(cell)) for cell in (first, *cells)))
+    Console().print(table)
+
+
+def printable(text: str) -> str:
+    """Show control characters and undecodable bytes as escapes, so that a name cannot drive a terminal."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )

@@ -1,0 +1,1 @@
+"""Cloak photos against face recognition, measure whether it helps, and see through it."""

@@ -1,0 +1,5 @@
+"""Lets ``python -m facetools`` do what ``facetools`` does."""
+
+from facetools.cli import main
+
+main()

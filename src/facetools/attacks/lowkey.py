@@ -1,0 +1,98 @@
+"""LowKey (Cherepanova et al., ICLR 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from facetools.attacks import View
+
+
+def lowkey(
+    view: View,
+    photos: torch.Tensor,
+    *,
+    seeds: Sequence[int],
+    steps: int = 50,
+    step_size: float = 0.0025,
+    start_noise: float = 0.005,
+    perceptual_weight: float = 0.05,
+    smooth_size_px: int = 7,
+    smooth_sigma_px: float = 3.0,
+) -> torch.Tensor:
+    """Push embeddings away from the clean ones, of the raw and of the blurred photo, by sign steps.
+
+    Maximises for each photo, with f_i an extractor's L2-normalised embedding and G a Gaussian blur::
+
+        1/(2n) sum_i mean_d [ (f_i(x') - f_i(x))^2 + (f_i(G(x')) - f_i(x))^2 ] / |f_i(x)| - w P(x, x')
+
+    The anchor f_i(x) is that of the clean photo, unblurred, for both members. There is no bound on the
+    change but the number of steps: start_noise + steps * step_size, 0.13 (33/255) by default.
+
+    Parameters
+    ----------
+    view
+        Aligns and embeds.
+    photos
+        float32 [B, 3, H, W] in [0, 1]; photos of the batch do not influence each other.
+    seeds
+        One a photo; draws the start.
+    steps
+        Sign steps.
+    step_size
+        Of each step, in units of the full range.
+    start_noise
+        The start is the photo plus uniform noise of this size.
+    perceptual_weight
+        w; P is LPIPS in the paper.
+    smooth_size_px, smooth_sigma_px
+        G: side of the kernel and standard deviation, photo pixels.
+
+    Returns
+    -------
+    float32 [B, 3, H, W]
+        In [0, 1]; clamped at the end only, as the released code does.
+
+    Notes
+    -----
+    Source: arXiv 2101.07922 and the code released with it. The paper sums squared distances over
+    dimensions; the released code takes their mean and divides by the norm, not its square: the released
+    code is followed here. A photo with equal channels (grey) keeps them equal.
+    """
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    from facetools.perceptual import smooth
+
+    with torch.no_grad():
+        anchors = [F.normalize(f) for f in view.features(photos)]  # n x [B, D]
+    grey = (photos == photos[:, :1]).all(dim=(1, 2, 3)) if photos.numel() else photos.new_zeros(0, dtype=torch.bool)
+    noise = torch.stack([_noise(photos[0], seed) for seed in seeds]) * start_noise
+    noise = torch.where(grey[:, None, None, None], noise[:, :1], noise)
+    cloaked = photos + noise
+    for _ in range(steps):
+        cloaked = cloaked.detach().requires_grad_(True)
+        both = torch.cat([cloaked, smooth(cloaked, smooth_size_px, smooth_sigma_px)])
+        moved = torch.stack(
+            [
+                (F.normalize(f).view(2, *v.shape) - v).square().mean(-1) / v.norm(dim=-1)  # [2, B]
+                for f, v in zip(view.features(both), anchors, strict=True)
+            ]
+        ).mean((0, 1))
+        gain = moved - perceptual_weight * view.perceptual(cloaked, photos)  # [B]
+        (slope,) = torch.autograd.grad(gain.sum(), cloaked)
+        # A grey photo must stay grey: its one channel moves by the sum of the three slopes.
+        slope = torch.where(grey[:, None, None, None], slope.sum(1, keepdim=True), slope)
+        cloaked = cloaked.detach() + step_size * slope.sign()
+    return cloaked.detach().clamp(0, 1)
+
+
+def _noise(photo: torch.Tensor, seed: int) -> torch.Tensor:
+    """Draw uniform noise in [-1, 1] for one photo, on the CPU so that devices agree."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(photo.shape, generator=generator) * 2 - 1).to(photo)

@@ -1,0 +1,64 @@
+"""What several commands on photos share: options, and the loop over inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from _toolio.records import RecordWriter
+from facetools.extractors import check_name
+
+if TYPE_CHECKING:
+    from facetools.intake import Finished, Intake, Refusal
+
+
+class Faces(StrEnum):
+    """Which faces of a photo are worked on."""
+
+    all = "all"
+    largest = "largest"
+
+
+FacesOption = Annotated[Faces, typer.Option("--faces", help="Every face of a photo, or the one with the largest box.")]
+MinFace = Annotated[
+    float | None,
+    typer.Option(
+        min=12.0,
+        metavar="PIXELS",
+        help="Smallest face to search for. Default: 20, or a fortieth of the photo's longer side if that is more.",
+    ),
+]
+ExtractorOption = Annotated[
+    str, typer.Option("--extractor", metavar="NAME", callback=check_name, help="The extractor to embed with.")
+]
+
+
+def hand_on(writer: RecordWriter, intake: Refusal | Finished) -> None:
+    """Write the records of an input that needs no work.
+
+    That is one that cannot be used, one of which an earlier command has said all there is to say, and one
+    that an earlier run has finished.
+    """
+    from facetools.intake import Finished
+
+    if isinstance(intake, Finished):
+        for record in intake.records:
+            writer.emit(record)
+    elif intake.error is None:
+        writer.pass_on(intake.item.record)
+    else:
+        writer.fail(intake.error, {"path": intake.item.path}, through=intake.item.record)
+
+
+def needing_work(writer: RecordWriter, intakes: Iterable[Intake | Refusal | Finished]) -> Iterator[Intake]:
+    """Hand on what needs no work as it comes; give the rest."""
+    from facetools.intake import Intake
+
+    for intake in intakes:
+        if isinstance(intake, Intake):
+            yield intake
+        else:
+            hand_on(writer, intake)

@@ -1,0 +1,49 @@
+"""The command ``facetools align``."""
+
+from __future__ import annotations
+
+from _toolio import options
+from _toolio.paths import count, open_items, parse_shard
+from _toolio.progress import track
+from _toolio.records import RecordWriter
+from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, needing_work
+from facetools.extractors import DEFAULT
+
+SCHEMA = "facetools.align/1"
+COLUMNS = ("path", "source", "face", "reason")
+
+
+def align(
+    out: options.OutFolder,
+    inputs: options.Inputs = None,
+    null: options.Null = False,
+    extractor: ExtractorOption = DEFAULT,
+    faces: FacesOption = Faces.all,
+    min_face: MinFace = None,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    device: options.Device = "auto",
+    shard: options.Shard = None,
+) -> int:
+    """Cut faces as an extractor sees them.
+
+    Writes one PNG (a chip) and one record a face. The record ranks by the finder's confidence and holds the
+    landmarks in the chip, so that embed takes chips as they are.
+    """
+    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    with RecordWriter(SCHEMA, "confidence", COLUMNS) as writer:
+        from _toolio.device import pick_device
+        from facetools.embedding import chips_of
+        from facetools.extractors import open_extractor
+        from facetools.intake import take_in
+        from facetools.outputs import PhotoFolder
+
+        place = pick_device(device)
+        network = open_extractor(extractor, place)
+        arguments = {"schema": SCHEMA, "extractor": network.name, "faces": faces.value, "min_face": min_face}
+        with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
+            tracked = track(items, "aligning", count(items))
+            intakes = take_in(tracked, place, faces=faces.value, min_face_px=min_face, finished=folder.finished)
+            for intake in needing_work(writer, intakes):
+                folder.deliver(writer, intake, chips_of(intake, network))
+        return writer.exit_code

@@ -1,0 +1,68 @@
+"""The command ``facetools detect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.paths import count, open_items, parse_shard
+from _toolio.progress import track
+from _toolio.records import RecordWriter
+from facetools.commands._shared import Faces, FacesOption, MinFace, needing_work
+
+SCHEMA = "facetools.detect/1"
+COLUMNS = ("label", "path", "face", "reason")
+
+
+def detect(
+    inputs: options.Inputs = None,
+    null: options.Null = False,
+    faces: FacesOption = Faces.all,
+    min_face: MinFace = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Label a face cloaked from this score on. Default: the detector's own."),
+    ] = None,
+    detector: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A detector from train-detector. Default: the one installed.")
+    ] = None,
+    fail_on_detection: Annotated[
+        bool, typer.Option("--fail-on-detection", help="Exit 4 if a face is cloaked.")
+    ] = False,
+    device: options.Device = "auto",
+    shard: options.Shard = None,
+) -> int:
+    """Tell cloaked photos from clean ones.
+
+    One record a face. The score runs from 0 (clean) to 1 (cloaked). A photo without a face gives a record with
+    a null score and a reason; a file that is no photo gives a record with an error, and the run goes on and
+    exits 3.
+    """
+    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
+        from _toolio.device import pick_device
+        from facetools.detector import SHIPPED, open_detector
+        from facetools.intake import describe_face, take_in
+
+        place = pick_device(device)
+        judge = open_detector(detector or SHIPPED, place)
+        limit = judge.threshold if threshold is None else threshold
+        detected = False
+        intakes = take_in(track(items, "detecting", count(items)), place, faces=faces.value, min_face_px=min_face)
+        for intake in needing_work(writer, intakes):
+            about = {"threshold": limit, "path": intake.item.path, "model": judge.name}
+            if not intake.faces:
+                none = {"score": None, "label": None, **about, "face": None, "reason": "no face found"}
+                writer.emit(none, through=intake.item.record)
+            for face, number in zip(intake.faces, intake.numbers, strict=True):
+                score = judge.score(intake.photo.pixels, face)
+                label = None if score is None else "cloaked" if score >= limit else "clean"
+                detected |= label == "cloaked"
+                fields = {"score": score, "label": label, **about, **describe_face(face, number)}
+                if score is None:
+                    fields["reason"] = "too little of the face is in the photo"
+                writer.emit(fields, through=intake.item.record)
+        return writer.exit_code or (4 if fail_on_detection and detected else 0)

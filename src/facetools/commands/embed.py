@@ -1,0 +1,64 @@
+"""The command ``facetools embed``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from _toolio import options
+from _toolio.app import tool_version
+from _toolio.paths import count, open_items, parse_shard, refuse_existing
+from _toolio.progress import track
+from _toolio.records import RecordWriter
+from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, hand_on
+from facetools.extractors import DEFAULT
+
+SCHEMA = "facetools.embed/1"
+COLUMNS = ("path", "face", "reason")
+
+
+def embed(
+    out: options.OutFile,
+    inputs: options.Inputs = None,
+    null: options.Null = False,
+    extractor: ExtractorOption = DEFAULT,
+    faces: FacesOption = Faces.all,
+    min_face: MinFace = None,
+    batch: options.Batch = 8,
+    force: options.Force = False,
+    device: options.Device = "auto",
+    shard: options.Shard = None,
+) -> int:
+    """Embed faces.
+
+    Writes a safetensors file, and one record a face that names its row there. The file holds one tensor,
+    embeddings, float32 [faces, dimensions]; it is written when all inputs are done, and the records follow. A
+    record that has landmarks, as align and perturb write them, stands for that one face, which is not searched
+    for again.
+    """
+    refuse_existing(out, force=force)
+    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    with RecordWriter(SCHEMA, "row", COLUMNS) as writer:
+        from _toolio.device import pick_device
+        from _toolio.tensors import write_safetensors
+        from facetools.embedding import Embedder
+        from facetools.extractors import open_extractor
+        from facetools.intake import Intake, take_in
+
+        place = pick_device(device)
+        network = open_extractor(extractor, place)
+        embedder = Embedder(network, batch=batch, file=out)
+        pending: list[Callable[[], object]] = []
+        for intake in take_in(track(items, "embedding", count(items)), place, faces=faces.value, min_face_px=min_face):
+            if isinstance(intake, Intake):
+                described = embedder.add(intake)
+                pending += [partial(writer.emit, fields, through=intake.item.record) for fields in described]
+            else:
+                pending.append(partial(hand_on, writer, intake))
+        embeddings, made = embedder.finish()
+        arguments = {"faces": faces.value, "min_face": min_face}
+        made = {"schema": SCHEMA, "version": tool_version(), "arguments": arguments, **made}
+        write_safetensors(out, {"embeddings": embeddings}, made)
+        for write_line in pending:
+            write_line()
+        return writer.exit_code

@@ -1,0 +1,236 @@
+"""Training a detector on folders of clean and cloaked photos."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from facetools.detector import ResidualNet, cut_face
+from facetools.faces.finder import Face
+from facetools.photos import Pixels
+
+WINDOW_PX = 96
+"""Side of the windows that the network is trained on; it is used on whole faces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One face.
+
+    Attributes
+    ----------
+    person
+        Whose; people are never in two parts of the data.
+    cloaked
+        The label.
+    window
+        uint8 [h, w, 3], the face with some room, for training.
+    face
+        uint8 [h, w, 3], as ``detect`` looks at it, for evaluation.
+    """
+
+    person: str
+    cloaked: bool
+    window: Pixels
+    face: Pixels
+
+
+def make_example(pixels: Pixels, face: Face, *, person: str, cloaked: bool) -> Example | None:
+    """Cut an example from a photo, uint8 [H, W, 3]; None if too little of the face is in it."""
+    window, exact = cut_face(pixels, face, room=1.7), cut_face(pixels, face)
+    return None if window is None or exact is None else Example(person, cloaked, window, exact)
+
+
+def person_of(relative: str) -> str:
+    """Name the person of a photo by its folder; a photo without one is a person of its own.
+
+    Layouts ``<person>/<photo>`` and ``<person>/face/<photo>`` both give the person.
+    """
+    folders = [part for part in relative.split("/")[:-1] if part not in ("face", "lfw")]
+    return folders[-1] if folders else relative.rpartition("/")[2].split(".")[0]
+
+
+def is_held_out(person: str, seed: int, share: float) -> bool:
+    """Decide by a hash whether a person belongs to the held-out part: the same for every folder and run."""
+    drawn = hashlib.sha256(f"{seed} {person}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(drawn[:8], "big") < share * 2**64
+
+
+def _jpeg(pixels: Pixels, quality: int) -> Pixels:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format="JPEG", quality=quality, subsampling=0 if quality % 2 else 2)
+    return np.array(Image.open(out).convert("RGB"))
+
+
+def augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Cut a random window and change it as photos are changed after cloaking; blind to the label.
+
+    Clean and cloaked faces meet the same scaling, JPEG, noise, greyscale and tone curves, so that none of
+    these can stand for the label.
+
+    Parameters
+    ----------
+    pixels
+        uint8 [h, w, 3].
+    rng
+        Draws everything.
+
+    Returns
+    -------
+    uint8 [WINDOW_PX, WINDOW_PX, 3]
+    """
+    from PIL import Image
+
+    if rng.random() < 0.3:
+        scale = rng.uniform(0.7, 1.4)
+        size = (max(16, round(pixels.shape[1] * scale)), max(16, round(pixels.shape[0] * scale)))
+        way = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)[rng.integers(3)]
+        pixels = np.array(Image.fromarray(pixels).resize(size, way))
+    short = [max(0, WINDOW_PX - side) for side in pixels.shape[:2]]
+    if any(short):
+        pixels = np.pad(
+            pixels,
+            ((0, short[0]), (0, short[1]), (0, 0)),
+            mode="reflect" if min(pixels.shape[:2]) > max(short) else "edge",
+        )
+    top, left = (int(rng.integers(side - WINDOW_PX + 1)) for side in pixels.shape[:2])
+    values: npt.NDArray[Any] = pixels[top : top + WINDOW_PX, left : left + WINDOW_PX].astype(np.float32)
+    if rng.random() < 0.5:
+        values = values[:, ::-1]
+    if rng.random() < 0.3:
+        values = np.repeat(values @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=2)
+    if rng.random() < 0.4:
+        values = 255 * (np.clip(values, 0, 255) / 255) ** np.float32(rng.uniform(0.6, 1.6))
+        values = (values - 128) * np.float32(rng.uniform(0.6, 1.4)) + np.float32(128 + rng.uniform(-30, 30))
+    if rng.random() < 0.3:
+        grain = rng.normal(0, rng.uniform(0.5, 6), (WINDOW_PX, WINDOW_PX, 1 if rng.random() < 0.5 else 3))
+        values = values + grain.astype(np.float32)
+    window: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    if rng.random() < 0.35:
+        window = _jpeg(np.ascontiguousarray(window), int(rng.integers(60, 99)))
+    return window
+
+
+def _batches(examples: Sequence[Example], batch: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Draw one epoch: as many clean as cloaked faces in every batch, whatever the folders hold."""
+    kinds = [[e for e in examples if e.cloaked is wanted] for wanted in (False, True)]
+    length = max(map(len, kinds))
+    orders = [
+        np.concatenate([rng.permutation(len(kind)) for _ in range(-(-length // len(kind)))])[:length] for kind in kinds
+    ]
+    half = batch // 2
+    for start in range(0, length - half + 1, half):
+        chosen = [kind[i] for kind, order in zip(kinds, orders, strict=True) for i in order[start : start + half]]
+        windows = np.stack([augment(example.window, rng) for example in chosen])
+        labels = torch.tensor([float(example.cloaked) for example in chosen])
+        yield torch.from_numpy(windows).permute(0, 3, 1, 2).float() / 255, labels
+
+
+def train_network(
+    examples: Sequence[Example],
+    *,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    device: torch.device,
+) -> Iterator[tuple[ResidualNet, float]]:
+    """Train with AdamW and a one-cycle schedule; after each epoch give the averaged network and the mean loss.
+
+    Parameters
+    ----------
+    examples
+        Both labels must occur.
+    epochs, batch, learning_rate
+        An epoch shows each example of the larger label once; ``learning_rate`` is the peak.
+    seed
+        Decides initial weights, order and augmentation.
+    device
+        Where to compute.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    network = ResidualNet().to(device).to(memory_format=torch.channels_last)
+    # Weights averaged over the last few hundred steps: calmer than any single iterate.
+    decay = torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)  # type: ignore[no-untyped-call]
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decay, use_buffers=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-3)
+    larger = max(sum(e.cloaked for e in examples), sum(not e.cloaked for e in examples))
+    steps = max(1, larger // (batch // 2)) * epochs + 1
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.2)
+    for _ in range(epochs):
+        network.train()
+        losses = []
+        for windows, labels in _batches(examples, batch, rng):
+            logits = network(windows.to(device, memory_format=torch.channels_last))
+            loss = F.binary_cross_entropy_with_logits(logits, labels.to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(network)
+            losses.append(float(loss.detach()))
+        averaged = average.module
+        assert isinstance(averaged, ResidualNet)
+        yield averaged.eval(), float(np.mean(losses))
+
+
+@torch.inference_mode()
+def logits_of(network: ResidualNet, examples: Sequence[Example], device: torch.device) -> npt.NDArray[np.float64]:
+    """Score whole faces as ``detect`` does, one at a time: float64 [examples]."""
+    network.eval()
+    out = [
+        float(network(torch.from_numpy(e.face).to(device).permute(2, 0, 1)[None].float() / 255)[0]) for e in examples
+    ]
+    return np.array(out, np.float64)
+
+
+def fit_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
+    """Find the temperature that logits must be divided by to be calibrated (Guo et al. 2017), by golden section.
+
+    Parameters
+    ----------
+    logits, labels
+        float [n] and bool [n].
+
+    Returns
+    -------
+    float
+        Between 0.05 and 20; minimises the log loss.
+    """
+    signs = np.where(labels, -1.0, 1.0)
+
+    def cost(log_temperature: float) -> float:
+        return float(np.logaddexp(0, signs * logits / np.exp(log_temperature)).mean())
+
+    low, high = np.log(0.05), np.log(20.0)
+    ratio = (np.sqrt(5) - 1) / 2
+    for _ in range(60):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, b) if cost(a) < cost(b) else (a, high)
+    return float(np.exp((low + high) / 2))
+
+
+def area_under_roc(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float | None:
+    """Give the chance that a cloaked face scores higher than a clean one, ties counting half; None without both."""
+    order = np.argsort(scores, kind="stable")
+    ranks = np.empty(len(scores))
+    values, start = scores[order], 0
+    for stop in [*(np.flatnonzero(np.diff(values)) + 1), len(values)]:
+        ranks[order[start:stop]] = (start + stop + 1) / 2
+        start = stop
+    positive, negative = int(labels.sum()), int((~labels).sum())
+    if not positive or not negative:
+        return None
+    return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))

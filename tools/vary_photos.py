@@ -1,0 +1,56 @@
+"""Make photos look as differently as people's photos do: python tools/vary_photos.py SEED OUT < list of photos.
+
+Each photo is scaled, perhaps made grey, sharpened, blurred, grained or saved as JPEG, by draws from
+(SEED, its path), and written as PNG below OUT, under the person's folder. A detector that has met only one
+camera takes every other for a cloak.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+
+def vary(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Change one photo; about a third of the draws leave each property alone."""
+    scale = float(np.exp(rng.uniform(np.log(0.6), np.log(2.0))))
+    resampling = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)[rng.integers(3)]
+    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), resampling)
+    if rng.random() < 0.35:
+        photo = photo.convert("L")
+    if rng.random() < 0.3:
+        photo = photo.filter(ImageFilter.UnsharpMask(rng.uniform(0.5, 2.5), int(rng.integers(50, 200)), 0))
+    elif rng.random() < 0.2:
+        photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
+    if rng.random() < 0.4:
+        values = np.asarray(photo, np.float32)
+        colour = values.ndim == 3 and rng.random() < 0.5
+        grain = rng.normal(0, rng.uniform(1, 9), values.shape if colour else values.shape[:2])
+        grain = grain if colour or values.ndim == 2 else grain[..., None]
+        photo = Image.fromarray(np.clip(np.rint(values + grain), 0, 255).astype(np.uint8))
+    if rng.random() < 0.4:
+        out = io.BytesIO()
+        photo.save(out, format="JPEG", quality=int(rng.integers(40, 97)))
+        photo = Image.open(out)
+    return photo
+
+
+def main(seed: str, out: Path) -> None:
+    """Vary every photo that standard input names."""
+    for line in sys.stdin:
+        path = Path(line.rstrip("\n"))
+        name = f"{path.parent.name}/{path.stem}.png"
+        drawn = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        with Image.open(path) as photo:
+            varied = vary(photo.convert("RGB"), np.random.default_rng(int.from_bytes(drawn[:8], "big")))
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        varied.save(out / name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
