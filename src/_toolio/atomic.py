@@ -1,0 +1,87 @@
+"""Files that are whole or absent: written beside their final name, then renamed onto it."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from _toolio.errors import ToolError
+
+__all__ = ["atomic_path", "atomic_write_bytes"]
+
+# The disk's own failures. An OSError of another kind out of the caller's block may be about another file.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_serial = count()
+
+
+def _cannot_write(final: Path, error: OSError) -> ToolError:
+    return ToolError(f"{final}: cannot be written: {error.strerror or error}", kind="unwritable")
+
+
+def _real_target(final: Path) -> Path:
+    """Follow links, and refuse what a rename would destroy: a folder, a device, a pipe."""
+    target = Path(os.path.realpath(final))
+    if target.is_dir():
+        raise ToolError(f"{final}: cannot be written: it is a folder, name a file", kind="unwritable")
+    if target.exists() and not target.is_file():
+        raise ToolError(f"{final}: cannot be written: it is not a regular file", kind="unwritable")
+    if not target.parent.is_dir():
+        raise ToolError(f"{final}: cannot be written: the folder {target.parent} does not exist", kind="unwritable")
+    return target
+
+
+def _create_beside(target: Path) -> Path:
+    """Create an empty file in the same folder (a rename must not cross file systems), mode by the umask."""
+    while True:
+        # A name of 255 bytes is legal for the target; the head of it is enough here.
+        temp = target.with_name(f".{target.name[:40]}.{os.getpid()}.{next(_serial)}.tmp")
+        with suppress(FileExistsError):
+            os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return temp
+
+
+@contextmanager
+def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary file to write; rename it to `final` if the block ends well, remove it if not.
+
+    Parameters
+    ----------
+    final
+        Where the file shall be. Its folder must exist. A link is followed; what it names is replaced.
+
+    Yields
+    ------
+    Path
+        An empty file in the folder of `final`, created with the permissions that the umask leaves.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"unwritable"``: no such folder, no permission, no space, or `final` is a folder or a device.
+    """
+    final = Path(final)
+    try:
+        target = _real_target(final)
+        temp = _create_beside(target)
+    except OSError as error:
+        raise _cannot_write(final, error) from error
+    try:
+        yield temp
+        try:
+            temp.replace(target)
+        except OSError as error:
+            raise _cannot_write(final, error) from error
+    except BaseException as error:  # an interrupt, too, must leave nothing behind
+        with suppress(OSError):
+            temp.unlink()
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise _cannot_write(final, error) from error
+        raise
+
+
+def atomic_write_bytes(final: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `final`, whole or not at all. Raises as `atomic_path` does."""
+    with atomic_path(final) as temp:
+        temp.write_bytes(data)

@@ -1,0 +1,445 @@
+"""Safetensors files by memory map: read without copying, written whole, metadata under one key.
+
+The format: 8 bytes of little-endian header length, a JSON header (name -> dtype, shape, data_offsets), the
+data. https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import mmap
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+from _toolio.atomic import atomic_path
+from _toolio.errors import InputError, ToolError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "DTYPE_BYTES",
+    "METADATA_KEY",
+    "ArrayTensor",
+    "Entry",
+    "FlatTensor",
+    "SafetensorsFile",
+    "decode",
+    "open_safetensors",
+    "read_metadata",
+    "write_safetensors",
+]
+
+METADATA_KEY = "epsilon-tools"
+"""The one metadata key that is written: with several, their order, and so the bytes, may change."""
+
+MAX_HEADER_BYTES = 100_000_000
+
+# Format name -> the numpy dtype that holds its bytes. numpy has no bfloat16 and no 8-bit float.
+_STORAGE = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
+    "BOOL": "|b1", "F8_E4M3": "|u1", "F8_E5M2": "|u1",
+}  # fmt: skip
+_FOREIGN_TO_NUMPY = {"BF16", "F8_E4M3", "F8_E5M2"}
+_FORMAT_NAME = {code: name for name, code in _STORAGE.items() if name not in _FOREIGN_TO_NUMPY}
+
+DTYPE_BYTES: Mapping[str, int] = {name: int(code[-1]) for name, code in _STORAGE.items()}
+"""Bytes of one value for each dtype name that can be read."""
+
+# What people rename to .safetensors by mistake, and what to do about it.
+_FOREIGN_FILES = (
+    (b"version https://git-lfs", "it is a Git LFS pointer, fetch the file with `git lfs pull`"),
+    (b"PK\x03\x04", "it is a zip, as torch.save writes: name it .bin, or save it as safetensors"),
+    (b"\x80\x02", "it is a pickle: load it where you trust it and save it as safetensors"),
+    (b"\x80\x03", "it is a pickle: load it where you trust it and save it as safetensors"),
+    (b"\x80\x04", "it is a pickle: load it where you trust it and save it as safetensors"),
+    (b"\x80\x05", "it is a pickle: load it where you trust it and save it as safetensors"),
+    (b"\x89HDF", "it is an HDF5 file: convert it to safetensors"),
+    (b"GGUF", "it is a GGUF file: convert it to safetensors"),
+    (b"<", "it looks like a web page: download it again"),
+)
+
+
+class Entry(NamedTuple):
+    """Where one tensor lies: format dtype, shape, and byte offsets from the start of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class FlatTensor(Protocol):
+    """A tensor of any shape as a run of values in C order."""
+
+    def values(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop`, shape (stop - start,): float32 where numpy lacks the dtype."""
+
+    def release(self, start: int, stop: int) -> None:
+        """Say that these values will not be wanted again soon."""
+
+
+class ArrayTensor:
+    """A `FlatTensor` over an array in memory; `dtype` is the format's name for what its bytes mean."""
+
+    def __init__(self, array: NDArray[Any], dtype: str | None = None) -> None:
+        self._flat = array.reshape(-1)
+        self._dtype = dtype
+
+    def values(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop`."""
+        piece = self._flat[start:stop]
+        return piece if self._dtype is None else decode(piece, self._dtype)
+
+    def release(self, start: int, stop: int) -> None:
+        """Nothing to let go of."""
+
+
+class _MappedTensor:
+    """A `FlatTensor` over a part of a memory map."""
+
+    def __init__(self, pages: mmap.mmap, raw: NDArray[Any], entry: Entry) -> None:
+        self._pages, self._raw, self._entry = pages, raw, entry
+
+    def values(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop`, without a copy where numpy knows the dtype."""
+        return decode(self._raw[start:stop], self._entry.dtype)
+
+    def release(self, start: int, stop: int) -> None:
+        """Give the pages back to the system: a map's resident pages count as memory of this process."""
+        if not hasattr(mmap, "MADV_DONTNEED"):  # Windows
+            return
+        size = DTYPE_BYTES[self._entry.dtype]
+        low = (self._entry.begin + start * size) // mmap.PAGESIZE * mmap.PAGESIZE
+        high = (self._entry.begin + stop * size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if high > low:
+            self._pages.madvise(mmap.MADV_DONTNEED, low, high - low)
+
+
+class SafetensorsFile:
+    """One open file; `open_safetensors` makes it.
+
+    Attributes
+    ----------
+    path : Path
+    metadata : dict of str to str
+        The header's ``__metadata__``.
+    entries : dict of str to Entry
+        Every tensor, in the order of the header, those of an unknown dtype too.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, str], entries: dict[str, Entry]) -> None:
+        self.path, self.metadata, self.entries = path, metadata, entries
+        self._pages: mmap.mmap | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmap the file, as soon as no array looks into it any more."""
+        self._pages = None  # mmap.close() would fail while an array still points into it
+
+    def _map(self) -> mmap.mmap:
+        if self._pages is None:
+            with _readable(self.path), self.path.open("rb") as file:
+                self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            end = max((entry.end for entry in self.entries.values()), default=0)
+            if len(self._pages) < end:
+                raise _truncated(self.path, end - len(self._pages))
+        return self._pages
+
+    def flat(self, name: str) -> FlatTensor:
+        """Give tensor `name` as a run of values.
+
+        Raises
+        ------
+        InputError
+            Kind ``"unknown-dtype"`` or ``"no-tensor"``.
+        """
+        import numpy as np
+
+        if (entry := self.entries.get(name)) is None:
+            raise InputError(f"{self.path}: no tensor {name}", kind="no-tensor")
+        if entry.dtype not in _STORAGE:
+            raise InputError(f"{self.path}: cannot read dtype {entry.dtype} of {name}", kind="unknown-dtype")
+        pages = self._map()
+        raw = np.frombuffer(pages, np.uint8)[entry.begin : entry.end].view(_STORAGE[entry.dtype])
+        return _MappedTensor(pages, raw, entry)
+
+    def chunks(self, name: str, values_per_chunk: int) -> Iterator[NDArray[Any]]:
+        """Give tensor `name` in C order, some values at a time, and let go of used pages.
+
+        Yields arrays of shape (at most `values_per_chunk`,), dtype as of `FlatTensor.values`. Read-only, and
+        best not kept: keeping one keeps the file open. Raises as `flat`.
+        """
+        flat, total = self.flat(name), math.prod(self.entries[name].shape)
+        for start in range(0, total, values_per_chunk):
+            stop = min(start + values_per_chunk, total)
+            yield flat.values(start, stop)
+            flat.release(start, stop)
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """Give tensor `name` whole, in its shape: a read-only view of the file.
+
+        It is float32, and a copy, where numpy lacks the dtype. Raises as `flat`.
+        """
+        flat, shape = self.flat(name), self.entries[name].shape
+        return flat.values(0, math.prod(shape)).reshape(shape)
+
+
+def decode(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Give the values of `raw`, an array of the bytes of format dtype `dtype`.
+
+    bfloat16 is the upper half of a float32 and becomes one, exactly; 8-bit floats become float32 by table.
+    Everything else is returned as it is. Shape unchanged.
+    """
+    import numpy as np
+
+    if dtype == "BF16":
+        wide: NDArray[Any] = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+        return wide
+    if dtype in _FOREIGN_TO_NUMPY:
+        looked_up: NDArray[Any] = _float8_table(dtype)[raw]
+        return looked_up
+    return raw
+
+
+@cache
+def _float8_table(dtype: str) -> NDArray[np.float32]:
+    """Give the 256 values of an 8-bit float, shape (256,). arXiv 2209.05433, table 1.
+
+    E4M3 has no infinity: only all-ones exponent and mantissa is NaN. E5M2 is laid out as IEEE 754 is.
+    """
+    import numpy as np
+
+    mantissa_bits, bias = (3, 7) if dtype == "F8_E4M3" else (2, 15)
+    code = np.arange(128)
+    exponent, mantissa = code >> mantissa_bits, code & ((1 << mantissa_bits) - 1)
+    fraction = mantissa / (1 << mantissa_bits)
+    half = np.ldexp(np.where(exponent == 0, fraction, 1 + fraction), np.maximum(exponent, 1) - bias)
+    if dtype == "F8_E4M3":
+        half[127] = np.nan
+    else:
+        half[124:] = [np.inf, np.nan, np.nan, np.nan]
+    return np.concatenate([half, -half]).astype(np.float32)
+
+
+def open_safetensors(path: str | os.PathLike[str]) -> SafetensorsFile:
+    """Open a file and check its whole header against its size. No tensor is read yet.
+
+    Raises
+    ------
+    ToolError
+        One line that names the file. Kinds: ``"not-found"``, ``"unreadable"``, ``"not-safetensors"``,
+        ``"truncated"`` (the file ends early), ``"bad-header"`` (the header contradicts itself).
+    """
+    path = Path(path)
+    with _readable(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(32)
+        length = _header_length(path, start, size)
+        file.seek(8)
+        text = file.read(length)
+    try:
+        header = json.loads(text, object_pairs_hook=_no_duplicates)
+    except _DuplicateNameError as error:
+        raise _bad_header(path, f"{error} is there twice") from error
+    except (ValueError, RecursionError) as error:
+        raise _not_safetensors(path, start, "its header is not JSON") from error
+    metadata = _checked_metadata(path, header.pop("__metadata__", {}))
+    entries = {name: _entry(path, name, fields, 8 + length) for name, fields in header.items()}
+    _check_layout(path, entries, size)
+    return SafetensorsFile(path, metadata, entries)
+
+
+class _DuplicateNameError(Exception):
+    pass
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _DuplicateNameError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+class _readable:  # noqa: N801 - used as a statement
+    """Turn the system's refusals inside the block into one line about `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise ToolError(f"{self._path}: no such file", kind="not-found") from error
+        if isinstance(error, IsADirectoryError):
+            raise ToolError(f"{self._path}: is a folder, name a file", kind="unreadable") from error
+        if isinstance(error, OSError):
+            raise ToolError(f"{self._path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
+
+
+def _not_safetensors(path: Path, start: bytes, why: str) -> ToolError:
+    advice = next((advice for magic, advice in _FOREIGN_FILES if start.startswith(magic)), why)
+    return ToolError(f"{path}: not a safetensors file: {advice}", kind="not-safetensors")
+
+
+def _bad_header(path: Path, why: str) -> ToolError:
+    return ToolError(f"{path}: bad header: {why}; save the file again", kind="bad-header")
+
+
+def _truncated(path: Path, missing: int) -> ToolError:
+    return ToolError(f"{path}: cut short: {missing} bytes are missing at its end; copy it again", kind="truncated")
+
+
+def _header_length(path: Path, start: bytes, size: int) -> int:
+    """Bytes of JSON, from the file's first 8; `start` is at least the 9 first bytes of a whole file."""
+    if size == 0:
+        raise ToolError(f"{path}: empty; copy it again", kind="truncated")
+    if size < 8:
+        raise _not_safetensors(path, start, f"it has only {size} bytes")
+    length = int.from_bytes(start[:8], "little")
+    # A real header opens with a brace: what does not is not read, however large it claims to be.
+    if start[8:9] not in (b"{", b""):
+        raise _not_safetensors(path, start, "it has no JSON header")
+    if length > MAX_HEADER_BYTES:
+        raise _not_safetensors(path, start, f"its header would be {length} bytes, over the 100 MB allowed")
+    if 8 + length > size:
+        raise ToolError(
+            f"{path}: cut short: its header of {length} bytes ends {8 + length - size} bytes behind the end"
+            " of the file; copy it again",
+            kind="truncated",
+        )
+    if length == 0:
+        raise _not_safetensors(path, start, "its header is empty")
+    return length
+
+
+def _checked_metadata(path: Path, metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _bad_header(path, "__metadata__ is not an object of strings")
+    return metadata
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0  # a JSON true is an int to isinstance
+
+
+def _entry(path: Path, name: str, fields: object, data_start: int) -> Entry:
+    """One tensor's line of the header, checked on its own."""
+    if not isinstance(fields, dict) or not {"dtype", "shape", "data_offsets"} <= fields.keys():
+        raise _bad_header(path, f"{name} needs dtype, shape and data_offsets")
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(dtype, str):
+        raise _bad_header(path, f"the dtype of {name} is not a string")
+    if not isinstance(shape, list) or not all(map(_is_count, shape)):
+        raise _bad_header(path, f"the shape of {name} is not a list of whole numbers of 0 or more")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):
+        raise _bad_header(path, f"the data_offsets of {name} are not two whole numbers of 0 or more")
+    begin, end = offsets
+    if begin > end:
+        raise _bad_header(path, f"{name} ends before it begins")
+    if dtype in DTYPE_BYTES and end - begin != math.prod(shape) * DTYPE_BYTES[dtype]:
+        raise _bad_header(
+            path, f"{name} has {end - begin} bytes, but {dtype} of shape {shape} is "
+            f"{math.prod(shape) * DTYPE_BYTES[dtype]}",
+        )  # fmt: skip
+    return Entry(dtype, tuple(shape), data_start + begin, data_start + end)
+
+
+def _check_layout(path: Path, entries: Mapping[str, Entry], size: int) -> None:
+    """All tensors lie inside the file, and none on another."""
+    by_place = sorted((entry.begin, entry.end, name) for name, entry in entries.items())
+    for (_, end, name), (next_begin, next_end, next_name) in itertools.pairwise(by_place):
+        if next_begin < end and next_end > next_begin:
+            raise _bad_header(path, f"{name} and {next_name} overlap")
+    last = max((end for _, end, _ in by_place), default=0)
+    if last > size:
+        raise _truncated(path, last - size)
+
+
+def write_safetensors(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, object] | None = None,
+) -> None:
+    """Write arrays to a file that is whole or absent, the same bytes for the same input.
+
+    Parameters
+    ----------
+    path
+        The file to make or to replace. Its folder must exist.
+    tensors
+        Name to array of any shape; float16/32/64, signed and unsigned integers, bool.
+    metadata
+        Anything JSON can say, without NaN. Kept under `METADATA_KEY` as compact JSON with sorted keys.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"unwritable"``: no such folder, no permission, no space.
+    TypeError, ValueError
+        A dtype that the format lacks; metadata that is not JSON.
+    """
+    import numpy as np
+
+    header: dict[str, Any] = {
+        "__metadata__": {
+            METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        }
+    }
+    # Wide values first keeps every tensor aligned to its own size; the name settles the rest.
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    offset = 0
+    for name in names:
+        array = tensors[name]
+        dtype = _FORMAT_NAME.get(array.dtype.newbyteorder("<").str)
+        if dtype is None or name == "__metadata__":
+            raise TypeError(f"cannot store tensor {name!r} of dtype {array.dtype}")
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as temp, temp.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            little = tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False)
+            file.write(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read back what `write_safetensors` was given as `metadata`; empty for a file of another maker.
+
+    Raises as `open_safetensors` does.
+    """
+    file = open_safetensors(path)
+    try:
+        found = json.loads(file.metadata.get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise _bad_header(file.path, f"its {METADATA_KEY} metadata is not JSON") from error
+    if not isinstance(found, dict):
+        raise _bad_header(file.path, f"its {METADATA_KEY} metadata is not an object")
+    return found

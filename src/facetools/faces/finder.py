@@ -1,0 +1,430 @@
+"""Finding faces in photos: their boxes, how sure the finder is, and five landmarks each, by MTCNN.
+
+Zhang, Zhang, Li and Qiao 2016, arXiv 1604.02878, section III: the photo is shrunk step by step, P-Net looks
+at every 12x12 window of every step, and R-Net and O-Net look again, closer, at what it proposes.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from typing import Final, TypeAlias, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name that every PyTorch user knows)
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, roi_align
+
+from facetools.faces import mtcnn
+
+__all__ = ["Face", "Finder", "default_min_face_px"]
+
+_Box: TypeAlias = tuple[float, float, float, float]
+
+_P_SIDE: Final = 12  # the windows of the three networks, in pixels
+_R_SIDE: Final = 24
+_O_SIDE: Final = 48
+_TILT: Final = math.radians(40)
+_TILT_CONFIDENCE: Final = 0.95  # a second and third look must not find what is not there
+_P_STEP: Final = 2  # P-Net's windows are this far apart
+_FINER_STEPS: Final = 4  # kept above P-Net's first step: O-Net's window is four times as wide as P-Net's
+_CROPS_PER_PASS: Final = 256  # bounds the memory of R-Net and O-Net: 256 crops of O-Net want about 140 MB
+_PIXELS_PER_STRIP: Final = 250_000  # bounds the memory of P-Net: about 50 MB
+_PIXELS_PER_PASS: Final = 8_000_000  # of the photos that share a pass on an accelerator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face in a photo.
+
+    Attributes
+    ----------
+    box
+        (x0, y0, x1, y1) in photo pixels, measured between pixels: the photo itself is (0, 0, width, height),
+        so x1 - x0 is the width. A box may reach beyond the photo.
+    confidence
+        O-Net's probability that this is a face, 0 to 1.
+    landmarks
+        float64 [5, 2]: (x, y) of the left eye, the right eye, the tip of the nose, the left and the right
+        corner of the mouth; "left" is left in the picture, which is the person's right. Measured at pixel
+        centres: (0, 0) is the middle of the first pixel. They too may lie outside the photo.
+    """
+
+    box: _Box
+    confidence: float
+    landmarks: NDArray[np.float64]
+
+    @property
+    def area(self) -> float:
+        """Area of the box in square pixels."""
+        x0, y0, x1, y1 = self.box
+        return (x1 - x0) * (y1 - y0)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The photos at one size: bytes [B, 3, h, w], and the (x, y) scale from photo pixels to this level's."""
+
+    pixels: Tensor
+    scale: tuple[float, float]
+    proposes: bool  # False: too fine for P-Net, kept for the crops of R-Net and O-Net only
+
+    @cached_property
+    def normalised(self) -> Tensor:
+        """float32 [B, 3, h, w] as the networks take it, made when first asked for: many never are."""
+        return (self.pixels.float() - 127.5).div_(128).contiguous()
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """N windows in a batch of photos: boxes [N, 4] in photo pixels, which photo [N], probability [N]."""
+
+    boxes: Tensor
+    photo: Tensor
+    score: Tensor
+
+    def __getitem__(self, which: Tensor | slice) -> "_Windows":
+        return _Windows(self.boxes[which], self.photo[which], self.score[which])
+
+
+class Finder:
+    """MTCNN with the weights that the ``mtcnn`` package installs.
+
+    Parameters
+    ----------
+    device
+        Where the networks run. On a CPU each photo is looked at by itself, so its faces are the same bit for
+        bit whatever else is in the list. On an accelerator photos of one size share a pass; their last bits
+        may then depend on how many they are.
+    thresholds
+        The least probability of a face, 0 to 1, that P-Net, R-Net and O-Net let pass.
+    scale_factor
+        Each step of the pyramid is this many times as large as the one before; between 0 and 1.
+    overlaps
+        Of two windows that overlap by more than this, 0 to 1, the less probable is dropped: within a step of
+        the pyramid, between the steps, after R-Net (all intersection over union), and after O-Net
+        (intersection over the smaller one).
+    stretch_retry
+        Look once more, with the contrast stretched, at a photo in which there seems to be no face. It is
+        what finds faces in photos at an eighth of their brightness.
+    tilt_retry
+        Look twice more, with the photo turned by 40 degrees to either side, if there still seems to be none.
+        MTCNN itself overlooks one face in twelve that lies at 45 degrees.
+
+    Raises
+    ------
+    ToolError
+        If the weights are missing or are not the known ones.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+        scale_factor: float = 0.709,
+        overlaps: tuple[float, float, float, float] = (0.5, 0.7, 0.7, 0.7),
+        stretch_retry: bool = True,
+        tilt_retry: bool = True,
+    ) -> None:
+        if not 0 < scale_factor < 1:
+            raise ValueError(f"scale_factor must lie between 0 and 1, not {scale_factor}")
+        self.device = torch.device(device)
+        self.thresholds = thresholds
+        self.scale_factor = scale_factor
+        self.overlaps = overlaps
+        self.stretch_retry = stretch_retry
+        self.tilt_retry = tilt_retry
+        self._pnet, self._rnet, self._onet = mtcnn.load(self.device)
+
+    @torch.inference_mode()
+    def find(self, photos: Sequence[NDArray[np.uint8]], *, min_face_px: float | None = None) -> list[list[Face]]:
+        """Find the faces in each photo.
+
+        Parameters
+        ----------
+        photos
+            RGB photos, uint8 [H, W, 3], of any sizes from 1x1 up. A grey photo is its one channel stacked
+            three times.
+        min_face_px
+            Side of the smallest face looked for, in photo pixels; time goes with its inverse square. None
+            means :func:`default_min_face_px` of each photo.
+
+        Returns
+        -------
+        list of list of Face
+            One list a photo, in their order, the face with the largest box first; empty if there is none.
+
+        Raises
+        ------
+        ValueError
+            If a photo has another shape or type, or ``min_face_px`` is not positive.
+        """
+        if min_face_px is not None and not min_face_px > 0:
+            raise ValueError(f"min_face_px must be positive, not {min_face_px}")
+        found: list[list[Face]] = [[] for _ in photos]
+        for group in self._groups(photos):
+            batch = torch.from_numpy(np.stack([photos[i] for i in group])).permute(0, 3, 1, 2)
+            least = min_face_px or default_min_face_px(*batch.shape[2:])
+            for i, faces in zip(group, self._find_with_retry(batch.to(self.device), least), strict=True):
+                found[i] = faces
+        return found
+
+    def _groups(self, photos: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:
+        """Yield indices of photos that share a pass; all of one size, few enough to fit the memory."""
+        sizes: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, photo in enumerate(photos):
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+                raise ValueError(f"photo {i} is {photo.dtype} {photo.shape}, not uint8 [H, W, 3]")
+            sizes[photo.shape].append(i)
+        for (height, width, _), indices in sizes.items():
+            # On a CPU a batch saves no time, and one by one the rest of it cannot change a result.
+            most = 1 if self.device.type == "cpu" else max(1, _PIXELS_PER_PASS // (height * width))
+            for start in range(0, len(indices), most):
+                yield indices[start : start + most]
+
+    def _find_with_retry(self, batch: Tensor, min_face_px: float) -> list[list[Face]]:
+        found = self._find_once(batch, min_face_px)
+        return [faces or self._retry(batch[i], min_face_px) for i, faces in enumerate(found)]
+
+    def _retry(self, photo: Tensor, min_face_px: float) -> list[Face]:
+        """Look again at one photo, uint8 [3, H, W], in which no face was found."""
+        stretched = stretch_contrast(photo) if self.stretch_retry else None
+        if stretched is not None:
+            photo = stretched
+            if faces := self._find_once(photo[None], min_face_px)[0]:
+                return faces
+        if not self.tilt_retry or min(photo.shape[1:]) < min_face_px:
+            return []
+        # R-Net and O-Net take hardly a crop from anything finer, so nothing finer need be turned.
+        scale = min(1.0, _O_SIDE / min_face_px)
+        height, width = (max(1, round(side * scale)) for side in photo.shape[1:])
+        if scale < 1:
+            floats = photo if photo.device.type == "cpu" else photo.float()
+            photo = F.interpolate(floats[None], (height, width), mode="bilinear", antialias=True)[0]
+        looks = (self._find_turned(photo, min_face_px * scale, angle) for angle in (-_TILT, _TILT))
+        faces = max(looks, key=lambda faces: max((face.confidence for face in faces), default=0.0))
+        return [_scaled(face, 1 / scale) for face in faces]
+
+    def _find_turned(self, photo: Tensor, min_face_px: float, angle: float) -> list[Face]:
+        turned, matrix, shift = _turned(photo, angle)
+        faces = self._find_once(turned[None], min_face_px)[0]
+        return [_turned_back(face, matrix, shift) for face in faces if face.confidence > _TILT_CONFIDENCE]
+
+    def _find_once(self, batch: Tensor, min_face_px: float) -> list[list[Face]]:
+        levels = list(self._pyramid(batch, _P_SIDE / min_face_px))
+        windows = self._refine(levels, self._propose(levels))
+        if not len(windows.boxes):
+            return [[] for _ in batch]
+        score, offsets, points = self._look(self._onet, levels, windows, _O_SIDE)
+        sides = windows.boxes[:, None, 2:] - windows.boxes[:, None, :2]  # [N, 1, 2]
+        # The networks learnt from landmarks given as pixel numbers, so the window's upper left corner plus
+        # what they answer is a pixel number again: no half pixel is taken off.
+        landmarks = windows.boxes[:, None, :2] + sides * points.transpose(1, 2)  # [N, 5, 2]
+        boxes = _moved(windows.boxes, offsets)
+        arrays = [t.double().cpu().numpy() for t in (boxes, score, landmarks)]
+        photo = windows.photo.cpu().numpy()
+        return [self._faces(*(a[photo == i] for a in arrays)) for i in range(len(batch))]
+
+    def _pyramid(self, batch: Tensor, first: float) -> Iterator[_Level]:
+        """Yield the photos [B, 3, H, W] smaller and smaller; ``first`` is the scale where P-Net begins."""
+        height, width = batch.shape[2:]
+        # Resizing works on bytes on a CPU, five times as fast as on floats; elsewhere on floats only.
+        current = batch if batch.device.type == "cpu" else batch.float()
+        for step in count(-_FINER_STEPS):
+            scale = first * self.scale_factor**step
+            if step < 0 and scale >= 1:
+                if step == -1 or scale * self.scale_factor < 1:
+                    yield _Level(batch, (1.0, 1.0), proposes=False)
+                continue
+            h, w = round(height * scale), round(width * scale)
+            if min(h, w) < _P_SIDE:
+                return
+            # Each step from the one before: from the original it would cost far more on large photos.
+            current = F.interpolate(current, (h, w), mode="bilinear", antialias=True)
+            yield _Level(current, (w / width, h / height), proposes=step >= 0)
+
+    def _propose(self, levels: Sequence[_Level]) -> _Windows:
+        """Section III-A stage 1: what P-Net takes for a face, thinned out within and between the levels."""
+        found: list[_Windows] = []
+        for level in levels:
+            if level.proposes:
+                windows = self._propose_at(level)
+                found.append(windows[_distinct(windows, self.overlaps[0])])
+        if not found:
+            nothing = torch.empty(0, device=self.device)
+            return _Windows(nothing.view(0, 4), nothing.long(), nothing)
+        everything = _joined(found)
+        return everything[_distinct(everything, self.overlaps[1])]
+
+    def _propose_at(self, level: _Level) -> _Windows:
+        batch, _, height, width = level.pixels.shape
+        rows = max(1, _PIXELS_PER_STRIP // (_P_STEP * width * batch))  # rows of windows in a strip
+        found: list[_Windows] = []
+        for row in range(0, (height - 1) // _P_STEP - 4, rows):
+            top = _P_STEP * row
+            # A strip reaches down to where its last windows end, so strips change no answer.
+            strip = level.normalised[:, :, top : top + _P_STEP * (rows - 1) + _P_SIDE]
+            score, offsets = self._pnet(strip.contiguous(memory_format=torch.channels_last))
+            photo, y, x = (score > self.thresholds[0]).nonzero(as_tuple=True)
+            corners = torch.stack([x, y], 1) * _P_STEP + torch.tensor([0, top], device=x.device)  # [N, 2]
+            boxes = _moved(torch.cat([corners, corners + _P_SIDE], 1), offsets[photo, :, y, x])
+            found.append(_Windows(boxes / boxes.new_tensor(level.scale * 2), photo, score[photo, y, x]))
+        return _joined(found)
+
+    def _refine(self, levels: Sequence[_Level], windows: _Windows) -> _Windows:
+        """Section III-A stage 2: what R-Net keeps, as square windows for O-Net."""
+        if not len(windows.boxes):
+            return windows
+        windows = _Windows(_square(windows.boxes), windows.photo, windows.score)
+        score, offsets = self._look(self._rnet, levels, windows, _R_SIDE)
+        kept = (score > self.thresholds[1]).nonzero()[:, 0]
+        windows = _Windows(windows.boxes[kept], windows.photo[kept], score[kept])
+        distinct = _distinct(windows, self.overlaps[2])
+        windows, offsets = windows[distinct], offsets[kept][distinct]
+        return _Windows(_square(_moved(windows.boxes, offsets)), windows.photo, windows.score)
+
+    def _look(self, net: nn.Module, levels: Sequence[_Level], windows: _Windows, side: int) -> list[Tensor]:
+        """Cut every window out as ``side`` x ``side`` pixels and show it to a network."""
+        answers = []
+        for start in range(0, len(windows.boxes), _CROPS_PER_PASS):
+            crops = _crops(levels, windows[slice(start, start + _CROPS_PER_PASS)], side)
+            answers.append(net(crops.contiguous(memory_format=torch.channels_last)))
+        return [torch.cat(parts) for parts in zip(*answers, strict=True)]
+
+    def _faces(
+        self, boxes: NDArray[np.float64], score: NDArray[np.float64], landmarks: NDArray[np.float64]
+    ) -> list[Face]:
+        """Make one photo's faces of O-Net's answers [N, 4], [N] and [N, 5, 2], largest first."""
+        sides = boxes[:, 2:] - boxes[:, :2]
+        usable = (score > self.thresholds[2]) & (sides > 0).all(1)
+        boxes, score, landmarks = boxes[usable], score[usable], landmarks[usable]
+        faces = [
+            Face(cast(_Box, tuple(boxes[i].tolist())), float(score[i]), landmarks[i])
+            for i in _distinct_nested(boxes, score, self.overlaps[3])
+        ]
+        return sorted(faces, key=lambda face: (-face.area, -face.confidence))
+
+
+def default_min_face_px(height: int, width: int) -> float:
+    """Side of the smallest face that is looked for unless told otherwise, in pixels.
+
+    A fortieth of the photo's longer side, which bounds the time of large photos, but at most a quarter of its
+    shorter side (panoramas), and at least 20.
+    """
+    return max(20.0, min(max(height, width) / 40, min(height, width) / 4))
+
+
+def stretch_contrast(photo: Tensor) -> Tensor | None:
+    """Spread a photo's brightness over the whole range, from its 1st percentile to its 99th.
+
+    Parameters
+    ----------
+    photo
+        uint8 [3, H, W].
+
+    Returns
+    -------
+    Tensor or None
+        uint8 [3, H, W]; None where that would change next to nothing, or where the photo is one flat grey.
+    """
+    step = max(1, math.isqrt(photo[0].numel() // 250_000))  # a quarter of a million pixels tell enough
+    sample = photo[:, ::step, ::step].reshape(-1).long()
+    counts = torch.bincount(sample, minlength=256).cpu().numpy().cumsum()
+    low, high = (int(np.searchsorted(counts, share * counts[-1])) for share in (0.01, 0.99))
+    if high - low < 4 or high - low > 230:
+        return None
+    return photo.float().sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).byte()
+
+
+def _crops(levels: Sequence[_Level], windows: _Windows, side: int) -> Tensor:
+    """Cut N windows out of their photos: float32 [N, 3, side, side], mid-grey beyond the photo.
+
+    A crop comes from the coarsest level at which the window is about as wide as the crop, so one sample a
+    pixel is enough: the level has been smoothed already.
+    """
+    scales = windows.boxes.new_tensor([level.scale[0] for level in levels])  # falling
+    wide_enough = (windows.boxes[:, 2:3] - windows.boxes[:, :1]) * scales >= 0.9 * side  # [N, levels]
+    level_of = wide_enough.sum(1).sub(1).clamp(min=0)
+    crops = windows.boxes.new_empty(len(windows.boxes), 3, side, side)
+    for k in torch.unique(level_of).tolist():
+        here = (level_of == k).nonzero()[:, 0]
+        boxes = windows.boxes[here] * windows.boxes.new_tensor(levels[k].scale * 2)
+        rois = torch.cat([windows.photo[here, None].float(), boxes], 1)
+        crops[here] = roi_align(levels[k].normalised, rois, side, sampling_ratio=1, aligned=True)
+    return crops
+
+
+def _turned(photo: Tensor, angle: float) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:
+    """Turn a photo [3, H, W], 0 to 255, about its middle, on a canvas that holds all of it.
+
+    Returns the canvas as uint8, mid-grey beyond the photo, and what leads from its points back to the photo's: a
+    matrix [2, 2] and a shift [2], both for points measured between pixels.
+    """
+    height, width = photo.shape[1:]
+    cos, sin = math.cos(angle), math.sin(angle)
+    h = math.ceil(width * abs(sin) + height * abs(cos))
+    w = math.ceil(width * abs(cos) + height * abs(sin))
+    matrix = np.array([[cos, -sin], [sin, cos]])
+    shift = np.array([width / 2, height / 2]) - matrix @ [w / 2, h / 2]
+    # grid_sample measures both pictures from -1 to 1.
+    relative = matrix * [[w / width, h / width], [w / height, h / height]]
+    theta = torch.tensor(np.c_[relative, [0, 0]], dtype=torch.float32, device=photo.device)[None]
+    grid = F.affine_grid(theta, [1, 3, h, w], align_corners=False)
+    grey = 127.5  # taken off and put back, as grid_sample knows no filling but zero
+    turned = F.grid_sample(photo[None].float() - grey, grid, align_corners=False)[0] + grey
+    return turned.round_().clamp_(0, 255).byte(), matrix, shift
+
+
+def _turned_back(face: Face, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Face:
+    """Bring a face on a turned photo back; the box keeps its sides and follows with its middle."""
+    x0, y0, x1, y1 = face.box
+    x, y = (matrix @ [(x0 + x1) / 2, (y0 + y1) / 2] + shift).tolist()
+    half_w, half_h = (x1 - x0) / 2, (y1 - y0) / 2
+    landmarks = (face.landmarks + 0.5) @ matrix.T + shift - 0.5
+    return Face((x - half_w, y - half_h, x + half_w, y + half_h), face.confidence, landmarks)
+
+
+def _scaled(face: Face, factor: float) -> Face:
+    x0, y0, x1, y1 = (value * factor for value in face.box)
+    return Face((x0, y0, x1, y1), face.confidence, (face.landmarks + 0.5) * factor - 0.5)
+
+
+def _square(boxes: Tensor) -> Tensor:
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True).clamp(min=1) / 2
+    return torch.cat([middle - half, middle + half], 1)
+
+
+def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
+    """Move each side of the boxes [N, 4] by the offsets [N, 4], which count in widths and heights."""
+    return boxes + (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2) * offsets
+
+
+def _joined(parts: Sequence[_Windows]) -> _Windows:
+    return _Windows(
+        torch.cat([part.boxes for part in parts]),
+        torch.cat([part.photo for part in parts]),
+        torch.cat([part.score for part in parts]),
+    )
+
+
+def _distinct(windows: _Windows, overlap: float) -> Tensor:
+    return cast(Tensor, batched_nms(windows.boxes, windows.score, windows.photo, overlap))
+
+
+def _distinct_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], overlap: float) -> list[int]:
+    """Non-maximum suppression by intersection over the smaller box, so a box within a box goes too."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    alive = np.ones(len(boxes), dtype=bool)
+    kept = []
+    for i in np.argsort(-score, kind="stable").tolist():
+        if alive[i]:
+            kept.append(i)
+            shared = np.minimum(boxes[i, 2:], boxes[:, 2:]) - np.maximum(boxes[i, :2], boxes[:, :2])
+            alive &= shared.clip(min=0).prod(1) <= overlap * np.minimum(areas[i], areas)
+    return kept

@@ -1,0 +1,137 @@
+"""The three networks of MTCNN: P-Net proposes faces, R-Net refuses most proposals, O-Net places landmarks.
+
+Zhang, Zhang, Li and Qiao 2016, "Joint face detection and alignment using multi-task cascaded convolutional
+networks", arXiv 1604.02878, figure 2. All three take RGB as (value - 127.5) / 128 and answer, for each
+window, with the probability of a face and with where the face's box lies in units of the window's side.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name that every PyTorch user knows)
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from facetools.faces.mtcnn_weights import Net, state_dict
+
+__all__ = ["ONet", "PNet", "RNet", "load"]
+
+# A convolution's channels are padded with zeros to a multiple of this. The padding changes no result; PReLU
+# over 10 channels takes three times as long as over 16 in channels_last memory.
+_LANES = 16
+
+
+class PNet(nn.Module):
+    """The fully convolutional first network: a 12x12 window every 2 pixels.
+
+    ``forward`` takes float32 [B, 3, H, W] with H, W >= 12 and returns the probability of a face [B, h, w] and
+    the box offsets (x0, y0, x1, y1) [B, 4, h, w], with h = ceil((H - 2) / 2) - 4 and w likewise. Cell (i, j)
+    looks at the window whose upper left pixel is (2i, 2j).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 16, 3), nn.PReLU(16)  # 10 channels in the paper
+        self.conv2, self.prelu2 = nn.Conv2d(16, 16, 3), nn.PReLU(16)
+        self.conv3, self.prelu3 = nn.Conv2d(16, 32, 3), nn.PReLU(32)
+        self.face = nn.Conv2d(32, 2, 1)
+        self.box = nn.Conv2d(32, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at every window of a batch of pictures; shapes as the class says."""
+        x = F.max_pool2d(self.prelu1(self.conv1(x)), 2, 2, ceil_mode=True)
+        x = self.prelu2(self.conv2(x))
+        x = self.prelu3(self.conv3(x))
+        return face_probability(self.face(x)), self.box(x)
+
+
+class RNet(nn.Module):
+    """The second network: float32 [B, 3, 24, 24] to probabilities [B] and box offsets [B, 4]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 32, 3), nn.PReLU(32)  # 28 channels in the paper
+        self.conv2, self.prelu2 = nn.Conv2d(32, 48, 3), nn.PReLU(48)
+        self.conv3, self.prelu3 = nn.Conv2d(48, 64, 2), nn.PReLU(64)
+        self.fc4, self.prelu4 = nn.Linear(576, 128), nn.PReLU(128)
+        self.face = nn.Linear(128, 2)
+        self.box = nn.Linear(128, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at a batch of windows; shapes as the class says."""
+        x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)  # [B, 32, 11, 11]
+        x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)  # [B, 48, 4, 4]
+        x = self.prelu3(self.conv3(x))  # [B, 64, 3, 3]
+        x = self.prelu4(self.fc4(x.permute(0, 2, 3, 1).flatten(1)))
+        return face_probability(self.face(x)), self.box(x)
+
+
+class ONet(nn.Module):
+    """The third network: float32 [B, 3, 48, 48] to probabilities [B], offsets [B, 4], landmarks [B, 2, 5].
+
+    Landmarks are x then y of the eyes, the nose and the corners of the mouth, 0 to 1 across the window.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 32, 3), nn.PReLU(32)
+        self.conv2, self.prelu2 = nn.Conv2d(32, 64, 3), nn.PReLU(64)
+        self.conv3, self.prelu3 = nn.Conv2d(64, 64, 3), nn.PReLU(64)
+        self.conv4, self.prelu4 = nn.Conv2d(64, 128, 2), nn.PReLU(128)
+        self.fc5, self.prelu5 = nn.Linear(1152, 256), nn.PReLU(256)
+        self.face = nn.Linear(256, 2)
+        self.box = nn.Linear(256, 4)
+        self.landmarks = nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Look at a batch of windows; shapes as the class says."""
+        x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)  # [B, 32, 23, 23]
+        x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)  # [B, 64, 10, 10]
+        x = F.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)  # [B, 64, 4, 4]
+        x = self.prelu4(self.conv4(x))  # [B, 128, 3, 3]
+        x = self.prelu5(self.fc5(x.permute(0, 2, 3, 1).flatten(1)))
+        return face_probability(self.face(x)), self.box(x), self.landmarks(x).unflatten(1, (2, 5))
+
+
+def load(device: torch.device) -> tuple[PNet, RNet, ONet]:
+    """Build the three networks with the installed weights, frozen, in channels_last memory.
+
+    Parameters
+    ----------
+    device
+        Where they shall run.
+
+    Returns
+    -------
+    tuple of PNet, RNet, ONet
+
+    Raises
+    ------
+    ToolError
+        If the weight files are missing or are not the known ones.
+    """
+    with torch.device("meta"):  # no time is spent on random weights that nobody will use
+        nets = PNet(), RNet(), ONet()
+    for net, name in zip(nets, ("pnet", "rnet", "onet"), strict=True):
+        _fill(net, name, device)  # type: ignore[arg-type]  # zip forgets that the names are literals
+    return nets
+
+
+def face_probability(logits: Tensor) -> Tensor:
+    """Turn the two logits (no face, face) of dimension 1 into the probability of a face: their softmax."""
+    return (logits[:, 1] - logits[:, 0]).sigmoid()
+
+
+def _fill(net: nn.Module, name: Net, device: torch.device) -> None:
+    state = _padded(state_dict(name), {key: tuple(value.shape) for key, value in net.state_dict().items()})
+    net.load_state_dict(state, assign=True)
+    net.requires_grad_(False).eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the pair
+
+
+def _padded(state: Mapping[str, NDArray[np.float32]], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    padded = {}
+    for key, value in state.items():
+        widths = [(0, want - have) for want, have in zip(shapes[key], value.shape, strict=True)]
+        padded[key] = torch.from_numpy(np.pad(value, widths))
+    return padded

@@ -1,0 +1,107 @@
+import errno
+import os
+import stat
+
+import pytest
+
+from _toolio.atomic import atomic_path, atomic_write_bytes
+from _toolio.errors import ToolError
+
+
+def test_the_file_appears_only_when_the_block_ends(tmp_path):
+    final = tmp_path / "a.bin"
+    with atomic_path(final) as temp:
+        assert temp.parent == final.parent
+        temp.write_bytes(b"whole")
+        assert not final.exists()
+    assert final.read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    final = tmp_path / "a.bin"
+    final.write_bytes(b"old")
+    with pytest.raises(failure), atomic_path(final) as temp:
+        temp.write_bytes(b"half")
+        raise failure
+    assert final.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_are_what_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        atomic_write_bytes(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with atomic_path(tmp_path / "a") as one, atomic_path(tmp_path / "a") as two:
+        one.write_text("1")
+        two.write_text("2")
+    assert (tmp_path / "a").read_text() == "1"
+
+
+def test_a_left_over_temporary_file_is_in_nobodys_way(tmp_path, monkeypatch):
+    with atomic_path(tmp_path / "a") as temp:
+        number = int(temp.name.split(".")[-2])
+    (tmp_path / f".a.{os.getpid()}.{number + 1}.tmp").write_text("stale")
+    atomic_write_bytes(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+def test_the_longest_legal_name_works(tmp_path):
+    atomic_write_bytes(tmp_path / ("n" * 255), b"x")
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    atomic_write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def _fails(final) -> ToolError:
+    with pytest.raises(ToolError) as caught:
+        atomic_write_bytes(final, b"x")
+    assert caught.value.kind == "unwritable"
+    assert str(final) in caught.value.message
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+def test_a_folder_a_device_and_a_missing_folder_are_refused(tmp_path):
+    assert "folder" in _fails(tmp_path).message
+    assert "does not exist" in _fails(tmp_path / "no" / "a").message
+    os.mkfifo(tmp_path / "pipe")
+    assert "regular" in _fails(tmp_path / "pipe").message
+    assert "regular" in _fails("/dev/null").message
+    (tmp_path / "file").write_text("")
+    _fails(tmp_path / "file" / "a")
+
+
+def test_no_permission(tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)  # the superuser may write anywhere
+    assert "Permission denied" in _fails(tmp_path / "a").message
+
+
+def test_a_full_disk(tmp_path):
+    final = tmp_path / "a"
+    with pytest.raises(ToolError, match="No space left") as caught, atomic_path(final):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.kind == "unwritable"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_files_error_is_not_blamed_on_this_one(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
+        (tmp_path / "input").read_bytes()
+    assert list(tmp_path.iterdir()) == []

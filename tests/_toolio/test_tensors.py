@@ -1,0 +1,338 @@
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
+
+from _toolio.errors import InputError, ToolError
+from _toolio.tensors import (
+    METADATA_KEY,
+    ArrayTensor,
+    open_safetensors,
+    read_metadata,
+    write_safetensors,
+)
+
+DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+
+
+def raw_file(path, header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def one(dtype="F32", shape=(2,), offsets=(0, 8)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+@st.composite
+def arrays(draw):
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    return draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)))
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), arrays(), max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_the_safetensors_library_reads_what_is_written(tmp_path_factory, tensors):
+    tensors.pop("__metadata__", None)
+    path = tmp_path_factory.mktemp("w") / "a.safetensors"
+    write_safetensors(path, tensors, {"b": [1, 2.5], "a": None})
+    theirs, ours = load_file(path), open_safetensors(path)
+    assert theirs.keys() == tensors.keys() == ours.entries.keys()
+    for name, array in tensors.items():
+        for got in (theirs[name], ours.tensor(name)):
+            assert got.dtype == array.dtype
+            assert got.shape == array.shape
+            assert got.tobytes() == array.tobytes()
+    assert read_metadata(path) == {"a": None, "b": [1, 2.5]}
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), arrays(), min_size=1))
+@settings(max_examples=40, deadline=None)
+def test_what_the_safetensors_library_writes_is_read(tmp_path_factory, tensors):
+    tensors.pop("__metadata__", None)
+    path = tmp_path_factory.mktemp("r") / "a.safetensors"
+    save_file({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in tensors.items()}, path, {"k": "v"})
+    with open_safetensors(path) as ours:
+        assert ours.metadata == {"k": "v"}
+        for name, array in tensors.items():
+            assert ours.tensor(name).tobytes() == array.tobytes()
+            assert ours.tensor(name).shape == array.shape
+
+
+def test_bfloat16_and_8_bit_floats_are_what_torch_says(tmp_path):
+    every16 = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    every8 = torch.arange(256, dtype=torch.int32).to(torch.uint8)
+    tensors = {
+        "bf16": every16.view(torch.bfloat16),
+        "e4m3": every8.view(torch.float8_e4m3fn),
+        "e5m2": every8.clone().view(torch.float8_e5m2),
+    }
+    save_torch(tensors, tmp_path / "a.safetensors")
+    file = open_safetensors(tmp_path / "a.safetensors")
+    for name, tensor in tensors.items():
+        got, want = file.tensor(name), tensor.float().numpy()
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, want)
+        finite = ~np.isnan(want)
+        assert (np.signbit(got) == np.signbit(want))[finite].all()
+
+
+def test_floats_are_views_of_the_file(tmp_path):
+    write_safetensors(tmp_path / "a.safetensors", {"a": np.arange(6.0).reshape(2, 3)})
+    array = open_safetensors(tmp_path / "a.safetensors").tensor("a")
+    assert not array.flags.owndata
+    assert not array.flags.writeable
+    assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_an_unaligned_file_is_read(tmp_path):
+    text = json.dumps({"a": one()}).encode()
+    text += b" " * (1 + -len(text) % 4)  # the data begins at an odd address
+    raw_file(tmp_path / "a.safetensors", text, np.float32([1.5, -2]).tobytes())
+    assert open_safetensors(tmp_path / "a.safetensors").tensor("a").tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 10_000])
+def test_chunks_join_to_the_tensor(tmp_path, size):
+    array = np.random.default_rng(0).normal(size=(50, 73)).astype(np.float32)
+    write_safetensors(tmp_path / "a.safetensors", {"a": array, "none": np.zeros((0, 3))})
+    file = open_safetensors(tmp_path / "a.safetensors")
+    pieces = [piece.copy() for piece in file.chunks("a", size)]
+    assert all(len(piece) <= size for piece in pieces)
+    np.testing.assert_array_equal(np.concatenate(pieces), array.reshape(-1))
+    assert list(file.chunks("none", size)) == []
+
+
+def test_pages_that_were_let_go_of_are_read_again(tmp_path):
+    array = np.arange(100_000, dtype=np.float32)
+    write_safetensors(tmp_path / "a.safetensors", {"a": array})
+    flat = open_safetensors(tmp_path / "a.safetensors").flat("a")
+    view = flat.values(0, 100_000)
+    flat.release(10, 99_990)
+    flat.release(5, 5)
+    np.testing.assert_array_equal(view, array)
+
+
+def test_an_array_is_readable_after_its_file_was_closed(tmp_path):
+    write_safetensors(tmp_path / "a.safetensors", {"a": np.arange(3.0)})
+    with open_safetensors(tmp_path / "a.safetensors") as file:
+        array = file.tensor("a")
+    assert array.tolist() == [0, 1, 2]
+    assert file.tensor("a").tolist() == [0, 1, 2]
+
+
+def test_an_array_in_memory_is_read_alike():
+    flat = ArrayTensor(np.arange(6).reshape(2, 3))
+    assert flat.values(1, 4).tolist() == [1, 2, 3]
+    flat.release(0, 6)
+
+
+def test_the_same_input_makes_the_same_bytes(tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {"b": rng.normal(size=3), "a": np.ones(3, bool), "c": rng.normal(size=(2, 2)).astype("f4")}
+    write_safetensors(tmp_path / "1", tensors, {"x": 1, "y": {"d": 1, "c": 2}})
+    write_safetensors(tmp_path / "2", dict(reversed(tensors.items())), {"y": {"c": 2, "d": 1}, "x": 1})
+    data = (tmp_path / "1").read_bytes()
+    assert data == (tmp_path / "2").read_bytes()
+    assert int.from_bytes(data[:8], "little") % 8 == 0
+    with safe_open(tmp_path / "1", "numpy") as theirs:
+        assert theirs.metadata() == {METADATA_KEY: '{"x":1,"y":{"c":2,"d":1}}'}
+    for name, entry in open_safetensors(tmp_path / "1").entries.items():
+        assert entry.begin % tensors[name].dtype.itemsize == 0
+
+
+def test_strided_and_big_endian_arrays_are_written_by_value(tmp_path):
+    grid = np.arange(12, dtype=np.float32).reshape(3, 4)
+    write_safetensors(tmp_path / "a", {"t": grid.T, "step": grid[:, ::2], "big": grid.astype(">f4")})
+    got = load_file(tmp_path / "a")
+    np.testing.assert_array_equal(got["t"], grid.T)
+    np.testing.assert_array_equal(got["step"], grid[:, ::2])
+    np.testing.assert_array_equal(got["big"], grid)
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError, match="complex"):
+        write_safetensors(tmp_path / "a", {"c": np.zeros(2, complex)})
+    with pytest.raises(ValueError, match="JSON"):
+        write_safetensors(tmp_path / "a", {}, {"x": math.nan})
+    with pytest.raises(ToolError, match="does not exist") as caught:
+        write_safetensors(tmp_path / "no" / "a", {})
+    assert caught.value.kind == "unwritable"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_of_other_makers(tmp_path):
+    save_file({"a": np.zeros(1)}, tmp_path / "pt", {"format": "pt"})
+    assert read_metadata(tmp_path / "pt") == {}
+    for text in ("[1]", "{", "[" * 100_000):
+        save_file({"a": np.zeros(1)}, tmp_path / "bad", {METADATA_KEY: text})
+        with pytest.raises(ToolError, match="metadata") as caught:
+            read_metadata(tmp_path / "bad")
+        assert caught.value.kind == "bad-header"
+
+
+GOOD = np.zeros(2, np.float32).tobytes()
+HEADERS = {
+    "not-safetensors": {
+        "not JSON": b'{"a": ',
+        "not UTF-8": b'{"\xff\xfe": 1}',
+        "nested too deep": b'{"a":' + b"[" * 200_000,
+        "a list": b"[1, 2]",
+        "a number with endless digits": b'{"a":' + b"9" * 5000 + b"}",
+    },
+    "bad-header": {
+        "a twice": b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},'
+        b' "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}',
+        "metadata not strings": {"__metadata__": {"k": 1}, "a": one()},
+        "metadata not an object": {"__metadata__": "k", "a": one()},
+        "entry not an object": {"a": 7},
+        "no shape": {"a": {"dtype": "F32", "data_offsets": [0, 8]}},
+        "dtype not a string": {"a": one(dtype=4)},
+        "shape negative": {"a": one(shape=(-2,))},
+        "shape not whole": {"a": one(shape=(2.0,))},
+        "shape of bools": {"a": one(dtype="F64", shape=(True,))},
+        "shape no list": {"a": {**one(), "shape": 2}},
+        "shape NaN": b'{"a": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 8]}}',
+        "offsets negative": {"a": one(offsets=(-8, 0))},
+        "offsets three": {"a": one(offsets=(0, 4, 8))},
+        "offsets reversed": {"a": one(offsets=(8, 0))},
+        "size too small": {"a": one(shape=(1,))},
+        "size too large": {"a": one(shape=(3,))},
+        "size beyond 64 bits": {"a": one(shape=(2**62, 2**62))},
+        "overlap": {"a": one(), "b": one(shape=(1,), offsets=(4, 8))},
+        "same place": {"a": one(), "b": one()},
+    },
+    "truncated": {"data": {"a": one(shape=(25,), offsets=(0, 100))}},
+}
+
+
+def check_refused(path, kind):
+    with pytest.raises(ToolError) as caught:
+        open_safetensors(path)
+    assert caught.value.kind == kind
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize(("kind", "what"), [(kind, what) for kind, some in HEADERS.items() for what in some])
+def test_bad_headers(tmp_path, kind, what):
+    check_refused(raw_file(tmp_path / "a.safetensors", HEADERS[kind][what], GOOD), kind)
+
+
+def test_a_cut_file_says_how_much_is_missing(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, {"a": np.arange(1000.0)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-123])
+    assert "123 bytes are missing" in check_refused(path, "truncated")
+    for size in range(9, 40):
+        path.write_bytes(whole[:size])
+        check_refused(path, "truncated")
+    path.write_bytes(whole[:8])
+    check_refused(path, "truncated")
+    for size in range(1, 8):
+        path.write_bytes(whole[:size])
+        check_refused(path, "not-safetensors")
+    path.write_bytes(b"")
+    assert "empty" in check_refused(path, "truncated")
+
+
+def test_a_file_that_shrank_after_it_was_opened(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, {"a": np.arange(1000.0)})
+    file = open_safetensors(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ToolError, match="8 bytes are missing"):
+        file.tensor("a")
+
+
+def test_headers_too_long(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((100_000_001).to_bytes(8, "little") + b"{")
+    assert "100 MB" in check_refused(path, "not-safetensors")
+    path.write_bytes((50).to_bytes(8, "little") + b"{")
+    assert "cut short" in check_refused(path, "truncated")
+    path.write_bytes(bytes(8))
+    check_refused(path, "not-safetensors")
+
+
+def test_other_formats_are_named(tmp_path):
+    path = tmp_path / "a.safetensors"
+    torch.save({"a": torch.zeros(3)}, path)
+    assert "a zip" in check_refused(path, "not-safetensors")
+    for protocol in (2, 3, 4, 5):
+        path.write_bytes(pickle.dumps({"a": 1}, protocol))
+        assert "a pickle" in check_refused(path, "not-safetensors")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "git lfs pull" in check_refused(path, "not-safetensors")
+    path.write_bytes(b"<!DOCTYPE html><html>404")
+    assert "web page" in check_refused(path, "not-safetensors")
+    path.write_bytes(b"GGUF" + bytes(100))
+    assert "GGUF" in check_refused(path, "not-safetensors")
+    path.write_bytes(os.urandom(8) + b"\0" * 50)
+    check_refused(path, "not-safetensors")
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path):
+    text = json.dumps({"a": one()}).encode()
+    text += b" " * (0x0280 - len(text))  # a length of 0x0280 is the bytes 80 02: a pickle's first
+    raw_file(tmp_path / "a.safetensors", text, GOOD)
+    assert open_safetensors(tmp_path / "a.safetensors").tensor("a").tolist() == [0, 0]
+
+
+def test_no_file_a_folder_no_permission(tmp_path, monkeypatch):
+    check_refused(tmp_path / "no.safetensors", "not-found")
+    check_refused(tmp_path, "unreadable")
+    (tmp_path / "a.safetensors").write_bytes(b"x")
+
+    def refuse(*_args, **_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # the superuser may read anything
+    assert "Permission denied" in check_refused(tmp_path / "a.safetensors", "unreadable")
+
+
+def test_an_unknown_dtype_is_listed_and_fails_only_when_read(tmp_path):
+    header = {"odd": one("F4", (4,), (0, 2)), "good": one("F32", (2,), (2, 10))}
+    file = open_safetensors(raw_file(tmp_path / "a.safetensors", header, bytes(2) + GOOD))
+    assert file.entries["odd"].dtype == "F4"
+    assert file.tensor("good").tolist() == [0, 0]
+    for read in (file.tensor, file.flat, lambda name: list(file.chunks(name, 10))):
+        with pytest.raises(InputError, match="F4") as caught:
+            read("odd")
+        assert caught.value.kind == "unknown-dtype"
+    with pytest.raises(InputError, match="no tensor") as caught:
+        file.tensor("none")
+    assert caught.value.kind == "no-tensor"
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
+    for content in (data, len(data).to_bytes(8, "little") + data, (len(data) + 1).to_bytes(8, "little") + b"{" + data):
+        path.write_bytes(content)
+        try:
+            open_safetensors(path)
+        except ToolError as error:
+            assert "\n" not in error.message
+
+
+def test_importing_needs_the_standard_library_only():
+    code = "import sys, _toolio.tensors, _toolio.atomic; print({'numpy', 'torch', 'safetensors'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,119 @@
+"""What all tests share: running the tools as processes, and real photos where they are at hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+LFW = ROOT.parent / "shared" / "data" / "lfw.tar"
+DEMO = ROOT / ".demo" / "photos"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished process."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def command(tool: str, *arguments: str | os.PathLike[str]) -> list[str]:
+    return [sys.executable, "-m", tool, *map(os.fsdecode, arguments)]
+
+
+@pytest.fixture
+def run() -> Callable[..., Run]:
+    """Run a tool to its end; stdin is empty unless given."""
+
+    def call(tool: str, *arguments: str | os.PathLike[str], stdin: bytes = b"", **options: Any) -> Run:
+        done = subprocess.run(
+            command(tool, *arguments), input=stdin, capture_output=True, timeout=300, check=False, **options
+        )
+        return Run(done.returncode, done.stdout, done.stderr.decode())
+
+    return call
+
+
+def _lfw_people(count: int, each: int) -> dict[str, list[bytes]]:
+    people: dict[str, list[bytes]] = {}
+    with tarfile.open(LFW) as archive:
+        for member in archive:
+            name = Path(member.name).parent.name
+            if not member.isreg() or (name not in people and len(people) == count):
+                continue
+            if len(people.setdefault(name, [])) < each:
+                stream = archive.extractfile(member)
+                assert stream is not None
+                people[name].append(stream.read())
+            if len(people) == count and all(len(photos) == each for photos in people.values()):
+                break
+    return people
+
+
+@pytest.fixture(scope="session")
+def real_people() -> dict[str, list[bytes]]:
+    """Two photos each of twelve people, as the bytes of JPEG files: name to photos."""
+    if not LFW.exists():
+        pytest.skip("no real photos: LFW (shared/data/lfw.tar beside the project) is not there")
+    return _lfw_people(12, 2)
+
+
+@pytest.fixture(scope="session")
+def face_photo(real_people: dict[str, list[bytes]]) -> bytes:
+    """One real photo with one face, the bytes of a JPEG file."""
+    return next(iter(real_people.values()))[0]
+
+
+@pytest.fixture
+def people_folder(real_people: dict[str, list[bytes]], tmp_path: Path) -> Path:
+    """The twelve people as folders of photos."""
+    for name, photos in real_people.items():
+        (tmp_path / "people" / name).mkdir(parents=True)
+        for number, photo in enumerate(photos):
+            (tmp_path / "people" / name / f"{number}.jpg").write_bytes(photo)
+    return tmp_path / "people"
+
+
+def faceless(size: tuple[int, int] = (64, 48), seed: int = 0) -> Image.Image:
+    """A photo of nothing: a smooth random picture."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def saved(photo: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    photo.save(out, format=kind, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def plain_photos(tmp_path: Path) -> Path:
+    """A folder of two photos without faces, for tests of the plumbing."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for number in range(2):
+        faceless(seed=number).save(folder / f"{number}.png")
+    return folder
+
+
+def lines_of(text: str) -> Sequence[str]:
+    return text.splitlines()

@@ -1,0 +1,236 @@
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+from facetools.faces import mtcnn
+from facetools.faces.finder import Finder, default_min_face_px, stretch_contrast
+
+LFW = Path(__file__).parents[3] / "../shared/data/lfw.tar"
+needs_lfw = pytest.mark.skipif(not LFW.is_file(), reason="shared/data/lfw.tar is not here")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def finder():
+    return Finder()
+
+
+@pytest.fixture(scope="module")
+def people():
+    photos = []
+    with tarfile.open(LFW) as tar:
+        for member in tar:
+            if member.name.endswith("_0001.jpg"):
+                photos.append(Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB"))
+            if len(photos) == 40:
+                return photos
+    raise AssertionError("fewer than 40 people")
+
+
+def covers(faces, point):
+    return any(f.box[0] <= point[0] <= f.box[2] and f.box[1] <= point[1] <= f.box[3] for f in faces)
+
+
+def in_a_canvas(photo):
+    canvas = Image.new("RGB", (1000, 750), (90, 90, 90))
+    canvas.paste(photo, (600, 300))
+    return canvas
+
+
+def spoiled(photo):
+    stream = io.BytesIO()
+    photo.filter(ImageFilter.GaussianBlur(2)).save(stream, "JPEG", quality=15)
+    return Image.open(stream).convert("RGB")
+
+
+CHANGES = {  # the change, where the face's middle then is, how many of 40 must be found
+    "none": (lambda p: p, (125, 125), 40),
+    "rotated 20": (lambda p: p.rotate(20, Image.Resampling.BICUBIC), (125, 125), 40),
+    "rotated 45": (lambda p: p.rotate(45, Image.Resampling.BICUBIC), (125, 125), 39),
+    "rotated 60": (lambda p: p.rotate(60, Image.Resampling.BICUBIC), (125, 125), 38),
+    "scaled 0.3": (lambda p: p.resize((75, 75)), (37, 37), 40),
+    "darkened": (lambda p: p.point(lambda value: int(value * 0.12)), (125, 125), 40),
+    "canvas": (in_a_canvas, (725, 425), 40),
+    "blur and JPEG": (spoiled, (125, 125), 39),
+    "tight grey": (lambda p: p.crop((75, 65, 175, 185)).convert("L").convert("RGB"), (50, 60), 39),
+}
+
+
+@needs_lfw
+@pytest.mark.parametrize("change", CHANGES)
+def test_finds_real_people(finder, people, change):
+    do, middle, least = CHANGES[change]
+    found = finder.find([np.asarray(do(photo)) for photo in people])
+    assert sum(covers(faces, middle) for faces in found) >= least
+
+
+@needs_lfw
+def test_landmarks_are_in_their_order_and_inside_the_box(finder, people):
+    for face, *others in finder.find([np.asarray(p) for p in people]):
+        left_eye, right_eye, nose, mouth_left, mouth_right = face.landmarks
+        assert face.landmarks.shape == (5, 2)
+        assert face.landmarks.dtype == np.float64
+        assert left_eye[0] < right_eye[0]
+        assert mouth_left[0] < mouth_right[0]
+        assert max(left_eye[1], right_eye[1]) < min(mouth_left[1], mouth_right[1])
+        assert left_eye[1] < nose[1] < mouth_left[1] + 5
+        assert 0.7 < face.confidence <= 1
+        assert all(face.area >= other.area for other in others)
+
+
+@needs_lfw
+def test_a_mirrored_photo_has_mirrored_faces(finder, people):
+    photo = np.asarray(people[0])
+    (face, *_), (mirrored, *_) = finder.find([photo, np.ascontiguousarray(photo[:, ::-1])])
+    expected = face.landmarks[[1, 0, 2, 4, 3]] * [-1, 1] + [photo.shape[1] - 1, 0]
+    assert np.abs(mirrored.landmarks - expected).max() < 4
+    assert abs(mirrored.box[0] - (photo.shape[1] - face.box[2])) < 15
+
+
+@needs_lfw
+def test_a_larger_photo_has_the_same_face_larger(finder, people):
+    small = people[0]
+    large = small.resize((2000, 2000), Image.Resampling.BICUBIC)
+    (face, *_), (same, *_) = finder.find([np.asarray(small), np.asarray(large)])
+    assert np.abs(np.array(same.box) / 8 - face.box).max() < 8
+    assert np.abs((same.landmarks + 0.5) / 8 - 0.5 - face.landmarks).max() < 3
+
+
+@needs_lfw
+def test_a_face_found_in_the_turned_photo_comes_back_to_its_place(finder, people):
+    upright_only = Finder(tilt_retry=False)
+    turn = np.exp(1j * np.deg2rad(-70))  # anticlockwise for who looks at it, and y grows downwards
+    errors = []
+    for photo in people[:20]:
+        tilted = np.asarray(photo.rotate(70, Image.Resampling.BICUBIC))
+        if not upright_only.find([tilted])[0]:
+            expected = (upright_only.find([np.asarray(photo)])[0][0].landmarks - 124.5) @ [1, 1j] * turn
+            errors += [
+                np.abs((face.landmarks - 124.5) @ [1, 1j] - expected).mean() for face in finder.find([tilted])[0][:1]
+            ]
+    assert len(errors) >= 5
+    assert np.median(errors) < 4
+
+
+@needs_lfw
+def test_a_large_tilted_photo(finder, people):
+    tilted = people[0].rotate(60, Image.Resampling.BICUBIC)
+    ((face, *_),) = finder.find([np.asarray(tilted.resize((1800, 1500), Image.Resampling.BICUBIC))])
+    assert abs((face.box[0] + face.box[2]) / 2 - 900) < 200
+    assert abs((face.box[1] + face.box[3]) / 2 - 750) < 170
+    assert 600 < face.landmarks[:, 0].mean() < 1200
+
+
+@needs_lfw
+def test_the_rest_of_the_list_changes_nothing(finder, people):
+    photos = [np.asarray(p) for p in people[:7]] + [np.asarray(in_a_canvas(people[7]))]
+    together = finder.find(photos)
+    backwards = finder.find(photos[::-1])[::-1]
+    for photo, faces, again in zip(photos, together, backwards, strict=True):
+        (alone,) = finder.find([photo])
+        for other in (faces, again):
+            assert [f.box for f in alone] == [f.box for f in other]
+            assert [f.confidence for f in alone] == [f.confidence for f in other]
+            assert all(np.array_equal(f.landmarks, g.landmarks) for f, g in zip(alone, other, strict=True))
+
+
+@needs_lfw
+def test_photos_in_one_pass_find_the_same_up_to_rounding(finder, people):
+    # What an accelerator does: many photos a pass, and resizing in floats.
+    photos = [np.asarray(p) for p in people[:5]]
+    batch = torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        together = finder._find_with_retry(batch, 20.0)
+        in_floats = finder._find_once(batch.float(), 20.0)
+    for alone, faces, floats in zip(finder.find(photos), together, in_floats, strict=True):
+        assert len(alone) == len(faces)
+        for f, g in zip(alone, faces, strict=True):
+            np.testing.assert_allclose(f.landmarks, g.landmarks, atol=1e-2)
+        assert np.abs(alone[0].landmarks - floats[0].landmarks).max() < 4
+
+
+@needs_lfw
+def test_strips_change_nothing(finder, people, monkeypatch):
+    photo = np.asarray(in_a_canvas(people[0]))
+    (before,) = finder.find([photo])
+    monkeypatch.setattr("facetools.faces.finder._PIXELS_PER_STRIP", 5_000)
+    monkeypatch.setattr("facetools.faces.finder._CROPS_PER_PASS", 7)
+    (after,) = finder.find([photo])
+    assert len(before) == len(after)
+    for f, g in zip(before, after, strict=True):
+        np.testing.assert_allclose(f.landmarks, g.landmarks, atol=1e-2)
+        np.testing.assert_allclose(f.box, g.box, atol=1e-2)
+
+
+@needs_lfw
+def test_small_faces_are_left_out_on_request(finder, people):
+    photo = np.asarray(in_a_canvas(people[0].resize((75, 75))))  # the face is about 35 pixels high
+    assert covers(finder.find([photo])[0], (637, 337))
+    assert not finder.find([photo], min_face_px=150)[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (11, 11), (12, 12), (20, 33), (60, 4000)])
+def test_photos_of_any_size_without_a_face(finder, size):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    for photo in (noise, np.zeros_like(noise), np.full_like(noise, 255)):
+        assert finder.find([photo]) == [[]]
+
+
+def test_no_photos(finder):
+    assert finder.find([]) == []
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        np.zeros((30, 30), np.uint8),
+        np.zeros((30, 30, 4), np.uint8),
+        np.zeros((30, 30, 3)),
+        np.zeros((0, 9, 3), np.uint8),
+    ],
+)
+def test_what_is_not_a_photo_is_refused(finder, photo):
+    with pytest.raises(ValueError, match="photo 0"):
+        finder.find([photo])
+
+
+@pytest.mark.parametrize("least", [0, -3, float("nan")])
+def test_a_smallest_face_that_cannot_be(finder, least):
+    with pytest.raises(ValueError, match="min_face_px"):
+        finder.find([], min_face_px=least)
+
+
+def test_default_smallest_face():
+    assert default_min_face_px(250, 250) == 20
+    assert default_min_face_px(3000, 4000) == 100
+    assert default_min_face_px(1000, 60_000) == 250
+
+
+def test_stretching_contrast():
+    ramp = torch.arange(30, 94, dtype=torch.uint8).repeat(3, 8, 1)
+    stretched = stretch_contrast(ramp)
+    assert stretched.dtype == torch.uint8
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    assert stretch_contrast(torch.full((3, 5, 5), 7, dtype=torch.uint8)) is None
+    assert stretch_contrast(torch.arange(256, dtype=torch.uint8).repeat(3, 4, 1)) is None
+
+
+def test_pnet_has_the_shape_that_it_promises():
+    pnet, _, _ = mtcnn.load(torch.device("cpu"))
+    for height in range(12, 20):
+        score, box = pnet(torch.zeros(1, 3, height, 31))
+        assert score.shape == (1, (height - 1) // 2 - 4, 11)
+        assert box.shape == (1, 4, (height - 1) // 2 - 4, 11)

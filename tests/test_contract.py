@@ -1,0 +1,308 @@
+"""Every rule of the contract, for every command of both tools."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from conftest import Run, command, faceless
+from facetools.cli import COMMANDS as FACETOOLS
+from berttools.cli import COMMANDS as BERTTOOLS
+
+ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
+PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
+FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
+HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
+
+
+@pytest.fixture
+def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
+    """Give the options that each command needs besides its inputs, in a folder of its own."""
+
+    def needed(name: str) -> list[str]:
+        return {
+            "detect": [],
+            "perturb": ["--attack", "none", "--out", str(tmp_path / "out")],
+            "align": ["--out", str(tmp_path / "out")],
+            "embed": ["--out", str(tmp_path / "out.safetensors")],
+            "train-detector": ["--clean", str(plain_photos), "--cloaked", str(plain_photos), "--out", str(tmp_path / "d")],
+        }[name]
+
+    return needed
+
+
+@pytest.fixture
+def valid(words: Callable[[str], list[str]], plain_photos: Path, tmp_path: Path) -> Callable[[str], list[str]]:
+    """Give the arguments of a run that succeeds."""
+
+    def arguments(name: str) -> list[str]:
+        if name == "layerdiff":
+            rng = np.random.default_rng(0)
+            # Enough records to fill a pipe that nobody reads.
+            base = {f"layer.{n}.weight": rng.normal(size=(4, 4)).astype(np.float32) for n in range(600)}
+            save_file(base, tmp_path / "base.safetensors")
+            save_file({key: value + 0.01 for key, value in base.items()}, tmp_path / "ft.safetensors")
+            return [str(tmp_path / "base.safetensors"), str(tmp_path / "ft.safetensors")]
+        return [*words(name), "--in", str(plain_photos)]
+
+    return arguments
+
+
+def modules_after(tool: str, *arguments: str) -> set[str]:
+    """Run a tool inside a process that then tells which of the heavy modules it has loaded."""
+    code = (
+        f"import sys; sys.argv = [{tool!r}, *sys.argv[1:]]\n"
+        f"from {tool}.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        f"print('LOADED', *[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, input="")
+    return set(done.stderr.splitlines()[-1].split()[1:])
+
+
+def assert_one_error_line(run: Run, tool: str) -> None:
+    assert re.fullmatch(rf"{tool}: error: \S[^\n]*\n", run.err), run.err
+    assert "Traceback" not in run.err
+
+
+@pytest.mark.parametrize(("tool", "name"), ALL)
+def test_help(run: Callable[..., Run], tool: str, name: str) -> None:
+    for flag in ("--help", "-h"):
+        done = run(tool, name, flag)
+        assert (done.code, done.err) == (0, "")
+        assert done.out.decode().startswith(f"Usage: {tool} {name}")
+    assert not modules_after(tool, name, "--help")
+
+
+@pytest.mark.parametrize("tool", ["facetools", "berttools"])
+def test_tool_help_and_version(run: Callable[..., Run], tool: str) -> None:
+    bare, asked = run(tool), run(tool, "--help")
+    assert (bare.code, bare.out) == (asked.code, asked.out) == (0, asked.out)
+    for name in importlib.import_module(f"{tool}.cli").COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z][^.]*\.$", asked.out.decode(), re.M), f"{name} has no whole summary"
+    version = run(tool, "--version")
+    assert (version.code, version.err) == (0, "")
+    assert re.fullmatch(rf"{tool} \d+\.\d+\.\d+\n", version.out.decode())
+    assert not modules_after(tool, "--version")
+
+
+@pytest.mark.parametrize(("tool", "name"), ALL)
+def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
+    for arguments in (["--no-such-option"], ["--shard", "3/2"], ["surplus", "words", "here"]):
+        done = run(tool, name, *arguments)
+        assert (done.code, done.out) == (2, b"")
+        assert_one_error_line(done, tool)
+    assert not modules_after(tool, name, "--no-such-option")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["detect", "--in", "{photos}", "-0"],
+        ["detect", "--in", "-", "--in", "-"],
+        ["detect", "--device", "gpu"],
+        ["detect", "--threshold", "2"],
+        ["perturb", "--attack", "nothing", "--in", "{photos}", "--out", "{out}"],
+        ["perturb", "--attack", "lowkey", "--set", "speed=1", "--in", "{photos}", "--out", "{out}"],
+        ["perturb", "--attack", "lowkey", "--set", "steps=many", "--in", "{photos}", "--out", "{out}"],
+        ["perturb", "--attack", "lowkey", "--set", "steps=-1", "--in", "{photos}", "--out", "{out}"],
+        ["embed", "--in", "{photos}", "--out", "{photos}"],
+        ["embed", "--in", "{photos}", "--out", "{out}/deep/e.safetensors"],
+        ["embed", "--in", "{photos}", "--out", "{out}", "--extractor", "nobody"],
+    ],
+)
+def test_what_cannot_be_asked_for(run: Callable[..., Run], arguments: list[str], plain_photos: Path, tmp_path: Path) -> None:
+    filled = [word.format(photos=plain_photos, out=tmp_path / "new") for word in arguments]
+    done = run("facetools", *filled)
+    assert (done.code, done.out) == (2, b"")
+    assert_one_error_line(done, "facetools")
+    assert not {"torch", "transformers"} & modules_after("facetools", *filled)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("tool", "name"), FILTERS)
+def test_stdout_is_jsonl_and_stderr_silent(run: Callable[..., Run], valid: Callable[[str], list[str]], tool: str, name: str) -> None:
+    done = run(tool, name, *valid(name))
+    assert (done.code, done.err) == (0, "")
+    module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
+    page = importlib.import_module(f"{tool}.manual").PAGES[name]
+    assert done.records
+    for line, record in zip(done.out.splitlines(), done.records, strict=True):
+        first = next(iter(record))
+        assert re.match(rb'\{"%s":(null|\d+\.\d{6}(\d{6})?|\d+)[,}]' % first.encode(), line)
+        assert record["schema"] == module.SCHEMA
+        assert set(record) - {"schema"} <= set(page.fields), "the man page must name every field"
+
+
+@pytest.mark.parametrize(("tool", "name"), PHOTOS)
+def test_paths_on_stdin(run: Callable[..., Run], words: Callable[[str], list[str]], plain_photos: Path, tool: str, name: str) -> None:
+    odd = plain_photos / os.fsdecode(b"new\nline and \xff byte.png")
+    (plain_photos / "0.png").rename(odd)
+    (plain_photos / "1.png").rename(plain_photos / "a space.png")
+    paths = [odd, plain_photos / "a space.png"]
+    done = run(tool, name, *words(name), "-0", "--in", "-", stdin=b"".join(os.fsencode(p) + b"\0" for p in paths))
+    assert (done.code, done.err) == (0, "")
+    key = "source" if name in ("perturb", "align") else "path"
+    assert [record[key] for record in done.records] == [str(path) for path in paths]
+    by_line = run(tool, "detect", stdin=os.fsencode(paths[1]) + b"\n")
+    assert [record["path"] for record in by_line.records] == [str(paths[1])]
+
+
+@pytest.mark.parametrize(("tool", "name"), PHOTOS)
+def test_records_pass_through(run: Callable[..., Run], words: Callable[[str], list[str]], plain_photos: Path, tool: str, name: str) -> None:
+    incoming = {"path": str(plain_photos / "0.png"), "who": "somebody", "score": 0.5}
+    failed = {"moved": None, "path": "gone.jpg", "error": {"kind": "missing", "message": "gone.jpg: no such file"}}
+    lines = "".join(json.dumps(record) + "\n" for record in (incoming, failed))
+    done = run(tool, name, *words(name), "--in", "-", stdin=(lines + "{broken\n").encode())
+    assert done.code == 3
+    first, second, third = done.records
+    assert first["who"] == "somebody"
+    assert second == failed
+    assert third["error"]["kind"] == "bad-record"
+    assert "line 3" in third["error"]["message"]
+
+
+@pytest.mark.parametrize(("tool", "name"), FILTERS)
+def test_reader_goes_away(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
+    process = subprocess.Popen(command(tool, name, *valid(name)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(120) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize(("tool", "name"), FILTERS)
+def test_full_disk(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
+    for arguments in ([name, *valid(name)], ["--help"]):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(command(tool, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=120)
+        assert done.returncode == 1
+        assert done.stderr.decode() == f"{tool}: error: stdout: No space left on device\n"
+
+
+@pytest.mark.parametrize(("tool", "name"), FILTERS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(
+    words: Callable[[str], list[str]], valid: Callable[[str], list[str]], plain_photos: Path, tmp_path: Path, tool: str, name: str, number: int
+) -> None:
+    arguments = valid(name) if name == "layerdiff" else [*words(name), "--in", "-"]
+    process = subprocess.Popen(
+        command(tool, name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin and process.stdout and process.stderr
+    process.stdin.write(os.fsencode(plain_photos / "0.png") + b"\n")
+    process.stdin.flush()
+    # embed prints when all is done; the others have printed a record and wait, for input or for a reader.
+    if name == "embed":
+        time.sleep(8)
+    else:
+        assert process.stdout.readline()
+    process.send_signal(number)
+    assert process.wait(120) == (130 if number == signal.SIGINT else 128 + number)
+    assert b"Traceback" not in process.stderr.read()
+    left = [path.name for path in tmp_path.rglob("*") if path.name.endswith(".tmp") or path.name == "out.safetensors"]
+    assert left == []
+
+
+def on_a_terminal(arguments: list[str], *, stdin: bytes | None) -> tuple[int, str]:
+    """Run with stdout, stderr and, if no bytes are given, stdin on a terminal: exit code and what it showed."""
+    main, other = pty.openpty()
+    process = subprocess.Popen(
+        arguments, stdin=other if stdin is None else subprocess.PIPE, stdout=other, stderr=other, env={**os.environ, "COLUMNS": "200"}
+    )
+    os.close(other)
+    if stdin is not None:
+        assert process.stdin
+        process.stdin.write(stdin)
+        process.stdin.close()
+    shown, end = b"", time.monotonic() + 120
+    while time.monotonic() < end:
+        if select.select([main], [], [], 0.2)[0]:
+            try:
+                block = os.read(main, 65536)
+            except OSError:  # the other side has closed
+                break
+            shown += block
+        elif process.poll() is not None:
+            break
+    os.close(main)
+    return process.wait(10), shown.decode(errors="replace")
+
+
+@pytest.mark.parametrize(("tool", "name"), PHOTOS)
+def test_terminal_without_input_is_a_usage_error(words: Callable[[str], list[str]], tool: str, name: str) -> None:
+    code, shown = on_a_terminal(command(tool, name, *words(name)), stdin=None)
+    assert code == 2
+    assert f"{tool}: error: no input" in shown
+
+
+@pytest.mark.parametrize(("tool", "name"), FILTERS)
+def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
+    code, shown = on_a_terminal(command(tool, name, *valid(name)), stdin=b"")
+    assert code == 0
+    assert '{"' not in shown
+    expected = ("encoder", "layer.599.weight") if name == "layerdiff" else ("no face found",)
+    assert any(word in shown for word in expected), shown
+
+
+def test_a_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
+    evil = tmp_path / "\x1b]0;title\x07[red].png"
+    faceless().save(evil)
+    code, shown = on_a_terminal(command("facetools", "detect", "--in", str(evil)), stdin=b"")
+    assert code == 0
+    assert "\x1b]0;title" not in shown
+    assert "[red]" in shown
+
+
+@pytest.mark.parametrize(("tool", "name"), PHOTOS)
+def test_shards_concatenate(run: Callable[..., Run], words: Callable[[str], list[str]], tmp_path: Path, tool: str, name: str) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(5):
+        faceless(seed=number).save(folder / f"{number}.png")
+    whole = run(tool, name, *words(name), "--in", str(folder))
+    parts = []
+    for rank in range(2):
+        environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"}
+        extra = ["--force"] if name in ("embed", "perturb", "align") else []
+        parts.append(run(tool, name, *words(name), *extra, "--in", str(folder), env=environment))
+    assert [part.code for part in parts] == [0, 0]
+    assert b"".join(part.out for part in parts) == whole.out
+
+
+def test_no_plumbing_imports_more_than_it_says() -> None:
+    code = (
+        "import sys, importlib, pkgutil, _toolio\n"
+        "names = [m.name for m in pkgutil.iter_modules(_toolio.__path__)]\n"
+        "light = [n for n in names if n not in ('app', 'options')]\n"
+        "[importlib.import_module(f'_toolio.{n}') for n in light]\n"
+        "foreign = {m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names) - {'_toolio', '__main__'}\n"
+        "print(sorted(m for m in foreign if not m.startswith(('_', 'site', 'distutils'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_two_tools_do_not_import_each_other() -> None:
+    source = Path(importlib.import_module("facetools").__file__ or "").parent.parent
+    for tool, other in (("facetools", "berttools"), ("berttools", "facetools")):
+        for path in (source / tool).rglob("*.py"):
+            assert not re.search(rf"^\s*(from|import) {other}\b", path.read_text(), re.M), path
+    for path in (source / "_toolio").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) (facetools|berttools)\b", path.read_text(), re.M), path
