@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from berttools.cli import COMMANDS as BERTTOOLS
 from conftest import Run, command, faceless
 from facetools.cli import COMMANDS as FACETOOLS
-from berttools.cli import COMMANDS as BERTTOOLS
 
 ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
 PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
@@ -39,7 +39,14 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "perturb": ["--attack", "none", "--out", str(tmp_path / "out")],
             "align": ["--out", str(tmp_path / "out")],
             "embed": ["--out", str(tmp_path / "out.safetensors")],
-            "train-detector": ["--clean", str(plain_photos), "--cloaked", str(plain_photos), "--out", str(tmp_path / "d")],
+            "train-detector": [
+                "--clean",
+                str(plain_photos),
+                "--cloaked",
+                str(plain_photos),
+                "--out",
+                str(tmp_path / "d"),
+            ],
         }[name]
 
     return needed
@@ -70,7 +77,9 @@ def modules_after(tool: str, *arguments: str) -> set[str]:
         "try: main()\nexcept SystemExit: pass\n"
         f"print('LOADED', *[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, input="")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, input=""
+    )
     return set(done.stderr.splitlines()[-1].split()[1:])
 
 
@@ -125,7 +134,9 @@ def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
         ["embed", "--in", "{photos}", "--out", "{out}", "--extractor", "nobody"],
     ],
 )
-def test_what_cannot_be_asked_for(run: Callable[..., Run], arguments: list[str], plain_photos: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_asked_for(
+    run: Callable[..., Run], arguments: list[str], plain_photos: Path, tmp_path: Path
+) -> None:
     filled = [word.format(photos=plain_photos, out=tmp_path / "new") for word in arguments]
     done = run("facetools", *filled)
     assert (done.code, done.out) == (2, b"")
@@ -135,7 +146,9 @@ def test_what_cannot_be_asked_for(run: Callable[..., Run], arguments: list[str],
 
 
 @pytest.mark.parametrize(("tool", "name"), FILTERS)
-def test_stdout_is_jsonl_and_stderr_silent(run: Callable[..., Run], valid: Callable[[str], list[str]], tool: str, name: str) -> None:
+def test_stdout_is_jsonl_and_stderr_silent(
+    run: Callable[..., Run], valid: Callable[[str], list[str]], tool: str, name: str
+) -> None:
     done = run(tool, name, *valid(name))
     assert (done.code, done.err) == (0, "")
     module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
@@ -143,13 +156,15 @@ def test_stdout_is_jsonl_and_stderr_silent(run: Callable[..., Run], valid: Calla
     assert done.records
     for line, record in zip(done.out.splitlines(), done.records, strict=True):
         first = next(iter(record))
-        assert re.match(rb'\{"%s":(null|\d+\.\d{6}(\d{6})?|\d+)[,}]' % first.encode(), line)
+        assert re.match(rb'\{"%s":( null|\d+\.\d{6}(\d{6})?|\d+)[,}]' % first.encode(), line)
         assert record["schema"] == module.SCHEMA
         assert set(record) - {"schema"} <= set(page.fields), "the man page must name every field"
 
 
 @pytest.mark.parametrize(("tool", "name"), PHOTOS)
-def test_paths_on_stdin(run: Callable[..., Run], words: Callable[[str], list[str]], plain_photos: Path, tool: str, name: str) -> None:
+def test_paths_on_stdin(
+    run: Callable[..., Run], words: Callable[[str], list[str]], plain_photos: Path, tool: str, name: str
+) -> None:
     odd = plain_photos / os.fsdecode(b"new\nline and \xff byte.png")
     (plain_photos / "0.png").rename(odd)
     (plain_photos / "1.png").rename(plain_photos / "a space.png")
@@ -163,7 +178,9 @@ def test_paths_on_stdin(run: Callable[..., Run], words: Callable[[str], list[str
 
 
 @pytest.mark.parametrize(("tool", "name"), PHOTOS)
-def test_records_pass_through(run: Callable[..., Run], words: Callable[[str], list[str]], plain_photos: Path, tool: str, name: str) -> None:
+def test_records_pass_through(
+    run: Callable[..., Run], words: Callable[[str], list[str]], plain_photos: Path, tool: str, name: str
+) -> None:
     incoming = {"path": str(plain_photos / "0.png"), "who": "somebody", "score": 0.5}
     failed = {"moved": None, "path": "gone.jpg", "error": {"kind": "missing", "message": "gone.jpg: no such file"}}
     lines = "".join(json.dumps(record) + "\n" for record in (incoming, failed))
@@ -191,7 +208,9 @@ def test_reader_goes_away(valid: Callable[[str], list[str]], tool: str, name: st
 def test_full_disk(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
     for arguments in ([name, *valid(name)], ["--help"]):
         with Path("/dev/full").open("wb") as full:
-            done = subprocess.run(command(tool, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=120)
+            done = subprocess.run(
+                command(tool, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=120
+            )
         assert done.returncode == 1
         assert done.stderr.decode() == f"{tool}: error: stdout: No space left on device\n"
 
@@ -199,7 +218,13 @@ def test_full_disk(valid: Callable[[str], list[str]], tool: str, name: str) -> N
 @pytest.mark.parametrize(("tool", "name"), FILTERS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(
-    words: Callable[[str], list[str]], valid: Callable[[str], list[str]], plain_photos: Path, tmp_path: Path, tool: str, name: str, number: int
+    words: Callable[[str], list[str]],
+    valid: Callable[[str], list[str]],
+    plain_photos: Path,
+    tmp_path: Path,
+    tool: str,
+    name: str,
+    number: int,
 ) -> None:
     arguments = valid(name) if name == "layerdiff" else [*words(name), "--in", "-"]
     process = subprocess.Popen(
@@ -224,7 +249,11 @@ def on_a_terminal(arguments: list[str], *, stdin: bytes | None) -> tuple[int, st
     """Run with stdout, stderr and, if no bytes are given, stdin on a terminal: exit code and what it showed."""
     main, other = pty.openpty()
     process = subprocess.Popen(
-        arguments, stdin=other if stdin is None else subprocess.PIPE, stdout=other, stderr=other, env={**os.environ, "COLUMNS": "200"}
+        arguments,
+        stdin=other if stdin is None else subprocess.PIPE,
+        stdout=other,
+        stderr=other,
+        env={**os.environ, "COLUMNS": "200"},
     )
     os.close(other)
     if stdin is not None:
@@ -271,7 +300,9 @@ def test_a_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("tool", "name"), PHOTOS)
-def test_shards_concatenate(run: Callable[..., Run], words: Callable[[str], list[str]], tmp_path: Path, tool: str, name: str) -> None:
+def test_shards_concatenate(
+    run: Callable[..., Run], words: Callable[[str], list[str]], tmp_path: Path, tool: str, name: str
+) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(5):

@@ -133,11 +133,13 @@ def show_scores(scores: list[dict[str, Any]], control: Path, cloaked: Path) -> N
 
 
 def show_layers(records: list[dict[str, Any]]) -> None:
-    """Print the ten tensors that moved most."""
-    ranked = sorted((r for r in records if r["angle"] is not None), key=lambda r: -r["angle"])
-    print(f"\n{'angle':>10}  {'l1':>9}  {'group':<6}name")
+    """Print the ten matrices that moved most, of those that the paper looks at."""
+    ranked = sorted((r for r in records if r["group"] and r["angle"] is not None), key=lambda r: -r["angle"])
+    print(f"\n{'angle':>10}  {'l1':>9}  {'layer':>5}  {'group':<6}name")
     for record in ranked[:10]:
-        print(f"{record['angle']:>10.6f}  {record['l1']:>9.4f}  {record['group'] or '-':<6}{record['name']}")
+        print(
+            f"{record['angle']:>10.6f}  {record['l1']:>9.4f}  {record['layer']:>5}  {record['group']:<6}{record['name']}"
+        )
 
 
 def main(folder: Path) -> None:

@@ -81,7 +81,7 @@ class Journal:
                 if before[-1].get(key) != made.get(key):
                     was, now = json.dumps(before[-1].get(key)), json.dumps(made.get(key))
                     raise UsageError(
-                        f"--resume: {self.path.parent} was made with {key} {was}, not {now}; use the same or another --out"
+                        f"--resume: {self.path.parent} was made with {key} {was}, not {now}; give another --out"
                     )
         # A later line about the same input is the newer one.
         self._done = {line["input"]: line for line in lines if "input" in line and line.get("made") == self._digest}

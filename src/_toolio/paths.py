@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.records import Record, parse_record
+
+if TYPE_CHECKING:
+    import tarfile
 
 STDIN = "-"
 
@@ -76,6 +78,8 @@ _open_tars: dict[str, tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]] = {}
 
 def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
     """Open a tar once a process; its index is kept, its members are read where they lie."""
+    import tarfile
+
     if path not in _open_tars:
         try:
             archive = tarfile.open(path)  # noqa: SIM115 - kept open for later members
@@ -86,6 +90,8 @@ def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
 
 
 def _read_member(path: str) -> bytes:
+    import tarfile
+
     for parent in Path(path).parents:
         if parent.is_file():
             name = path[len(str(parent)) + 1 :]

@@ -61,6 +61,9 @@ def dump_record(record: Mapping[str, Any], *, decimals: int = 6) -> bytes:
         value = _plain(value)
         if position == 0 and isinstance(value, float):
             text = f"{value:.{decimals}f}"
+        elif position == 0 and value is None:
+            # The space sorts before every digit: "sort -r | head" ranks numbers first and what has none last.
+            text = " null"
         else:
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         fields.append(f"{json.dumps(key, ensure_ascii=False)}:{text}")

@@ -28,7 +28,7 @@ MinFace = Annotated[
     typer.Option(
         min=12.0,
         metavar="PIXELS",
-        help="Smallest face to search for. Default: 20, or a fortieth of the photo's longer side if that is more.",
+        help="Smallest face to search for. Default: 20, and more in large photos: a fortieth of the longer side.",
     ),
 ]
 ExtractorOption = Annotated[

@@ -1,0 +1,108 @@
+"""Every documented example runs: those of the man pages and of the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from berttools.manual import PAGES as BERTTOOLS
+from conftest import ROOT
+from facetools.detector import SHIPPED
+from facetools.manual import PAGES as FACETOOLS
+
+README = (ROOT / "README.md").read_text()
+SHELL_BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
+EXAMPLES = [line for pages in (FACETOOLS, BERTTOOLS) for page in pages.values() for line, _ in page.examples]
+
+
+@pytest.fixture(scope="module")
+def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples speak of: photos/, two checkpoints, a trained detector's ingredients."""
+    folder = tmp_path_factory.mktemp("examples")
+    for number, (person, photos) in enumerate(real_people.items()):
+        (folder / "photos" / person).mkdir(parents=True)
+        if number < 2:
+            (folder / "photos" / f"{number}.jpg").write_bytes(photos[0])
+        for kind in ("control", "cloaked"):
+            (folder / "people" / kind / person).mkdir(parents=True)
+            (folder / "people" / kind / person / "0.jpg").write_bytes(photos[0])
+    for name in ("me.jpg", "upload.jpg"):
+        (folder / name).write_bytes(next(iter(real_people.values()))[1])
+    rng = np.random.default_rng(0)
+    names = [f"encoder.layer.{n}.attention.self.{part}.weight" for n in range(3) for part in ("query", "key", "value")]
+    base = {name: rng.normal(size=(8, 8)).astype(np.float32) for name in names}
+    for kind, change in (("base", 0.0), ("ft", 0.01)):
+        (folder / kind).mkdir()
+        save_file(
+            {name: value + np.float32(change) for name, value in base.items()}, folder / kind / "model.safetensors"
+        )
+    shutil.copy(folder / "base" / "model.safetensors", folder / "base.safetensors")
+    shutil.copy(folder / "ft" / "model.safetensors", folder / "ft" / "model-1.safetensors")
+    entries = ",".join(f'"{name}":"model-1.safetensors"' for name in names)
+    (folder / "ft" / "model.safetensors.index.json").write_text(f'{{"weight_map":{{{entries}}}}}')
+    return folder
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line as a person would, with the tools on the PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("line", [line for block in SHELL_BLOCKS for line in block.splitlines()] + EXAMPLES)
+def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sandbox, tmp_path / "here")
+    if "train-detector" in line:
+        shutil.copytree(folder / "people", folder, dirs_exist_ok=True)
+        # As printed it trains for minutes; the people are few, so more of them must be held out.
+        line = line.replace("--out", "--epochs 1 --held-out 0.5 --out")
+    if "--detector" in line:
+        shutil.copy(SHIPPED, folder / "detector.safetensors")
+    done = shell(line, folder)
+    assert (done.returncode, done.stderr) == (4 if "--fail-on-detection" in line and done.returncode else 0, "")
+    target = re.search(r"> (\S+)$", line)
+    if target and target[1] == "/dev/null":
+        return
+    output = (folder / target[1]).read_text() if target else done.stdout
+    assert output.count("\n") == output.count('"schema":') > 0
+
+
+def test_the_readme_names_every_command() -> None:
+    for tool, pages in (("facetools", FACETOOLS), ("berttools", BERTTOOLS)):
+        for name in pages:
+            assert re.search(rf"{tool} {name}|`{name}`", README), f"README does not mention {tool} {name}"
+
+
+def test_man_pages_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "mkman.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_in_the_project_names_this_machine_or_a_registry() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".mk", ".sh", "") and path.is_file():
+            text = path.read_text(errors="replace")
+            assert str(ROOT) + "/" not in text, name
+            assert not re.search(r"https?://\S*(pypi|registry|simple/)", text), name
