@@ -17,7 +17,8 @@ PYTHON    ?= .venv/bin/python
 SEED      := 0
 SHIPPED   := src/facetools/weights/detector.safetensors
 
-export OMP_NUM_THREADS := 1
+# One thread a process: make -j runs processes side by side.
+export OMP_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
 .PHONY: train figures
 train: $(WORK)/detector.safetensors

@@ -22,7 +22,8 @@ def pick_device(spec: str) -> torch.device:
 
     if spec == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(spec)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    kind, _, number = spec.partition(":")
+    # The text is asked, as torch keeps the index in one byte and takes cuda:256 for cuda:0.
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ToolError(f"--device {spec}: {torch.cuda.device_count()} GPUs found; use --device auto")
-    return device
+    return torch.device(spec)

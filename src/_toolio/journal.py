@@ -75,16 +75,21 @@ class Journal:
         self._stream.close()
 
     def _take_up(self, lines: Sequence[Record], made: Record) -> None:
-        before = [line["arguments"] for line in lines if "arguments" in line]
+        before = [line["arguments"] for line in lines if isinstance(line.get("arguments"), dict)]
         if before and made not in before:
+            missing = object()
             for key in sorted({*before[-1], *made}):
-                if before[-1].get(key) != made.get(key):
+                if before[-1].get(key, missing) != made.get(key, missing):
                     was, now = json.dumps(before[-1].get(key)), json.dumps(made.get(key))
                     raise UsageError(
                         f"--resume: {self.path.parent} was made with {key} {was}, not {now}; give another --out"
                     )
         # A later line about the same input is the newer one.
-        self._done = {line["input"]: line for line in lines if "input" in line and line.get("made") == self._digest}
+        self._done = {
+            line["input"]: line
+            for line in lines
+            if {"input", "sha256", "outputs", "records"} <= line.keys() and line.get("made") == self._digest
+        }
 
     def finished(self, path: str, digest: str) -> Sequence[Record] | None:
         """Give the records of an input that is done, None if it is not (or has changed, or an output is gone)."""

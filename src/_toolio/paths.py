@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -83,28 +84,35 @@ def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
     if path not in _open_tars:
         try:
             archive = tarfile.open(path)  # noqa: SIM115 - kept open for later members
-            _open_tars[path] = (archive, {member.name: member for member in archive if member.isreg()})
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise ToolError(f"{path}: not a whole tar archive ({error}); is it truncated?", kind="bad-tar") from None
+            members = {member.name: member for member in archive if member.isreg()}
+            # A header that is cut short or damaged ends the list in silence: only zeros may follow the last member.
+            assert archive.fileobj is not None
+            archive.fileobj.seek(archive.offset)
+            if archive.fileobj.read(tarfile.BLOCKSIZE) not in (b"", bytes(tarfile.BLOCKSIZE)):
+                raise tarfile.ReadError("damaged behind its first members")
+            _open_tars[path] = (archive, members)
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+            why = str(error).partition("\n")[0].rstrip(":")
+            raise ToolError(f"{path}: not a whole tar archive ({why}); is it truncated?", kind="bad-tar") from None
     return _open_tars[path]
 
 
 def _read_member(path: str) -> bytes:
     import tarfile
 
-    for parent in Path(path).parents:
-        if parent.is_file():
-            name = path[len(str(parent)) + 1 :]
+    # Where the archive's name ends is asked of the text: pathlib folds "./" and "//", which names of members hold.
+    for end in (place for place, char in enumerate(path) if char == "/"):
+        if Path(path[:end]).is_file():
             try:
-                archive, members = _open_tar(str(parent))
-                stream = archive.extractfile(members[name])
+                archive, members = _open_tar(path[:end])
+                stream = archive.extractfile(members[path[end + 1 :]])
                 assert stream is not None  # only regular files are in the index
                 return stream.read()
             except KeyError:
                 raise InputError(f"{path}: the archive holds no such file", kind="missing") from None
             except ToolError as error:
                 raise InputError(error.message, kind=error.kind) from None
-            except (tarfile.TarError, OSError) as error:
+            except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
                 raise InputError(f"{path}: {error}", kind="unreadable") from None
     raise InputError(f"{path}: no such file", kind="missing")
 
@@ -163,7 +171,10 @@ def _check_exists(name: str) -> None:
     except FileNotFoundError:
         raise ToolError(f"{name}: no such file or folder", kind="missing") from None
     except NotADirectoryError:
-        read_input(name)
+        try:
+            read_input(name)
+        except InputError as error:
+            raise ToolError(error.message, kind=error.kind) from None
     except OSError as error:
         raise ToolError(f"{name}: {_reason(error)}", kind="unreadable") from None
 
@@ -173,10 +184,11 @@ def _from_path(name: str) -> Iterator[Item]:
     if path.is_dir():
         yield from _walk(name)
     elif path.suffix == ".tar":
-        _, members = _open_tar(name)
+        name = name.rstrip("/")
+        members = sorted(member for member in _open_tar(name)[1] if not _is_hidden(member))
         if not members:
             raise ToolError(f"{name}: the archive holds no file", kind="empty")
-        for member in sorted(members):
+        for member in members:
             yield Item(f"{name}/{member}", _inside(member))
     else:
         yield Item(name, path.name)
@@ -217,6 +229,10 @@ def _walk_below(folder: str, top: str) -> Iterator[Item]:
             yield Item(path, os.path.relpath(path, top))
 
 
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in _inside(name).split("/"))
+
+
 def _inside(name: str) -> str:
     """Make a path relative and free of ``..``, so that nothing is ever written outside the output."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
@@ -234,7 +250,7 @@ def _from_stdin(null: bool) -> Iterator[Item]:
             yield _from_record(text, f"stdin, line {number}")
         else:
             path = os.fsdecode(text if null else text.removesuffix(b"\r"))
-            yield Item(path, Path(path).name if Path(path).is_absolute() else _inside(path))
+            yield Item(path, _inside(Path(path).name if Path(path).is_absolute() else path))
 
 
 def _from_record(line: bytes, where: str) -> Item:
@@ -248,7 +264,18 @@ def _from_record(line: bytes, where: str) -> Item:
             return Item("", "unnamed", record)
         return Item(where, "unnamed", record, InputError(f"{where}: the record has no path", kind="bad-record"))
     relative = record.get("relative")
-    return Item(path, _inside(relative if isinstance(relative, str) else path), record)
+    relative = _inside(relative if isinstance(relative, str) else path)
+    if not (_can_name_a_file(path) and _can_name_a_file(relative)):
+        message = f"{where}: the record's path or relative holds what no file name can"
+        return Item(where, "unnamed", record, InputError(message, kind="bad-record"))
+    return Item(path, relative, record)
+
+
+def _can_name_a_file(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def _split(stream: IO[bytes], end: bytes, size: int = io.DEFAULT_BUFFER_SIZE) -> Iterator[bytes]:

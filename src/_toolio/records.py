@@ -19,6 +19,9 @@ from _toolio.errors import InputError, ToolError
 
 Record = dict[str, Any]
 
+DEEPEST = 100
+"""Objects and arrays inside each other that a record may hold: it is written by recursion, as it was read."""
+
 
 class ReaderGoneError(Exception):
     """Whoever read stdout has closed it: the run ends quietly."""
@@ -79,7 +82,17 @@ def parse_record(line: str | bytes, *, where: str) -> Record:
         raise InputError(f"{where}: not a JSON record; give one JSON object a line", kind="bad-record") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: a record must be a JSON object", kind="bad-record")
+    if not _is_shallow(record, DEEPEST):
+        raise InputError(f"{where}: a record may be nested {DEEPEST} deep", kind="bad-record")
     return record
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    return levels > 0 and all(
+        _is_shallow(item, levels - 1) for item in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def read_records(stream: IO[bytes], *, name: str) -> Iterator[Record]:
@@ -157,7 +170,7 @@ class RecordWriter:
         if self._table:
             self._rows.append({self.rank: None, **record})
             return
-        write_out(dump_record(record))
+        write_out(dump_record(record, decimals=self.decimals))
 
 
 def write_out(data: bytes) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from _toolio.errors import InputError
+from _toolio.records import error_fields
 from facetools import perceptual
 from facetools.attacks import Attack
 from facetools.extractors import Extractor
@@ -296,7 +298,11 @@ class Cloaker:
             return Output(name, None, [{"relative": name, **reason, **notes}])
         seeds = [seed_of(self._seed, intake.digest, number) for number in intake.numbers]
         pixels = cloak_photo(photo.pixels, intake.faces, self._extractors, self._attack, self._knobs, seeds)
-        data = encode_photo(photo, pixels, file_format=self._format, quality=self._quality)
+        try:
+            data = encode_photo(photo, pixels, file_format=self._format, quality=self._quality)
+        except InputError as error:
+            refused = InputError(f"{item.path}: {error.message}", kind=error.kind)
+            return Output(name, None, [{"source": item.path, **error_fields(refused)}])
         saved = decode_photo(data, name).pixels
         described = []
         for face, number in zip(intake.faces, intake.numbers, strict=True):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from _toolio.errors import ToolError
+from _toolio.errors import InputError, ToolError
 from _toolio.journal import sha256_of
 from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
 from facetools.faces.finder import Face
@@ -150,20 +150,21 @@ def open_detector(path: Path, device: torch.device) -> Detector:
     if made.get("schema") != SCHEMA:
         raise ToolError(f"{path}: not a detector; make one with facetools train-detector", kind="not-a-detector")
     file = open_safetensors(path)
-    network = ResidualNet(int(made["width"]))
-    state = {name: torch.from_numpy(np.array(file.tensor(name), np.float32)) for name in file.entries}
     try:
+        threshold, temperature = float(made["threshold"]), float(made["temperature"])
+        network = ResidualNet(int(made["width"]))
+        state = {name: torch.from_numpy(np.array(file.tensor(name), np.float32)) for name in file.entries}
         network.load_state_dict(state, strict=False)
         missing = [
             name for name in network.state_dict() if name not in state and not name.endswith("num_batches_tracked")
         ]
-    except RuntimeError:
-        missing = ["tensors of the right shape"]
+    except (RuntimeError, KeyError, TypeError, ValueError, InputError):
+        missing = ["numbers or tensors of the right shape"]
     if missing:
         raise ToolError(f"{path}: {missing[0]} missing; the file is of another version", kind="not-a-detector")
     network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     name = f"{path.stem}-{sha256_of(path.read_bytes())[:12]}"
-    return Detector(name, network, float(made["threshold"]), float(made["temperature"]))
+    return Detector(name, network, threshold, temperature)
 
 
 def save_detector(path: Path, network: ResidualNet, made: dict[str, Any]) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 
+FARTHEST_PX = 1e7
+"""Farther from a photo's corner no record places a face."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """One input, read and searched for faces.
@@ -139,22 +143,25 @@ def face_of(record: Record, path: str) -> Face | None:
     Raises
     ------
     InputError
-        The landmarks are not five pairs of finite numbers.
+        The landmarks are not five pairs of numbers, or the box not four, of a size that photos have.
     """
     if record.get("landmarks") is None:
         return None
     try:
         landmarks = np.asarray(record["landmarks"], np.float64)
         box = np.asarray(record.get("box") or (*landmarks.min(0), *landmarks.max(0)), np.float64)
-    except (ValueError, TypeError):
+        told = record.get("confidence")
+        confidence = float(told) if isinstance(told, int | float) else 1.0
+    except (ValueError, TypeError, OverflowError):
         landmarks = box = np.full(1, np.nan)
-    if landmarks.shape != (5, 2) or box.shape != (4,) or not (np.isfinite(landmarks).all() and np.isfinite(box).all()):
+    # NaN is not below the limit either.
+    near = (abs(landmarks) < FARTHEST_PX).all() and (abs(box) < FARTHEST_PX).all()
+    if landmarks.shape != (5, 2) or box.shape != (4,) or not near:
         raise InputError(
             f"{path}: the record's landmarks or box are not five points and four numbers", kind="bad-record"
         )
-    confidence = record.get("confidence")
     x0, y0, x1, y1 = map(float, box)
-    return Face((x0, y0, x1, y1), float(confidence) if isinstance(confidence, int | float) else 1.0, landmarks)
+    return Face((x0, y0, x1, y1), confidence, landmarks)
 
 
 def describe_face(face: Face, number: int) -> dict[str, Any]:

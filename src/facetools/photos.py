@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,10 @@ _ENDINGS = {
     "PPM": {".ppm", ".pgm", ".pnm"},
 }
 
-# Undo of PIL's reading of each EXIF orientation, so that pixels go back the way they lay in the file.
 _ORIENTATION_TAG = 0x0112
+
+_PROGRAMS = {"EPS", "WMF"}
+"""What Pillow reads by running another program on it: no photo, and nothing to run for a stranger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Photo:
     alpha
         uint8 [H, W] or None.
     orientation
-        EXIF orientation of the file, 1 to 8.
+        How the pixels lie in the file, an EXIF orientation, 1 to 8; 1 where the EXIF that is kept does not say.
     notes
         What could not be kept, for the record.
     """
@@ -79,68 +82,95 @@ def decode_photo(data: bytes, path: str) -> Photo:
     InputError
         kind ``empty-file``, ``not-a-photo``, ``truncated`` or ``too-large``.
     """
-    from PIL import Image, UnidentifiedImageError
-
     if not data:
         raise InputError(f"{path}: the file is empty", kind="empty-file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image, notes = _load(data, path)
+        try:
+            return _decode(image, data, notes)
+        except (OSError, ValueError, IndexError, OverflowError, MemoryError) as error:
+            raise _damaged(path, error) from None
+
+
+def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
+    """Let Pillow read a whole file: the image, and what of the file it is not."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses what has more than twice this many
+    too_large = InputError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale it down", kind="too-large")
+    no_photo = InputError(f"{path}: not a photo in a format that can be read", kind="not-a-photo")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
+        if image.format in _PROGRAMS:
+            raise no_photo
+        if image.width * image.height > MAX_PIXELS:
+            raise too_large
+        animated = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+        image.load()
+    except InputError:
+        raise
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not a photo in a format that can be read", kind="not-a-photo") from None
+        raise no_photo from None
     except Image.DecompressionBombError:
-        raise InputError(
-            f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale it down", kind="too-large"
-        ) from None
-    except (OSError, ValueError, SyntaxError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path}: not a whole photo ({_first_line(error)})", kind="truncated") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale it down", kind="too-large")
-    try:
-        return _decode(image)
-    except (OSError, ValueError, SyntaxError, IndexError, OverflowError, EOFError, MemoryError) as error:
-        raise InputError(
-            f"{path}: the photo is truncated or damaged ({_first_line(error)})", kind="truncated"
-        ) from None
+        raise too_large from None
+    except Exception as error:  # a damaged file makes its decoder stumble over anything
+        raise _damaged(path, error) from None
+    return image, ["first frame of an animation"] if animated else []
 
 
-def _first_line(error: BaseException) -> str:
+def _damaged(path: str, error: Exception) -> InputError:
+    return InputError(f"{path}: the photo is truncated or damaged ({_first_line(error)})", kind="truncated")
+
+
+def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _decode(image: Image.Image) -> Photo:
-    from PIL import ImageOps
-
-    notes = []
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes.append("first frame of an animation")
+def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
     file_format = {"MPO": "JPEG", "JPEG2000": "PNG"}.get(image.format or "", image.format or "")
     options = _save_options(image, file_format)
-    orientation = _orientation(image)
-    image.load()
+    if file_format == "WEBP" and b"VP8L" in data:
+        options["lossless"] = True
     if image.mode == "CMYK":
         notes.append("CMYK read as RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         notes.append("more than 8 bits a channel reduced to 8")
-    upright = ImageOps.exif_transpose(_to_8_bits(image))
-    grey = upright.mode in ("1", "L", "LA")
-    if upright.mode == "P" or upright.mode == "PA":
-        upright = upright.convert("RGBA" if "transparency" in upright.info or upright.mode == "PA" else "RGB")
+    shown, kept = _orientations(image)
+    upright = _turn(_to_8_bits(image), shown, _READ)
+    grey = upright.mode in ("1", "L", "LA", "La")
+    if upright.mode in ("PA", "La", "RGBa") or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
     pixels = np.array(upright.convert("RGB"))
     if file_format not in SUFFIXES:
         notes.append(f"{file_format} is written as PNG")
         file_format = "PNG"
-    return Photo(pixels, file_format, grey, alpha, orientation, options, tuple(notes))
+    return Photo(pixels, file_format, grey, alpha, kept, options, tuple(notes))
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # damaged EXIF raises whatever its parser stumbles on
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _orientations(image: Image.Image) -> tuple[int, int]:
+    """Give the orientation that a loaded image is shown with, and the one that the EXIF which is kept tells.
+
+    They differ where only XMP tells it, or a TIFF's tag, which Pillow has obeyed and removed by now.
+    """
+    from PIL import Image
+
+    def tell(exif: Callable[[], Image.Exif]) -> int:
+        try:
+            value = exif().get(_ORIENTATION_TAG, 1)
+        except Exception:  # damaged EXIF raises whatever its parser stumbles on
+            return 1
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+    def in_file() -> Image.Exif:
+        exif = Image.Exif()
+        if isinstance(image.info.get("exif"), bytes):
+            exif.load(image.info["exif"])
+        return exif
+
+    shown = tell(image.getexif)
+    return shown, shown if tell(in_file) == shown else 1
 
 
 def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
@@ -154,7 +184,8 @@ def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
     if file_format == "JPEG":
         from PIL import JpegImagePlugin
 
-        options["qtables"] = getattr(image, "quantization", None) or None
+        # In order, without gaps: a file may number its tables 1 and 3, but not be written so.
+        options["qtables"] = [table for _, table in sorted(getattr(image, "quantization", {}).items())] or None
         sampling = JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else -1
         if sampling >= 0:
             options["subsampling"] = sampling
@@ -172,14 +203,9 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         low, high = float(values.min()), float(values.max())
         values = (values - low) * (255 / (high - low) if high > low else 0)
-    elif values.max(initial=0) > 255:
-        values = values / 257
-    reduced = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
-    reduced.info = dict(image.info)
-    exif = image.getexif()
-    if exif:
-        reduced.getexif().update(exif)
-    return reduced
+    elif image.mode != "I" or image.format == "PPM" or values.max(initial=0) > 255:
+        values = values / max(257, values.max(initial=0) / 255)
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
 def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None, quality: int | None = None) -> bytes:
@@ -201,6 +227,11 @@ def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None
     -------
     bytes
         The file.
+
+    Raises
+    ------
+    InputError
+        kind ``unwritable``: the format cannot hold a photo of this size, or its EXIF.
     """
     from PIL import Image
 
@@ -210,20 +241,28 @@ def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None
         image = image.getchannel("G")
     if photo.alpha is not None and kind in ("PNG", "WEBP", "TIFF"):
         image.putalpha(Image.fromarray(photo.alpha))
-    image = _lay_back(image, photo.orientation)
     options: dict[str, Any] = {
         key: photo.save_options[key] for key in ("exif", "icc_profile") if key in photo.save_options
     }
     if kind == "JPEG":
         options |= _jpeg_options(photo, quality)
     elif kind == "WEBP":
-        options["quality"] = quality or 90
+        lossless = quality is None and photo.save_options.get("lossless", False)
+        options |= {"lossless": True, "exact": True} if lossless else {"quality": quality or 90}
     elif kind in ("BMP", "PPM"):
         options = {}
+    if "exif" in options:
+        # Back to how the pixels lay in the file, so that its EXIF stays true.
+        image = _turn(image, photo.orientation, _LAY_BACK)
     if kind == "WEBP" and image.mode == "L":
         image = image.convert("RGB")
     out = io.BytesIO()
-    image.save(out, format=kind, **options)
+    try:
+        image.save(out, format=kind, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the photo cannot be written as {kind} ({_first_line(error)}); try --format png", kind="unwritable"
+        ) from None
     return out.getvalue()
 
 
@@ -237,20 +276,27 @@ def _jpeg_options(photo: Photo, quality: int | None) -> dict[str, Any]:
     }
 
 
-def _lay_back(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn upright pixels back to how they lay in the file, so that its EXIF stays true."""
+# Names of PIL's transpositions: how to set a photo of each EXIF orientation upright, and how to undo that.
+_READ = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_LAY_BACK = {**_READ, 6: "ROTATE_90", 8: "ROTATE_270"}
+
+
+def _turn(image: Image.Image, orientation: int, ways: Mapping[int, str]) -> Image.Image:
     from PIL import Image
 
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    return image.transpose(undo[orientation]) if orientation in undo else image
+    if orientation not in ways:
+        return image
+    turned = image.transpose(Image.Transpose[ways[orientation]])
+    turned.info = image.info
+    return turned
 
 
 def fitting_name(name: str, file_format: str) -> str:

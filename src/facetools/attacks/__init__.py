@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -65,7 +66,7 @@ def parse_knobs(attack: Attack, name: str, settings: Sequence[str]) -> Mapping[s
     Raises
     ------
     UsageError
-        The attack has no such knob, or the value is not of its type.
+        The attack has no such knob, or it cannot have this value.
     """
     known = knobs(attack)
     values = dict(known)
@@ -78,6 +79,19 @@ def parse_knobs(attack: Attack, name: str, settings: Sequence[str]) -> Mapping[s
             values[knob] = type(known[knob])(text)
         except ValueError:
             raise UsageError(f"--set {setting}: {text!r} is no {type(known[knob]).__name__}") from None
-        if values[knob] < 0:
-            raise UsageError(f"--set {setting}: {knob} cannot be negative")
+        if wrong := _why_not(knob, values[knob]):
+            raise UsageError(f"--set {setting}: {knob} {wrong}")
     return values
+
+
+def _why_not(knob: str, value: float) -> str | None:
+    """Say what is wrong with a knob's value; what a knob is tells its name."""
+    if not math.isfinite(value):
+        return "must be a number"
+    if value < 0:
+        return "cannot be negative"
+    if knob.endswith("_size_px") and value % 2 == 0:
+        return "is the side of a kernel and must be odd"
+    if knob.endswith("_sigma_px") and value == 0:
+        return "cannot be 0"
+    return None

@@ -27,7 +27,7 @@ def train_detector(
     held_out: Annotated[
         float, typer.Option(min=0.01, max=0.9, help="Share of people kept for calibration and figures.")
     ] = 0.2,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the larger of the two labels.")] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = 60,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step, half of them cloaked.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Peak of the one-cycle schedule.")] = 3e-3,
     min_face: MinFace = None,
@@ -60,9 +60,8 @@ def train_detector(
                     writer.emit({**path, **error_fields(intake.error)})
                 if not isinstance(intake, Intake):
                     continue
-                person = training.person_of(intake.item.relative)
                 made = [
-                    training.make_example(intake.photo.pixels, face, person=person, cloaked=label)
+                    training.make_example(intake.photo.pixels, face, intake.item.relative, cloaked=label)
                     for face in intake.faces
                 ]
                 if not made or made[0] is None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Points = npt.NDArray[np.float64]
 
+MOST_SAMPLES = 16
+"""Samples along each side of a chip pixel, at most."""
+
 
 def similarity_to(points: Points, template: Points) -> Points:
     """Find the similarity that lays a template over points, by least squares (Umeyama 1991).
@@ -40,8 +43,12 @@ def similarity_to(points: Points, template: Points) -> Points:
 
 
 def oversampling(matrix: Points) -> int:
-    """Give how many samples a chip pixel needs along each side so that a large face is not aliased."""
-    return max(1, math.ceil(math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))) - 0.25))
+    """Give how many samples a chip pixel needs along each side so that a large face is not aliased.
+
+    Not more than ``MOST_SAMPLES``, which average out any texture: a grid for each pixel of a face that is
+    thousands of pixels wide would take gigabytes.
+    """
+    return min(MOST_SAMPLES, max(1, math.ceil(math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))) - 0.25)))
 
 
 class ChipCutter:

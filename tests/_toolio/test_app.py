@@ -1,0 +1,111 @@
+"""Every end of a run becomes an exit code and at most one line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from _toolio import app
+from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.records import ReaderGoneError
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """Run a tool of one command, which ends as the test wants it to."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(ending: Callable[[], Any], *arguments: str) -> int:
+        def one() -> Any:
+            """Do one thing."""
+            return ending()
+
+        package = types.ModuleType("sometool")
+        package.__doc__ = "Some tool."
+        module = types.ModuleType("sometool.commands.one")
+        module.one = one  # type: ignore[attr-defined]
+        for each in (package, types.ModuleType("sometool.commands"), module):
+            monkeypatch.setitem(sys.modules, each.__name__, each)
+        with pytest.raises(SystemExit) as caught:
+            app.run_tool("sometool", ("one",), arguments or ("one",))
+        assert isinstance(caught.value.code, int)
+        return caught.value.code
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def ending() -> None:
+        raise error
+
+    return ending
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ToolError("a.jpg: broken; try b.jpg"), 1, "sometool: error: a.jpg: broken; try b.jpg\n"),
+        (UsageError("--x: wrong"), 2, "sometool: error: --x: wrong\n"),
+        (InputError("a: gone"), 3, "sometool: error: a: gone\n"),
+        (ToolError("a\nb\x1b[31m\udcff"), 1, "sometool: error: a\\nb\\x1b[31m\\udcff\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(143), 143, ""),
+        (ReaderGoneError(), 0, ""),
+        (BrokenPipeError(), 0, ""),
+        (OSError(28, "No space left on device"), 1, "sometool: error: stdout: No space left on device\n"),
+    ],
+)
+def test_endings(
+    tool: Callable[..., int], capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
+) -> None:
+    assert tool(raising(error)) == code
+    assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (3, 3), (4, 4), ("text", 0)])
+def test_a_command_gives_its_exit_code(tool: Callable[..., int], result: object, code: int) -> None:
+    assert tool(lambda: result) == code
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), PermissionError(13, "Permission denied", "some file")])
+def test_bugs_keep_their_traceback(tool: Callable[..., int], error: Exception) -> None:
+    with pytest.raises(type(error)):
+        tool(raising(error))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("two",), "No such command 'two'"),
+        (("one", "--x"), "No such option: --x; see 'sometool one --help'"),
+        (("one", "surplus"), "surplus"),
+    ],
+)
+def test_usage_errors(
+    tool: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    assert tool(lambda: None, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("sometool: error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_a_termination_is_an_exception_with_the_shells_code(tool: Callable[..., int]) -> None:
+    assert tool(lambda: signal.raise_signal(signal.SIGTERM)) == 128 + signal.SIGTERM
+
+
+def test_people_are_spoken_to_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.say("nobody there")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    app.say("somebody\nthere")
+    assert capsys.readouterr().err == "somebody\\nthere\n"

@@ -1,0 +1,28 @@
+"""Which device a command computes on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from _toolio.device import pick_device
+from _toolio.errors import ToolError
+
+
+@pytest.mark.parametrize(
+    ("spec", "gpus", "expected"),
+    [("cpu", 2, "cpu"), ("auto", 0, "cpu"), ("auto", 2, "cuda"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1")],
+)
+def test_a_device_that_is_there(monkeypatch: pytest.MonkeyPatch, spec: str, gpus: int, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    assert pick_device(spec) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "gpus"), [("cuda", 0), ("cuda:2", 2), ("cuda:256", 2), ("cuda:999", 2), ("cuda:99999999999999999999", 2)]
+)
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, spec: str, gpus: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ToolError, match=f"--device {spec}: {gpus} GPUs found; use --device auto"):
+        pick_device(spec)

@@ -1,0 +1,368 @@
+"""What --in means."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from _toolio import paths
+from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.paths import Item, count, open_items, parse_shard, read_input, refuse_existing
+
+
+def fill(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def tar(path: Path, members: Mapping[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    def give(data: bytes, *, terminal: bool = False) -> None:
+        stream = SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: terminal)
+        monkeypatch.setattr(sys, "stdin", stream)
+
+    return give
+
+
+@pytest.fixture(autouse=True)
+def no_open_tars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "_open_tars", {})
+
+
+def relatives(*inputs: str | Path) -> list[str]:
+    return [item.relative for item in open_items([str(name) for name in inputs])]
+
+
+def test_a_folder_is_walked_in_order_of_whole_relative_paths(tmp_path: Path) -> None:
+    names = ["a/x", "a.jpg", "ab", "a/b/c", "a-b", "B", "a/b.jpg", "z/1"]
+    fill(tmp_path, *names)
+    assert relatives(tmp_path) == sorted(names) == ["B", "a-b", "a.jpg", "a/b.jpg", "a/b/c", "a/x", "ab", "z/1"]
+    items = list(open_items([str(tmp_path)]))
+    assert [item.path for item in items] == [f"{tmp_path}/{name}" for name in sorted(names)]
+    assert items[0].read() == b"B"
+
+
+def test_a_tar_and_its_folder_give_the_same(tmp_path: Path) -> None:
+    names = ["a/x", "a.jpg", "ab", "a/b/c", ".hidden", ".folder/x", "a/._x"]
+    folder = fill(tmp_path / "f", *names)
+    archive = tar(tmp_path / "f.tar", {f"./{name}": name.encode() for name in reversed(names)})
+    assert relatives(archive) == relatives(folder) == ["a.jpg", "a/b/c", "a/x", "ab"]
+    assert [item.read() for item in open_items([str(archive)])] == [b"a.jpg", b"a/b/c", b"a/x", b"ab"]
+
+
+@pytest.mark.parametrize("given", ["{}", "./{}", "{}/", ".//{}"])
+def test_paths_are_kept_as_given_and_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    fill(tmp_path / "photos", "a.jpg", "b/c.jpg")
+    tar(tmp_path / "photos.tar", {"a.jpg": b"a.jpg", "./b/c.jpg": b"b/c.jpg"})
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "photos.tar"):
+        start = given.format(name)
+        items = list(open_items([start]))
+        assert {item.relative for item in items} == {"a.jpg", "b/c.jpg"}
+        for item in items:
+            assert item.path.startswith(start.rstrip("/") + "/")
+            assert item.read() == read_input(item.path) == item.relative.encode()
+
+
+def test_links(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "f", "real.jpg")
+    (folder / "dangling.jpg").symlink_to("nowhere")
+    (folder / "again.jpg").symlink_to("real.jpg")
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe")
+    again, dangling, real = open_items([str(folder)])
+    assert (again.relative, again.read(), real.read()) == ("again.jpg", b"real.jpg", b"real.jpg")
+    with pytest.raises(InputError, match=r"dangling\.jpg: no such file") as caught:
+        dangling.read()
+    assert caught.value.kind == "missing"
+
+
+def test_a_photo_named_twice_is_listed_twice(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg")
+    name = str(tmp_path / "a.jpg")
+    assert [item.path for item in open_items([name, name])] == [name, name]
+
+
+@pytest.mark.parametrize(
+    ("member", "relative"),
+    [
+        ("../../etc/x.jpg", "etc/x.jpg"),
+        ("/etc/x.jpg", "etc/x.jpg"),
+        ("a/../../x.jpg", "a/x.jpg"),
+        ("a\\..\\..\\x.jpg", "a/x.jpg"),
+        ("a//b/./x.jpg", "a/b/x.jpg"),
+    ],
+)
+def test_a_member_never_leads_outside(tmp_path: Path, member: str, relative: str) -> None:
+    (item,) = open_items([str(tar(tmp_path / "a.tar", {member: b"data"}))])
+    assert (item.relative, item.read()) == (relative, b"data")
+    assert item.path == f"{tmp_path}/a.tar/{member}"
+
+
+def test_members_that_are_no_files_are_left_out(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", {"a.jpg": b"data"})
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE), ("dev", tarfile.CHRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    assert relatives(path) == ["a.jpg"]
+    with pytest.raises(InputError, match="holds no such file"):
+        read_input(f"{path}/link")
+
+
+def test_names_of_members_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (item,) = open_items([str(tar(tmp_path / "a.tar", {name: b"data"}))])
+    assert os.fsencode(item.relative) == b"caf\xe9.jpg"
+    assert item.read() == b"data"
+
+
+MEMBERS = {f"{number}.jpg": bytes([number]) * 700 for number in range(4)}  # 512 + 1024 bytes each
+
+
+@pytest.mark.parametrize("keep", [100, 512 + 300, 3 * 1536 - 200, 3 * 1536 + 100, 4 * 1536 - 1024])
+def test_a_truncated_tar_is_refused_in_one_line(tmp_path: Path, keep: int) -> None:
+    path = tar(tmp_path / "a.tar", MEMBERS)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ToolError, match=r"a\.tar: not a whole tar archive \([^\n]*\); is it truncated\?$") as caught:
+        list(open_items([str(path)]))
+    assert (caught.value.kind, caught.value.exit_code) == ("bad-tar", 1)
+
+
+def test_a_tar_that_is_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", MEMBERS)
+    data = bytearray(path.read_bytes())
+    data[2 * 1536 : 2 * 1536 + 512] = b"\xaa" * 512
+    path.write_bytes(data)
+    with pytest.raises(ToolError, match="not a whole tar archive"):
+        list(open_items([str(path)]))
+
+
+def test_a_tar_without_end_marker_is_whole(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", MEMBERS)
+    path.write_bytes(path.read_bytes()[: 4 * 1536])
+    assert relatives(path) == sorted(MEMBERS)
+
+
+def test_a_compressed_tar(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", {"a": os.urandom(5000), "b": b"data"}, "w:gz")
+    assert next(item for item in open_items([str(path)]) if item.relative == "b").read() == b"data"
+    paths._open_tars.clear()
+    whole = path.read_bytes()
+    for damaged in (whole[:2500], whole[:1000] + b"\0" * 200 + whole[1200:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ToolError) as caught:
+            [item.read() for item in open_items([str(path)])]
+        assert "\n" not in caught.value.message
+        paths._open_tars.clear()
+
+
+@pytest.mark.parametrize("member", ["gone.jpg", "a.jpg/deeper"])
+def test_a_member_that_is_not_there(tmp_path: Path, member: str) -> None:
+    path = f"{tar(tmp_path / 'a.tar', {'a.jpg': b'data'})}/{member}"
+    with pytest.raises(InputError, match="holds no such file") as reading:
+        read_input(path)
+    assert reading.value.kind == "missing"
+    with pytest.raises(ToolError, match="holds no such file") as naming:
+        open_items([path])
+    assert naming.value.exit_code == 1
+
+
+def test_a_member_can_be_named_alone(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", {"x/a.jpg": b"data", "b.jpg": b""})
+    (item,) = open_items([f"{path}/x/a.jpg"])
+    assert (item.relative, item.read()) == ("a.jpg", b"data")
+
+
+def test_a_path_through_a_file_that_is_no_tar(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg")
+    with pytest.raises(InputError, match="not a whole tar archive"):
+        read_input(f"{tmp_path}/a.jpg/b.jpg")
+
+
+@pytest.mark.parametrize("what", ["folder", "hidden", "tar"])
+def test_nothing_to_do_is_one_line(tmp_path: Path, what: str) -> None:
+    folder = fill(tmp_path / "f", ".hidden") if what == "hidden" else tmp_path / "f"
+    folder.mkdir(exist_ok=True)
+    name = tar(tmp_path / "a.tar", {}) if what == "tar" else folder
+    with pytest.raises(ToolError, match=r"holds no file$") as caught:
+        open_items([str(name)])
+    assert caught.value.kind == "empty"
+    assert caught.value.message.startswith(str(name))
+
+
+def test_a_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"gone: no such file or folder") as caught:
+        open_items([str(tmp_path / "gone")])
+    assert (caught.value.kind, caught.value.exit_code) == ("missing", 1)
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Folders that nobody may list, not even root."""
+    names: set[str] = set()
+    scan = os.scandir
+
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
+        if path in names:
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return names
+
+
+def test_an_unreadable_folder(tmp_path: Path, locked: set[str]) -> None:
+    fill(tmp_path, "a.jpg", "secret/b.jpg", "z.jpg")
+    locked.add(f"{tmp_path}/secret")
+    first, nested, last = open_items([str(tmp_path)])
+    assert (first.relative, nested.relative, last.relative) == ("a.jpg", "secret", "z.jpg")
+    with pytest.raises(InputError, match=r"secret: permission denied; give a folder") as caught:
+        nested.read()
+    assert caught.value.kind == "unreadable"
+    locked.add(str(tmp_path))
+    with pytest.raises(ToolError, match="permission denied") as top:
+        open_items([str(tmp_path)])
+    assert top.value.exit_code == 1
+
+
+def test_paths_on_stdin(tmp_path: Path, stdin: Callable[[bytes], None]) -> None:
+    stdin(b"a.jpg\r\n\n  \n/abs/x/b.jpg\n../up/c.jpg\ncaf\xe9.jpg\n/\n/x/..\nlast")
+    items = list(open_items(["-"]))
+    assert [item.path for item in items] == [
+        "a.jpg", "/abs/x/b.jpg", "../up/c.jpg", os.fsdecode(b"caf\xe9.jpg"), "/", "/x/..", "last"
+    ]  # fmt: skip
+    assert [item.relative for item in items] == [
+        "a.jpg", "b.jpg", "up/c.jpg", os.fsdecode(b"caf\xe9.jpg"), "unnamed", "unnamed", "last"
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="is a directory"):
+        items[4].read()
+
+
+def test_nul_separated_paths(stdin: Callable[[bytes], None]) -> None:
+    stdin(b'a\nb.jpg\0{"path":"x"}\0 c \r\0')
+    assert [item.path for item in open_items(["-"], null=True)] == ["a\nb.jpg", '{"path":"x"}', " c \r"]
+
+
+def test_long_streams_are_split_right(stdin: Callable[[bytes], None]) -> None:
+    names = [f"{number:0{number % 50 + 1}}" for number in range(3000)]
+    stdin("\0".join(names).encode())
+    assert [item.path for item in open_items(["-"], null=True)] == names
+
+
+def test_records_on_stdin(stdin: Callable[[bytes], None]) -> None:
+    stdin(
+        b'{"path":"/abs/a.jpg","who":1}\n'
+        b'{"path":"out/a.jpg","relative":"../../b/a.jpg"}\n'
+        b'{"path":null,"reason":"no face"}\n'
+        b'{"error":{"kind":"k","message":"m"}}\n'
+        b'{"score":1}\n'
+        b"{nonsense\n"
+        b'{"path":"a\\u0000b"}\n'
+        b'{"path":"a","relative":"a\\u0000b"}\n'
+        b'{"path":"a","relative":"\\ud83d"}\n'
+        b'{"path":"\\udcff.jpg"}\n'
+    )
+    items = list(open_items(["-"]))
+    assert items[0] == Item("/abs/a.jpg", "abs/a.jpg", {"path": "/abs/a.jpg", "who": 1})
+    assert (items[1].path, items[1].relative) == ("out/a.jpg", "b/a.jpg")
+    assert (items[2].path, items[2].record, items[2].error) == ("", {"path": None, "reason": "no face"}, None)
+    assert (items[3].path, items[3].error) == ("", None)
+    for number in (4, 5, 6, 7, 8):
+        with pytest.raises(InputError, match=f"^stdin, line {number + 1}: ") as caught:
+            items[number].read()
+        assert caught.value.kind == "bad-record"
+    assert os.fsencode(items[9].path) == b"\xff.jpg"
+
+
+def test_stdin_is_read_as_it_comes_unless_it_is_dealt_out(stdin: Callable[[bytes], None]) -> None:
+    stdin(b"a\nb\nc\n")
+    items = open_items(None)
+    assert count(items) is None
+    assert next(iter(items)).path == "a"
+    stdin(b"a\nb\nc\n")
+    dealt = open_items(["-"], shard=(2, 2))
+    assert count(dealt) == 2
+    assert [item.path for item in dealt] == ["b", "c"]
+
+
+def test_shards_are_runs_that_add_up(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{number:02}" for number in range(11)))
+    for total in (1, 2, 3, 11, 20):
+        parts = [open_items([str(tmp_path)], shard=(number, total)) for number in range(1, total + 1)]
+        assert [item.relative for part in parts for item in part] == [f"{number:02}" for number in range(11)]
+        sizes = [count(part) for part in parts]
+        assert None not in sizes
+        assert max(sizes) - min(sizes) <= 1  # type: ignore[type-var, operator]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "null", "words"),
+    [(["-", "-"], False, "can be given once"), (["."], True, "-0 is for paths on stdin"), ([""], False, "is empty")],
+)
+def test_what_cannot_be_asked_for(inputs: list[str], null: bool, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        open_items(inputs, null=null)
+
+
+def test_a_terminal_is_no_input(stdin: Callable[..., None]) -> None:
+    stdin(b"", terminal=True)
+    with pytest.raises(UsageError, match="no input"):
+        open_items(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("2/8", {}, (2, 8)),
+        ("1/1", {"RANK": "3", "WORLD_SIZE": "4"}, (1, 1)),
+        (None, {"RANK": "3", "WORLD_SIZE": "4"}, (4, 4)),
+        (None, {"RANK": "0", "WORLD_SIZE": "4"}, (1, 4)),
+        (None, {"RANK": "3"}, (1, 1)),
+        (None, {"WORLD_SIZE": "4"}, (1, 1)),
+        (None, {"RANK": "x", "WORLD_SIZE": "4"}, (1, 1)),
+        (None, {}, (1, 1)),
+    ],
+)
+def test_parse_shard(text: str | None, environment: dict[str, str], expected: tuple[int, int]) -> None:
+    assert parse_shard(text, environment.get) == expected
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "-1/2", "1/2/3", "a/b", "1/", "/2", "1.0/2", "²/3"])
+def test_shards_that_cannot_be(text: str) -> None:
+    with pytest.raises(UsageError, match="give K/N with K from 1 to N"):
+        parse_shard(text)
+    with pytest.raises(UsageError, match="--shard 5/4"):
+        parse_shard(None, {"RANK": "4", "WORLD_SIZE": "4"}.get)
+
+
+def test_refuse_existing(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "new", force=False)
+    fill(tmp_path, "old")
+    refuse_existing(tmp_path / "old", force=True)
+    for path, force, words in (
+        (tmp_path / "old", False, "exists; use --force"),
+        (tmp_path, True, "is a folder"),
+        (tmp_path / "no" / "x", True, "is no folder"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            refuse_existing(path, force=force)

@@ -1,0 +1,280 @@
+"""Records on their way out and back in."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from _toolio.errors import InputError, ToolError
+from _toolio.records import (
+    DEEPEST,
+    ReaderGoneError,
+    RecordWriter,
+    dump_record,
+    error_fields,
+    parse_record,
+    printable,
+    read_records,
+    write_out,
+)
+
+
+class Stdout(io.TextIOWrapper):
+    """A stdout that is, or is not, a terminal."""
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", errors="strict", write_through=True)
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    @property
+    def shown(self) -> bytes:
+        buffer = self.buffer
+        assert isinstance(buffer, io.BytesIO)
+        return buffer.getvalue()
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stdout]:
+    """Put another stdout in place; inside the test, as pytest puts its own there between fixture and test."""
+
+    def put(*, terminal: bool = False) -> Stdout:
+        stream = Stdout(terminal=terminal)
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setenv("COLUMNS", "200")
+        return stream
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.5, b"0.500000"),
+        (1e-7, b"0.000000"),
+        (1e20, b"100000000000000000000.000000"),
+        (-0.25, b"-0.250000"),
+        (np.float32(0.25), b"0.250000"),
+        (np.float64(1 / 3), b"0.333333"),
+        (7, b"7"),
+        (np.int64(7), b"7"),
+        (None, b" null"),
+        (math.nan, b" null"),
+        (-math.inf, b" null"),
+        (np.float32("inf"), b" null"),
+    ],
+)
+def test_the_first_field_is_in_fixed_point(value: object, text: bytes) -> None:
+    assert dump_record({"score": value, "b": 1}) == b'{"score":' + text + b',"b":1}\n'
+
+
+def test_decimals_count_for_the_first_field_only() -> None:
+    line = dump_record({"angle": 1 / 3, "other": 1 / 3, "tiny": 1e-30}, decimals=12)
+    assert line == b'{"angle":0.333333333333,"other":0.3333333333333333,"tiny":1e-30}\n'
+
+
+def test_plain_sort_ranks_lines_as_numbers() -> None:
+    values = [0.9, None, 0.1, 1e-9, 0.5]
+    lines = sorted(dump_record({"score": value}) for value in values)
+    assert [json.loads(line)["score"] for line in lines] == [None, 0.0, 0.1, 0.5, 0.9]
+
+
+def test_nan_and_infinity_become_null_at_any_depth() -> None:
+    record = {"a": 1, "deep": {"list": [math.nan, (math.inf, -math.inf), np.array([1.0, np.nan])]}}
+    assert json.loads(dump_record(record)) == {"a": 1, "deep": {"list": [None, [None, None], [1.0, None]]}}
+
+
+def test_numpy_paths_and_tuples_become_json() -> None:
+    record = {
+        "a": np.bool_(True),
+        "b": np.arange(4, dtype=np.uint8).reshape(2, 2),
+        "c": Path("x") / "y",
+        "d": (1, "two"),
+        "e": np.float16(0.5),
+        "f": np.str_("text"),
+        "g": {3: 4},
+    }
+    read = json.loads(dump_record(record))
+    assert read == {"a": True, "b": [[0, 1], [2, 3]], "c": "x/y", "d": [1, "two"], "e": 0.5, "f": "text", "g": {"3": 4}}
+
+
+def test_what_json_cannot_say_is_a_bug() -> None:
+    with pytest.raises(TypeError, match="a record cannot hold a set"):
+        dump_record({"a": {1, 2}})
+
+
+def test_a_name_that_is_no_utf8_comes_back_as_the_same_bytes() -> None:
+    for name in (b"\xff.jpg", b"caf\xe9", b"\xed\xa0\x80", b"ok-\xc3\xa9", b"a\nb\r\t\x1b\x00"):
+        line = dump_record({"score": 1, "path": os.fsdecode(name)})
+        assert line.count(b"\n") == 1
+        line.decode("utf-8")
+        assert os.fsencode(parse_record(line, where="x")["path"]) == name
+
+
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=8,
+        ),
+        max_size=4,
+    )
+)
+def test_any_record_comes_back(record: dict[str, Any]) -> None:
+    line = dump_record({"first": 1, **record})
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    read = parse_record(line, where="x")
+    assert {**read, "first": 0} == {"first": 0, **record} | {"first": 0}
+    assert dump_record(read) == line
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"{broken", "not a JSON record"),
+        (b"", "not a JSON record"),
+        (b"\xff\xfe", "not a JSON record"),
+        (b"[1]", "must be a JSON object"),
+        (b"3", "must be a JSON object"),
+        (b'{"a":' + b"[" * 100_000, "not a JSON record"),
+        (b'{"a":' + b"9" * 5000 + b"}", "not a JSON record"),
+        (b'{"a":' + b"[" * DEEPEST + b"]" * DEEPEST + b"}", "nested"),
+        (b'{"a":' * (DEEPEST + 1) + b"1" + b"}" * (DEEPEST + 1), "nested"),
+    ],
+)
+def test_what_is_no_record(line: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        parse_record(line, where="stdin, line 3")
+    assert caught.value.message.startswith("stdin, line 3: ")
+    assert caught.value.kind == "bad-record"
+
+
+def test_the_deepest_record_that_is_read_can_be_written() -> None:
+    levels = DEEPEST - 1
+    line = b'{"a":' + b"[" * levels + b"]" * levels + b"}\n"
+    assert dump_record(parse_record(line, where="x")) == line
+
+
+def test_read_records_passes_over_empty_lines_and_numbers_the_rest() -> None:
+    stream = io.BytesIO(b'{"a":1}\n\n  \n{"a":2}\nnonsense\n')
+    records = read_records(stream, name="file.jsonl")
+    assert [next(records), next(records)] == [{"a": 1}, {"a": 2}]
+    with pytest.raises(InputError, match=r"file\.jsonl, line 5"):
+        next(records)
+
+
+def test_writer_puts_rank_and_schema_first_and_passes_the_rest_through(wire: Callable[..., Stdout]) -> None:
+    stdout = wire()
+    with RecordWriter("tool.command/1", "score", ()) as writer:
+        writer.emit({"path": "a", "score": 0.5}, through={"path": "old", "score": 9, "schema": "old", "who": "me"})
+        writer.emit({"path": "b", "reason": "none"})
+        assert writer.exit_code == 0
+        writer.fail(InputError("c: broken", kind="truncated"), {"path": "c"}, through={"who": "you"})
+    assert stdout.shown == (
+        b'{"score":0.500000,"schema":"tool.command/1","path":"a","who":"me"}\n'
+        b'{"score": null,"schema":"tool.command/1","path":"b","reason":"none"}\n'
+        b'{"score": null,"schema":"tool.command/1","path":"c",'
+        b'"error":{"kind":"truncated","message":"c: broken"},"who":"you"}\n'
+    )
+    assert writer.exit_code == 3
+
+
+def test_a_record_handed_on_is_unchanged_and_its_error_counts(wire: Callable[..., Stdout]) -> None:
+    stdout = wire()
+    writer = RecordWriter("tool.command/1", "score", (), decimals=12)
+    lines = [b'{"angle":0.123456789012,"x":[1,{"y":null}]}\n', b'{"moved": null,"error":{"kind":"k","message":"m"}}\n']
+    writer.pass_on(parse_record(lines[0], where=""))
+    assert writer.exit_code == 0
+    writer.pass_on(parse_record(lines[1], where=""))
+    assert writer.exit_code == 3
+    assert stdout.shown == b"".join(lines)
+
+
+def test_table_cells(wire: Callable[..., Stdout]) -> None:
+    terminal = wire(terminal=True)
+    with RecordWriter("t.c/1", "score", ("path", "ssim", "box", "never", "count")) as writer:
+        writer.emit({"score": 0.25, "path": "a\x1b[31m\nb", "ssim": 0.123456789, "box": [1.4, 2.6, 3], "count": 3})
+        writer.emit({"score": None, "path": "[red]x[/red]\udcff", "ssim": math.inf})
+        writer.fail(InputError("gone.jpg: no such file", kind="missing"), {"path": "gone.jpg"})
+        assert terminal.shown == b"", "a table is drawn at the end"
+    table = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown.decode())
+    header, first, second, third = (line.split() for line in table.splitlines())
+    assert header == ["score", "path", "ssim", "box", "count", "error"]
+    assert first == ["0.250000", "a\\x1b[31m\\nb", "0.1235", "1", "3", "3", "3"]
+    assert second == ["[red]x[/red]\\udcff"]
+    assert third == ["gone.jpg", "gone.jpg:", "no", "such", "file"]
+
+
+@pytest.mark.parametrize(("problem", "drawn"), [(KeyboardInterrupt, True), (ValueError, False)])
+def test_an_interrupted_table_is_drawn(wire: Callable[..., Stdout], problem: type[BaseException], drawn: bool) -> None:
+    terminal = wire(terminal=True)
+    with pytest.raises(problem), RecordWriter("t.c/1", "score", ("path",)) as writer:
+        writer.emit({"score": 0.25, "path": "a"})
+        raise problem
+    assert (b"0.250000" in terminal.shown) is drawn
+
+
+def test_a_closed_stdout_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(ToolError, match="stdout is closed"):
+        RecordWriter("t.c/1", "score", ())
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [
+        (BrokenPipeError(), ReaderGoneError),
+        (OSError(32, "Broken pipe"), ReaderGoneError),
+        (OSError(28, "No space left on device"), ToolError),
+    ],
+)
+def test_failing_stdout(monkeypatch: pytest.MonkeyPatch, error: OSError, becomes: type[Exception]) -> None:
+    class Broken(io.BytesIO):
+        def flush(self) -> None:
+            raise error
+
+    stream = Stdout()
+    monkeypatch.setattr(Stdout, "buffer", Broken(), raising=False)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(becomes) as caught:
+        write_out(b"x")
+    if becomes is ToolError:
+        assert str(caught.value) == "stdout: No space left on device"
+    monkeypatch.undo()
+
+
+def test_error_fields() -> None:
+    fields: Mapping[str, Any] = error_fields(ToolError("a: b", kind="k"))
+    assert fields == {"error": {"kind": "k", "message": "a: b"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 字.jpg", "plain é 字.jpg"),
+        ("\x1b]0;t\x07", "\\x1b]0;t\\x07"),
+        ("a\nb", "a\\nb"),
+        ("\udcff", "\\udcff"),
+        ("\u202ejpg", "\\u202ejpg"),
+        ("\x9b31m", "\\x9b31m"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown

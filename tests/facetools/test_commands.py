@@ -1,0 +1,279 @@
+"""The photo commands as processes, on real photos."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Run, faceless, saved
+
+Tool = Callable[..., Run]
+FAST = ("--attack", "lowkey", "--set", "steps=3")
+
+
+@pytest.fixture
+def facetools(run: Tool) -> Tool:
+    def call(*arguments: str | os.PathLike[str], **options: Any) -> Run:
+        return run("facetools", *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
+
+    return call
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def kinds(run: Run) -> list[str | None]:
+    return [record.get("error", {}).get("kind") for record in run.records]
+
+
+def one_line(run: Run, *words: str) -> None:
+    assert run.err.startswith("facetools: error: ")
+    assert run.err.count("\n") == 1
+    for word in words:
+        assert word in run.err
+
+
+@pytest.fixture
+def portraits(real_people: dict[str, list[bytes]], tmp_path: Path) -> Path:
+    """Two real photos, one of them in a folder below."""
+    folder = tmp_path / "portraits"
+    (folder / "b").mkdir(parents=True)
+    for name, photos in zip(("a.jpg", "b/c.jpg"), list(real_people.values())[:2], strict=False):
+        (folder / name).write_bytes(photos[0])
+    return folder
+
+
+def test_perturb_is_repeatable_resumable_and_careful(facetools: Tool, portraits: Path, tmp_path: Path) -> None:
+    before = tree(portraits)
+    first = facetools("perturb", *FAST, "--in", portraits, "--out", tmp_path / "one")
+    assert (first.code, first.err) == (0, "")
+    written = tree(tmp_path / "one")
+    assert sorted(written) == ["a.jpg", "b/c.jpg"]
+    assert all(record["moved"] > 0 for record in first.records)
+
+    # From a tar, one after the other and in another order: the same photos.
+    with tarfile.open(tmp_path / "p.tar", "w") as archive:
+        for name in sorted(before, reverse=True):
+            archive.add(portraits / name, name)
+    second = facetools("perturb", *FAST, "--in", tmp_path / "p.tar", "--out", tmp_path / "two")
+    assert tree(tmp_path / "two") == written
+    assert [record["moved"] for record in second.records] == [record["moved"] for record in first.records]
+
+    resumed = facetools("perturb", *FAST, "--in", portraits, "--out", tmp_path / "one", "--resume")
+    assert (resumed.code, resumed.out) == (0, first.out)
+
+    other = facetools("perturb", *FAST, "--seed", "1", "--in", portraits, "--out", tmp_path / "one", "--resume")
+    assert (other.code, other.out) == (2, b"")
+    one_line(other, "--resume", "seed 0, not 1")
+
+    onto = facetools("perturb", *FAST, "--force", "--in", portraits, "--out", portraits)
+    assert onto.code == 3
+    assert kinds(onto) == ["input-is-output"] * 2
+    assert tree(portraits) == before
+
+
+def test_a_photo_named_twice_collides_and_so_it_does_when_resumed(
+    facetools: Tool, portraits: Path, tmp_path: Path
+) -> None:
+    twice = ("--in", portraits / "a.jpg", "--in", portraits / "a.jpg")
+    first = facetools("perturb", "--attack", "none", *twice, "--out", tmp_path / "out")
+    assert first.code == 3
+    assert kinds(first) == [None, "collision"]
+    again = facetools("perturb", "--attack", "none", *twice, "--out", tmp_path / "out", "--resume")
+    assert (again.code, again.out) == (3, first.out)
+    written = tree(tmp_path / "out")
+    refused = facetools("perturb", "--attack", "none", "--in", portraits / "a.jpg", "--out", tmp_path / "out")
+    assert refused.code == 3
+    assert kinds(refused) == ["exists"]
+    assert tree(tmp_path / "out") == written
+
+
+def test_odd_photos_with_a_face_keep_their_format(facetools: Tool, face_photo: bytes, tmp_path: Path) -> None:
+    image = Image.open(io.BytesIO(face_photo)).convert("RGB")
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    alpha = Image.linear_gradient("L").resize(image.size)
+    with_alpha = image.copy()
+    with_alpha.putalpha(alpha)
+    wide = np.asarray(image.convert("L"), np.uint16) * 257
+    photos = {
+        "cmyk.jpg": saved(image.convert("CMYK"), "JPEG", quality=95),
+        "grey.jpg": saved(image.convert("L"), "JPEG"),
+        "palette.gif": saved(image.quantize(256), "GIF"),
+        "turned.jpg": saved(turned, "JPEG", exif=exif, quality=95),
+        "turned.tif": saved(turned, "TIFF", exif=exif),
+        "wide.png": saved(Image.fromarray(wide), "PNG"),
+        "alpha.png": saved(with_alpha, "PNG"),
+        "lossy.webp": saved(image, "WEBP", quality=90),
+        "grey.pgm": saved(image.convert("L"), "PPM"),
+    }
+    for name, data in photos.items():
+        (folder / name).write_bytes(data)
+    done = facetools("perturb", *FAST, "--in", folder, "--out", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    assert {record["relative"] for record in done.records} == {
+        name if name != "palette.gif" else "palette.gif.png" for name in photos
+    }
+    assert all(record["moved"] > 0.002 for record in done.records)
+    made = {name: Image.open(tmp_path / "out" / name) for name in tree(tmp_path / "out")}
+    assert {name: (image.format, image.mode) for name, image in made.items()} == {
+        "cmyk.jpg": ("JPEG", "RGB"),
+        "grey.jpg": ("JPEG", "L"),
+        "palette.gif.png": ("PNG", "RGB"),
+        "turned.jpg": ("JPEG", "RGB"),
+        "turned.tif": ("TIFF", "RGB"),
+        "wide.png": ("PNG", "L"),
+        "alpha.png": ("PNG", "RGBA"),
+        "lossy.webp": ("WEBP", "RGB"),
+        "grey.pgm": ("PPM", "L"),
+    }
+    assert np.array_equal(np.asarray(made["alpha.png"].getchannel("A")), np.asarray(alpha))
+    assert made["turned.jpg"].info["exif"] == Image.open(folder / "turned.jpg").info["exif"]
+    notes = {record["relative"]: record.get("notes") for record in done.records}
+    assert notes["cmyk.jpg"] == ["CMYK read as RGB"]
+    assert notes["wide.png"] == ["more than 8 bits a channel reduced to 8"]
+    assert notes["grey.jpg"] is None
+    # Shown upright, every photo is the same portrait, with a face in the same place.
+    boxes = np.array([record["box"] for record in done.records])
+    assert np.abs(boxes - np.median(boxes, 0)).max() < 8
+
+
+def test_a_folder_of_good_and_bad(facetools: Tool, face_photo: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "bomb.pgm").write_bytes(b"P5\n60000 60000\n255\n")
+    (folder / "cut.jpg").write_bytes(face_photo[: len(face_photo) // 2])
+    (folder / "dangling.jpg").symlink_to("nowhere")
+    (folder / "deep" / "good.jpg").write_bytes(face_photo)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "nobody.png").write_bytes(saved(faceless(), "PNG"))
+    (folder / "text.jpg").write_text("Dear diary")
+    done = facetools("perturb", "--attack", "none", "--in", folder, "--out", tmp_path / "out")
+    assert (done.code, done.err) == (3, "")
+    assert kinds(done) == ["too-large", "truncated", "missing", None, "empty-file", None, "not-a-photo"]
+    for record in done.records:
+        if "error" in record:
+            assert record["error"]["message"].startswith(record["path"])
+    assert list(tree(tmp_path / "out")) == ["deep/good.jpg"]
+    assert done.records[5]["reason"] == "no face found; nothing written"
+    # The next command hands each on, and fails for the same inputs.
+    piped = facetools("embed", "--in", "-", "--out", tmp_path / "e.safetensors", stdin=done.out)
+    assert piped.code == 3
+    assert kinds(piped) == kinds(done)
+    assert [record.get("row") for record in piped.records] == [None, None, None, 0, None, None, None]
+
+
+def test_a_folder_inside_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "in" / "secret").mkdir(parents=True)
+    (tmp_path / "in" / "a.png").write_bytes(saved(faceless(), "PNG"))
+    # Root may read every folder: the system's refusal is put in its place.
+    code = (
+        "import os\n"
+        "scan = os.scandir\n"
+        "def refuse(path):\n"
+        "    if os.fspath(path).endswith('secret'): raise PermissionError(13, 'Permission denied', path)\n"
+        "    return scan(path)\n"
+        "os.scandir = refuse\n"
+        "from facetools.cli import main\n"
+        "main()"
+    )
+    words = ["align", "--in", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert "error" not in first
+    assert second["path"] == str(tmp_path / "in" / "secret")
+    assert second["error"]["kind"] == "unreadable"
+
+
+def test_a_detector_is_trained_and_used(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:
+    for attack, out in ((("none",), "clean"), (("lowkey", "--set", "steps=2"), "cloaked")):
+        done = facetools(
+            "perturb", "--faces", "largest", "--attack", *attack, "--in", people_folder, "--out", tmp_path / out
+        )
+        assert (done.code, done.err) == (0, "")
+    mine = tmp_path / "mine.safetensors"
+    clean, cloaked = tmp_path / "clean", tmp_path / "cloaked"
+    trained = facetools(
+        "train-detector", "--clean", clean, "--cloaked", cloaked, "--out", mine, "--epochs", "1", "--held-out", "0.3"
+    )
+    assert (trained.code, trained.err) == (0, "")
+    record = trained.records[-1]
+    assert next(iter(record)) == "auc"
+    assert record["schema"] == "facetools.train-detector/1"
+    assert 0 <= record["auc"] <= 1
+    assert record["loss"] is not None
+    assert record["faces"] + record["held_out_faces"] >= 44
+
+    with tarfile.open(tmp_path / "some.tar", "w") as archive:
+        for name in sorted(tree(cloaked))[:3]:
+            archive.add(cloaked / name, name)
+    scored = facetools("detect", "--detector", mine, "--in", f"{tmp_path}/./some.tar", "--threshold", "0")
+    assert (scored.code, scored.err) == (0, "")
+    names = {record["path"] for record in scored.records}
+    assert names == {f"{tmp_path}/./some.tar/{name}" for name in sorted(tree(cloaked))[:3]}
+    assert all(0 <= record["score"] <= 1 and record["label"] == "cloaked" for record in scored.records)
+    assert all(record["model"].startswith("mine-") for record in scored.records)
+
+    alarmed = facetools(
+        "detect", "--detector", mine, "--threshold", "0", "--fail-on-detection", "--in", tmp_path / "some.tar"
+    )
+    assert alarmed.code == 4
+    kept = facetools("train-detector", "--clean", clean, "--cloaked", cloaked, "--out", mine)
+    assert kept.code == 2
+    one_line(kept, "exists; use --force")
+
+
+def test_one_label_trains_no_detector(facetools: Tool, portraits: Path, plain_photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    done = facetools("train-detector", "--clean", portraits, "--cloaked", plain_photos, "--out", out)
+    assert done.code == 1
+    one_line(done, "lacks clean or cloaked faces")
+    assert {record.get("reason") for record in done.records} == {"no face found"}
+    assert not out.exists()
+
+
+def test_a_wrong_detector_is_one_line(facetools: Tool, plain_photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "e.safetensors"
+    assert facetools("embed", "--in", plain_photos, "--out", path).code == 0
+    done = facetools("detect", "--detector", path, "--in", plain_photos)
+    assert (done.code, done.out) == (1, b"")
+    one_line(done, str(path), "not a detector")
+
+
+def test_a_record_with_impossible_landmarks_fails_alone(facetools: Tool, portraits: Path, tmp_path: Path) -> None:
+    path = str(portraits / "a.jpg")
+    points = [[90, 110], [150, 110], [120, 140], [95, 170], [145, 170]]
+    records = [
+        {"path": path, "landmarks": points, "face": 7, "who": "me"},
+        {"path": path, "landmarks": points[:4]},
+        {"path": path, "landmarks": [[1e300, 0], *points[1:]]},
+        {"path": path, "relative": "a\0b", "landmarks": points},
+        {"path": path, "relative": "x" * 300, "landmarks": points},
+        {"path": path, "relative": "../../up.jpg", "landmarks": points},
+    ]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    done = facetools("perturb", "--attack", "none", "--in", "-", "--out", tmp_path / "out", stdin=lines.encode())
+    assert (done.code, done.err) == (3, "")
+    assert kinds(done) == [None, "bad-record", "bad-record", "bad-record", "unwritable", None]
+    assert (done.records[0]["face"], done.records[0]["who"]) == (7, "me")
+    assert (tmp_path / "out" / "up.jpg").exists()

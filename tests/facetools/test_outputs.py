@@ -1,0 +1,185 @@
+"""A folder of photos that a command writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.paths import Item
+from _toolio.records import RecordWriter
+from facetools.intake import Intake
+from facetools.outputs import Output, PhotoFolder
+from facetools.photos import Photo
+
+PHOTO = Photo(np.zeros((1, 1, 3), np.uint8), "PNG")
+
+
+def folder(path: Path, *, resume: bool = False, force: bool = False, **arguments: Any) -> PhotoFolder:
+    return PhotoFolder(path, "tool-command", {"schema": "t.c/1", **arguments}, resume=resume, force=force)
+
+
+def item(path: Path | str, **record: Any) -> Item:
+    return Item(str(path), Path(path).name, record)
+
+
+def refused(place: PhotoFolder, source: Item, relative: str, data: bytes = b"new") -> str:
+    with pytest.raises(InputError) as caught:
+        place.write(source, relative, data)
+    return caught.value.kind
+
+
+def test_a_tree_is_mirrored(tmp_path: Path) -> None:
+    with folder(tmp_path / "new" / "out") as place:
+        path = place.write(item("x"), "a/b/c.jpg", b"data")
+    assert path == tmp_path / "new" / "out" / "a" / "b" / "c.jpg"
+    assert path.read_bytes() == b"data"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["c.jpg"]
+
+
+def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"old")
+    with folder(tmp_path) as place:
+        assert refused(place, item("x"), "a.jpg") == "exists"
+    with folder(tmp_path, resume=True) as place:
+        assert refused(place, item("x"), "a.jpg") == "exists"
+        place.write(item("x"), "a.jpg", b"old")
+    assert (tmp_path / "a.jpg").read_bytes() == b"old"
+    with folder(tmp_path, force=True) as place:
+        place.write(item("x"), "a.jpg", b"new")
+    assert (tmp_path / "a.jpg").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_input_is_never_replaced_even_if_forced(tmp_path: Path, link: bool) -> None:
+    source = tmp_path / "a.jpg"
+    source.write_bytes(b"old")
+    if link:
+        (tmp_path / "b.jpg").symlink_to(source)
+    with folder(tmp_path, force=True) as place:
+        assert refused(place, item(source), "b.jpg" if link else "a.jpg") == "input-is-output"
+    assert source.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_two_inputs_of_a_run_never_share_a_file(tmp_path: Path, force: bool) -> None:
+    with folder(tmp_path, force=force) as place:
+        place.write(item("x"), "a.jpg", b"one")
+        assert refused(place, item("y"), "a.jpg", b"two") == "collision"
+    assert (tmp_path / "a.jpg").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize(
+    ("relative", "kind"),
+    [("x" * 300 + ".jpg", "unwritable"), ("file/a.jpg", "unwritable"), ("file/b/a.jpg", "unwritable"),
+     ("folder", "exists")],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [{}, {"force": True}, {"resume": True}])
+def test_one_name_that_cannot_be_does_not_end_the_run(
+    tmp_path: Path, relative: str, kind: str, options: dict[str, bool]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    with folder(tmp_path, **options) as place:
+        assert refused(place, item("x"), relative) == kind
+        place.write(item("x"), "good.jpg", b"data")
+
+
+def test_a_folder_that_cannot_be_written_to_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with folder(tmp_path) as place:
+        monkeypatch.setattr(Path, "mkdir", no_space)
+        with pytest.raises(ToolError, match=r"a\.jpg: cannot be written: No space left") as caught:
+            place.write(item("x"), "b/a.jpg", b"data")
+    assert caught.value.exit_code == 1
+
+
+def deliver(place: PhotoFolder, source: Path, *outputs: Output, **record: Any) -> list[dict[str, Any]]:
+    import contextlib
+    import io
+
+    stream = io.TextIOWrapper(io.BytesIO(), write_through=True)
+    with contextlib.redirect_stdout(stream), RecordWriter("t.c/1", "moved", ()) as writer:
+        place.deliver(writer, Intake(item(source, **record), source.read_bytes(), PHOTO, (), ()), outputs)
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return [json.loads(line) for line in buffer.getvalue().splitlines()]
+
+
+def output(relative: str, data: bytes | None = b"data") -> Output:
+    return Output(relative, data, [{"moved": 0.5, "relative": relative}, {"relative": relative}])
+
+
+def test_records_tell_of_what_is_written_and_are_given_again(tmp_path: Path) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+    with folder(tmp_path / "out") as place:
+        first = deliver(place, source, output("a.jpg"), output("b.jpg"), who="me")
+    base = {"schema": "t.c/1", "who": "me"}
+    assert first == [
+        {"moved": moved, "path": str(tmp_path / "out" / name), "relative": name, **base}
+        for name in ("a.jpg", "b.jpg")
+        for moved in (0.5, None)
+    ]
+    with folder(tmp_path / "out", resume=True) as place:
+        assert place.finished(item(source), b"photo") == first
+        assert place.finished(item(source), b"other") is None
+    (tmp_path / "out").rename(tmp_path / "moved")
+    with folder(tmp_path / "moved", resume=True) as place:
+        again = place.finished(item(source), b"photo")
+    assert again is not None
+    assert [record["path"] for record in again] == [
+        str(tmp_path / "moved" / n) for n in ("a.jpg", "a.jpg", "b.jpg", "b.jpg")
+    ]
+
+
+def test_a_resumed_run_finds_the_same_collision(tmp_path: Path) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+
+    def run(**options: bool) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        with folder(tmp_path / "out", **options) as place:
+            for _ in range(2):
+                done = place.finished(item(source), b"photo")
+                records += done if done is not None else deliver(place, source, output("a.jpg"))
+        return records
+
+    before = run()
+    assert [record.get("error", {}).get("kind") for record in before] == [None, None, "collision"]
+    assert run(resume=True) == before
+
+
+def test_what_failed_is_not_noted_as_finished(tmp_path: Path) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.jpg").write_bytes(b"somebody's")
+    with folder(tmp_path / "out") as place:
+        good, good_too, bad = deliver(place, source, output("a.jpg"), output("b.jpg"))
+    assert bad["path"] is None
+    assert bad["source"] == str(source)
+    assert bad["error"]["kind"] == "exists"
+    assert "error" not in good | good_too
+    with folder(tmp_path / "out", resume=True) as place:
+        assert place.finished(item(source), b"photo") is None
+
+
+def test_an_input_without_output_is_finished(tmp_path: Path) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+    with folder(tmp_path / "out") as place:
+        (record, _) = deliver(place, source, output("a.jpg", None))
+    assert record["path"] is None
+    with folder(tmp_path / "out", resume=True) as place:
+        again = place.finished(item(source), b"photo")
+        assert again is not None
+        assert again[0] == record
+    with pytest.raises(UsageError, match="was made with steps null, not 3"):
+        folder(tmp_path / "out", resume=True, steps=3)

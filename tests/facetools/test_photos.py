@@ -1,0 +1,465 @@
+"""Photos in and out, good, odd and bad."""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+
+from _toolio.errors import InputError
+from conftest import faceless, saved
+from facetools import photos
+from facetools.photos import decode_photo, encode_photo, fitting_name
+
+ORIENTATIONS = range(1, 9)
+
+
+def noise(height: int = 12, width: int = 17, channels: int = 3, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def exif_of(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "a camera"
+    return exif.tobytes()
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def refused(data: bytes) -> InputError:
+    with pytest.raises(InputError) as caught:
+        decode_photo(data, "some.jpg")
+    assert caught.value.message.startswith("some.jpg: ")
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+# ---------------------------------------------------------------- bad photos
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
+def test_truncated(kind: str) -> None:
+    data = saved(Image.fromarray(noise(64, 64)), kind)
+    assert refused(data[: len(data) // 2]).kind == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty-file"),
+        (b"Dear diary,\n", "not-a-photo"),
+        (b"\xff\xd8\xff", "not-a-photo"),
+        (b"\x89PNG\r\n\x1a\n", "not-a-photo"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "not-a-photo"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-a-photo"),
+        (bytes(1000), "not-a-photo"),
+    ],
+)
+def test_no_photo(data: bytes, kind: str) -> None:
+    assert refused(data).kind == kind
+
+
+def test_decompression_bombs_are_refused_before_they_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    png = saved(Image.new("L", (3000, 3000)), "PNG")
+    monkeypatch.setattr(photos, "MAX_PIXELS", 8_000_000)
+    assert refused(png).message == "some.jpg: more than 8 megapixels; scale it down"
+    assert refused(png).kind == "too-large"
+    monkeypatch.setattr(photos, "MAX_PIXELS", 9_000_000)
+    assert decode_photo(png, "x").pixels.shape == (3000, 3000, 3)
+
+
+def test_a_claimed_size_is_not_believed() -> None:
+    header = b"P5\n60000 60000\n255\n"
+    assert refused(header + bytes(100)).kind == "too-large"
+    # Between Pillow's own limit and ours: refused for what is missing, not for its size.
+    assert refused(b"P5\n19000 19000\n255\n" + bytes(100)).kind == "truncated"
+
+
+@pytest.mark.parametrize(
+    "junk", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01"]
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_costs_no_photo(kind: str, junk: bytes) -> None:
+    plain = saved(faceless(), kind)
+    photo = decode_photo(saved(faceless(), kind, exif=junk), "x")
+    assert photo.orientation == 1
+    np.testing.assert_array_equal(photo.pixels, decode_photo(plain, "x").pixels)
+    assert decode_photo(encode_photo(photo, photo.pixels), "y").pixels.shape == photo.pixels.shape
+
+
+# ---------------------------------------------------------------- odd photos
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF"])
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 2), (2, 20_000)])
+def test_sizes(kind: str, size: tuple[int, int]) -> None:
+    if kind == "WEBP" and max(size) > 16383:
+        pytest.skip("WebP holds no such photo")
+    photo = decode_photo(saved(Image.new("RGB", size, (10, 200, 30)), kind), "x")
+    assert photo.pixels.shape == (size[1], size[0], 3)
+    again = decode_photo(encode_photo(photo, photo.pixels), "x")
+    np.testing.assert_allclose(again.pixels.astype(int), photo.pixels, atol=6)
+    np.testing.assert_allclose(photo.pixels[0, 0].astype(int), (10, 200, 30), atol=6)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
+def test_lossless_formats_come_back_bit_for_bit(kind: str) -> None:
+    pixels = noise()
+    photo = decode_photo(saved(Image.fromarray(pixels), kind), "x")
+    np.testing.assert_array_equal(photo.pixels, pixels)
+    assert (photo.format, photo.grey, photo.alpha, photo.notes) == (kind, False, None, ())
+    again = opened(encode_photo(photo, photo.pixels))
+    assert again.format == kind
+    np.testing.assert_array_equal(np.asarray(again), pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_lossless_webp_stays_lossless_unless_a_quality_is_asked_for(mode: str) -> None:
+    image = Image.fromarray(noise(channels=len(mode)))
+    photo = decode_photo(saved(image, "WEBP", lossless=True, exact=True), "x")
+    np.testing.assert_array_equal(np.asarray(opened(encode_photo(photo, photo.pixels))), np.asarray(image))
+    lossy = decode_photo(encode_photo(photo, photo.pixels, quality=50), "x")
+    assert not np.array_equal(lossy.pixels, photo.pixels)
+    assert "lossless" not in lossy.save_options
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM", "JPEG"])
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_stays_grey(kind: str, mode: str) -> None:
+    image = Image.fromarray(noise(channels=1)).convert(mode)
+    if kind == "JPEG":
+        image = faceless().convert("L")
+    photo = decode_photo(saved(image, kind), "x")
+    assert photo.grey
+    assert (photo.pixels == photo.pixels[:, :, :1]).all()
+    again = opened(encode_photo(photo, photo.pixels))
+    assert again.mode == "L"
+    if kind != "JPEG":
+        np.testing.assert_array_equal(np.asarray(again), np.asarray(image.convert("L")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_kept(kind: str, mode: str) -> None:
+    values = noise(channels=4)
+    image = Image.fromarray(values).convert(mode)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    photo = decode_photo(saved(image, kind, **options), "x")
+    assert photo.alpha is not None
+    np.testing.assert_array_equal(photo.alpha, values[:, :, 3])
+    changed = np.clip(photo.pixels.astype(int) + 3, 0, 255).astype(np.uint8)
+    again = decode_photo(encode_photo(photo, changed), "x")
+    np.testing.assert_array_equal(again.pixels, changed)
+    np.testing.assert_array_equal(again.alpha, photo.alpha)
+
+
+def test_alpha_is_left_out_of_formats_without_it() -> None:
+    photo = decode_photo(saved(Image.fromarray(noise(channels=4)), "PNG"), "x")
+    for kind in ("JPEG", "BMP", "PPM"):
+        assert opened(encode_photo(photo, photo.pixels, file_format=kind)).mode == "RGB"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_palettes_become_colours(kind: str) -> None:
+    image = Image.fromarray(noise()).quantize(16)
+    colours = np.asarray(image.convert("RGB"))
+    photo = decode_photo(saved(image, kind), "x")
+    np.testing.assert_array_equal(photo.pixels, colours)
+    assert photo.alpha is None
+    clear = decode_photo(saved(image, kind, transparency=3), "x")
+    assert clear.alpha is not None
+    np.testing.assert_array_equal(clear.alpha == 0, np.asarray(image) == 3)
+    again = opened(encode_photo(clear, clear.pixels))
+    assert (again.format, again.mode) == ("PNG", "RGBA")
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("RGB", (0, 0, 0)), ("L", 0), ("1", 0)])
+def test_one_transparent_colour_becomes_alpha(mode: str, clear: Any) -> None:
+    image = Image.fromarray(noise(channels=1) // 128 * 255).convert(mode)
+    photo = decode_photo(saved(image, "PNG", transparency=clear), "x")
+    assert photo.alpha is not None
+    np.testing.assert_array_equal(photo.alpha == 0, np.asarray(image.convert("L")) == 0)
+    assert photo.grey == (mode != "RGB")
+    again = decode_photo(encode_photo(photo, photo.pixels), "x")
+    np.testing.assert_array_equal(again.alpha, photo.alpha)
+    np.testing.assert_array_equal(again.pixels, photo.pixels)
+
+
+def test_cmyk() -> None:
+    image = faceless().convert("CMYK")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo = decode_photo(saved(image, "JPEG", quality=95, icc_profile=profile), "x")
+    assert (photo.format, photo.notes) == ("JPEG", ("CMYK read as RGB",))
+    difference = np.abs(photo.pixels.astype(int) - np.asarray(image.convert("RGB")))
+    assert difference.mean() < 2
+    again = opened(encode_photo(photo, photo.pixels))
+    assert (again.mode, again.format) == ("RGB", "JPEG")
+    assert "icc_profile" not in again.info
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_16_bit_grey_is_scaled_not_clipped(kind: str, dark: bool) -> None:
+    wide = (np.arange(12 * 17).reshape(12, 17) * (1 if dark else 320)).astype(np.uint16)
+    netpbm = b"P5\n17 12\n65535\n" + wide.astype(">u2").tobytes()
+    data = netpbm if kind == "PPM" else saved(Image.fromarray(wide), kind)
+    photo = decode_photo(data, "x")
+    np.testing.assert_array_equal(photo.pixels[:, :, 0], np.rint(wide / 257))
+    assert photo.grey
+    assert photo.notes == ("more than 8 bits a channel reduced to 8",)
+    again = opened(encode_photo(photo, photo.pixels))
+    assert (again.mode, again.format) == ("L", kind)
+    np.testing.assert_array_equal(np.asarray(again), photo.pixels[:, :, 0])
+
+
+def test_32_bit_integers_and_floats_are_scaled() -> None:
+    values = np.arange(12 * 17).reshape(12, 17)
+    small = decode_photo(saved(Image.fromarray(values.astype(np.int32)), "TIFF"), "x")
+    np.testing.assert_array_equal(small.pixels[:, :, 1], values)
+    large = decode_photo(saved(Image.fromarray((values * 10_000_000).astype(np.int32)), "TIFF"), "x")
+    np.testing.assert_allclose(large.pixels[:, :, 1], values * 255 / values.max(), atol=0.51)
+    real = (values / 1000 - 0.05).astype(np.float32)
+    real[0, 0] = np.nan
+    assert decode_photo(saved(Image.fromarray(real), "TIFF"), "x").pixels.max() == 255
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
+    first, second = (Image.new("RGB", (20, 10), colour) for colour in ((255, 0, 0), (0, 0, 255)))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    photo = decode_photo(saved(first, kind, save_all=True, append_images=[second], **options), "x")
+    np.testing.assert_array_equal(photo.pixels, np.asarray(first))
+    assert photo.notes[0] == "first frame of an animation"
+    assert getattr(opened(encode_photo(photo, photo.pixels)), "n_frames", 1) == 1
+
+
+def test_two_pictures_of_a_camera_are_one_jpeg() -> None:
+    data = saved(faceless(), "MPO", save_all=True, append_images=[faceless(seed=1)])
+    photo = decode_photo(data, "x")
+    assert (photo.format, photo.notes) == ("JPEG", ())
+    assert "qtables" in photo.save_options
+
+
+# ---------------------------------------------------------------- write-back
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_orientation(kind: str, orientation: int) -> None:
+    raw, exif = noise(), exif_of(orientation)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    data = saved(Image.fromarray(raw), kind, exif=exif, **options)
+    photo = decode_photo(data, "x")
+    assert photo.orientation == orientation
+    upright = ImageOps.exif_transpose(opened(data))
+    np.testing.assert_array_equal(photo.pixels, np.asarray(upright))
+    # What is changed in the upright photo is changed there in the file.
+    changed = photo.pixels.copy()
+    changed[0, 0] ^= 255
+    again = opened(encode_photo(photo, changed))
+    assert ((np.asarray(again) != raw).any(2)).sum() == 1
+    np.testing.assert_array_equal(np.asarray(ImageOps.exif_transpose(again)), changed)
+    back = opened(encode_photo(photo, photo.pixels))
+    np.testing.assert_array_equal(np.asarray(back), raw)
+    assert back.info["exif"] == opened(data).info["exif"]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientation_of_a_jpeg(orientation: int) -> None:
+    data = saved(faceless((80, 48)), "JPEG", exif=exif_of(orientation), quality=90)
+    photo = decode_photo(data, "x")
+    assert photo.pixels.shape == ((80, 48, 3) if orientation > 4 else (48, 80, 3))
+    back = opened(encode_photo(photo, photo.pixels))
+    assert back.info["exif"] == opened(data).info["exif"]
+    difference = np.abs(np.asarray(back).astype(int) - np.asarray(opened(data)))
+    assert difference.mean() < 1
+    as_png = decode_photo(encode_photo(photo, photo.pixels, file_format="PNG"), "x")
+    np.testing.assert_array_equal(as_png.pixels, photo.pixels)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("told", ["tiff", "xmp"])
+def test_an_orientation_that_cannot_be_kept_is_written_upright(told: str, orientation: int) -> None:
+    image = Image.fromarray(noise())
+    if told == "tiff":
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = saved(image, "TIFF", exif=exif)
+    else:
+        xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation}"/></x:xmpmeta>'
+        data = saved(image, "WEBP", lossless=True, xmp=xmp.encode())
+    photo = decode_photo(data, "x")
+    np.testing.assert_array_equal(photo.pixels, np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+    for kind in (photo.format, "PNG"):
+        again = decode_photo(encode_photo(photo, photo.pixels, file_format=kind), "x")
+        np.testing.assert_array_equal(again.pixels, photo.pixels)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "PPM"])
+def test_formats_without_exif_hold_the_photo_upright(kind: str) -> None:
+    photo = decode_photo(saved(Image.fromarray(noise()), "PNG", exif=exif_of(6)), "x")
+    np.testing.assert_array_equal(np.asarray(opened(encode_photo(photo, photo.pixels, file_format=kind))), photo.pixels)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_colour_profile_is_kept(kind: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo = decode_photo(saved(faceless(), kind, icc_profile=profile), "x")
+    assert opened(encode_photo(photo, photo.pixels)).info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_tables_are_kept(subsampling: int, progressive: bool) -> None:
+    from PIL import JpegImagePlugin
+
+    data = saved(faceless(), "JPEG", quality=83, subsampling=subsampling, progressive=progressive)
+    before, photo = opened(data), decode_photo(data, "x")
+    after = opened(encode_photo(photo, photo.pixels))
+    assert after.quantization == before.quantization  # type: ignore[attr-defined]
+    assert JpegImagePlugin.get_sampling(after) == subsampling
+    assert bool(after.info.get("progressive")) is progressive
+    asked = opened(encode_photo(photo, photo.pixels, quality=30))
+    assert asked.quantization == opened(saved(faceless(), "JPEG", quality=30)).quantization  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+def test_odd_jpeg_tables_are_kept(mode: str) -> None:
+    tables = [[number + 1] * 64 for number in range(3)]
+    data = saved(faceless().convert(mode), "JPEG", qtables=tables)
+    photo = decode_photo(data, "x")
+    after = opened(encode_photo(photo, photo.pixels))
+    assert list(after.quantization[0]) == [1] * 64  # type: ignore[attr-defined]
+
+
+def test_jpeg_tables_numbered_with_gaps() -> None:
+    data = bytearray(saved(faceless().convert("L"), "JPEG", quality=70))
+    table = data.index(b"\xff\xdb") + 4
+    frame = data.index(b"\xff\xc0") + 12
+    assert (data[table], data[frame]) == (0, 0)
+    data[table] = data[frame] = 2
+    photo = decode_photo(bytes(data), "x")
+    before, after = opened(bytes(data)), opened(encode_photo(photo, photo.pixels))
+    assert list(before.quantization) == [2]  # type: ignore[attr-defined]
+    assert after.quantization[0] == before.quantization[2]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("quality", "subsampling"), [(None, 0), (50, 0)])
+def test_a_jpeg_made_from_another_format(quality: int | None, subsampling: int) -> None:
+    from PIL import JpegImagePlugin
+
+    photo = decode_photo(saved(faceless(), "PNG"), "x")
+    made = opened(encode_photo(photo, photo.pixels, file_format="JPEG", quality=quality))
+    expected = opened(saved(faceless(), "JPEG", quality=quality or 95))
+    assert made.quantization == expected.quantization  # type: ignore[attr-defined]
+    assert JpegImagePlugin.get_sampling(made) == subsampling
+
+
+def test_what_a_format_cannot_hold_is_said() -> None:
+    wide = decode_photo(saved(Image.new("L", (70_000, 1)), "PNG"), "x")
+    with pytest.raises(InputError, match=r"^the photo cannot be written as JPEG \(.*\); try --format png$") as caught:
+        encode_photo(wide, wide.pixels, file_format="JPEG")
+    assert caught.value.kind == "unwritable"
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 70_000
+    wordy = decode_photo(saved(faceless(), "PNG", exif=exif), "x")
+    with pytest.raises(InputError, match="cannot be written as JPEG"):
+        encode_photo(wordy, wordy.pixels, file_format="JPEG")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fitting"),
+    [
+        ("a.jpg", "JPEG", "a.jpg"),
+        ("a.JPEG", "JPEG", "a.JPEG"),
+        ("a.jfif", "JPEG", "a.jfif"),
+        ("a.gif", "PNG", "a.gif.png"),
+        ("a.png", "JPEG", "a.png.jpg"),
+        ("a.jpg", "PNG", "a.jpg.png"),
+        ("a.pgm", "PPM", "a.pgm"),
+        ("a.tiff", "TIFF", "a.tiff"),
+        ("a", "WEBP", "a.webp"),
+        ("v1.jpg/a", "JPEG", "v1.jpg/a.jpg"),
+        (".jpg", "BMP", ".jpg.bmp"),
+    ],
+)
+def test_fitting_name(name: str, kind: str, fitting: str) -> None:
+    assert fitting_name(name, kind) == fitting
+    assert fitting_name(fitting, kind) == fitting
+
+
+# ---------------------------------------------------------------- anything at all
+
+
+def survives(data: bytes) -> None:
+    """Only InputError may come out; what is decoded must be a photo that can be written."""
+    try:
+        photo = decode_photo(data, "x")
+    except InputError as error:
+        assert "\n" not in error.message
+        return
+    height, width, _ = photo.pixels.shape
+    assert photo.pixels.dtype == np.uint8
+    assert photo.alpha is None or photo.alpha.shape == (height, width)
+    if height * width < 1_000_000:
+        try:
+            again = decode_photo(encode_photo(photo, photo.pixels), "y")
+        except InputError as error:
+            assert error.kind == "unwritable"
+        else:
+            assert again.pixels.shape == photo.pixels.shape
+
+
+SIGNATURES = [b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"GIF89a", b"RIFF\0\1\0\0WEBPVP8 ", b"BM",
+              b"II*\0", b"MM\0*", b"P6 9 9 255\n", b"P5\n3 3\n65535\n", b"\0\0\1\0", b"DDS ", b"BLP2"]  # fmt: skip
+
+
+@given(st.sampled_from(SIGNATURES), st.binary(max_size=300))
+@settings(max_examples=300, deadline=None)
+def test_random_bytes(signature: bytes, rest: bytes) -> None:
+    survives(signature + rest)
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Change some bytes, more often in the headers, and sometimes cut the end off."""
+    out = bytearray(data)
+    limit = len(out) if rng.random() < 0.4 else min(len(out), 200)
+    for _ in range(rng.choice((1, 2, 4, 16))):
+        out[rng.randrange(limit)] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+    return bytes(out[: rng.randrange(len(out))] if rng.random() < 0.2 else out)
+
+
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "MPO", "AVIF", "DDS", "TGA", "ICO"]
+)
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_damaged_photos(kind: str, rng: random.Random) -> None:
+    options = {"exif": exif_of(6)} if kind in ("JPEG", "PNG", "WEBP", "TIFF", "MPO") else {}
+    survives(damaged(saved(faceless((40, 24)), kind, **options), rng))
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_real_photo(face_photo: bytes, rng: random.Random) -> None:
+    survives(damaged(face_photo, rng))
+
+
+def test_a_real_photo_goes_through(face_photo: bytes) -> None:
+    photo = decode_photo(face_photo, "x")
+    again = decode_photo(encode_photo(photo, photo.pixels), "y")
+    # Saving a JPEG again with its own tables changes next to nothing.
+    assert np.abs(again.pixels.astype(int) - photo.pixels).mean() < 0.5
+    assert again.save_options["qtables"] == photo.save_options["qtables"]
