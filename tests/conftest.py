@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,3 @@ def plain_photos(tmp_path: Path) -> Path:
     for number in range(2):
         faceless(seed=number).save(folder / f"{number}.png")
     return folder
-
-
-def lines_of(text: str) -> Sequence[str]:
-    return text.splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -106,3 +107,14 @@ def test_nothing_in_the_project_names_this_machine_or_a_registry() -> None:
             text = path.read_text(errors="replace")
             assert str(ROOT) + "/" not in text, name
             assert not re.search(r"https?://\S*(pypi|registry|simple/)", text), name
+
+
+def test_the_makefile_of_the_readme(sandbox: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sandbox, tmp_path / "here")
+    (block,) = re.findall(r"```make\n(.*?)```", README, re.S)
+    (folder / "Makefile").write_text(block)
+    first = shell("make -j2 --no-print-directory", folder)
+    assert (first.returncode, first.stderr) == (0, "")
+    scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    assert {Path(score["path"]).parent.name for score in scores} == {"control", "cloaked"}
+    assert "up to date" in shell("make --no-print-directory", folder).stdout

@@ -16,7 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from figures import area_under_roc
+import numpy as np
+
+from facetools.metrics import area_under_roc
 
 # name, version, pip's extra arguments: the last one's photos are in its source archive only.
 PACKAGES = (
@@ -126,7 +128,8 @@ def show_scores(scores: list[dict[str, Any]], control: Path, cloaked: Path) -> N
     clean, hidden = (
         [best[p, folder.name] for p in photos if (p, folder.name) in best] for folder in (control, cloaked)
     )
-    auc = area_under_roc(clean, hidden)
+    labels = np.arange(len(clean) + len(hidden)) >= len(clean)
+    auc = area_under_roc(np.array(clean + hidden), labels)
     print(
         f"\nAUC {auc:.4f} over {len(clean)} clean and {len(hidden)} cloaked photos, none of which the detector has seen"
     )
@@ -137,9 +140,8 @@ def show_layers(records: list[dict[str, Any]]) -> None:
     ranked = sorted((r for r in records if r["group"] and r["angle"] is not None), key=lambda r: -r["angle"])
     print(f"\n{'angle':>10}  {'l1':>9}  {'layer':>5}  {'group':<6}name")
     for record in ranked[:10]:
-        print(
-            f"{record['angle']:>10.6f}  {record['l1']:>9.4f}  {record['layer']:>5}  {record['group']:<6}{record['name']}"
-        )
+        numbers = f"{record['angle']:>10.6f}  {record['l1']:>9.4f}  {record['layer']:>5}"
+        print(f"{numbers}  {record['group']:<6}{record['name']}")
 
 
 def main(folder: Path) -> None:

@@ -166,20 +166,26 @@ def cloak_photo(
     uint8 [H, W, 3]
         Equal to ``pixels`` outside the faces' regions.
     """
-    total = np.zeros(pixels.shape, np.float32)
-    for face, seed in zip(faces, seeds, strict=True):
-        region = locate_region(pixels, face.landmarks, extractors)
+    located = [locate_region(pixels, face.landmarks, extractors) for face in faces]
+    regions = [region for region in located if region is not None]
+    out = pixels.copy()
+    if not regions:
+        return out
+    # Changes are summed before they are rounded, in the rectangle that holds all regions: a float copy of a
+    # whole 24-megapixel photo would take 290 MB.
+    top, left = min(region.top for region in regions), min(region.left for region in regions)
+    bottom = max(region.top + region.height for region in regions)
+    right = max(region.left + region.width for region in regions)
+    total = np.zeros((bottom - top, right - left, 3), np.float32)
+    for region, seed in zip(located, seeds, strict=True):
         if region is None:
             continue
         clean = _to_work(pixels, region, extractors[0].device)
         cloaked = attack(RegionView(extractors, region), clean, seeds=[seed], **knobs)
-        change = _from_work(cloaked - clean, region)
-        rows, columns = (
-            slice(region.top, region.top + region.height),
-            slice(region.left, region.left + region.width),
-        )
-        total[rows, columns] += change
-    out: Pixels = np.clip(np.rint(pixels + total), 0, 255).astype(np.uint8)
+        row, column = region.top - top, region.left - left
+        total[row : row + region.height, column : column + region.width] += _from_work(cloaked - clean, region)
+    total += pixels[top:bottom, left:right]
+    out[top:bottom, left:right] = np.clip(np.rint(total), 0, 255)
     return out
 
 

@@ -27,7 +27,6 @@ from facetools.detector import (
 from facetools.detector_training import (
     WINDOW_PX,
     Example,
-    area_under_roc,
     augment,
     fit_temperature,
     is_held_out,
@@ -38,6 +37,7 @@ from facetools.detector_training import (
     train_network,
 )
 from facetools.faces.finder import Face
+from facetools.metrics import area_under_roc
 
 CPU = torch.device("cpu")
 MADE: dict[str, Any] = {"width": 24, "threshold": 0.5, "temperature": 1.5, "note": "x"}

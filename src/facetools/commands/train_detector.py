@@ -49,6 +49,7 @@ def train_detector(
         from facetools import detector_training as training
         from facetools.detector import save_detector
         from facetools.intake import Intake, Refusal, take_in
+        from facetools.metrics import area_under_roc
 
         place = pick_device(device)
         examples = []
@@ -85,7 +86,7 @@ def train_detector(
             logits = training.logits_of(network, unseen, place)
             temperature = training.fit_temperature(logits, labels)
             figures = {
-                "auc": training.area_under_roc(logits, labels),
+                "auc": area_under_roc(logits, labels),
                 "epoch": epoch,
                 "loss": loss,
                 "recall": float((logits[labels] >= 0).mean()),
