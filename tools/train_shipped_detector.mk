@@ -1,6 +1,7 @@
 # The detector that is installed with the package, from data to figures:
 #
-#   make -j2 -f tools/train_shipped_detector.mk LFW=lfw.tar            train it
+#   make -j2 -f tools/train_shipped_detector.mk LFW=lfw.tar            train it, in WORK
+#   make -f tools/train_shipped_detector.mk install                    put it into the package
 #   make -j2 -f tools/train_shipped_detector.mk LFW=lfw.tar figures    measure the installed one
 #
 # LFW is the deep-funneled Labeled Faces in the Wild as a tar of lfw/<person>/<photo>. Everything that is
@@ -20,7 +21,8 @@ SHIPPED   := src/facetools/weights/detector.safetensors
 # One thread a process: make -j runs processes side by side.
 export OMP_NUM_THREADS ?= 1
 .DELETE_ON_ERROR:
-.PHONY: train figures
+.SECONDARY:
+.PHONY: train install figures
 train: $(WORK)/detector.safetensors
 
 PERTURB = $(FACETOOLS) perturb --faces largest --seed $(SEED) --resume
@@ -61,6 +63,9 @@ $(WORK)/detector.safetensors: $(foreach set,plain varied,$(foreach attack,lowkey
 	$(FACETOOLS) train-detector --seed $(SEED) --force --out $@ \
 	  --clean $(WORK)/plain-none --clean $(WORK)/varied-none \
 	  --cloaked $(WORK)/plain-lowkey --cloaked $(WORK)/varied-lowkey > $(WORK)/training.jsonl
+
+install:
+	cp $(WORK)/detector.safetensors $(SHIPPED)
 
 # Figures on people that no part of training has seen, once as PNG and once as JPEG 75.
 $(WORK)/unseen-lowkey.jsonl: $(WORK)/unseen.stamp

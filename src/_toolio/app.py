@@ -4,6 +4,7 @@
 run quietly with 0.
 """
 
+import errno
 import importlib
 import os
 import signal
@@ -91,7 +92,7 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
         complain(package, error.message)
     except OSError as error:
         # Flushing what typer printed itself, such as help into a full disk.
-        if error.filename is not None:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         complain(package, f"stdout: {error.strerror}")
     _silence_stdout()
@@ -152,12 +153,6 @@ def complain(tool: str, message: str) -> None:
     if sys.stderr is not None:
         # Names of files may hold newlines and worse: one line stays one line.
         print(f"{tool}: error: {printable(message)}", file=sys.stderr)  # noqa: T201
-
-
-def say(message: str) -> None:
-    """Tell a person something; silent where stderr is no terminal."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        print(printable(message), file=sys.stderr)  # noqa: T201
 
 
 def _silence_stdout() -> None:

@@ -15,12 +15,13 @@ from _toolio.errors import InputError
 from _toolio.records import error_fields
 from facetools import perceptual
 from facetools.attacks import Attack
+from facetools.embedding import chip_of
 from facetools.extractors import Extractor
 from facetools.faces.alignment import ChipCutter, Points, similarity_to
 from facetools.faces.finder import Face
 from facetools.intake import Intake, describe_face
 from facetools.outputs import Output
-from facetools.photos import Pixels, decode_photo, encode_photo, fitting_name
+from facetools.photos import KEEP_ALPHA, Pixels, decode_photo, encode_photo, fitting_name
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 MARGIN_PX = 4
 """Room around a chip's footprint for the attack's blur."""
 
-LARGEST_SCALE = 1.25
+LARGEST_SCALE = 1.2
 """Photo pixels per chip pixel up to which an attack works on the photo's own pixels. Larger faces are
-reduced to this scale, and the change is enlarged: the recogniser sees no more detail than that."""
+reduced to this scale, and the change is enlarged: the recogniser sees no more detail than that. A little
+below the scale from which on a chip takes four samples a pixel, so that rounding never decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,10 @@ def _from_work(change: torch.Tensor, region: Region) -> npt.NDArray[np.float32]:
     import torch.nn.functional as F  # noqa: N812
 
     if region.scale != 1:
+        low, high = change.amin(), change.amax()
         change = F.interpolate(change, (region.height, region.width), mode="bicubic", align_corners=False)
+        # Bicubic enlargement overshoots; an attack's bound must hold in the photo too.
+        change = change.clamp(low, high)
     array: npt.NDArray[np.float32] = change[0].permute(1, 2, 0).cpu().numpy() * 255
     return array
 
@@ -223,14 +228,12 @@ def measure_change(clean: Pixels, cloaked: Pixels, face: Face, extractors: Seque
     region = locate_region(clean, face.landmarks, extractors)
     if region is None:
         return None
-    device = extractors[0].device
     with torch.inference_mode():
-        pair = torch.cat([_to_work(pixels, region, device) for pixels in (clean, cloaked)])
-        features = RegionView(extractors, region).features(pair)
-        distances = {
-            extractor.name: max(0.0, float(1 - F.cosine_similarity(f[0].double(), f[1].double(), dim=0)))
-            for extractor, f in zip(extractors, features, strict=True)
-        }
+        distances = {}
+        for extractor in extractors:
+            # The chips that embed would cut, from the photo's own pixels.
+            f, g = (extractor.network(chip_of(p, face, extractor))[0].double() for p in (clean, cloaked))
+            distances[extractor.name] = max(0.0, float(1 - F.cosine_similarity(f, g, dim=0)))
         rows, columns = (
             slice(region.top, region.top + region.height),
             slice(region.left, region.left + region.width),
@@ -298,9 +301,13 @@ class Cloaker:
             "seed": self._seed,
             "source_sha256": intake.digest,
         }
-        notes = {"notes": list(photo.notes)} if photo.notes else {}
-        if not intake.faces:
-            reason = {"source": item.path, "face": None, "reason": "no face found; nothing written"}
+        lost = list(photo.notes)
+        if photo.alpha is not None and (self._format or photo.format) not in KEEP_ALPHA:
+            lost.append("transparency removed")
+        notes = {"notes": lost} if lost else {}
+        if not any(locate_region(photo.pixels, face.landmarks, self._extractors) for face in intake.faces):
+            why = "too little of the face is in the photo" if intake.faces else "no face found"
+            reason = {"source": item.path, "face": None, "reason": f"{why}; nothing written"}
             return Output(name, None, [{"relative": name, **reason, **notes}])
         seeds = [seed_of(self._seed, intake.digest, number) for number in intake.numbers]
         pixels = cloak_photo(photo.pixels, intake.faces, self._extractors, self._attack, self._knobs, seeds)

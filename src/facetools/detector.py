@@ -133,10 +133,6 @@ class Detector:
         tensor = torch.from_numpy(part).to(device).permute(2, 0, 1)[None].float() / 255
         return float(torch.sigmoid(self.network(tensor)[0] / self.temperature))
 
-    def label(self, score: float) -> str:
-        """Name a score."""
-        return "cloaked" if score >= self.threshold else "clean"
-
 
 def open_detector(path: Path, device: torch.device) -> Detector:
     """Open a detector's file.
@@ -160,6 +156,9 @@ def open_detector(path: Path, device: torch.device) -> Detector:
         ]
     except (RuntimeError, KeyError, TypeError, ValueError, InputError):
         missing = ["numbers or tensors of the right shape"]
+    numbers = [threshold, temperature, *(float(value.sum()) for value in state.values())] if not missing else []
+    if not all(map(math.isfinite, numbers)) or (numbers and temperature <= 0):
+        raise ToolError(f"{path}: holds NaN or infinity; train it again", kind="not-a-detector")
     if missing:
         raise ToolError(f"{path}: {missing[0]} missing; the file is of another version", kind="not-a-detector")
     network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)

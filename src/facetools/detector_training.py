@@ -14,9 +14,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from _toolio.errors import ToolError
+from _toolio.journal import sha256_of
 from facetools.detector import ResidualNet, cut_face
-from facetools.faces.finder import Face
+from facetools.intake import Intake
+from facetools.metrics import area_under_roc
 from facetools.photos import Pixels
+
+WIDTH = 24
+"""Channels of the network's first layers."""
 
 WINDOW_PX = 96
 """Side of the windows that the network is trained on; it is used on whole faces."""
@@ -28,6 +34,8 @@ class Example:
 
     Attributes
     ----------
+    source
+        The label, the photo's path below its folder and the sha256 of its bytes, in one line.
     person
         Whose; people are never in two parts of the data.
     photo
@@ -40,6 +48,7 @@ class Example:
         uint8 [h, w, 3], as ``detect`` looks at it, for evaluation.
     """
 
+    source: str
     person: str
     photo: str
     cloaked: bool
@@ -47,25 +56,31 @@ class Example:
     face: Pixels
 
 
-def make_example(pixels: Pixels, face: Face, relative: str, *, cloaked: bool) -> Example | None:
-    """Cut an example from a photo, uint8 [H, W, 3]; None if too little of the face is in it.
+def make_example(intake: Intake, *, cloaked: bool) -> Example | None:
+    """Cut an example from a photo's largest face; None if there is none or too little of it is in the photo.
 
-    ``relative`` is the photo's path below its folder: it names the person, and without its ending the photo.
+    The photo's path below its folder names the person, and up to the first dot of its name the photo: ``perturb
+    --format png`` writes ``a.jpg`` as ``a.jpg.png``.
     """
-    window, exact = cut_face(pixels, face, room=1.7), cut_face(pixels, face)
-    return (
-        None
-        if window is None or exact is None
-        else Example(person_of(relative), relative.rpartition(".")[0], cloaked, window, exact)
-    )
+    if not intake.faces:
+        return None
+    window = cut_face(intake.photo.pixels, intake.faces[0], room=1.7)
+    exact = cut_face(intake.photo.pixels, intake.faces[0])
+    if window is None or exact is None:
+        return None
+    relative = intake.item.relative
+    folder, slash, name = relative.rpartition("/")
+    source = f"{'cloaked' if cloaked else 'clean'} {relative} {sha256_of(intake.data)}"
+    return Example(source, person_of(relative), folder + slash + name.partition(".")[0], cloaked, window, exact)
 
 
 def person_of(relative: str) -> str:
     """Name the person of a photo by its folder; a photo without one is a person of its own.
 
-    Layouts ``<person>/<photo>`` and ``<person>/face/<photo>`` both give the person.
+    Layouts ``<person>/<photo>`` and ``<person>/face/<photo>`` both give the person: a folder called ``face``
+    names nobody.
     """
-    folders = [part for part in relative.split("/")[:-1] if part not in ("face", "lfw")]
+    folders = [part for part in relative.split("/")[:-1] if part != "face"]
     return folders[-1] if folders else relative.rpartition("/")[2].split(".")[0]
 
 
@@ -135,8 +150,8 @@ def augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def pair_up(examples: Sequence[Example], rng: np.random.Generator) -> list[tuple[Example, Example]]:
     """Put each photo's clean and cloaked copy together; what has no partner gets one by lot.
 
-    A pair that differs in nothing but the cloak shows the network what to look for: without pairs it needs
-    many times as many steps to find so faint a signal (as in training for steganalysis).
+    A pair that differs in little but the cloak (and where the finder puts the box) shows the network what to
+    look for: without pairs it needs many times as many steps to find so faint a signal, as in steganalysis.
     """
     photos: dict[str, tuple[list[Example], list[Example]]] = {}
     for example in examples:
@@ -194,7 +209,7 @@ def train_network(
     """
     torch.manual_seed(seed % 2**63)
     rng = np.random.default_rng(seed)
-    network = ResidualNet().to(device).to(memory_format=torch.channels_last)
+    network = ResidualNet(WIDTH).to(device).to(memory_format=torch.channels_last)
     # Weights averaged over the last few hundred steps: calmer than any single iterate.
     decay = torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)  # type: ignore[no-untyped-call]
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decay, use_buffers=True)
@@ -229,6 +244,42 @@ def logits_of(network: ResidualNet, examples: Sequence[Example], device: torch.d
         float(network(torch.from_numpy(e.face).to(device).permute(2, 0, 1)[None].float() / 255)[0]) for e in examples
     ]
     return np.array(out, np.float64)
+
+
+def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tuple[list[Example], list[Example]]:
+    """Split examples by person into those to train on and those held out.
+
+    Raises
+    ------
+    ToolError
+        A part has no clean or no cloaked face.
+    """
+    parts: tuple[list[Example], list[Example]] = ([], [])
+    for example in examples:
+        parts[is_held_out(example.person, seed, share)].append(example)
+    for name, part in zip(("training", "held-out"), parts, strict=True):
+        if len({example.cloaked for example in part}) < 2:
+            raise ToolError(
+                f"the {name} part lacks clean or cloaked faces; give photos of more people or change --held-out"
+            )
+    return parts
+
+
+def digest_of(examples: Sequence[Example]) -> str:
+    """Hash what a detector was trained on: labels, paths and contents of all photos, in any order."""
+    return sha256_of("\n".join(sorted(example.source for example in examples)).encode("utf-8", "surrogateescape"))
+
+
+def evaluate(network: ResidualNet, unseen: Sequence[Example], device: torch.device) -> tuple[dict[str, Any], float]:
+    """Give figures on held-out faces (auc, recall, false_alarms at a score of 0.5), and the temperature."""
+    logits, labels = logits_of(network, unseen, device), np.array([example.cloaked for example in unseen])
+    figures = {
+        "auc": area_under_roc(logits, labels),
+        "recall": float((logits[labels] >= 0).mean()),
+        "false_alarms": float((logits[~labels] >= 0).mean()),
+        "held_out_faces": len(unseen),
+    }
+    return figures, fit_temperature(logits, labels)
 
 
 def fit_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:

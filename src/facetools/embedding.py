@@ -70,8 +70,11 @@ def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:
         data = io.BytesIO()
         Image.fromarray(chip.cpu().numpy()).save(data, format="PNG")
         relative = f"{item.relative}.face{number}.png"
-        side = extractor.size - 1
-        placed = {"face": number, "box": [0, 0, side, side], "landmarks": extractor.template.tolist()}
+        placed = {
+            "face": number,
+            "box": [0, 0, extractor.size, extractor.size],
+            "landmarks": extractor.template.tolist(),
+        }
         fields = {"confidence": face.confidence, "relative": relative, **about, **placed}
         yield Output(relative, data.getvalue(), [fields])
 
@@ -84,7 +87,7 @@ class Embedder:
     extractor
         What embeds.
     batch
-        Chips worked on together.
+        Chips worked on together on an accelerator; on a CPU each is embedded by itself.
     file
         Where the embeddings will lie, for the records.
     """
@@ -114,7 +117,10 @@ class Embedder:
     @torch.inference_mode()
     def _flush(self) -> None:
         if self._waiting:
-            self._rows.append(self._extractor.network(torch.cat(self._waiting)).float().cpu().numpy())
+            on_cpu = self._extractor.device.type == "cpu"
+            # On a CPU a chip by itself: in a batch its last bits would depend on how many they are.
+            batches = self._waiting if on_cpu else [torch.cat(self._waiting)]
+            self._rows += [self._extractor.network(chips).float().cpu().numpy() for chips in batches]
             self._waiting.clear()
 
     def finish(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:

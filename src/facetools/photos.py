@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from _toolio.errors import InputError
+from facetools.exif import without_previews
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +24,9 @@ MAX_PIXELS = 400_000_000
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "PPM": ".ppm"}
 """The formats that are written, and the ending of a file whose own ending does not fit."""
+
+KEEP_ALPHA = ("PNG", "WEBP", "TIFF")
+"""The formats that hold transparency."""
 
 _ENDINGS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -143,6 +147,8 @@ def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
         upright = upright.convert("RGBA")
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
     pixels = np.array(upright.convert("RGB"))
+    if options.get("exif") != image.info.get("exif"):
+        notes.append("previews in the EXIF removed")
     if file_format not in SUFFIXES:
         notes.append(f"{file_format} is written as PNG")
         file_format = "PNG"
@@ -177,7 +183,7 @@ def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
     """Collect what belongs to the file besides its pixels: EXIF, colour profile, JPEG tables."""
     options: dict[str, Any] = {}
     if isinstance(image.info.get("exif"), bytes):
-        options["exif"] = image.info["exif"]
+        options["exif"] = without_previews(image.info["exif"])
     # A CMYK profile would be wrong for the RGB that is written.
     if isinstance(image.info.get("icc_profile"), bytes) and image.mode != "CMYK":
         options["icc_profile"] = image.info["icc_profile"]
@@ -239,7 +245,7 @@ def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None
     image = Image.fromarray(pixels)
     if photo.grey:
         image = image.getchannel("G")
-    if photo.alpha is not None and kind in ("PNG", "WEBP", "TIFF"):
+    if photo.alpha is not None and kind in KEEP_ALPHA:
         image.putalpha(Image.fromarray(photo.alpha))
     options: dict[str, Any] = {
         key: photo.save_options[key] for key in ("exif", "icc_profile") if key in photo.save_options

@@ -15,7 +15,9 @@ from _toolio.paths import Item
 from conftest import faceless, saved
 from facetools.attacks import find, knobs
 from facetools.cloaking import LARGEST_SCALE, Cloaker, cloak_photo, locate_region, measure_change, seed_of
+from facetools.embedding import chip_of
 from facetools.extractors import Extractor, open_extractor
+from facetools.faces.alignment import oversampling
 from facetools.faces.finder import Face, Finder
 from facetools.intake import Intake
 from facetools.outputs import Output
@@ -200,9 +202,30 @@ def test_a_photo_without_faces_is_not_written(extractor: Extractor) -> None:
 
 
 def test_a_format_that_cannot_hold_the_photo_is_an_error_record(face: Face, extractor: Extractor) -> None:
-    photo = decode_photo(saved(Image.new("L", (66_000, 9)), "PNG"), "wide.png")
+    photo = decode_photo(saved(Image.new("L", (66_000, 160)), "PNG"), "wide.png")
     output = through(photo, (moved_face(face, 1, 5000, 0),), extractor, "wide.png", file_format="JPEG")
     assert output.data is None
     (record,) = output.described
     assert record["error"]["kind"] == "unwritable"
     assert record["error"]["message"].startswith("in/wide.png: the photo cannot be written as JPEG")
+
+
+def test_a_large_face_is_always_attacked_at_one_sample_a_pixel(face: Face, extractor: Extractor) -> None:
+    """On the edge between one and four samples, rounding would decide what an attack optimises against."""
+    pixels = np.zeros((2000, 2000, 3), np.uint8)
+    for scale in np.linspace(1.0, 12.0, 120):
+        region = locate_region(pixels, face.landmarks * scale, [extractor])
+        assert region is not None
+        assert [oversampling(matrix) for matrix in region.matrices] == [1]
+
+
+def test_moved_is_the_distance_that_embed_measures(portrait: Image.Image, face: Face, extractor: Extractor) -> None:
+    large = np.asarray(portrait.resize((450, 450), Image.Resampling.BICUBIC))
+    big = moved_face(face, 3)
+    rng = np.random.default_rng(0)
+    other = np.clip(large + rng.normal(0, 20, large.shape), 0, 255).astype(np.uint8)
+    change = measure_change(large, other, big, [extractor])
+    assert change is not None
+    with torch.inference_mode():
+        a, b = (extractor.network(chip_of(p, big, extractor))[0].double() for p in (large, other))
+    assert change.moved == pytest.approx(float(1 - torch.nn.functional.cosine_similarity(a, b, dim=0)), abs=1e-9)

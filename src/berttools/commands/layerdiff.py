@@ -42,7 +42,8 @@ def layerdiff(
 def _describe(diff: TensorDiff) -> dict[str, Any]:
     """Lay one tensor's distances out as a record."""
     found = diff.distance
-    shape, dtype = diff.shape_base or diff.shape_ft, diff.dtype_base or diff.dtype_ft
+    shape = diff.shape_ft if diff.shape_base is None else diff.shape_base
+    dtype = diff.dtype_base or diff.dtype_ft
     record: dict[str, Any] = {"angle": found and found.angle, "name": diff.name}
     record |= {"layer": diff.layer, "group": diff.group, "shape": shape}
     record["angle_rad"] = None if found is None or found.angle is None else found.angle * math.pi

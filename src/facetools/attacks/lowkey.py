@@ -49,7 +49,8 @@ def lowkey(
     perceptual_weight
         w; P is LPIPS in the paper.
     smooth_size_px, smooth_sigma_px
-        G: side of the kernel and standard deviation, photo pixels.
+        G: side of the kernel and standard deviation, in pixels of ``photos``; those of a large face have been
+        reduced.
 
     Returns
     -------
@@ -59,8 +60,11 @@ def lowkey(
     Notes
     -----
     Source: arXiv 2101.07922 and the code released with it. The paper sums squared distances over
-    dimensions; the released code takes their mean and divides by the norm, not its square: the released
-    code is followed here. A photo with equal channels (grey) keeps them equal.
+    dimensions; the released code takes their mean and divides by the norm, not its square: the released code
+    is followed here. Two things differ from it. Its extractors add the embedding of the mirrored face before
+    they normalise; here an extractor's embedding is what its users compare, and dlib's are not mirrored. And
+    the mean over an embedding's 128 dimensions instead of 512 weighs distance four times as much against P.
+    A photo with equal channels (grey) keeps them equal.
     """
     import torch
     import torch.nn.functional as F  # noqa: N812

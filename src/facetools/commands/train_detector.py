@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from _toolio import options
 from _toolio.app import tool_version
-from _toolio.errors import ToolError
 from _toolio.paths import open_items, refuse_existing
 from _toolio.progress import track
-from _toolio.records import RecordWriter, error_fields
-from facetools.commands._shared import MinFace
+from _toolio.records import RecordWriter
+from facetools.commands._shared import MinFace, hand_on
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "recall", "false_alarms", "path", "reason")
@@ -43,65 +42,35 @@ def train_detector(
     """
     refuse_existing(out, force=force)
     with RecordWriter(SCHEMA, "auc", COLUMNS) as writer:
-        import numpy as np
-
         from _toolio.device import pick_device
         from facetools import detector_training as training
         from facetools.detector import save_detector
-        from facetools.intake import Intake, Refusal, take_in
-        from facetools.metrics import area_under_roc
+        from facetools.intake import Intake, take_in
 
         place = pick_device(device)
         examples = []
         for label, folders in ((False, clean), (True, cloaked)):
-            items = open_items(folders)
-            for intake in take_in(track(items, "reading faces"), place, faces="largest", min_face_px=min_face):
-                path = {"path": intake.item.path}
-                if isinstance(intake, Refusal) and intake.error is not None:
-                    writer.emit({**path, **error_fields(intake.error)})
+            items = track(open_items(folders), "reading faces")
+            for intake in take_in(items, place, faces="largest", min_face_px=min_face):
                 if not isinstance(intake, Intake):
-                    continue
-                made = [
-                    training.make_example(intake.photo.pixels, face, intake.item.relative, cloaked=label)
-                    for face in intake.faces
-                ]
-                if not made or made[0] is None:
-                    writer.emit({**path, "reason": "no face found"})
+                    hand_on(writer, intake)
+                elif example := training.make_example(intake, cloaked=label):
+                    examples.append(example)
                 else:
-                    examples.append(made[0])
-        parts: tuple[list[training.Example], list[training.Example]] = ([], [])
-        for example in examples:
-            parts[training.is_held_out(example.person, seed, held_out)].append(example)
-        for name, part in zip(("training", "held-out"), parts, strict=True):
-            if len({example.cloaked for example in part}) < 2:
-                raise ToolError(
-                    f"the {name} part lacks clean or cloaked faces; give photos of more people or change --held-out"
-                )
-        known, unseen = parts
-        labels = np.array([example.cloaked for example in unseen])
-        rounds = training.train_network(
-            known, epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed, device=place
-        )
+                    writer.emit({"path": intake.item.path, "reason": "no face found"})
+        known, unseen = training.split_people(examples, seed=seed, share=held_out)
+        knobs: dict[str, Any] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
+        rounds = training.train_network(known, **knobs, seed=seed, device=place)
         for epoch, (network, loss) in enumerate(track(rounds, "training", epochs), 1):
-            logits = training.logits_of(network, unseen, place)
-            temperature = training.fit_temperature(logits, labels)
-            figures = {
-                "auc": area_under_roc(logits, labels),
-                "epoch": epoch,
-                "loss": loss,
-                "recall": float((logits[labels] >= 0).mean()),
-                "false_alarms": float((logits[~labels] >= 0).mean()),
-                "faces": len(known),
-                "held_out_faces": len(unseen),
-            }
+            figures, temperature = training.evaluate(network, unseen, place)
+            figures |= {"epoch": epoch, "loss": loss, "faces": len(known)}
             writer.emit(figures)
-        arguments = {
-            "epochs": epochs,
-            "batch": batch,
-            "learning_rate": learning_rate,
-            "held_out": held_out,
-            "seed": seed,
+        made = {
+            "version": tool_version(),
+            "arguments": {**knobs, "held_out": held_out, "min_face": min_face, "seed": seed},
+            "inputs_sha256": training.digest_of(examples),
+            "figures": figures,
+            "width": training.WIDTH,
         }
-        made_by = {"version": tool_version(), "arguments": arguments, "figures": figures, "width": 24}
-        save_detector(out, network, {**made_by, "threshold": 0.5, "temperature": temperature})
+        save_detector(out, network, {**made, "threshold": 0.5, "temperature": temperature})
         return writer.exit_code
