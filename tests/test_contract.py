@@ -129,6 +129,8 @@ def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
         ["perturb", "--attack", "lowkey", "--set", "speed=1", "--in", "{photos}", "--out", "{out}"],
         ["perturb", "--attack", "lowkey", "--set", "steps=many", "--in", "{photos}", "--out", "{out}"],
         ["perturb", "--attack", "lowkey", "--set", "steps=-1", "--in", "{photos}", "--out", "{out}"],
+        ["perturb", "--attack", "none", "--format", "png", "--quality", "50", "--in", "{photos}", "--out", "{out}"],
+        ["detect", "--device", "cuda:00", "--in", "{photos}"],
         ["embed", "--in", "{photos}", "--out", "{photos}"],
         ["embed", "--in", "{photos}", "--out", "{out}/deep/e.safetensors"],
         ["embed", "--in", "{photos}", "--out", "{out}", "--extractor", "nobody"],

@@ -2,13 +2,17 @@
 
 The journal is a hidden JSONL file in the folder that is only ever appended to, so that runs which write
 different photos into one folder (make -j, say) keep one journal. A line with ``arguments`` names a set of
-arguments by its digest; each other line is one finished input: its path, the sha256 of its bytes, the
-digest of the arguments, the outputs written and the records printed. A line that an interruption cut
-short is passed over.
+arguments by its digest; each other line is one finished input: its path, its digest, the digest of the
+arguments, the outputs written with their sha256 and the records that tell of them. What an input's digest
+covers is the command's to say. A line that an interruption cut short is passed over.
+
+Only ``--resume`` reads the journal: runs of one photo each (make again) would otherwise read all lines for
+every photo, and so lines with ``arguments`` may come more than once.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,7 +39,7 @@ class Journal:
     name
         The command: ``facetools-perturb`` gives ``.facetools-perturb.jsonl``.
     arguments
-        Everything that the outputs depend on besides the inputs, as JSON.
+        Everything that the outputs depend on besides the inputs, the tool's version too, as JSON.
     resume
         Take what was made with the same arguments as done.
 
@@ -51,18 +55,16 @@ class Journal:
         self.path = folder / f".{name}.jsonl"
         made = json.loads(dump_record(dict(arguments)))
         self._digest = sha256_of(json.dumps(made, sort_keys=True).encode())[:16]
-        self._done: dict[str, Record] = {}
+        self._done: dict[tuple[str, str], Record] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lines = _whole_lines(self.path)
-            if resume:
-                self._take_up(lines, made)
+            known = resume and self._take_up(_whole_lines(self.path), made)
             # Unbuffered, appending: each line is one write, so that runs side by side do not mix.
             self._stream = self.path.open("ab", buffering=0)
-            if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
-                self._stream.write(b"\n")
-            if not any(line.get("made") == self._digest and "arguments" in line for line in lines):
-                self._stream.write(dump_record({"made": self._digest, "arguments": made}))
+            if _is_torn(self.path):
+                self._append(b"\n")
+            if not known:
+                self._append(dump_record({"made": self._digest, "arguments": made}))
         except OSError as error:
             raise ToolError(
                 f"{error.filename or folder}: {error.strerror}; give another --out", kind="unwritable"
@@ -74,7 +76,8 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._stream.close()
 
-    def _take_up(self, lines: Sequence[Record], made: Record) -> None:
+    def _take_up(self, lines: Sequence[Record], made: Record) -> bool:
+        """Learn what is done; tell whether the arguments are noted already."""
         before = [line["arguments"] for line in lines if isinstance(line.get("arguments"), dict)]
         if before and made not in before:
             missing = object()
@@ -86,29 +89,58 @@ class Journal:
                     )
         # A later line about the same input is the newer one.
         self._done = {
-            line["input"]: line
+            (str(line["input"]), str(line["digest"])): line
             for line in lines
-            if {"input", "sha256", "outputs", "records"} <= line.keys() and line.get("made") == self._digest
+            if {"input", "digest", "records"} <= line.keys()
+            and isinstance(line.get("outputs"), dict)
+            and line.get("made") == self._digest
         }
+        return bool(before)
 
     def finished(self, path: str, digest: str) -> Sequence[Record] | None:
-        """Give the records of an input that is done, None if it is not (or has changed, or an output is gone)."""
-        line = self._done.get(path)
-        if line is None or line["sha256"] != digest:
+        """Give the records of an input that is done.
+
+        None if it is not, if it has changed, or if an output is gone or is no longer what was written: another
+        run may have replaced it.
+        """
+        line = self._done.get((path, digest))
+        if line is None:
             return None
-        if not all((self.path.parent / output).exists() for output in line["outputs"]):
+        if not all(_holds(self.path.parent / name, sha256) for name, sha256 in line["outputs"].items()):
             return None
         records: list[Record] = line["records"]
         return records
 
-    def add(self, path: str, digest: str, outputs: Sequence[Path], records: Sequence[Record]) -> None:
-        """Note an input as done, after its outputs are in place."""
-        names = [os.path.relpath(output, self.path.parent) for output in outputs]
-        line = {"input": path, "sha256": digest, "made": self._digest, "outputs": names, "records": list(records)}
+    def add(self, path: str, digest: str, outputs: Mapping[Path, str], records: Sequence[Record]) -> None:
+        """Note an input as done, after its outputs (files, each with its sha256) are in place."""
+        names = {os.path.relpath(output, self.path.parent): sha256 for output, sha256 in outputs.items()}
+        line = {"input": path, "digest": digest, "made": self._digest, "outputs": names, "records": list(records)}
         try:
-            self._stream.write(dump_record(line))
+            self._append(dump_record(line))
         except OSError as error:
             raise ToolError(f"{self.path}: {error.strerror}; free some space", kind="unwritable") from None
+
+    def _append(self, line: bytes) -> None:
+        # An unbuffered write says how much of the line a full disk took, and raises nothing.
+        if self._stream.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _is_torn(path: Path) -> bool:
+    """Tell whether the last line lacks its end, from the last byte alone."""
+    with path.open("rb") as stream:
+        if not stream.seek(0, os.SEEK_END):
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
+
+
+def _holds(path: Path, sha256: object) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def _whole_lines(path: Path) -> list[Record]:

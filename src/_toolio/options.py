@@ -13,7 +13,7 @@ from _toolio.paths import parse_shard
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", text):
         raise typer.BadParameter(f"{text!r} is not auto, cpu, cuda or cuda:N")
     return text
 
@@ -46,7 +46,7 @@ Shard = Annotated[
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", callback=_device, help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn at random, item by item.")]
-Batch = Annotated[int, typer.Option(min=1, help="Items worked on together; changes speed and memory, never results.")]
+Batch = Annotated[int, typer.Option(min=1, help="Items worked on together on an accelerator.")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write; complete or absent.")]
 OutFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write to; mirrors the input's tree.")

@@ -130,7 +130,8 @@ def open_items(
     null
         Paths on stdin end in NUL instead of newline.
     shard
-        (K, N): the K-th of N runs of items, K from 1. With N = 1 stdin is read as it comes.
+        (K, N): the K-th of N runs of items, K from 1; records that follow each other and name one file stay
+        together. With N = 1 stdin is read as it comes.
 
     Returns
     -------
@@ -160,7 +161,15 @@ def open_items(
         return _from_stdin(null)
     items = [item for name in names for item in (_from_stdin(null) if name == STDIN else _from_path(name))]
     number, total = shard
-    return items[(number - 1) * len(items) // total : number * len(items) // total]
+    start, stop = (_between_files(items, part * len(items) // total) for part in (number - 1, number))
+    return items[start:stop]
+
+
+def _between_files(items: Sequence[Item], place: int) -> int:
+    """Move a cut between two shards behind the records of one file: two processes would write its one output."""
+    while 0 < place < len(items) and items[place].record and items[place].path == items[place - 1].path != "":
+        place += 1
+    return place
 
 
 def _check_exists(name: str) -> None:
@@ -250,7 +259,8 @@ def _from_stdin(null: bool) -> Iterator[Item]:
             yield _from_record(text, f"stdin, line {number}")
         else:
             path = os.fsdecode(text if null else text.removesuffix(b"\r"))
-            yield Item(path, _inside(Path(path).name if Path(path).is_absolute() else path))
+            # The whole path, if absolute too: its last name alone would bring many people's 1.jpg together.
+            yield Item(path, _inside(path))
 
 
 def _from_record(line: bytes, where: str) -> Item:
@@ -305,17 +315,32 @@ def count(items: Iterable[Item]) -> int | None:
     return len(items) if isinstance(items, list) else None
 
 
+def file_of_shard(path: Path, shard: tuple[int, int]) -> Path:
+    """Name the file that one of several shards writes: X.safetensors gives X.2-of-8.safetensors."""
+    number, total = shard
+    return path if total == 1 else path.with_name(f"{path.stem}.{number}-of-{total}{path.suffix}")
+
+
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Refuse a file that exists, before any work is done for it; and a folder that is not there.
+    """Refuse a file that exists or cannot be written, before any work is done for it.
 
     Raises
     ------
     UsageError
         The message says what to try.
     """
-    if path.is_dir():
-        raise UsageError(f"--out {path}: is a folder; name a file in it")
-    if path.exists() and path.is_file() and not force:
-        raise UsageError(f"--out {path}: exists; use --force to replace it")
-    if not path.parent.is_dir():
-        raise UsageError(f"--out {path}: {path.parent} is no folder; make it first")
+    try:
+        # The file that is written is the one that a link leads to.
+        folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+        if path.is_dir():
+            raise UsageError(f"--out {path}: is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"--out {path}: is no regular file; name one that can be replaced")
+        if path.exists() and not force:
+            raise UsageError(f"--out {path}: exists; use --force to replace it")
+        if not folder.is_dir():
+            raise UsageError(f"--out {path}: {folder} is no folder; make it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"--out {path}: {folder} may not be written to; name a file elsewhere")
+    except OSError as error:
+        raise UsageError(f"--out {path}: {_reason(error)}; name another file") from None

@@ -9,6 +9,7 @@ PAGES = {
             "label": "cloaked or clean.",
             "threshold": "Scores from here on are labelled cloaked.",
             "path": "The photo; archive.tar/member in an archive.",
+            "relative": "Where the photo lies below the input.",
             "model": "The detector: its name and the beginning of its sha256.",
             "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
             "box": "x0, y0, x1, y1 in photo pixels, between pixels: the photo is 0, 0, width, height.",
@@ -27,7 +28,7 @@ PAGES = {
         ),
         exit_status=(
             "0 all well, 1 failed, 2 usage, 3 some inputs failed (their records say which), 4 a face is cloaked and "
-            "--fail-on-detection is given, 130 interrupted."
+            "--fail-on-detection is given (3 comes before 4), 130 interrupted."
         ),
     ),
     "perturb": Page(

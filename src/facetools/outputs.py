@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from _toolio.app import tool_version
 from _toolio.atomic import atomic_write_bytes
 from _toolio.errors import InputError, ToolError
 from _toolio.journal import Journal, sha256_of
 from _toolio.paths import Item
 from _toolio.records import Record, RecordWriter, error_fields
-from facetools.intake import Intake
+from facetools.intake import Intake, digest_of
 
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR}
 """What is wrong with one output's name and not with the folder."""
@@ -29,7 +30,7 @@ class PhotoFolder:
     name
         The command, for the journal's name.
     arguments
-        What the outputs depend on besides the inputs.
+        What the outputs depend on besides the inputs and the tool's version.
     resume, force
         As the options of these names.
 
@@ -51,7 +52,8 @@ class PhotoFolder:
         force: bool,
     ) -> None:
         self.folder, self._force, self._resume = folder, force, resume
-        self._journal = Journal(folder, name, arguments, resume=resume)
+        # Another version may find other faces and cloak them otherwise.
+        self._journal = Journal(folder, name, {"version": tool_version(), **arguments}, resume=resume)
         self._written: set[Path] = set()
 
     def __enter__(self) -> Self:
@@ -60,22 +62,24 @@ class PhotoFolder:
     def __exit__(self, *problem: object) -> None:
         self._journal.__exit__(*problem)
 
-    def finished(self, item: Item, data: bytes) -> Sequence[Record] | None:
+    def finished(self, item: Item, named: Sequence[Record], data: bytes) -> Sequence[Record] | None:
         """Give the records of an input that an earlier run has finished, with its files where they are now.
 
+        Fields that pass through are those of ``item`` and ``named`` (see ``Intake``), not of the earlier run.
         None for the second of two inputs that go to one file, so that a resumed run says so as the first did.
         """
-        records = self._journal.finished(item.path, sha256_of(data))
-        if records is None:
+        records = self._journal.finished(item.path, digest_of(item, named, data))
+        if records is None or (named and len(records) != len(named)):
             return None
         places = [record.get("path") and self.folder / PurePosixPath(record["relative"]) for record in records]
         written = {place for place in places if place}
         if written & self._written:
             return None
         self._written |= written
+        through = named or [item.record] * len(records)
         return [
-            {**record, "path": place and str(place)} if "path" in record else record
-            for record, place in zip(records, places, strict=True)
+            {**record, **({"path": place and str(place)} if "path" in record else {}), **_missing_in(record, other)}
+            for record, place, other in zip(records, places, through, strict=True)
         ]
 
     def write(self, item: Item, relative: str, data: bytes) -> Path:
@@ -138,24 +142,33 @@ class PhotoFolder:
     def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> None:
         """Write an input's photos, note the input as finished, and only then print its records.
 
-        A photo that cannot be written becomes an error record, and its input is not noted as finished.
+        A photo that cannot be written becomes an error record, and its input is not noted as finished. Where
+        records named the faces, each of them is answered by one record.
         """
-        item, paths, records, failed = intake.item, [], [], False
+        item, written, records, failed = intake.item, dict[Path, str](), list[Record](), False
         for output in outputs:
-            path = None
+            path, told = None, output.described
+            if told[0].get("face") is None:  # it speaks of the photo, and so of every face
+                told = [*told] * max(1, len(intake.named))
             try:
                 if output.data is not None:
                     path = self.write(item, output.relative, output.data)
-                    paths.append(path)
-                described = [{writer.rank: None, "path": path and str(path), **fields} for fields in output.described]
+                    written[path] = sha256_of(output.data)
+                described = [{writer.rank: None, "path": path and str(path), **fields} for fields in told]
             except InputError as error:
                 failed = True
-                described = [{"path": None, "source": item.path, **error_fields(error)}]
-            records += [writer.complete(fields, through=item.record) for fields in described]
+                wrong = {"path": None, "source": item.path, **error_fields(error)}
+                described = [wrong] * (len(told) if intake.named else 1)
+            records += [writer.complete(fields) for fields in described]
         if not failed:
-            self._journal.add(item.path, intake.digest, paths, records)
-        for record in records:
-            writer.emit(record)
+            # Without the fields that pass through: they may be others when the photo is resumed.
+            self._journal.add(item.path, digest_of(item, intake.named, intake.data), written, records)
+        for place, record in enumerate(records):
+            writer.emit(record, through=intake.record_of(place))
+
+
+def _missing_in(record: Record, other: Record) -> Record:
+    return {key: value for key, value in other.items() if key not in record}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +182,8 @@ class Output:
     data
         The file's bytes; None if there is nothing to write.
     described
-        Fields of the records that tell of it, without its path.
+        Fields of the records that tell of it, one or more, without its path. Over an input's outputs they are
+        one a face, in the order of its faces, or one without a ``face`` that speaks of the photo.
     """
 
     relative: str

@@ -24,7 +24,7 @@ def note(folder: Path, name: str = "a.jpg", digest: str = "d", **changed: Any) -
     with opened(folder, **changed) as journal:
         output = folder / name
         output.write_text("photo")
-        journal.add(name, digest, [output], RECORDS)
+        journal.add(name, digest, {output: sha256_of(b"photo")}, RECORDS)
     return output
 
 
@@ -46,10 +46,11 @@ def test_without_resume_nothing_is_done(tmp_path: Path) -> None:
 
 
 def test_a_changed_input_is_done_again_and_its_new_line_counts(tmp_path: Path) -> None:
-    note(tmp_path)
+    output = note(tmp_path)
     with opened(tmp_path, resume=True) as journal:
         assert journal.finished("a.jpg", "other") is None
-        journal.add("a.jpg", "other", [tmp_path / "a.jpg"], RECORDS[:1])
+        output.write_text("new photo")
+        journal.add("a.jpg", "other", {output: sha256_of(b"new photo")}, RECORDS[:1])
     with opened(tmp_path, resume=True) as journal:
         assert journal.finished("a.jpg", "d") is None
         assert journal.finished("a.jpg", "other") == RECORDS[:1]
@@ -62,9 +63,29 @@ def test_a_missing_output_is_made_again(tmp_path: Path) -> None:
         assert journal.finished("a.jpg", "d") is None
 
 
+def test_an_output_that_another_run_has_replaced_is_not_the_one_that_was_written(tmp_path: Path) -> None:
+    output = note(tmp_path, quality=30)
+    with opened(tmp_path, quality=90) as journal:
+        output.write_text("a better photo")
+        journal.add("a.jpg", "d", {output: sha256_of(b"a better photo")}, RECORDS)
+    with opened(tmp_path, resume=True, quality=30) as journal:
+        assert journal.finished("a.jpg", "d") is None
+    with opened(tmp_path, resume=True, quality=90) as journal:
+        assert journal.finished("a.jpg", "d") == RECORDS
+
+
+def test_two_inputs_of_one_path_are_told_apart_by_their_digests(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        journal.add("a.jpg", "left face", {}, RECORDS[:1])
+        journal.add("a.jpg", "right face", {}, RECORDS[1:])
+    with opened(tmp_path, resume=True) as journal:
+        assert journal.finished("a.jpg", "left face") == RECORDS[:1]
+        assert journal.finished("a.jpg", "right face") == RECORDS[1:]
+
+
 def test_an_input_without_outputs_is_done(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
-        journal.add("a.jpg", "d", [], RECORDS[1:])
+        journal.add("a.jpg", "d", {}, RECORDS[1:])
     with opened(tmp_path, resume=True) as journal:
         assert journal.finished("a.jpg", "d") == RECORDS[1:]
 
@@ -86,7 +107,7 @@ def test_a_torn_last_line_is_passed_over_and_does_not_swallow_the_next(tmp_path:
         assert journal.finished("a.jpg", "d") == RECORDS
         # Without its newline only, the line is whole.
         assert (journal.finished("b.jpg", "d") is None) == (cut > 1)
-        journal.add("c.jpg", "d", [], [])
+        journal.add("c.jpg", "d", {}, [])
     with opened(tmp_path, resume=True) as journal:
         assert journal.finished("c.jpg", "d") == []
         assert journal.finished("a.jpg", "d") == RECORDS
@@ -139,18 +160,52 @@ def test_what_was_made_with_other_arguments_is_not_done(tmp_path: Path) -> None:
 def test_two_runs_into_one_folder_keep_one_journal(tmp_path: Path) -> None:
     with opened(tmp_path) as one, opened(tmp_path) as two:
         for number in range(50):
-            one.add(f"{number}.jpg", "d", [], RECORDS)
-            two.add(f"{number}.png", "d", [], RECORDS)
+            one.add(f"{number}.jpg", "d", {}, RECORDS)
+            two.add(f"{number}.png", "d", {}, RECORDS)
     inputs = [line["input"] for line in lines(tmp_path) if "input" in line]
     assert inputs == [f"{number}.{kind}" for number in range(50) for kind in ("jpg", "png")]
     with opened(tmp_path, resume=True) as journal:
         assert all(journal.finished(name, "d") == RECORDS for name in inputs)
 
 
-def test_the_same_arguments_are_noted_once(tmp_path: Path) -> None:
+def test_a_resumed_run_does_not_note_its_arguments_again(tmp_path: Path) -> None:
+    note(tmp_path)
     for _ in range(3):
-        note(tmp_path)
+        with opened(tmp_path, resume=True) as journal:
+            assert journal.finished("a.jpg", "d") == RECORDS
     assert sum("arguments" in line for line in lines(tmp_path)) == 1
+
+
+def test_a_run_that_does_not_resume_reads_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the whole journal was read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        note(tmp_path, "b.jpg")
+    with opened(tmp_path, resume=True) as journal:
+        assert journal.finished("a.jpg", "d") == journal.finished("b.jpg", "d") == RECORDS
+
+
+def test_a_line_that_the_disk_takes_in_part_is_an_error(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        whole = journal._stream
+
+        class Full:
+            def write(self, line: bytes) -> int | None:
+                return whole.write(line[:20])
+
+        journal._stream = Full()  # type: ignore[assignment]
+        with pytest.raises(ToolError, match="No space left on device; free some space"):
+            journal.add("a.jpg", "d", {}, RECORDS)
+        journal._stream = whole
+    with opened(tmp_path, resume=True) as journal:
+        assert journal.finished("a.jpg", "d") is None
+        journal.add("b.jpg", "d", {}, RECORDS)
+    with opened(tmp_path, resume=True) as journal:
+        assert journal.finished("b.jpg", "d") == RECORDS
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

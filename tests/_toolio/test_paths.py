@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import tarfile
@@ -14,7 +15,7 @@ import pytest
 
 from _toolio import paths
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.paths import Item, count, open_items, parse_shard, read_input, refuse_existing
+from _toolio.paths import Item, count, file_of_shard, open_items, parse_shard, read_input, refuse_existing
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -252,10 +253,23 @@ def test_paths_on_stdin(tmp_path: Path, stdin: Callable[[bytes], None]) -> None:
         "a.jpg", "/abs/x/b.jpg", "../up/c.jpg", os.fsdecode(b"caf\xe9.jpg"), "/", "/x/..", "last"
     ]  # fmt: skip
     assert [item.relative for item in items] == [
-        "a.jpg", "b.jpg", "up/c.jpg", os.fsdecode(b"caf\xe9.jpg"), "unnamed", "unnamed", "last"
+        "a.jpg", "abs/x/b.jpg", "up/c.jpg", os.fsdecode(b"caf\xe9.jpg"), "unnamed", "x", "last"
     ]  # fmt: skip
     with pytest.raises(InputError, match="is a directory"):
         items[4].read()
+
+
+@pytest.mark.parametrize("path", ["/data/ann/1.jpg", "data/ann/1.jpg", "../ann/1.jpg", "/x/../../ann/./1.jpg"])
+def test_a_path_is_mirrored_alike_however_it_arrives(stdin: Callable[[bytes], None], path: str) -> None:
+    places = []
+    for data, null in ((f"{path}\n", False), (f"{path}\0", True), (json.dumps({"path": path}), False)):
+        stdin(data.encode())
+        (item,) = open_items(["-"], null=null)
+        assert item.path == path
+        places.append(item.relative)
+    assert len(set(places)) == 1
+    assert places[0].endswith("ann/1.jpg")
+    assert not places[0].startswith(("/", ".."))
 
 
 def test_nul_separated_paths(stdin: Callable[[bytes], None]) -> None:
@@ -315,6 +329,17 @@ def test_shards_are_runs_that_add_up(tmp_path: Path) -> None:
         assert max(sizes) - min(sizes) <= 1  # type: ignore[type-var, operator]
 
 
+def test_records_of_one_file_stay_in_one_shard(stdin: Callable[[bytes], None]) -> None:
+    lines = "".join(json.dumps({"path": path, "face": n}) + "\n" for path in "abc" for n in range(4))
+    for total in (2, 3, 5):
+        parts = []
+        for number in range(1, total + 1):
+            stdin(lines.encode())
+            parts.append([item.path for item in open_items(["-"], shard=(number, total))])
+        assert "".join(path for part in parts for path in part) == "aaaabbbbcccc"
+        assert all(part.count(path) in (0, 4) for part in parts for path in "abc")
+
+
 @pytest.mark.parametrize(
     ("inputs", "null", "words"),
     [(["-", "-"], False, "can be given once"), (["."], True, "-0 is for paths on stdin"), ([""], False, "is empty")],
@@ -366,3 +391,37 @@ def test_refuse_existing(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             refuse_existing(path, force=force)
+
+
+def test_refuse_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name, words in (
+        (Path(os.devnull), "is no regular file"),
+        (tmp_path / "pipe", "is no regular file"),
+        (tmp_path / "link", "is no regular file"),
+        (tmp_path / ("x" * 300), "file name too long"),
+    ):
+        for force in (False, True):
+            with pytest.raises(UsageError, match=words):
+                refuse_existing(name, force=force)
+    # Root may write to every folder: the system's refusal is put in its place.
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "locked" / "x")
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and Path(path).name == "locked"))
+    for path in (tmp_path / "locked" / "x", tmp_path / "elsewhere"):
+        with pytest.raises(UsageError, match="locked may not be written to"):
+            refuse_existing(path, force=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shard", "expected"),
+    [
+        ("d/X.safetensors", (2, 8), "d/X.2-of-8.safetensors"),
+        ("d.e/X", (1, 2), "d.e/X.1-of-2"),
+        ("X.y.safetensors", (10, 10), "X.y.10-of-10.safetensors"),
+        ("X.safetensors", (1, 1), "X.safetensors"),
+    ],
+)
+def test_each_shard_has_a_file_of_its_own(name: str, shard: tuple[int, int], expected: str) -> None:
+    assert file_of_shard(Path(name), shard) == Path(expected)

@@ -277,3 +277,99 @@ def test_a_record_with_impossible_landmarks_fails_alone(facetools: Tool, portrai
     assert kinds(done) == [None, "bad-record", "bad-record", "bad-record", "unwritable", None]
     assert (done.records[0]["face"], done.records[0]["who"]) == (7, "me")
     assert (tmp_path / "out" / "up.jpg").exists()
+
+
+@pytest.fixture
+def pair(real_people: dict[str, list[bytes]], tmp_path: Path) -> Path:
+    """A folder of one photo with two faces and one with one."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    one, other = (Image.open(io.BytesIO(photos[0])).convert("RGB") for photos in list(real_people.values())[:2])
+    both = Image.new("RGB", (one.width + other.width, max(one.height, other.height)))
+    both.paste(one, (0, 0))
+    both.paste(other, (one.width, 0))
+    both.save(folder / "a.png")
+    one.save(folder / "b.png")
+    return folder
+
+
+def as_lines(records: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def test_several_faces_of_a_photo_go_through_a_pipe(facetools: Tool, pair: Path, tmp_path: Path) -> None:
+    detected = facetools("detect", "--in", pair)
+    assert (detected.code, [record["relative"] for record in detected.records]) == (0, ["a.png", "a.png", "b.png"])
+    assert [list(record).index("relative") - list(record).index("path") for record in detected.records] == [1] * 3
+    named = [{**record, "who": who} for record, who in zip(detected.records, "xyz", strict=True)]
+    cloaked = facetools("perturb", *FAST, "--in", "-", "--out", tmp_path / "piped", stdin=as_lines(named))
+    assert (cloaked.code, cloaked.err) == (0, "")
+    assert sorted(tree(tmp_path / "piped")) == ["a.png", "b.png"]
+    assert [(r["relative"], r["face"], r["who"]) for r in cloaked.records] == [
+        ("a.png", 0, "x"), ("a.png", 1, "y"), ("b.png", 0, "z")
+    ]  # fmt: skip
+    assert all(record["moved"] > 0 for record in cloaked.records)
+    # Both faces have changed.
+    change = np.abs(
+        np.asarray(Image.open(tmp_path / "piped" / "a.png"), int) - np.asarray(Image.open(pair / "a.png"), int)
+    )
+    half = change.shape[1] // 2
+    assert change[:, :half].max() > 0
+    assert change[:, half:].max() > 0
+
+    resumed = facetools("perturb", *FAST, "--resume", "--in", "-", "--out", tmp_path / "piped", stdin=as_lines(named))
+    assert (resumed.code, resumed.out) == (0, cloaked.out)
+    renamed = as_lines([{**record, "who": "new"} for record in named])
+    again = facetools("perturb", *FAST, "--resume", "--in", "-", "--out", tmp_path / "piped", stdin=renamed)
+    assert again.records == [{**record, "who": "new"} for record in cloaked.records]
+
+    for name, out in (("align", "chips"), ("embed", "e.safetensors"), ("detect", "")):
+        words = ["--out", tmp_path / out] if out else []
+        done = facetools(name, *words, "--in", "-", stdin=as_lines(named))
+        assert done.code == 0
+        assert [(record["face"], record["who"]) for record in done.records] == [(0, "x"), (1, "y"), (0, "z")]
+    assert len(tree(tmp_path / "chips")) == 3
+
+
+def test_a_photo_that_another_run_has_replaced_is_not_reported(
+    facetools: Tool, portraits: Path, tmp_path: Path
+) -> None:
+    def perturb(*words: str) -> Run:
+        words = ("--attack", "none", "--format", "jpeg", *words)
+        return facetools("perturb", *words, "--in", portraits / "a.jpg", "--out", tmp_path / "o")
+
+    assert perturb("--quality", "30").code == 0
+    better = perturb("--quality", "90", "--force")
+    assert better.code == 0
+    written = tree(tmp_path / "o")
+    done = perturb("--quality", "30", "--resume")
+    assert (done.code, kinds(done), tree(tmp_path / "o")) == (3, ["exists"], written)
+    kept = perturb("--quality", "90", "--resume")
+    assert (kept.code, kept.out) == (0, better.out)
+
+
+def test_each_part_of_embeddings_is_a_file_of_its_own(facetools: Tool, portraits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e.safetensors"
+    parts = [facetools("embed", "--shard", f"{number}/2", "--in", portraits, "--out", out) for number in (1, 2)]
+    assert [part.code for part in parts] == [0, 0]
+    files = [str(tmp_path / f"e.{number}-of-2.safetensors") for number in (1, 2)]
+    assert [(record["file"], record["row"]) for part in parts for record in part.records] == [(f, 0) for f in files]
+    assert [path.name for path in sorted(tmp_path.glob("e.*"))] == [Path(file).name for file in files]
+    again = facetools("embed", "--shard", "2/2", "--in", portraits, "--out", out)
+    assert again.code == 2
+    one_line(again, files[1], "exists; use --force")
+
+
+def test_folders_found_on_stdin_do_not_collide(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:
+    names = sorted(people_folder.glob("*/0.jpg"))[:2]
+    lines = "".join(f"{name}\n" for name in names).encode()
+    done = facetools("perturb", "--attack", "none", "--in", "-", "--out", tmp_path / "out", stdin=lines)
+    assert (done.code, kinds(done)) == (0, [None] * len(done.records))
+    assert sorted(tree(tmp_path / "out")) == [str(name).lstrip("/") for name in names]
+
+
+def test_no_work_is_done_for_an_output_that_cannot_be(facetools: Tool, portraits: Path) -> None:
+    for words in ([], ["--force"]):
+        done = facetools("embed", *words, "--in", portraits, "--out", os.devnull)
+        assert (done.code, done.out) == (2, b"")
+        one_line(done, os.devnull, "is no regular file")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import torch
 from _toolio.errors import InputError
 from _toolio.paths import Item
 from conftest import faceless, saved
-from facetools.intake import Finished, Intake, Refusal, describe_face, face_of, take_in
+from facetools.faces.finder import Finder
+from facetools.intake import Finished, Intake, Refusal, describe_face, digest_of, face_of, take_in
+from facetools.photos import decode_photo
 
 CPU = torch.device("cpu")
 POINTS = [[10.0, 10], [30, 10], [20, 20], [12, 30], [28, 30]]
@@ -24,7 +28,7 @@ def test_a_record_with_landmarks_is_that_face() -> None:
     assert (face.box, face.confidence, face.landmarks.tolist()) == ((1, 2, 3, 4), 0.5, POINTS)
     bare = face_of({"landmarks": POINTS, "box": None, "confidence": "high"}, "x")
     assert bare is not None
-    assert (bare.box, bare.confidence) == ((10, 10, 30, 30), 1.0)
+    assert bare.confidence == 1.0
     assert face_of({"path": "x"}, "x") is None
     assert face_of({"landmarks": None}, "x") is None
 
@@ -78,7 +82,8 @@ def test_every_kind_of_input(tmp_path: Any, face_photo: bytes) -> None:
         item("done.png"),
     ]
     (tmp_path / "done.png").write_bytes(b"not looked at")
-    found = list(take_in(items, CPU, finished=lambda item, data: [{"a": 1}] if data == b"not looked at" else None))
+    done = [{"a": 1}]
+    found = list(take_in(items, CPU, finished=lambda _, __, data: done if data == b"not looked at" else None))
     assert [type(each) for each in found] == [Intake, Intake] + [Refusal] * 3 + [Intake] + [Refusal] * 4 + [Finished]
     assert [each.item for each in found] == items
     intakes = [each for each in found if isinstance(each, Intake)]
@@ -87,6 +92,112 @@ def test_every_kind_of_input(tmp_path: Any, face_photo: bytes) -> None:
     assert len(intakes[0].digest) == 64
     errors = [each.error and each.error.kind for each in found if isinstance(each, Refusal)]
     assert errors == ["not-a-photo", "empty-file", "missing", "bad-record", None, None, "failed"]
+
+
+def shifted(pixels: float) -> list[list[float]]:
+    return [[x + pixels, y] for x, y in POINTS]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    (tmp_path / "a.png").write_bytes(saved(faceless(), "PNG"))
+    return str(tmp_path / "a.png")
+
+
+def named(path: str, **record: Any) -> Item:
+    return Item(path, "a.png", {"path": path, "landmarks": POINTS, **record})
+
+
+def test_records_of_one_photo_give_one_intake(photo: str) -> None:
+    items = [
+        named(photo, face=2, who="Ann"),
+        named(photo, landmarks=POINTS[:4], who="nobody"),
+        named(photo, landmarks=shifted(5), who="Ben"),
+        named(photo, landmarks=shifted(9), face=0, who="Cid"),
+    ]
+    intake, refusal = take_in(items, CPU)
+    assert isinstance(intake, Intake)
+    assert intake.item == items[0]
+    # The one without a number gets the first that no other has.
+    assert intake.numbers == (2, 1, 0)
+    assert [face.landmarks.tolist() for face in intake.faces] == [POINTS, shifted(5), shifted(9)]
+    assert [intake.record_of(place)["who"] for place in range(3)] == ["Ann", "Ben", "Cid"]
+    assert isinstance(refusal, Refusal)
+    assert (refusal.item, refusal.error and refusal.error.kind) == (items[1], "bad-record")
+
+
+def test_records_that_are_no_further_face_of_the_photo_stand_alone(photo: str) -> None:
+    elsewhere = Item(photo, "b.png", {"path": photo, "landmarks": shifted(9)})
+    items = [
+        named(photo, face=0),
+        named(photo, face=0, landmarks=shifted(5)),  # a number once more
+        named(photo, face=1, landmarks=shifted(5)),  # landmarks once more
+        elsewhere,
+        Item(photo, "a.png", {"path": photo}),
+        Item(photo, "a.png"),
+        named(photo),
+    ]
+    found = list(take_in(items, CPU))
+    assert [each.item for each in found] == items
+    assert all(isinstance(each, Intake) for each in found)
+
+
+def test_every_face_of_a_photo_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    items = [named(str(tmp_path / "gone.png"), landmarks=shifted(n)) for n in range(3)]
+    found = list(take_in(items, CPU))
+    assert [each.item for each in found] == items
+    assert [isinstance(each, Refusal) and each.error and each.error.kind for each in found] == ["missing"] * 3
+
+
+def test_only_records_with_landmarks_wait_for_the_next_item(photo: str) -> None:
+    taken: list[str] = []
+
+    def coming(items: list[Item]) -> Iterator[Item]:
+        for item in items:
+            taken.append(item.relative)
+            yield item
+
+    plain = [Item(photo, "one"), Item(photo, "two", {"path": photo, "who": "me"}), Item(photo, "three")]
+    intakes = take_in(coming([*plain, named(photo), Item(photo, "last")]), CPU)
+    for number, item in enumerate(plain, 1):
+        assert next(intakes).item == item
+        assert len(taken) == number
+    assert next(intakes).item.relative == "a.png"
+    assert taken[-1] == "last"
+
+
+def test_the_digest_of_an_input_covers_the_faces_named_and_no_other_field() -> None:
+    before = {"path": "a", "landmarks": POINTS, "box": [1, 2, 3, 4], "face": 0, "confidence": 0.5, "who": "me"}
+    item = Item("in/a.jpg", "a.jpg")
+
+    def digest(*records: dict[str, Any], item: Item = item, data: bytes = b"photo") -> str:
+        return digest_of(item, records, data)
+
+    assert digest({**before, "who": "you", "score": 1}) == digest(before)
+    others = [
+        *(digest({**before, **changed}) for changed in (
+            {"landmarks": shifted(1)}, {"box": None}, {"face": 1}, {"confidence": 0.6}
+        )),
+        digest(),
+        digest(before, before),
+        digest(before, data=b"other"),
+        digest(before, item=Item("in/a.jpg", "in/a.jpg")),
+    ]  # fmt: skip
+    assert len({digest(before), *others}) == 1 + len(others)
+
+
+def test_a_face_without_box_gets_the_one_that_the_finder_would_give(real_people: dict[str, list[bytes]]) -> None:
+    # Other photos than those that the box was measured on.
+    photos = [decode_photo(photos[1], name).pixels for name, photos in real_people.items()]
+    overlaps = []
+    for faces in Finder(CPU).find(photos):
+        face = face_of({"landmarks": faces[0].landmarks.tolist()}, "x")
+        assert face is not None
+        x0, y0, x1, y1 = (pick(a, b) for pick, a, b in zip((max, max, min, min), face.box, faces[0].box, strict=True))
+        common = (x1 - x0) * (y1 - y0)
+        overlaps.append(common / (face.area + faces[0].area - common))
+    assert sum(overlaps) / len(overlaps) > 0.75
+    assert min(overlaps) > 0.6
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (3, 20_000), (12, 12)])

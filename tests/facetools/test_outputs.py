@@ -12,6 +12,8 @@ import pytest
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.paths import Item
 from _toolio.records import RecordWriter
+from facetools import outputs
+from facetools.faces.finder import Face
 from facetools.intake import Intake
 from facetools.outputs import Output, PhotoFolder
 from facetools.photos import Photo
@@ -101,12 +103,16 @@ def test_a_folder_that_cannot_be_written_to_ends_the_run(tmp_path: Path, monkeyp
 
 
 def deliver(place: PhotoFolder, source: Path, *outputs: Output, **record: Any) -> list[dict[str, Any]]:
+    return deliver_intake(place, Intake(item(source, **record), source.read_bytes(), PHOTO, (), ()), *outputs)
+
+
+def deliver_intake(place: PhotoFolder, intake: Intake, *outputs: Output) -> list[dict[str, Any]]:
     import contextlib
     import io
 
     stream = io.TextIOWrapper(io.BytesIO(), write_through=True)
     with contextlib.redirect_stdout(stream), RecordWriter("t.c/1", "moved", ()) as writer:
-        place.deliver(writer, Intake(item(source, **record), source.read_bytes(), PHOTO, (), ()), outputs)
+        place.deliver(writer, intake, outputs)
     buffer = stream.buffer
     assert isinstance(buffer, io.BytesIO)
     return [json.loads(line) for line in buffer.getvalue().splitlines()]
@@ -128,11 +134,12 @@ def test_records_tell_of_what_is_written_and_are_given_again(tmp_path: Path) -> 
         for moved in (0.5, None)
     ]
     with folder(tmp_path / "out", resume=True) as place:
-        assert place.finished(item(source), b"photo") == first
-        assert place.finished(item(source), b"other") is None
+        assert place.finished(item(source, who="me"), (), b"photo") == first
+        assert place.finished(item(source), (), b"other") is None
+        assert place.finished(Item(str(source), "b/in.jpg"), (), b"photo") is None
     (tmp_path / "out").rename(tmp_path / "moved")
     with folder(tmp_path / "moved", resume=True) as place:
-        again = place.finished(item(source), b"photo")
+        again = place.finished(item(source), (), b"photo")
     assert again is not None
     assert [record["path"] for record in again] == [
         str(tmp_path / "moved" / n) for n in ("a.jpg", "a.jpg", "b.jpg", "b.jpg")
@@ -147,7 +154,7 @@ def test_a_resumed_run_finds_the_same_collision(tmp_path: Path) -> None:
         records: list[dict[str, Any]] = []
         with folder(tmp_path / "out", **options) as place:
             for _ in range(2):
-                done = place.finished(item(source), b"photo")
+                done = place.finished(item(source), (), b"photo")
                 records += done if done is not None else deliver(place, source, output("a.jpg"))
         return records
 
@@ -168,7 +175,78 @@ def test_what_failed_is_not_noted_as_finished(tmp_path: Path) -> None:
     assert bad["error"]["kind"] == "exists"
     assert "error" not in good | good_too
     with folder(tmp_path / "out", resume=True) as place:
-        assert place.finished(item(source), b"photo") is None
+        assert place.finished(item(source), (), b"photo") is None
+
+
+def test_fields_that_pass_through_are_those_of_the_resumed_run(tmp_path: Path) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+    with folder(tmp_path / "out") as place:
+        first = deliver(place, source, output("a.jpg"), who="before", gone=1, moved=9)
+    assert [record["who"] for record in first] == ["before"] * 2
+    with folder(tmp_path / "out", resume=True) as place:
+        again = place.finished(item(source, who="now", new=2, moved=9), (), b"photo")
+    assert again is not None
+    assert [(record["moved"], record["who"], record["new"], "gone" in record) for record in again] == [
+        (0.5, "now", 2, False),
+        (None, "now", 2, False),
+    ]
+
+
+LANDMARKS = [[10.0, 10], [30, 10], [20, 20], [12, 30], [28, 30]]
+NAMED = tuple({"landmarks": LANDMARKS, "face": number, "who": who} for number, who in enumerate(("Ann", "Ben")))
+
+
+def two_faces(source: Path) -> Intake:
+    faces = tuple(Face((0, 0, 1, 1), 1.0, np.array(LANDMARKS)) for _ in NAMED)
+    return Intake(item(source, **NAMED[0]), source.read_bytes(), PHOTO, faces, (0, 1), NAMED)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_each_named_face_keeps_its_own_fields(tmp_path: Path, together: bool) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+
+    def said(name: str, *numbers: int) -> Output:
+        return Output(name, b"data", [{"moved": 0.5, "relative": name, "face": number} for number in numbers])
+
+    made = [said("a.jpg", 0, 1)] if together else [said("a0.png", 0), said("a1.png", 1)]
+    with folder(tmp_path / "out") as place:
+        first = deliver_intake(place, two_faces(source), *made)
+        assert [(record["face"], record["who"]) for record in first] == [(0, "Ann"), (1, "Ben")]
+        # Whatever is said of the photo is said of each face.
+        refused = deliver_intake(place, two_faces(source), *made)
+        reasons = deliver_intake(place, two_faces(source), Output("x", None, [{"face": None, "reason": "why"}]))
+    assert [(record["error"]["kind"], record["who"]) for record in refused] == [
+        ("collision", "Ann"), ("collision", "Ben")
+    ]  # fmt: skip
+    assert [(record["reason"], record["who"]) for record in reasons] == [("why", "Ann"), ("why", "Ben")]
+
+
+def test_other_landmarks_are_another_input(tmp_path: Path) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+    said = Output("a.jpg", b"data", [{"moved": 0.5, "relative": "a.jpg", "face": number} for number in (0, 1)])
+    with folder(tmp_path / "out") as place:
+        deliver_intake(place, two_faces(source), said)
+    moved = {**NAMED[1], "landmarks": [[x + 1, y] for x, y in LANDMARKS]}
+    for named in ((NAMED[0], moved), NAMED[:1], ()):
+        with folder(tmp_path / "out", resume=True) as place:
+            assert place.finished(item(source), named, b"photo") is None
+    renamed = [{**record, "who": "?"} for record in NAMED]
+    with folder(tmp_path / "out", resume=True) as place:
+        again = place.finished(item(source), renamed, b"photo")
+    assert again is not None
+    assert [(record["face"], record["who"]) for record in again] == [(0, "?"), (1, "?")]
+
+
+def test_what_another_version_made_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "tool_version", lambda: "1.0")
+    with folder(tmp_path):
+        pass
+    monkeypatch.setattr(outputs, "tool_version", lambda: "1.1")
+    with pytest.raises(UsageError, match=r'was made with version "1\.0", not "1\.1"'):
+        folder(tmp_path, resume=True)
 
 
 def test_an_input_without_output_is_finished(tmp_path: Path) -> None:
@@ -178,7 +256,7 @@ def test_an_input_without_output_is_finished(tmp_path: Path) -> None:
         (record, _) = deliver(place, source, output("a.jpg", None))
     assert record["path"] is None
     with folder(tmp_path / "out", resume=True) as place:
-        again = place.finished(item(source), b"photo")
+        again = place.finished(item(source), (), b"photo")
         assert again is not None
         assert again[0] == record
     with pytest.raises(UsageError, match="was made with steps null, not 3"):

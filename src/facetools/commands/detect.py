@@ -53,16 +53,17 @@ def detect(
         detected = False
         intakes = take_in(track(items, "detecting", count(items)), place, faces=faces.value, min_face_px=min_face)
         for intake in needing_work(writer, intakes):
-            about = {"threshold": limit, "path": intake.item.path, "model": judge.name}
+            item = intake.item
+            about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": judge.name}
             if not intake.faces:
                 none = {"score": None, "label": None, **about, "face": None, "reason": "no face found"}
-                writer.emit(none, through=intake.item.record)
-            for face, number in zip(intake.faces, intake.numbers, strict=True):
+                writer.emit(none, through=item.record)
+            for position, (face, number) in enumerate(zip(intake.faces, intake.numbers, strict=True)):
                 score = judge.score(intake.photo.pixels, face)
                 label = None if score is None else "cloaked" if score >= limit else "clean"
                 detected |= label == "cloaked"
                 fields = {"score": score, "label": label, **about, **describe_face(face, number)}
                 if score is None:
                     fields["reason"] = "too little of the face is in the photo"
-                writer.emit(fields, through=intake.item.record)
+                writer.emit(fields, through=intake.record_of(position))
         return writer.exit_code or (4 if fail_on_detection and detected else 0)

@@ -7,7 +7,7 @@ from functools import partial
 
 from _toolio import options
 from _toolio.app import tool_version
-from _toolio.paths import count, open_items, parse_shard, refuse_existing
+from _toolio.paths import count, file_of_shard, open_items, parse_shard, refuse_existing
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, hand_on
@@ -32,12 +32,14 @@ def embed(
     """Embed faces.
 
     Writes a safetensors file, and one record a face that names its row there. The file holds one tensor,
-    embeddings, float32 [faces, dimensions]; it is written when all inputs are done, and the records follow. A
-    record that has landmarks, as align and perturb write them, stands for that one face, which is not searched
-    for again.
+    embeddings, float32 [faces, dimensions]; it is written when all inputs are done, and the records follow. Each
+    of several parts (--shard) writes a file of its own: X.safetensors becomes X.2-of-8.safetensors. A record that
+    has landmarks, as align and perturb write them, stands for that one face, which is not searched for again.
     """
+    part = parse_shard(shard)
+    out = file_of_shard(out, part)
     refuse_existing(out, force=force)
-    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    items = open_items(inputs, null=null, shard=part)
     with RecordWriter(SCHEMA, "row", COLUMNS) as writer:
         from _toolio.device import pick_device
         from _toolio.tensors import write_safetensors
@@ -51,8 +53,8 @@ def embed(
         pending: list[Callable[[], object]] = []
         for intake in take_in(track(items, "embedding", count(items)), place, faces=faces.value, min_face_px=min_face):
             if isinstance(intake, Intake):
-                described = embedder.add(intake)
-                pending += [partial(writer.emit, fields, through=intake.item.record) for fields in described]
+                for position, fields in enumerate(embedder.add(intake)):
+                    pending.append(partial(writer.emit, fields, through=intake.record_of(position)))
             else:
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from _toolio import options
+from _toolio.errors import UsageError
 from _toolio.paths import count, open_items, parse_shard
 from _toolio.progress import track
 from _toolio.records import RecordWriter
@@ -59,6 +60,8 @@ def perturb(
     """
     function = attacks.find(attack)
     knobs = attacks.parse_knobs(function, attack, setting or [])
+    if quality is not None and file_format is Format.png:
+        raise UsageError("--quality is for jpeg and webp; leave it out with --format png")
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
         from _toolio.device import pick_device
