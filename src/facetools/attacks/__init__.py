@@ -60,6 +60,15 @@ def knobs(attack: Attack) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
 
+def list_knobs() -> str:
+    """Write every attack's knobs with their defaults in one line, for help."""
+    lines = []
+    for name in names():
+        settings = ", ".join(f"{knob}={value}" for knob, value in knobs(find(name)).items())
+        lines.append(f"{name}: {settings or 'none'}.")
+    return " ".join(lines)
+
+
 def parse_knobs(attack: Attack, name: str, settings: Sequence[str]) -> Mapping[str, Any]:
     """Read ``knob=value`` settings; each becomes the type of its default.
 

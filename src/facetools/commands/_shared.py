@@ -22,6 +22,14 @@ class Faces(StrEnum):
     largest = "largest"
 
 
+class Format(StrEnum):
+    """How a cloaked photo is saved."""
+
+    keep = "keep"
+    png = "png"
+    jpeg = "jpeg"
+
+
 FacesOption = Annotated[Faces, typer.Option("--faces", help="Every face of a photo, or the one with the largest box.")]
 MinFace = Annotated[
     float | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,19 +12,11 @@ from _toolio.paths import count, open_items, parse_shard
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools import attacks
-from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, needing_work
+from facetools.commands._shared import ExtractorOption, Faces, FacesOption, Format, MinFace, needing_work
 from facetools.extractors import DEFAULT
 
 SCHEMA = "facetools.perturb/1"
 COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
-
-
-class Format(StrEnum):
-    """How a cloaked photo is saved."""
-
-    keep = "keep"
-    png = "png"
-    jpeg = "jpeg"
 
 
 def perturb(
@@ -35,7 +26,9 @@ def perturb(
     null: options.Null = False,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="A knob of the attack, such as steps=20; may be repeated."),
+        typer.Option(
+            "--set", metavar="KNOB=VALUE", help=f"A knob of the attack; may be repeated. {attacks.list_knobs()}"
+        ),
     ] = None,
     extractor: ExtractorOption = DEFAULT,
     faces: FacesOption = Faces.all,
