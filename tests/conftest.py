@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 LFW = ROOT.parent / "shared" / "data" / "lfw.tar"
 DOWNLOADS = ROOT / ".demo" / "downloads"
+needs_lfw = pytest.mark.skipif(not LFW.is_file(), reason="shared/data/lfw.tar is not beside the project")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,17 @@ def saved(photo: Image.Image, kind: str, **options: Any) -> bytes:
     out = io.BytesIO()
     photo.save(out, format=kind, **options)
     return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread, so that results repeat bit for bit."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -2,6 +2,17 @@
 
 from _toolio.manual import Page
 
+_FACE = {
+    "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
+    "box": "x0, y0, x1, y1 in photo pixels, between pixels: the photo is 0, 0, width, height.",
+    "confidence": "How sure the finder is, 0 to 1.",
+    "landmarks": "Left eye, right eye, nose, left and right corner of the mouth, as x, y in photo pixels.",
+}
+_PROBLEM = {
+    "reason": "Why there is no number.",
+    "error": "What went wrong with this input: kind and message.",
+}
+
 PAGES = {
     "detect": Page(
         fields={
@@ -11,12 +22,8 @@ PAGES = {
             "path": "The photo; archive.tar/member in an archive.",
             "relative": "Where the photo lies below the input.",
             "model": "The detector: its name and the beginning of its sha256.",
-            "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
-            "box": "x0, y0, x1, y1 in photo pixels, between pixels: the photo is 0, 0, width, height.",
-            "confidence": "How sure the finder is, 0 to 1.",
-            "landmarks": "Left eye, right eye, nose, left and right corner of the mouth, as x, y in photo pixels.",
-            "reason": "Why there is no number.",
-            "error": "What went wrong with this input: kind and message.",
+            **_FACE,
+            **_PROBLEM,
         },
         examples=(
             ("facetools detect --in photos/ > scores.jsonl", "Score every face below a folder."),
@@ -37,10 +44,7 @@ PAGES = {
             "path": "The cloaked photo; null where none was written.",
             "relative": "Where it lies below the output folder.",
             "source": "The photo that it was made from.",
-            "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
-            "box": "x0, y0, x1, y1 in photo pixels, between pixels: the photo is 0, 0, width, height.",
-            "confidence": "How sure the finder is, 0 to 1.",
-            "landmarks": "Left eye, right eye, nose, left and right corner of the mouth, as x, y in photo pixels.",
+            **_FACE,
             "distances": "moved, for each extractor.",
             "ssim": "Structural similarity of the face's region, 1 for equal.",
             "psnr": "Peak signal-to-noise ratio of the region in dB; null for equal.",
@@ -52,8 +56,7 @@ PAGES = {
             "seed": "Of the run.",
             "source_sha256": "Of the source's bytes.",
             "notes": "What of the photo could not be kept.",
-            "reason": "Why there is no number.",
-            "error": "What went wrong with this input: kind and message.",
+            **_PROBLEM,
         },
         examples=(
             (
@@ -78,12 +81,8 @@ PAGES = {
             "relative": "Where the photo lies below the input.",
             "sha256": "Of the photo's bytes.",
             "extractor": "What it was embedded with.",
-            "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
-            "box": "x0, y0, x1, y1 in photo pixels, between pixels: the photo is 0, 0, width, height.",
-            "confidence": "How sure the finder is, 0 to 1.",
-            "landmarks": "Left eye, right eye, nose, left and right corner of the mouth, as x, y in photo pixels.",
-            "reason": "Why there is no number.",
-            "error": "What went wrong with this input: kind and message.",
+            **_FACE,
+            **_PROBLEM,
         },
         examples=(
             (
@@ -107,8 +106,7 @@ PAGES = {
             "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
             "box": "The whole chip: x0, y0, x1, y1 in chip pixels.",
             "landmarks": "Where the template puts them, in chip pixels.",
-            "reason": "Why there is no number.",
-            "error": "What went wrong with this input: kind and message.",
+            **_PROBLEM,
         },
         examples=(
             (
@@ -131,8 +129,7 @@ PAGES = {
             "faces": "Faces trained on.",
             "held_out_faces": "Faces of people kept apart.",
             "path": "A photo that could not be used.",
-            "reason": "Why there is no number.",
-            "error": "What went wrong with this input: kind and message.",
+            **_PROBLEM,
         },
         examples=(
             (

@@ -1,6 +1,5 @@
 import io
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ import torch
 from PIL import Image
 
 from _toolio.errors import ToolError
+from conftest import LFW, needs_lfw
 from facetools.extractors import dlib_resnet
 from facetools.extractors.dlib_resnet import (
     DLIB_150,
@@ -20,16 +20,7 @@ from facetools.extractors.dlib_resnet import (
 )
 from facetools.faces.finder import Finder
 
-LFW = Path(__file__).parents[3] / "../shared/data/lfw.tar"
-needs_lfw = pytest.mark.skipif(not LFW.is_file(), reason="shared/data/lfw.tar is not here")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

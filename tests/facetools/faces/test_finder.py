@@ -1,25 +1,16 @@
 import io
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from conftest import LFW, needs_lfw
 from facetools.faces import mtcnn
 from facetools.faces.finder import Finder, default_min_face_px, stretch_contrast
 
-LFW = Path(__file__).parents[3] / "../shared/data/lfw.tar"
-needs_lfw = pytest.mark.skipif(not LFW.is_file(), reason="shared/data/lfw.tar is not here")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
