@@ -100,12 +100,3 @@ def test_usage_errors(
 
 def test_a_termination_is_an_exception_with_the_shells_code(tool: Callable[..., int]) -> None:
     assert tool(lambda: signal.raise_signal(signal.SIGTERM)) == 128 + signal.SIGTERM
-
-
-def test_people_are_spoken_to_on_a_terminal_only(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    app.say("nobody there")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    app.say("somebody\nthere")
-    assert capsys.readouterr().err == "somebody\\nthere\n"
