@@ -230,7 +230,12 @@ def test_interrupted(
 ) -> None:
     arguments = valid(name) if name == "layerdiff" else [*words(name), "--in", "-"]
     process = subprocess.Popen(
-        command(tool, name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command(tool, name, *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell's background job, and so these tests in one, ignores Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin and process.stdout and process.stderr
     process.stdin.write(os.fsencode(plain_photos / "0.png") + b"\n")
