@@ -43,13 +43,14 @@ def option_lines(parameter: Any) -> list[str]:
     names = ", ".join(f"\\fB{escape(name)}\\fR" for name in [*parameter.opts, *parameter.secondary_opts])
     takes_value = not getattr(parameter, "is_flag", False)
     kind = getattr(parameter.type, "name", "value")
-    metavar = parameter.metavar or {"float range": "NUMBER", "integer range": "N", "integer": "N"}.get(
-        kind, kind.upper()
-    )
+    metavar = parameter.metavar or {"float range": "NUMBER", "int range": "N", "integer": "N"}.get(kind, kind.upper())
     if getattr(parameter.type, "choices", None):
         metavar = "|".join(str(getattr(choice, "value", choice)) for choice in parameter.type.choices)
     lines = [".TP", names + (f" \\fI{escape(metavar)}\\fR" if takes_value else "")]
     words = [(parameter.help or "").strip()]
+    low, high = (getattr(parameter.type, end, None) for end in ("min", "max"))
+    if low is not None:
+        words.append(f"{low} to {high}." if high is not None else f"{low} or more.")
     default = parameter.default
     if parameter.required:
         words.append("Required.")

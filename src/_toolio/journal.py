@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,22 +60,20 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             known = resume and self._take_up(_whole_lines(self.path), made)
-            # Unbuffered, appending: each line is one write, so that runs side by side do not mix.
-            self._stream = self.path.open("ab", buffering=0)
-            if _is_torn(self.path):
-                self._append(b"\n")
-            if not known:
-                self._append(dump_record({"made": self._digest, "arguments": made}))
         except OSError as error:
             raise ToolError(
                 f"{error.filename or folder}: {error.strerror}; give another --out", kind="unwritable"
             ) from None
+        # A run that writes nothing leaves no journal: the file is begun with the first line about an input.
+        self._head = b"" if known else dump_record({"made": self._digest, "arguments": made})
+        self._stream: FileIO | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
 
     def _take_up(self, lines: Sequence[Record], made: Record) -> bool:
         """Learn what is done; tell whether the arguments are noted already."""
@@ -121,6 +120,10 @@ class Journal:
             raise ToolError(f"{self.path}: {error.strerror}; free some space", kind="unwritable") from None
 
     def _append(self, line: bytes) -> None:
+        if self._stream is None:
+            # Unbuffered, appending: each line is one write, so that runs side by side do not mix.
+            self._stream = self.path.open("ab", buffering=0)
+            line = (b"\n" if _is_torn(self.path) else b"") + self._head + line
         # An unbuffered write says how much of the line a full disk took, and raises nothing.
         if self._stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,13 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", text):
         raise typer.BadParameter(f"{text!r} is not auto, cpu, cuda or cuda:N")
     return text
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinity, which pass every comparison with a bound."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number to work with")
+    return value
 
 
 def _shard(text: str | None) -> str | None:

@@ -248,6 +248,10 @@ def _inside(name: str) -> str:
     return str(PurePosixPath(*parts)) if parts else "unnamed"
 
 
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")
+"""How files begin that people pour into stdin instead of naming them."""
+
+
 def _from_stdin(null: bool) -> Iterator[Item]:
     """Read paths or records, one a line; a line that begins with ``{`` is a record."""
     stream: IO[bytes] = sys.stdin.buffer
@@ -255,6 +259,8 @@ def _from_stdin(null: bool) -> Iterator[Item]:
         text = line.removesuffix(b"\0" if null else b"\n")
         if not text.strip():
             continue
+        if number == 1 and text.startswith(_PICTURES):
+            raise UsageError("stdin holds a picture; it takes paths or records: name the picture with --in")
         if not null and text.lstrip().startswith(b"{"):
             yield _from_record(text, f"stdin, line {number}")
         else:
@@ -270,9 +276,14 @@ def _from_record(line: bytes, where: str) -> Item:
         return Item(where, "unnamed", error=error)
     path = record.get("path")
     if not isinstance(path, str) or not path:
-        if "error" in record or "path" in record:
+        if "error" in record or record.get("path", 0) is None:
             return Item("", "unnamed", record)
-        return Item(where, "unnamed", record, InputError(f"{where}: the record has no path", kind="bad-record"))
+        return Item(
+            where,
+            "unnamed",
+            record,
+            InputError(f"{where}: the record has no path, or one that is no text", kind="bad-record"),
+        )
     relative = record.get("relative")
     relative = _inside(relative if isinstance(relative, str) else path)
     if not (_can_name_a_file(path) and _can_name_a_file(relative)):
@@ -301,8 +312,12 @@ def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.envi
     """Read ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard."""
     if text is None:
         rank, world = environ("RANK"), environ("WORLD_SIZE")
-        if rank is None or world is None or not (rank.isdigit() and world.isdigit()):
+        if rank is None or world is None:
             return (1, 1)
+        if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
+            raise UsageError(
+                f"RANK={rank} WORLD_SIZE={world}: RANK counts from 0 to WORLD_SIZE - 1; unset or mend them"
+            )
         text = f"{int(rank) + 1}/{world}"
     number, slash, total = text.partition("/")
     if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
@@ -319,6 +334,26 @@ def file_of_shard(path: Path, shard: tuple[int, int]) -> Path:
     """Name the file that one of several shards writes: X.safetensors gives X.2-of-8.safetensors."""
     number, total = shard
     return path if total == 1 else path.with_name(f"{path.stem}.{number}-of-{total}{path.suffix}")
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell a safetensors file, or an empty one, from what a slip of the keys could destroy: a photo, say."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    return not start or start[8:] == b"{"
+
+
+def refuse_nested(out: Path, inputs: Sequence[str] | None) -> None:
+    """Refuse an output folder inside an input folder: the next run would take its outputs for inputs.
+
+    Raises
+    ------
+    UsageError
+        The message names both.
+    """
+    for name in inputs or ():
+        if name != STDIN and Path(name).is_dir() and out.resolve().is_relative_to(Path(name).resolve()):
+            raise UsageError(f"--out {out}: lies in --in {name}, whose files it would add to; name a folder elsewhere")
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -338,6 +373,8 @@ def refuse_existing(path: Path, *, force: bool) -> None:
             raise UsageError(f"--out {path}: is no regular file; name one that can be replaced")
         if path.exists() and not force:
             raise UsageError(f"--out {path}: exists; use --force to replace it")
+        if path.exists() and not _is_ours(path):
+            raise UsageError(f"--out {path}: is no safetensors file, and --force replaces no other; name another file")
         if not folder.is_dir():
             raise UsageError(f"--out {path}: {folder} is no folder; make it first")
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -1,1 +1,1 @@
-"""See which layers fine-tuning moved, tune only those, or fine-tune by zeroing weights."""
+"""See how far fine-tuning moved each layer of a checkpoint."""

@@ -191,7 +191,9 @@ def test_a_run_that_does_not_resume_reads_no_line(tmp_path: Path, monkeypatch: p
 
 def test_a_line_that_the_disk_takes_in_part_is_an_error(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
+        journal.add("0.jpg", "d", {}, RECORDS)
         whole = journal._stream
+        assert whole is not None
 
         class Full:
             def write(self, line: bytes) -> int | None:

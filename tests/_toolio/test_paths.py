@@ -15,7 +15,16 @@ import pytest
 
 from _toolio import paths
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.paths import Item, count, file_of_shard, open_items, parse_shard, read_input, refuse_existing
+from _toolio.paths import (
+    Item,
+    count,
+    file_of_shard,
+    open_items,
+    parse_shard,
+    read_input,
+    refuse_existing,
+    refuse_nested,
+)
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -364,7 +373,6 @@ def test_a_terminal_is_no_input(stdin: Callable[..., None]) -> None:
         (None, {"RANK": "0", "WORLD_SIZE": "4"}, (1, 4)),
         (None, {"RANK": "3"}, (1, 1)),
         (None, {"WORLD_SIZE": "4"}, (1, 1)),
-        (None, {"RANK": "x", "WORLD_SIZE": "4"}, (1, 1)),
         (None, {}, (1, 1)),
     ],
 )
@@ -376,14 +384,23 @@ def test_parse_shard(text: str | None, environment: dict[str, str], expected: tu
 def test_shards_that_cannot_be(text: str) -> None:
     with pytest.raises(UsageError, match="give K/N with K from 1 to N"):
         parse_shard(text)
-    with pytest.raises(UsageError, match="--shard 5/4"):
-        parse_shard(None, {"RANK": "4", "WORLD_SIZE": "4"}.get)
+
+
+@pytest.mark.parametrize("rank", ["4", "x", "-1", "", "²"])
+def test_ranks_that_cannot_be(rank: str) -> None:
+    """Were they passed over, each of the processes would do all the work."""
+    with pytest.raises(UsageError, match=f"RANK={rank} WORLD_SIZE=4"):
+        parse_shard(None, {"RANK": rank, "WORLD_SIZE": "4"}.get)
 
 
 def test_refuse_existing(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "new", force=False)
     fill(tmp_path, "old")
-    refuse_existing(tmp_path / "old", force=True)
+    with pytest.raises(UsageError, match="is no safetensors file, and --force replaces no other"):
+        refuse_existing(tmp_path / "old", force=True)
+    for name, data in (("empty", b""), ("made", (2).to_bytes(8, "little") + b"{}")):
+        (tmp_path / name).write_bytes(data)
+        refuse_existing(tmp_path / name, force=True)
     for path, force, words in (
         (tmp_path / "old", False, "exists; use --force"),
         (tmp_path, True, "is a folder"),
@@ -391,6 +408,23 @@ def test_refuse_existing(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             refuse_existing(path, force=force)
+
+
+def test_refuse_nested(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "a.jpg").write_bytes(b"x")
+    for out in ("in", "in/new", "in/deep/../new", "in/deep/new"):
+        with pytest.raises(UsageError, match="lies in --in"):
+            refuse_nested(tmp_path / out, ["-", str(tmp_path / "in")])
+    refuse_nested(tmp_path / "in2", [str(tmp_path / "in")])
+    refuse_nested(tmp_path / "in", [str(tmp_path / "in" / "a.jpg")])
+    refuse_nested(tmp_path, None)
+
+
+def test_a_picture_on_stdin_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff\xe0\0\x10JFIF\n more")))
+    with pytest.raises(UsageError, match="stdin holds a picture"):
+        list(open_items(["-"]))
 
 
 def test_refuse_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

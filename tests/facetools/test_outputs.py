@@ -242,8 +242,11 @@ def test_other_landmarks_are_another_input(tmp_path: Path) -> None:
 
 def test_what_another_version_made_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outputs, "tool_version", lambda: "1.0")
-    with folder(tmp_path):
-        pass
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+    with folder(tmp_path) as place:
+        assert list(tmp_path.iterdir()) == [source], "a run that writes nothing leaves nothing"
+        deliver(place, source, output("a.jpg"))
     monkeypatch.setattr(outputs, "tool_version", lambda: "1.1")
     with pytest.raises(UsageError, match=r'was made with version "1\.0", not "1\.1"'):
         folder(tmp_path, resume=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from _toolio.options import finite
 from _toolio.records import RecordWriter
 from facetools.extractors import check_name
 
@@ -36,6 +37,7 @@ MinFace = Annotated[
     typer.Option(
         min=12.0,
         metavar="PIXELS",
+        callback=finite,
         help="Smallest face to search for. Default: 20, and more in large photos: a fortieth of the longer side.",
     ),
 ]
@@ -44,11 +46,12 @@ ExtractorOption = Annotated[
 ]
 
 
-def hand_on(writer: RecordWriter, intake: Refusal | Finished) -> None:
+def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:
     """Write the records of an input that needs no work.
 
     That is one that cannot be used, one of which an earlier command has said all there is to say, and one
-    that an earlier run has finished.
+    that an earlier run has finished. A command that ``makes_files`` calls the input its source, and no file of
+    its own the path.
     """
     from facetools.intake import Finished
 
@@ -58,10 +61,14 @@ def hand_on(writer: RecordWriter, intake: Refusal | Finished) -> None:
     elif intake.error is None:
         writer.pass_on(intake.item.record)
     else:
-        writer.fail(intake.error, {"path": intake.item.path}, through=intake.item.record)
+        path = intake.item.path
+        about = {"path": None, "source": path} if makes_files else {"path": path}
+        writer.fail(intake.error, about, through=intake.item.record)
 
 
-def needing_work(writer: RecordWriter, intakes: Iterable[Intake | Refusal | Finished]) -> Iterator[Intake]:
+def needing_work(
+    writer: RecordWriter, intakes: Iterable[Intake | Refusal | Finished], *, makes_files: bool = False
+) -> Iterator[Intake]:
     """Hand on what needs no work as it comes; give the rest."""
     from facetools.intake import Intake
 
@@ -69,4 +76,4 @@ def needing_work(writer: RecordWriter, intakes: Iterable[Intake | Refusal | Fini
         if isinstance(intake, Intake):
             yield intake
         else:
-            hand_on(writer, intake)
+            hand_on(writer, intake, makes_files=makes_files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _toolio import options
-from _toolio.paths import count, open_items, parse_shard
+from _toolio.paths import count, open_items, parse_shard, refuse_nested
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, needing_work
@@ -30,6 +30,7 @@ def align(
     Writes one PNG (a chip) and one record a face. The record ranks by the finder's confidence and holds the
     landmarks in the chip, so that embed takes chips as they are.
     """
+    refuse_nested(out, inputs)
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "confidence", COLUMNS) as writer:
         from _toolio.device import pick_device
@@ -44,6 +45,6 @@ def align(
         with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
             tracked = track(items, "aligning", count(items))
             intakes = take_in(tracked, place, faces=faces.value, min_face_px=min_face, finished=folder.finished)
-            for intake in needing_work(writer, intakes):
+            for intake in needing_work(writer, intakes, makes_files=True):
                 folder.deliver(writer, intake, chips_of(intake, network))
         return writer.exit_code

@@ -24,7 +24,12 @@ def detect(
     min_face: MinFace = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Label a face cloaked from this score on. Default: the detector's own."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            callback=options.finite,
+            help="Label a face cloaked from this score on. Default: the detector's own.",
+        ),
     ] = None,
     detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A detector from train-detector. Default: the one installed.")

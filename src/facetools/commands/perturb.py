@@ -8,7 +8,7 @@ import typer
 
 from _toolio import options
 from _toolio.errors import UsageError
-from _toolio.paths import count, open_items, parse_shard
+from _toolio.paths import count, open_items, parse_shard, refuse_nested
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools import attacks
@@ -55,6 +55,7 @@ def perturb(
     knobs = attacks.parse_knobs(function, attack, setting or [])
     if quality is not None and file_format is Format.png:
         raise UsageError("--quality is for jpeg and webp; leave it out with --format png")
+    refuse_nested(out, inputs)
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
         from _toolio.device import pick_device
@@ -71,6 +72,6 @@ def perturb(
         with PhotoFolder(out, "facetools-perturb", arguments, resume=resume, force=force) as folder:
             tracked = track(items, "cloaking", count(items))
             intakes = take_in(tracked, place, faces=faces.value, min_face_px=min_face, finished=folder.finished)
-            for intake in needing_work(writer, intakes):
+            for intake in needing_work(writer, intakes, makes_files=True):
                 folder.deliver(writer, intake, [cloaker.cloak(intake)])
         return writer.exit_code

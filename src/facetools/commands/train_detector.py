@@ -24,11 +24,14 @@ def train_detector(
     cloaked: Folder,
     out: options.OutFile,
     held_out: Annotated[
-        float, typer.Option(min=0.01, max=0.9, help="Share of people kept for calibration and figures.")
+        float,
+        typer.Option(min=0.01, max=0.9, callback=options.finite, help="Share of people kept for the figures."),
     ] = 0.2,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = 60,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step, half of them cloaked.")] = 64,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1.0, help="Peak of the one-cycle schedule.")] = 3e-3,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, callback=options.finite, help="Peak of the one-cycle schedule.")
+    ] = 3e-3,
     min_face: MinFace = None,
     seed: options.Seed = 0,
     force: options.Force = False,
