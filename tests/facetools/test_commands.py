@@ -83,9 +83,13 @@ def test_perturb_is_repeatable_resumable_and_careful(facetools: Tool, portraits:
     one_line(other, "--resume", "seed 0, not 1")
 
     onto = facetools("perturb", *FAST, "--force", "--in", portraits, "--out", portraits)
-    assert onto.code == 3
-    assert kinds(onto) == ["input-is-output"] * 2
+    assert (onto.code, onto.out) == (2, b"")
+    one_line(onto, "lies in --in")
+    itself = facetools("perturb", *FAST, "--force", "--in", portraits / "a.jpg", "--out", portraits)
+    assert itself.code == 3
+    assert kinds(itself) == ["input-is-output"]
     assert tree(portraits) == before
+    assert not list(portraits.glob(".*")), "a refused run leaves nothing behind"
 
 
 def test_a_photo_named_twice_collides_and_so_it_does_when_resumed(
@@ -172,7 +176,8 @@ def test_a_folder_of_good_and_bad(facetools: Tool, face_photo: bytes, tmp_path: 
     assert kinds(done) == ["too-large", "truncated", "missing", None, "empty-file", None, "not-a-photo"]
     for record in done.records:
         if "error" in record:
-            assert record["error"]["message"].startswith(record["path"])
+            assert record["path"] is None
+            assert record["error"]["message"].startswith(record["source"])
     assert list(tree(tmp_path / "out")) == ["deep/good.jpg"]
     assert done.records[5]["reason"] == "no face found; nothing written"
     # The next command hands each on, and fails for the same inputs.
@@ -201,7 +206,7 @@ def test_a_folder_inside_that_may_not_be_read(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (3, "")
     first, second = map(json.loads, done.stdout.splitlines())
     assert "error" not in first
-    assert second["path"] == str(tmp_path / "in" / "secret")
+    assert second["source"] == str(tmp_path / "in" / "secret")
     assert second["error"]["kind"] == "unreadable"
 
 
