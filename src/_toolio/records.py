@@ -7,7 +7,6 @@ JSON's own ``\udcxx`` escapes (Python's surrogateescape), and comes back as the 
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -181,8 +180,6 @@ def write_out(data: bytes) -> None:
     except BrokenPipeError:
         raise ReaderGoneError from None
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise ReaderGoneError from None
         raise ToolError(f"stdout: {error.strerror}", kind="write") from None
 
 
