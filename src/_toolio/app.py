@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -18,6 +19,7 @@ import typer
 
 from _toolio.errors import ToolError
 from _toolio.manual import EXIT_STATUS
+from _toolio.parallel import THREAD_PREFIX
 from _toolio.records import ReaderGoneError, printable
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
@@ -101,12 +103,21 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
     except ToolError as error:
         code = error.exit_code
         complain(package, error.message)
+    except SystemExit as stop:
+        if not isinstance(stop.code, int):
+            raise
+        code = stop.code
     except OSError as error:
         # Flushing what typer printed itself, such as help into a full disk.
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         complain(package, f"stdout: {error.strerror}")
     _silence_stdout()
+    if any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):
+        # A thread that still waits for stdin holds its lock, and the interpreter dies of that on its way out.
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 
