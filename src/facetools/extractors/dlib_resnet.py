@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from _toolio.errors import ToolError
-from facetools.extractors import Extractor
+from facetools.extractors import Extractor, Settings
 
 __all__ = [
     "CHIP_PX",
-    "DLIB_150",
+    "SETTINGS",
     "SHA256",
     "THRESHOLD",
     "DlibResNet",
@@ -33,13 +33,15 @@ SHA256: Final = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da3
 # Two chips closer than this are called one person; the threshold that dlib publishes.
 THRESHOLD: Final = 0.6
 
-# Where the five landmarks of a face lie in a chip: left eye, right eye, nose, left and right corner of the
-# mouth as (x, y), "left" as seen in the picture, pixel centres at integers. Medians of the face finder's
-# landmarks over chips that dlib itself cut.
-DLIB_150: Final[NDArray[np.float64]] = np.array(
-    [[47.268, 45.200], [100.953, 45.579], [74.518, 78.638], [50.586, 105.188], [98.770, 106.967]]
+# The file's own (255 x - mean) / 256 is folded into the first convolution, so chips go in as they are.
+SETTINGS: Final = Settings(
+    (CHIP_PX, CHIP_PX),
+    "dlib-150",
+    mean=(0.0, 0.0, 0.0),
+    std=(255.0, 255.0, 255.0),
+    normalisation="none",
+    distance="euclidean",
 )
-DLIB_150.flags.writeable = False
 
 # (channels in, channels out, halves the map) of every residual block, from the picture to the embedding.
 _BLOCKS: Final = (
@@ -99,7 +101,7 @@ class DlibResNet(nn.Module):
         Parameters
         ----------
         chips
-            float32 [B, 3, 150, 150], RGB in [0, 1], faces aligned to :data:`DLIB_150`.
+            float32 [B, 3, 150, 150], RGB in [0, 1], faces aligned to the template ``dlib-150``.
 
         Returns
         -------
@@ -169,16 +171,20 @@ def open_default(device: torch.device) -> Extractor:
     ToolError
         If the weights are missing or changed.
     """
-    return Extractor(
-        name="dlib-resnet",
-        network=DlibResNet().to(device),
-        size=CHIP_PX,
-        template=DLIB_150,
-        alignment="dlib-150",
-        dimensions=128,
-        distance="euclidean",
-        sha256=SHA256,
-    )
+    return Extractor("dlib-resnet", "dlib-resnet", DlibResNet().to(device), SETTINGS, 128, SHA256)
+
+
+def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
+    """Build the network around its tensors; ValueError if they are others'."""
+    try:
+        return DlibResNet({key: value.float().numpy() for key, value in state.items()})
+    except ToolError as error:
+        raise ValueError(error.message) from None
+
+
+def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors as they are: :func:`read_dat` names them."""
+    return dict(state)
 
 
 def packaged_path() -> Path:

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from facetools.faces.templates import TEMPLATES
+
 if TYPE_CHECKING:
     import torch
+
+    from facetools.faces.finder import Face
 
 Points = npt.NDArray[np.float64]
 
@@ -17,7 +21,79 @@ MOST_SAMPLES = 16
 """Samples along each side of a chip pixel, at most."""
 
 
-def similarity_to(points: Points, template: Points) -> Points:
+def template_of(alignment: str, size: tuple[int, int]) -> Points | None:
+    """Give the landmarks' places in a chip, [5, 2], or None for an alignment without landmarks.
+
+    Parameters
+    ----------
+    alignment
+        One of ``ALIGNMENTS``.
+    size
+        Height and width of the chip. The template is scaled to the height; a chip that is narrower or wider than
+        high shows less or more of the sides (112x96 is columns 8 to 104 of 112x112).
+    """
+    if alignment not in TEMPLATES:
+        return None
+    side, points = TEMPLATES[alignment]
+    height, width = size
+    scaled = (np.array(points) + 0.5) * (height / side) - 0.5
+    scaled[:, 0] += (width - height) / 2
+    return scaled
+
+
+def chip_matrix(face: Face, photo_size: tuple[int, int], alignment: str, size: tuple[int, int]) -> Points:
+    """Find where a face's chip lies in its photo.
+
+    Parameters
+    ----------
+    face
+        The face. Of an aligned crop the whole photo is the chip, whatever the alignment.
+    photo_size
+        Height and width of the photo.
+    alignment
+        One of ``ALIGNMENTS``.
+    size
+        Height and width of the chip.
+
+    Returns
+    -------
+    [2, 3]
+        Maps chip pixels to photo pixels. Pixel centres are at whole numbers on both sides.
+    """
+    template = template_of(alignment, size)
+    if template is not None and not face.is_crop:
+        return similarity_to(face.landmarks, template)
+    height, width = photo_size
+    box = (0.0, 0.0, float(width), float(height))
+    if alignment == "mtcnn-160" and not face.is_crop:
+        box = face.box
+    elif alignment == "center":
+        ratio = min(width / size[1], height / size[0])
+        side_x, side_y = ratio * size[1], ratio * size[0]
+        box = ((width - side_x) / 2, (height - side_y) / 2, (width + side_x) / 2, (height + side_y) / 2)
+    x_scale, y_scale = (box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0]
+    return np.array([[x_scale, 0, box[0] + x_scale / 2 - 0.5], [0, y_scale, box[1] + y_scale / 2 - 0.5]])
+
+
+def chip_corners(matrix: Points, size: tuple[int, int]) -> Points:
+    """Give the centres of a chip's corner pixels in the photo, [4, 2] as (x, y)."""
+    corners: Points = np.array([[x, y, 1.0] for x in (0, size[1] - 1) for y in (0, size[0] - 1)]) @ matrix.T
+    return corners
+
+
+def chip_landmarks(
+    face: Face, photo_size: tuple[int, int], alignment: str, size: tuple[int, int]
+) -> list[list[float]] | None:
+    """Give a face's landmarks in its chip, (x, y) in chip pixels; the template's where it has one."""
+    template = template_of(alignment, size)
+    if template is not None or face.is_crop:
+        return None if template is None else template.tolist()
+    matrix = chip_matrix(face, photo_size, alignment, size)
+    placed: list[list[float]] = np.linalg.solve(matrix[:, :2], (face.landmarks - matrix[:, 2]).T).T.round(3).tolist()
+    return placed
+
+
+def similarity_to(points: npt.ArrayLike, template: Points) -> Points:
     """Find the similarity that lays a template over points, by least squares (Umeyama 1991).
 
     Parameters
@@ -42,13 +118,18 @@ def similarity_to(points: Points, template: Points) -> Points:
     return np.column_stack([linear, mean_target - linear @ mean_source])
 
 
+def scale_of(matrix: Points) -> float:
+    """Give how many photo pixels a chip pixel is long."""
+    return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
+
+
 def oversampling(matrix: Points) -> int:
     """Give how many samples a chip pixel needs along each side so that a large face is not aliased.
 
     Not more than ``MOST_SAMPLES``, which average out any texture: a grid for each pixel of a face that is
     thousands of pixels wide would take gigabytes.
     """
-    return min(MOST_SAMPLES, max(1, math.ceil(math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))) - 0.25)))
+    return min(MOST_SAMPLES, max(1, math.ceil(scale_of(matrix) - 0.25)))
 
 
 class ChipCutter:
@@ -59,28 +140,43 @@ class ChipCutter:
     Parameters
     ----------
     matrix
-        [2, 3], chip pixels to photo pixels, from ``similarity_to``.
+        [2, 3], chip pixels to photo pixels, from ``chip_matrix``.
     size
-        Side of the chip in pixels.
+        Height and width of the chip in pixels.
     photo_size
         Height and width of the photos.
     device
         Where the photos are.
+    inside
+        Height and width of what counts where the photos are padded at the bottom and the right.
     """
 
-    def __init__(self, matrix: Points, size: int, photo_size: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        matrix: Points,
+        size: tuple[int, int],
+        photo_size: tuple[int, int],
+        device: torch.device,
+        *,
+        inside: tuple[int, int] | None = None,
+    ) -> None:
         import torch
 
         self._factor = oversampling(matrix)
-        steps = (torch.arange(size * self._factor, dtype=torch.float64) + 0.5) / self._factor - 0.5
-        y, x = torch.meshgrid(steps, steps, indexing="ij")
+        rows, columns = (
+            (torch.arange(side * self._factor, dtype=torch.float64) + 0.5) / self._factor - 0.5 for side in size
+        )
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
         chip = torch.stack([x, y, torch.ones_like(x)], -1)  # [S, S, 3]
         spot = chip @ torch.from_numpy(np.ascontiguousarray(matrix.T))  # [S, S, 2] in photo pixels
+        if inside is not None and inside != photo_size:
+            # What lies beyond the edge is its nearest pixel, and no padding.
+            spot = torch.minimum(spot, torch.tensor([inside[1] - 1, inside[0] - 1], dtype=torch.float64))
         extent = torch.tensor([photo_size[1], photo_size[0]], dtype=torch.float64)
         self._grid = ((2 * spot + 1) / extent - 1)[None].float().to(device)
 
     def __call__(self, photos: torch.Tensor) -> torch.Tensor:
-        """Cut: float32 [B, 3, H, W] -> [B, 3, size, size], differentiable. Beyond an edge its nearest pixel counts."""
+        """Cut: float32 [B, 3, H, W] -> [B, 3, height, width], differentiable. Beyond an edge its pixels count."""
         import torch.nn.functional as F  # noqa: N812 - the name that everyone knows
 
         grid = self._grid.expand(len(photos), -1, -1, -1)

@@ -49,14 +49,20 @@ class Face:
     confidence
         O-Net's probability that this is a face, 0 to 1.
     landmarks
-        float64 [5, 2]: (x, y) of the left eye, the right eye, the tip of the nose, the left and the right
-        corner of the mouth; "left" is left in the picture, which is the person's right. Measured at pixel
-        centres: (0, 0) is the middle of the first pixel. They too may lie outside the photo.
+        float64 [5, 2], or [0, 2] for an aligned crop, which is all face: (x, y) of the left eye, the right eye,
+        the tip of the nose, the left and the right corner of the mouth; "left" is left in the
+        picture, which is the person's right. Measured at pixel centres: (0, 0) is the middle of the first pixel.
+        They too may lie outside the photo.
     """
 
     box: _Box
     confidence: float
     landmarks: NDArray[np.float64]
+
+    @property
+    def is_crop(self) -> bool:
+        """Tell whether the face is a whole photo: an aligned crop."""
+        return len(self.landmarks) == 0
 
     @property
     def area(self) -> float:

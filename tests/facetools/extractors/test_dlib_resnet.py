@@ -10,7 +10,6 @@ from _toolio.errors import ToolError
 from conftest import LFW, needs_lfw
 from facetools.extractors import dlib_resnet
 from facetools.extractors.dlib_resnet import (
-    DLIB_150,
     SHA256,
     THRESHOLD,
     DlibResNet,
@@ -18,6 +17,7 @@ from facetools.extractors.dlib_resnet import (
     packaged_path,
     read_dat,
 )
+from facetools.faces.alignment import template_of
 from facetools.faces.finder import Finder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,7 +50,7 @@ def aligned():
 
 def cut(photo, landmarks):
     # Least squares similarity from the template to the landmarks, as one complex factor and a shift.
-    source, target = DLIB_150 @ [1, 1j], landmarks @ [1, 1j]
+    source, target = template_of("dlib-150", (150, 150)) @ [1, 1j], landmarks @ [1, 1j]
     a, b = source - source.mean(), target - target.mean()
     factor = (a.conj() @ b) / (a.conj() @ a)
     # PIL measures from the corner of the first pixel, the landmarks from its middle.
@@ -141,11 +141,9 @@ def test_layout_of_the_chips_changes_nothing(network):
 
 def test_open_default():
     extractor = open_default(torch.device("cpu"))
-    assert (extractor.size, extractor.dimensions, extractor.distance) == (150, 128, "euclidean")
+    assert (extractor.size[0], extractor.dimensions, extractor.distance) == (150, 128, "euclidean")
     assert extractor.sha256 == SHA256
     assert extractor.template.shape == (5, 2)
-    with pytest.raises(ValueError, match="read-only"):
-        extractor.template[0] = 0
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 20, 300, 330, 345, 5_000, 19_370, 1_000_000, 22_334_905, 22_466_000])

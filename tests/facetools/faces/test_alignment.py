@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facetools.extractors.dlib_resnet import DLIB_150
-from facetools.faces.alignment import MOST_SAMPLES, ChipCutter, oversampling, similarity_to
+from facetools.faces.alignment import MOST_SAMPLES, ChipCutter, oversampling, similarity_to, template_of
 
 CPU = torch.device("cpu")
+DLIB_150 = template_of("dlib-150", (150, 150))
 
 
 def similarity(scale: float, angle: float, x: float, y: float) -> np.ndarray:
@@ -65,20 +65,20 @@ def test_oversampling(scale: float, samples: int) -> None:
 
 def test_the_identity_cuts_exactly() -> None:
     photos = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0))
-    chips = ChipCutter(similarity(1, 0, 7, 3), 30, (40, 50), CPU)(photos)
+    chips = ChipCutter(similarity(1, 0, 7, 3), (30, 30), (40, 50), CPU)(photos)
     torch.testing.assert_close(chips, photos[:, :, 3:33, 7:37], rtol=0, atol=1e-5)
 
 
 def test_a_quarter_turn_cuts_exactly() -> None:
     photos = torch.rand(1, 3, 30, 30, generator=torch.Generator().manual_seed(0))
-    chips = ChipCutter(similarity(1, math.pi / 2, 29, 0), 30, (30, 30), CPU)(photos)
+    chips = ChipCutter(similarity(1, math.pi / 2, 29, 0), (30, 30), (30, 30), CPU)(photos)
     # The chip's x axis points down the photo.
     torch.testing.assert_close(chips, photos.transpose(2, 3).flip(2), rtol=0, atol=5e-6)
 
 
 def test_half_a_pixel_is_the_mean_of_two() -> None:
     photos = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    chips = ChipCutter(similarity(1, 0, 2.5, 3), 10, (20, 20), CPU)(photos)
+    chips = ChipCutter(similarity(1, 0, 2.5, 3), (10, 10), (20, 20), CPU)(photos)
     torch.testing.assert_close(chips, (photos[:, :, 3:13, 2:12] + photos[:, :, 3:13, 3:13]) / 2, rtol=0, atol=2e-6)
 
 
@@ -88,19 +88,19 @@ def test_a_large_checkerboard_averages_out(scale: int) -> None:
     board = (torch.arange(side)[:, None] + torch.arange(side)) % 2
     photos = board.float().expand(1, 3, side, side)
     # Chip pixel 0 covers the photo's first pixels.
-    chips = ChipCutter(similarity(scale, 0, (scale - 1) / 2, (scale - 1) / 2), 12, (side, side), CPU)(photos)
+    chips = ChipCutter(similarity(scale, 0, (scale - 1) / 2, (scale - 1) / 2), (12, 12), (side, side), CPU)(photos)
     assert (chips[:, :, 1:-1, 1:-1] - 0.5).abs().max() < 0.04
 
 
 def test_beyond_the_edge_the_nearest_pixel_counts() -> None:
     photos = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    chips = ChipCutter(similarity(1, 0, -20, 2), 10, (5, 5), CPU)(photos)
+    chips = ChipCutter(similarity(1, 0, -20, 2), (10, 10), (5, 5), CPU)(photos)
     torch.testing.assert_close(chips[:, :, 0], photos[:, :, 2, :1].expand(1, 3, 10), rtol=0, atol=1e-6)
 
 
 def test_gradient_flows_to_the_pixels_that_the_chip_covers() -> None:
     photos = torch.rand(1, 3, 40, 40).requires_grad_(True)
-    cut = ChipCutter(similarity(2, 0.1, 10, 10), 10, (40, 40), CPU)
+    cut = ChipCutter(similarity(2, 0.1, 10, 10), (10, 10), (40, 40), CPU)
     cut(photos).sum().backward()
     assert photos.grad is not None
     # Each of 100 chip pixels is a mean: what flows back adds up to one each and channel.
@@ -111,6 +111,6 @@ def test_gradient_flows_to_the_pixels_that_the_chip_covers() -> None:
 
 def test_chips_of_a_batch_do_not_depend_on_it() -> None:
     photos = torch.rand(5, 3, 64, 48, generator=torch.Generator().manual_seed(0))
-    cut = ChipCutter(similarity(1.7, 0.4, 5, 5), 25, (64, 48), CPU)
+    cut = ChipCutter(similarity(1.7, 0.4, 5, 5), (25, 25), (64, 48), CPU)
     for number, chip in enumerate(cut(photos)):
         torch.testing.assert_close(chip, cut(photos[number : number + 1])[0], rtol=0, atol=1e-6)

@@ -1,0 +1,39 @@
+"""The command ``facetools extractors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio.errors import ToolError
+from _toolio.records import RecordWriter
+
+SCHEMA = "facetools.extractors/1"
+COLUMNS = ("kind", "name", "architecture", "installed", "summary", "reason", "error")
+
+
+def extractors(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Extractor files to describe as well."),
+    ] = None,
+) -> int:
+    """List extractors and architectures.
+
+    One record each: built-in extractors, opened to see that their weights are whole; architectures, with the
+    settings that import-extractor takes for them if it is told nothing else; then the files named. A file that
+    is no extractor gives a record with an error, and the run goes on and exits 3.
+    """
+    with RecordWriter(SCHEMA, "dimensions", COLUMNS) as writer:
+        from facetools import extractor_listing as listing
+
+        for fields in (*listing.built_in(), *listing.known_architectures()):
+            writer.emit(fields)
+        for path in files or ():
+            try:
+                writer.emit(listing.describe_file(path))
+            except ToolError as error:
+                writer.fail(error, {"kind": "file", "name": path.stem, "file": str(path)})
+        return writer.exit_code

@@ -1,0 +1,80 @@
+"""The command ``facetools import-extractor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.app import tool_version
+from _toolio.errors import ToolError, UsageError
+from _toolio.paths import refuse_existing
+from _toolio.records import RecordWriter
+from facetools.extractors import architectures
+from facetools.importing import parse_settings
+
+SCHEMA = "facetools.import-extractor/1"
+COLUMNS = ("architecture", "file", "tensors", "bytes", "problem", "key", "shape", "wanted")
+
+_USUAL = "Default: what the file or the architecture says."
+
+
+def import_extractor(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Weights: .pth, .pt, .ckpt, .bin or .tar (torch), .safetensors, .onnx, .dat (dlib), or the Hugging "
+            "Face folder of a CLIP.",
+        ),
+    ],
+    out: options.OutFile,
+    architecture: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The network's architecture. Default: the one that fits.")
+    ] = None,
+    input_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help=f"Pixels of a chip, as 112 or 112x96 (height first). {_USUAL}")
+    ] = None,
+    alignment: Annotated[str | None, typer.Option(metavar="NAME", help=f"How chips are cut. {_USUAL}")] = None,
+    channel_order: Annotated[str | None, typer.Option(metavar="ORDER", help=f"rgb or bgr. {_USUAL}")] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="NUMBERS", help=f"One, or three with commas, of 0 to 255. {_USUAL}")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="NUMBERS", help=f"What channels are divided by after that. {_USUAL}")
+    ] = None,
+    normalisation: Annotated[str | None, typer.Option(metavar="NAME", help=f"l2 or none. {_USUAL}")] = None,
+    distance: Annotated[str | None, typer.Option(metavar="NAME", help=f"cosine or euclidean. {_USUAL}")] = None,
+    mirrored: Annotated[
+        bool | None, typer.Option("--mirrored/--no-mirrored", help=f"Add the mirrored chip's embedding. {_USUAL}")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store float16, half the size.")] = False,
+    force: options.Force = False,
+) -> int:
+    """Make an extractor file from somebody's weights.
+
+    Recognises the names that weights go by and what they are wrapped in, tries the network, and writes one
+    safetensors file that says how its chips are cut. If tensors do not match, each gets a record, nothing is
+    written, and the run fails. No code in a file is run, and nothing is downloaded.
+    """
+    words = {"input_size": input_size, "alignment": alignment, "channel_order": channel_order, "mean": mean}
+    words |= {"std": std, "normalisation": normalisation, "distance": distance}
+    given = parse_settings({**words, "mirrored": mirrored})
+    if architecture is not None and architecture not in architectures():
+        raise UsageError(f"--architecture {architecture}: not known; choose from {', '.join(architectures())}")
+    refuse_existing(out, force=force)
+    failed: ToolError | None = None
+    with RecordWriter(SCHEMA, "dimensions", COLUMNS) as writer:
+        from facetools import importing
+
+        try:
+            writer.emit(importing.import_extractor(file, out, architecture, given, half=half, version=tool_version()))
+        except importing.MismatchError as error:
+            failed = error
+            for problem in error.fit.problems:
+                writer.emit({"source": str(file), "architecture": error.fit.architecture, **problem._asdict()})
+    if failed:  # behind the table of problems, which an error would keep from being drawn
+        raise failed
+    return writer.exit_code

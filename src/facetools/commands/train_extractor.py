@@ -1,0 +1,99 @@
+"""The command ``facetools train-extractor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from _toolio import options
+from _toolio.app import tool_version
+from _toolio.errors import UsageError
+from _toolio.paths import count, open_items, refuse_existing
+from _toolio.progress import track
+from _toolio.records import RecordWriter
+from facetools.commands._shared import ExtractorOption, MinFace, needing_work
+from facetools.extractors import DEFAULT
+
+SCHEMA = "facetools.train-extractor/1"
+COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
+
+
+def train_extractor(
+    out: options.OutFile,
+    inputs: options.Inputs = None,
+    null: options.Null = False,
+    teacher: ExtractorOption = DEFAULT,
+    held_out: Annotated[
+        float, typer.Option(min=0.01, max=0.9, callback=options.finite, help="Share of people kept for the figures.")
+    ] = 0.2,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = 30,
+    batch: Annotated[int, typer.Option(min=2, help="Faces a step.")] = 64,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, callback=options.finite, help="Peak of the one-cycle schedule.")
+    ] = 3e-3,
+    identity_weight: Annotated[
+        float, typer.Option(min=0.0, callback=options.finite, help="Weight of telling the people apart.")
+    ] = 0.1,
+    min_face: MinFace = None,
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    device: options.Device = "auto",
+) -> int:
+    """Train an extractor of your own.
+
+    Trains a MobileFaceNet on photos of people, in folders named after them, to give the embeddings of a teacher
+    (--extractor) and to tell the people apart. Writes an extractor file, and one record an epoch on people that it
+    does not train on. After each epoch it leaves FILE.checkpoint, from which --resume goes on, until it is done.
+    """
+    refuse_existing(out, force=force)
+    items = open_items(inputs, null=null)
+    with RecordWriter(SCHEMA, "agreement", COLUMNS) as writer:
+        import torch
+
+        from _toolio.device import pick_device
+        from facetools import extractor_training as training
+        from facetools.detector_training import digest_of
+        from facetools.extractor_files import Prepared, save_extractor
+        from facetools.extractors import mobilefacenet, open_extractor
+        from facetools.intake import take_in
+
+        place = pick_device(device)
+        guide = open_extractor(teacher, place)
+        tracked = track(items, "reading faces", count(items))
+        samples = []
+        for intake in needing_work(writer, take_in(tracked, place, faces="largest", min_face_px=min_face)):
+            if sample := training.make_sample(intake, mobilefacenet.SETTINGS, guide):
+                samples.append(sample)
+            else:
+                writer.emit({"path": intake.item.path, "reason": "no face found"})
+        known, unseen = training.split(samples, seed=seed, share=held_out)
+        torch.manual_seed(seed % 2**63)
+        student = Prepared(mobilefacenet.MobileFaceNet(guide.dimensions), mobilefacenet.SETTINGS)
+        knobs: dict[str, Any] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
+        knobs |= {"identity_weight": identity_weight, "seed": seed}
+        trainer = training.Trainer(student, guide, known, **knobs, device=place)
+        about = {
+            "version": tool_version(),
+            "arguments": {**knobs, "held_out": held_out, "min_face": min_face},
+            "teacher": {"name": guide.name, "sha256": guide.sha256},
+            "inputs_sha256": digest_of(samples),
+        }
+        checkpoint = Path(f"{out}.checkpoint")
+        if resume and checkpoint.exists():
+            trainer.load(checkpoint, about)
+        elif checkpoint.exists() and not force:
+            raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+        figures: dict[str, Any] = {}
+        for loss in track(trainer.rounds(), "training", epochs):
+            figures = training.evaluate(trainer.averaged, guide, unseen, trainer.centre)
+            figures |= {"epoch": trainer.epoch, "loss": loss, "faces": len(known)}
+            trainer.save(checkpoint, about)
+            writer.emit(figures)
+        state = trainer.averaged.network.state_dict()
+        made = {**about, "figures": figures, "dimensions": guide.dimensions}
+        save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
+        checkpoint.unlink(missing_ok=True)
+        return writer.exit_code

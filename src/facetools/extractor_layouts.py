@@ -1,0 +1,74 @@
+"""What the architectures share when they read other people's tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def prefix_of(state: Mapping[str, Tensor], anchor: str) -> str | None:
+    """Give what stands before a name that every network of a kind has; None if it is not there exactly once."""
+    found = [key for key in state if f".{key}".endswith(f".{anchor}")]
+    return found[0].removesuffix(anchor) if len(found) == 1 else None
+
+
+def beneath(state: Mapping[str, Tensor], anchor: str) -> dict[str, Tensor]:
+    """Keep the tensors of one network, without what stands before its own names.
+
+    Parameters
+    ----------
+    state
+        Tensors by name; a training's checkpoint may hold more than the network, such as a classifier.
+    anchor
+        A name that every such network has.
+
+    Returns
+    -------
+    dict
+        ``features.module.conv1.weight`` becomes ``conv1.weight`` for the anchor ``conv1.weight``, and what lies
+        outside ``features.module.`` goes. Everything as it was, less the counters of batch normalisation, if the
+        anchor is not there exactly once.
+    """
+    kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    prefix = prefix_of(kept, anchor) or ""
+    return {key.removeprefix(prefix): value for key, value in kept.items() if key.startswith(prefix)}
+
+
+def with_identity(state: Mapping[str, Tensor], norm: str) -> dict[str, Tensor]:
+    """Give a batch normalisation that was trained without scale and shift a scale of 1 and a shift of 0."""
+    mean = state.get(f"{norm}.running_mean")
+    if mean is None or f"{norm}.weight" in state or f"{norm}.bias" in state:
+        return dict(state)
+    return {**state, f"{norm}.weight": torch.ones_like(mean), f"{norm}.bias": torch.zeros_like(mean)}
+
+
+def shape_of(state: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
+    """Give the shape of a tensor that no network goes without; ValueError if it is missing or has other axes."""
+    if key not in state:
+        raise ValueError(f"missing {key}")
+    shape = tuple(state[key].shape)
+    if len(shape) != axes:
+        raise ValueError(f"{key} is {shape}, which are not {axes} axes")
+    return shape
+
+
+def count_of(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the different numbers that follow a prefix in names; ValueError if there are none."""
+    # Counting, not the highest: a damaged name cannot ask for a million blocks.
+    numbers = {found[1] for key in state if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key))}
+    if not numbers:
+        raise ValueError(f"missing {prefix}0 and what follows it")
+    return len(numbers)
+
+
+def flat(x: Tensor, linear: nn.Linear) -> Tensor:
+    """Lay maps [B, C, H, W] out for a linear layer, [B, C * H * W]; ValueError if the layer takes other maps."""
+    if x[0].numel() != linear.in_features:
+        raise ValueError(
+            f"the last map is {x.shape[1]}x{x.shape[2]}x{x.shape[3]}, {x[0].numel()} numbers, where the embedding "
+            f"layer takes {linear.in_features}: the chips are not of the size the network was trained on"
+        )
+    return x.flatten(1)

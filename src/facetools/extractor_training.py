@@ -1,0 +1,357 @@
+"""Training an extractor on photos of people, with another extractor as its teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from _toolio.errors import ToolError, UsageError
+from _toolio.journal import sha256_of
+from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
+from facetools.extractor_files import Prepared
+from facetools.extractors import Extractor, Settings
+from facetools.faces.alignment import ChipCutter, Points, chip_corners, chip_matrix
+from facetools.intake import Intake
+from facetools.metrics import area_under_roc
+from facetools.people import is_held_out, person_of
+from facetools.photos import Pixels
+
+CHECKPOINT = "facetools.extractor-checkpoint/1"
+
+ROOM = 0.2
+"""Room around the chips that is kept of a photo for jitter, in sides of the chips' common rectangle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One face for training.
+
+    Attributes
+    ----------
+    source
+        The photo's path below its folder and the sha256 of its bytes.
+    person
+        Whose face it is.
+    pixels
+        uint8 [h, w, 3], the part of the photo around the face.
+    matrices
+        [2, 3] each: pixels of the student's and of the teacher's chip to those of ``pixels``.
+    """
+
+    source: str
+    person: str
+    pixels: Pixels
+    matrices: tuple[Points, Points]
+
+
+def make_sample(intake: Intake, settings: Settings, teacher: Extractor) -> Sample | None:
+    """Cut a sample from a photo's largest face; None if there is none."""
+    if not intake.faces:
+        return None
+    pixels, face = intake.photo.pixels, intake.faces[0]
+    height, width = pixels.shape[:2]
+    sizes = (settings.input_size, teacher.size)
+    alignments = (settings.alignment, teacher.alignment)
+    matrices = [chip_matrix(face, (height, width), a, s) for a, s in zip(alignments, sizes, strict=True)]
+    corners = np.concatenate([chip_corners(m, s) for m, s in zip(matrices, sizes, strict=True)])
+    low, high = corners.min(0), corners.max(0)
+    room = ROOM * float((high - low).max())
+    left, top = (int(np.clip(v - room, 0, side - 1)) for v, side in zip(low, (width, height), strict=True))
+    right, bottom = (int(np.clip(v + room, 1, side)) for v, side in zip(high, (width, height), strict=True))
+    if right - left < 16 or bottom - top < 16:
+        return None
+    for matrix in matrices:
+        matrix[:, 2] -= (left, top)
+    part = pixels[top:bottom, left:right].copy()
+    relative = intake.item.relative
+    source = f"{relative} {sha256_of(intake.data)}"
+    return Sample(source, person_of(relative), part, (matrices[0], matrices[1]))
+
+
+def split(samples: Sequence[Sample], *, seed: int, share: float) -> tuple[list[Sample], list[Sample]]:
+    """Split samples by person into those to train on and those held out.
+
+    Raises
+    ------
+    ToolError
+        Fewer than two people are in a part.
+    """
+    parts: tuple[list[Sample], list[Sample]] = ([], [])
+    for sample in samples:
+        parts[is_held_out(sample.person, seed, share)].append(sample)
+    for name, part in zip(("training", "held-out"), parts, strict=True):
+        if len({sample.person for sample in part}) < 2:
+            raise ToolError(f"the {name} part has fewer than two people; give photos of more people")
+    return parts
+
+
+def _jitter(sample: Sample, rng: np.random.Generator) -> list[Points]:
+    """Turn, scale and shift both chips alike, as if the finder had placed the landmarks a little otherwise."""
+    angle, scale = rng.normal(0, 0.05), math.exp(rng.normal(0, 0.04))
+    matrix = sample.matrices[0]
+    side = float(np.hypot(*matrix[:, 0])) * 112
+    shift = rng.normal(0, 0.015 * side, 2)
+    turn = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    middle = np.array([sample.pixels.shape[1], sample.pixels.shape[0]]) / 2
+    moved = []
+    for each in sample.matrices:
+        linear = turn @ each[:, :2]
+        moved.append(np.column_stack([linear, turn @ (each[:, 2] - middle) + middle + shift]))
+    return moved
+
+
+def _tone(photo: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change light, colour and sharpness of float32 [1, 3, h, w] in [0, 1]."""
+    if rng.random() < 0.5:
+        photo = photo.clamp(0, 1) ** float(rng.uniform(0.7, 1.5))
+        photo = (photo - 0.5) * float(rng.uniform(0.7, 1.3)) + 0.5 + float(rng.uniform(-0.1, 0.1))
+    if rng.random() < 0.1:
+        photo = photo.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    if rng.random() < 0.2:
+        size = photo.shape[-2:]
+        factor = float(rng.uniform(0.35, 0.9))
+        small = [max(8, round(side * factor)) for side in size]
+        photo = F.interpolate(photo, small, mode="bilinear", antialias=True, align_corners=False)
+        photo = F.interpolate(photo, size, mode="bilinear", align_corners=False)
+    if rng.random() < 0.3:
+        noise = rng.normal(0, rng.uniform(0.002, 0.03), tuple(photo.shape)).astype(np.float32)
+        photo = photo + torch.from_numpy(noise)
+    return photo.clamp(0, 1)
+
+
+def cut_chips(
+    sample: Sample, sizes: Sequence[tuple[int, int]], rng: np.random.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Cut both chips of a sample, float32 [1, 3, h, w] each; changed by the same draws if there is a generator."""
+    photo = torch.from_numpy(sample.pixels).permute(2, 0, 1)[None].float() / 255
+    matrices: Sequence[Points] = sample.matrices
+    if rng is not None:
+        matrices = _jitter(sample, rng)
+        photo = _tone(photo, rng)
+        if rng.random() < 0.5:
+            photo = photo.flip(3)
+            mirror = np.array([[-1.0], [1.0]])
+            # Mirror in the photo, then in the chip, so that the chip is again a face looking the other way.
+            width = photo.shape[3]
+            matrices = [
+                _mirrored(matrix * mirror, width, size[1]) for matrix, size in zip(matrices, sizes, strict=True)
+            ]
+    extent = (photo.shape[2], photo.shape[3])
+    chips = [
+        ChipCutter(matrix, size, extent, photo.device)(photo) for matrix, size in zip(matrices, sizes, strict=True)
+    ]
+    return chips[0], chips[1]
+
+
+def _mirrored(matrix: Points, photo_width: int, chip_width: int) -> Points:
+    """Complete a mirrored matrix: photo x becomes width - 1 - x, and so does chip x."""
+    matrix = matrix.copy()
+    matrix[0, 2] += photo_width - 1
+    matrix[:, 2] += matrix[:, 0] * (chip_width - 1)
+    matrix[:, 0] *= -1
+    return matrix
+
+
+class Trainer:
+    """Trains a student to give the teacher's embeddings, and to tell the people apart.
+
+    Each step draws faces, changes them, and shows teacher and student the same changed face (Beyer et al. 2021,
+    arXiv 2106.05237, "function matching"). Minimises::
+
+        mean_i [1 - cos(P s_i, t_i - m)] + w CE(scale cos(s_i, c_j), y_i)
+
+    s student, t teacher embedding of length 1; m the mean of t over faces, which is most of it for some teachers (two
+    people's embeddings by dlib have a cosine of 0.8 or so) and tells nobody from anybody; P the identity if both have
+    one length, else learned; c_j a learned centre a person.
+
+    Parameters
+    ----------
+    student
+        To be trained, with its preparation.
+    teacher
+        Frozen.
+    samples
+        What to train on.
+    epochs, batch, learning_rate
+        One epoch shows each face once; ``learning_rate`` is the peak of AdamW's one-cycle schedule.
+    identity_weight
+        w.
+    seed
+        Decides initial weights, order and changes.
+    device
+        Where to compute.
+    """
+
+    def __init__(
+        self,
+        student: Prepared,
+        teacher: Extractor,
+        samples: Sequence[Sample],
+        *,
+        epochs: int,
+        batch: int,
+        learning_rate: float,
+        identity_weight: float,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.student, self._teacher, self._samples = student.to(device), teacher, samples
+        self._epochs, self._batch, self._seed, self._device = epochs, min(batch, len(samples)), seed, device
+        self._weight = identity_weight
+        people = sorted({sample.person for sample in samples})
+        self._labels = {person: number for number, person in enumerate(people)}
+        student.requires_grad_(True)
+        dimensions = self._measure()
+        self._head = nn.Linear(dimensions, len(people), bias=False).to(device)
+        self._bridge = nn.Linear(dimensions, teacher.dimensions, bias=False).to(device)
+        if dimensions == teacher.dimensions:
+            nn.init.eye_(self._bridge.weight)
+            self._bridge.requires_grad_(False)
+        trained = [p for part in (student, self._head, self._bridge) for p in part.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=1e-2)
+        self._steps = len(samples) // self._batch
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, learning_rate, total_steps=max(6, self._steps * epochs + 1), pct_start=0.1
+        )
+        decay = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)  # type: ignore[no-untyped-call]
+        self._average = torch.optim.swa_utils.AveragedModel(student, multi_avg_fn=decay, use_buffers=True)
+        self.centre = centre_of(teacher, samples, student.settings)
+        self.epoch = 0
+
+    def _measure(self) -> int:
+        self.student.eval()
+        with torch.inference_mode():
+            chip = torch.zeros(1, 3, *self.student.settings.input_size, device=self._device)
+            return int(self.student(chip).shape[1])
+
+    def rounds(self) -> Iterator[float]:
+        """Train the epochs that are left; give each one's mean loss."""
+        while self.epoch < self._epochs:
+            rng = np.random.default_rng([self._seed, self.epoch])
+            self.student.train()
+            order = rng.permutation(len(self._samples))
+            losses = []
+            for step in range(self._steps):
+                chosen = order[step * self._batch : (step + 1) * self._batch]
+                losses.append(self._step([self._samples[i] for i in chosen], rng))
+            self.epoch += 1
+            yield float(np.mean(losses))
+
+    def _step(self, samples: Sequence[Sample], rng: np.random.Generator) -> float:
+        sizes = (self.student.settings.input_size, self._teacher.size)
+        seeds = rng.integers(2**62, size=len(samples))
+        chips = [cut_chips(s, sizes, np.random.default_rng(seed)) for s, seed in zip(samples, seeds, strict=True)]
+        own, others = (torch.cat(each).to(self._device) for each in zip(*chips, strict=True))
+        with torch.inference_mode():
+            wanted = F.normalize(F.normalize(self._teacher.network(others)) - self.centre)
+        labels = torch.tensor([self._labels[s.person] for s in samples], device=self._device)
+        given = F.normalize(self.student(own))
+        apart = 1 - (F.normalize(self._bridge(given)) * wanted.clone()).sum(1).mean()
+        scores = 24.0 * given @ F.normalize(self._head.weight).T
+        loss = apart + self._weight * F.cross_entropy(scores, labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._average.update_parameters(self.student)
+        return float(loss.detach())
+
+    @property
+    def averaged(self) -> Prepared:
+        """The student with the weights' moving average, in eval mode."""
+        averaged = self._average.module
+        assert isinstance(averaged, Prepared)
+        return averaged.eval()
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write all that the next epoch depends on."""
+        tensors: dict[str, npt.NDArray[Any]] = {}
+        for name, part in self._parts().items():
+            tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
+        for number, slots in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": value.cpu().numpy() for key, value in slots.items()}
+        made = {"schema": CHECKPOINT, "epoch": self.epoch, "step": self._schedule.last_epoch, **about}
+        write_safetensors(path, tensors, made)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "average": self._average, "head": self._head, "bridge": self._bridge}
+
+    def load(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises
+        ------
+        UsageError
+            It was made with other arguments or inputs.
+        """
+        found = read_metadata(path)
+        if found.get("schema") != CHECKPOINT:
+            raise UsageError(f"{path}: not a checkpoint of this command; remove it, or leave out --resume")
+        for key, value in about.items():
+            if found.get(key) != value:
+                raise UsageError(f"{path}: made with other {key}; remove it, or leave out --resume")
+        with open_safetensors(path) as file:
+            tensors = {key: torch.from_numpy(np.array(file.tensor(key))) for key in file.entries}
+        for name, part in self._parts().items():
+            part.load_state_dict(
+                {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            )
+        state = self._optimizer.state_dict()
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, number, slot = key.split(".")
+                state["state"].setdefault(int(number), {})[slot] = value
+        self.epoch = found["epoch"]
+        for _ in range(found["step"]):
+            self._schedule.step()
+        # The schedule has set the learning rate and momentum; only the moments come from the file.
+        state["param_groups"] = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict(state)
+
+
+@torch.inference_mode()
+def centre_of(teacher: Extractor, samples: Sequence[Sample], settings: Settings, *, most: int = 512) -> Tensor:
+    """Give the mean of the teacher's embeddings of length 1, float32 [1, D], over the first ``most`` faces."""
+    sizes = (settings.input_size, teacher.size)
+    chips = (cut_chips(sample, sizes, None)[1].to(teacher.device) for sample in samples[:most])
+    return torch.cat([F.normalize(teacher.network(chip)) for chip in chips]).mean(0, keepdim=True)
+
+
+@torch.inference_mode()
+def evaluate(student: Prepared, teacher: Extractor, samples: Sequence[Sample], centre: Tensor) -> dict[str, Any]:
+    """Give figures on held-out faces: agreement with the teacher, and the verification AUC of both.
+
+    Returns
+    -------
+    dict
+        ``agreement``: mean cosine of student's and teacher's embeddings, the latter less ``centre``, null where their
+        lengths differ; ``auc``
+        and ``teacher_auc``: chance that two faces of one person are closer than two of different people.
+    """
+    device = teacher.device
+    given, wanted = [], []
+    for sample in samples:
+        own, other = cut_chips(sample, (student.settings.input_size, teacher.size), None)
+        given.append(F.normalize(student(own.to(device)))[0].cpu())
+        wanted.append(F.normalize(teacher.network(other.to(device)))[0].cpu())
+    s, t = torch.stack(given).double(), torch.stack(wanted).double()
+    people = np.array([sample.person for sample in samples])
+    upper = np.triu_indices(len(samples), 1)
+    same = people[upper[0]] == people[upper[1]]
+    agreement = float((s * F.normalize(t - centre.cpu())).sum(1).mean()) if s.shape == t.shape else None
+    return {
+        "agreement": agreement,
+        "auc": area_under_roc((s @ s.T).numpy()[upper], same),
+        "teacher_auc": area_under_roc((t @ t.T).numpy()[upper], same),
+        "held_out_faces": len(samples),
+    }

@@ -1,0 +1,29 @@
+"""Who is in a photo, by the folder it lies in."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def person_of(relative: str) -> str:
+    """Name the person of a photo by its folder; a photo without one is a person of its own.
+
+    Layouts ``<person>/<photo>`` and ``<person>/face/<photo>`` both give the person: a folder called ``face``
+    names nobody.
+    """
+    folders = [part for part in relative.split("/")[:-1] if part != "face"]
+    return folders[-1] if folders else relative.rpartition("/")[2].split(".")[0]
+
+
+def person_in(path: str, relative: str) -> str:
+    """Name the person of a photo by its folder below the input, or by the input folder itself.
+
+    ``--in people/`` gives each folder's name, and ``--in me/`` and ``--in me/1.jpg`` give ``me``.
+    """
+    return person_of(relative if "/" in relative else path)
+
+
+def is_held_out(person: str, seed: int, share: float) -> bool:
+    """Decide by a hash whether a person belongs to the held-out part: the same for every folder and run."""
+    drawn = hashlib.sha256(f"{seed} {person}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(drawn[:8], "big") < share * 2**64
