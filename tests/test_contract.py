@@ -26,6 +26,7 @@ from facetools.cli import COMMANDS as FACETOOLS
 ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
 PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
 FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
+WRITERS = [*FILTERS, ("facetools", "compare")]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
 
 
@@ -39,6 +40,10 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "perturb": ["--attack", "none", "--out", str(tmp_path / "out")],
             "align": ["--out", str(tmp_path / "out")],
             "embed": ["--out", str(tmp_path / "out.safetensors")],
+            "compare": [str(plain_photos), str(plain_photos)],
+            "extractors": [],
+            "import-extractor": [str(tmp_path / "backbone.pth"), "--out", str(tmp_path / "x.safetensors")],
+            "train-extractor": ["--epochs", "1", "--out", str(tmp_path / "out.safetensors")],
             "train-detector": [
                 "--clean",
                 str(plain_photos),
@@ -64,7 +69,7 @@ def valid(words: Callable[[str], list[str]], plain_photos: Path, tmp_path: Path)
             save_file(base, tmp_path / "base.safetensors")
             save_file({key: value + 0.01 for key, value in base.items()}, tmp_path / "ft.safetensors")
             return [str(tmp_path / "base.safetensors"), str(tmp_path / "ft.safetensors")]
-        return [*words(name), "--in", str(plain_photos)]
+        return [*words(name), *([] if name == "compare" else ["--in", str(plain_photos)])]
 
     return arguments
 
@@ -154,7 +159,7 @@ def test_what_cannot_be_asked_for(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(("tool", "name"), FILTERS)
+@pytest.mark.parametrize(("tool", "name"), WRITERS)
 def test_stdout_is_jsonl_and_stderr_silent(
     run: Callable[..., Run], valid: Callable[[str], list[str]], tool: str, name: str
 ) -> None:
@@ -202,7 +207,7 @@ def test_records_pass_through(
     assert "line 3" in third["error"]["message"]
 
 
-@pytest.mark.parametrize(("tool", "name"), FILTERS)
+@pytest.mark.parametrize(("tool", "name"), WRITERS)
 def test_reader_goes_away(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
     process = subprocess.Popen(command(tool, name, *valid(name)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -213,7 +218,7 @@ def test_reader_goes_away(valid: Callable[[str], list[str]], tool: str, name: st
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-@pytest.mark.parametrize(("tool", "name"), FILTERS)
+@pytest.mark.parametrize(("tool", "name"), WRITERS)
 def test_full_disk(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
     for arguments in ([name, *valid(name)], ["--help"]):
         with Path("/dev/full").open("wb") as full:
@@ -295,7 +300,7 @@ def test_terminal_without_input_is_a_usage_error(words: Callable[[str], list[str
     assert f"{tool}: error: no input" in shown
 
 
-@pytest.mark.parametrize(("tool", "name"), FILTERS)
+@pytest.mark.parametrize(("tool", "name"), WRITERS)
 def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
     code, shown = on_a_terminal(command(tool, name, *valid(name)), stdin=b"")
     assert code == 0

@@ -4,7 +4,17 @@ from typing import NoReturn
 
 from _toolio.app import run_tool
 
-COMMANDS = ("detect", "perturb", "embed", "align", "train-detector")
+COMMANDS = (
+    "detect",
+    "perturb",
+    "compare",
+    "embed",
+    "align",
+    "train-detector",
+    "train-extractor",
+    "import-extractor",
+    "extractors",
+)
 
 
 def main() -> NoReturn:

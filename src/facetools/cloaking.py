@@ -1,197 +1,34 @@
-"""From an attack on face regions to a cloaked photo: cutting regions, adding the change back, measuring it."""
+"""From an attack on face regions to a cloaked photo, saved and measured."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from _toolio.errors import InputError
 from _toolio.records import error_fields
 from facetools import perceptual
-from facetools.attacks import Attack
+from facetools.attacks import Method
 from facetools.embedding import chip_of
 from facetools.extractors import Extractor
-from facetools.faces.alignment import ChipCutter, Points, similarity_to
 from facetools.faces.finder import Face
 from facetools.intake import Intake, describe_face
+from facetools.masks import SIDE_PX, Masks, PersonPhotos, mask_matrix
 from facetools.outputs import Output
-from facetools.photos import KEEP_ALPHA, Pixels, decode_photo, encode_photo, fitting_name
+from facetools.people import person_in
+from facetools.photos import KEEP_ALPHA, Photo, Pixels, decode_photo, encode_photo, fitting_name
+from facetools.regions import Region, cut_out, enlarge_change, locate_region
+from facetools.targets import Targets
+from facetools.viewing import Distance, RegionView
 
 if TYPE_CHECKING:
     import torch
-
-MARGIN_PX = 4
-"""Room around a chip's footprint for the attack's blur."""
-
-LARGEST_SCALE = 1.2
-"""Photo pixels per chip pixel up to which an attack works on the photo's own pixels. Larger faces are
-reduced to this scale, and the change is enlarged: the recogniser sees no more detail than that. A little
-below the scale from which on a chip takes four samples a pixel, so that rounding never decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """The part of a photo that an attack on one face may change.
-
-    Attributes
-    ----------
-    top, left, height, width
-        In photo pixels, inside the photo.
-    scale
-        Photo pixels per pixel that the attack works on, 1 or more.
-    matrices
-        For each extractor [2, 3], chip pixels to the attack's pixels.
-    """
-
-    top: int
-    left: int
-    height: int
-    width: int
-    scale: float
-    matrices: tuple[Points, ...]
-
-    @property
-    def work_size(self) -> tuple[int, int]:
-        """Height and width that the attack works on."""
-        return max(1, round(self.height / self.scale)), max(1, round(self.width / self.scale))
-
-
-class RegionView:
-    """Aligns and embeds a batch of copies of one region for all extractors; an attack's ``View``."""
-
-    def __init__(self, extractors: Sequence[Extractor], region: Region) -> None:
-        self._networks = [extractor.network for extractor in extractors]
-        self._cutters = [
-            ChipCutter(matrix, extractor.size, region.work_size, extractor.device)
-            for extractor, matrix in zip(extractors, region.matrices, strict=True)
-        ]
-
-    def features(self, photos: torch.Tensor) -> list[torch.Tensor]:
-        """Embed: float32 [B, 3, H, W] in [0, 1] -> for each extractor float32 [B, D]."""
-        return [network(cut(photos)) for network, cut in zip(self._networks, self._cutters, strict=True)]
-
-    def perceptual(self, photos: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        """Give half the distance of the regions plus half that of the first extractor's chips, float32 [B]."""
-        cut = self._cutters[0]
-        chips = perceptual.multiscale_dssim(cut(photos), cut(clean))
-        return (perceptual.multiscale_dssim(photos, clean) + chips) / 2
-
-
-def seed_of(seed: int, digest: str, face: int) -> int:
-    """Draw the seed of one face from the run's seed and the photo's bytes, so that order and batch do not matter."""
-    drawn = hashlib.sha256(f"{seed} {digest} {face}".encode()).digest()
-    return int.from_bytes(drawn[:8], "little") >> 1
-
-
-def locate_region(pixels: Pixels, landmarks: npt.ArrayLike, extractors: Sequence[Extractor]) -> Region | None:
-    """Find the part of the photo that the extractors' chips are cut from; None if it lies outside the photo."""
-    matrices = [similarity_to(np.asarray(landmarks, np.float64), extractor.template) for extractor in extractors]
-    corners = np.concatenate(
-        [
-            np.array([[x, y, 1.0] for x in (0, e.size - 1) for y in (0, e.size - 1)]) @ matrix.T
-            for e, matrix in zip(extractors, matrices, strict=True)
-        ]
-    )
-    height, width = pixels.shape[:2]
-    left, top = (max(0, math.floor(low) - MARGIN_PX) for low in corners.min(0))
-    right, bottom = (
-        min(size, math.ceil(high) + MARGIN_PX + 1) for high, size in zip(corners.max(0), (width, height), strict=True)
-    )
-    if right - left < 8 or bottom - top < 8:
-        return None
-    finest = min(math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))) for matrix in matrices)
-    scale = finest / LARGEST_SCALE if finest > LARGEST_SCALE else 1.0
-    region = Region(top, left, bottom - top, right - left, scale, ())
-    work_height, work_width = region.work_size
-    # Pixel centres: photo x is (work x + 0.5) * ratio - 0.5 + left.
-    ratio = np.array([(right - left) / work_width, (bottom - top) / work_height])
-    work = []
-    for matrix in matrices:
-        moved = matrix.copy()
-        moved[:, 2] = (moved[:, 2] - (left, top) + 0.5) / ratio - 0.5
-        moved[:, :2] /= ratio[:, None]
-        work.append(moved)
-    return Region(top, left, bottom - top, right - left, scale, tuple(work))
-
-
-def _to_work(pixels: Pixels, region: Region, device: torch.device) -> torch.Tensor:
-    import torch
-    import torch.nn.functional as F  # noqa: N812
-
-    part = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
-    tensor = torch.from_numpy(np.ascontiguousarray(part)).to(device).permute(2, 0, 1)[None].float() / 255
-    if region.scale == 1:
-        return tensor
-    return F.interpolate(tensor, region.work_size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-
-
-def _from_work(change: torch.Tensor, region: Region) -> npt.NDArray[np.float32]:
-    import torch.nn.functional as F  # noqa: N812
-
-    if region.scale != 1:
-        low, high = change.amin(), change.amax()
-        change = F.interpolate(change, (region.height, region.width), mode="bicubic", align_corners=False)
-        # Bicubic enlargement overshoots; an attack's bound must hold in the photo too.
-        change = change.clamp(low, high)
-    array: npt.NDArray[np.float32] = change[0].permute(1, 2, 0).cpu().numpy() * 255
-    return array
-
-
-def cloak_photo(
-    pixels: Pixels,
-    faces: Sequence[Face],
-    extractors: Sequence[Extractor],
-    attack: Attack,
-    knobs: Mapping[str, Any],
-    seeds: Sequence[int],
-) -> Pixels:
-    """Cloak every face of a photo.
-
-    Parameters
-    ----------
-    pixels
-        uint8 [H, W, 3], RGB; not changed.
-    faces
-        The faces to cloak. Each is cloaked for itself; where regions overlap, the changes add up.
-    extractors
-        The ensemble that the attack is made against.
-    attack, knobs
-        From ``facetools.attacks``.
-    seeds
-        One a face.
-
-    Returns
-    -------
-    uint8 [H, W, 3]
-        Equal to ``pixels`` outside the faces' regions.
-    """
-    located = [locate_region(pixels, face.landmarks, extractors) for face in faces]
-    regions = [region for region in located if region is not None]
-    out = pixels.copy()
-    if not regions:
-        return out
-    # Changes are summed before they are rounded, in the rectangle that holds all regions: a float copy of a
-    # whole 24-megapixel photo would take 290 MB.
-    top, left = min(region.top for region in regions), min(region.left for region in regions)
-    bottom = max(region.top + region.height for region in regions)
-    right = max(region.left + region.width for region in regions)
-    total = np.zeros((bottom - top, right - left, 3), np.float32)
-    for region, seed in zip(located, seeds, strict=True):
-        if region is None:
-            continue
-        clean = _to_work(pixels, region, extractors[0].device)
-        cloaked = attack(RegionView(extractors, region), clean, seeds=[seed], **knobs)
-        row, column = region.top - top, region.left - left
-        total[row : row + region.height, column : column + region.width] += _from_work(cloaked - clean, region)
-    total += pixels[top:bottom, left:right]
-    out[top:bottom, left:right] = np.clip(np.rint(total), 0, 255)
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +45,8 @@ class Change:
         Of the face's region; ``psnr`` in dB, infinity where nothing changed.
     linf
         Largest change of a channel in the region, 0 to 255.
+    perceptual, perceptual_distance
+        Name of the perceptual distance, and the distance of the regions.
     """
 
     moved: float
@@ -215,115 +54,376 @@ class Change:
     ssim: float
     psnr: float
     linf: int
+    perceptual: str
+    perceptual_distance: float
 
 
-def measure_change(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> Change | None:
+def measure_change(
+    clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor], distance: Distance
+) -> Change | None:
     """Compare one face in two photos of the same size, uint8 [H, W, 3], both aligned by the same landmarks.
 
     None if the face's chips lie outside the photo, so that it cannot be cloaked either.
     """
     import torch
-    import torch.nn.functional as F  # noqa: N812
 
-    region = locate_region(clean, face.landmarks, extractors)
+    region = locate_region(clean, face, extractors)
     if region is None:
         return None
     with torch.inference_mode():
-        distances = {}
+        distances = measure_distances(clean, cloaked, face, extractors)
+        parts = [np.ascontiguousarray(p[region.slices]) for p in (clean, cloaked)]
+        before, after = (
+            torch.from_numpy(p).to(extractors[0].device).permute(2, 0, 1)[None].float() / 255 for p in parts
+        )
+        linf = int(np.abs(parts[0].astype(np.int16) - parts[1]).max())
+        quality, noise = float(perceptual.ssim(before, after)), float(perceptual.psnr(before, after))
+        looks = float(distance.to(before)(after))
+    moved = sum(distances.values()) / len(distances)
+    return Change(moved, distances, quality, noise, linf, distance.name, looks)
+
+
+def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> dict[str, float]:
+    """Give the cosine distance of one face's embeddings in two photos for each extractor, 0 to 2."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    distances = {}
+    with torch.inference_mode():
         for extractor in extractors:
             # The chips that embed would cut, from the photo's own pixels.
             f, g = (extractor.network(chip_of(p, face, extractor))[0].double() for p in (clean, cloaked))
             distances[extractor.name] = max(0.0, float(1 - F.cosine_similarity(f, g, dim=0)))
-        rows, columns = (
-            slice(region.top, region.top + region.height),
-            slice(region.left, region.left + region.width),
+    return distances
+
+
+def seed_of(seed: int, digest: str, face: int) -> int:
+    """Draw the seed of one face from the run's seed and the photo's bytes, so that order and batch do not matter."""
+    drawn = hashlib.sha256(f"{seed} {digest} {face}".encode()).digest()
+    return int.from_bytes(drawn[:8], "little") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How faces are cloaked.
+
+    Attributes
+    ----------
+    method, mode, knobs
+        The attack, from ``facetools.attacks``.
+    extractors
+        The ensemble that it is made against.
+    distance
+        The perceptual distance that it weighs.
+    seed
+        Of the run.
+    views
+        Names of random views that it optimises through.
+    targets, masks
+        What a targeted attack pulls to; what an attack that makes one mask a person has made.
+    """
+
+    method: Method
+    mode: str | None
+    knobs: Mapping[str, Any]
+    extractors: Sequence[Extractor]
+    distance: Distance
+    seed: int
+    views: tuple[str, ...] = ()
+    targets: Targets | None = None
+    masks: Masks | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Give what records say of it."""
+        return {
+            "attack": self.method.name,
+            "mode": self.mode,
+            "extractors": [extractor.name for extractor in self.extractors],
+            "knobs": dict(self.knobs),
+            "views": list(self.views),
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One face to cloak.
+
+    Attributes
+    ----------
+    pixels, face
+        uint8 [H, W, 3], and the face in it.
+    seed
+        Of this face.
+    person
+        Whose photo it is.
+    mask
+        float32 [3, S, S], for an attack that makes one mask a person.
+    """
+
+    pixels: Pixels
+    face: Face
+    seed: int
+    person: str = ""
+    mask: torch.Tensor | None = None
+
+
+@dataclass(slots=True)
+class Done:
+    """A region's change, float32 [height, width, 3] in 0 to 255, or None where too little of the face is there.
+
+    ``seconds`` is its share of the time; ``aims`` names the people that it was pulled to.
+    """
+
+    region: Region | None
+    change: Any = None
+    seconds: float = 0.0
+    aims: list[str] = field(default_factory=list)
+
+
+def cloak_faces(jobs: Sequence[Job], recipe: Recipe) -> list[Done]:
+    """Cloak faces as one batch: memory grows with their number, and not with their photos' size."""
+    done = [Done(locate_region(job.pixels, job.face, recipe.extractors)) for job in jobs]
+    live = [(job, result.region, result) for job, result in zip(jobs, done, strict=True) if result.region is not None]
+    if not live:
+        return done
+    start = time.perf_counter()
+    device = recipe.extractors[0].device
+    clean = [cut_out(job.pixels, region, device) for job, region, _ in live]
+    regions, seeds = [region for _, region, _ in live], [job.seed for job, _, _ in live]
+    view = RegionView(
+        recipe.extractors,
+        regions,
+        clean,
+        distance=recipe.distance,
+        seeds=seeds,
+        views=recipe.views,
+        mask_matrices=_mask_matrices(live) if recipe.method.per_person else (),
+    )
+    if recipe.targets is not None:
+        aims = _aim(view, [job for job, _, _ in live], recipe)
+        for (_, _, result), names in zip(live, aims, strict=True):
+            result.aims = names
+    if recipe.method.per_person:
+        cloaked = view.lay([job.mask for job, _, _ in live if job.mask is not None])
+    else:
+        cloaked = recipe.method.function(view, view.clean, seeds=seeds, **recipe.knobs)
+    cloaked = view.faded(cloaked)
+    for number, (_, region, result) in enumerate(live):
+        height, width = region.work_size
+        change = (cloaked[number] - view.clean[number])[None, :, :height, :width]
+        result.change = enlarge_change(change, region)
+    for _, _, result in live:
+        result.seconds = (time.perf_counter() - start) / len(live)
+    return done
+
+
+def _mask_matrices(live: Sequence[tuple[Job, Region, Done]]) -> list[Any]:
+    return [region.to_work(mask_matrix(job.face, job.pixels.shape[:2])) for job, region, _ in live]
+
+
+def _aim(view: RegionView, jobs: Sequence[Job], recipe: Recipe) -> list[list[str]]:
+    """Draw each face's targets, and put them into the view."""
+    import torch
+
+    assert recipe.targets is not None
+    with torch.inference_mode():
+        own = [features.cpu().numpy() for features in view.embed(view.clean)]
+    drawn = [
+        recipe.targets.draw([each[number] for each in own], job.person, recipe.seed, recipe.method.targets)
+        for number, job in enumerate(jobs)
+    ]
+    view.targets = [
+        torch.from_numpy(np.stack([targets[n] for _, targets in drawn])).to(view.clean.device)
+        for n in range(len(recipe.extractors))
+    ]
+    return [names for names, _ in drawn]
+
+
+def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
+    """Add the changes of a photo's regions, which may overlap, to a copy of uint8 [H, W, 3]."""
+    out = pixels.copy()
+    changed = [(each.region, each.change) for each in done if each.region is not None]
+    if not changed:
+        return out
+    # Changes are summed before they are rounded, in the rectangle that holds all regions: a float copy of a
+    # whole 24-megapixel photo would take 290 MB.
+    top, left = min(region.top for region, _ in changed), min(region.left for region, _ in changed)
+    bottom = max(region.top + region.height for region, _ in changed)
+    right = max(region.left + region.width for region, _ in changed)
+    total = np.zeros((bottom - top, right - left, 3), np.float32)
+    for region, change in changed:
+        row, column = region.top - top, region.left - left
+        total[row : row + region.height, column : column + region.width] += change
+    total += pixels[top:bottom, left:right]
+    out[top:bottom, left:right] = np.clip(np.rint(total), 0, 255)
+    return out
+
+
+def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor:
+    """Make a person's mask, float32 [3, S, S], with an attack that makes one a person."""
+    views = []
+    seeds = []
+    for number, (pixels, face) in enumerate(zip(photos.pixels, photos.faces, strict=True)):
+        region = locate_region(pixels, face, recipe.extractors)
+        if region is None:
+            continue
+        clean = cut_out(pixels, region, recipe.extractors[0].device)
+        matrix = region.to_work(mask_matrix(face, pixels.shape[:2]))
+        seeds.append(seed_of(recipe.seed, person, number))
+        views.append(
+            RegionView(
+                recipe.extractors,
+                [region],
+                [clean],
+                distance=recipe.distance,
+                seeds=seeds[-1:],
+                views=recipe.views,
+                mask_matrices=[matrix],
+            )
         )
-        before, after = (
-            torch.from_numpy(np.ascontiguousarray(p[rows, columns])).permute(2, 0, 1)[None].float() / 255
-            for p in (clean, cloaked)
-        )
-        linf = int(np.abs(clean[rows, columns].astype(np.int16) - cloaked[rows, columns]).max())
-        quality, noise = float(perceptual.ssim(before, after)), float(perceptual.psnr(before, after))
-    return Change(sum(distances.values()) / len(distances), distances, quality, noise, linf)
+    if not views:
+        raise InputError(f"{person}: too little of any face is in the photos", kind="no-face")
+    return recipe.method.function(views, (3, SIDE_PX, SIDE_PX), seeds=seeds, **recipe.knobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How cloaked photos are saved.
+
+    Attributes
+    ----------
+    file_format, quality, strip_gps
+        As ``encode_photo`` takes them.
+    suffix
+        Put behind the name's stem.
+    copy_faceless
+        Photos without a face are copied.
+    """
+
+    file_format: str | None = None
+    quality: int | None = None
+    strip_gps: bool = False
+    suffix: str = ""
+    copy_faceless: bool = False
+
+    def name(self, relative: str, file_format: str) -> str:
+        """Give the output's path below the output folder."""
+        path = PurePosixPath(relative)
+        return fitting_name(str(path.with_name(f"{path.stem}{self.suffix}{path.suffix}")), file_format)
+
+    def encode(self, photo: Photo, pixels: Pixels) -> bytes:
+        """Write pixels back as the photo was."""
+        return encode_photo(photo, pixels, file_format=self.file_format, quality=self.quality, strip_gps=self.strip_gps)
 
 
 class Cloaker:
-    """Cloaks one photo after the other with the same attack.
+    """Cloaks photos, several at a time.
 
     Parameters
     ----------
-    name, attack, knobs
-        From ``facetools.attacks``.
-    extractors
-        The ensemble.
-    seed
-        Of the run.
-    file_format, quality
-        As ``encode_photo`` takes them.
+    recipe, saving
+        How.
+    unseen
+        Extractors that are not attacked: how far they move is measured too.
+    batch
+        Faces that are worked on together.
     """
 
-    def __init__(
-        self,
-        name: str,
-        attack: Attack,
-        knobs: Mapping[str, Any],
-        extractors: Sequence[Extractor],
-        *,
-        seed: int,
-        file_format: str | None,
-        quality: int | None,
-    ) -> None:
-        self._attack, self._knobs, self._extractors = attack, knobs, extractors
-        self._name, self._seed, self._format, self._quality = name, seed, file_format, quality
+    def __init__(self, recipe: Recipe, saving: Saving, *, unseen: Sequence[Extractor] = (), batch: int = 1) -> None:
+        self.recipe, self._saving, self._unseen, self._batch = recipe, saving, unseen, batch
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the cloaked bytes depend on besides the photo."""
+        """What the cloaked bytes, and their records, depend on besides the photo."""
+        recipe, saving = self.recipe, self._saving
         return {
-            "attack": self._name,
-            "knobs": dict(self._knobs),
-            "extractors": {extractor.name: extractor.sha256 for extractor in self._extractors},
-            "perceptual": perceptual.SUBSTITUTE,
-            "seed": self._seed,
-            "format": self._format,
-            "quality": self._quality,
+            **{key: value for key, value in recipe.describe().items() if key != "extractors"},
+            "extractors": {extractor.name: extractor.sha256 for extractor in recipe.extractors},
+            "measured": {extractor.name: extractor.sha256 for extractor in self._unseen},
+            "perceptual": [recipe.distance.name, recipe.distance.sha256],
+            "targets": recipe.targets and recipe.targets.digest,
+            "masks": recipe.masks and recipe.masks.digest,
+            "format": saving.file_format,
+            "quality": saving.quality,
+            "strip_gps": saving.strip_gps,
+            "suffix": saving.suffix,
+            "copy_faceless": saving.copy_faceless,
         }
 
-    def cloak(self, intake: Intake) -> Output:
-        """Cloak a photo's faces; one record a face, or one that says that there is none and nothing is written."""
-        photo, item = intake.photo, intake.item
-        name = fitting_name(item.relative, self._format or photo.format)
-        about = {
-            "attack": self._name,
-            "extractors": [extractor.name for extractor in self._extractors],
-            "perceptual": perceptual.SUBSTITUTE,
-            "knobs": dict(self._knobs),
-            "seed": self._seed,
-            "source_sha256": intake.digest,
-        }
-        lost = list(photo.notes)
-        if photo.alpha is not None and (self._format or photo.format) not in KEEP_ALPHA:
-            lost.append("transparency removed")
-        notes = {"notes": lost} if lost else {}
-        if not any(locate_region(photo.pixels, face.landmarks, self._extractors) for face in intake.faces):
-            why = "too little of the face is in the photo" if intake.faces else "no face found"
-            reason = {"source": item.path, "face": None, "reason": f"{why}; nothing written"}
-            return Output(name, None, [{"relative": name, **reason, **notes}])
-        seeds = [seed_of(self._seed, intake.digest, number) for number in intake.numbers]
-        pixels = cloak_photo(photo.pixels, intake.faces, self._extractors, self._attack, self._knobs, seeds)
+    def cloak(self, intakes: Sequence[Intake]) -> list[Output]:
+        """Cloak some photos' faces: for each one output, with one record a face or one that says there is none."""
+        jobs, refused = [], {}
+        for place, intake in enumerate(intakes):
+            try:
+                jobs += [(place, job) for job in self._jobs(intake)]
+            except InputError as error:
+                refused[place] = error
+        done: dict[int, list[Done]] = {place: [] for place in range(len(intakes))}
+        for start in range(0, len(jobs), self._batch):
+            part = jobs[start : start + self._batch]
+            for (place, _), result in zip(part, cloak_faces([job for _, job in part], self.recipe), strict=True):
+                done[place].append(result)
+        return [
+            self._refuse(intake, refused[place]) if place in refused else self._save(intake, done[place])
+            for place, intake in enumerate(intakes)
+        ]
+
+    def _jobs(self, intake: Intake) -> Iterator[Job]:
+        relative, masks = intake.item.relative, self.recipe.masks
+        mask = None if masks is None else masks.of(relative, intake.item.path)
+        for face, number in zip(intake.faces, intake.numbers, strict=True):
+            seed = seed_of(self.recipe.seed, intake.digest, number)
+            yield Job(intake.photo.pixels, face, seed, person_in(intake.item.path, relative), mask)
+
+    def _refuse(self, intake: Intake, error: InputError) -> Output:
+        return Output(intake.item.relative, None, [{"source": intake.item.path, **error_fields(error)}], failed=True)
+
+    def _save(self, intake: Intake, done: Sequence[Done]) -> Output:
+        photo, item, saving = intake.photo, intake.item, self._saving
+        name = saving.name(item.relative, saving.file_format or photo.format)
+        notes = self._notes(photo)
+        if not any(each.region for each in done):
+            return self._faceless(intake, name, notes)
         try:
-            data = encode_photo(photo, pixels, file_format=self._format, quality=self._quality)
+            data = saving.encode(photo, add_changes(photo.pixels, done))
         except InputError as error:
-            refused = InputError(f"{item.path}: {error.message}", kind=error.kind)
-            return Output(name, None, [{"source": item.path, **error_fields(refused)}])
+            return self._refuse(intake, InputError(f"{item.path}: {error.message}", kind=error.kind))
         saved = decode_photo(data, name).pixels
         described = []
-        for face, number in zip(intake.faces, intake.numbers, strict=True):
-            fields: dict[str, Any] = {"relative": name, "source": item.path, **describe_face(face, number)}
-            change = measure_change(photo.pixels, saved, face, self._extractors)
-            if change is None:
-                fields["reason"] = "too little of the face is in the photo"
-            else:
-                fields |= asdict(change)
-            described.append({**fields, **about, **notes})
+        for face, number, result in zip(intake.faces, intake.numbers, done, strict=True):
+            fields = {"relative": name, "source": item.path, **describe_face(face, number)}
+            measured = self._measure(photo.pixels, saved, face, result)
+            described.append({**fields, **measured, **self.recipe.describe(), "source_sha256": intake.digest, **notes})
         return Output(name, data, described)
+
+    def _notes(self, photo: Photo) -> dict[str, Any]:
+        lost = list(photo.notes)
+        if photo.alpha is not None and (self._saving.file_format or photo.format) not in KEEP_ALPHA:
+            lost.append("transparency removed")
+        if self._saving.strip_gps and photo.has_gps:
+            lost.append("GPS removed")
+        return {"notes": lost} if lost else {}
+
+    def _faceless(self, intake: Intake, name: str, notes: Mapping[str, Any]) -> Output:
+        why = "too little of the face is in the photo" if intake.faces else "no face found"
+        saving, data, what = self._saving, None, "nothing written"
+        if saving.copy_faceless:
+            # The file itself, unless that would keep what the user wants gone.
+            changed = saving.strip_gps or saving.file_format or saving.quality
+            data, what = saving.encode(intake.photo, intake.photo.pixels) if changed else intake.data, "copied"
+            name = name if changed else saving.name(intake.item.relative, intake.photo.format)
+        reason = {"relative": name, "source": intake.item.path, "face": None, "reason": f"{why}; {what}"}
+        return Output(name, data, [{**reason, **notes}])
+
+    def _measure(self, clean: Pixels, saved: Pixels, face: Face, result: Done) -> dict[str, Any]:
+        change = measure_change(clean, saved, face, self.recipe.extractors, self.recipe.distance)
+        if change is None or result.region is None:
+            return {"reason": "too little of the face is in the photo"}
+        fields = {key: getattr(change, key) for key in Change.__slots__}
+        if self._unseen:
+            fields["unseen"] = measure_distances(clean, saved, face, self._unseen)
+        if result.aims:
+            fields["targets"] = result.aims
+        steps = self.recipe.knobs.get("steps")
+        return {**fields, "steps": steps, "seconds": round(result.seconds, 3)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from _toolio.journal import sha256_of
 from facetools.detector import ResidualNet, cut_face
 from facetools.intake import Intake
 from facetools.metrics import area_under_roc
+from facetools.people import is_held_out, person_of
 from facetools.photos import Pixels
 
 WIDTH = 24
@@ -72,22 +72,6 @@ def make_example(intake: Intake, *, cloaked: bool) -> Example | None:
     folder, slash, name = relative.rpartition("/")
     source = f"{'cloaked' if cloaked else 'clean'} {relative} {sha256_of(intake.data)}"
     return Example(source, person_of(relative), folder + slash + name.partition(".")[0], cloaked, window, exact)
-
-
-def person_of(relative: str) -> str:
-    """Name the person of a photo by its folder; a photo without one is a person of its own.
-
-    Layouts ``<person>/<photo>`` and ``<person>/face/<photo>`` both give the person: a folder called ``face``
-    names nobody.
-    """
-    folders = [part for part in relative.split("/")[:-1] if part != "face"]
-    return folders[-1] if folders else relative.rpartition("/")[2].split(".")[0]
-
-
-def is_held_out(person: str, seed: int, share: float) -> bool:
-    """Decide by a hash whether a person belongs to the held-out part: the same for every folder and run."""
-    drawn = hashlib.sha256(f"{seed} {person}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(drawn[:8], "big") < share * 2**64
 
 
 def _jpeg(pixels: Pixels, quality: int) -> Pixels:
@@ -265,8 +249,13 @@ def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tup
     return parts
 
 
-def digest_of(examples: Sequence[Example]) -> str:
-    """Hash what a detector was trained on: labels, paths and contents of all photos, in any order."""
+class _Sourced(Protocol):
+    @property
+    def source(self) -> str: ...
+
+
+def digest_of(examples: Sequence[_Sourced]) -> str:
+    """Hash what a network was trained on: labels, paths and contents of all photos, in any order."""
     return sha256_of("\n".join(sorted(example.source for example in examples)).encode("utf-8", "surrogateescape"))
 
 

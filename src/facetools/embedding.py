@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from facetools.extractors import Extractor
-from facetools.faces.alignment import ChipCutter, similarity_to
+from facetools.faces.alignment import ChipCutter, chip_corners, chip_landmarks, chip_matrix
 from facetools.faces.finder import Face
 from facetools.intake import Intake, describe_face
 from facetools.outputs import Output
@@ -31,17 +31,16 @@ def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
     face
         Its landmarks place the chip.
     extractor
-        Gives size and template.
+        Gives size and alignment.
 
     Returns
     -------
-    float32 [1, 3, size, size]
+    float32 [1, 3, height, width]
         In [0, 1], on the extractor's device.
     """
-    matrix = similarity_to(face.landmarks, extractor.template)
-    side = extractor.size - 1
-    corners = np.array([[x, y, 1.0] for x in (0, side) for y in (0, side)]) @ matrix.T
     height, width = pixels.shape[:2]
+    matrix = chip_matrix(face, (height, width), extractor.alignment, extractor.size)
+    corners = chip_corners(matrix, extractor.size)
     # Only what the chip covers becomes float: a 24-megapixel photo would take 300 MB. One pixel at least
     # stays where a chip lies outside the photo, as the nearest edge counts there.
     left, top = (
@@ -72,8 +71,8 @@ def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:
         relative = f"{item.relative}.face{number}.png"
         placed = {
             "face": number,
-            "box": [0, 0, extractor.size, extractor.size],
-            "landmarks": extractor.template.tolist(),
+            "box": [0, 0, extractor.size[1], extractor.size[0]],
+            "landmarks": chip_landmarks(face, intake.photo.pixels.shape[:2], extractor.alignment, extractor.size),
         }
         fields = {"confidence": face.confidence, "relative": relative, **about, **placed}
         yield Output(relative, data.getvalue(), [fields])

@@ -1,4 +1,4 @@
-"""Taking the small copies of a photo out of its EXIF: a cloaked photo must not carry the clean face along."""
+"""Taking out of a photo's EXIF what must not go along with a cloaked one: its clean previews, and its place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import struct
 from contextlib import suppress
 
 _HEADER = b"Exif\0\0"
+_ORDERS = {b"II": "<", b"MM": ">"}
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 # Tags of IFD1 that say where its picture lies, and how long it is: JPEG (513, 514) and strips (273, 279).
 _PLACES = ((0x0201, 0x0202), (0x0111, 0x0117))
 _SIZES = {3: (2, "H"), 4: (4, "I")}
+_DETAILS, _GPS = 0x8769, 0x8825
+_MOST_GPS_TAGS = 256  # the standard knows 32
+# Bytes that one value of each type takes, 1 (BYTE) to 13 (IFD).
+_WIDTHS = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 
 
 def without_previews(exif: bytes) -> bytes:
@@ -40,9 +45,76 @@ def without_previews(exif: bytes) -> bytes:
     return bytes(data)
 
 
+def without_gps(exif: bytes) -> bytes:
+    """Take the directory of GPS tags out of EXIF data, and leave all else, byte for byte, where it is.
+
+    Its values are blanked too, so that no tool finds them again. What a maker's notes or a caption tell of the
+    place is not known here, and stays.
+
+    Parameters
+    ----------
+    exif
+        The bytes of an EXIF block, with or without its ``Exif`` header.
+
+    Returns
+    -------
+    bytes
+        As long as ``exif``; equal to it if there was no such directory. Empty for damaged data that cannot be
+        searched: what it holds is not known.
+    """
+    if not exif:
+        return b""
+    start = len(_HEADER) if exif.startswith(_HEADER) else 0
+    data = bytearray(exif)
+    tiff = memoryview(data)[start:]
+    try:
+        order = _ORDERS[bytes(tiff[:2])]
+        (first,) = struct.unpack_from(order + "I", tiff, 4)
+        details = _values(tiff, first, order).get(_DETAILS, ())
+        for directory in (*details[:1], first):
+            _remove_directories(tiff, directory, order, _GPS)
+    except (struct.error, KeyError):
+        return b""
+    return bytes(data)
+
+
+def _remove_directories(tiff: memoryview, parent: int, order: str, pointer: int) -> None:
+    """Blank the directories that a tag of another one points to, and remove the tag; later tags move up."""
+    (entries,) = struct.unpack_from(order + "H", tiff, parent)
+    number = 0
+    while number < entries:
+        place = parent + 2 + 12 * number
+        (tag,) = struct.unpack_from(order + "H", tiff, place)
+        if tag != pointer:
+            number += 1
+            continue
+        (child,) = struct.unpack_from(order + "I", tiff, place + 8)
+        _blank_directory(tiff, child, order)
+        end = parent + 2 + 12 * entries + 4  # behind the link to the next directory
+        tiff[place : end - 12] = bytes(tiff[place + 12 : end])
+        tiff[end - 12 : end] = bytes(12)
+        entries -= 1
+        struct.pack_into(order + "H", tiff, parent, entries)
+
+
+def _blank_directory(tiff: memoryview, directory: int, order: str) -> None:
+    """Overwrite a directory with zeros, and the values that lie elsewhere."""
+    (entries,) = struct.unpack_from(order + "H", tiff, directory)
+    if entries > _MOST_GPS_TAGS:
+        raise struct.error("no directory of GPS tags")
+    for place in range(directory + 2, directory + 2 + 12 * entries, 12):
+        _, kind, count, value = struct.unpack_from(order + "HHII", tiff, place)
+        size = _WIDTHS[kind] * count if kind < len(_WIDTHS) else 0
+        if size > 4 and value < len(tiff):
+            end = min(value + size, len(tiff))
+            tiff[value:end] = bytes(end - value)
+    end = min(directory + 2 + 12 * entries + 4, len(tiff))
+    tiff[directory:end] = bytes(end - directory)
+
+
 def _unlink_thumbnail(tiff: memoryview) -> None:
     """Blank the picture of IFD1 and cut the link from IFD0 to it."""
-    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
+    order = _ORDERS.get(bytes(tiff[:2]))
     if order is None:
         return
     (first,) = struct.unpack_from(order + "I", tiff, 4)

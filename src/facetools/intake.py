@@ -117,7 +117,8 @@ def take_in(
     device
         Where the finder runs; it is loaded when the first photo needs it, and looks at one photo at a time.
     faces
-        ``all``, or ``largest`` for the one with the largest box, of the faces that are searched for.
+        ``all``, or ``largest`` for the one with the largest box, of the faces that are searched for; ``crop``
+        takes each photo for an aligned crop, which is all face.
     min_face_px
         Smallest side of a face that is searched for, pixels; None lets the finder choose by the photo's size.
     finished
@@ -139,6 +140,8 @@ def take_in(
                     yield Finished(item, done)
                 elif named:
                     yield Intake(item, data, decode_photo(data, item.path), named, _numbers(records), records)
+                elif faces == "crop":
+                    yield Intake(item, data, photo := decode_photo(data, item.path), (_crop(photo),), (0,))
                 else:
                     photo = decode_photo(data, item.path)
                     finder = finder or Finder(device)
@@ -148,6 +151,11 @@ def take_in(
         except InputError as error:
             yield from (Refusal(each, error) for each in usable)
         yield from refused
+
+
+def _crop(photo: Photo) -> Face:
+    height, width = photo.pixels.shape[:2]
+    return Face((0.0, 0.0, float(width), float(height)), 1.0, np.empty((0, 2)))
 
 
 def _by_photo(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -255,6 +263,6 @@ def describe_face(face: Face, number: int) -> dict[str, Any]:
     return {
         "face": number,
         "box": [round(value, 2) for value in face.box],
-        "confidence": round(face.confidence, 4),
-        "landmarks": [[round(float(x), 3), round(float(y), 3)] for x, y in face.landmarks],
+        "confidence": None if face.is_crop else round(face.confidence, 4),
+        "landmarks": [[round(float(x), 3), round(float(y), 3)] for x, y in face.landmarks] or None,
     }

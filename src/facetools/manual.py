@@ -49,9 +49,16 @@ PAGES = {
             "ssim": "Structural similarity of the face's region, 1 for equal.",
             "psnr": "Peak signal-to-noise ratio of the region in dB; null for equal.",
             "linf": "Largest change of a channel in the region, 0 to 255.",
+            "perceptual": "The perceptual distance that the attack weighs: lpips-alex, or multiscale-dssim without it.",
+            "perceptual_distance": "That distance between clean and cloaked region.",
+            "unseen": "Cosine distance for each extractor of --measure, which were not attacked.",
+            "steps": "Of the attack; null where it takes none.",
+            "seconds": "That the attack took for this face.",
             "attack": "What cloaked it.",
+            "mode": "Of the attack; null where it has none.",
             "extractors": "The ensemble that it was made against.",
-            "perceptual": "The perceptual distance that the attack weighed.",
+            "views": "The random views that it was optimised through.",
+            "targets": "The people that it was pulled to.",
             "knobs": "The attack's settings.",
             "seed": "Of the run.",
             "source_sha256": "Of the source's bytes.",
@@ -70,6 +77,56 @@ PAGES = {
             (
                 "facetools perturb --attack lowkey --set steps=20 --in me.jpg --out cloaked/ > me.jsonl",
                 "A weaker, faster cloak.",
+            ),
+            (
+                "facetools perturb --attack fawkes-v1.0 --mode low --views jpeg,resize --strip-gps \\\n"
+                "  --in me.jpg --out upload/ > upload.jsonl",
+                "A cloak that is meant to survive an upload, without the place.",
+            ),
+            (
+                "facetools embed --in people/ --out targets.safetensors > targets.jsonl\n"
+                "facetools perturb --attack fawkes-v0.3 --mode min --targets targets.safetensors \\\n"
+                "  --in me.jpg --out cloaked/ > me.jsonl",
+                "Pull a face to one of the people that are farthest from it.",
+            ),
+            (
+                "facetools perturb --attack opom --save-mask me.safetensors --in photos/ --out cloaked/ > first.jsonl\n"
+                "facetools perturb --attack opom --mask me.safetensors --in new/ --out later/ > new.jsonl",
+                "Make a mask for each person once, and lay it over new photos at once.",
+            ),
+        ),
+    ),
+    "compare": Page(
+        fields={
+            "moved": "Cosine distance between clean and cloaked face's embedding, 0 to 2, mean over extractors.",
+            "path": "The cloaked photo; null where there is none.",
+            "relative": "Where it lies below its folder.",
+            "source": "The clean photo; null where there is none.",
+            "clean_size": "Width and height of the clean photo, pixels.",
+            "cloaked_size": "The same of the cloaked one.",
+            "scaled": "The cloaked photo was scaled to the clean one's size before anything was measured.",
+            "outside_linf": "Largest change of a channel outside the faces' regions, 0 to 255; not for crops.",
+            "preprocess": "What was done to both photos before the numbers of the face were measured.",
+            **_FACE,
+            "distances": "moved, for each extractor.",
+            "ssim": "Structural similarity of the face's region, 1 for equal.",
+            "psnr": "Peak signal-to-noise ratio of the region in dB; null for equal.",
+            "linf": "Largest change of a channel in the region, 0 to 255.",
+            "perceptual": "Name of the perceptual distance.",
+            "perceptual_distance": "That distance of the regions.",
+            "grid_row": "Row of the photo in the picture, from 0.",
+            "amplify": "How many times as strong the picture draws the difference.",
+            **_PROBLEM,
+        },
+        examples=(
+            ("facetools compare photos/ cloaked/ > changes.jsonl", "Measure what any tool did to photos."),
+            (
+                "facetools compare photos/ cloaked/ --preprocess none --preprocess jpeg:75 > uploads.jsonl",
+                "And what of it a JPEG of quality 75 leaves.",
+            ),
+            (
+                "facetools compare photos/ cloaked/ --grid grid.png | sort -r | head",
+                "Draw them, and list the ten that moved most.",
             ),
         ),
     ),
@@ -118,6 +175,75 @@ PAGES = {
                 "Cut and embed.",
             ),
         ),
+    ),
+    "train-extractor": Page(
+        fields={
+            "agreement": "Mean cosine of own and teacher's embeddings, the latter less their mean, of held-out people.",
+            "auc": "Chance that two held-out faces of one person are closer than two of different people.",
+            "teacher_auc": "The same for the teacher.",
+            "epoch": "From 1.",
+            "loss": "Mean training loss of the epoch.",
+            "faces": "Faces trained on.",
+            "held_out_faces": "Faces of people kept apart.",
+            "path": "A photo that could not be used.",
+            **_PROBLEM,
+        },
+        examples=(
+            (
+                "facetools train-extractor --in people/ --out mine.safetensors > training.jsonl",
+                "Train on folders of photos, one a person.",
+            ),
+            ("facetools embed --extractor mine.safetensors --in photos/ --out x.safetensors > x.jsonl", "Use it."),
+        ),
+    ),
+    "import-extractor": Page(
+        fields={
+            "dimensions": "Length of an embedding; null where a tensor does not match.",
+            "file": "The extractor file that was written.",
+            "architecture": "The network's architecture; where tensors do not match, the one that came nearest.",
+            "source": "What it was made from.",
+            "source_sha256": "Of the source's bytes; of a folder, of those of its files that were read.",
+            "sha256": "Of the file that was written.",
+            "settings": "How chips are prepared for the network, and what embeddings are compared with.",
+            "tensors": "How many the file holds.",
+            "left_out": "Tensors of the source that no embedding needs, such as a classifier's.",
+            "bytes": "Size of the file.",
+            "problem": "missing, unknown (the architecture has no such tensor) or shape (it is of another shape).",
+            "key": "Name of the tensor that does not match, as the architecture calls it.",
+            "shape": "Its shape in the source; null where it is missing.",
+            "wanted": "The shape that it should have; null where it is unknown.",
+        },
+        examples=(
+            (
+                "facetools import-extractor backbone.pth --architecture mobilefacenet --out mine.safetensors",
+                "Make an extractor file from a PyTorch checkpoint.",
+            ),
+            (
+                "facetools import-extractor backbone.pth --input-size 112 --mean 127.5 --std 128 \\\n"
+                "  --out mine.safetensors > mine.jsonl &&\n"
+                "  facetools embed --extractor mine.safetensors --in photos/ --out x.safetensors > x.jsonl",
+                "Recognise the architecture by its tensors, say how chips are prepared, and embed with the result.",
+            ),
+        ),
+    ),
+    "extractors": Page(
+        fields={
+            "dimensions": "Length of an embedding; null for an architecture, whose networks differ.",
+            "kind": "built-in, architecture or file.",
+            "name": "What --extractor or --architecture takes; of a file, what records call it.",
+            "architecture": "The network's architecture.",
+            "installed": "Whether the weights, or the packages that the architecture needs, are there.",
+            "summary": "What the architecture is.",
+            "settings": "How chips are prepared; of an architecture, what is usual for its networks.",
+            "sha256": "Of the weights; of a file, of its bytes.",
+            "file": "The file.",
+            "source": "What the file was made from: name, sha256, and where in it the weights lay.",
+            "version": "Of the tool that made the file.",
+            "bytes": "Size of the file.",
+            "reason": "Why it is not installed.",
+            "error": "What is wrong with this file: kind and message.",
+        },
+        examples=(("facetools extractors > extractors.jsonl", "List what is known and what is installed."),),
     ),
     "train-detector": Page(
         fields={

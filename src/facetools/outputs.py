@@ -147,6 +147,7 @@ class PhotoFolder:
         """
         item, written, records, failed = intake.item, dict[Path, str](), list[Record](), False
         for output in outputs:
+            failed = failed or output.failed
             path, told = None, output.described
             if told[0].get("face") is None:  # it speaks of the photo, and so of every face
                 told = [*told] * max(1, len(intake.named))
@@ -181,6 +182,8 @@ class Output:
         Where, below the output folder.
     data
         The file's bytes; None if there is nothing to write.
+    failed
+        The input could not be used; it is not noted as finished.
     described
         Fields of the records that tell of it, one or more, without its path. Over an input's outputs they are
         one a face, in the order of its faces, or one without a ``face`` that speaks of the photo.
@@ -189,3 +192,4 @@ class Output:
     relative: str
     data: bytes | None
     described: Sequence[Mapping[str, Any]]
+    failed: bool = False

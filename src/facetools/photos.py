@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from _toolio.errors import InputError
-from facetools.exif import without_previews
+from facetools.exif import without_gps, without_previews
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,13 +24,40 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 400_000_000
 """Larger photos are refused: 400 megapixels take 1.2 GB as RGB."""
 
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "PPM": ".ppm"}
+SUFFIXES = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "HEIF": ".heic",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "PPM": ".ppm",
+}
 """The formats that are written, and the ending of a file whose own ending does not fit."""
 
-KEEP_ALPHA = ("PNG", "WEBP", "TIFF")
+KEEP_ALPHA = ("PNG", "WEBP", "TIFF", "HEIF")
 """The formats that hold transparency."""
 
+KEEP_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF")
+"""The formats that hold EXIF and a colour profile."""
+
+_STRIP_ROWS = 256
+
+_DEEP = "more than 8 bits a channel reduced to 8"
+
+_NEVER_LOSSY = ("PNG", "TIFF", "BMP", "PPM")
+
+_QUALITY = 90
+"""Of WebP and HEIF: their files do not tell the quality that they were saved with."""
+
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+
+# What a TIFF says of the photo and not of how its pixels are stored: title, camera, resolution, date, people.
+_TIFF_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
+_TIFF_DIRECTORIES = (0x8769, 0x8825)
+
 _ENDINGS = {
+    "HEIF": {".heic", ".heif", ".hif", ".heics", ".heifs"},
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
     "TIFF": {".tif", ".tiff"},
     "PPM": {".ppm", ".pgm", ".pnm"},
@@ -68,11 +97,25 @@ class Photo:
     save_options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def is_lossless(self, file_format: str | None = None, quality: int | None = None) -> bool:
+        """Tell whether ``encode_photo`` with these arguments writes every pixel as it is."""
+        kind = file_format or self.format
+        return kind in _NEVER_LOSSY or (
+            kind == self.format and quality is None and bool(self.save_options.get("lossless"))
+        )
+
+    @property
+    def has_gps(self) -> bool:
+        """Tell whether the EXIF says where the photo was taken, or is too damaged to know."""
+        exif = self.save_options.get("exif", b"")
+        return bool(without_gps(exif) != exif)
+
 
 def decode_photo(data: bytes, path: str) -> Photo:
     """Decode a photo of any format that Pillow reads.
 
     Of an animation the first frame is taken; 16-bit channels are reduced to 8; CMYK and palettes become RGB.
+    HEIC needs the extra ``heif``.
 
     Parameters
     ----------
@@ -84,7 +127,7 @@ def decode_photo(data: bytes, path: str) -> Photo:
     Raises
     ------
     InputError
-        kind ``empty-file``, ``not-a-photo``, ``truncated`` or ``too-large``.
+        kind ``empty-file``, ``not-a-photo``, ``truncated``, ``too-large`` or ``needs-extra``.
     """
     if not data:
         raise InputError(f"{path}: the file is empty", kind="empty-file")
@@ -104,13 +147,15 @@ def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses what has more than twice this many
     too_large = InputError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale it down", kind="too-large")
     no_photo = InputError(f"{path}: not a photo in a format that can be read", kind="not-a-photo")
+    if _is_heif(data):
+        _open_heif(f"{path}: a HEIC photo")
     try:
         image = Image.open(io.BytesIO(data))
         if image.format in _PROGRAMS:
             raise no_photo
         if image.width * image.height > MAX_PIXELS:
             raise too_large
-        animated = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+        several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
         image.load()
     except InputError:
         raise
@@ -120,7 +165,27 @@ def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
         raise too_large from None
     except Exception as error:  # a damaged file makes its decoder stumble over anything
         raise _damaged(path, error) from None
-    return image, ["first frame of an animation"] if animated else []
+    first = "main photo of several" if image.format == "HEIF" else "first frame of an animation"
+    return image, [first] if several else []
+
+
+def _is_heif(data: bytes) -> bool:
+    """Tell a HEIF file by the brands in its first box; AVIF, which is built alike, is none."""
+    if data[4:8] != b"ftyp":
+        return False
+    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+    known = {brands[place : place + 4] for place in range(0, len(brands), 4)}
+    return bool(known & _HEIF_BRANDS) or (brands[:4] == b"mif1" and not known & {b"avif", b"avis"})
+
+
+def _open_heif(what: str) -> None:
+    """Teach Pillow HEIF, once."""
+    try:
+        import pillow_heif
+    except ImportError:
+        message = f"{what}; it needs the extra heif: pip install 'epsilon-tools[heif]'"
+        raise InputError(message, kind="needs-extra") from None
+    pillow_heif.register_heif_opener()
 
 
 def _damaged(path: str, error: Exception) -> InputError:
@@ -136,23 +201,68 @@ def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
     options = _save_options(image, file_format)
     if file_format == "WEBP" and b"VP8L" in data:
         options["lossless"] = True
-    if image.mode == "CMYK":
-        notes.append("CMYK read as RGB")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        notes.append("more than 8 bits a channel reduced to 8")
+    notes += _reductions(image, data)
     shown, kept = _orientations(image)
     upright = _turn(_to_8_bits(image), shown, _READ)
+    if upright is not image:
+        image.close()  # 4 bytes a pixel that nobody needs any more
     grey = upright.mode in ("1", "L", "LA", "La")
     if upright.mode in ("PA", "La", "RGBa") or "transparency" in upright.info:
         upright = upright.convert("RGBA")
     alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
-    pixels = np.array(upright.convert("RGB"))
-    if options.get("exif") != image.info.get("exif"):
+    pixels = _to_array(upright)
+    if "exif" in options and (bare := without_previews(options["exif"])) != options["exif"]:
+        options["exif"] = bare
         notes.append("previews in the EXIF removed")
     if file_format not in SUFFIXES:
         notes.append(f"{file_format} is written as PNG")
         file_format = "PNG"
     return Photo(pixels, file_format, grey, alpha, kept, options, tuple(notes))
+
+
+def _to_array(image: Image.Image) -> Pixels:
+    """Copy an image's pixels as RGB, strip by strip: at once Pillow would copy them three times on the way."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))
+    return pixels
+
+
+def _reductions(image: Image.Image, data: bytes) -> list[str]:
+    """Say what of a loaded image's pixels three channels of 8 bits do not hold."""
+    notes = []
+    if image.mode == "CMYK":
+        notes.append("CMYK read as RGB")
+    if image.mode in ("P", "PA"):
+        notes.append("palette read as RGB")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_deep(image, data):
+        notes.append(_DEEP)
+    if image.info.get("depth_images"):
+        notes.append("depth map removed")
+    return notes
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Tell colour of more than 8 bits a channel, which Pillow reduces to 8 and says nothing of."""
+    if image.format == "PNG":
+        return data[24] > 8  # IHDR: width, height, bit depth
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, ())  # BitsPerSample
+        return any(each > 8 for each in (bits if isinstance(bits, tuple) else (bits,)) if isinstance(each, int))
+    if image.format == "PPM":
+        # Magic, width, height, largest value, with comments between them.
+        head = re.match(rb"P[2356](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)", data)
+        return head is not None and int(head[1]) > 255
+    if image.format == "HEIF":
+        return bool(image.info.get("bit_depth", 8) > 8)
+    if image.format == "JPEG2000":
+        start = data.find(b"\xff\x4f\xff\x51")  # SOC and SIZ; the first component's depth is 42 bytes on
+        return start >= 0 and (data[start + 42] & 0x7F) + 1 > 8
+    if image.format == "AVIF":
+        start = data.find(b"av1C")
+        return start >= 0 and bool(data[start + 6] & 0x40)  # high_bitdepth
+    return False
 
 
 def _orientations(image: Image.Image) -> tuple[int, int]:
@@ -182,8 +292,9 @@ def _orientations(image: Image.Image) -> tuple[int, int]:
 def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
     """Collect what belongs to the file besides its pixels: EXIF, colour profile, JPEG tables."""
     options: dict[str, Any] = {}
-    if isinstance(image.info.get("exif"), bytes):
-        options["exif"] = without_previews(image.info["exif"])
+    exif = _exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
+    if isinstance(exif, bytes) and exif:
+        options["exif"] = exif
     # A CMYK profile would be wrong for the RGB that is written.
     if isinstance(image.info.get("icc_profile"), bytes) and image.mode != "CMYK":
         options["icc_profile"] = image.info["icc_profile"]
@@ -196,7 +307,38 @@ def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
         if sampling >= 0:
             options["subsampling"] = sampling
         options["progressive"] = bool(image.info.get("progressive", False))
+    if file_format == "HEIF":
+        options |= _heif_options(image.info)
     return {key: value for key, value in options.items() if value is not None}
+
+
+def _heif_options(info: Mapping[Any, Any]) -> dict[str, Any]:
+    """Collect how a HEIF photo's colours are coded."""
+    coding = info.get("nclx_profile") or {}
+    names = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
+    options: dict[str, Any] = {"coding": {name: int(coding[name]) for name in names if name in coding}}
+    options["chroma"] = info.get("chroma")
+    # Only who wants every pixel back codes RGB as it is, which is matrix 0. (Beside an ICC profile no file says so.)
+    options["lossless"] = options["coding"].get("matrix_coefficients") == 0 and options["chroma"] in (None, 444)
+    if options["lossless"]:
+        options["chroma"] = 444  # grey with alpha comes as RGBA, and tells of none
+    return options
+
+
+def _exif_of_tiff(image: Image.Image) -> bytes:
+    """Gather as EXIF what a TIFF's own tags tell of the photo; empty where that is nothing, or damaged."""
+    from PIL import Image
+
+    try:
+        told, kept = image.getexif(), Image.Exif()
+        kept.update({tag: told[tag] for tag in _TIFF_TAGS if tag in told})
+        for directory in _TIFF_DIRECTORIES:
+            if tags := told.get_ifd(directory):
+                kept.get_ifd(directory).update(tags)
+                kept[directory] = 0  # a place that is filled in when it is written
+        return kept.tobytes() if len(kept) else b""
+    except Exception:  # damaged tags raise whatever their writer stumbles on
+        return b""
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
@@ -214,8 +356,17 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
-def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None, quality: int | None = None) -> bytes:
+def encode_photo(
+    photo: Photo,
+    pixels: Pixels,
+    *,
+    file_format: str | None = None,
+    quality: int | None = None,
+    strip_gps: bool = False,
+) -> bytes:
     """Write pixels back as the photo was: format, EXIF, colour profile, alpha, orientation, JPEG tables.
+
+    XMP, captions inside a PNG and previews are not kept.
 
     Parameters
     ----------
@@ -226,8 +377,10 @@ def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None
     file_format
         A key of ``SUFFIXES``; None keeps the photo's own.
     quality
-        JPEG and WebP quality, 1 to 100. None keeps a JPEG's own tables, and gives WebP 90 and a JPEG
-        made from another format 95.
+        JPEG, WebP and HEIF quality, 1 to 100. None keeps a JPEG's own tables, and gives WebP and HEIF 90 (or
+        lossless, if they were) and a JPEG made from another format 95.
+    strip_gps
+        Leave out where the photo was taken; ``Photo.has_gps`` tells whether it says so.
 
     Returns
     -------
@@ -237,26 +390,20 @@ def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None
     Raises
     ------
     InputError
-        kind ``unwritable``: the format cannot hold a photo of this size, or its EXIF.
+        kind ``unwritable``: the format cannot hold a photo of this size, or its EXIF. ``needs-extra``: HEIF
+        without the extra ``heif``.
     """
     from PIL import Image
 
     kind = file_format or photo.format
+    if kind == "HEIF":
+        _open_heif("a photo is to be written as HEIC")
     image = Image.fromarray(pixels)
     if photo.grey:
         image = image.getchannel("G")
     if photo.alpha is not None and kind in KEEP_ALPHA:
         image.putalpha(Image.fromarray(photo.alpha))
-    options: dict[str, Any] = {
-        key: photo.save_options[key] for key in ("exif", "icc_profile") if key in photo.save_options
-    }
-    if kind == "JPEG":
-        options |= _jpeg_options(photo, quality)
-    elif kind == "WEBP":
-        lossless = quality is None and photo.save_options.get("lossless", False)
-        options |= {"lossless": True, "exact": True} if lossless else {"quality": quality or 90}
-    elif kind in ("BMP", "PPM"):
-        options = {}
+    options = _options_for(photo, kind, quality, strip_gps)
     if "exif" in options:
         # Back to how the pixels lay in the file, so that its EXIF stays true.
         image = _turn(image, photo.orientation, _LAY_BACK)
@@ -265,11 +412,33 @@ def encode_photo(photo: Photo, pixels: Pixels, *, file_format: str | None = None
     out = io.BytesIO()
     try:
         image.save(out, format=kind, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, struct.error) as error:  # odd EXIF, on TIFF's way out
         raise InputError(
             f"the photo cannot be written as {kind} ({_first_line(error)}); try --format png", kind="unwritable"
         ) from None
     return out.getvalue()
+
+
+def _options_for(photo: Photo, kind: str, quality: int | None, strip_gps: bool) -> dict[str, Any]:
+    """Give what Pillow needs to know to save a photo in a format."""
+    if kind not in KEEP_EXIF:
+        return {}
+    options = _kept(photo, "exif", "icc_profile")
+    if strip_gps and "exif" in options and (bare := without_gps(options.pop("exif"))):
+        options["exif"] = bare
+    lossless = photo.is_lossless(kind, quality)
+    if kind == "JPEG":
+        options |= _jpeg_options(photo, quality)
+    elif kind == "WEBP":
+        options |= {"lossless": True, "exact": True} if lossless else {"quality": quality or _QUALITY}
+    elif kind == "HEIF":
+        options |= {"quality": -1 if lossless else quality or _QUALITY}
+        options |= photo.save_options.get("coding", {}) | _kept(photo, "chroma")
+    return options
+
+
+def _kept(photo: Photo, *names: str) -> dict[str, Any]:
+    return {name: photo.save_options[name] for name in names if name in photo.save_options}
 
 
 def _jpeg_options(photo: Photo, quality: int | None) -> dict[str, Any]:
@@ -277,9 +446,7 @@ def _jpeg_options(photo: Photo, quality: int | None) -> dict[str, Any]:
     if quality is not None or photo.format != "JPEG" or not tables:
         return {"quality": quality or 95, "subsampling": photo.save_options.get("subsampling", 0)}
     # A grey result needs one table, a colour one two: PIL refuses more tables than it can use.
-    return {
-        key: photo.save_options[key] for key in ("qtables", "subsampling", "progressive") if key in photo.save_options
-    }
+    return _kept(photo, "qtables", "subsampling", "progressive")
 
 
 # Names of PIL's transpositions: how to set a photo of each EXIF orientation upright, and how to undo that.

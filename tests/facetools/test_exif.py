@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import faceless, saved
-from facetools.exif import without_previews
+from facetools.exif import without_gps, without_previews
 from facetools.photos import decode_photo, encode_photo
 
 THUMBNAIL = saved(faceless((32, 24), seed=3), "JPEG", quality=80)
@@ -75,3 +76,89 @@ def test_a_written_photo_holds_no_preview_of_the_read_one() -> None:
         assert THUMBNAIL not in written
         assert Image.open(io.BytesIO(written)).getexif()[0x010F].rstrip("\0") == "Camera"
     assert np.array_equal(photo.pixels, decode_photo(data, "a.jpg").pixels)
+
+
+PLACE = {1: "N", 2: (48.0, 12.0, 33.5), 3: "E", 4: (16.0, 22.0, 11.25), 29: "2021:05:04"}
+
+
+def exif_with_place(order: str, *, orientation: int = 6) -> bytes:
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010F], exif[0x0112], exif[0x9999] = "a camera", orientation, "behind the place"
+    exif.get_ifd(0x8769)[0x9003] = "2021:05:04 12:00:00"
+    exif.get_ifd(0x8825).update(PLACE)
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_place_goes_and_all_else_stays(order: str) -> None:
+    exif = exif_with_place(order)
+    before, after = Image.Exif(), Image.Exif()
+    before.load(exif)
+    assert before.get_ifd(0x8825)[2] == PLACE[2]
+    bare = without_gps(exif)
+    assert len(bare) == len(exif)
+    after.load(bare)
+    assert 0x8825 not in after
+    assert dict(after) == {tag: value for tag, value in before.items() if tag != 0x8825}
+    assert after.get_ifd(0x8769) == before.get_ifd(0x8769)
+    for value in (b"2021:05:04\0", struct.pack(order + "II", 67, 2), struct.pack(order + "II", 45, 4)):
+        assert (value in exif, value in bare) == (True, False), "the values are gone, not only the way to them"
+    assert without_gps(bare) == bare
+    assert without_gps(exif[6:]) == bare[6:], "with and without the header"
+
+
+def test_without_a_place_nothing_changes() -> None:
+    exif = exif_with(THUMBNAIL)
+    assert without_gps(exif) == exif
+    assert without_gps(b"") == b""
+
+
+@pytest.mark.parametrize("junk", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0", b"MM"])
+def test_what_cannot_be_searched_is_dropped_whole(junk: bytes) -> None:
+    assert without_gps(junk) == b""
+
+
+@given(st.integers(0, 300), st.binary(min_size=1, max_size=8))
+def test_damage_never_fails_and_never_keeps_a_place_that_can_be_read(place: int, damage: bytes) -> None:
+    block = bytearray(exif_with_place(">"))
+    block[place : place + len(damage)] = damage
+    bare = without_gps(bytes(block))
+    if bare:
+        assert len(bare) == len(block)
+        read = Image.Exif()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                read.load(bare)
+        except Exception:
+            return  # too damaged to be read by Pillow
+        assert 0x8825 not in read
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF"])
+def test_a_photo_is_written_with_or_without_its_place(kind: str) -> None:
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    photo = decode_photo(saved(faceless(), kind, exif=exif_with_place("<")), "a")
+    assert photo.has_gps
+    assert photo.format == kind
+    for strip in (False, True):
+        data = encode_photo(photo, photo.pixels, strip_gps=strip)
+        again = decode_photo(data, "b")
+        assert again.has_gps is not strip
+        exif = Image.open(io.BytesIO(data)).getexif()
+        assert (exif[0x010F], exif.get_ifd(0x8769)[0x9003]) == ("a camera", "2021:05:04 12:00:00")
+        assert exif.get_ifd(0x8825).get(2) == (None if strip else PLACE[2])
+        assert again.pixels.shape == photo.pixels.shape, "the orientation holds"
+        assert np.abs(again.pixels.astype(int) - photo.pixels).mean() < 3
+
+
+def test_a_photo_without_a_place_has_none_to_tell_of() -> None:
+    assert not decode_photo(saved(faceless(), "PNG"), "a").has_gps
+    assert not decode_photo(saved(faceless(), "JPEG", exif=exif_with(THUMBNAIL)), "a").has_gps
+    hidden = saved(faceless(), "JPEG", exif=b"Exif\0\0garbage")
+    photo = decode_photo(hidden, "a")
+    assert photo.has_gps, "nobody knows"
+    assert b"garbage" not in encode_photo(photo, photo.pixels, strip_gps=True)
+    assert b"garbage" in encode_photo(photo, photo.pixels)

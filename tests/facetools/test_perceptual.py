@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from facetools import perceptual
-from facetools.perceptual import gaussian_kernel, multiscale_dssim, psnr, smooth, ssim
+from facetools.perceptual import Reference, Substitute, gaussian_kernel, multiscale_dssim, psnr, smooth, ssim
 
 Array = npt.NDArray[np.float64]
 
@@ -72,8 +72,26 @@ def test_ssim_of_two_flat_photos_is_known() -> None:
     assert ssim(a, b).item() == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("size", [(40, 33), (384, 20), (11, 11)])
-def test_both_ways_to_blur_agree(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(40, 33), (75, 11), (11, 42), (64, 97)])
+def test_gradients_are_right(size: tuple[int, int]) -> None:
+    # Against finite differences, in double precision; sides around the blocks' 32 lines.
+    a, b = photos(1, *size).double(), photos(1, *size, seed=1).double()
+    way = torch.randn(a.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for measure in (lambda x: ssim(x, b), lambda x: multiscale_dssim(x, b), lambda x: smooth(x, 7, 3.0).square()):
+        leaf = a.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(measure(leaf).sum(), leaf)
+        step = 1e-5
+        expected = (measure(a + step * way).sum() - measure(a - step * way).sum()) / (2 * step)
+        assert (slope * way).sum().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_smooth_can_be_differentiated_twice() -> None:
+    leaf = photos(1, 9, 12).double().requires_grad_(True)
+    assert torch.autograd.gradgradcheck(lambda x: smooth(x, 5, 1.0).pow(3).mean(), (leaf,))
+
+
+@pytest.mark.parametrize("size", [(40, 33), (64, 20), (11, 11), (75, 98)])
+def test_the_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
     a = photos(2, *size)
 
     def results() -> list[Any]:
@@ -82,10 +100,10 @@ def test_both_ways_to_blur_agree(monkeypatch: pytest.MonkeyPatch, size: tuple[in
         (slope,) = torch.autograd.grad(value, leaf)
         return [value.detach(), slope, smooth(a, 7, 3.0)]
 
-    bands = results()
-    monkeypatch.setattr(perceptual, "_LARGEST_BAND", 0)
-    for band, convolution in zip(bands, results(), strict=True):
-        torch.testing.assert_close(band, convolution, rtol=1e-5, atol=1e-5)
+    small = results()
+    monkeypatch.setitem(perceptual._BLOCK, "cpu", 1000)
+    for blocks, whole in zip(small, results(), strict=True):
+        torch.testing.assert_close(blocks, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_smooth_against_the_definition() -> None:
@@ -141,6 +159,63 @@ def test_multiscale_dssim_is_the_mean_over_three_sizes() -> None:
             for z in (x, y)
         )
     assert multiscale_dssim(a, b).item() == pytest.approx(np.mean(values), abs=2e-5)
+
+
+SIZES = [(60, 50), (25, 64), (43, 30), (70, 64), (9, 13), (7, 30)]
+
+
+def padded(parts: list[torch.Tensor], seed: int) -> torch.Tensor:
+    """Lay photos into the upper left of noise."""
+    out = photos(len(parts), 71, 66, seed=seed)
+    for own, part in zip(out, parts, strict=True):
+        own[:, : part.shape[-2], : part.shape[-1]] = part
+    return out
+
+
+@pytest.mark.parametrize("measure", ["ssim", "dssim", "multiscale_dssim"])
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[:4], SIZES[1:2]])
+def test_padding_does_not_count(measure: str, sizes: list[tuple[int, int]]) -> None:
+    clean = [photos(1, *size, seed=n) for n, size in enumerate(sizes)]
+    versions = [[(c + 0.2 * photos(1, *c.shape[-2:], seed=7 + n)).clamp(0, 1) for c in clean] for n in range(2)]
+    reference = Reference(padded([c[0] for c in clean], 20), sizes)
+    leaf = torch.cat([padded([v[0] for v in parts], 21 + n) for n, parts in enumerate(versions)])
+    leaf.requires_grad_(True)
+    found = getattr(reference, measure)(leaf)
+    (slope,) = torch.autograd.grad(found.sum(), leaf)
+    for n, (photo, own) in enumerate(zip([*versions[0], *versions[1]], slope, strict=True)):
+        alone = photo.clone().requires_grad_(True)
+        expected = getattr(Reference(clean[n % len(clean)]), measure)(alone)
+        torch.testing.assert_close(found[n : n + 1], expected, rtol=1e-6, atol=1e-6)
+        height, width = photo.shape[-2:]
+        torch.testing.assert_close(
+            own[:, :height, :width], torch.autograd.grad(expected.sum(), alone)[0][0], rtol=1e-4, atol=1e-7
+        )
+        assert own[:, height:].abs().sum() == 0
+        assert own[:, :, width:].abs().sum() == 0
+
+
+def test_a_reference_says_what_the_functions_say() -> None:
+    clean, versions = photos(2, 50, 45), [photos(2, 50, 45, seed=n) for n in (1, 2, 3)]
+    reference = Reference(clean)
+    for found, function in ((reference.ssim, ssim), (reference, multiscale_dssim)):
+        expected = torch.cat([function(version, clean) for version in versions])
+        torch.testing.assert_close(found(torch.cat(versions)), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(Substitute().to(clean)(versions[0]), Substitute().distance(versions[0], clean))
+
+
+def test_a_reference_made_in_inference_mode_serves_gradients() -> None:
+    with torch.inference_mode():
+        clean = photos(1, 30, 30)
+        reference = Reference(clean)
+        reference.multiscale_dssim(clean)
+    leaf = photos(1, 30, 30, seed=1).requires_grad_(True)
+    reference.multiscale_dssim(leaf).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.abs().max() > 0
+
+
+def test_no_photos_have_no_distance() -> None:
+    assert Reference(torch.zeros(0, 3, 20, 20)).multiscale_dssim(torch.zeros(0, 3, 20, 20)).shape == (0,)
 
 
 @pytest.mark.parametrize("measure", [ssim, psnr, multiscale_dssim])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import random
+import struct
+import sys
+import zlib
 from typing import Any
 
 import numpy as np
@@ -125,6 +128,41 @@ def test_lossless_formats_come_back_bit_for_bit(kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(again), pixels)
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 5, 6, 8])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "BMP", "PPM", "HEIF"])
+def test_outside_of_what_was_changed_lossless_formats_are_bit_identical(kind: str, mode: str, orientation: int) -> None:
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    lossless: dict[str, dict[str, Any]] = {
+        "WEBP": {"lossless": True, "exact": True},
+        "HEIF": {"quality": -1, "chroma": 444, "matrix_coefficients": 0},
+    }
+    options = lossless.get(kind, {})
+    if kind in ("BMP", "PPM"):
+        mode = mode.removesuffix("A")
+    else:
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        # Beside an ICC profile a HEIC does not tell that it is lossless.
+        options |= {"exif": exif_of(orientation)} | ({"icc_profile": profile} if kind != "HEIF" else {})
+    data = saved(Image.fromarray(noise(channels=4)).convert(mode), kind, **options)
+    photo = decode_photo(data, "x")
+    assert photo.is_lossless()
+    changed = photo.pixels.copy()
+    changed[2:6, 3:9] = np.clip(changed[2:6, 3:9].astype(int) + 40, 0, 255)
+    written = encode_photo(photo, changed)
+    again = decode_photo(written, "y")
+    np.testing.assert_array_equal(again.pixels, changed)
+    np.testing.assert_array_equal(again.alpha, photo.alpha)
+    assert (again.format, again.notes) == (kind, ())
+    if kind not in ("BMP", "PPM"):
+        after = opened(written)
+        assert after.info.get("icc_profile") == options.get("icc_profile")
+        assert after.getexif()[0x010F] == "a camera"
+    as_png = decode_photo(encode_photo(photo, changed, file_format="PNG"), "z")
+    np.testing.assert_array_equal(as_png.pixels, changed)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_lossless_webp_stays_lossless_unless_a_quality_is_asked_for(mode: str) -> None:
     image = Image.fromarray(noise(channels=len(mode)))
@@ -178,6 +216,7 @@ def test_palettes_become_colours(kind: str) -> None:
     photo = decode_photo(saved(image, kind), "x")
     np.testing.assert_array_equal(photo.pixels, colours)
     assert photo.alpha is None
+    assert photo.notes[0] == "palette read as RGB"
     clear = decode_photo(saved(image, kind, transparency=3), "x")
     assert clear.alpha is not None
     np.testing.assert_array_equal(clear.alpha == 0, np.asarray(image) == 3)
@@ -250,6 +289,156 @@ def test_two_pictures_of_a_camera_are_one_jpeg() -> None:
     photo = decode_photo(data, "x")
     assert (photo.format, photo.notes) == ("JPEG", ())
     assert "qtables" in photo.save_options
+
+
+def deep_png(values: np.ndarray[Any, np.dtype[np.uint16]]) -> bytes:
+    """Write uint16 [H, W, 2 to 4] as PNG by hand: Pillow writes no colour of 16 bits."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+def deep_tiff(values: np.ndarray[Any, np.dtype[np.uint16]]) -> bytes:
+    height, width, _ = values.shape
+    bits, strip = 8 + 2 + 10 * 12 + 4, 8 + 2 + 10 * 12 + 4 + 6
+    shorts = [(256, width), (257, height), (258, None), (259, 1), (262, 2), (273, strip), (277, 3), (278, height)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in shorts if value is not None]
+    entries.insert(2, struct.pack("<HHII", 258, 3, 3, bits))
+    entries += [struct.pack("<HHII", 279, 4, 1, values.size * 2), struct.pack("<HHII", 284, 4, 1, 1)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return (
+        b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<HHH", 16, 16, 16) + values.astype("<u2").tobytes()
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_png_says_that_it_is_reduced(channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (12, 17, channels)).astype(np.uint16)
+    photo = decode_photo(deep_png(values), "x")
+    assert photo.notes == ("more than 8 bits a channel reduced to 8",)
+    np.testing.assert_allclose(photo.pixels[:, :, 0], values[:, :, 0] / 257, atol=1)
+    assert decode_photo(encode_photo(photo, photo.pixels), "y").notes == ()
+
+
+def test_16_bit_tiff_and_ppm_say_that_they_are_reduced() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (12, 17, 3)).astype(np.uint16)
+    ppm = b"P6\n# a comment 255\n17 12\n65535\n" + values.astype(">u2").tobytes()
+    for data in (deep_tiff(values), ppm):
+        photo = decode_photo(data, "x")
+        assert photo.notes == ("more than 8 bits a channel reduced to 8",)
+        np.testing.assert_allclose(photo.pixels, values / 257, atol=1)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "BMP", "AVIF", "JPEG2000"])
+def test_8_bits_are_nothing_to_tell_of(kind: str) -> None:
+    notes = decode_photo(saved(faceless(), kind), "x").notes
+    assert not any("8 bits" in note for note in notes)
+
+
+# ---------------------------------------------------------------- HEIC
+
+
+@pytest.fixture
+def heif() -> Any:
+    module = pytest.importorskip("pillow_heif")
+    module.register_heif_opener()
+    return module
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_heic_keeps_what_belongs_to_it(heif: Any, mode: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB" if mode != "L" else "LAB")).tobytes()
+    image = faceless().convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    data = saved(image, "HEIF", quality=95, exif=exif_of(1), icc_profile=profile, chroma=422)
+    photo = decode_photo(data, "x.heic")
+    assert (photo.format, photo.grey, photo.notes) == ("HEIF", mode == "L", ())
+    assert not photo.is_lossless()
+    changed = np.clip(photo.pixels.astype(int) + 20, 0, 255).astype(np.uint8)
+    written = encode_photo(photo, changed)
+    after = opened(written)
+    assert (after.format, after.mode) == ("HEIF", mode)
+    assert after.info["icc_profile"] == profile
+    assert after.getexif()[0x010F] == "a camera"
+    assert after.info.get("chroma") == (None if mode == "L" else 422)
+    again = decode_photo(written, "y.heic")
+    assert np.abs(again.pixels.astype(int) - changed).mean() < 2
+    if mode == "RGBA":
+        assert again.alpha is not None and photo.alpha is not None
+        assert np.abs(again.alpha.astype(int) - photo.alpha).mean() < 2
+    assert len(encode_photo(photo, changed, quality=20)) < len(written)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_heic_of_every_orientation(heif: Any, orientation: int) -> None:
+    image = faceless((80, 48))
+    data = saved(image, "HEIF", exif=exif_of(orientation), quality=95)
+    photo = decode_photo(data, "x.heic")
+    upright = ImageOps.exif_transpose(opened(saved(image, "PNG", exif=exif_of(orientation))))
+    assert photo.pixels.shape[:2] == upright.size[::-1]
+    assert np.abs(photo.pixels.astype(int) - np.asarray(upright)).mean() < 6  # another way up: 50
+    for made in (photo, decode_photo(saved(image, "PNG", exif=exif_of(orientation)), "x.png")):
+        again = decode_photo(encode_photo(made, made.pixels, file_format="HEIF"), "y.heic")
+        assert again.pixels.shape == made.pixels.shape
+        assert np.abs(again.pixels.astype(int) - made.pixels).mean() < 6
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_lossless_heic_stays_lossless_unless_a_quality_is_asked_for(heif: Any, mode: str) -> None:
+    image = Image.fromarray(noise(channels=4)).convert(mode)
+    data = saved(image, "HEIF", quality=-1, chroma=444, matrix_coefficients=0)
+    photo = decode_photo(data, "x")
+    assert photo.is_lossless()
+    np.testing.assert_array_equal(np.asarray(opened(encode_photo(photo, photo.pixels))), np.asarray(image))
+    assert not photo.is_lossless(quality=50)
+    lossy = decode_photo(encode_photo(photo, photo.pixels, quality=50), "x")
+    assert not np.array_equal(lossy.pixels, photo.pixels)
+
+
+def test_heic_tells_what_it_loses(heif: Any) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (48, 64, 3)).astype(np.uint16)
+    out = io.BytesIO()
+    heif.from_bytes(mode="RGB;16", size=(64, 48), data=values.tobytes()).save(out, quality=-1, chroma=444)
+    deep = decode_photo(out.getvalue(), "x")
+    assert deep.notes == ("more than 8 bits a channel reduced to 8",)
+    assert decode_photo(encode_photo(deep, deep.pixels), "y").notes == ()
+    two = saved(faceless(), "HEIF", save_all=True, append_images=[faceless(seed=1)])
+    assert decode_photo(two, "x").notes == ("main photo of several",)
+
+
+def test_a_heic_thumbnail_of_the_clean_photo_is_not_written(heif: Any) -> None:
+    out = io.BytesIO()
+    made = heif.from_pillow(faceless((256, 192)))
+    made.info["thumbnails"] = [64]
+    made.save(out)
+    assert opened(out.getvalue()).info["thumbnails"]
+    photo = decode_photo(out.getvalue(), "x")
+    assert not opened(encode_photo(photo, photo.pixels)).info["thumbnails"]
+
+
+def test_truncated_heic(heif: Any) -> None:
+    data = saved(faceless((256, 192)), "HEIF")
+    assert refused(data[: len(data) // 2]).kind == "truncated"
+    assert refused(data[:100]).kind == "not-a-photo"
+
+
+def test_heic_without_the_extra(heif: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, avif = saved(faceless(), "HEIF"), saved(faceless(), "AVIF")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    error = refused(data)
+    assert (error.kind, error.message) == (
+        "needs-extra",
+        "some.jpg: a HEIC photo; it needs the extra heif: pip install 'epsilon-tools[heif]'",
+    )
+    photo = decode_photo(avif, "x.avif")
+    assert photo.format == "PNG"
+    with pytest.raises(InputError, match="needs the extra heif"):
+        encode_photo(photo, photo.pixels, file_format="HEIF")
 
 
 # ---------------------------------------------------------------- write-back
@@ -391,6 +580,9 @@ def test_what_a_format_cannot_hold_is_said() -> None:
         ("a.pgm", "PPM", "a.pgm"),
         ("a.tiff", "TIFF", "a.tiff"),
         ("a", "WEBP", "a.webp"),
+        ("IMG_1.HEIC", "HEIF", "IMG_1.HEIC"),
+        ("a.hif", "HEIF", "a.hif"),
+        ("a.jpg", "HEIF", "a.jpg.heic"),
         ("v1.jpg/a", "JPEG", "v1.jpg/a.jpg"),
         (".jpg", "BMP", ".jpg.bmp"),
     ],
@@ -442,12 +634,14 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "MPO", "AVIF", "DDS", "TGA", "ICO"]
+    "kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "MPO", "AVIF", "DDS", "TGA", "ICO", "HEIF"]
 )
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=50, deadline=None)
 def test_damaged_photos(kind: str, rng: random.Random) -> None:
-    options = {"exif": exif_of(6)} if kind in ("JPEG", "PNG", "WEBP", "TIFF", "MPO") else {}
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    options = {"exif": exif_of(6)} if kind in ("JPEG", "PNG", "WEBP", "TIFF", "MPO", "HEIF") else {}
     survives(damaged(saved(faceless((40, 24)), kind, **options), rng))
 
 

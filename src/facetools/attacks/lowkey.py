@@ -69,14 +69,13 @@ def lowkey(
     import torch
     import torch.nn.functional as F  # noqa: N812
 
+    from facetools.attacks._shared import Grey, noise_like
     from facetools.perceptual import smooth
 
     with torch.no_grad():
-        anchors = [F.normalize(f) for f in view.features(photos)]  # n x [B, D]
-    grey = (photos == photos[:, :1]).all(dim=(1, 2, 3)) if photos.numel() else photos.new_zeros(0, dtype=torch.bool)
-    noise = torch.stack([_noise(photos[0], seed) for seed in seeds]) * start_noise
-    noise = torch.where(grey[:, None, None, None], noise[:, :1], noise)
-    cloaked = photos + noise
+        anchors = [F.normalize(f) for f in view.embed(photos)]  # n x [B, D]
+    grey = Grey(photos)
+    cloaked = photos + grey.level(noise_like(photos, seeds) * start_noise)
     for _ in range(steps):
         cloaked = cloaked.detach().requires_grad_(True)
         both = torch.cat([cloaked, smooth(cloaked, smooth_size_px, smooth_sigma_px)])
@@ -86,17 +85,7 @@ def lowkey(
                 for f, v in zip(view.features(both), anchors, strict=True)
             ]
         ).mean((0, 1))
-        gain = moved - perceptual_weight * view.perceptual(cloaked, photos)  # [B]
+        gain = moved - perceptual_weight * view.perceptual(cloaked)  # [B]
         (slope,) = torch.autograd.grad(gain.sum(), cloaked)
-        # A grey photo must stay grey: its one channel moves by the sum of the three slopes.
-        slope = torch.where(grey[:, None, None, None], slope.sum(1, keepdim=True), slope)
-        cloaked = cloaked.detach() + step_size * slope.sign()
-    return cloaked.detach().clamp(0, 1)
-
-
-def _noise(photo: torch.Tensor, seed: int) -> torch.Tensor:
-    """Draw uniform noise in [-1, 1] for one photo, on the CPU so that devices agree."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(photo.shape, generator=generator) * 2 - 1).to(photo)
+        cloaked = cloaked.detach() + step_size * grey.slope(slope).sign()
+    return grey.level(cloaked.detach().clamp(0, 1))

@@ -29,6 +29,8 @@ class Format(StrEnum):
     keep = "keep"
     png = "png"
     jpeg = "jpeg"
+    webp = "webp"
+    heif = "heif"
 
 
 FacesOption = Annotated[Faces, typer.Option("--faces", help="Every face of a photo, or the one with the largest box.")]
@@ -42,7 +44,29 @@ MinFace = Annotated[
     ),
 ]
 ExtractorOption = Annotated[
-    str, typer.Option("--extractor", metavar="NAME", callback=check_name, help="The extractor to embed with.")
+    str,
+    typer.Option(
+        "--extractor", metavar="NAME|FILE", callback=check_name, help="The extractor: a built-in one, or a file."
+    ),
+]
+
+
+def check_names(names: list[str] | None) -> list[str] | None:
+    """Refuse extractors that are neither built in nor files."""
+    return names and [check_name(name) for name in names]
+
+
+Ensemble = Annotated[
+    list[str],
+    typer.Option(
+        "--extractor",
+        metavar="NAME|FILE",
+        callback=check_names,
+        help="An extractor to work against; repeated, they are an ensemble.",
+    ),
+]
+Crops = Annotated[
+    bool, typer.Option("--crops", help="Inputs are aligned crops: each is all face, and faces are not searched for.")
 ]
 
 

@@ -10,7 +10,7 @@ from _toolio.app import tool_version
 from _toolio.paths import count, file_of_shard, open_items, parse_shard, refuse_existing
 from _toolio.progress import track
 from _toolio.records import RecordWriter
-from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, hand_on
+from facetools.commands._shared import Crops, ExtractorOption, Faces, FacesOption, MinFace, hand_on
 from facetools.extractors import DEFAULT
 
 SCHEMA = "facetools.embed/1"
@@ -23,6 +23,7 @@ def embed(
     null: options.Null = False,
     extractor: ExtractorOption = DEFAULT,
     faces: FacesOption = Faces.all,
+    crops: Crops = False,
     min_face: MinFace = None,
     batch: options.Batch = 8,
     force: options.Force = False,
@@ -51,14 +52,15 @@ def embed(
         network = open_extractor(extractor, place)
         embedder = Embedder(network, batch=batch, file=out)
         pending: list[Callable[[], object]] = []
-        for intake in take_in(track(items, "embedding", count(items)), place, faces=faces.value, min_face_px=min_face):
+        tracked, which = track(items, "embedding", count(items)), "crop" if crops else faces.value
+        for intake in take_in(tracked, place, faces=which, min_face_px=min_face):
             if isinstance(intake, Intake):
                 for position, fields in enumerate(embedder.add(intake)):
                     pending.append(partial(writer.emit, fields, through=intake.record_of(position)))
             else:
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()
-        arguments = {"faces": faces.value, "min_face": min_face}
+        arguments = {"faces": which, "min_face": min_face}
         made = {"schema": SCHEMA, "version": tool_version(), "arguments": arguments, **made}
         write_safetensors(out, {"embeddings": embeddings}, made)
         for write_line in pending:

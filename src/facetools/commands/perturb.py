@@ -8,12 +8,13 @@ import typer
 
 from _toolio import options
 from _toolio.errors import UsageError
-from _toolio.paths import count, open_items, parse_shard, refuse_nested
+from _toolio.paths import count, open_items, parse_shard, refuse_existing, refuse_nested
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools import attacks
-from facetools.commands._shared import ExtractorOption, Faces, FacesOption, Format, MinFace, needing_work
-from facetools.extractors import DEFAULT
+from facetools.commands import _perturbing as own
+from facetools.commands._shared import Crops, Ensemble, Faces, FacesOption, Format, MinFace, hand_on
+from facetools.extractors import DEFAULT_ENSEMBLE
 
 SCHEMA = "facetools.perturb/1"
 COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
@@ -24,22 +25,26 @@ def perturb(
     attack: Annotated[str, typer.Option(metavar="NAME", help=f"How to cloak: {', '.join(attacks.names())}.")],
     inputs: options.Inputs = None,
     null: options.Null = False,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KNOB=VALUE", help=f"A knob of the attack; may be repeated. {attacks.list_knobs()}"
-        ),
-    ] = None,
-    extractor: ExtractorOption = DEFAULT,
+    mode: own.Mode = None,
+    setting: own.Setting = None,
+    extractor: Ensemble = list(DEFAULT_ENSEMBLE),  # noqa: B006 - typer copies it
+    measure: own.Measure = None,
+    targets: own.TargetFiles = None,
+    views: own.Views = "",
+    mask: own.Mask = None,
+    save_mask: own.SaveMask = None,
+    lpips_weights: own.LpipsWeights = None,
+    allow_download: own.AllowDownload = False,
     faces: FacesOption = Faces.all,
+    crops: Crops = False,
     min_face: MinFace = None,
-    file_format: Annotated[
-        Format, typer.Option("--format", help="keep the photo's own format, or write png or jpeg.")
-    ] = Format.keep,
-    quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="JPEG or WebP quality. Default: the photo's own.")
-    ] = None,
+    file_format: own.FormatOption = Format.keep,
+    quality: own.Quality = None,
+    suffix: own.Suffix = "",
+    strip_gps: own.StripGps = False,
+    copy_faceless: own.CopyFaceless = False,
     seed: options.Seed = 0,
+    batch: options.Batch = 8,
     resume: options.Resume = False,
     force: options.Force = False,
     device: options.Device = "auto",
@@ -48,30 +53,47 @@ def perturb(
     """Cloak the faces of photos.
 
     Writes one photo for each that has a face, and one record a face, which ranks by moved: the cosine distance
-    between the clean and the cloaked face's embedding, measured on the saved file. Attack none changes nothing:
-    a control copy that goes through the same saving.
+    between the clean and the cloaked face's embedding, mean over the ensemble, measured on the saved file. Attack
+    none changes nothing: a control copy that goes through the same saving.
     """
-    function = attacks.find(attack)
-    knobs = attacks.parse_knobs(function, attack, setting or [])
+    method = attacks.find(attack)
+    knobs = attacks.parse_knobs(method, mode, setting or [])
+    own.check(method, targets=targets, mask=mask, save_mask=save_mask, knobs_given=bool(mode or setting))
     if quality is not None and file_format is Format.png:
-        raise UsageError("--quality is for jpeg and webp; leave it out with --format png")
+        raise UsageError("--quality is for jpeg, webp and heif; leave it out with --format png")
+    if save_mask is not None:
+        refuse_existing(save_mask, force=force)
     refuse_nested(out, inputs)
-    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    items = (
+        list(open_items(inputs, null=null, shard=parse_shard(shard)))
+        if save_mask
+        else open_items(inputs, null=null, shard=parse_shard(shard))
+    )
     with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
-        from _toolio.device import pick_device
-        from facetools.cloaking import Cloaker
-        from facetools.extractors import open_extractor
-        from facetools.intake import take_in
         from facetools.outputs import PhotoFolder
 
-        place = pick_device(device)
-        network = open_extractor(extractor, place)
-        file_kind = None if file_format is Format.keep else file_format.value.upper()
-        cloaker = Cloaker(attack, function, knobs, [network], seed=seed, file_format=file_kind, quality=quality)
-        arguments = {"schema": SCHEMA, **cloaker.arguments, "faces": faces.value, "min_face": min_face}
+        kitchen = own.Kitchen(device, faces="crop" if crops else faces.value, min_face_px=min_face, batch=batch)
+        recipe = kitchen.recipe(
+            method,
+            mode,
+            knobs,
+            extractor,
+            views,
+            targets,
+            seed,
+            lpips_weights=lpips_weights,
+            allow_download=allow_download,
+        )
+        if method.per_person:
+            recipe = kitchen.with_masks(recipe, items, mask, save_mask)
+        saving = own.saving(file_format, quality, strip_gps, suffix, copy_faceless)
+        cloaker = kitchen.cloaker(recipe, saving, measure or [])
+        arguments = {"schema": SCHEMA, **cloaker.arguments, "faces": kitchen.faces, "min_face": min_face}
         with PhotoFolder(out, "facetools-perturb", arguments, resume=resume, force=force) as folder:
-            tracked = track(items, "cloaking", count(items))
-            intakes = take_in(tracked, place, faces=faces.value, min_face_px=min_face, finished=folder.finished)
-            for intake in needing_work(writer, intakes, makes_files=True):
-                folder.deliver(writer, intake, [cloaker.cloak(intake)])
+            results = kitchen.cloak(cloaker, items, folder.finished)
+            for intake, output in track(results, "cloaking", count(items)):
+                if output is None:
+                    hand_on(writer, intake, makes_files=True)
+                else:
+                    folder.deliver(writer, intake, [output])
         return writer.exit_code

@@ -1,0 +1,80 @@
+"""The command ``facetools compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.errors import UsageError
+from _toolio.paths import STDIN, file_of_shard, open_items, parse_shard
+from _toolio.progress import track
+from _toolio.records import RecordWriter
+from facetools.commands._perturbing import AllowDownload, LpipsWeights
+from facetools.commands._shared import Crops, Faces, FacesOption, MinFace, check_names
+from facetools.extractors import DEFAULT
+from facetools.grid import Grid, refuse_picture
+from facetools.preprocessing import parse_preprocess
+
+SCHEMA = "facetools.compare/1"
+COLUMNS = ("path", "face", "preprocess", "ssim", "psnr", "linf", "outside_linf", "reason")
+
+Extractors = Annotated[
+    list[str], typer.Option(metavar="NAME|FILE", callback=check_names, help="What to embed with; may be repeated.")
+]
+Preprocesses = Annotated[
+    list[str],
+    typer.Option(metavar="NAME", help="Done to both before measuring: none, jpeg:75, resize:0.5, blur:1; repeatable."),
+]
+
+
+def compare(
+    clean: Annotated[str, typer.Argument(metavar="CLEAN", help="The photos as they were: a file, folder or .tar.")],
+    cloaked: Annotated[str, typer.Argument(metavar="CLOAKED", help="The same photos, cloaked by any tool.")],
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")] = "",
+    extractor: Extractors = [DEFAULT],  # noqa: B006 - typer copies it
+    preprocess: Preprocesses = ["none"],  # noqa: B006
+    lpips_weights: LpipsWeights = None,
+    allow_download: AllowDownload = False,
+    faces: FacesOption = Faces.all,
+    crops: Crops = False,
+    min_face: MinFace = None,
+    grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both and the difference, as PNG.")] = None,
+    grid_rows: Annotated[int, typer.Option(min=1, max=200, help="Photos to draw, at most.")] = 20,
+    amplify: Annotated[float, typer.Option(min=1, max=255, callback=options.finite, help="Times the difference.")] = 10,
+    force: options.Force = False,
+    device: options.Device = "auto",
+    shard: options.Shard = None,
+) -> int:
+    """Compare photos with their cloaked copies.
+
+    One record a face, with the numbers that perturb gives, for photos that any tool has cloaked. They are known by
+    their paths below the two folders, without endings. Faces are found in the clean photos; a copy of another size
+    is scaled to the clean one's. A photo without a counterpart gives a record with a reason.
+    """
+    if STDIN in (clean, cloaked):
+        raise UsageError("CLEAN and CLOAKED cannot be -: name a file, a folder or a .tar each")
+    part, steps = parse_shard(shard), [parse_preprocess(name) for name in preprocess]
+    if grid is not None:
+        grid = file_of_shard(grid, part)
+        refuse_picture(grid, (clean, cloaked), force=force)
+    before, after = list(open_items([clean])), list(open_items([cloaked]))
+    with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
+        from _toolio.device import pick_device
+        from facetools.comparing import Comparer, match_photos
+        from facetools.extractors import open_extractors
+        from facetools.viewing import open_distance
+
+        pairs = match_photos(before, after, suffix=suffix, shard=part)
+        place = pick_device(device)
+        distance = open_distance(lpips_weights, allow_download=allow_download, device=place)
+        sheet = Grid(rows=grid_rows, amplify=amplify) if grid else None
+        comparer = Comparer(open_extractors(extractor, place), distance, steps, sheet)
+        tracked, which = track(pairs, "comparing", len(pairs)), "crop" if crops else faces.value
+        for fields in comparer.compare_all(tracked, place, faces=which, min_face_px=min_face):
+            writer.emit(fields)
+        if grid and sheet:
+            sheet.save(grid)
+        return writer.exit_code

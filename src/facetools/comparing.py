@@ -1,0 +1,295 @@
+"""Comparing photos with cloaked copies that any tool made: which belong together, and what differs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from _toolio.errors import InputError, ToolError
+from _toolio.paths import Item
+from _toolio.records import error_fields
+from facetools.cloaking import measure_change
+from facetools.extractors import Extractor
+from facetools.faces.finder import Face
+from facetools.grid import Grid
+from facetools.intake import Intake, Refusal, describe_face, take_in
+from facetools.photos import Pixels, decode_photo
+from facetools.regions import Region, locate_region
+
+if TYPE_CHECKING:
+    import torch
+
+    from facetools.preprocessing import Preprocess
+    from facetools.viewing import Distance
+
+_STRIP_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A photo and its cloaked copy.
+
+    Attributes
+    ----------
+    clean, cloaked
+        One of them is None where there is no counterpart.
+    reason
+        Why there is none.
+    """
+
+    clean: Item | None
+    cloaked: Item | None
+    reason: str | None = None
+
+
+def match_photos(
+    clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str = "", shard: tuple[int, int] = (1, 1)
+) -> list[Pair]:
+    """Find each photo's cloaked copy by its path below the folder.
+
+    Two photos belong together if their paths are the same, or the same but for an ending that was added
+    (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``). The first of these
+    rules that gives a photo a partner holds; one that gives it several gives it none. One file on either side
+    belongs together whatever it is called.
+
+    Parameters
+    ----------
+    clean, cloaked
+        What lies on both sides. A path that is on both is a clean photo, or, if there is a ``suffix`` and its
+        stem ends in it, a cloaked one.
+    suffix
+        What the stems of cloaked photos have and those of clean ones have not, such as ``_cloaked``.
+    shard
+        (K, N): the K-th of N parts of the pairs, K from 1.
+
+    Returns
+    -------
+    list of Pair
+        Whole pairs first, in the order of ``clean``.
+
+    Raises
+    ------
+    ToolError
+        Nothing belongs together.
+    """
+    if len(clean) == len(cloaked) == 1:
+        return [Pair(clean[0], cloaked[0])]
+    originals = {item.path: _without_suffix(item.relative, suffix) for item in cloaked}
+    if suffix:
+        both = {item.path for item in clean} & originals.keys()
+        clean = [item for item in clean if item.path not in both or originals[item.path] is None]
+        cloaked = [item for item in cloaked if item.path not in both or originals[item.path] is not None]
+    partners = _marry(clean, [item for item in cloaked if originals[item.path] is not None], originals)
+    if not partners:
+        raise ToolError(
+            f"none of {len(clean)} photos has its copy among {len(cloaked)} cloaked ones; both are known by their "
+            "paths below the two folders, without endings (--suffix names what cloaked ones add)",
+            kind="no-match",
+        )
+    pairs = [Pair(item, partners[item.path]) for item in clean if item.path in partners]
+    married = {item.path for item in partners.values()}
+    alone = [Pair(item, None, "no cloaked photo of this name") for item in clean if item.path not in partners]
+    alone += [Pair(None, item, "no clean photo of this name") for item in cloaked if item.path not in married]
+    number, total = shard
+    everything = pairs + alone
+    return everything[len(everything) * (number - 1) // total : len(everything) * number // total]
+
+
+def _without_suffix(relative: str, suffix: str) -> str | None:
+    """Take the suffix out of a stem, in ``a_cloaked.jpg`` or ``a_cloaked.gif.png``; None if it is not there."""
+    path = PurePosixPath(relative)
+    stem, endings = path.name, ""
+    for _ in range(2):
+        shorter = PurePosixPath(stem)
+        stem, endings = shorter.stem, shorter.suffix + endings
+        if suffix and stem.endswith(suffix) and stem != suffix:
+            return str(path.with_name(stem.removesuffix(suffix) + endings))
+    return None if suffix else relative
+
+
+def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[str, str | None]) -> dict[str, Item]:
+    """Give the cloaked photo of each clean one's path, rule by rule; each is given away once."""
+    partners: dict[str, Item] = {}
+    for clean_key, cloaked_key in ((str, str), (str, _without_ending), (_without_ending, _without_ending)):
+        taken = {item.path for item in partners.values()}
+        here, there = defaultdict(list), defaultdict(list)
+        for item in clean:
+            if item.path not in partners:
+                here[clean_key(item.relative)].append(item)
+        for item in cloaked:
+            if item.path not in taken:
+                there[cloaked_key(originals[item.path] or "")].append(item)
+        for key in here.keys() & there.keys():
+            if len(here[key]) == len(there[key]) == 1:
+                partners[here[key][0].path] = there[key][0]
+    return partners
+
+
+def _without_ending(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+class Comparer:
+    """Measures what a cloak changed, photo by photo.
+
+    Parameters
+    ----------
+    extractors
+        What the faces are embedded with. The regions are what these look at.
+    distance
+        The perceptual distance.
+    preprocesses
+        What is done to both photos before anything is measured; one record a face for each.
+    grid
+        Where the photos are drawn, if anywhere.
+    """
+
+    def __init__(
+        self,
+        extractors: Sequence[Extractor],
+        distance: Distance,
+        preprocesses: Sequence[Preprocess],
+        grid: Grid | None = None,
+    ) -> None:
+        self._extractors, self._distance, self._preprocesses, self._grid = extractors, distance, preprocesses, grid
+
+    def compare_all(
+        self, pairs: Iterable[Pair], device: torch.device, *, faces: str, min_face_px: float | None
+    ) -> Iterator[dict[str, Any]]:
+        """Compare pairs one after the other: the fields of every record; of photos without a counterpart last.
+
+        ``device``, ``faces`` and ``min_face_px`` are as ``take_in`` takes them.
+        """
+        current, alone = list[Pair](), list[Pair]()
+
+        def clean_items() -> Iterator[Item]:
+            for pair in pairs:
+                if pair.clean and pair.cloaked:
+                    current.append(pair)
+                    yield pair.clean
+                else:
+                    alone.append(pair)
+
+        for intake in take_in(clean_items(), device, faces=faces, min_face_px=min_face_px):
+            cloaked = current.pop().cloaked
+            assert cloaked is not None
+            about = {"path": cloaked.path, "relative": cloaked.relative, "source": intake.item.path}
+            try:
+                if isinstance(intake, Intake):
+                    yield from self.compare(intake, cloaked)
+                elif isinstance(intake, Refusal) and intake.error is not None:
+                    raise intake.error
+            except InputError as error:
+                yield {**about, **error_fields(error)}
+        for pair in alone:
+            paths = {"path": pair.cloaked and pair.cloaked.path, "source": pair.clean and pair.clean.path}
+            for item in filter(None, (pair.clean, pair.cloaked)):
+                yield {**paths, "relative": item.relative, "face": None, "reason": pair.reason}
+
+    def compare(self, intake: Intake, cloaked: Item) -> list[dict[str, Any]]:
+        """Compare a photo and its cloaked copy.
+
+        Parameters
+        ----------
+        intake
+            The clean photo and its faces.
+        cloaked
+            The copy. One of another size is scaled to the clean photo's.
+
+        Returns
+        -------
+        list of dict
+            The fields of one record a face and preprocess, or of one that says why there is none.
+
+        Raises
+        ------
+        InputError
+            The copy cannot be read.
+        """
+        clean, saved = intake.photo.pixels, decode_photo(cloaked.read(), cloaked.path).pixels
+        scaled = saved.shape != clean.shape
+        about: dict[str, Any] = {
+            "path": cloaked.path,
+            "relative": cloaked.relative,
+            "source": intake.item.path,
+            "clean_size": _size(clean),
+            "cloaked_size": _size(saved),
+            "scaled": scaled,
+        }
+        if scaled and not _same_shape(clean, saved):
+            return [{**about, "face": None, "reason": "the photos differ in shape: one is cropped or turned"}]
+        saved = _scale(saved, clean) if scaled else saved
+        located = [locate_region(clean, face, self._extractors) for face in intake.faces]
+        regions = [region for region in located if region is not None]
+        if not (scaled or any(face.is_crop for face in intake.faces)):
+            about["outside_linf"] = largest_change_outside(clean, saved, regions)
+        boxes = [_box(region) for region in regions]
+        row = self._grid.add(clean, saved, boxes) if self._grid else None
+        if not intake.faces:
+            described = [{**about, "face": None, "reason": "no face found"}]
+        else:
+            described = [fields for each in self._preprocesses for fields in self._faces(intake, saved, each, about)]
+        if self._grid and row is not None:
+            moved = described[0].get("moved")
+            self._grid.label(row, intake.item.relative + ("" if moved is None else f"  moved {moved:.3f}"))
+            described = [{**fields, "grid_row": row, "amplify": self._grid.amplify} for fields in described]
+        return described
+
+    def _faces(
+        self, intake: Intake, saved: Pixels, preprocess: Preprocess, about: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Measure every face of two photos of one size after a preprocess."""
+        clean, scale = preprocess.apply(intake.photo.pixels)
+        after, _ = preprocess.apply(saved)
+        for face, number in zip(intake.faces, intake.numbers, strict=True):
+            fields = {**about, "preprocess": preprocess.name, **describe_face(face, number)}
+            change = measure_change(clean, after, _scaled(face, scale), self._extractors, self._distance)
+            yield {**fields, **(asdict(change) if change else {"reason": "too little of the face is in the photo"})}
+
+
+def largest_change_outside(clean: Pixels, cloaked: Pixels, regions: Sequence[Region]) -> int:
+    """Give the largest change of a channel, 0 to 255, of uint8 [H, W, 3] outside all regions."""
+    largest = 0
+    # A strip at a time: the difference of a whole 24-megapixel photo would take 140 MB.
+    for top in range(0, clean.shape[0], _STRIP_ROWS):
+        strip = slice(top, top + _STRIP_ROWS)
+        change = np.abs(clean[strip].astype(np.int16) - cloaked[strip])
+        for region in regions:
+            rows, columns = region.slices
+            change[max(0, rows.start - top) : max(0, rows.stop - top), columns] = 0
+        largest = max(largest, int(change.max()))
+    return largest
+
+
+def _size(pixels: Pixels) -> list[int]:
+    return [pixels.shape[1], pixels.shape[0]]
+
+
+def _same_shape(clean: Pixels, cloaked: Pixels) -> bool:
+    """Tell two photos that scaling alone can make of one: their sides differ by what rounding does, or 1%."""
+    (width, height), (other, other_height) = _size(clean), _size(cloaked)
+    expected = width * other_height / height
+    return abs(other - expected) <= max(1 + width / height, 0.01 * expected)
+
+
+def _scale(pixels: Pixels, like: Pixels) -> Pixels:
+    from PIL import Image
+
+    resized = Image.fromarray(pixels).resize((like.shape[1], like.shape[0]), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def _scaled(face: Face, scale: tuple[float, float]) -> Face:
+    """Bring a face to a photo that is (x, y) times as large."""
+    factors = np.array(scale)
+    x0, y0, x1, y1 = (np.reshape(face.box, (2, 2)) * factors).ravel().tolist()
+    return Face((x0, y0, x1, y1), face.confidence, (face.landmarks + 0.5) * factors - 0.5)
+
+
+def _box(region: Region) -> tuple[int, int, int, int]:
+    return region.left, region.top, region.left + region.width, region.top + region.height

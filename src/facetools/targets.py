@@ -1,0 +1,119 @@
+"""Whom a targeted attack pulls a face to: people from files of embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from _toolio.errors import ToolError, UsageError
+from _toolio.journal import sha256_of
+from _toolio.tensors import open_safetensors, read_metadata
+from facetools.extractors import Extractor
+from facetools.people import person_of
+
+FARTHEST = 20
+"""Targets are drawn from this many farthest people."""
+
+
+class Targets:
+    """People with mean embeddings in each extractor of an ensemble.
+
+    Parameters
+    ----------
+    files
+        What ``facetools embed`` wrote, one for each extractor in any order; photos lie in folders named after
+        people.
+    extractors
+        The ensemble.
+
+    Raises
+    ------
+    UsageError
+        An extractor of the ensemble has no file.
+    ToolError
+        A file is not of ``facetools embed``.
+    """
+
+    def __init__(self, files: Sequence[Path], extractors: Sequence[Extractor]) -> None:
+        read = [_read(path) for path in files]
+        self.digest = sha256_of(b"".join(path.read_bytes() for path in files))
+        means = []
+        for extractor in extractors:
+            fitting = [people for digest, people in read if digest == extractor.sha256]
+            if not fitting:
+                raise UsageError(
+                    f"--targets: no file was embedded with {extractor.name}; make one with "
+                    f"`facetools embed --extractor {extractor.name} --in people/ --out FILE`"
+                )
+            means.append(fitting[0])
+        shared = set(means[0]).intersection(*means[1:])
+        self.people = sorted(shared)
+        self._means = [np.stack([people[name] for name in self.people]) for people in means] if shared else []
+
+    def draw(
+        self, embeddings: Sequence[npt.NDArray[np.float32]], person: str, seed: int, count: int
+    ) -> tuple[list[str], list[npt.NDArray[np.float32]]]:
+        """Draw targets for one face from the ``FARTHEST`` people that are farthest from it (Fawkes v0.3).
+
+        Among them, those with the smallest hash of seed, person and their own name are taken: photos of one
+        person, whose farthest people are mostly the same, get mostly the same targets, whatever their order.
+        The released Fawkes decides once for all photos of a run, which needs them all at once.
+
+        Parameters
+        ----------
+        embeddings
+            Of the face, for each extractor float32 [D].
+        person
+            Whose face it is; never a target.
+        seed
+            Of the run.
+        count
+            How many.
+
+        Returns
+        -------
+        Names, and for each extractor float32 [count, D].
+
+        Raises
+        ------
+        UsageError
+            There are not so many other people.
+        """
+        others = [number for number, name in enumerate(self.people) if name != person]
+        if len(others) < count:
+            raise UsageError(f"--targets: {len(others)} people besides {person}, {count} needed; embed more people")
+        # Distances of different extractors have different scales.
+        far = np.zeros(len(others))
+        for mean, own in zip(self._means, embeddings, strict=True):
+            distance = np.linalg.norm(mean[others].astype(np.float64) - own, axis=1)
+            far += distance / max(float(distance.mean()), 1e-12)
+        farthest = [others[place] for place in np.argsort(-far, kind="stable")[: max(FARTHEST, count)]]
+
+        def lot(number: int) -> bytes:
+            text = f"{seed} {person} {self.people[number]}"
+            return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+        drawn = sorted(farthest, key=lot)[:count]
+        return [self.people[number] for number in drawn], [mean[drawn] for mean in self._means]
+
+
+def _read(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
+    """Read a file of embeddings: the extractor's sha256, and each person's mean embedding."""
+    about = read_metadata(path)
+    if not str(about.get("schema", "")).startswith("facetools.embed/"):
+        raise ToolError(f"{path}: not a file of embeddings; make one with `facetools embed`", kind="targets")
+    with open_safetensors(path) as file:
+        embeddings = np.array(file.tensor("embeddings"), np.float32)
+    try:
+        names = [person_of(row["relative"]) for row in about["rows"]]
+        digest = str(about["extractor"]["sha256"])
+    except (KeyError, TypeError) as error:
+        raise ToolError(f"{path}: its metadata lacks {error}; embed the photos anew", kind="targets") from None
+    if len(names) != len(embeddings) or not np.isfinite(embeddings).all():
+        raise ToolError(f"{path}: its embeddings do not fit its metadata; embed the photos anew", kind="targets")
+    people = {name: embeddings[[each == name for each in names]].mean(0) for name in set(names)}
+    return digest, people

@@ -1,0 +1,252 @@
+"""What cloaks do, measured: python tools/cloak_figures.py LFW.tar OUT [--second FILE] UNSEEN [UNSEEN ...].
+
+LFW.tar holds lfw/<person>/<photo>. Cloaks 1 to 6 photos each of 20 people (8 photos or more) with every attack, mode
+and ensemble of ``rows``, and prints three Markdown tables: how far each cloak moves the extractors
+that it was made against and the UNSEEN ones, what survives saving and scaling, and whom a nearest-neighbour recogniser
+still knows. UNSEEN are extractor files; FILE is one that joins dlib-resnet in ensembles, trained with `train-extractor
+--held-out 0.2 --seed 0`, which has seen none of these people. An interrupted run goes on where it was; OUT keeps all
+records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from _toolio.tensors import open_safetensors
+from facetools.metrics import distances, mean_interval
+from facetools.people import is_held_out, person_of
+
+PEOPLE, LEAST, PHOTOS, KNOWN = 20, 8, 6, 6
+FACETOOLS = (sys.executable, "-m", "facetools")
+DLIB = "dlib-resnet"
+
+
+class Row(NamedTuple):
+    """One kind of cloak; ``photos`` a person, of which an expensive one takes fewer."""
+
+    attack: str
+    mode: str | None
+    ensemble: tuple[str, ...]
+    photos: int = PHOTOS
+    crops: bool = False
+    views: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name the row's folder."""
+        parts = (
+            self.attack,
+            self.mode,
+            "+".join(Path(name).stem for name in self.ensemble),
+            "crops" if self.crops else "",
+            self.views,
+        )
+        return "_".join(part for part in parts if part).replace(",", "+")
+
+
+def rows(second: str | None) -> list[Row]:
+    """List the cloaks of the tables."""
+    one = (DLIB,)
+    alone = [
+        Row("lowkey", None, one),
+        Row("fawkes-v1.0", "low", one, 2),
+        Row("fawkes-v1.0", "mid", one, 2),
+        Row("fawkes-v1.0", "high", one, 2),
+        Row("fawkes-v0.3", "min", one, 2),
+        Row("fawkes-v0.3", "low", one, 2),
+        Row("fawkes-v0.3", "mid", one, 1),
+        Row("fawkes-v0.3", "high", one, 1),
+        Row("fawkes-v0.3", "ultra", one, 1),
+        Row("tip-im", None, one, 2),
+        Row("opom", None, one, 2),
+        Row("lowkey", None, one, 2, crops=True),
+        Row("fawkes-v1.0", "high", one, 2, crops=True),
+        Row("fawkes-v0.3", "low", one, 2, crops=True),
+    ]
+    if second is None:
+        return alone
+    both = (DLIB, second)
+    return [
+        Row("lowkey", None, both),
+        Row("lowkey", None, both, views="jpeg,resize,blur,crop"),
+        *alone,
+        Row("fawkes-v1.0", "high", both, 2),
+        Row("lowkey", None, both, 2, crops=True),
+    ]
+
+
+def run(words: Sequence[str | Path], records: Path, lines: str | None = None) -> list[dict[str, Any]]:
+    """Run a command of facetools unless its records are there; give them."""
+    if not records.exists():
+        command = [*FACETOOLS, *map(str, words)]
+        done = subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode not in (0, 3):
+            sys.exit(f"cloak_figures: error: {' '.join(command)} exited {done.returncode}")
+        partial = records.with_suffix(".partial")
+        partial.write_text(done.stdout)
+        partial.rename(records)
+    return [json.loads(line) for line in records.read_text().splitlines()]
+
+
+def lay_out(lfw: Path, out: Path) -> list[str]:
+    """Unpack LFW and link the photos of each set into folders; give the 20 people."""
+    if not (out / "lfw").exists():
+        with tarfile.open(lfw) as archive:
+            archive.extractall(out, filter="data")
+    found = {folder.name: sorted(folder.iterdir()) for folder in sorted((out / "lfw").iterdir())}
+    chosen = [name for name, photos in found.items() if len(photos) >= LEAST and is_held_out(name, 0, 0.2)][:PEOPLE]
+    others = [name for name, photos in found.items() if len(photos) >= 10 and name not in chosen]
+    sets = {f"photos{n}": [p for name in chosen for p in found[name][:n]] for n in (1, 2, PHOTOS)}
+    sets["known"] = [p for name in others for p in found[name][:KNOWN]]
+    sets["asked"] = [p for name in chosen for p in found[name][KNOWN : KNOWN + 10]]
+    sets["targets"] = [found[name][0] for name in list(found)[::4] if name not in chosen]
+    for name, photos in sets.items():
+        for photo in photos:
+            place = out / name / photo.parent.name / photo.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                os.link(photo, place)
+    return chosen
+
+
+def cloak(out: Path, row: Row, unseen: Sequence[str]) -> list[dict[str, Any]]:
+    """Cloak a row's photos and give the records."""
+    source = out / (f"photos{row.photos}" if not row.crops else f"crops{row.photos}")
+    if row.crops and not source.exists():
+        whole = out / f"photos{row.photos}"
+        run(
+            ["align", "--faces", "largest", "--in", whole, "--out", source],
+            out / f"{source.name}.jsonl",
+        )
+    words: list[str | Path] = ["perturb", "--resume", "--format", "png", "--attack", row.attack, "--in", source]
+    words += ["--out", out / "cloaks" / row.name, *(["--mode", row.mode] if row.mode else [])]
+    words += ["--crops"] if row.crops else ["--faces", "largest"]
+    words += [word for name in row.ensemble for word in ("--extractor", name)]
+    words += [word for name in unseen for word in ("--measure", name)]
+    words += ["--views", row.views] if row.views else []
+    if row.attack in ("fawkes-v0.3", "tip-im"):
+        for name in row.ensemble:
+            file = out / f"targets-{Path(name).stem}.safetensors"
+            run(["embed", "--force", "--faces", "largest", "--extractor", name, "--in", out / "targets", "--out", file],
+                file.with_suffix(".jsonl"))  # fmt: skip
+            words += ["--targets", file]
+    if row.attack == "opom":
+        words += ["--force", "--save-mask", out / f"{row.name}.safetensors"]
+    return [r for r in run(words, out / f"{row.name}.jsonl") if r.get("moved") is not None]
+
+
+def by_person(records: Iterable[dict[str, Any]], key: str, part: str | None = None) -> list[float]:
+    """Give the mean of a field over each person's faces."""
+    each = defaultdict(list)
+    for record in records:
+        value = record[key] if part is None else record[key][part]
+        each[person_of(record["relative"])].append(value)
+    return [float(np.mean(values)) for values in each.values()]
+
+
+def interval(values: Sequence[float]) -> str:
+    """Write a mean with its 95% bootstrap interval over people."""
+    mean, low, high = mean_interval(values)
+    return f"{mean:.3f} ({low:.3f}-{high:.3f})"
+
+
+def embed(out: Path, name: str, folder: Path, extractor: str) -> tuple[list[str], Any]:
+    """Embed a folder's largest faces: the people and the embeddings."""
+    file = out / f"{name}-{Path(extractor).stem}.safetensors"
+    words: list[str | Path] = [
+        "embed",
+        "--force",
+        "--faces",
+        "largest",
+        "--extractor",
+        extractor,
+        "--in",
+        folder,
+        "--out",
+        file,
+    ]
+    records = run(words, file.with_suffix(".jsonl"))
+    with open_safetensors(file) as opened:
+        rows_ = np.array(opened.tensor("embeddings"))
+    return [person_of(r["relative"]) for r in records if r.get("row") is not None], rows_
+
+
+def protection(out: Path, row: Row | None, extractor: str, chosen: Sequence[str]) -> list[float]:
+    """Give each person's share of asked photos that a nearest neighbour names wrongly.
+
+    Known are 6 photos each of everybody; of one person at a time they are cloaked. None: nobody is cloaked.
+    """
+    people, rows_ = embed(out, "known", out / "known", extractor)
+    own_people, own = embed(out, "clean", out / f"photos{PHOTOS}", extractor)
+    cloaked_people, cloaked = (
+        (own_people, own) if row is None else embed(out, row.name, out / "cloaks" / row.name, extractor)
+    )
+    asked_people, asked = embed(out, "asked", out / "asked", extractor)
+    result = []
+    for person in chosen:
+        clean = [n for other in chosen if other != person for n in _of(own_people, other)]
+        mine = _of(cloaked_people, person)
+        gallery = np.concatenate([rows_, own[clean], cloaked[mine]])
+        names = np.array([*people, *[own_people[n] for n in clean], *[person] * len(mine)])
+        questions = asked[[n for n, name in enumerate(asked_people) if name == person]]
+        nearest = names[distances(questions, gallery, "cosine").argmin(1)]
+        result.append(float((nearest != person).mean()))
+    return result
+
+
+def _of(people: Sequence[str], person: str) -> list[int]:
+    return [n for n, name in enumerate(people) if name == person][:KNOWN]
+
+
+def main(lfw: Path, out: Path, second: str | None, unseen: list[str]) -> None:
+    """Make what is missing and print the tables."""
+    out.mkdir(parents=True, exist_ok=True)
+    chosen, stems = lay_out(lfw, out), [Path(name).stem for name in unseen]
+    done = [(row, cloak(out, row, unseen)) for row in rows(second)]
+    print("| attack | mode | made against | photos | n | moved, white-box | "
+          + " | ".join(f"moved, {stem}" for stem in stems) + " | SSIM | PSNR dB | s a photo |")  # fmt: skip
+    print("|---|---|---|---|---|---|" + "---|" * (len(stems) + 3))
+    for row, records in done:
+        cells = [
+            row.attack + (" --views" if row.views else ""),
+            row.mode or "",
+            " + ".join(Path(name).stem for name in row.ensemble),
+        ]
+        cells += ["crops" if row.crops else "full", str(len(records)), interval(by_person(records, "moved"))]
+        cells += [interval(by_person(records, "unseen", stem)) for stem in stems]
+        cells += [f"{np.mean([r['ssim'] for r in records]):.3f}", f"{np.mean([r['psnr'] for r in records]):.1f}"]
+        cells.append(f"{np.median([r['seconds'] for r in records]):.2f}")
+        print("| " + " | ".join(cells) + " |")
+    print("\n| cloak | saved as | " + " | ".join(f"moved, {stem}" for stem in stems) + " |")
+    print("|---|---|" + "---|" * len(stems))
+    ways = ("none", "jpeg:75", "resize:0.5")
+    for row in (row for row, _ in done if row.attack == "lowkey" and len(row.ensemble) == 2 and not row.crops):
+        words: list[str | Path] = ["compare", out / f"photos{PHOTOS}", out / "cloaks" / row.name, "--faces", "largest"]
+        words += [word for name in unseen for word in ("--extractor", name)]
+        words += [word for way in ways for word in ("--preprocess", way)]
+        records = [r for r in run(words, out / f"{row.name}.compare.jsonl") if r.get("moved") is not None]
+        for way in ways:
+            part = [record for record in records if record["preprocess"] == way]
+            cells = [row.name, way, *[interval(by_person(part, "distances", stem)) for stem in stems]]
+            print("| " + " | ".join(cells) + " |")
+    print("\n| cloak | " + " | ".join(f"protection, {stem}" for stem in stems) + " |")
+    print("|---|" + "---|" * len(stems))
+    for kind in (None, *[row for row, _ in done if row.photos == PHOTOS and not row.crops]):
+        cells = [kind.name if kind else "none", *[interval(protection(out, kind, name, chosen)) for name in unseen]]
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    given = sys.argv[3:]
+    joined = given[given.index("--second") + 1] if "--second" in given else None
+    main(Path(sys.argv[1]), Path(sys.argv[2]), joined, [word for word in given if word not in ("--second", joined)])
