@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from berttools.manual import PAGES as BERTTOOLS
 from conftest import ROOT
 from facetools.detector import SHIPPED
+from facetools.extractor_files import save_extractor
+from facetools.extractors import mobilefacenet
+from facetools.extractors.mobilefacenet import MobileFaceNet
 from facetools.manual import PAGES as FACETOOLS
 
 README = (ROOT / "README.md").read_text()
@@ -45,6 +49,7 @@ def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPa
         save_file(
             {name: value + np.float32(change) for name, value in base.items()}, folder / kind / "model.safetensors"
         )
+    torch.save(MobileFaceNet().state_dict(), folder / "backbone.pth")
     shutil.copy(folder / "base" / "model.safetensors", folder / "base.safetensors")
     shutil.copy(folder / "ft" / "model.safetensors", folder / "ft" / "model-1.safetensors")
     entries = ",".join(f'"{name}":"model-1.safetensors"' for name in names)
@@ -73,6 +78,15 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         shutil.copytree(folder / "people", folder, dirs_exist_ok=True)
         # As printed it trains for minutes; the people are few, so more of them must be held out.
         line = line.replace("--out", "--epochs 1 --held-out 0.5 --out")
+    if "train-extractor" in line:
+        line = line.replace("--out", "--epochs 1 --held-out 0.5 --batch 8 --out")
+    if "--extractor mine" in line and "--out mine" not in line:
+        state = mobilefacenet.MobileFaceNet(16).state_dict()
+        save_extractor(folder / "mine.safetensors", "mobilefacenet", state, mobilefacenet.SETTINGS, {"dimensions": 16})
+    if "new/" in line:
+        shutil.copytree(folder / "photos", folder / "new")
+    if "facetools compare" in line:
+        shutil.copytree(folder / "photos", folder / "cloaked")
     if "--detector" in line:
         shutil.copy(SHIPPED, folder / "detector.safetensors")
     done = shell(line, folder)
