@@ -91,7 +91,7 @@ def run(words: Sequence[str | Path], records: Path, lines: str | None = None) ->
         command = [*FACETOOLS, *map(str, words)]
         done = subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode not in (0, 3):
-            sys.exit(f"cloak_figures: error: {' '.join(command)} exited {done.returncode}")
+            sys.exit(f"{Path(sys.argv[0]).stem}: error: {' '.join(command)} exited {done.returncode}")
         partial = records.with_suffix(".partial")
         partial.write_text(done.stdout)
         partial.rename(records)

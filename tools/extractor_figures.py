@@ -9,18 +9,17 @@ photos the area under the ROC curve and the equal error rate.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from _toolio.tensors import open_safetensors, read_metadata
+from cloak_figures import run
 from facetools.metrics import area_under_roc, distances, equal_error_rate, mean_interval
 from facetools.people import person_of
 
 LEAST_PHOTOS = 10
-FACETOOLS = (sys.executable, "-m", "facetools")
 
 
 def find_faces(photos: Path, out: Path) -> Path:
@@ -35,13 +34,8 @@ def find_faces(photos: Path, out: Path) -> Path:
 
 def embed(lines: str, records: Path, file: Path, extractor: str) -> None:
     """Run ``facetools embed`` on records or paths; its records are there when it is done."""
-    command = [*FACETOOLS, "embed", "--force", "--faces", "largest", "--in", "-", "--extractor", extractor]
-    done = subprocess.run([*command, "--out", str(file)], input=lines, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 3):
-        sys.exit(f"extractor_figures: error: facetools embed exited {done.returncode}")
-    partial = records.with_suffix(".partial")
-    partial.write_text(done.stdout)
-    partial.rename(records)
+    words = ["embed", "--force", "--faces", "largest", "--in", "-", "--extractor", extractor, "--out", file]
+    run(words, records, lines)
 
 
 def measure(file: Path) -> dict[str, object]:

@@ -25,6 +25,16 @@ from _toolio.errors import ToolError, UsageError
 from _toolio.records import Record, dump_record
 
 
+def sha256_of_files(*paths: Path) -> str:
+    """Give the sha256 of files, one behind the other, in hexadecimal; OSError if one cannot be read."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 def sha256_of(data: bytes) -> str:
     """Hash the bytes of an input or an output."""
     return hashlib.sha256(data).hexdigest()
@@ -140,8 +150,7 @@ def _is_torn(path: Path) -> bool:
 
 def _holds(path: Path, sha256: object) -> bool:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+        return sha256_of_files(path) == sha256
     except OSError:
         return False
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
 from _toolio.tensors import ArrayTensor, FlatTensor, open_safetensors
+from _toolio.torch_files import load_torch
 
 if TYPE_CHECKING:
     import torch
@@ -232,22 +231,7 @@ def _format_dtype(tensor: torch.Tensor) -> str:
 def _load_torch(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch's, about how the file was pickled
-            try:
-                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError:  # files from before torch 1.6 are no zip and cannot be mapped
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ToolError(
-            f"{path}: holds Python objects besides tensors, or is no torch file; it is not opened:"
-            " save the weights as safetensors",
-            kind="unsafe-pickle",
-        ) from error
-    except OSError as error:
-        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ToolError(f"{path}: not a whole torch file; copy it again", kind="bad-torch-file") from error
+    loaded = load_torch(path)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     found = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 
 from _toolio.errors import InputError
 from _toolio.records import error_fields
@@ -22,13 +24,10 @@ from facetools.intake import Intake, describe_face
 from facetools.masks import SIDE_PX, Masks, PersonPhotos, mask_matrix
 from facetools.outputs import Output
 from facetools.people import person_in
-from facetools.photos import KEEP_ALPHA, Photo, Pixels, decode_photo, encode_photo, fitting_name
+from facetools.photos import KEEP_ALPHA, Photo, Pixels, as_tensor, decode_photo, encode_photo, fitting_name
 from facetools.regions import Region, cut_out, enlarge_change, locate_region
 from facetools.targets import Targets
 from facetools.viewing import Distance, RegionView
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +64,13 @@ def measure_change(
 
     None if the face's chips lie outside the photo, so that it cannot be cloaked either.
     """
-    import torch
-
     region = locate_region(clean, face, extractors)
     if region is None:
         return None
     with torch.inference_mode():
         distances = measure_distances(clean, cloaked, face, extractors)
-        parts = [np.ascontiguousarray(p[region.slices]) for p in (clean, cloaked)]
-        before, after = (
-            torch.from_numpy(p).to(extractors[0].device).permute(2, 0, 1)[None].float() / 255 for p in parts
-        )
+        parts = [p[region.slices] for p in (clean, cloaked)]
+        before, after = (as_tensor(part, extractors[0].device) for part in parts)
         linf = int(np.abs(parts[0].astype(np.int16) - parts[1]).max())
         quality, noise = float(perceptual.ssim(before, after)), float(perceptual.psnr(before, after))
         looks = float(distance.to(before)(after))
@@ -85,9 +80,6 @@ def measure_change(
 
 def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> dict[str, float]:
     """Give the cosine distance of one face's embeddings in two photos for each extractor, 0 to 2."""
-    import torch
-    import torch.nn.functional as F  # noqa: N812
-
     distances = {}
     with torch.inference_mode():
         for extractor in extractors:
@@ -224,8 +216,6 @@ def _mask_matrices(live: Sequence[tuple[Job, Region, Done]]) -> list[Any]:
 
 def _aim(view: RegionView, jobs: Sequence[Job], recipe: Recipe) -> list[list[str]]:
     """Draw each face's targets, and put them into the view."""
-    import torch
-
     assert recipe.targets is not None
     with torch.inference_mode():
         own = [features.cpu().numpy() for features in view.embed(view.clean)]
@@ -420,7 +410,7 @@ class Cloaker:
         change = measure_change(clean, saved, face, self.recipe.extractors, self.recipe.distance)
         if change is None or result.region is None:
             return {"reason": "too little of the face is in the photo"}
-        fields = {key: getattr(change, key) for key in Change.__slots__}
+        fields = asdict(change)
         if self._unseen:
             fields["unseen"] = measure_distances(clean, saved, face, self._unseen)
         if result.aims:

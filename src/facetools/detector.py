@@ -16,7 +16,7 @@ from _toolio.errors import InputError, ToolError
 from _toolio.journal import sha256_of
 from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
 from facetools.faces.finder import Face
-from facetools.photos import Pixels
+from facetools.photos import Pixels, as_tensor
 
 SCHEMA = "facetools.detector/1"
 
@@ -130,8 +130,7 @@ class Detector:
         if part is None:
             return None
         device = self.network.head.weight.device
-        tensor = torch.from_numpy(part).to(device).permute(2, 0, 1)[None].float() / 255
-        return float(torch.sigmoid(self.network(tensor)[0] / self.temperature))
+        return float(torch.sigmoid(self.network(as_tensor(part, device))[0] / self.temperature))
 
 
 def open_detector(path: Path, device: torch.device) -> Detector:

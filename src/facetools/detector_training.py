@@ -19,7 +19,7 @@ from facetools.detector import ResidualNet, cut_face
 from facetools.intake import Intake
 from facetools.metrics import area_under_roc
 from facetools.people import is_held_out, person_of
-from facetools.photos import Pixels
+from facetools.photos import Pixels, as_tensor
 
 WIDTH = 24
 """Channels of the network's first layers."""
@@ -224,10 +224,7 @@ def train_network(
 def logits_of(network: ResidualNet, examples: Sequence[Example], device: torch.device) -> npt.NDArray[np.float64]:
     """Score whole faces as ``detect`` does, one at a time: float64 [examples]."""
     network.eval()
-    out = [
-        float(network(torch.from_numpy(e.face).to(device).permute(2, 0, 1)[None].float() / 255)[0]) for e in examples
-    ]
-    return np.array(out, np.float64)
+    return np.array([float(network(as_tensor(e.face, device))[0]) for e in examples], np.float64)
 
 
 def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tuple[list[Example], list[Example]]:

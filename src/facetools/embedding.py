@@ -18,7 +18,7 @@ from facetools.faces.alignment import ChipCutter, chip_corners, chip_landmarks, 
 from facetools.faces.finder import Face
 from facetools.intake import Intake, describe_face
 from facetools.outputs import Output
-from facetools.photos import Pixels
+from facetools.photos import Pixels, as_tensor
 
 
 def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
@@ -50,11 +50,9 @@ def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
         int(np.clip(high + 3, start + 1, size))
         for high, start, size in zip(np.ceil(corners.max(0)), (left, top), (width, height), strict=True)
     )
-    part = np.ascontiguousarray(pixels[top:bottom, left:right])
-    tensor = torch.from_numpy(part).to(extractor.device).permute(2, 0, 1)[None].float() / 255
+    part = as_tensor(pixels[top:bottom, left:right], extractor.device)
     matrix[:, 2] -= (left, top)
-    height, width = part.shape[:2]
-    return ChipCutter(matrix, extractor.size, (height, width), extractor.device)(tensor)
+    return ChipCutter(matrix, extractor.size, (part.shape[2], part.shape[3]), extractor.device)(part)
 
 
 def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from _toolio.errors import ToolError
-from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
-from facetools.extractors import SCHEMA, Extractor, Settings, architectures, describe_settings, find_architecture
+from _toolio.journal import sha256_of_files
+from _toolio.tensors import read_metadata, write_safetensors
+from _toolio.torch_files import read_tensors
+from facetools.extractors import SCHEMA, Extractor, Settings, architectures, find_architecture
 
 
 class Prepared(nn.Module):
@@ -109,7 +111,7 @@ def save_extractor(
         else np.array(value.detach().cpu().numpy(), order="C")
         for key, value in state.items()
     }
-    metadata = {"schema": SCHEMA, "architecture": architecture, "settings": describe_settings(settings)}
+    metadata = {"schema": SCHEMA, "architecture": architecture, "settings": asdict(settings)}
     metadata |= {"options": dict(options or {}), **about}
     write_safetensors(path, tensors, metadata)
 
@@ -153,14 +155,12 @@ def open_file(path: Path, device: torch.device, *, name: str | None = None) -> E
     """
     about = read_about(path)
     architecture = about["architecture"]
-    with open_safetensors(path) as file:
-        state = {key: torch.from_numpy(np.array(file.tensor(key))) for key in file.entries}
+    state = read_tensors(path)
     try:
         settings = Settings.read(about["settings"])
         network = build(architecture, state, settings, about.get("options", {}))
         dimensions = measure(network, settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ToolError(f"{path}: not a usable {architecture}: {error}; import it anew", kind="extractor") from None
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = sha256_of_files(path)
     return Extractor(name or path.stem, architecture, network.to(device), settings, dimensions, digest)

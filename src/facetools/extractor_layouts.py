@@ -64,6 +64,24 @@ def count_of(state: Mapping[str, Tensor], prefix: str) -> int:
     return len(numbers)
 
 
+def stages_of(state: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
+    """Read a ResNet's four stages off its tensors.
+
+    Returns
+    -------
+    tuple
+        Blocks of ``layer1`` to ``layer4``; channels of the stem ``conv1``, then of each stage's first ``conv2``.
+
+    Raises
+    ------
+    ValueError
+        One of them is missing.
+    """
+    depths = [count_of(state, f"layer{stage}.") for stage in range(1, 5)]
+    widths = [shape_of(state, f"layer{stage}.0.conv2.weight", 4)[0] for stage in range(1, 5)]
+    return depths, [shape_of(state, "conv1.weight", 4)[0], *widths]
+
+
 def flat(x: Tensor, linear: nn.Linear) -> Tensor:
     """Lay maps [B, C, H, W] out for a linear layer, [B, C * H * W]; ValueError if the layer takes other maps."""
     if x[0].numel() != linear.in_features:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from _toolio.errors import ToolError
+from _toolio.journal import sha256_of_files
 from facetools.extractor_files import read_about
 from facetools.extractors import (
     BUILT_IN,
     architectures,
-    describe_settings,
     find_architecture,
     open_extractor,
 )
@@ -31,7 +31,7 @@ def built_in() -> Iterator[dict[str, Any]]:
             yield {**about, "installed": False, "reason": error.message}
             continue
         about |= {"dimensions": found.dimensions, "architecture": found.architecture, "installed": True}
-        yield {**about, "settings": describe_settings(found.settings), "sha256": found.sha256}
+        yield {**about, "settings": asdict(found.settings), "sha256": found.sha256}
 
 
 def known_architectures() -> Iterator[dict[str, Any]]:
@@ -41,7 +41,7 @@ def known_architectures() -> Iterator[dict[str, Any]]:
         missing = [package for package in getattr(module, "REQUIRES", ()) if not importlib.util.find_spec(package)]
         about: dict[str, Any] = {"dimensions": None, "kind": "architecture", "name": name, "architecture": name}
         about |= {"installed": not missing, "summary": (module.__doc__ or "").strip().splitlines()[0].rstrip(".")}
-        about["settings"] = describe_settings(module.SETTINGS)
+        about["settings"] = asdict(module.SETTINGS)
         yield about if not missing else {**about, "reason": f"needs the packages {', '.join(missing)}"}
 
 
@@ -54,8 +54,6 @@ def describe_file(path: Path) -> dict[str, Any]:
         It is no extractor file.
     """
     about = read_about(path)
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     fields = {"dimensions": about.get("dimensions"), "kind": "file", "name": path.stem, "file": str(path)}
     fields |= {key: about.get(key) for key in ("architecture", "settings", "source", "version")}
-    return fields | {"sha256": digest, "bytes": path.stat().st_size}
+    return fields | {"sha256": sha256_of_files(path), "bytes": path.stat().st_size}

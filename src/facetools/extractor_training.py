@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from _toolio.errors import ToolError, UsageError
 from _toolio.journal import sha256_of
-from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors import read_metadata, write_safetensors
+from _toolio.torch_files import read_tensors
 from facetools.extractor_files import Prepared
 from facetools.extractors import Extractor, Settings
 from facetools.faces.alignment import ChipCutter, Points, chip_corners, chip_matrix
 from facetools.intake import Intake
 from facetools.metrics import area_under_roc
 from facetools.people import is_held_out, person_of
-from facetools.photos import Pixels
+from facetools.photos import Pixels, as_tensor
 
 CHECKPOINT = "facetools.extractor-checkpoint/1"
 
@@ -132,7 +133,7 @@ def cut_chips(
     sample: Sample, sizes: Sequence[tuple[int, int]], rng: np.random.Generator | None
 ) -> tuple[Tensor, Tensor]:
     """Cut both chips of a sample, float32 [1, 3, h, w] each; changed by the same draws if there is a generator."""
-    photo = torch.from_numpy(sample.pixels).permute(2, 0, 1)[None].float() / 255
+    photo = as_tensor(sample.pixels)
     matrices: Sequence[Points] = sample.matrices
     if rng is not None:
         matrices = _jitter(sample, rng)
@@ -300,8 +301,7 @@ class Trainer:
         for key, value in about.items():
             if found.get(key) != value:
                 raise UsageError(f"{path}: made with other {key}; remove it, or leave out --resume")
-        with open_safetensors(path) as file:
-            tensors = {key: torch.from_numpy(np.array(file.tensor(key))) for key in file.entries}
+        tensors = read_tensors(path)
         for name, part in self._parts().items():
             part.load_state_dict(
                 {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}

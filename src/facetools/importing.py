@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.errors import ToolError, UsageError
+from _toolio.journal import sha256_of, sha256_of_files
+from _toolio.torch_files import load_torch, read_tensors
 from facetools.extractors import (
     SCHEMA,
     MismatchedTensorsError,
     Problem,
     Settings,
     architectures,
-    describe_settings,
     find_architecture,
 )
 
@@ -134,46 +132,14 @@ def read_weights(path: Path) -> Weights:
         from facetools.extractors.dlib_resnet import read_dat
 
         state = {key: torch.from_numpy(value) for key, value in read_dat(path).items()}
-        return Weights(path, {"": state}, _digest([path]), "dlib-resnet")
+        return Weights(path, {"": state}, sha256_of_files(path), "dlib-resnet")
     if suffix in _TORCH_SUFFIXES:
-        return Weights(path, _containers_of(path, _load_torch(path)), _digest([path]))
+        return Weights(path, _containers_of(path, load_torch(path)), sha256_of_files(path))
     raise ToolError(
         f"{path}: {suffix or 'no ending'} is of no known kind; give {', '.join(_TORCH_SUFFIXES)}, .safetensors, .onnx,"
         " .dat or a Hugging Face folder",
         kind="unknown-kind",
     )
-
-
-def _digest(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _load_torch(path: Path) -> Any:
-    import torch
-
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch's, about how the file was pickled
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError:  # files from before torch 1.6 are no zip and cannot be mapped
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ToolError(
-            f"{path}: holds Python objects besides tensors, or is no torch file; it is not opened: save its state"
-            " dict as safetensors where you trust it",
-            kind="unsafe-pickle",
-        ) from None
-    except OSError as error:
-        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from None
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if "TorchScript" in str(error):
-            raise ToolError(f"{path}: a TorchScript archive is code; save its state dict", kind="unsafe") from None
-        raise ToolError(f"{path}: not a whole torch file; copy it again", kind="bad-torch-file") from None
 
 
 def _containers_of(path: Path, loaded: object) -> dict[str, dict[str, Tensor]]:
@@ -203,7 +169,7 @@ def _read_safetensors(path: Path) -> Weights:
 
     containers = {"": _tensors_of(path)}
     if "schema" not in read_metadata(path):
-        return Weights(path, containers, _digest([path]))
+        return Weights(path, containers, sha256_of_files(path))
     about = read_about(path)
     try:
         settings = Settings.read(about["settings"])
@@ -212,20 +178,11 @@ def _read_safetensors(path: Path) -> Weights:
         raise ToolError(
             f"{path}: its {SCHEMA} metadata is damaged: {error}; import it anew", kind="extractor"
         ) from None
-    return Weights(path, containers, _digest([path]), about["architecture"], options, settings)
+    return Weights(path, containers, sha256_of_files(path), about["architecture"], options, settings)
 
 
 def _tensors_of(path: Path) -> dict[str, Tensor]:
-    import numpy as np
-    import torch
-
-    from _toolio.tensors import open_safetensors
-
-    with open_safetensors(path) as file:
-        try:
-            tensors = {key: torch.from_numpy(np.array(file.tensor(key))) for key in file.entries}
-        except InputError as error:
-            raise ToolError(error.message, kind=error.kind) from None
+    tensors = read_tensors(path)
     if not tensors:
         raise ToolError(f"{path}: no tensor in it", kind="no-weights")
     return tensors
@@ -241,7 +198,7 @@ def _read_onnx(path: Path) -> Weights:
     if not data:
         raise ToolError(f"{path}: empty; copy it again", kind="truncated")
     graph = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    return Weights(path, {"": {"graph": graph}}, hashlib.sha256(data).hexdigest(), "onnx")
+    return Weights(path, {"": {"graph": graph}}, sha256_of(data), "onnx")
 
 
 def _read_folder(folder: Path) -> Weights:
@@ -260,10 +217,10 @@ def _read_folder(folder: Path) -> Weights:
         raise ToolError(f"{folder}: not the folder of a CLIP: {_one_line(error)}", kind="bad-folder") from None
     files = _weight_files(folder)
     if files[0].suffix == ".bin":
-        containers = _containers_of(files[0], _load_torch(files[0]))
+        containers = _containers_of(files[0], load_torch(files[0]))
     else:
         containers = {"": {key: value for file in files for key, value in _tensors_of(file).items()}}
-    return Weights(folder, containers, _digest([config, *files]), "clip", options)
+    return Weights(folder, containers, sha256_of_files(config, *files), "clip", options)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -496,8 +453,8 @@ def import_extractor(
         "architecture": fit.architecture,
         "source": str(source),
         "source_sha256": weights.sha256,
-        "sha256": _digest([out]),
-        "settings": describe_settings(settings),
+        "sha256": sha256_of_files(out),
+        "settings": asdict(settings),
         "tensors": len(state),
         "left_out": fit.left_out,
         "bytes": out.stat().st_size,

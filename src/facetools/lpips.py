@@ -7,7 +7,6 @@ downloaded only on request.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -19,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.tensors import open_safetensors
+from _toolio.torch_files import load_torch, read_tensors
 
 SMALLEST_PX = 64
 """Photos whose shorter side is shorter are enlarged to it: AlexNet's last map would be empty below 63."""
@@ -233,13 +232,11 @@ def _first_line(error: BaseException) -> str:
 def _read(path: Path, remedy: str) -> dict[str, Tensor]:
     """Read tensors without running anything that a file says."""
     if path.suffix == ".safetensors":
-        with open_safetensors(path) as file:
-            names = [name for name in file.entries if _CONVOLUTION.search(name) or _LINEAR.search(name)]
-            return {name: torch.from_numpy(file.tensor(name).copy()) for name in names}
+        return read_tensors(path, lambda name: _CONVOLUTION.search(name) or _LINEAR.search(name))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
-        raise ToolError(f"{path}: cannot be read: {_first_line(error)}; {remedy}", kind="lpips") from None
+        state = load_torch(path)
+    except ToolError as error:
+        raise ToolError(f"{error.message}; {remedy}", kind="lpips") from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping):

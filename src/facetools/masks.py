@@ -57,7 +57,7 @@ class PersonPhotos:
     faces: list[Face] = field(default_factory=list)
 
 
-def gather(intakes: Iterable[Intake], *, reach_px: float = 2.0) -> dict[str, PersonPhotos]:
+def gather(intakes: Iterable[Intake], *, reach: float = 2.0) -> dict[str, PersonPhotos]:
     """Collect the first ``PHOTOS`` photos of each person with a face.
 
     Of a photo only what lies around the face is kept: a folder of large photos would not fit in memory.
@@ -66,7 +66,7 @@ def gather(intakes: Iterable[Intake], *, reach_px: float = 2.0) -> dict[str, Per
     ----------
     intakes
         Photos; the person is named by the folder.
-    reach_px
+    reach
         How far around a face, in sides of its box.
     """
     people: dict[str, PersonPhotos] = {}
@@ -76,7 +76,7 @@ def gather(intakes: Iterable[Intake], *, reach_px: float = 2.0) -> dict[str, Per
             continue
         pixels, face = intake.photo.pixels, intake.faces[0]
         if not face.is_crop:
-            pixels, face = _around(pixels, face, reach_px)
+            pixels, face = _around(pixels, face, reach)
         photos.pixels.append(pixels)
         photos.faces.append(face)
     return {person: photos for person, photos in people.items() if photos.faces}

@@ -17,6 +17,7 @@ from _toolio.errors import InputError
 from facetools.exif import without_gps, without_previews
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
@@ -354,6 +355,13 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     elif image.mode != "I" or image.format == "PPM" or values.max(initial=0) > 255:
         values = values / max(257, values.max(initial=0) / 255)
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+
+
+def as_tensor(pixels: Pixels, device: torch.device | None = None) -> torch.Tensor:
+    """Turn uint8 [H, W, 3] into what networks see: float32 [1, 3, H, W] in [0, 1], on a device; None is the CPU."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255
 
 
 def encode_photo(

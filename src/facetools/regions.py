@@ -13,7 +13,7 @@ import numpy.typing as npt
 from facetools.extractors import Extractor
 from facetools.faces.alignment import Points, chip_corners, chip_matrix, scale_of
 from facetools.faces.finder import Face
-from facetools.photos import Pixels
+from facetools.photos import Pixels, as_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -96,11 +96,9 @@ def locate_region(pixels: Pixels, face: Face, extractors: Sequence[Extractor]) -
 
 def cut_out(pixels: Pixels, region: Region, device: torch.device) -> torch.Tensor:
     """Cut a region out of uint8 [H, W, 3] as an attack works on it: float32 [1, 3, h, w] in [0, 1]."""
-    import torch
     import torch.nn.functional as F  # noqa: N812
 
-    part = np.ascontiguousarray(pixels[region.slices])
-    tensor = torch.from_numpy(part).to(device).permute(2, 0, 1)[None].float() / 255
+    tensor = as_tensor(pixels[region.slices], device)
     if region.scale == 1:
         return tensor
     return F.interpolate(tensor, region.work_size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -108,8 +109,7 @@ class RegionView:
         self.targets = list(targets)
         self._views = RandomViews(views, seeds, self._given_sizes) if views else None
         self._mask_matrices = mask_matrices
-        self._distance, self._dssim_to = distance, Reference(self.clean, self._given_sizes)
-        self._whole, self._chips = distance.to(self.clean, self._given_sizes), distance.to(self._cutters[0](self.clean))
+        self._distance = distance
 
     def _pad(self, part: Tensor) -> Tensor:
         height, width = self.padded_size
@@ -118,6 +118,19 @@ class RegionView:
     @property
     def _given_sizes(self) -> list[tuple[int, int]] | None:
         return None if all(size == self.padded_size for size in self._sizes) else self._sizes
+
+    # Made when first asked for: an attack that bounds the change by pixels asks for none of them.
+    @cached_property
+    def _whole(self) -> DistanceTo:
+        return self._distance.to(self.clean, self._given_sizes)
+
+    @cached_property
+    def _chips(self) -> DistanceTo:
+        return self._distance.to(self._cutters[0](self.clean))
+
+    @cached_property
+    def _dssim_to(self) -> Reference:
+        return Reference(self.clean, self._given_sizes)
 
     def faded(self, photos: Tensor) -> Tensor:
         """Let the change fade out towards the region's edges, [m * B, 3, H, W]: what would be saved."""

@@ -64,16 +64,6 @@ SaveMask = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Make a mask for each person, a folder of photos, and keep it (opom)."),
 ]
-LpipsWeights = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="AlexNet's weights for LPIPS. Default: torchvision's cache; without them multi-scale DSSIM.",
-    ),
-]
-AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let torchvision download AlexNet's weights.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Keep the photo's own format, or write another.")]
 Quality = Annotated[
     int | None, typer.Option(min=1, max=100, help="JPEG, WebP or HEIF quality. Default: the photo's own.")
@@ -183,8 +173,6 @@ class Kitchen:
         source = mask or save_mask
         assert source is not None
         masks = Masks(source)
-        if mask is not None and {e.name: e.sha256 for e in recipe.extractors} != masks.about.get("extractors"):
-            return replace(recipe, masks=masks, knobs=masks.about.get("knobs", {}))
         return replace(recipe, masks=masks, knobs=masks.about.get("knobs", recipe.knobs))
 
     def cloaker(self, recipe: Recipe, how: Saving, measure: list[str]) -> Cloaker:

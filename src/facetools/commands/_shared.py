@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,6 +69,16 @@ Ensemble = Annotated[
 Crops = Annotated[
     bool, typer.Option("--crops", help="Inputs are aligned crops: each is all face, and faces are not searched for.")
 ]
+LpipsWeights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="AlexNet's weights for LPIPS. Default: torchvision's cache; without them multi-scale DSSIM.",
+    ),
+]
+AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let torchvision download AlexNet's weights.")]
 
 
 def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:

@@ -12,8 +12,7 @@ from _toolio.errors import UsageError
 from _toolio.paths import STDIN, file_of_shard, open_items, parse_shard
 from _toolio.progress import track
 from _toolio.records import RecordWriter
-from facetools.commands._perturbing import AllowDownload, LpipsWeights
-from facetools.commands._shared import Crops, Faces, FacesOption, MinFace, check_names
+from facetools.commands._shared import AllowDownload, Crops, Faces, FacesOption, LpipsWeights, MinFace, check_names
 from facetools.extractors import DEFAULT
 from facetools.grid import Grid, refuse_picture
 from facetools.preprocessing import parse_preprocess

@@ -13,7 +13,17 @@ from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools import attacks
 from facetools.commands import _perturbing as own
-from facetools.commands._shared import Crops, Ensemble, Faces, FacesOption, Format, MinFace, hand_on
+from facetools.commands._shared import (
+    AllowDownload,
+    Crops,
+    Ensemble,
+    Faces,
+    FacesOption,
+    Format,
+    LpipsWeights,
+    MinFace,
+    hand_on,
+)
 from facetools.extractors import DEFAULT_ENSEMBLE
 
 SCHEMA = "facetools.perturb/1"
@@ -33,8 +43,8 @@ def perturb(
     views: own.Views = "",
     mask: own.Mask = None,
     save_mask: own.SaveMask = None,
-    lpips_weights: own.LpipsWeights = None,
-    allow_download: own.AllowDownload = False,
+    lpips_weights: LpipsWeights = None,
+    allow_download: AllowDownload = False,
     faces: FacesOption = Faces.all,
     crops: Crops = False,
     min_face: MinFace = None,
@@ -64,11 +74,9 @@ def perturb(
     if save_mask is not None:
         refuse_existing(save_mask, force=force)
     refuse_nested(out, inputs)
-    items = (
-        list(open_items(inputs, null=null, shard=parse_shard(shard)))
-        if save_mask
-        else open_items(inputs, null=null, shard=parse_shard(shard))
-    )
+    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    if save_mask is not None:
+        items = list(items)  # photos are read twice
     with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
         from facetools.outputs import PhotoFolder
 

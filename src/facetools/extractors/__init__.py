@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -292,8 +292,3 @@ def open_extractors(names: list[str], device: torch.device) -> list[Extractor]:
         if [each.name for each in opened].count(extractor.name) > 1:
             raise ToolError(f"two extractors are called {extractor.name}; rename one of the files", kind="extractor")
     return opened
-
-
-def describe_settings(settings: Settings) -> dict[str, Any]:
-    """Give settings as JSON fields."""
-    return asdict(settings)

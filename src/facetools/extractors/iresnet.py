@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facetools.extractor_layouts import beneath, count_of, flat, prefix_of, shape_of
+from facetools.extractor_layouts import beneath, flat, prefix_of, shape_of, stages_of
 from facetools.extractors import Settings, load_exactly
 
 SETTINGS = Settings((112, 112), "arcface-112")
@@ -103,9 +103,7 @@ class IResNet(nn.Module):
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
     """Build the network around its tensors; ValueError if they are others'."""
-    depths = [count_of(state, f"layer{stage}.") for stage in range(1, 5)]
-    widths = [shape_of(state, "conv1.weight", 4)[0]]
-    widths += [shape_of(state, f"layer{stage}.0.conv2.weight", 4)[0] for stage in range(1, 5)]
+    depths, widths = stages_of(state)
     dimensions, inputs = shape_of(state, "fc.weight", 2)
     with torch.device("meta"):
         net = IResNet(depths, widths, inputs // max(widths[-1], 1), dimensions)

@@ -1,0 +1,82 @@
+"""Files of tensors, read as PyTorch's; nothing in them is run."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import InputError, ToolError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def load_torch(path: Path) -> Any:
+    """Read a file that ``torch.save`` wrote, mapped into memory where its kind allows.
+
+    Parameters
+    ----------
+    path
+        ``.pth``, ``.pt``, ``.ckpt``, ``.bin`` or ``.tar``; a zip, or the older kind from before torch 1.6.
+
+    Returns
+    -------
+    object
+        What was saved: tensors on the CPU in dicts and lists.
+
+    Raises
+    ------
+    ToolError
+        Kind ``unsafe-pickle`` or ``unsafe``: only running code from the file could read it. ``unreadable``,
+        ``bad-torch-file``: it is damaged or something else.
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's, about how the file was pickled
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # files from before torch 1.6 are no zip and cannot be mapped
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ToolError(
+            f"{path}: holds Python objects besides tensors, or is no torch file; it is not opened: where you trust it,"
+            " save the weights as safetensors",
+            kind="unsafe-pickle",
+        ) from error
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if "TorchScript" in str(error):
+            raise ToolError(f"{path}: a TorchScript archive is code; save its state dict", kind="unsafe") from error
+        raise ToolError(f"{path}: not a whole torch file; copy it again", kind="bad-torch-file") from error
+
+
+def read_tensors(path: Path, wanted: Callable[[str], object] | None = None) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file into memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    wanted
+        Takes a name, and tells whether to read that tensor; None reads all.
+
+    Raises
+    ------
+    ToolError
+        It is damaged, or a dtype in it is not known here.
+    """
+    import numpy as np
+    import torch
+
+    from _toolio.tensors import open_safetensors
+
+    with open_safetensors(path) as file:
+        try:
+            return {n: torch.from_numpy(np.array(file.tensor(n))) for n in file.entries if not wanted or wanted(n)}
+        except InputError as error:
+            raise ToolError(error.message, kind=error.kind) from None
