@@ -34,8 +34,8 @@ def find_faces(photos: Path, out: Path) -> Path:
 
 def embed(lines: str, records: Path, file: Path, extractor: str) -> None:
     """Run ``facetools embed`` on records or paths; its records are there when it is done."""
-    words = ["embed", "--force", "--faces", "largest", "--in", "-", "--extractor", extractor, "--out", file]
-    run(words, records, lines)
+    words: list[str | Path] = ["embed", "--force", "--faces", "largest", "--in", "-", "--extractor", extractor]
+    run([*words, "--out", file], records, lines)
 
 
 def measure(file: Path) -> dict[str, object]:

@@ -129,28 +129,26 @@ def _tone(photo: Tensor, rng: np.random.Generator) -> Tensor:
     return photo.clamp(0, 1)
 
 
-def cut_chips(
-    sample: Sample, sizes: Sequence[tuple[int, int]], rng: np.random.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """Cut both chips of a sample, float32 [1, 3, h, w] each; changed by the same draws if there is a generator."""
-    photo = as_tensor(sample.pixels)
-    matrices: Sequence[Points] = sample.matrices
-    if rng is not None:
-        matrices = _jitter(sample, rng)
-        photo = _tone(photo, rng)
-        if rng.random() < 0.5:
-            photo = photo.flip(3)
-            mirror = np.array([[-1.0], [1.0]])
-            # Mirror in the photo, then in the chip, so that the chip is again a face looking the other way.
-            width = photo.shape[3]
-            matrices = [
-                _mirrored(matrix * mirror, width, size[1]) for matrix, size in zip(matrices, sizes, strict=True)
-            ]
-    extent = (photo.shape[2], photo.shape[3])
-    chips = [
-        ChipCutter(matrix, size, extent, photo.device)(photo) for matrix, size in zip(matrices, sizes, strict=True)
-    ]
+def cut_chips(sample: Sample, sizes: Sequence[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Cut both chips of a sample, float32 [1, 3, h, w] each, changed by the same draws."""
+    matrices, photo = _jitter(sample, rng), _tone(as_tensor(sample.pixels), rng)
+    if rng.random() < 0.5:
+        photo = photo.flip(3)
+        mirror = np.array([[-1.0], [1.0]])
+        # Mirror in the photo, then in the chip, so that the chip is again a face looking the other way.
+        width = photo.shape[3]
+        matrices = [_mirrored(matrix * mirror, width, size[1]) for matrix, size in zip(matrices, sizes, strict=True)]
+    chips = [_cut(photo, matrix, size) for matrix, size in zip(matrices, sizes, strict=True)]
     return chips[0], chips[1]
+
+
+def cut_chip(sample: Sample, which: int, size: tuple[int, int]) -> Tensor:
+    """Cut the student's (0) or the teacher's (1) chip of a sample as it is, float32 [1, 3, h, w]."""
+    return _cut(as_tensor(sample.pixels), sample.matrices[which], size)
+
+
+def _cut(photo: Tensor, matrix: Points, size: tuple[int, int]) -> Tensor:
+    return ChipCutter(matrix, size, (photo.shape[2], photo.shape[3]), photo.device)(photo)
 
 
 def _mirrored(matrix: Points, photo_width: int, chip_width: int) -> Points:
@@ -205,7 +203,8 @@ class Trainer:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.student, self._teacher, self._samples = student.to(device), teacher, samples
+        self._teacher, self._samples = teacher, samples
+        self.student = student.to(device).to(memory_format=torch.channels_last)
         self._epochs, self._batch, self._seed, self._device = epochs, min(batch, len(samples)), seed, device
         self._weight = identity_weight
         people = sorted({sample.person for sample in samples})
@@ -225,7 +224,7 @@ class Trainer:
         )
         decay = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)  # type: ignore[no-untyped-call]
         self._average = torch.optim.swa_utils.AveragedModel(student, multi_avg_fn=decay, use_buffers=True)
-        self.centre = centre_of(teacher, samples, student.settings)
+        self.centre = centre_of(teacher, samples)
         self.epoch = 0
 
     def _measure(self) -> int:
@@ -320,38 +319,61 @@ class Trainer:
 
 
 @torch.inference_mode()
-def centre_of(teacher: Extractor, samples: Sequence[Sample], settings: Settings, *, most: int = 512) -> Tensor:
+def centre_of(teacher: Extractor, samples: Sequence[Sample], *, most: int = 512) -> Tensor:
     """Give the mean of the teacher's embeddings of length 1, float32 [1, D], over the first ``most`` faces."""
-    sizes = (settings.input_size, teacher.size)
-    chips = (cut_chips(sample, sizes, None)[1].to(teacher.device) for sample in samples[:most])
+    chips = (cut_chip(sample, 1, teacher.size).to(teacher.device) for sample in samples[:most])
     return torch.cat([F.normalize(teacher.network(chip)) for chip in chips]).mean(0, keepdim=True)
 
 
-@torch.inference_mode()
-def evaluate(student: Prepared, teacher: Extractor, samples: Sequence[Sample], centre: Tensor) -> dict[str, Any]:
-    """Give figures on held-out faces: agreement with the teacher, and the verification AUC of both.
+class HeldOut:
+    """Faces of people that are not trained on, as the teacher embeds them.
 
-    Returns
-    -------
-    dict
-        ``agreement``: mean cosine of student's and teacher's embeddings, the latter less ``centre``, null where their
-        lengths differ; ``auc``
-        and ``teacher_auc``: chance that two faces of one person are closer than two of different people.
+    Parameters
+    ----------
+    teacher
+        Embeds them once.
+    samples
+        The faces.
+    centre
+        float32 [1, D]: what the student was taught to leave out, from ``centre_of``.
     """
-    device = teacher.device
-    given, wanted = [], []
-    for sample in samples:
-        own, other = cut_chips(sample, (student.settings.input_size, teacher.size), None)
-        given.append(F.normalize(student(own.to(device)))[0].cpu())
-        wanted.append(F.normalize(teacher.network(other.to(device)))[0].cpu())
-    s, t = torch.stack(given).double(), torch.stack(wanted).double()
-    people = np.array([sample.person for sample in samples])
-    upper = np.triu_indices(len(samples), 1)
-    same = people[upper[0]] == people[upper[1]]
-    agreement = float((s * F.normalize(t - centre.cpu())).sum(1).mean()) if s.shape == t.shape else None
-    return {
-        "agreement": agreement,
-        "auc": area_under_roc((s @ s.T).numpy()[upper], same),
-        "teacher_auc": area_under_roc((t @ t.T).numpy()[upper], same),
-        "held_out_faces": len(samples),
-    }
+
+    def __init__(self, teacher: Extractor, samples: Sequence[Sample], centre: Tensor) -> None:
+        self._teacher, self._samples = teacher, samples
+        people = np.array([sample.person for sample in samples])
+        self._pairs = np.triu_indices(len(samples), 1)
+        self._same = people[self._pairs[0]] == people[self._pairs[1]]
+        taught = self._embed(teacher.network, 1, teacher.size)
+        self._teacher_auc = self._auc(taught)
+        self._wanted = F.normalize(taught - centre.cpu())
+
+    @torch.inference_mode()
+    def _embed(self, network: nn.Module, which: int, size: tuple[int, int], *, batch: int = 16) -> Tensor:
+        """Embed the student's (0) or the teacher's (1) chips: float64 [N, D], of length 1."""
+        given = []
+        for start in range(0, len(self._samples), batch):
+            chips = [cut_chip(sample, which, size) for sample in self._samples[start : start + batch]]
+            given.append(F.normalize(network(torch.cat(chips).to(self._teacher.device)).double()).cpu())
+        return torch.cat(given)
+
+    def _auc(self, embeddings: Tensor) -> float | None:
+        return area_under_roc((embeddings @ embeddings.T).numpy()[self._pairs], self._same)
+
+    def measure(self, student: Prepared) -> dict[str, Any]:
+        """Give figures of a student.
+
+        Returns
+        -------
+        dict
+            ``agreement``: mean cosine of student's and teacher's embeddings, the latter less the centre, null where
+            their lengths differ; ``auc`` and ``teacher_auc``: chance that two faces of one person are closer than
+            two of different people.
+        """
+        given = self._embed(student, 0, student.settings.input_size)
+        alike = given.shape == self._wanted.shape
+        return {
+            "agreement": float((given * self._wanted).sum(1).mean()) if alike else None,
+            "auc": self._auc(given),
+            "teacher_auc": self._teacher_auc,
+            "held_out_faces": len(self._samples),
+        }

@@ -13,7 +13,7 @@ from _toolio.errors import UsageError
 from _toolio.paths import Item
 from conftest import Run
 from facetools.extractor_files import Prepared, open_file
-from facetools.extractor_training import Sample, Trainer, cut_chips, make_sample, split
+from facetools.extractor_training import Sample, Trainer, cut_chip, cut_chips, make_sample, split
 from facetools.extractors import Extractor, mobilefacenet, open_extractor
 from facetools.faces.finder import Finder
 from facetools.intake import Intake
@@ -49,7 +49,7 @@ def trainer_of(samples: list[Sample], teacher: Extractor, epochs: int = 2) -> Tr
 def test_a_mirrored_face_is_cut_as_the_mirror_image(samples: list[Sample]) -> None:
     """Of many draws about half are mirrored; each is near the plain chip or near its mirror image."""
     sizes = ((112, 112), (150, 150))
-    plain, _ = cut_chips(samples[0], sizes, None)
+    plain = cut_chip(samples[0], 0, sizes[0])
     sides = []
     for seed in range(24):
         chip, other = cut_chips(samples[0], sizes, np.random.default_rng(seed))

@@ -87,8 +87,9 @@ def train_extractor(
         elif checkpoint.exists() and not force:
             raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
         figures: dict[str, Any] = {}
+        asked = training.HeldOut(guide, unseen, trainer.centre)
         for loss in track(trainer.rounds(), "training", epochs):
-            figures = training.evaluate(trainer.averaged, guide, unseen, trainer.centre)
+            figures = asked.measure(trainer.averaged)
             figures |= {"epoch": trainer.epoch, "loss": loss, "faces": len(known)}
             trainer.save(checkpoint, about)
             writer.emit(figures)
