@@ -15,7 +15,6 @@ from _toolio.paths import Item
 from _toolio.records import error_fields
 from facetools.cloaking import measure_change
 from facetools.extractors import Extractor
-from facetools.faces.finder import Face
 from facetools.grid import Grid
 from facetools.intake import Intake, Refusal, describe_face, take_in
 from facetools.photos import Pixels, decode_photo
@@ -248,7 +247,7 @@ class Comparer:
         after, _ = preprocess.apply(saved)
         for face, number in zip(intake.faces, intake.numbers, strict=True):
             fields = {**about, "preprocess": preprocess.name, **describe_face(face, number)}
-            change = measure_change(clean, after, _scaled(face, scale), self._extractors, self._distance)
+            change = measure_change(clean, after, face.scaled(scale), self._extractors, self._distance)
             yield {**fields, **(asdict(change) if change else {"reason": "too little of the face is in the photo"})}
 
 
@@ -282,13 +281,6 @@ def _scale(pixels: Pixels, like: Pixels) -> Pixels:
 
     resized = Image.fromarray(pixels).resize((like.shape[1], like.shape[0]), Image.Resampling.LANCZOS)
     return np.asarray(resized)
-
-
-def _scaled(face: Face, scale: tuple[float, float]) -> Face:
-    """Bring a face to a photo that is (x, y) times as large."""
-    factors = np.array(scale)
-    x0, y0, x1, y1 = (np.reshape(face.box, (2, 2)) * factors).ravel().tolist()
-    return Face((x0, y0, x1, y1), face.confidence, (face.landmarks + 0.5) * factors - 0.5)
 
 
 def _box(region: Region) -> tuple[int, int, int, int]:

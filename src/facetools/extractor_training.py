@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from _toolio.errors import ToolError, UsageError
 from _toolio.journal import sha256_of
+from _toolio.parallel import ordered
 from _toolio.tensors import read_metadata, write_safetensors
 from _toolio.torch_files import read_tensors
 from facetools.extractor_files import Prepared
@@ -236,26 +237,34 @@ class Trainer:
     def rounds(self) -> Iterator[float]:
         """Train the epochs that are left; give each one's mean loss."""
         while self.epoch < self._epochs:
-            rng = np.random.default_rng([self._seed, self.epoch])
             self.student.train()
-            order = rng.permutation(len(self._samples))
-            losses = []
-            for step in range(self._steps):
-                chosen = order[step * self._batch : (step + 1) * self._batch]
-                losses.append(self._step([self._samples[i] for i in chosen], rng))
+            # The next step's faces are cut, and shown to the teacher, while the student learns from this step's.
+            steps = ordered(self._prepare, self._draw_steps(), workers=1)
+            losses = [self._step(*shown) for shown in steps]
             self.epoch += 1
             yield float(np.mean(losses))
 
-    def _step(self, samples: Sequence[Sample], rng: np.random.Generator) -> float:
+    def _draw_steps(self) -> Iterator[list[tuple[Sample, int]]]:
+        """Draw the faces of each step of this epoch, with a seed each."""
+        rng = np.random.default_rng([self._seed, self.epoch])
+        order = rng.permutation(len(self._samples))
+        for step in range(self._steps):
+            chosen = order[step * self._batch : (step + 1) * self._batch]
+            seeds = rng.integers(2**62, size=len(chosen))
+            yield [(self._samples[i], int(seed)) for i, seed in zip(chosen, seeds, strict=True)]
+
+    def _prepare(self, drawn: Sequence[tuple[Sample, int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut a step's faces: the student's chips, what it should give for them, and whose they are."""
         sizes = (self.student.settings.input_size, self._teacher.size)
-        seeds = rng.integers(2**62, size=len(samples))
-        chips = [cut_chips(s, sizes, np.random.default_rng(seed)) for s, seed in zip(samples, seeds, strict=True)]
+        chips = [cut_chips(sample, sizes, np.random.default_rng(seed)) for sample, seed in drawn]
         own, others = (torch.cat(each).to(self._device) for each in zip(*chips, strict=True))
-        with torch.inference_mode():
+        with torch.no_grad():
             wanted = F.normalize(F.normalize(self._teacher.network(others)) - self.centre)
-        labels = torch.tensor([self._labels[s.person] for s in samples], device=self._device)
-        given = F.normalize(self.student(own))
-        apart = 1 - (F.normalize(self._bridge(given)) * wanted.clone()).sum(1).mean()
+        return own, wanted, torch.tensor([self._labels[sample.person] for sample, _ in drawn], device=self._device)
+
+    def _step(self, chips: Tensor, wanted: Tensor, labels: Tensor) -> float:
+        given = F.normalize(self.student(chips))
+        apart = 1 - (F.normalize(self._bridge(given)) * wanted).sum(1).mean()
         scores = 24.0 * given @ F.normalize(self._head.weight).T
         loss = apart + self._weight * F.cross_entropy(scores, labels)
         self._optimizer.zero_grad(set_to_none=True)

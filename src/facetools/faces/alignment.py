@@ -166,9 +166,11 @@ class ChipCutter:
         rows, columns = (
             (torch.arange(side * self._factor, dtype=torch.float64) + 0.5) / self._factor - 0.5 for side in size
         )
-        y, x = torch.meshgrid(rows, columns, indexing="ij")
-        chip = torch.stack([x, y, torch.ones_like(x)], -1)  # [S, S, 3]
-        spot = chip @ torch.from_numpy(np.ascontiguousarray(matrix.T))  # [S, S, 2] in photo pixels
+        # A sum of what a column and what a row adds, [S, S, 2] in photo pixels.
+        (xx, xy, x0), (yx, yy, y0) = matrix.tolist()
+        along = torch.stack([columns * xx + x0, columns * yx + y0], -1)
+        down = torch.stack([rows * xy, rows * yy], -1)
+        spot = along + down[:, None]
         if inside is not None and inside != photo_size:
             # What lies beyond the edge is its nearest pixel, and no padding.
             spot = torch.minimum(spot, torch.tensor([inside[1] - 1, inside[0] - 1], dtype=torch.float64))

@@ -70,6 +70,13 @@ class Face:
         x0, y0, x1, y1 = self.box
         return (x1 - x0) * (y1 - y0)
 
+    def scaled(self, factors: tuple[float, float]) -> "Face":
+        """Give the face in a photo that is (x, y) times as large."""
+        x, y = factors
+        x0, y0, x1, y1 = self.box
+        # Pixel centres: x becomes (x + 0.5) times the factor, less 0.5.
+        return Face((x0 * x, y0 * y, x1 * x, y1 * y), self.confidence, (self.landmarks + 0.5) * factors - 0.5)
+
 
 @dataclass(frozen=True)
 class _Level:
@@ -214,7 +221,7 @@ class Finder:
             photo = F.interpolate(floats[None], (height, width), mode="bilinear", antialias=True)[0]
         looks = (self._find_turned(photo, min_face_px * scale, angle) for angle in (-_TILT, _TILT))
         faces = max(looks, key=lambda faces: max((face.confidence for face in faces), default=0.0))
-        return [_scaled(face, 1 / scale) for face in faces]
+        return [face.scaled((1 / scale, 1 / scale)) for face in faces]
 
     def _find_turned(self, photo: Tensor, min_face_px: float, angle: float) -> list[Face]:
         turned, matrix, shift = _turned(photo, angle)
@@ -393,11 +400,6 @@ def _turned_back(face: Face, matrix: NDArray[np.float64], shift: NDArray[np.floa
     half_w, half_h = (x1 - x0) / 2, (y1 - y0) / 2
     landmarks = (face.landmarks + 0.5) @ matrix.T + shift - 0.5
     return Face((x - half_w, y - half_h, x + half_w, y + half_h), face.confidence, landmarks)
-
-
-def _scaled(face: Face, factor: float) -> Face:
-    x0, y0, x1, y1 = (value * factor for value in face.box)
-    return Face((x0, y0, x1, y1), face.confidence, (face.landmarks + 0.5) * factor - 0.5)
 
 
 def _square(boxes: Tensor) -> Tensor:
