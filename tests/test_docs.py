@@ -39,6 +39,11 @@ def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPa
         for kind in ("control", "cloaked"):
             (folder / "people" / kind / person).mkdir(parents=True)
             (folder / "people" / kind / person / "0.jpg").write_bytes(photos[0])
+        if number < 3:
+            for kind in ("clean", "copies"):
+                (folder / "few" / kind / person).mkdir(parents=True)
+                for place, photo in enumerate(photos):
+                    (folder / "few" / kind / person / f"{place}.jpg").write_bytes(photo)
     for name in ("me.jpg", "upload.jpg"):
         (folder / name).write_bytes(next(iter(real_people.values()))[1])
     rng = np.random.default_rng(0)
@@ -87,6 +92,10 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         shutil.copytree(folder / "photos", folder / "new")
     if "facetools compare" in line:
         shutil.copytree(folder / "photos", folder / "cloaked")
+    if "facetools evaluate" in line:
+        shutil.rmtree(folder / "people")
+        shutil.copytree(folder / "few" / "clean", folder / "people")
+        shutil.copytree(folder / "few" / "copies", folder / "cloaked")
     if "--detector" in line:
         shutil.copy(SHIPPED, folder / "detector.safetensors")
     done = shell(line, folder)

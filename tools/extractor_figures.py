@@ -34,7 +34,7 @@ def find_faces(photos: Path, out: Path) -> Path:
 
 def embed(lines: str, records: Path, file: Path, extractor: str) -> None:
     """Run ``facetools embed`` on records or paths; its records are there when it is done."""
-    words: list[str | Path] = ["embed", "--force", "--faces", "largest", "--in", "-", "--extractor", extractor]
+    words: list[str | Path] = ["embed", "--force", "--faces", "central", "--in", "-", "--extractor", extractor]
     run([*words, "--out", file], records, lines)
 
 

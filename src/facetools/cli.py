@@ -8,6 +8,7 @@ COMMANDS = (
     "detect",
     "perturb",
     "compare",
+    "evaluate",
     "embed",
     "align",
     "train-detector",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -117,8 +118,8 @@ def take_in(
     device
         Where the finder runs; it is loaded when the first photo needs it, and looks at one photo at a time.
     faces
-        ``all``, or ``largest`` for the one with the largest box, of the faces that are searched for; ``crop``
-        takes each photo for an aligned crop, which is all face.
+        ``all``, or one of the faces that are searched for: ``largest``, that with the largest box, or ``central``,
+        that whose box is nearest the photo's middle; ``crop`` takes each photo for an aligned crop, which is all face.
     min_face_px
         Smallest side of a face that is searched for, pixels; None lets the finder choose by the photo's size.
     finished
@@ -146,11 +147,24 @@ def take_in(
                     photo = decode_photo(data, item.path)
                     finder = finder or Finder(device)
                     found = finder.find([photo.pixels], min_face_px=min_face_px)[0]
-                    chosen = tuple(found[:1] if faces == "largest" else found)
-                    yield Intake(item, data, photo, chosen, tuple(range(len(chosen))))
+                    numbers = _choose(found, photo, faces)
+                    yield Intake(item, data, photo, tuple(found[n] for n in numbers), numbers)
         except InputError as error:
             yield from (Refusal(each, error) for each in usable)
         yield from refused
+
+
+def _choose(found: Sequence[Face], photo: Photo, faces: str) -> tuple[int, ...]:
+    """Give the numbers of the faces that are wanted, of those found, largest first."""
+    if faces == "central" and found:
+        height, width = photo.pixels.shape[:2]
+
+        def off_centre(number: int) -> float:
+            x0, y0, x1, y1 = found[number].box
+            return math.hypot(x0 + x1 - width, y0 + y1 - height)
+
+        return (min(range(len(found)), key=off_centre),)
+    return tuple(range(len(found)))[: 1 if faces == "largest" else None]
 
 
 def _crop(photo: Photo) -> Face:

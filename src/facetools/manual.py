@@ -130,6 +130,47 @@ PAGES = {
             ),
         ),
     ),
+    "evaluate": Page(
+        fields={
+            "protection": "Share of clean test photos that the recogniser names wrongly, 0 to 1; of all: the mean.",
+            "person": "Who was protected; null in the record of all people.",
+            "classifier": "What the trainer trained.",
+            "extractor": "What embedded the photos.",
+            "robust": "The robust extractor of top2 and threshold.",
+            "preprocess": "What the trainer did to all photos first.",
+            "cloak": "The cloaked photos' input; several, joined by +, for someone who changed their cloak.",
+            "floor": "protection with nothing cloaked, on the same split.",
+            "rank1": "Share of test photos whose nearest person is the right one.",
+            "rank5": "Share whose five nearest people include the right one.",
+            "others_accuracy": "Share of everybody else's test photos that are named rightly.",
+            "train_photos": "Photos of the person that were trained on, over all folds.",
+            "cloaked_photos": "How many of them were cloaked.",
+            "test_photos": "Clean photos that were asked.",
+            "tar": "True accept rate of cloaked training photos against clean test photos, at each false accept rate; "
+            "null where there are too few pairs (nn).",
+            "tar_clean": "The same with nothing cloaked (nn).",
+            "interval": "95% bootstrap interval of the mean over people.",
+            "floor_interval": "The same for floor.",
+            "people": "How many people were protected, one at a time.",
+            "seed": "Of the split.",
+            "path": "A photo that could not be used.",
+            "relative": "Where it lies below its input.",
+            **_PROBLEM,
+        },
+        examples=(
+            (
+                "facetools embed --in people/ --out clean.safetensors > clean.jsonl\n"
+                "facetools embed --in cloaked/ --out cloaked.safetensors > cloaked.jsonl\n"
+                "facetools evaluate --gallery clean.jsonl --cloaked cloaked.jsonl --classifier nn | sort",
+                "Whom a cloak protects, and whom not, least protected first.",
+            ),
+            (
+                "facetools evaluate --gallery people/ --cloaked cloaked/ --classifier nn --classifier linear \\\n"
+                "  --preprocess none --preprocess jpeg:75 > protection.jsonl",
+                "Straight from photos; two kinds of trainer, with and without the cheapest countermeasure.",
+            ),
+        ),
+    ),
     "embed": Page(
         fields={
             "row": "Row of the embedding in the file; null where there is no face.",

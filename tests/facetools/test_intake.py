@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from _toolio.errors import InputError
 from _toolio.paths import Item
@@ -229,3 +231,27 @@ def test_the_largest_face_only(tmp_path: Any, real_people: dict[str, list[bytes]
     again = face_of(said, "x")
     assert again is not None
     assert abs(again.landmarks - largest.faces[0].landmarks).max() <= 5.1e-4
+
+
+def test_one_of_several_faces_is_chosen(real_people: dict[str, list[bytes]], tmp_path: Path) -> None:
+    """A large face at the left edge, a smaller one in the middle."""
+    (one, *_), (other, *_), *_ = real_people.values()
+    large, small = (
+        Image.open(io.BytesIO(data)).convert("RGB").resize((s, s)) for data, s in ((one, 300), (other, 200))
+    )
+    photo = Image.new("RGB", (800, 300), (90, 90, 90))
+    photo.paste(large, (0, 0))
+    photo.paste(small, (300, 50))
+    (tmp_path / "two.png").write_bytes(saved(photo, "PNG"))
+    items = [Item(str(tmp_path / "two.png"), "two.png")]
+    chosen = {}
+    for faces in ("all", "largest", "central"):
+        (intake,) = take_in(items, CPU, faces=faces)
+        assert isinstance(intake, Intake)
+        chosen[faces] = [
+            (number, round(face.box[0])) for number, face in zip(intake.numbers, intake.faces, strict=True)
+        ]
+    assert len(chosen["all"]) == 2
+    assert chosen["largest"] == chosen["all"][:1]
+    assert chosen["central"] == chosen["all"][1:]
+    assert chosen["central"][0][1] > 300

@@ -22,6 +22,14 @@ class Faces(StrEnum):
 
     all = "all"
     largest = "largest"
+    central = "central"
+
+
+class OneFace(StrEnum):
+    """Which face of a photo is the person's."""
+
+    largest = "largest"
+    central = "central"
 
 
 class Format(StrEnum):
@@ -34,7 +42,13 @@ class Format(StrEnum):
     heif = "heif"
 
 
-FacesOption = Annotated[Faces, typer.Option("--faces", help="Every face of a photo, or the one with the largest box.")]
+FacesOption = Annotated[
+    Faces,
+    typer.Option("--faces", help="Every face of a photo, the one with the largest box, or that nearest the middle."),
+]
+OneFaceOption = Annotated[
+    OneFace, typer.Option("--faces", help="Whose face a photo is: the one with the largest box, or nearest the middle.")
+]
 MinFace = Annotated[
     float | None,
     typer.Option(

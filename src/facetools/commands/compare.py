@@ -62,8 +62,9 @@ def compare(
     before, after = list(open_items([clean])), list(open_items([cloaked]))
     with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
         from _toolio.device import pick_device
-        from facetools.comparing import Comparer, match_photos
+        from facetools.comparing import Comparer
         from facetools.extractors import open_extractors
+        from facetools.matching import match_photos
         from facetools.viewing import open_distance
 
         pairs = match_photos(before, after, suffix=suffix, shard=part)

@@ -1,0 +1,262 @@
+"""How a trainer of a recogniser tells people apart, given embeddings: nearest neighbour, linear, two models at once.
+
+A classifier is made of one split's clean embeddings, and then asked again and again how its answers change if the
+training photos of one person are others. It answers with scores, float64 [tests, people], the lower the likelier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from facetools.metrics import distances
+
+Rows = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
+
+NAMES = ("nn", "linear", "top2", "threshold")
+"""``nn``: 1-nearest neighbour. ``linear``: standardised logistic regression. ``top2``, ``threshold``: two models,
+an accurate and a robust one, that answer together or one for the other."""
+
+BLOCK = 1024
+"""Tests whose distances are held at once: memory does not grow with the product of tests and training photos."""
+
+TRUSTED_SHARE = 0.95
+"""``threshold`` trusts the accurate model up to the distance that this share of training photos keep to the nearest
+other photo of the same person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a classifier is trained on and asked.
+
+    Attributes
+    ----------
+    train, train_labels
+        float32 [n, D] and int [n], numbers of people from 0.
+    test, test_labels
+        float32 [t, D] and int [t].
+    people
+        How many people there are.
+    distance
+        ``cosine`` or ``euclidean``; what neighbours are measured with.
+    """
+
+    train: Rows
+    train_labels: npt.NDArray[np.int64]
+    test: Rows
+    test_labels: npt.NDArray[np.int64]
+    people: int
+    distance: str
+
+
+class Classifier(Protocol):
+    """A trained classifier."""
+
+    answers: int
+    """Names that it gives for a photo: it is right if one of them is."""
+
+    def clean(self) -> Scores:
+        """Score all tests with nobody cloaked."""
+
+    def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
+        """Score all tests with ``rows`` for all training photos of a person: one array [m, D] a model."""
+
+
+class Nearest:
+    """1-nearest neighbour: a person's score is the distance to the nearest training photo of theirs."""
+
+    answers = 1
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        order = np.argsort(task.train_labels, kind="stable")
+        present, starts = np.unique(task.train_labels[order], return_index=True)
+        self._clean = np.full((len(task.test), task.people), np.inf)
+        for first in range(0, len(task.test), BLOCK):
+            part = slice(first, first + BLOCK)
+            apart = distances(task.test[part], task.train[order], task.distance)
+            self._clean[part, present] = np.minimum.reduceat(apart, starts, axis=1)
+
+    def clean(self) -> Scores:
+        """Give each person's nearest distance."""
+        return self._clean.copy()
+
+    def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
+        """Give them with one person's column anew: the others' distances stay as they are."""
+        scores, (own,) = self.clean(), rows
+        for first in range(0, len(scores), BLOCK):
+            part = slice(first, first + BLOCK)
+            scores[part, person] = distances(self._task.test[part], own, self._task.distance).min(1)
+        return scores
+
+
+class Linear:
+    """Standardised multinomial logistic regression with scikit-learn's defaults (L2, C = 1), fitted cold each time."""
+
+    answers = 1
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def clean(self) -> Scores:
+        """Fit and score."""
+        return self._fit(self._task.train, self._task.train_labels)
+
+    def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
+        """Fit anew from nothing: a start from the clean fit would keep the clean photos in its weights."""
+        kept, (own,) = self._task.train_labels != person, rows
+        labels = np.concatenate([self._task.train_labels[kept], np.full(len(own), person)])
+        return self._fit(np.concatenate([self._task.train[kept], own]), labels)
+
+    def _fit(self, train: Rows, labels: npt.NDArray[np.int64]) -> Scores:
+        present, numbers = np.unique(labels, return_inverse=True)
+        weights, biases = fit_logistic(train, numbers, len(present))
+        scores = np.full((len(self._task.test), self._task.people), np.inf)
+        scores[:, present] = -(self._task.test @ weights + biases)
+        return scores
+
+
+def fit_logistic(
+    train: Rows, labels: npt.NDArray[np.int64], people: int, *, tolerance: float = 1e-6, most_steps: int = 2000
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Fit standardisation and multinomial logistic regression, from zero weights.
+
+    Minimises, with z a standardised row::
+
+        mean_i CE(W^T z_i + b, y_i) + |W|^2 / (2 n)
+
+    which is what scikit-learn's ``make_pipeline(StandardScaler(), LogisticRegression())`` minimises. The objective is
+    strictly convex in W, so there is one answer, and a tolerance decides how near to it the fit ends.
+
+    Parameters
+    ----------
+    train, labels
+        float32 [n, D] and int [n], 0 to ``people`` - 1.
+    people
+        Number of classes, 2 or more.
+    tolerance
+        Largest slope, of the mean objective in the space it is descended in, at which the fit ends.
+    most_steps
+        Steps of L-BFGS at most.
+
+    Returns
+    -------
+    float64 [D, people], float64 [people]
+        Weights and biases for rows as they are, not standardised.
+    """
+    import torch
+
+    x = torch.from_numpy(train).double()
+    mean, deviation = x.mean(0), x.std(0, correction=0)
+    deviation[deviation < 10 * torch.finfo(torch.float32).eps * mean.abs().clamp(min=1e-30)] = 1.0
+    z, y = (x - mean) / deviation, torch.from_numpy(labels)
+    count, width = z.shape
+    # Descend in coordinates where a typical Hessian is the identity. It is Z^T Z / people + 1 at zero weights, and has
+    # hundreds of times less of Z^T Z at the end; features of embeddings depend on each other so much that L-BFGS
+    # takes several times as many steps without this, and a third more with either end of the way.
+    curvature = z.T @ z * (0.1 / people) + torch.eye(width, dtype=z.dtype)
+    triangle = torch.linalg.cholesky(curvature)
+    back = torch.linalg.solve_triangular(triangle.T, torch.eye(width, dtype=z.dtype), upper=True)  # W = back @ V
+    whitened = z @ back
+    weights = torch.zeros(width, people, dtype=z.dtype)
+    biases = torch.zeros(people, dtype=z.dtype)
+    chosen = torch.nn.functional.one_hot(y, people).to(z)
+    ridge = back.T @ back
+
+    def objective() -> Any:
+        scores = (whitened @ weights).add_(biases).log_softmax(1)
+        shrunk = ridge @ weights
+        loss = -scores.gather(1, y[:, None]).mean() + (weights * shrunk).sum() / (2 * count)
+        # In closed form: autograd would take twice the passes over [n, people].
+        surplus = scores.exp_().sub_(chosen)
+        weights.grad = (whitened.T @ surplus).add_(shrunk).div_(count)
+        biases.grad = surplus.mean(0)
+        return loss
+
+    optimizer = torch.optim.LBFGS(
+        [weights, biases],
+        max_iter=most_steps,
+        max_eval=2 * most_steps,
+        tolerance_grad=tolerance,
+        tolerance_change=0,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+    with torch.no_grad():
+        optimizer.step(objective)  # type: ignore[no-untyped-call]
+    scaled = back @ weights / deviation[:, None]
+    return scaled.numpy(), (biases - mean @ scaled).numpy()
+
+
+class TopTwo:
+    """An accurate and a robust model each name the nearest person; a human looks at both names."""
+
+    answers = 2
+
+    def __init__(self, accurate: Task, robust: Task) -> None:
+        self._accurate, self._robust = Nearest(accurate), Nearest(robust)
+
+    def clean(self) -> Scores:
+        """Give both names."""
+        return self._both(self._accurate.clean(), self._robust.clean())
+
+    def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
+        """Give both names, with each model's own embeddings of the person."""
+        accurate, robust = rows
+        return self._both(self._accurate.replaced(person, [accurate]), self._robust.replaced(person, [robust]))
+
+    @staticmethod
+    def _both(accurate: Scores, robust: Scores) -> Scores:
+        scores = np.full(accurate.shape, np.inf)
+        tests = np.arange(len(scores))
+        scores[tests, robust.argmin(1)] = 1
+        scores[tests, accurate.argmin(1)] = 0
+        return scores
+
+
+class Fallback:
+    """The accurate model answers, unless its nearest neighbour is too far away: then the robust one does."""
+
+    answers = 1
+
+    def __init__(self, accurate: Task, robust: Task) -> None:
+        self._accurate, self._robust = Nearest(accurate), Nearest(robust)
+        self.limit = trusted_distance(accurate)
+
+    def clean(self) -> Scores:
+        """Give the scores of the model that answers, test by test."""
+        return self._chosen(self._accurate.clean(), self._robust.clean())
+
+    def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
+        """Give them with each model's own embeddings of the person; the limit is that of the clean photos."""
+        accurate, robust = rows
+        return self._chosen(self._accurate.replaced(person, [accurate]), self._robust.replaced(person, [robust]))
+
+    def _chosen(self, accurate: Scores, robust: Scores) -> Scores:
+        return np.where(accurate.min(1, keepdims=True) > self.limit, robust, accurate)
+
+
+def trusted_distance(task: Task) -> float:
+    """Give the distance within which ``TRUSTED_SHARE`` of training photos have another of the same person."""
+    nearest = []
+    for person in range(task.people):
+        own = task.train[task.train_labels == person]
+        if len(own) > 1:
+            apart = distances(own, own, task.distance)
+            np.fill_diagonal(apart, np.inf)
+            nearest += apart.min(1).tolist()
+    return float(np.quantile(nearest, TRUSTED_SHARE)) if nearest else 0.0
+
+
+def make_classifier(name: str, tasks: Sequence[Task]) -> Classifier:
+    """Make a classifier of ``NAMES``; ``tasks`` are the accurate model's, and the robust one's where two are needed."""
+    if name == "nn":
+        return Nearest(tasks[0])
+    if name == "linear":
+        return Linear(tasks[0])
+    return TopTwo(*tasks) if name == "top2" else Fallback(*tasks)

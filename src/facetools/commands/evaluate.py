@@ -1,0 +1,88 @@
+"""The command ``facetools evaluate``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.errors import InputError
+from _toolio.records import RecordWriter
+from facetools.commands import _evaluating as own
+from facetools.commands._shared import Crops, MinFace, OneFace, OneFaceOption
+
+SCHEMA = "facetools.evaluate/1"
+COLUMNS = ("person", "people", "interval", "floor", "others_accuracy", "classifier", "extractor", "preprocess", "cloak")
+
+
+class Classify(StrEnum):
+    """How the trainer tells people apart."""
+
+    nn = "nn"
+    linear = "linear"
+    top2 = "top2"
+    threshold = "threshold"
+
+
+class Distance(StrEnum):
+    """What embeddings are compared with."""
+
+    cosine = "cosine"
+    euclidean = "euclidean"
+
+
+def evaluate(
+    gallery: own.GalleryOption,
+    cloaked: own.CloakedOption,
+    classifier: Annotated[list[Classify], typer.Option(help="What the trainer trains; repeatable.")] = [Classify.nn],  # noqa: B006
+    extractor: own.Extractors = None,
+    robust: own.Robust = None,
+    preprocess: own.Preprocesses = None,
+    protected: own.Protected = ["all"],  # noqa: B006
+    fraction: own.Fraction = 1.0,
+    drop_missing: own.DropMissing = False,
+    split: own.Split = 0.7,
+    folds: own.Folds = 1,
+    suffix: own.Suffix = "",
+    labels: own.Labels = None,
+    distance: Annotated[Distance | None, typer.Option(help="Of neighbours. Default: the extractor's own.")] = None,
+    faces: OneFaceOption = OneFace.largest,
+    crops: Crops = False,
+    min_face: MinFace = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> int:
+    """Measure whether a cloak protects anybody.
+
+    One person at a time posts cloaked photos; a recogniser is trained on these and on everybody else's clean ones, and
+    asked about the person's other photos, which are clean. Protection is the share that it names wrongly; the floor is
+    that share with nothing cloaked. One record a person, then one of all with its 95% interval over people.
+
+    Several --cloaked are evaluated each, and then together: someone posted the first part of their photos with the
+    first cloak, the next with the next. top2 asks --extractor and --robust, and is right if one of them is; threshold
+    asks --robust where the nearest neighbour of --extractor is too far away.
+    """
+    asked = own.ask(gallery, cloaked, suffix, labels, extractor, robust, preprocess, classifier)
+    with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
+        from facetools.evaluation import Plan, summarise
+
+        kitchen = own.Kitchen(asked, writer)
+        if asked.photos:
+            kitchen.embed(device, faces="crop" if crops else faces.value, min_face_px=min_face)
+        else:
+            kitchen.read()
+        people, cloaks = kitchen.match()
+        plan = Plan(split, folds, seed, fraction, drop_missing)
+        for case in kitchen.cases(people, cloaks, plan, [each.value for each in classifier], distance):
+            done = []
+            for person, fields in case.evaluation.run(case.classifier, own.choose(case.evaluation, protected)):
+                if isinstance(fields, InputError):
+                    writer.fail(fields, {"person": person, **case.about})
+                    continue
+                done.append(fields)
+                writer.emit({"person": person, **case.about, **fields, "seed": seed})
+            if done:
+                writer.emit({"person": None, **case.about, **summarise(done), "seed": seed})
+        return writer.exit_code

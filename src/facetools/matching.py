@@ -1,0 +1,115 @@
+"""Which cloaked copy belongs to which photo: by their paths below their inputs, exactly."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from _toolio.errors import ToolError
+from _toolio.paths import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A photo and its cloaked copy.
+
+    Attributes
+    ----------
+    clean, cloaked
+        One of them is None where there is no counterpart.
+    reason
+        Why there is none.
+    """
+
+    clean: Item | None
+    cloaked: Item | None
+    reason: str | None = None
+
+
+def match_photos(
+    clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str = "", shard: tuple[int, int] = (1, 1)
+) -> list[Pair]:
+    """Find each photo's cloaked copy by its path below the folder.
+
+    Two photos belong together if their paths are the same, or the same but for an ending that was added
+    (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``). The first of these
+    rules that gives a photo a partner holds; one that gives it several gives it none. One file on either side
+    belongs together whatever it is called.
+
+    Parameters
+    ----------
+    clean, cloaked
+        What lies on both sides. A path that is on both is a clean photo, or, if there is a ``suffix`` and its
+        stem ends in it, a cloaked one.
+    suffix
+        What the stems of cloaked photos have and those of clean ones have not, such as ``_cloaked``.
+    shard
+        (K, N): the K-th of N parts of the pairs, K from 1.
+
+    Returns
+    -------
+    list of Pair
+        Whole pairs first, in the order of ``clean``.
+
+    Raises
+    ------
+    ToolError
+        Nothing belongs together.
+    """
+    if len(clean) == len(cloaked) == 1:
+        return [Pair(clean[0], cloaked[0])]
+    originals = {item.path: without_suffix(item.relative, suffix) for item in cloaked}
+    if suffix:
+        both = {item.path for item in clean} & originals.keys()
+        clean = [item for item in clean if item.path not in both or originals[item.path] is None]
+        cloaked = [item for item in cloaked if item.path not in both or originals[item.path] is not None]
+    partners = _marry(clean, [item for item in cloaked if originals[item.path] is not None], originals)
+    if not partners:
+        raise ToolError(
+            f"none of {len(clean)} photos has its copy among {len(cloaked)} cloaked ones; both are known by their "
+            "paths below the two folders, without endings (--suffix names what cloaked ones add)",
+            kind="no-match",
+        )
+    pairs = [Pair(item, partners[item.path]) for item in clean if item.path in partners]
+    married = {item.path for item in partners.values()}
+    alone = [Pair(item, None, "no cloaked photo of this name") for item in clean if item.path not in partners]
+    alone += [Pair(None, item, "no clean photo of this name") for item in cloaked if item.path not in married]
+    number, total = shard
+    everything = pairs + alone
+    return everything[len(everything) * (number - 1) // total : len(everything) * number // total]
+
+
+def without_suffix(relative: str, suffix: str) -> str | None:
+    """Take the suffix out of a stem, in ``a_cloaked.jpg`` or ``a_cloaked.gif.png``; None if it is not there."""
+    path = PurePosixPath(relative)
+    stem, endings = path.name, ""
+    for _ in range(2):
+        shorter = PurePosixPath(stem)
+        stem, endings = shorter.stem, shorter.suffix + endings
+        if suffix and stem.endswith(suffix) and stem != suffix:
+            return str(path.with_name(stem.removesuffix(suffix) + endings))
+    return None if suffix else relative
+
+
+def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[str, str | None]) -> dict[str, Item]:
+    """Give the cloaked photo of each clean one's path, rule by rule; each is given away once."""
+    partners: dict[str, Item] = {}
+    for clean_key, cloaked_key in ((str, str), (str, _without_ending), (_without_ending, _without_ending)):
+        taken = {item.path for item in partners.values()}
+        here, there = defaultdict(list), defaultdict(list)
+        for item in clean:
+            if item.path not in partners:
+                here[clean_key(item.relative)].append(item)
+        for item in cloaked:
+            if item.path not in taken:
+                there[cloaked_key(originals[item.path] or "")].append(item)
+        for key in here.keys() & there.keys():
+            if len(here[key]) == len(there[key]) == 1:
+                partners[here[key][0].path] = there[key][0]
+    return partners
+
+
+def _without_ending(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))

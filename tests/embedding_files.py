@@ -1,0 +1,28 @@
+"""Files of embeddings as ``facetools embed`` writes them, with made-up rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from _toolio.tensors import write_safetensors
+
+NAMES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
+
+
+def write(folder: Path, name: str = "e", *, names: tuple[str, ...] = NAMES, rows: Any = None, **changes: Any) -> Path:
+    """Write a file of embeddings and its records as ``facetools embed`` does; give the records' path."""
+    rows = np.arange(len(names) * 3, dtype=np.float32).reshape(-1, 3) if rows is None else rows
+    known = [{"path": f"in/{each}", "relative": each, "sha256": f"{n:064x}", "face": 0} for n, each in enumerate(names)]
+    extractor = {"name": "net", "sha256": "d" * 64, "distance": "cosine", **changes}
+    file = folder / f"{name}.safetensors"
+    write_safetensors(
+        file, {"embeddings": rows}, {"schema": "facetools.embed/1", "extractor": extractor, "rows": known}
+    )
+    lines = [{"row": n, "schema": "facetools.embed/1", "file": str(file), **each} for n, each in enumerate(known)]
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
