@@ -132,7 +132,7 @@ def ask(
         raise UsageError("--gallery and --cloaked: - can be given once")
     if len(set(cloaked)) < len(cloaked) or (gallery in cloaked and not suffix):
         raise UsageError(
-            f"--cloaked {cloaked[-1]}: given twice; photos that lie beside their cloaked copies need --suffix"
+            f"--cloaked {cloaked[-1]}: given twice; photos beside their cloaked copies need --suffix"
         )
     for name in names:
         if name != STDIN and not Path(name).exists():
