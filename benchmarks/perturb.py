@@ -22,7 +22,7 @@ from facetools import attacks
 from facetools.extractors import DEFAULT_ENSEMBLE, Extractor, open_extractors
 from facetools.faces.alignment import template_of
 from facetools.faces.finder import Face
-from facetools.perceptual import Substitute
+from facetools.perceptual import Reference, Substitute
 from facetools.regions import cut_out, locate_region
 from facetools.viewing import RegionView
 
@@ -46,12 +46,17 @@ def make_view(extractors: list[Extractor], device: torch.device) -> RegionView:
 def bare_step(view: RegionView, extractors: list[Extractor], copies: int, term: str) -> Callable[[], None]:
     """Prepare one step of nothing but networks and perceptual term."""
     chips = [torch.rand(copies, 3, *e.size, device=e.device, requires_grad=True) for e in extractors]
-    photos = (view.clean + 0.01 * torch.randn_like(view.clean)).requires_grad_(True)
+    # What the term compares, cut already: fading a change out and cutting chips is the attack's own work.
+    cut = torch.rand(1, 3, *extractors[0].size, device=view.clean.device)
+    parts = [view.clean] if term == "dssim" else [view.clean, cut]
+    changed = [(part + 0.01 * torch.randn_like(part)).requires_grad_(True) for part in parts]
+    terms = [Reference(part).dssim if term == "dssim" else Substitute().to(part) for part in parts]
 
     def step() -> None:
         for extractor, chip in zip(extractors, chips, strict=True):
             torch.autograd.grad(extractor.network(chip).square().sum(), chip)
-        torch.autograd.grad(getattr(view, term)(photos).sum(), photos)
+        for measure, part in zip(terms, changed, strict=True):
+            torch.autograd.grad(measure(part).sum(), part)
 
     return step
 

@@ -330,6 +330,20 @@ def count(items: Iterable[Item]) -> int | None:
     return len(items) if isinstance(items, list) else None
 
 
+def refuse_processes(command: str, environ: Callable[[str], str | None] = os.environ.get) -> None:
+    """Refuse to run as one of many processes: a command that trains in one would write one output many times.
+
+    Raises
+    ------
+    UsageError
+        ``WORLD_SIZE`` says that there are several.
+    """
+    if environ("WORLD_SIZE") not in (None, "", "1"):
+        raise UsageError(
+            f"WORLD_SIZE={environ('WORLD_SIZE')}: {command} runs in one process; unset it, or run it alone"
+        )
+
+
 def file_of_shard(path: Path, shard: tuple[int, int]) -> Path:
     """Name the file that one of several shards writes: X.safetensors gives X.2-of-8.safetensors."""
     number, total = shard
@@ -356,8 +370,8 @@ def refuse_nested(out: Path, inputs: Sequence[str] | None) -> None:
             raise UsageError(f"--out {out}: lies in --in {name}, whose files it would add to; name a folder elsewhere")
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Refuse a file that exists or cannot be written, before any work is done for it.
+def refuse_existing(path: Path, *, force: bool, option: str = "--out") -> None:
+    """Refuse a file that exists or cannot be written, before any work is done for it; ``option`` named it.
 
     Raises
     ------
@@ -368,16 +382,18 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         # The file that is written is the one that a link leads to.
         folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
         if path.is_dir():
-            raise UsageError(f"--out {path}: is a folder; name a file in it")
+            raise UsageError(f"{option} {path}: is a folder; name a file in it")
         if path.exists() and not path.is_file():
-            raise UsageError(f"--out {path}: is no regular file; name one that can be replaced")
+            raise UsageError(f"{option} {path}: is no regular file; name one that can be replaced")
         if path.exists() and not force:
-            raise UsageError(f"--out {path}: exists; use --force to replace it")
+            raise UsageError(f"{option} {path}: exists; use --force to replace it")
         if path.exists() and not _is_ours(path):
-            raise UsageError(f"--out {path}: is no safetensors file, and --force replaces no other; name another file")
+            raise UsageError(
+                f"{option} {path}: is no safetensors file, and --force replaces no other; name another file"
+            )
         if not folder.is_dir():
-            raise UsageError(f"--out {path}: {folder} is no folder; make it first")
+            raise UsageError(f"{option} {path}: {folder} is no folder; make it first")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"--out {path}: {folder} may not be written to; name a file elsewhere")
+            raise UsageError(f"{option} {path}: {folder} may not be written to; name a file elsewhere")
     except OSError as error:
-        raise UsageError(f"--out {path}: {_reason(error)}; name another file") from None
+        raise UsageError(f"{option} {path}: {_reason(error)}; name another file") from None

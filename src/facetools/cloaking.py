@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -78,6 +79,12 @@ def measure_change(
     return Change(moved, distances, quality, noise, linf, distance.name, looks)
 
 
+def describe_change(change: Change) -> dict[str, Any]:
+    """Give the fields of a record; one whose ``moved`` is no number has a reason."""
+    broken = {} if math.isfinite(change.moved) else {"reason": "an extractor gives an embedding that is not finite"}
+    return {**asdict(change), **broken}
+
+
 def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> dict[str, float]:
     """Give the cosine distance of one face's embeddings in two photos for each extractor, 0 to 2."""
     distances = {}
@@ -85,13 +92,14 @@ def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Se
         for extractor in extractors:
             # The chips that embed would cut, from the photo's own pixels.
             f, g = (extractor.network(chip_of(p, face, extractor))[0].double() for p in (clean, cloaked))
-            distances[extractor.name] = max(0.0, float(1 - F.cosine_similarity(f, g, dim=0)))
+            # Unlike max(), a clamp keeps what is not a number; records give it as null.
+            distances[extractor.name] = float((1 - F.cosine_similarity(f, g, dim=0)).clamp(min=0))
     return distances
 
 
 def seed_of(seed: int, digest: str, face: int) -> int:
     """Draw the seed of one face from the run's seed and the photo's bytes, so that order and batch do not matter."""
-    drawn = hashlib.sha256(f"{seed} {digest} {face}".encode()).digest()
+    drawn = hashlib.sha256(f"{seed} {digest} {face}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(drawn[:8], "little") >> 1
 
 
@@ -231,7 +239,11 @@ def _aim(view: RegionView, jobs: Sequence[Job], recipe: Recipe) -> list[list[str
 
 
 def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
-    """Add the changes of a photo's regions, which may overlap, to a copy of uint8 [H, W, 3]."""
+    """Add the changes of a photo's regions to a copy of uint8 [H, W, 3].
+
+    Where regions overlap their changes are added, and go no further than the furthest of them goes alone: an attack's
+    bound holds there too.
+    """
     out = pixels.copy()
     changed = [(each.region, each.change) for each in done if each.region is not None]
     if not changed:
@@ -241,17 +253,21 @@ def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
     top, left = min(region.top for region, _ in changed), min(region.left for region, _ in changed)
     bottom = max(region.top + region.height for region, _ in changed)
     right = max(region.left + region.width for region, _ in changed)
-    total = np.zeros((bottom - top, right - left, 3), np.float32)
+    total, lowest, highest = (np.zeros((bottom - top, right - left, 3), np.float32) for _ in range(3))
     for region, change in changed:
         row, column = region.top - top, region.left - left
-        total[row : row + region.height, column : column + region.width] += change
+        place = slice(row, row + region.height), slice(column, column + region.width)
+        total[place] += change
+        np.minimum(lowest[place], change, out=lowest[place])
+        np.maximum(highest[place], change, out=highest[place])
+    total = np.clip(total, lowest, highest, out=total)
     total += pixels[top:bottom, left:right]
     out[top:bottom, left:right] = np.clip(np.rint(total), 0, 255)
     return out
 
 
-def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor:
-    """Make a person's mask, float32 [3, S, S], with an attack that makes one a person."""
+def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor | None:
+    """Make a person's mask, float32 [3, S, S]; None where too little of their face is in any photo."""
     views = []
     seeds = []
     for number, (pixels, face) in enumerate(zip(photos.pixels, photos.faces, strict=True)):
@@ -273,7 +289,7 @@ def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor
             )
         )
     if not views:
-        raise InputError(f"{person}: too little of any face is in the photos", kind="no-face")
+        return None
     return recipe.method.function(views, (3, SIDE_PX, SIDE_PX), seeds=seeds, **recipe.knobs)
 
 
@@ -362,9 +378,12 @@ class Cloaker:
     def _jobs(self, intake: Intake) -> Iterator[Job]:
         relative, masks = intake.item.relative, self.recipe.masks
         mask = None if masks is None else masks.of(relative, intake.item.path)
+        person = person_in(intake.item.path, relative)
+        if self.recipe.targets is not None and intake.faces:
+            self.recipe.targets.check(intake.item.path, person, self.recipe.method.targets)
         for face, number in zip(intake.faces, intake.numbers, strict=True):
             seed = seed_of(self.recipe.seed, intake.digest, number)
-            yield Job(intake.photo.pixels, face, seed, person_in(intake.item.path, relative), mask)
+            yield Job(intake.photo.pixels, face, seed, person, mask)
 
     def _refuse(self, intake: Intake, error: InputError) -> Output:
         return Output(intake.item.relative, None, [{"source": intake.item.path, **error_fields(error)}], failed=True)
@@ -373,9 +392,9 @@ class Cloaker:
         photo, item, saving = intake.photo, intake.item, self._saving
         name = saving.name(item.relative, saving.file_format or photo.format)
         notes = self._notes(photo)
-        if not any(each.region for each in done):
-            return self._faceless(intake, name, notes)
         try:
+            if not any(each.region for each in done):
+                return self._faceless(intake, name, notes)
             data = saving.encode(photo, add_changes(photo.pixels, done))
         except InputError as error:
             return self._refuse(intake, InputError(f"{item.path}: {error.message}", kind=error.kind))
@@ -410,7 +429,7 @@ class Cloaker:
         change = measure_change(clean, saved, face, self.recipe.extractors, self.recipe.distance)
         if change is None or result.region is None:
             return {"reason": "too little of the face is in the photo"}
-        fields = asdict(change)
+        fields = describe_change(change)
         if self._unseen:
             fields["unseen"] = measure_distances(clean, saved, face, self._unseen)
         if result.aims:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from _toolio.errors import InputError
 from _toolio.paths import Item
 from _toolio.records import error_fields
-from facetools.cloaking import measure_change
+from facetools.cloaking import describe_change, measure_change
 from facetools.extractors import Extractor
 from facetools.grid import Grid
 from facetools.intake import Intake, Refusal, describe_face, take_in
@@ -143,7 +142,10 @@ class Comparer:
         for face, number in zip(intake.faces, intake.numbers, strict=True):
             fields = {**about, "preprocess": preprocess.name, **describe_face(face, number)}
             change = measure_change(clean, after, face.scaled(scale), self._extractors, self._distance)
-            yield {**fields, **(asdict(change) if change else {"reason": "too little of the face is in the photo"})}
+            yield {
+                **fields,
+                **(describe_change(change) if change else {"reason": "too little of the face is in the photo"}),
+            }
 
 
 def largest_change_outside(clean: Pixels, cloaked: Pixels, regions: Sequence[Region]) -> int:

@@ -38,11 +38,25 @@ def without_previews(exif: bytes) -> bytes:
         _unlink_thumbnail(memoryview(data)[start:])
     found = data.find(_JPEG_START)
     while found >= 0:
-        end = data.find(_JPEG_END, found)
-        end = len(data) if end < 0 else end + len(_JPEG_END)
+        end = _end_of_jpeg(data, found)
         data[found:end] = bytes(end - found)
         found = data.find(_JPEG_START)
     return bytes(data)
+
+
+def _end_of_jpeg(data: bytearray, start: int) -> int:
+    """Find where a JPEG ends that may hold others: a preview's own EXIF has a preview."""
+    depth, place = 0, start
+    while True:
+        end, inner = data.find(_JPEG_END, place), data.find(_JPEG_START, place)
+        if end < 0:
+            return len(data)
+        if 0 <= inner < end:
+            depth, place = depth + 1, inner + len(_JPEG_START)
+            continue
+        depth, place = depth - 1, end + len(_JPEG_END)
+        if depth == 0:
+            return place
 
 
 def without_gps(exif: bytes) -> bytes:
@@ -73,7 +87,7 @@ def without_gps(exif: bytes) -> bytes:
         details = _values(tiff, first, order).get(_DETAILS, ())
         for directory in (*details[:1], first):
             _remove_directories(tiff, directory, order, _GPS)
-    except (struct.error, KeyError):
+    except (struct.error, KeyError, ValueError):
         return b""
     return bytes(data)
 

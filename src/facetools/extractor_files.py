@@ -160,7 +160,7 @@ def open_file(path: Path, device: torch.device, *, name: str | None = None) -> E
         settings = Settings.read(about["settings"])
         network = build(architecture, state, settings, about.get("options", {}))
         dimensions = measure(network, settings)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ToolError(f"{path}: not a usable {architecture}: {error}; import it anew", kind="extractor") from None
     digest = sha256_of_files(path)
     return Extractor(name or path.stem, architecture, network.to(device), settings, dimensions, digest)

@@ -227,6 +227,8 @@ class Trainer:
         self._average = torch.optim.swa_utils.AveragedModel(student, multi_avg_fn=decay, use_buffers=True)
         self.centre = centre_of(teacher, samples)
         self.epoch = 0
+        self.figures: dict[str, Any] = {}
+        """What was measured after the last epoch; kept in checkpoints."""
 
     def _measure(self) -> int:
         self.student.eval()
@@ -241,6 +243,8 @@ class Trainer:
             # The next step's faces are cut, and shown to the teacher, while the student learns from this step's.
             steps = ordered(self._prepare, self._draw_steps(), workers=1)
             losses = [self._step(*shown) for shown in steps]
+            if not np.isfinite(losses).all():
+                raise ToolError("the loss is no number any more; try a lower --learning-rate", kind="diverged")
             self.epoch += 1
             yield float(np.mean(losses))
 
@@ -289,7 +293,13 @@ class Trainer:
             tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
         for number, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{key}": value.cpu().numpy() for key, value in slots.items()}
-        made = {"schema": CHECKPOINT, "epoch": self.epoch, "step": self._schedule.last_epoch, **about}
+        made = {
+            "schema": CHECKPOINT,
+            "epoch": self.epoch,
+            "figures": dict(self.figures),
+            "step": self._schedule.last_epoch,
+            **about,
+        }
         write_safetensors(path, tensors, made)
 
     def _parts(self) -> dict[str, nn.Module]:
@@ -319,7 +329,7 @@ class Trainer:
             if key.startswith("optimizer."):
                 _, number, slot = key.split(".")
                 state["state"].setdefault(int(number), {})[slot] = value
-        self.epoch = found["epoch"]
+        self.epoch, self.figures = found["epoch"], found["figures"]
         for _ in range(found["step"]):
             self._schedule.step()
         # The schedule has set the learning rate and momentum; only the moments come from the file.

@@ -213,7 +213,7 @@ def _read_folder(folder: Path) -> Weights:
         raise ToolError(
             f"{folder}: no config.json in it; give a file or a Hugging Face folder", kind="missing"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"{folder}: not the folder of a CLIP: {_one_line(error)}", kind="bad-folder") from None
     files = _weight_files(folder)
     if files[0].suffix == ".bin":

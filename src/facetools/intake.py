@@ -139,10 +139,10 @@ def take_in(
                 item, data = usable[0], usable[0].read()
                 if finished is not None and (done := finished(item, records, data)) is not None:
                     yield Finished(item, done)
+                elif faces == "crop":
+                    yield Intake(item, data, photo := decode_photo(data, item.path), (_crop(photo),), (0,), records[:1])
                 elif named:
                     yield Intake(item, data, decode_photo(data, item.path), named, _numbers(records), records)
-                elif faces == "crop":
-                    yield Intake(item, data, photo := decode_photo(data, item.path), (_crop(photo),), (0,))
                 else:
                     photo = decode_photo(data, item.path)
                     finder = finder or Finder(device)

@@ -9,16 +9,16 @@ import numpy.typing as npt
 
 
 def area_under_roc(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float | None:
-    """Give the chance that a cloaked face scores higher than a clean one, ties counting half; None without both."""
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    values, start = scores[order], 0
-    for stop in [*(np.flatnonzero(np.diff(values)) + 1), len(values)]:
-        ranks[order[start:stop]] = (start + stop + 1) / 2
-        start = stop
+    """Give the chance that a cloaked face scores higher than a clean one, ties counting half.
+
+    None without both, or where a score is not finite.
+    """
     positive, negative = int(labels.sum()), int((~labels).sum())
-    if not positive or not negative:
+    if not positive or not negative or not np.isfinite(scores).all():
         return None
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    # Equal scores share the mean of their ranks.
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
     return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 

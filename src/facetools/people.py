@@ -18,9 +18,10 @@ def person_of(relative: str) -> str:
 def person_in(path: str, relative: str) -> str:
     """Name the person of a photo by its folder below the input, or by the input folder itself.
 
-    ``--in people/`` gives each folder's name, and ``--in me/`` and ``--in me/1.jpg`` give ``me``.
+    ``--in people/`` gives each folder's name; ``--in me/``, ``--in me/1.jpg`` and ``--in me/face/`` give ``me``.
     """
-    return person_of(relative if "/" in relative else path)
+    named = any(part != "face" for part in relative.split("/")[:-1])
+    return person_of(relative if named else path)
 
 
 def is_held_out(person: str, seed: int, share: float) -> bool:

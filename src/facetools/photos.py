@@ -364,6 +364,9 @@ def as_tensor(pixels: Pixels, device: torch.device | None = None) -> torch.Tenso
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255
 
 
+_LARGEST_JPEG_PX = 65_500
+
+
 def encode_photo(
     photo: Photo,
     pixels: Pixels,
@@ -417,6 +420,12 @@ def encode_photo(
         image = _turn(image, photo.orientation, _LAY_BACK)
     if kind == "WEBP" and image.mode == "L":
         image = image.convert("RGB")
+    if kind == "JPEG" and max(image.size) > _LARGEST_JPEG_PX:
+        # libjpeg would say so on stderr too.
+        raise InputError(
+            f"the photo cannot be written as JPEG ({_LARGEST_JPEG_PX} pixels a side at most); try --format png",
+            kind="unwritable",
+        )
     out = io.BytesIO()
     try:
         image.save(out, format=kind, **options)

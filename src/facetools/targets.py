@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.journal import sha256_of
 from _toolio.tensors import open_safetensors, read_metadata
 from facetools.extractors import Extractor
@@ -46,13 +46,22 @@ class Targets:
             fitting = [people for digest, people in read if digest == extractor.sha256]
             if not fitting:
                 raise UsageError(
-                    f"--targets: no file was embedded with {extractor.name}; make one with "
-                    f"`facetools embed --extractor {extractor.name} --in people/ --out FILE`"
+                    f"--targets: no file was embedded with {extractor.name} ({extractor.sha256[:12]}); make one with "
+                    "`facetools embed --in people/ --out FILE` and the --extractor given here"
                 )
             means.append(fitting[0])
         shared = set(means[0]).intersection(*means[1:])
         self.people = sorted(shared)
         self._means = [np.stack([people[name] for name in self.people]) for people in means] if shared else []
+
+    def check(self, path: str, person: str, count: int) -> None:
+        """Refuse a photo of a person who has fewer than ``count`` others to be pulled to: InputError."""
+        others = len(self.people) - (person in self.people)
+        if others < count:
+            raise InputError(
+                f"{path}: --targets has {others} people besides {person}, {count} needed; embed more people",
+                kind="targets",
+            )
 
     def draw(
         self, embeddings: Sequence[npt.NDArray[np.float32]], person: str, seed: int, count: int
@@ -72,20 +81,13 @@ class Targets:
         seed
             Of the run.
         count
-            How many.
+            How many; ``check`` says whether there are so many.
 
         Returns
         -------
         Names, and for each extractor float32 [count, D].
-
-        Raises
-        ------
-        UsageError
-            There are not so many other people.
         """
         others = [number for number, name in enumerate(self.people) if name != person]
-        if len(others) < count:
-            raise UsageError(f"--targets: {len(others)} people besides {person}, {count} needed; embed more people")
         # Distances of different extractors have different scales.
         far = np.zeros(len(others))
         for mean, own in zip(self._means, embeddings, strict=True):
@@ -115,5 +117,7 @@ def _read(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
         raise ToolError(f"{path}: its metadata lacks {error}; embed the photos anew", kind="targets") from None
     if len(names) != len(embeddings) or not np.isfinite(embeddings).all():
         raise ToolError(f"{path}: its embeddings do not fit its metadata; embed the photos anew", kind="targets")
-    people = {name: embeddings[[each == name for each in names]].mean(0) for name in set(names)}
-    return digest, people
+    rows: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        rows.setdefault(name, []).append(number)
+    return digest, {name: embeddings[numbers].mean(0) for name, numbers in rows.items()}

@@ -14,7 +14,7 @@ from torch import Tensor
 from facetools.extractors import Extractor
 from facetools.faces.alignment import ChipCutter, Points
 from facetools.lpips import open_lpips
-from facetools.perceptual import Reference, Substitute
+from facetools.perceptual import Reference, Substitute, smooth
 from facetools.regions import Region, fade_mask
 from facetools.views import RandomViews
 
@@ -153,6 +153,17 @@ class RegionView:
 
     def _embed(self, shown: Tensor) -> list[Tensor]:
         return [network(cut(shown)) for network, cut in zip(self._networks, self._cutters, strict=True)]
+
+    def smooth(self, photos: Tensor, size: int, sigma: float) -> Tensor:
+        """Blur each region within its own edges, [m * B, 3, H, W]: padding must not leak in."""
+        sizes = self._given_sizes
+        if sizes is None:
+            return smooth(photos, size, sigma)
+        blurred = []
+        for number, photo in enumerate(photos):
+            height, width = sizes[number % len(sizes)]
+            blurred.append(self._pad(smooth(photo[None, :, :height, :width], size, sigma)))
+        return torch.cat(blurred)
 
     def perceptual(self, photos: Tensor) -> Tensor:
         """Give half the distance of the regions plus half that of the first extractor's chips, float32 [m * B]."""

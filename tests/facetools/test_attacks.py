@@ -23,7 +23,7 @@ from facetools.attacks.tip_im import _mmd
 from facetools.extractors import Extractor, open_extractor
 from facetools.faces.alignment import ChipCutter
 from facetools.faces.finder import Finder
-from facetools.perceptual import Reference, multiscale_dssim
+from facetools.perceptual import Reference, multiscale_dssim, smooth
 from facetools.photos import decode_photo
 from facetools.regions import cut_out, fade_mask, locate_region
 
@@ -62,6 +62,9 @@ class TinyView:
     def _each(self, measure: str, photos: Tensor) -> Tensor:
         clean = itertools.cycle(self.clean)
         return torch.cat([getattr(Reference(c[None]), measure)(p[None]) for p, c in zip(photos, clean, strict=False)])
+
+    def smooth(self, photos: Tensor, size: int, sigma: float) -> Tensor:
+        return smooth(photos, size, sigma)
 
     def perceptual(self, photos: Tensor) -> Tensor:
         return self._each("multiscale_dssim", photos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,16 @@ from facetools.attacks import find
 from facetools.cloaking import (
     Change,
     Cloaker,
+    Done,
     Job,
     Recipe,
     Saving,
     add_changes,
     cloak_faces,
+    describe_change,
     make_mask,
     measure_change,
+    measure_distances,
     seed_of,
 )
 from facetools.embedding import chip_of
@@ -33,9 +37,10 @@ from facetools.faces.finder import Face, Finder
 from facetools.intake import Intake
 from facetools.masks import Masks, gather, save_masks
 from facetools.outputs import Output
+from facetools.perceptual import Substitute, smooth
 from facetools.photos import Photo, decode_photo
-from facetools.regions import LARGEST_SCALE, fade_mask, locate_region
-from facetools.viewing import open_distance
+from facetools.regions import LARGEST_SCALE, Region, cut_out, fade_mask, locate_region
+from facetools.viewing import RegionView, open_distance
 
 CPU = torch.device("cpu")
 DISTANCE = open_distance(None, allow_download=False, device=CPU)
@@ -111,7 +116,7 @@ def test_a_cloak_moves_the_embedding_and_nothing_outside_the_region(
     assert change.psnr == pytest.approx(-10 * np.log10((part**2).mean()), abs=0.05)
     # Its own seed, and no other's, decides a face.
     assert np.array_equal(result, cloaked(pixels, [placed], extractor))
-    assert not np.array_equal(result, cloaked(pixels, [placed], extractor, steps=0, seeds=[1]))
+    assert not np.array_equal(result, cloaked(pixels, [placed], extractor, seeds=[1]))
 
 
 def test_an_unchanged_photo(portrait: Image.Image, face: Face, extractor: Extractor) -> None:
@@ -272,6 +277,48 @@ def test_a_batch_gives_what_each_face_gives_alone(
     assert len({each.region.work_size for each in alone if each.region}) > 1
     for one, other in zip(together, alone, strict=True):
         assert (np.abs(one.change - other.change) > 0.01).mean() < 0.02
+
+
+def test_crops_of_different_sizes_share_a_batch(portrait: Image.Image, extractor: Extractor) -> None:
+    """Nothing fades at a crop's edge: what the blurred photo is padded with would be seen."""
+    jobs = []
+    for size in (100, 150):
+        pixels = np.array(portrait.crop((60, 60, 190, 190)).resize((size, size)))
+        jobs.append(Job(pixels, Face((0, 0, size, size), 1.0, np.empty((0, 2))), size))
+    regions = [locate_region(job.pixels, job.face, [extractor]) for job in jobs]
+    clean = [cut_out(job.pixels, region, CPU) for job, region in zip(jobs, regions, strict=True) if region]
+    together = RegionView([extractor], [r for r in regions if r], clean, distance=Substitute(), seeds=[0, 1])
+    both = together.smooth(torch.cat([together.clean, together.clean]), 7, 3.0)
+    for version in (0, 2):
+        for number, part in enumerate(clean):
+            height, width = part.shape[2:]
+            alone = smooth(part, 7, 3.0)
+            torch.testing.assert_close(both[version + number][None, :, :height, :width], alone, rtol=0, atol=1e-6)
+
+
+def test_changes_of_overlapping_regions_keep_the_bound() -> None:
+    pixels = np.full((40, 40, 3), 100, np.uint8)
+    parts = [Region(0, 0, 30, 30, 1.0, (), (False,) * 4), Region(10, 10, 30, 30, 1.0, (), (False,) * 4)]
+    changes = [np.full((30, 30, 3), 8.0, np.float32), np.full((30, 30, 3), 6.0, np.float32)]
+    changes[1][:10, :10] = -3
+    out = add_changes(pixels, [Done(part, change) for part, change in zip(parts, changes, strict=True)])
+    assert (out[0, 0, 0], out[39, 39, 0]) == (108, 106)
+    assert out[12, 12, 0] == 105  # 8 - 3
+    assert out[25, 25, 0] == 108  # 8 + 6 would go beyond both
+    assert (out[0, 39, 0], out[39, 0, 0]) == (100, 100)
+
+
+def test_an_extractor_that_gives_no_number_is_no_zero(portrait: Image.Image, face: Face, extractor: Extractor) -> None:
+    class Broken(torch.nn.Linear):
+        def forward(self, chips: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(chips), 4), torch.nan)
+
+    broken = replace(extractor, network=Broken(1, 1), name="broken")
+    pixels = np.array(portrait)
+    distances = measure_distances(pixels, pixels, face, [broken])
+    assert np.isnan(distances["broken"])
+    fields = describe_change(Change(np.nan, distances, 1.0, np.inf, 0, "x", 0.0))
+    assert "not finite" in fields["reason"]
 
 
 def test_a_change_fades_out_inside_the_photo_only(face: Face, extractor: Extractor) -> None:

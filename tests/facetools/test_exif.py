@@ -57,6 +57,28 @@ def test_a_jpeg_in_a_makers_notes_is_blanked() -> None:
     assert without_previews(plain) == plain
 
 
+def test_a_preview_that_has_a_preview_is_blanked_whole() -> None:
+    """Cameras keep large previews in their notes, which have an EXIF and a thumbnail of their own."""
+    preview = io.BytesIO()
+    faceless((96, 96), seed=4).save(preview, "JPEG", exif=exif_with(THUMBNAIL))
+    plain = Image.Exif()
+    plain[0x010F] = "Camera"
+    noted = plain.tobytes() + b"notes" + preview.getvalue() + b"more" + THUMBNAIL + b"end"
+    bare = without_previews(noted)
+    size = len(preview.getvalue())
+    assert bare == plain.tobytes() + b"notes" + bytes(size) + b"more" + bytes(len(THUMBNAIL)) + b"end"
+    # One that is cut short goes to the end.
+    cut = plain.tobytes() + preview.getvalue()[:-2]
+    assert without_previews(cut) == plain.tobytes() + bytes(size - 2)
+
+
+def test_a_directory_that_is_cut_short_leaves_nothing_of_the_place() -> None:
+    head = b"Exif\0\0II*\0" + struct.pack("<I", 8)
+    for kept in range(20):
+        gps = struct.pack("<HHHII", 1, 0x8825, 4, 1, 26) + struct.pack("<I", 0) + struct.pack("<H", 0)
+        assert len(without_gps(head + gps[:kept])) in (0, len(head) + kept)
+
+
 @given(st.binary(max_size=300), st.integers(0, 200), st.binary(min_size=1, max_size=8))
 def test_damage_never_fails_and_never_keeps_a_jpeg(data: bytes, place: int, damage: bytes) -> None:
     block = bytearray(exif_with(THUMBNAIL))

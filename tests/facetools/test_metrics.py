@@ -17,6 +17,15 @@ def test_equal_error_rate_of_known_scores() -> None:
     assert equal_error_rate(np.zeros(2), np.array([True, True])) is None
 
 
+def test_the_area_counts_pairs_and_halves_ties() -> None:
+    rng = np.random.default_rng(3)
+    scores, labels = rng.integers(0, 6, 60) / 3, rng.random(60) < 0.4
+    pairs = scores[labels][:, None] - scores[~labels]
+    assert area_under_roc(scores, labels) == pytest.approx((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
+    assert area_under_roc(np.append(scores, np.nan), np.append(labels, True)) is None
+    assert area_under_roc(scores, np.ones(60, bool)) is None
+
+
 def test_equal_error_rate_is_where_both_errors_meet() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(4000) < 0.3

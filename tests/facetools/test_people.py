@@ -12,6 +12,8 @@ from facetools.people import person_in
         ("people/ann/face/1.jpg", "ann/face/1.jpg", "ann"),
         ("me/1.jpg", "1.jpg", "me"),
         ("1.jpg", "1.jpg", "1"),
+        ("Adam_Sandler/face/1.jpg", "face/1.jpg", "Adam_Sandler"),
+        ("Adam_Sandler/face/1.jpg", "1.jpg", "Adam_Sandler"),
         ("a.tar/ann/1.jpg", "ann/1.jpg", "ann"),
     ],
 )

@@ -139,7 +139,14 @@ def test_a_mask_is_made_once_and_laid_over_new_photos(
     laid = facetools(*opom, "--mask", mask, "--in", tmp_path / "new", "--out", tmp_path / "2")
     assert laid.code == 0, laid.err
     assert all(record["moved"] > 0.005 for record in [*made.records, *laid.records])
-    for words in ((), ("--mask", mask, "--save-mask", tmp_path / "other")):
+    # The mask says what it was made with; this run could only claim something else.
+    for record in laid.records:
+        assert (record["mode"], record["knobs"]["steps"], record["seed"]) == ("convex-hull", 4, 0)
+    refused = (
+        (), ("--mask", mask, "--save-mask", tmp_path / "other"), ("--save-mask", tmp_path / "other", "--shard", "1/2"),
+        ("--mask", mask, "--seed", "5"), ("--mask", mask, "--views", "jpeg"), ("--save-mask", mask),
+    )  # fmt: skip
+    for words in refused:
         assert facetools(*opom, *words, "--in", tmp_path / "new", "--out", tmp_path / "3").code == 2
 
 
@@ -155,6 +162,46 @@ def test_a_targeted_attack_pulls_to_people_of_a_file(facetools: Tool, people_fol
         assert record["targets"][0] in {photo.name for photo in photos[1:]}
     needs = facetools(*words, "--in", photos[0], "--out", tmp_path / "o2")
     assert (needs.code, "needs --targets" in needs.err) == (2, True)
+
+
+def test_too_few_targets_are_an_error_of_that_photo(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:
+    """The one person to be pulled to has nobody to be pulled to; everybody else is cloaked."""
+    alone, other = sorted(people_folder.iterdir())[:2]
+    targets = tmp_path / "targets.safetensors"
+    lines = [f"{person / '0.jpg'}\n" for person in (alone, other)]
+    made = facetools("embed", "--faces", "largest", "--in", "-", "--out", targets, stdin=lines[0].encode())
+    assert made.code == 0, made.err
+    words = ("perturb", "--attack", "fawkes-v0.3", "--set", "steps=1", "--faces", "largest", "--targets", targets)
+    done = facetools(*words, "--in", "-", "--out", tmp_path / "out", stdin="".join(lines).encode())
+    assert (done.code, done.err) == (3, "")
+    first, second = done.records
+    assert first["error"]["kind"] == "targets"
+    assert f"0 people besides {alone.name}, 1 needed" in first["error"]["message"]
+    assert second["targets"] == [alone.name]
+
+
+def test_a_faceless_photo_that_cannot_be_copied_fails_alone(facetools: Tool, face_photo: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    faceless((66_000, 8)).save(folder / "a.png")
+    (folder / "b.jpg").write_bytes(face_photo)
+    words = ("perturb", "--attack", "none", "--copy-faceless", "--format", "jpeg")
+    done = facetools(*words, "--in", folder, "--out", tmp_path / "out")
+    assert (done.code, done.err) == (3, "")
+    first, second = done.records
+    assert first["error"]["kind"] == "unwritable"
+    assert second["path"] == str(tmp_path / "out" / "b.jpg")
+
+
+def test_records_of_crops_are_crops(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:
+    photo = sorted(people_folder.rglob("*.jpg"))[0]
+    chips = facetools("align", "--faces", "largest", "--in", photo, "--out", tmp_path / "chips")
+    words = ("perturb", "--attack", "none", "--crops", "--in")
+    piped = facetools(*words, "-", "--out", tmp_path / "1", stdin=chips.out)
+    named = facetools(*words, tmp_path / "chips", "--out", tmp_path / "2")
+    assert piped.code == named.code == 0, piped.err
+    for record in (*piped.records, *named.records):
+        assert (record["box"], record["landmarks"]) == ([0.0, 0.0, 150.0, 150.0], None)
 
 
 def test_an_ensemble_and_an_extractor_that_is_not_attacked(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.tensors import write_safetensors
 from facetools.targets import FARTHEST, Targets
 
@@ -49,8 +49,10 @@ def test_nobody_is_their_own_target(tmp_path: Path) -> None:
     targets = Targets([embedded(tmp_path / "t.safetensors", 3)], [EXTRACTOR])
     for seed in range(20):
         assert "p02" not in targets.draw([np.zeros(2, np.float32)], "p02", seed, 2)[0]
-    with pytest.raises(UsageError, match=r"2 people besides p02, 3 needed"):
-        targets.draw([np.zeros(2, np.float32)], "p02", 0, 3)
+    targets.check("p02/1.jpg", "p02", 2)
+    targets.check("x/1.jpg", "x", 3)
+    with pytest.raises(InputError, match=r"p02/1\.jpg: --targets has 2 people besides p02, 3 needed"):
+        targets.check("p02/1.jpg", "p02", 3)
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:

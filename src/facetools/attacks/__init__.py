@@ -50,6 +50,9 @@ class View(Protocol):
         A random view is what an upload may do to a photo. Each call draws anew, for each photo from its own seed.
         """
 
+    def smooth(self, photos: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
+        """Blur [m * B, 3, H, W] with a Gaussian, kernel side and deviation in pixels; a region's own edges reflect."""
+
     def perceptual(self, photos: torch.Tensor) -> torch.Tensor:
         """Give the perceptual distance to the clean regions, float32 [m * B]."""
 

@@ -31,6 +31,7 @@ def fawkes_v0_3(
     steps: int = 50,
     learning_rate: float = 35.0,
     penalty: float = 1e6,
+    tolerance: float = 1.1,
 ) -> torch.Tensor:
     """Pull embeddings to another person's, and as far beyond, within a budget of structural dissimilarity.
 
@@ -40,7 +41,7 @@ def fawkes_v0_3(
 
     with f_i an extractor's embedding as it comes, and x' = (tanh(m + arctanh((x - 1/2) s)) / s + 1/2), s = 2 - 1e-6.
     The learning rate falls by a fifth after each third of the steps. The result is the iterate nearest to t among
-    those with DSSIM of 1.1 rho or less, the clean photo where there is none.
+    those with DSSIM of ``tolerance`` rho or less, the clean photo where there is none.
 
     Parameters
     ----------
@@ -58,6 +59,8 @@ def fawkes_v0_3(
         Of Adadelta as ``tf.train`` has it (decay 0.95, epsilon 1e-8).
     penalty
         c.
+    tolerance
+        Times rho: iterates whose DSSIM is larger are not taken. The released code takes any: ``--set tolerance=1000``.
 
     Returns
     -------
@@ -69,8 +72,9 @@ def fawkes_v0_3(
     Source: arXiv 2002.08327 and the code released as 0.3, whose command line gives c = 1e6. The released code takes
     f(x) and f(target) as means over a batch, of one photo by default, which is followed here: photos do not influence
     each other. It keeps the iterate nearest to t whatever its DSSIM: on faces of LFW that is within 1.05 rho after the
-    steps of ``low`` and ``mid``, and up to 12 rho after the few of ``min``; here the rule of v1.0, 1.1 rho, holds. It
-    draws one target for all photos of a run; here photos of a person share theirs.
+    steps of ``low`` and ``mid``, and up to 12 rho after the few of ``min``, where faces are scarred; so v1.0's rule is
+    the default here, and ``tolerance`` undoes it. It pulls each photo to one photo of the target, here to the person's
+    mean embedding. It draws one target for all photos of a run; here photos of a person share theirs.
     """
     import torch
 
@@ -93,7 +97,7 @@ def fawkes_v0_3(
             [(t - f).norm(dim=1) / size for f, t, size in zip(view.features(cloaked), wanted, sizes, strict=True)]
         ).sum(0)  # [B]
         if step:
-            better = (dssim <= 1.1 * dssim_budget) & (distance < best_distance)
+            better = (dssim <= tolerance * dssim_budget) & (distance < best_distance)
             best = torch.where(each(better), cloaked, best).detach()
             best_distance = torch.where(better, distance, best_distance).detach()
         if step == steps:

@@ -70,7 +70,6 @@ def lowkey(
     import torch.nn.functional as F  # noqa: N812
 
     from facetools.attacks._shared import Grey, noise_like
-    from facetools.perceptual import smooth
 
     with torch.no_grad():
         anchors = [F.normalize(f) for f in view.embed(photos)]  # n x [B, D]
@@ -78,7 +77,7 @@ def lowkey(
     cloaked = photos + grey.level(noise_like(photos, seeds) * start_noise)
     for _ in range(steps):
         cloaked = cloaked.detach().requires_grad_(True)
-        both = torch.cat([cloaked, smooth(cloaked, smooth_size_px, smooth_sigma_px)])
+        both = torch.cat([cloaked, view.smooth(cloaked, smooth_size_px, smooth_sigma_px)])
         moved = torch.stack(
             [
                 (F.normalize(f).view(2, *v.shape) - v).square().mean(-1) / v.norm(dim=-1)  # [2, B]

@@ -83,7 +83,8 @@ def opom(
     with torch.no_grad():
         clean = [view.lay(torch.zeros(mask_shape)) for view in views]
         anchors = [[F.normalize(f) for f in view.embed(photo)] for view, photo in zip(views, clean, strict=True)]
-    grey = Grey(torch.cat([photo.flatten(2) for photo in clean], 2)[..., None])  # all photos as one
+    # All photos as one, on the CPU, where the mask is made.
+    grey = Grey(torch.cat([photo.flatten(2).cpu() for photo in clean], 2)[..., None])
     members = [torch.cat([each[number] for each in anchors]) for number in range(len(anchors[0]))]  # n x [J, D]
     starts = grey.level(noise_like(torch.empty(len(views), *mask_shape), seeds)) * epsilon
     mask = starts.mean(0)
@@ -101,7 +102,7 @@ def opom(
                 away = own if subspace == 0 else all_own.mean(0) if centered else nearest_in_hull(unit, all_own)
                 loss = loss + (unit - away).square().mean().cpu()
             (slope,) = torch.autograd.grad(loss, trial)
-            total += slope
+            total += slope.cpu()
         mask = (mask + step_size * grey.slope(total[None])[0].sign()).clamp(-epsilon, epsilon)
     return grey.level(mask[None])[0]
 

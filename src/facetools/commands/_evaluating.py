@@ -131,9 +131,7 @@ def ask(
     if names.count(STDIN) > 1:
         raise UsageError("--gallery and --cloaked: - can be given once")
     if len(set(cloaked)) < len(cloaked) or (gallery in cloaked and not suffix):
-        raise UsageError(
-            f"--cloaked {cloaked[-1]}: given twice; photos beside their cloaked copies need --suffix"
-        )
+        raise UsageError(f"--cloaked {cloaked[-1]}: given twice; photos beside their cloaked copies need --suffix")
     for name in names:
         if name != STDIN and not Path(name).exists():
             raise ToolError(f"{name}: no such file or folder", kind="missing")

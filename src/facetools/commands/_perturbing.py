@@ -14,6 +14,7 @@ from _toolio.errors import UsageError
 from facetools import attacks
 from facetools.attacks import Method
 from facetools.commands._shared import Format, check_names
+from facetools.views import parse_views
 
 if TYPE_CHECKING:
     from _toolio.paths import Item
@@ -53,6 +54,7 @@ Views = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
+        callback=lambda text: text and ",".join(parse_views(text)),
         help="Optimise through random views, so that the cloak survives uploads: jpeg, resize, blur, crop; commas.",
     ),
 ]
@@ -80,7 +82,7 @@ def _plain(text: str) -> str:
 
 
 def check(
-    method: Method, *, targets: Sequence[Path] | None, mask: Path | None, save_mask: Path | None, knobs_given: bool
+    method: Method, *, targets: Sequence[Path] | None, mask: Path | None, save_mask: Path | None, given: Sequence[str]
 ) -> None:
     """Refuse options that the attack has no use for, and ask for those that it needs."""
     if method.targets and not targets:
@@ -93,8 +95,8 @@ def check(
         raise UsageError(f"--attack {method.name} needs --save-mask FILE to make masks, or --mask FILE to apply them")
     if not method.per_person and (mask or save_mask):
         raise UsageError(f"--mask and --save-mask: {method.name} makes no masks; leave them out")
-    if mask and knobs_given:
-        raise UsageError("--mode and --set: the masks are made already; leave them out with --mask")
+    if mask and given:
+        raise UsageError(f"{given[0]}: the masks are made already; leave it out with --mask")
 
 
 def saving(file_format: Format, quality: int | None, strip_gps: bool, suffix: str, copy_faceless: bool) -> Saving:
@@ -142,7 +144,6 @@ class Kitchen:
         from facetools.extractors import open_extractors
         from facetools.targets import Targets
         from facetools.viewing import open_distance
-        from facetools.views import parse_views
 
         ensemble = open_extractors(extractors, self.device)
         people = Targets(targets, ensemble) if targets else None
@@ -166,14 +167,20 @@ class Kitchen:
             people = gather(each for each in self._take_in(items) if isinstance(each, Intake))
             if not people:
                 raise UsageError("--save-mask: no face in any photo")
-            made = {person: make_mask(photos, person, recipe) for person, photos in people.items()}
+            masks_made = {person: make_mask(photos, person, recipe) for person, photos in people.items()}
+            made = {person: mask for person, mask in masks_made.items() if mask is not None}
+            if not made:
+                raise UsageError("--save-mask: too little of any face is in the photos")
             about = {"version": tool_version(), **recipe.describe()}
             about["extractors"] = {extractor.name: extractor.sha256 for extractor in recipe.extractors}
             save_masks(save_mask, made, about)
         source = mask or save_mask
         assert source is not None
         masks = Masks(source)
-        return replace(recipe, masks=masks, knobs=masks.about.get("knobs", recipe.knobs))
+        # What a mask is made with stands in its file, whatever this run was told.
+        made_with: dict[str, Any] = {key: masks.about[key] for key in ("mode", "knobs", "seed") if key in masks.about}
+        made_with["views"] = tuple(masks.about.get("views", recipe.views))
+        return replace(recipe, masks=masks, **made_with)
 
     def cloaker(self, recipe: Recipe, how: Saving, measure: list[str]) -> Cloaker:
         """Make a cloaker that also measures extractors that are not attacked."""

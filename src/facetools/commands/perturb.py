@@ -68,13 +68,17 @@ def perturb(
     """
     method = attacks.find(attack)
     knobs = attacks.parse_knobs(method, mode, setting or [])
-    own.check(method, targets=targets, mask=mask, save_mask=save_mask, knobs_given=bool(mode or setting))
+    given = {"--mode": mode, "--set": setting, "--seed": seed, "--views": views}
+    own.check(method, targets=targets, mask=mask, save_mask=save_mask, given=[key for key in given if given[key]])
     if quality is not None and file_format is Format.png:
         raise UsageError("--quality is for jpeg, webp and heif; leave it out with --format png")
     if save_mask is not None:
-        refuse_existing(save_mask, force=force)
+        refuse_existing(save_mask, force=force, option="--save-mask")
+    part = parse_shard(shard)
+    if save_mask is not None and part != (1, 1):
+        raise UsageError("--save-mask: a mask is made from all photos; make it without --shard, then use --mask")
     refuse_nested(out, inputs)
-    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    items = open_items(inputs, null=null, shard=part)
     if save_mask is not None:
         items = list(items)  # photos are read twice
     with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:

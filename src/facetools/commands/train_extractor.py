@@ -10,7 +10,7 @@ import typer
 from _toolio import options
 from _toolio.app import tool_version
 from _toolio.errors import UsageError
-from _toolio.paths import count, open_items, refuse_existing
+from _toolio.paths import count, open_items, refuse_existing, refuse_processes
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools.commands._shared import ExtractorOption, MinFace, needing_work
@@ -49,6 +49,10 @@ def train_extractor(
     does not train on. After each epoch it leaves FILE.checkpoint, from which --resume goes on, until it is done.
     """
     refuse_existing(out, force=force)
+    refuse_processes("train-extractor")
+    checkpoint = Path(f"{out}.checkpoint")
+    if checkpoint.exists() and not (resume or force):
+        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
     items = open_items(inputs, null=null)
     with RecordWriter(SCHEMA, "agreement", COLUMNS) as writer:
         import torch
@@ -81,20 +85,16 @@ def train_extractor(
             "teacher": {"name": guide.name, "sha256": guide.sha256},
             "inputs_sha256": digest_of(samples),
         }
-        checkpoint = Path(f"{out}.checkpoint")
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
-        elif checkpoint.exists() and not force:
-            raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
-        figures: dict[str, Any] = {}
         asked = training.HeldOut(guide, unseen, trainer.centre)
         for loss in track(trainer.rounds(), "training", epochs):
-            figures = asked.measure(trainer.averaged)
-            figures |= {"epoch": trainer.epoch, "loss": loss, "faces": len(known)}
+            measured = {**asked.measure(trainer.averaged), "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
+            trainer.figures = measured
             trainer.save(checkpoint, about)
-            writer.emit(figures)
+            writer.emit(measured)
         state = trainer.averaged.network.state_dict()
-        made = {**about, "figures": figures, "dimensions": guide.dimensions}
+        made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions}
         save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
         checkpoint.unlink(missing_ok=True)
         return writer.exit_code

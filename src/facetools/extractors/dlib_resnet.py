@@ -79,7 +79,8 @@ class DlibResNet(nn.Module):
             self.stem = nn.Conv2d(3, 32, 7, stride=2)
             self.blocks = nn.ModuleList(_Block(*block) for block in _BLOCKS)
             self.fc = nn.Linear(256, 128, bias=False)
-        tensors = {key: torch.from_numpy(value.copy()) for key, value in (state or read_dat()).items()}
+        given = read_dat() if state is None else state
+        tensors = {key: torch.from_numpy(value.copy()) for key, value in given.items()}
         try:
             self.load_state_dict(tensors, assign=True)
         except RuntimeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from facetools.faces.finder import Face
 
 Points = npt.NDArray[np.float64]
+
+CENTER_ROOM = 1.5
+"""A ``center`` chip of a face that was found is this many times as large as the box: hair and chin are in it, as in the
+crops that people give CLIP."""
 
 MOST_SAMPLES = 16
 """Samples along each side of a chip pixel, at most."""
@@ -47,7 +52,7 @@ def chip_matrix(face: Face, photo_size: tuple[int, int], alignment: str, size: t
     Parameters
     ----------
     face
-        The face. Of an aligned crop the whole photo is the chip, whatever the alignment.
+        The face. Of an aligned crop the whole photo is the chip, or its middle for ``center``.
     photo_size
         Height and width of the photo.
     alignment
@@ -68,11 +73,19 @@ def chip_matrix(face: Face, photo_size: tuple[int, int], alignment: str, size: t
     if alignment == "mtcnn-160" and not face.is_crop:
         box = face.box
     elif alignment == "center":
-        ratio = min(width / size[1], height / size[0])
-        side_x, side_y = ratio * size[1], ratio * size[0]
-        box = ((width - side_x) / 2, (height - side_y) / 2, (width + side_x) / 2, (height + side_y) / 2)
+        box = _centred(box, size, min) if face.is_crop else _centred(face.box, size, max, CENTER_ROOM)
     x_scale, y_scale = (box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0]
     return np.array([[x_scale, 0, box[0] + x_scale / 2 - 0.5], [0, y_scale, box[1] + y_scale / 2 - 0.5]])
+
+
+def _centred(
+    box: tuple[float, float, float, float], size: tuple[int, int], fit: Callable[[float, float], float], room: float = 1
+) -> tuple[float, float, float, float]:
+    """Give a box about the same middle with a chip's proportions: inside (``fit`` is min) or around (max) it."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    ratio = room * fit((box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0])
+    half_x, half_y = ratio * size[1] / 2, ratio * size[0] / 2
+    return x - half_x, y - half_y, x + half_x, y + half_y
 
 
 def chip_corners(matrix: Points, size: tuple[int, int]) -> Points:

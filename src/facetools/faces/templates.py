@@ -17,5 +17,5 @@ corner of the mouth as (x, y), "left" as seen in the picture, pixel centres at w
 
 ALIGNMENTS = (*TEMPLATES, "mtcnn-160", "center", "none")
 """How a chip is cut. A template: by the landmarks, with a similarity. ``mtcnn-160``: the face's box, stretched to
-the chip, as FaceNet's users cut it. ``center``: the largest centred part of the photo of the chip's proportions,
-as CLIP's users cut it. ``none``: the whole photo, stretched."""
+the chip, as FaceNet's users cut it. ``center``: around the face's box and half as large again, in the chip's
+proportions; of a crop, its largest centred part, as CLIP's users cut it. ``none``: the whole photo, stretched."""

@@ -10,7 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facetools.faces.alignment import MOST_SAMPLES, ChipCutter, oversampling, similarity_to, template_of
+from facetools.faces.alignment import (
+    CENTER_ROOM,
+    MOST_SAMPLES,
+    ChipCutter,
+    chip_matrix,
+    oversampling,
+    similarity_to,
+    template_of,
+)
+from facetools.faces.finder import Face
 
 CPU = torch.device("cpu")
 DLIB_150 = template_of("dlib-150", (150, 150))
@@ -44,6 +53,18 @@ def test_the_least_squares_solution_is_found() -> None:
     np.testing.assert_allclose(found, [[a, -b, c], [b, a, d]], rtol=1e-9)
     shifted = found + np.array([[0, 0, 0.1], [0, 0, 0]])
     assert best < ((laid(DLIB_150, shifted) - points) ** 2).sum()
+
+
+def test_a_centre_chip_lies_around_the_face_and_inside_a_crop() -> None:
+    face = Face((100, 50, 140, 110), 1.0, DLIB_150)
+    matrix = chip_matrix(face, (400, 300), "center", (224, 224))
+    side = CENTER_ROOM * 60
+    np.testing.assert_allclose(matrix @ [-0.5, -0.5, 1], [120 - side / 2 - 0.5, 80 - side / 2 - 0.5])
+    np.testing.assert_allclose(matrix @ [223.5, 223.5, 1], [120 + side / 2 - 0.5, 80 + side / 2 - 0.5])
+    crop = Face((0, 0, 300, 400), 1.0, np.empty((0, 2)))
+    matrix = chip_matrix(crop, (400, 300), "center", (224, 224))
+    np.testing.assert_allclose(matrix @ [-0.5, -0.5, 1], [-0.5, 49.5])
+    np.testing.assert_allclose(matrix @ [223.5, 223.5, 1], [299.5, 349.5])
 
 
 def test_a_mirrored_face_is_not_mirrored_back() -> None:
