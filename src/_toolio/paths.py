@@ -259,7 +259,8 @@ def _from_stdin(null: bool) -> Iterator[Item]:
         text = line.removesuffix(b"\0" if null else b"\n")
         if not text.strip():
             continue
-        if number == 1 and text.startswith(_PICTURES):
+        # No path holds a NUL, and nearly every picture's first line does.
+        if number == 1 and (text.startswith(_PICTURES) or (not null and b"\0" in text)):
             raise UsageError("stdin holds a picture; it takes paths or records: name the picture with --in")
         if not null and text.lstrip().startswith(b"{"):
             yield _from_record(text, f"stdin, line {number}")

@@ -25,7 +25,17 @@ from facetools.intake import Intake, describe_face
 from facetools.masks import SIDE_PX, Masks, PersonPhotos, mask_matrix
 from facetools.outputs import Output
 from facetools.people import person_in
-from facetools.photos import KEEP_ALPHA, Photo, Pixels, as_tensor, decode_photo, encode_photo, fitting_name
+from facetools.photos import (
+    GUESSED_QUALITY,
+    KEEP_ALPHA,
+    WRITTEN_AS_PNG,
+    Photo,
+    Pixels,
+    as_tensor,
+    decode_photo,
+    encode_photo,
+    fitting_name,
+)
 from facetools.regions import Region, cut_out, enlarge_change, locate_region
 from facetools.targets import Targets
 from facetools.viewing import Distance, RegionView
@@ -121,6 +131,8 @@ class Recipe:
         Names of random views that it optimises through.
     targets, masks
         What a targeted attack pulls to; what an attack that makes one mask a person has made.
+    made_against
+        Names of the ensemble that the masks were made against, where that is another.
     """
 
     method: Method
@@ -132,13 +144,14 @@ class Recipe:
     views: tuple[str, ...] = ()
     targets: Targets | None = None
     masks: Masks | None = None
+    made_against: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Give what records say of it."""
         return {
             "attack": self.method.name,
             "mode": self.mode,
-            "extractors": [extractor.name for extractor in self.extractors],
+            "extractors": list(self.made_against or (extractor.name for extractor in self.extractors)),
             "knobs": dict(self.knobs),
             "views": list(self.views),
             "seed": self.seed,
@@ -407,8 +420,12 @@ class Cloaker:
         return Output(name, data, described)
 
     def _notes(self, photo: Photo) -> dict[str, Any]:
-        lost = list(photo.notes)
-        if photo.alpha is not None and (self._saving.file_format or photo.format) not in KEEP_ALPHA:
+        kind, quality = self._saving.file_format or photo.format, self._saving.quality
+        # What it would have been written as does not matter where the user says what.
+        lost = [note for note in photo.notes if not (self._saving.file_format and note.endswith(WRITTEN_AS_PNG))]
+        if kind in GUESSED_QUALITY and quality is None and not photo.is_lossless(kind):
+            lost.append(f"{kind} files do not tell their quality: saved with {GUESSED_QUALITY[kind]}")
+        if photo.alpha is not None and kind not in KEEP_ALPHA:
             lost.append("transparency removed")
         if self._saving.strip_gps and photo.has_gps:
             lost.append("GPS removed")
@@ -421,7 +438,8 @@ class Cloaker:
             # The file itself, unless that would keep what the user wants gone.
             changed = saving.strip_gps or saving.file_format or saving.quality
             data, what = saving.encode(intake.photo, intake.photo.pixels) if changed else intake.data, "copied"
-            name = name if changed else saving.name(intake.item.relative, intake.photo.format)
+            if not changed:  # nothing of it is lost either
+                name, notes = saving.name(intake.item.relative, intake.photo.format), {}
         reason = {"relative": name, "source": intake.item.path, "face": None, "reason": f"{why}; {what}"}
         return Output(name, data, [{**reason, **notes}])
 

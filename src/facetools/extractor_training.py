@@ -24,7 +24,7 @@ from facetools.extractors import Extractor, Settings
 from facetools.faces.alignment import ChipCutter, Points, chip_corners, chip_matrix
 from facetools.intake import Intake
 from facetools.metrics import area_under_roc
-from facetools.people import is_held_out, person_of
+from facetools.people import is_held_out, lot_of, person_of
 from facetools.photos import Pixels, as_tensor
 
 CHECKPOINT = "facetools.extractor-checkpoint/1"
@@ -80,19 +80,23 @@ def make_sample(intake: Intake, settings: Settings, teacher: Extractor) -> Sampl
 
 
 def split(samples: Sequence[Sample], *, seed: int, share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples by person into those to train on and those held out.
+    """Split samples by person into those to train on and those held out, two people each at least.
 
     Raises
     ------
     ToolError
-        Fewer than two people are in a part.
+        There are fewer than four people.
     """
+    people = {sample.person for sample in samples}
+    if len(people) < 4:
+        raise ToolError(f"{len(people)} people have a face; two to train on and two to hold out are the least")
+    by_lot = sorted(people, key=lambda person: lot_of(person, seed))
+    drawn = sum(is_held_out(person, seed, share) for person in people)
+    # Of few people the lot may give one part none.
+    held = set(by_lot[: min(max(2, drawn), len(people) - 2)])
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for sample in samples:
-        parts[is_held_out(sample.person, seed, share)].append(sample)
-    for name, part in zip(("training", "held-out"), parts, strict=True):
-        if len({sample.person for sample in part}) < 2:
-            raise ToolError(f"the {name} part has fewer than two people; give photos of more people")
+        parts[sample.person in held].append(sample)
     return parts
 
 

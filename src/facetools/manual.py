@@ -84,7 +84,7 @@ PAGES = {
                 "A cloak that is meant to survive an upload, without the place.",
             ),
             (
-                "facetools embed --in people/ --out targets.safetensors > targets.jsonl\n"
+                "facetools embed --faces largest --in people/ --out targets.safetensors > targets.jsonl\n"
                 "facetools perturb --attack fawkes-v0.3 --mode min --targets targets.safetensors \\\n"
                 "  --in me.jpg --out cloaked/ > me.jsonl",
                 "Pull a face to one of the people that are farthest from it.",

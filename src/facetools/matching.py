@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -67,6 +67,10 @@ def match_photos(
         cloaked = [item for item in cloaked if item.path not in both or originals[item.path] is not None]
     partners = _marry(clean, [item for item in cloaked if originals[item.path] is not None], originals)
     if not partners:
+        names = Counter(_without_ending(originals[item.path] or "") for item in cloaked)
+        for name in (_without_ending(item.relative) for item in clean):
+            if names[name] > 1:
+                raise ToolError(f"{name}: several cloaked photos are called so; keep one of them", kind="no-match")
         raise ToolError(
             f"none of {len(clean)} photos has its copy among {len(cloaked)} cloaked ones; both are known by their "
             "paths below the two folders, without endings (--suffix names what cloaked ones add)",

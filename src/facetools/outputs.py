@@ -123,7 +123,7 @@ class PhotoFolder:
         """Refuse what would replace something."""
         if path in self._written:
             raise InputError(
-                f"{path}: written already for another input of this run; give them separate --out",
+                f"{path}: written already for another input of this run; rename one, or give them separate --out",
                 kind="collision",
             )
         if path.exists():

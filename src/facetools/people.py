@@ -24,7 +24,12 @@ def person_in(path: str, relative: str) -> str:
     return person_of(relative if named else path)
 
 
-def is_held_out(person: str, seed: int, share: float) -> bool:
-    """Decide by a hash whether a person belongs to the held-out part: the same for every folder and run."""
+def lot_of(person: str, seed: int) -> int:
+    """Draw a person's lot, 0 to 2^64 - 1, by a hash: the same for every folder and run."""
     drawn = hashlib.sha256(f"{seed} {person}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(drawn[:8], "big") < share * 2**64
+    return int.from_bytes(drawn[:8], "big")
+
+
+def is_held_out(person: str, seed: int, share: float) -> bool:
+    """Decide by lot whether a person belongs to the held-out part."""
+    return lot_of(person, seed) < share * 2**64

@@ -46,10 +46,17 @@ _STRIP_ROWS = 256
 
 _DEEP = "more than 8 bits a channel reduced to 8"
 
+_OTHER_COLOURS = ("CMYK", "LAB", "HSV")
+
+_LOSSLESS_TIFF = ("tiff_lzw", "tiff_adobe_deflate", "packbits")
+
 _NEVER_LOSSY = ("PNG", "TIFF", "BMP", "PPM")
 
-_QUALITY = 90
-"""Of WebP and HEIF: their files do not tell the quality that they were saved with."""
+GUESSED_QUALITY = {"WEBP": 95, "HEIF": 90}
+"""Of formats whose files do not tell the quality that they were saved with."""
+
+WRITTEN_AS_PNG = " is written as PNG"
+"""Ends the note of a photo in a format that is not written."""
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 
@@ -198,7 +205,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
-    file_format = {"MPO": "JPEG", "JPEG2000": "PNG"}.get(image.format or "", image.format or "")
+    file_format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
     options = _save_options(image, file_format)
     if file_format == "WEBP" and b"VP8L" in data:
         options["lossless"] = True
@@ -210,13 +217,14 @@ def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
     grey = upright.mode in ("1", "L", "LA", "La")
     if upright.mode in ("PA", "La", "RGBa") or "transparency" in upright.info:
         upright = upright.convert("RGBA")
-    alpha = np.asarray(upright.getchannel("A")) if "A" in upright.getbands() else None
+    # "A" is a colour of LAB.
+    alpha = np.asarray(upright.getchannel("A")) if upright.mode in ("LA", "RGBA") else None
     pixels = _to_array(upright)
     if "exif" in options and (bare := without_previews(options["exif"])) != options["exif"]:
         options["exif"] = bare
         notes.append("previews in the EXIF removed")
     if file_format not in SUFFIXES:
-        notes.append(f"{file_format} is written as PNG")
+        notes.append(f"{file_format}{WRITTEN_AS_PNG}")
         file_format = "PNG"
     return Photo(pixels, file_format, grey, alpha, kept, options, tuple(notes))
 
@@ -233,14 +241,26 @@ def _to_array(image: Image.Image) -> Pixels:
 def _reductions(image: Image.Image, data: bytes) -> list[str]:
     """Say what of a loaded image's pixels three channels of 8 bits do not hold."""
     notes = []
-    if image.mode == "CMYK":
-        notes.append("CMYK read as RGB")
+    if image.mode in _OTHER_COLOURS:
+        dropped = ", without its colour profile" if image.info.get("icc_profile") else ""
+        notes.append(f"{image.mode} read as RGB{dropped}")
+    if image.mode == "1":
+        notes.append("1 bit read as grey")
     if image.mode in ("P", "PA"):
         notes.append("palette read as RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_deep(image, data):
         notes.append(_DEEP)
     if image.info.get("depth_images"):
         notes.append("depth map removed")
+    if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
+        notes.append("further pictures of the file removed")
+    # They may tell what a cloak hides: a place, a name, a picture of the clean face.
+    texts = {"xmp": "XMP", "XML:com.adobe.xmp": "XMP"}
+    if image.format in ("JPEG", "MPO", "GIF"):  # elsewhere it names the program
+        texts["comment"] = "comment"
+    notes += dict.fromkeys(f"{name} removed" for key, name in texts.items() if image.info.get(key))
+    if any(key not in texts for key in getattr(image, "text", {})):
+        notes.append("texts removed")
     return notes
 
 
@@ -296,8 +316,8 @@ def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
     exif = _exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
     if isinstance(exif, bytes) and exif:
         options["exif"] = exif
-    # A CMYK profile would be wrong for the RGB that is written.
-    if isinstance(image.info.get("icc_profile"), bytes) and image.mode != "CMYK":
+    # A profile of other colours would be wrong for the RGB that is written.
+    if isinstance(image.info.get("icc_profile"), bytes) and image.mode not in _OTHER_COLOURS:
         options["icc_profile"] = image.info["icc_profile"]
     if file_format == "JPEG":
         from PIL import JpegImagePlugin
@@ -310,6 +330,10 @@ def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
         options["progressive"] = bool(image.info.get("progressive", False))
     if file_format == "HEIF":
         options |= _heif_options(image.info)
+    if file_format in ("JPEG", "PNG") and (dpi := image.info.get("dpi")):
+        options["dpi"] = dpi
+    if file_format == "TIFF" and image.info.get("compression") in _LOSSLESS_TIFF:
+        options["compression"] = image.info["compression"]
     return {key: value for key, value in options.items() if value is not None}
 
 
@@ -443,13 +467,15 @@ def _options_for(photo: Photo, kind: str, quality: int | None, strip_gps: bool) 
     options = _kept(photo, "exif", "icc_profile")
     if strip_gps and "exif" in options and (bare := without_gps(options.pop("exif"))):
         options["exif"] = bare
+    if kind == photo.format:
+        options |= _kept(photo, "dpi", "compression")
     lossless = photo.is_lossless(kind, quality)
     if kind == "JPEG":
         options |= _jpeg_options(photo, quality)
     elif kind == "WEBP":
-        options |= {"lossless": True, "exact": True} if lossless else {"quality": quality or _QUALITY}
+        options |= {"lossless": True, "exact": True} if lossless else {"quality": quality or GUESSED_QUALITY[kind]}
     elif kind == "HEIF":
-        options |= {"quality": -1 if lossless else quality or _QUALITY}
+        options |= {"quality": -1 if lossless else quality or GUESSED_QUALITY[kind]}
         options |= photo.save_options.get("coding", {}) | _kept(photo, "chroma")
     return options
 

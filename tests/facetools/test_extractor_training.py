@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from _toolio.errors import UsageError
+from _toolio.errors import ToolError, UsageError
 from _toolio.paths import Item
 from conftest import Run
 from facetools.extractor_files import Prepared, open_file
@@ -65,6 +65,23 @@ def test_people_are_in_one_part_only(samples: list[Sample]) -> None:
     known, unseen = split(samples, seed=3, share=0.5)
     assert not {s.person for s in known} & {s.person for s in unseen}
     assert len(known) + len(unseen) == len(samples)
+
+
+def test_of_few_people_two_are_held_out_and_two_are_not(samples: list[Sample]) -> None:
+    for share in (0.01, 0.5, 0.9):
+        for part in split(samples, seed=1, share=share):
+            assert len({sample.person for sample in part}) == 2
+    three = [s for s in samples if s.person != samples[0].person]
+    with pytest.raises(ToolError, match="3 people have a face"):
+        split(three, seed=1, share=0.5)
+
+
+def test_a_training_that_diverges_ends(samples: list[Sample], teacher: Extractor) -> None:
+    trainer = trainer_of(samples, teacher)
+    with torch.no_grad():
+        next(trainer.student.parameters()).fill_(torch.inf)
+    with pytest.raises(ToolError, match="the loss is no number any more"):
+        next(trainer.rounds())
 
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(

@@ -82,3 +82,8 @@ def test_one_file_each_belongs_together_and_nothing_at_all_is_an_error() -> None
     assert matched(["me.jpg"], ["IMG_7.png"]) == [("me.jpg", "IMG_7.png")]
     with pytest.raises(ToolError, match="none of 2 photos has its copy among 1 cloaked ones"):
         matched(["a.jpg", "b.jpg"], ["c.jpg"])
+
+
+def test_a_name_that_is_there_twice_is_said_to_be() -> None:
+    with pytest.raises(ToolError, match="x: several cloaked photos are called so"):
+        matched(["x.bmp", "y.bmp"], ["x.jpg", "x.png"])

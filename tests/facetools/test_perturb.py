@@ -139,6 +139,12 @@ def test_a_mask_is_made_once_and_laid_over_new_photos(
     laid = facetools(*opom, "--mask", mask, "--in", tmp_path / "new", "--out", tmp_path / "2")
     assert laid.code == 0, laid.err
     assert all(record["moved"] > 0.005 for record in [*made.records, *laid.records])
+    # Who resumes takes the masks that are there, if they are those that would be made.
+    words = ("--set", "steps=4", "--save-mask", mask, "--in", tmp_path / "old", "--out", tmp_path / "1", "--resume")
+    again = facetools(*opom, *words)
+    assert (again.code, again.err, again.out) == (0, "", made.out)
+    other = facetools(*opom, *words, "--seed", "9")
+    assert (other.code, "made with other seed" in other.err) == (2, True)
     # The mask says what it was made with; this run could only claim something else.
     for record in laid.records:
         assert (record["mode"], record["knobs"]["steps"], record["seed"]) == ("convex-hull", 4, 0)
@@ -191,6 +197,27 @@ def test_a_faceless_photo_that_cannot_be_copied_fails_alone(facetools: Tool, fac
     first, second = done.records
     assert first["error"]["kind"] == "unwritable"
     assert second["path"] == str(tmp_path / "out" / "b.jpg")
+
+
+def test_notes_say_what_was_lost_and_no_more(facetools: Tool, face_photo: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    preview = exif.tobytes() + saved(faceless((32, 24)), "JPEG")
+    faceless((90, 90)).save(folder / "a.jpg", exif=preview)
+    Image.open(io.BytesIO(face_photo)).save(folder / "b.webp", quality=80)
+    Image.open(io.BytesIO(face_photo)).save(folder / "c.gif")
+    copied, guessed, told = facetools(
+        "perturb", "--attack", "none", "--copy-faceless", "--in", folder, "--out", tmp_path / "out"
+    ).records
+    assert "notes" not in copied
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == (folder / "a.jpg").read_bytes()
+    assert guessed["notes"] == ["WEBP files do not tell their quality: saved with 95"]
+    assert told["notes"] == ["palette read as RGB", "GIF is written as PNG"]
+    words = ("--format", "jpeg", "--in", folder / "c.gif")
+    (other,) = facetools("perturb", "--attack", "none", *words, "--out", tmp_path / "2").records
+    assert other["notes"] == ["palette read as RGB"]
 
 
 def test_records_of_crops_are_crops(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:

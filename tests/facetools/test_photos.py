@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from _toolio.errors import InputError
 from conftest import faceless, saved
@@ -240,7 +241,7 @@ def test_cmyk() -> None:
     image = faceless().convert("CMYK")
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     photo = decode_photo(saved(image, "JPEG", quality=95, icc_profile=profile), "x")
-    assert (photo.format, photo.notes) == ("JPEG", ("CMYK read as RGB",))
+    assert (photo.format, photo.notes) == ("JPEG", ("CMYK read as RGB, without its colour profile",))
     difference = np.abs(photo.pixels.astype(int) - np.asarray(image.convert("RGB")))
     assert difference.mean() < 2
     again = opened(encode_photo(photo, photo.pixels))
@@ -287,7 +288,7 @@ def test_of_an_animation_the_first_frame_is_taken(kind: str) -> None:
 def test_two_pictures_of_a_camera_are_one_jpeg() -> None:
     data = saved(faceless(), "MPO", save_all=True, append_images=[faceless(seed=1)])
     photo = decode_photo(data, "x")
-    assert (photo.format, photo.notes) == ("JPEG", ())
+    assert (photo.format, photo.notes) == ("JPEG", ("further pictures of the file removed",))
     assert "qtables" in photo.save_options
 
 
@@ -657,3 +658,34 @@ def test_a_real_photo_goes_through(face_photo: bytes) -> None:
     # Saving a JPEG again with its own tables changes next to nothing.
     assert np.abs(again.pixels.astype(int) - photo.pixels).mean() < 0.5
     assert again.save_options["qtables"] == photo.save_options["qtables"]
+
+
+def test_lab_is_no_transparency() -> None:
+    rgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    photo = faceless((40, 30))
+    image = ImageCms.profileToProfile(photo, rgb, lab, outputMode="LAB")
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(lab).tobytes()
+    found = decode_photo(saved(image, "TIFF", icc_profile=image.info["icc_profile"]), "lab.tif")
+    assert found.alpha is None
+    assert "icc_profile" not in found.save_options
+    assert found.notes == ("LAB read as RGB, without its colour profile",)
+    assert np.abs(found.pixels.astype(int) - np.asarray(photo)).mean() < 12
+
+
+def test_what_a_file_says_besides_is_noted_and_its_resolution_kept() -> None:
+    texts = PngInfo()
+    texts.add_text("Author", "somebody")
+    photo = faceless((40, 30))
+    found = decode_photo(saved(photo, "PNG", pnginfo=texts, dpi=(240, 240)), "a.png")
+    assert found.notes == ("texts removed",)
+    again = Image.open(io.BytesIO(encode_photo(found, found.pixels)))
+    assert not getattr(again, "text", {})
+    assert again.info["dpi"] == pytest.approx((240, 240), abs=0.1)
+    spoken = decode_photo(saved(photo, "JPEG", comment=b"at home", dpi=(240, 240)), "a.jpg")
+    assert spoken.notes == ("comment removed",)
+    again = Image.open(io.BytesIO(encode_photo(spoken, spoken.pixels)))
+    assert (again.info.get("comment"), again.info["dpi"]) == (None, (240, 240))
+    packed = decode_photo(saved(photo, "TIFF", compression="tiff_lzw"), "a.tif")
+    assert Image.open(io.BytesIO(encode_photo(packed, packed.pixels))).info["compression"] == "tiff_lzw"
+    assert decode_photo(saved(photo, "JPEG2000"), "a.jp2").notes == ("JPEG2000 is written as PNG",)
+    assert decode_photo(saved(photo.convert("1"), "PNG"), "a.png").notes == ("1 bit read as grey",)

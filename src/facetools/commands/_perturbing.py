@@ -13,7 +13,7 @@ import typer
 from _toolio.errors import UsageError
 from facetools import attacks
 from facetools.attacks import Method
-from facetools.commands._shared import Format, check_names
+from facetools.commands._shared import Faces, Format, check_names
 from facetools.views import parse_views
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ TargetFiles = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Whom targeted attacks pull to: what embed wrote for folders of people; one file an extractor.",
+        help="Whom targeted attacks pull to: what `embed --faces largest` wrote for folders of people, one file an "
+        "extractor. fawkes-v0.3 draws 1 person of the 20 farthest, tip-im 10.",
     ),
 ]
 Views = Annotated[
@@ -65,6 +66,14 @@ Mask = Annotated[
 SaveMask = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Make a mask for each person, a folder of photos, and keep it (opom)."),
+]
+WhichFaces = Annotated[
+    Faces | None,
+    typer.Option(
+        "--faces",
+        help="Every face, the one with the largest box, or that nearest the middle. Default: all; largest for attacks "
+        "that make one mask a person.",
+    ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="Keep the photo's own format, or write another.")]
 Quality = Annotated[
@@ -91,12 +100,19 @@ def check(
         )
     if targets and not method.targets:
         raise UsageError(f"--targets: {method.name} pulls to nobody; leave it out")
-    if method.per_person and (mask is None) == (save_mask is None):
+    if mask and save_mask:
+        raise UsageError("--mask and --save-mask: the one applies masks, the other makes them; leave one out")
+    if method.per_person and not (mask or save_mask):
         raise UsageError(f"--attack {method.name} needs --save-mask FILE to make masks, or --mask FILE to apply them")
     if not method.per_person and (mask or save_mask):
         raise UsageError(f"--mask and --save-mask: {method.name} makes no masks; leave them out")
     if mask and given:
         raise UsageError(f"{given[0]}: the masks are made already; leave it out with --mask")
+
+
+def usual_faces(method: Method) -> Faces:
+    """Whose faces an attack is meant for: a person's mask is for that person, and not for who stands beside."""
+    return Faces.largest if method.per_person else Faces.all
 
 
 def saving(file_format: Format, quality: int | None, strip_gps: bool, suffix: str, copy_faceless: bool) -> Saving:
@@ -156,14 +172,23 @@ class Kitchen:
 
         return take_in(items, self.device, faces=self.faces, min_face_px=self._min_face, finished=finished)
 
-    def with_masks(self, recipe: Recipe, items: Iterable[Item], mask: Path | None, save_mask: Path | None) -> Recipe:
-        """Read masks, or make and save one for each person in the photos."""
+    def with_masks(
+        self, recipe: Recipe, items: Iterable[Item], mask: Path | None, save_mask: Path | None, *, resume: bool
+    ) -> Recipe:
+        """Read masks, or make and save one for each person in the photos; ``resume`` takes those that are saved."""
         from _toolio.app import tool_version
         from facetools.cloaking import make_mask
         from facetools.intake import Intake
         from facetools.masks import Masks, gather, save_masks
 
-        if save_mask is not None:
+        about: dict[str, Any] = {"version": tool_version(), **recipe.describe()}
+        about["extractors"] = {extractor.name: extractor.sha256 for extractor in recipe.extractors}
+        if save_mask is not None and resume and save_mask.exists():
+            saved = Masks(save_mask).about
+            for key, value in about.items():
+                if key != "version" and saved.get(key) != value:
+                    raise UsageError(f"--save-mask {save_mask}: made with other {key}; use --force to make it anew")
+        elif save_mask is not None:
             people = gather(each for each in self._take_in(items) if isinstance(each, Intake))
             if not people:
                 raise UsageError("--save-mask: no face in any photo")
@@ -171,8 +196,6 @@ class Kitchen:
             made = {person: mask for person, mask in masks_made.items() if mask is not None}
             if not made:
                 raise UsageError("--save-mask: too little of any face is in the photos")
-            about = {"version": tool_version(), **recipe.describe()}
-            about["extractors"] = {extractor.name: extractor.sha256 for extractor in recipe.extractors}
             save_masks(save_mask, made, about)
         source = mask or save_mask
         assert source is not None
@@ -180,6 +203,7 @@ class Kitchen:
         # What a mask is made with stands in its file, whatever this run was told.
         made_with: dict[str, Any] = {key: masks.about[key] for key in ("mode", "knobs", "seed") if key in masks.about}
         made_with["views"] = tuple(masks.about.get("views", recipe.views))
+        made_with["made_against"] = tuple(masks.about.get("extractors", ()))
         return replace(recipe, masks=masks, **made_with)
 
     def cloaker(self, recipe: Recipe, how: Saving, measure: list[str]) -> Cloaker:

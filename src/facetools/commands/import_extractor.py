@@ -56,8 +56,8 @@ def import_extractor(
     """Make an extractor file from somebody's weights.
 
     Recognises the names that weights go by and what they are wrapped in, tries the network, and writes one
-    safetensors file that says how its chips are cut. If tensors do not match, each gets a record, nothing is
-    written, and the run fails. No code in a file is run, and nothing is downloaded.
+    safetensors file that says how its chips are cut. If tensors of its architecture do not match, each gets a
+    record, nothing is written, and the run fails. No code in a file is run, and nothing is downloaded.
     """
     words = {"input_size": input_size, "alignment": alignment, "channel_order": channel_order, "mean": mean}
     words |= {"std": std, "normalisation": normalisation, "distance": distance}

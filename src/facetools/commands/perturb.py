@@ -17,8 +17,6 @@ from facetools.commands._shared import (
     AllowDownload,
     Crops,
     Ensemble,
-    Faces,
-    FacesOption,
     Format,
     LpipsWeights,
     MinFace,
@@ -45,7 +43,7 @@ def perturb(
     save_mask: own.SaveMask = None,
     lpips_weights: LpipsWeights = None,
     allow_download: AllowDownload = False,
-    faces: FacesOption = Faces.all,
+    faces: own.WhichFaces = None,
     crops: Crops = False,
     min_face: MinFace = None,
     file_format: own.FormatOption = Format.keep,
@@ -72,7 +70,7 @@ def perturb(
     own.check(method, targets=targets, mask=mask, save_mask=save_mask, given=[key for key in given if given[key]])
     if quality is not None and file_format is Format.png:
         raise UsageError("--quality is for jpeg, webp and heif; leave it out with --format png")
-    if save_mask is not None:
+    if save_mask is not None and not (resume and save_mask.exists()):
         refuse_existing(save_mask, force=force, option="--save-mask")
     part = parse_shard(shard)
     if save_mask is not None and part != (1, 1):
@@ -84,7 +82,8 @@ def perturb(
     with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
         from facetools.outputs import PhotoFolder
 
-        kitchen = own.Kitchen(device, faces="crop" if crops else faces.value, min_face_px=min_face, batch=batch)
+        which = "crop" if crops else (faces or own.usual_faces(method)).value
+        kitchen = own.Kitchen(device, faces=which, min_face_px=min_face, batch=batch)
         recipe = kitchen.recipe(
             method,
             mode,
@@ -97,7 +96,7 @@ def perturb(
             allow_download=allow_download,
         )
         if method.per_person:
-            recipe = kitchen.with_masks(recipe, items, mask, save_mask)
+            recipe = kitchen.with_masks(recipe, items, mask, save_mask, resume=resume)
         saving = own.saving(file_format, quality, strip_gps, suffix, copy_faceless)
         cloaker = kitchen.cloaker(recipe, saving, measure or [])
         arguments = {"schema": SCHEMA, **cloaker.arguments, "faces": kitchen.faces, "min_face": min_face}
