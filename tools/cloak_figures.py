@@ -79,9 +79,9 @@ def rows(second: str | None) -> list[Row]:
     return [
         Row("lowkey", None, both),
         Row("lowkey", None, both, views="jpeg,resize,blur,crop"),
-        *alone,
         Row("fawkes-v1.0", "high", both, 2),
         Row("lowkey", None, both, 2, crops=True),
+        *alone,
     ]
 
 

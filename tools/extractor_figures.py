@@ -1,9 +1,10 @@
 """How well extractors tell people apart: python tools/extractor_figures.py PHOTOS OUT [EXTRACTOR ...].
 
-PHOTOS holds a folder a person; people with fewer than 10 photos are left out. Embeds with `facetools embed` (faces
-are searched for once), and prints one JSON object an extractor: rank-1 accuracy of the nearest neighbour (70% of a
-person's photos known, 30% asked, drawn with seed 0) with its 95% bootstrap interval over people, and of all pairs of
-photos the area under the ROC curve and the equal error rate.
+PHOTOS holds a folder a person; people with fewer than 10 photos are left out, and, with ``--held-out SHARE`` before
+PHOTOS, those that `train-extractor --held-out SHARE --seed 0` trains on. The face nearest a photo's middle is the
+person's. Embeds with `facetools embed` (faces are searched for once), and prints one JSON object an extractor: rank-1
+accuracy of the nearest neighbour (70% of a person's photos known, 30% asked, drawn with seed 0) with its 95% bootstrap
+interval over people, and of all pairs of photos the area under the ROC curve and the equal error rate.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ import numpy as np
 from _toolio.tensors import open_safetensors, read_metadata
 from cloak_figures import run
 from facetools.metrics import area_under_roc, distances, equal_error_rate, mean_interval
-from facetools.people import person_of
+from facetools.people import is_held_out, person_of
 
 LEAST_PHOTOS = 10
 
 
-def find_faces(photos: Path, out: Path) -> Path:
+def find_faces(photos: Path, out: Path, share: float | None) -> Path:
     """Embed with the default extractor; its records say where the faces are."""
     records = out / "faces.jsonl"
     if not records.exists():
         folders = [f for f in sorted(photos.iterdir()) if f.is_dir() and len(list(f.iterdir())) >= LEAST_PHOTOS]
+        folders = [f for f in folders if share is None or is_held_out(f.name, 0, share)]
         paths = "\n".join(str(photo) for folder in folders for photo in sorted(folder.iterdir()))
         embed(paths, records, out / "faces.safetensors", "dlib-resnet")
     return records
@@ -70,10 +72,10 @@ def measure(file: Path) -> dict[str, object]:
     }
 
 
-def main(photos: Path, out: Path, extractors: list[str]) -> None:
+def main(photos: Path, out: Path, extractors: list[str], share: float | None = None) -> None:
     """Embed with each extractor what is not embedded yet, and print the figures."""
     out.mkdir(parents=True, exist_ok=True)
-    records = find_faces(photos, out)
+    records = find_faces(photos, out, share)
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     # Only what says where a face is: the rows of this file are no rows of the next one.
     keys = ("path", "relative", "face", "box", "confidence", "landmarks")
@@ -86,4 +88,7 @@ def main(photos: Path, out: Path, extractors: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or ["dlib-resnet"])
+    words = sys.argv[1:]
+    held_out = float(words[1]) if words[0] == "--held-out" else None
+    given = words if held_out is None else words[2:]
+    main(Path(given[0]), Path(given[1]), given[2:] or ["dlib-resnet"], held_out)
