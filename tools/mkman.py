@@ -54,8 +54,9 @@ def option_lines(parameter: Any) -> list[str]:
     default = parameter.default
     if parameter.required:
         words.append("Required.")
-    elif takes_value and default is not None and "Default" not in words[0]:
-        words.append(f"Default: {getattr(default, 'value', default)}.")
+    elif takes_value and default not in (None, "") and "Default" not in words[0]:
+        values = default if isinstance(default, list) else [default]
+        words.append(f"Default: {', '.join(str(getattr(value, 'value', value)) for value in values)}.")
     return [*lines, escape(" ".join(words))]
 
 
