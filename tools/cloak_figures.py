@@ -80,8 +80,6 @@ def rows(second: str | None) -> list[Row]:
     return [
         Row("lowkey", None, both),
         Row("lowkey", None, both, views="jpeg,resize,blur,crop"),
-        Row("fawkes-v1.0", "high", both, 2),
-        Row("lowkey", None, both, 2, crops=True),
         *alone,
     ]
 
