@@ -102,6 +102,11 @@ def test_a_linear_fit_is_independent_of_what_was_fitted_before(task: Task, stran
     np.testing.assert_array_equal(after.replaced(4, [strange]), Linear(task).replaced(4, [strange]))
 
 
+def test_a_person_replaced_by_their_own_photos_changes_no_bit(task: Task) -> None:
+    linear, own = Linear(task), task.train[task.train_labels == 4]
+    np.testing.assert_array_equal(linear.replaced(4, [own]), linear.clean())
+
+
 def test_a_feature_that_never_varies_is_no_obstacle(task: Task) -> None:
     rows = task.train.copy()
     rows[:, 3] = 0.1
