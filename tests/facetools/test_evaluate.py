@@ -51,11 +51,11 @@ def test_swapped_photos_protect_and_unchanged_ones_do_not(evaluate: Tool, folder
     assert len(shown) == 6
     for classifier in ("nn", "linear"):
         swapped, same = shown["swapped", False, classifier], shown["same", False, classifier]
-        assert swapped["protection"] == 1.0
+        assert swapped["protection"] >= 1 - 1 / COUNT
         assert same["protection"] == same["floor"] == swapped["floor"] <= 1 / COUNT
         assert swapped["people"] == COUNT
         # One photo a person is trained on, and it is cloaked with the first.
-        assert shown["swapped", True, classifier]["protection"] == 1.0
+        assert shown["swapped", True, classifier]["protection"] == swapped["protection"]
     for record in done.records:
         assert next(iter(record)) == "protection"
         assert record["schema"] == "facetools.evaluate/1"
