@@ -75,11 +75,12 @@ class Nearest:
     def __init__(self, task: Task) -> None:
         self._task = task
         order = np.argsort(task.train_labels, kind="stable")
+        train = task.train[order]
         present, starts = np.unique(task.train_labels[order], return_index=True)
         self._clean = np.full((len(task.test), task.people), np.inf)
         for first in range(0, len(task.test), BLOCK):
             part = slice(first, first + BLOCK)
-            apart = distances(task.test[part], task.train[order], task.distance)
+            apart = distances(task.test[part], train, task.distance)
             self._clean[part, present] = np.minimum.reduceat(apart, starts, axis=1)
 
     def clean(self) -> Scores:

@@ -147,8 +147,9 @@ def _rows_of_records(name: str) -> Iterator[_Row]:
                 continue
             where = f"{name}, record {number}"
             path = _file_of(record, name, where)
-            file = files.setdefault(path, _Embeddings(path)) if path not in files else files[path]
-            yield _row_of(record, file, path, where)
+            if path not in files:
+                files[path] = _Embeddings(path)
+            yield _row_of(record, files[path], path, where)
 
 
 def _file_of(record: Record, name: str, where: str) -> Path:
