@@ -45,6 +45,10 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "extractors": [],
             "import-extractor": [str(tmp_path / "backbone.pth"), "--out", str(tmp_path / "x.safetensors")],
             "train-extractor": ["--epochs", "1", "--out", str(tmp_path / "out.safetensors")],
+            "train-robust": [
+                *("--clean", str(plain_photos), "--cloaked", str(tmp_path / "cloaked")),
+                *("--out", str(tmp_path / "out.safetensors")),
+            ],
             "train-detector": [
                 "--clean",
                 str(plain_photos),

@@ -13,6 +13,7 @@ COMMANDS = (
     "align",
     "train-detector",
     "train-extractor",
+    "train-robust",
     "import-extractor",
     "extractors",
 )

@@ -124,8 +124,11 @@ class Embedder:
         """Give all embeddings, float32 [faces, dimensions], and what the file says of them."""
         self._flush()
         network = self._extractor
+        about: dict[str, Any] = {"name": network.name, "sha256": network.sha256, "distance": network.distance}
+        if network.people:  # who measures it on them must be told
+            about["people"] = list(network.people)
         made = {
-            "extractor": {"name": network.name, "sha256": network.sha256, "distance": network.distance},
+            "extractor": about,
             "alignment": network.alignment,
             "rows": self._described,
         }

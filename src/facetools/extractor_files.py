@@ -163,4 +163,6 @@ def open_file(path: Path, device: torch.device, *, name: str | None = None) -> E
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ToolError(f"{path}: not a usable {architecture}: {error}; import it anew", kind="extractor") from None
     digest = sha256_of_files(path)
-    return Extractor(name or path.stem, architecture, network.to(device), settings, dimensions, digest)
+    options, people = about.get("options", {}), tuple(about.get("people", ()))
+    name = name or path.stem
+    return Extractor(name, architecture, network.to(device), settings, dimensions, digest, options, people)

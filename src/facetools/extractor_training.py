@@ -2,167 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from _toolio.errors import ToolError, UsageError
-from _toolio.journal import sha256_of
+from _toolio.errors import ToolError
 from _toolio.parallel import ordered
-from _toolio.tensors import read_metadata, write_safetensors
-from _toolio.torch_files import read_tensors
 from facetools.extractor_files import Prepared
-from facetools.extractors import Extractor, Settings
-from facetools.faces.alignment import ChipCutter, Points, chip_corners, chip_matrix
-from facetools.intake import Intake
+from facetools.extractors import Extractor
 from facetools.metrics import area_under_roc
-from facetools.people import is_held_out, lot_of, person_of
-from facetools.photos import Pixels, as_tensor
+from facetools.training_faces import Sample, cut_chip, cut_chips
+from facetools.training_state import load_training, save_training
 
 CHECKPOINT = "facetools.extractor-checkpoint/1"
-
-ROOM = 0.2
-"""Room around the chips that is kept of a photo for jitter, in sides of the chips' common rectangle."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One face for training.
-
-    Attributes
-    ----------
-    source
-        The photo's path below its folder and the sha256 of its bytes.
-    person
-        Whose face it is.
-    pixels
-        uint8 [h, w, 3], the part of the photo around the face.
-    matrices
-        [2, 3] each: pixels of the student's and of the teacher's chip to those of ``pixels``.
-    """
-
-    source: str
-    person: str
-    pixels: Pixels
-    matrices: tuple[Points, Points]
-
-
-def make_sample(intake: Intake, settings: Settings, teacher: Extractor) -> Sample | None:
-    """Cut a sample from a photo's largest face; None if there is none."""
-    if not intake.faces:
-        return None
-    pixels, face = intake.photo.pixels, intake.faces[0]
-    height, width = pixels.shape[:2]
-    sizes = (settings.input_size, teacher.size)
-    alignments = (settings.alignment, teacher.alignment)
-    matrices = [chip_matrix(face, (height, width), a, s) for a, s in zip(alignments, sizes, strict=True)]
-    corners = np.concatenate([chip_corners(m, s) for m, s in zip(matrices, sizes, strict=True)])
-    low, high = corners.min(0), corners.max(0)
-    room = ROOM * float((high - low).max())
-    left, top = (int(np.clip(v - room, 0, side - 1)) for v, side in zip(low, (width, height), strict=True))
-    right, bottom = (int(np.clip(v + room, 1, side)) for v, side in zip(high, (width, height), strict=True))
-    if right - left < 16 or bottom - top < 16:
-        return None
-    for matrix in matrices:
-        matrix[:, 2] -= (left, top)
-    part = pixels[top:bottom, left:right].copy()
-    relative = intake.item.relative
-    source = f"{relative} {sha256_of(intake.data)}"
-    return Sample(source, person_of(relative), part, (matrices[0], matrices[1]))
-
-
-def split(samples: Sequence[Sample], *, seed: int, share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples by person into those to train on and those held out, two people each at least.
-
-    Raises
-    ------
-    ToolError
-        There are fewer than four people.
-    """
-    people = {sample.person for sample in samples}
-    if len(people) < 4:
-        raise ToolError(f"{len(people)} people have a face; two to train on and two to hold out are the least")
-    by_lot = sorted(people, key=lambda person: lot_of(person, seed))
-    drawn = sum(is_held_out(person, seed, share) for person in people)
-    # Of few people the lot may give one part none.
-    held = set(by_lot[: min(max(2, drawn), len(people) - 2)])
-    parts: tuple[list[Sample], list[Sample]] = ([], [])
-    for sample in samples:
-        parts[sample.person in held].append(sample)
-    return parts
-
-
-def _jitter(sample: Sample, rng: np.random.Generator) -> list[Points]:
-    """Turn, scale and shift both chips alike, as if the finder had placed the landmarks a little otherwise."""
-    angle, scale = rng.normal(0, 0.05), math.exp(rng.normal(0, 0.04))
-    matrix = sample.matrices[0]
-    side = float(np.hypot(*matrix[:, 0])) * 112
-    shift = rng.normal(0, 0.015 * side, 2)
-    turn = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    middle = np.array([sample.pixels.shape[1], sample.pixels.shape[0]]) / 2
-    moved = []
-    for each in sample.matrices:
-        linear = turn @ each[:, :2]
-        moved.append(np.column_stack([linear, turn @ (each[:, 2] - middle) + middle + shift]))
-    return moved
-
-
-def _tone(photo: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change light, colour and sharpness of float32 [1, 3, h, w] in [0, 1]."""
-    if rng.random() < 0.5:
-        photo = photo.clamp(0, 1) ** float(rng.uniform(0.7, 1.5))
-        photo = (photo - 0.5) * float(rng.uniform(0.7, 1.3)) + 0.5 + float(rng.uniform(-0.1, 0.1))
-    if rng.random() < 0.1:
-        photo = photo.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    if rng.random() < 0.2:
-        size = photo.shape[-2:]
-        factor = float(rng.uniform(0.35, 0.9))
-        small = [max(8, round(side * factor)) for side in size]
-        photo = F.interpolate(photo, small, mode="bilinear", antialias=True, align_corners=False)
-        photo = F.interpolate(photo, size, mode="bilinear", align_corners=False)
-    if rng.random() < 0.3:
-        noise = rng.normal(0, rng.uniform(0.002, 0.03), tuple(photo.shape)).astype(np.float32)
-        photo = photo + torch.from_numpy(noise)
-    return photo.clamp(0, 1)
-
-
-def cut_chips(sample: Sample, sizes: Sequence[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Cut both chips of a sample, float32 [1, 3, h, w] each, changed by the same draws."""
-    matrices, photo = _jitter(sample, rng), _tone(as_tensor(sample.pixels), rng)
-    if rng.random() < 0.5:
-        photo = photo.flip(3)
-        mirror = np.array([[-1.0], [1.0]])
-        # Mirror in the photo, then in the chip, so that the chip is again a face looking the other way.
-        width = photo.shape[3]
-        matrices = [_mirrored(matrix * mirror, width, size[1]) for matrix, size in zip(matrices, sizes, strict=True)]
-    chips = [_cut(photo, matrix, size) for matrix, size in zip(matrices, sizes, strict=True)]
-    return chips[0], chips[1]
-
-
-def cut_chip(sample: Sample, which: int, size: tuple[int, int]) -> Tensor:
-    """Cut the student's (0) or the teacher's (1) chip of a sample as it is, float32 [1, 3, h, w]."""
-    return _cut(as_tensor(sample.pixels), sample.matrices[which], size)
-
-
-def _cut(photo: Tensor, matrix: Points, size: tuple[int, int]) -> Tensor:
-    return ChipCutter(matrix, size, (photo.shape[2], photo.shape[3]), photo.device)(photo)
-
-
-def _mirrored(matrix: Points, photo_width: int, chip_width: int) -> Points:
-    """Complete a mirrored matrix: photo x becomes width - 1 - x, and so does chip x."""
-    matrix = matrix.copy()
-    matrix[0, 2] += photo_width - 1
-    matrix[:, 2] += matrix[:, 0] * (chip_width - 1)
-    matrix[:, 0] *= -1
-    return matrix
 
 
 class Trainer:
@@ -292,19 +149,8 @@ class Trainer:
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write all that the next epoch depends on."""
-        tensors: dict[str, npt.NDArray[Any]] = {}
-        for name, part in self._parts().items():
-            tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
-        for number, slots in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": value.cpu().numpy() for key, value in slots.items()}
-        made = {
-            "schema": CHECKPOINT,
-            "epoch": self.epoch,
-            "figures": dict(self.figures),
-            "step": self._schedule.last_epoch,
-            **about,
-        }
-        write_safetensors(path, tensors, made)
+        now = {"epoch": self.epoch, "figures": dict(self.figures), "step": self._schedule.last_epoch}
+        save_training(path, self._parts(), self._optimizer, {"schema": CHECKPOINT, **now, **about})
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"student": self.student, "average": self._average, "head": self._head, "bridge": self._bridge}
@@ -317,28 +163,9 @@ class Trainer:
         UsageError
             It was made with other arguments or inputs.
         """
-        found = read_metadata(path)
-        if found.get("schema") != CHECKPOINT:
-            raise UsageError(f"{path}: not a checkpoint of this command; remove it, or leave out --resume")
-        for key, value in about.items():
-            if found.get(key) != value:
-                raise UsageError(f"{path}: made with other {key}; remove it, or leave out --resume")
-        tensors = read_tensors(path)
-        for name, part in self._parts().items():
-            part.load_state_dict(
-                {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-            )
-        state = self._optimizer.state_dict()
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, number, slot = key.split(".")
-                state["state"].setdefault(int(number), {})[slot] = value
+        about = {"schema": CHECKPOINT, **about}
+        found = load_training(path, self._parts(), self._optimizer, self._schedule, about)
         self.epoch, self.figures = found["epoch"], found["figures"]
-        for _ in range(found["step"]):
-            self._schedule.step()
-        # The schedule has set the learning rate and momentum; only the moments come from the file.
-        state["param_groups"] = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict(state)
 
 
 @torch.inference_mode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from _toolio.paths import STDIN, Item
 from _toolio.records import Record, read_records
 from _toolio.tensors import open_safetensors, read_metadata
 from facetools.matching import without_suffix
-from facetools.people import person_of
+from facetools.people import folded, person_of
 
 if TYPE_CHECKING:
     from facetools.extractors import Extractor
@@ -44,6 +43,8 @@ class Gallery:
         The photos: their paths, and where they lie below their input.
     embeddings
         float32 [n, D].
+    people
+        Whose photos the extractor was trained on, where its file says so.
     """
 
     extractor: str
@@ -51,6 +52,7 @@ class Gallery:
     distance: str
     items: tuple[Item, ...]
     embeddings: npt.NDArray[np.float32]
+    people: tuple[str, ...] = ()
 
     def part(self, *, suffix: str, cloaked: bool) -> Gallery:
         """Keep the photos whose names end in a suffix, or those whose names do not: both may lie side by side."""
@@ -79,24 +81,23 @@ def read_gallery(name: str) -> Gallery:
     """
     if name != STDIN and not Path(name).is_file():
         raise ToolError(f"{name}: no such file or folder", kind="missing")
-    rows = list(_rows_of_file(name) if _is_safetensors(name) else _rows_of_records(name))
-    if not rows:
+    found = list(_rows_of_file(name) if _is_safetensors(name) else _rows_of_records(name))
+    if not found:
         raise ToolError(f"{name}: no face in it; embed photos with `facetools embed`", kind="empty")
-    kinds = {(row.about["name"], row.about["sha256"]) for row in rows}
+    kinds = {(row.about["name"], row.about["sha256"]) for row in found}
     if len(kinds) > 1:
         names = " and ".join(sorted(f"{kind[0]} ({kind[1][:12]})" for kind in kinds))
         raise ToolError(f"{name}: embedded by {names}; evaluate one extractor at a time", kind="extractors-differ")
     largest: dict[str, _Row] = {}
-    for row in rows:
+    for row in found:
         if row.item.path not in largest or row.face < largest[row.item.path].face:
             largest[row.item.path] = row
     chosen = list(largest.values())
     _check_finite(name, chosen)
     about = chosen[0].about
     items = tuple(row.item for row in chosen)
-    return Gallery(
-        about["name"], about["sha256"], about["distance"], items, np.stack([row.embedding for row in chosen])
-    )
+    rows, people = np.stack([row.embedding for row in chosen]), tuple(about.get("people", ()))
+    return Gallery(about["name"], about["sha256"], about["distance"], items, rows, people)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class _Row:
     item: Item
     face: int
     embedding: npt.NDArray[np.float32]
-    about: Mapping[str, str]
+    about: Mapping[str, Any]
 
 
 def _is_safetensors(name: str) -> bool:
@@ -124,7 +125,7 @@ class _Embeddings:
         with open_safetensors(path) as file:
             self.values = np.array(file.tensor("embeddings"), np.float32)
         self.rows: list[dict[str, Any]] = about["rows"]
-        self.about: dict[str, str] = about["extractor"]
+        self.about: dict[str, Any] = about["extractor"]
         if len(self.rows) != len(self.values):
             raise ToolError(
                 f"{path}: {len(self.values)} embeddings, but its metadata names {len(self.rows)} faces; embed anew",
@@ -230,7 +231,7 @@ class PhotoEmbedder:
             for step in self._steps:
                 rows = np.stack(self._rows[extractor.name, step.name])
                 made[extractor.name, step.name] = Gallery(
-                    extractor.name, extractor.sha256, extractor.distance, tuple(self._items), rows
+                    extractor.name, extractor.sha256, extractor.distance, tuple(self._items), rows, extractor.people
                 )
         return made
 
@@ -250,7 +251,7 @@ def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> li
         people.append(person_of(item.relative) if labels is None else labels[item.relative])
     alike: dict[str, str] = {}
     for name in dict.fromkeys(people):
-        plain = unicodedata.normalize("NFKC", name).casefold()
+        plain = folded(name)
         if other := alike.get(plain):
             raise ToolError(
                 f"people {other!a} and {name!a} differ only in case or Unicode form; rename a folder, or give --labels",
@@ -264,6 +265,24 @@ def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> li
             kind="labels",
         )
     return people
+
+
+def refuse_known(gallery: Gallery, people: Iterable[str]) -> None:
+    """Refuse people whose photos an extractor was trained on: what it does for them says nothing of anybody else.
+
+    Raises
+    ------
+    ToolError
+        The message names one of them.
+    """
+    trained = {folded(name) for name in gallery.people}
+    if known := sorted(name for name in set(people) if folded(name) in trained):
+        more = f" and {len(known) - 1} more" if known[1:] else ""
+        raise ToolError(
+            f"{gallery.extractor} was trained on photos of {known[0]}{more}, who must not be in the gallery; evaluate "
+            "other people, or train without them (train-robust --hold-out)",
+            kind="people-known",
+        )
 
 
 def read_labels(path: Path) -> dict[str, str]:

@@ -237,6 +237,41 @@ PAGES = {
             ("facetools embed --extractor mine.safetensors --in photos/ --out x.safetensors > x.jsonl", "Use it."),
         ),
     ),
+    "train-robust": Page(
+        fields={
+            "protection": "Mean of protections; null for a photo that could not be used.",
+            "protections": "For each cloak the share of clean photos of held-out people whose nearest neighbour is "
+            "somebody else when the person's other photos are cloaked; null where nobody can be asked.",
+            "floors": "The same with these photos clean.",
+            "clean_accuracy": "Share of clean photos of held-out people, nobody cloaked, whose nearest other photo is "
+            "of the same person.",
+            "clean_loss": "Percentage points of it that were lost since the untouched extractor.",
+            "epoch": "From 0, which is the untouched extractor.",
+            "loss": "Mean training loss of the epoch: the sum of the next two, weighted.",
+            "identity_loss": "Of telling the people apart.",
+            "consistency_loss": "Of embeddings that are not where the clean originals were.",
+            "best": "Whether the epoch is the best so far, which the file will hold.",
+            "held_out_faces": "Faces of people kept for the figures.",
+            "person": "Somebody who is held out, and not used.",
+            "photos": "How many clean photos of them there are.",
+            "path": "A photo that could not be used.",
+            **_PROBLEM,
+        },
+        examples=(
+            (
+                "facetools train-robust --clean people/ --cloaked lk/ --hold-out me/ --out r.safetensors > log.jsonl",
+                "Learn from clean and cloaked photos of people, but not of me.",
+            ),
+            (
+                "facetools train-robust --clean people/ --attack fawkes-v1.0:low --out r.safetensors",
+                "Cloak the photos first, into r.safetensors.cloaks/.",
+            ),
+            (
+                "torchrun --nproc-per-node 2 -m facetools train-robust --clean people/ --cloaked lk/ --out x",
+                "Train on two GPUs.",
+            ),
+        ),
+    ),
     "import-extractor": Page(
         fields={
             "dimensions": "Length of an embedding; null where a tensor does not match.",

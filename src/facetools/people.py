@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 
 
 def person_of(relative: str) -> str:
@@ -33,3 +34,8 @@ def lot_of(person: str, seed: int) -> int:
 def is_held_out(person: str, seed: int, share: float) -> bool:
     """Decide by lot whether a person belongs to the held-out part."""
     return lot_of(person, seed) < share * 2**64
+
+
+def folded(name: str) -> str:
+    """Give the form of a name in which two that differ only in case or Unicode form are one."""
+    return unicodedata.normalize("NFKC", name).casefold()

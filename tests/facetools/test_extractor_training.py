@@ -13,11 +13,12 @@ from _toolio.errors import ToolError, UsageError
 from _toolio.paths import Item
 from conftest import Run
 from facetools.extractor_files import Prepared, open_file
-from facetools.extractor_training import Sample, Trainer, cut_chip, cut_chips, make_sample, split
+from facetools.extractor_training import Trainer
 from facetools.extractors import Extractor, mobilefacenet, open_extractor
 from facetools.faces.finder import Finder
 from facetools.intake import Intake
 from facetools.photos import decode_photo
+from facetools.training_faces import Sample, cut_chip, cut_chips, make_sample, split
 
 CPU = torch.device("cpu")
 
@@ -35,7 +36,7 @@ def samples(real_people: dict[str, list[bytes]], teacher: Extractor) -> list[Sam
             photo = decode_photo(data, name)
             faces = tuple(finder.find([photo.pixels])[0][:1])
             intake = Intake(Item(f"{name}/{number}.jpg", f"{name}/{number}.jpg"), data, photo, faces, (0,))
-            found.append(make_sample(intake, mobilefacenet.SETTINGS, teacher))
+            found.append(make_sample(intake, mobilefacenet.SETTINGS, teacher.settings))
     return [sample for sample in found if sample is not None]
 
 

@@ -220,7 +220,7 @@ class Kitchen:
     def match(self) -> tuple[list[str], list[Cloaks]]:
         """Name the people, and match cloaked photos to clean ones; those without one become records."""
         from facetools.evaluation import match_cloaks
-        from facetools.galleries import name_people, read_labels
+        from facetools.galleries import name_people, read_labels, refuse_known
 
         asked = self._asked
         self._inputs = [
@@ -229,6 +229,8 @@ class Kitchen:
         ]
         clean = next(iter(self._inputs[0].values()))
         people = name_people(clean, read_labels(asked.labels) if asked.labels else None)
+        for gallery in self._inputs[0].values():
+            refuse_known(gallery, people)
         cloaks = []
         for name, galleries in zip(asked.cloaked, self._inputs[1:], strict=True):
             cloaks.append(match_cloaks(name, clean, next(iter(galleries.values())), suffix=asked.suffix))

@@ -63,17 +63,18 @@ def train_extractor(
         from facetools.extractor_files import Prepared, save_extractor
         from facetools.extractors import mobilefacenet, open_extractor
         from facetools.intake import take_in
+        from facetools.training_faces import make_sample, split
 
         place = pick_device(device)
         guide = open_extractor(teacher, place)
         tracked = track(items, "reading faces", count(items))
         samples = []
         for intake in needing_work(writer, take_in(tracked, place, faces="largest", min_face_px=min_face)):
-            if sample := training.make_sample(intake, mobilefacenet.SETTINGS, guide):
+            if sample := make_sample(intake, mobilefacenet.SETTINGS, guide.settings):
                 samples.append(sample)
             else:
                 writer.emit({"path": intake.item.path, "reason": "no face found"})
-        known, unseen = training.split(samples, seed=seed, share=held_out)
+        known, unseen = split(samples, seed=seed, share=held_out)
         torch.manual_seed(seed % 2**63)
         student = Prepared(mobilefacenet.MobileFaceNet(guide.dimensions), mobilefacenet.SETTINGS)
         knobs: dict[str, Any] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
@@ -94,7 +95,8 @@ def train_extractor(
             trainer.save(checkpoint, about)
             writer.emit(measured)
         state = trainer.averaged.network.state_dict()
-        made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions}
+        people = sorted({sample.person for sample in samples})
+        made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions, "people": people}
         save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
         checkpoint.unlink(missing_ok=True)
         return writer.exit_code

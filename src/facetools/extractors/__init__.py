@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -220,6 +220,10 @@ class Extractor:
         Length of an embedding.
     sha256
         Of the file that the weights were read from.
+    options
+        What its architecture needs to know besides the tensors.
+    people
+        Whose photos it was trained on, where its file says so.
     """
 
     name: str
@@ -228,6 +232,8 @@ class Extractor:
     settings: Settings
     dimensions: int
     sha256: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    people: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:

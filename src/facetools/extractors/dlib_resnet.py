@@ -56,8 +56,8 @@ _BLOCKS: Final = (
 class DlibResNet(nn.Module):
     """dlib's ``dlib_face_recognition_resnet_model_v1``: a ResNet with 29 convolutions (King 2017).
 
-    The architecture follows He et al. 2015, arXiv 1512.03385, with half the filters. Weights are frozen and
-    the network is always in eval mode; gradients flow to the chips only.
+    The architecture follows He et al. 2015, arXiv 1512.03385, with half the filters. Weights are frozen unless
+    somebody asks for their gradients, and nothing in it behaves otherwise in training.
 
     Every scale and shift of the file (batch normalisation in its inference form, and the input's
     ``(255 x - mean) / 256``) is folded into the convolution before or behind it, which is exact.
@@ -93,7 +93,7 @@ class DlibResNet(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> "DlibResNet":  # noqa: ARG002
-        """Stay in eval mode: nothing here is to be trained, whatever the surrounding model does."""
+        """Stay in eval mode, whatever the surrounding model does."""
         return super().train(False)
 
     def forward(self, chips: Tensor) -> Tensor:
@@ -111,7 +111,9 @@ class DlibResNet(nn.Module):
             person are mostly closer than :data:`THRESHOLD` in Euclidean distance.
         """
         x = chips.contiguous(memory_format=torch.channels_last)
-        y = _Stem.apply(x, self.stem.weight, self.stem.bias) if x.device.type == "cpu" else self.stem(x)
+        # The faster stem has no gradient for its own weights, which it needs where somebody tunes them.
+        frozen = x.device.type == "cpu" and not self.stem.weight.requires_grad
+        y = _Stem.apply(x, self.stem.weight, self.stem.bias) if frozen else self.stem(x)
         x = F.relu(y)  # [B, 32, 72, 72]
         x = F.max_pool2d(x, 3, 2)  # [B, 32, 35, 35]
         for block in self.blocks:

@@ -1,0 +1,126 @@
+"""The command ``facetools train-robust``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from _toolio import options
+from _toolio.app import tool_version
+from _toolio.errors import UsageError
+from _toolio.paths import refuse_existing
+from _toolio.processes import count_processes, device_of, hush, join
+from _toolio.records import RecordWriter
+from facetools.commands import _robust_training as own
+from facetools.commands._shared import Crops, ExtractorOption, MinFace, OneFace, OneFaceOption
+from facetools.extractors import DEFAULT
+
+SCHEMA = "facetools.train-robust/1"
+COLUMNS = ("epoch", "clean_accuracy", "clean_loss", "loss", "best", "path", "reason")
+
+
+class HeadName(StrEnum):
+    """What tells the people apart in training."""
+
+    softmax = "softmax"
+    arcface = "arcface"
+
+
+def train_robust(
+    clean: own.CleanOption,
+    out: options.OutFile,
+    cloaked: own.CloakedOption = None,
+    attack: own.AttackOption = None,
+    extractor: ExtractorOption = DEFAULT,
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")] = "",
+    hold_out: own.HoldOut = None,
+    held_out: own.HeldOut = 0.1,
+    head: Annotated[HeadName, typer.Option(help="What tells the people apart in training.")] = HeadName.softmax,
+    identity: own.Identity = 1.0,
+    consistency: own.Consistency = 8.0,
+    freeze: own.Freeze = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Each shows all cloaked faces and as many clean ones.")] = 20,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without progress after which it ends.")] = 5,
+    batch: Annotated[int, typer.Option(min=2, help="Faces a step.")] = 32,
+    learning_rate: own.LearningRate = 3e-4,
+    max_clean_loss: own.MaxCleanLoss = 1.0,
+    faces: OneFaceOption = OneFace.largest,
+    crops: Crops = False,
+    min_face: MinFace = None,
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+    force: options.Force = False,
+    device: options.Device = "auto",
+) -> int:
+    """Tune an extractor until it sees through cloaks.
+
+    Shows it clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
+    record an epoch, on people kept for the figures, ranks by protection: the share of clean photos taken for somebody
+    else when the person's other photos are cloaked. The file holds the best epoch that costs no more accuracy on clean
+    photos than --max-clean-loss. After each epoch it leaves FILE.checkpoint, from which --resume goes on. Runs under
+    torchrun on several devices.
+    """
+    processes = count_processes()
+    own.check(clean, cloaked or [], attack or [], identity, consistency)
+    refuse_existing(out, force=force)
+    checkpoint, cloaks = Path(f"{out}.checkpoint"), Path(f"{out}.cloaks")
+    if checkpoint.exists() and not (resume or force):
+        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+    held = own.read_names(hold_out or [])
+    hush(processes)
+    with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
+        from _toolio.device import pick_device
+        from facetools import robust_training as training
+        from facetools.detector_training import digest_of
+        from facetools.extractor_files import save_extractor
+        from facetools.extractors import open_extractor
+
+        place = pick_device(device_of(processes, device))
+        with join(processes, place):
+            which = "crop" if crops else faces.value
+            start = open_extractor(extractor, place)
+            pantry = own.Pantry(writer, place, which, min_face, held)
+            photos = pantry.wanted(clean)
+            folders = {name: str(cloaks / name.replace(":", "-")) for name in attack or []}
+            if processes.leads:
+                for name, folder in folders.items():
+                    own.make_cloaks(
+                        name, photos, Path(folder), writer, extractor=extractor, device=device, faces=which,
+                        min_face_px=min_face, seed=seed, resume=resume, force=force,
+                    )  # fmt: skip
+            processes.agree(None)
+            copies = {name: pantry.wanted(name) for name in cloaked or []}
+            copies |= {name: pantry.wanted(folder) for name, folder in folders.items()}
+            for person, number in pantry.left_out.items():
+                writer.emit({"person": person, "photos": number, "reason": "held out: not used"})
+            everything = pantry.gather(photos, copies, suffix, start.settings)
+            known, unseen = training.choose_held_out(everything, share=held_out, seed=seed)
+            knobs = training.Knobs(epochs, batch, learning_rate, head.value, identity, consistency, seed)
+            student = training.tunable(start, freeze or [])
+            trainer = training.RobustTrainer(
+                start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
+            )
+            limits = {"max_clean_loss": max_clean_loss, "patience": patience}
+            about: dict[str, Any] = {
+                "version": tool_version(),
+                "arguments": {**training.describe(knobs), **limits, "freeze": freeze or [], "held_out": held_out},
+                "teacher": {"name": start.name, "sha256": start.sha256},
+                "inputs_sha256": digest_of(everything.samples),
+            }
+            if resume and checkpoint.exists():
+                trainer.load(checkpoint, about)
+            if not processes.leads:
+                own.follow(trainer, processes)
+                return writer.exit_code
+            stopping = training.Stopping(trainer, training.Watch(start, unseen), max_clean_loss, patience)
+            own.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
+            stopping.check()
+            made = {**about, "figures": trainer.figures, "dimensions": start.dimensions}
+            made["people"] = sorted({*start.people, *everything.people.tolist()})
+            state = trainer.best.network.state_dict()
+            save_extractor(out, start.architecture, state, start.settings, made, options=start.options)
+            checkpoint.unlink(missing_ok=True)
+        return writer.exit_code

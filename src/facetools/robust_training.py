@@ -1,0 +1,474 @@
+"""Tuning an extractor until it sees through cloaks: the adaptive trainer of arXiv 2106.14851, section 4."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from _toolio.errors import ToolError, UsageError
+from _toolio.parallel import ordered
+from _toolio.processes import Processes
+from facetools.extractor_files import Prepared
+from facetools.extractors import Extractor
+from facetools.heads import Head, make_head
+from facetools.metrics import distances
+from facetools.people import is_held_out
+from facetools.training_faces import Sample, cut_chip, cut_chips, split
+from facetools.training_state import load_training, save_training
+
+CHECKPOINT = "facetools.train-robust-checkpoint/1"
+
+STRENGTHS = (0.5, 1.25)
+"""A cloak is shown between half and five quarters as strong as it is: those of people to come are other ones."""
+
+BATCH = 16
+"""Faces embedded at once where nothing is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Clean faces and their cloaked copies.
+
+    Attributes
+    ----------
+    samples
+        One a face.
+    original
+        int [n], the place of the clean face that each is a copy of; its own for a clean one.
+    cloak
+        int [n], -1 for clean faces, else the number of the cloak in ``cloaks``.
+    cloaks
+        Names of the cloaks.
+    """
+
+    samples: tuple[Sample, ...]
+    original: npt.NDArray[np.int64]
+    cloak: npt.NDArray[np.int64]
+    cloaks: tuple[str, ...]
+
+    @property
+    def people(self) -> npt.NDArray[np.str_]:
+        """Who each face is: that of its original, [n]."""
+        return np.array([self.samples[place].person for place in self.original])
+
+    def part(self, people: set[str]) -> Faces:
+        """Keep some people's faces."""
+        kept = np.flatnonzero([person in people for person in self.people])
+        places = np.full(len(self.samples), -1)
+        places[kept] = np.arange(len(kept))
+        samples = tuple(self.samples[place] for place in kept)
+        return Faces(samples, places[self.original[kept]], self.cloak[kept], self.cloaks)
+
+
+def tunable(extractor: Extractor, frozen: Sequence[str] = ()) -> Prepared:
+    """Copy an extractor's network so that it can be tuned, all but the tensors whose names match a pattern.
+
+    It stays in eval mode: batch normalisation keeps the statistics of the millions of faces that it has seen, which a
+    few thousand others would spoil.
+
+    Raises
+    ------
+    UsageError
+        A pattern matches nothing, or nothing is left to tune.
+    """
+    network = copy.deepcopy(extractor.network)
+    prepared = network if isinstance(network, Prepared) else Prepared(network, extractor.settings)
+    prepared.eval().requires_grad_(True)
+    for pattern in frozen:
+        matching = [p for name, p in prepared.network.named_parameters() if re.search(pattern, name)]
+        if not matching:
+            first = next(iter(dict(prepared.network.named_parameters())))
+            raise UsageError(f"--freeze {pattern}: matches no tensor of {extractor.name}; {first} is one")
+        for parameter in matching:
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in prepared.parameters()):
+        raise UsageError(f"--freeze: nothing of {extractor.name} is left to tune; freeze less")
+    return prepared.to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def embed_samples(network: nn.Module, samples: Sequence[Sample], size: tuple[int, int], device: torch.device) -> Tensor:
+    """Embed faces as they are, float32 [n, D]; they are cut while the network works on those before."""
+    starts = range(0, len(samples), BATCH)
+    cut = ordered(lambda start: [cut_chip(s, 0, size) for s in samples[start : start + BATCH]], starts, workers=1)
+    return torch.cat([network(torch.cat(chips).to(device)).float() for chips in cut])
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How to tune.
+
+    Attributes
+    ----------
+    epochs, batch, learning_rate
+        An epoch shows each cloaked face once and as many clean ones; the rate is the peak of AdamW's one-cycle
+        schedule, and ``batch`` counts faces of all processes.
+    head
+        One of ``facetools.heads.NAMES``.
+    identity, consistency
+        Weights of the two parts of the loss.
+    seed
+        Decides order and changes.
+    """
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    head: str
+    identity: float
+    consistency: float
+    seed: int
+
+
+def describe(knobs: Knobs) -> dict[str, Any]:
+    """Give the knobs as a file's metadata names them."""
+    return asdict(knobs)
+
+
+class Objective(nn.Module):
+    """The network and the head, and what both are tuned for.
+
+    With e the embedding of a face, clean or cloaked, y its person and t what the untouched network gives for the clean
+    original::
+
+        mean_i [w_id head(e_i, y_i) + w_c |e_i - t_i|^2 / S]
+
+    S is the mean squared distance of two different faces' t, so that weights mean the same for every network. The first
+    part is the paper's identification loss on the union; the second pulls a cloaked photo to where its clean original
+    was, and keeps clean ones where they were.
+    """
+
+    def __init__(self, student: Prepared, head: Head, knobs: Knobs, spread: float, half: bool) -> None:
+        super().__init__()
+        self.student, self.head = student, head
+        self._knobs, self._spread, self._half = knobs, spread, half
+
+    def forward(self, chips: Tensor, labels: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the sums of both parts over the faces, each with its weight."""
+        with torch.autocast(chips.device.type, dtype=torch.bfloat16, enabled=self._half):
+            given = self.student(chips)
+        given = given.float()
+        identity = self.head(given, labels).sum() if self._knobs.identity else given.sum() * 0
+        apart = (given - wanted).square().sum() / self._spread
+        return self._knobs.identity * identity, self._knobs.consistency * apart
+
+
+class RobustTrainer:
+    """Tunes an extractor on clean and cloaked faces of some people.
+
+    Parameters
+    ----------
+    extractor
+        Where it starts from; stays as it is.
+    student
+        Its copy that is tuned, from ``tunable``.
+    faces
+        What to train on.
+    knobs
+        How.
+    device
+        Where to compute.
+    processes
+        The others that train with this one.
+    half
+        Compute the network in bfloat16.
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        student: Prepared,
+        faces: Faces,
+        knobs: Knobs,
+        *,
+        device: torch.device,
+        processes: Processes | None = None,
+        half: bool = False,
+    ) -> None:
+        self._faces, self._knobs, self._device, self._processes = faces, knobs, device, processes or Processes()
+        self._size = extractor.size
+        self.student = student.to(device)
+        clean = np.flatnonzero(faces.cloak < 0)
+        names, labels = np.unique(faces.people, return_inverse=True)
+        self._labels = torch.from_numpy(labels)
+        samples = [faces.samples[place] for place in clean]
+        before = embed_samples(extractor.network, samples, self._size, device)
+        places = np.full(len(faces.samples), -1)
+        places[clean] = np.arange(len(clean))
+        self._wanted = before[torch.from_numpy(places[faces.original]).to(device)]
+        head = make_head(knobs.head, before, self._labels[clean].to(device), len(names)).to(device)
+        self._objective = Objective(self.student, head, knobs, _spread(before), half)
+        self._wrapped = self._processes.wrap(self._objective)
+        trained = [p for p in self._objective.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(trained, lr=knobs.learning_rate, weight_decay=1e-4)
+        self._clean, self._cloaked = clean, np.flatnonzero(faces.cloak >= 0)
+        self._batch = min(knobs.batch, 2 * len(self._cloaked))
+        self._steps = 2 * len(self._cloaked) // self._batch
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, knobs.learning_rate, total_steps=max(6, self._steps * knobs.epochs + 1), pct_start=0.1
+        )
+        self._average = torch.optim.swa_utils.AveragedModel(self.student, multi_avg_fn=_average, use_buffers=True)
+        self._best = copy.deepcopy(self.student)
+        self.epoch = 0
+        self.figures: dict[str, Any] = {}
+        """What was measured of the best epoch; kept in checkpoints."""
+
+    def rounds(self) -> Iterator[tuple[float, float]]:
+        """Train the epochs that are left; give the mean of both parts of each one's loss."""
+        while self.epoch < self._knobs.epochs:
+            # The next step's faces are cut while the network learns from this step's.
+            steps = ordered(self._prepare, self._draw_steps(), workers=1)
+            losses = np.array([self._step(*shown) for shown in steps]).mean(0)
+            identity, apart = (self._processes.total(float(loss)) for loss in losses)
+            if not np.isfinite(identity + apart):
+                raise ToolError("the loss is no number any more; try a lower --lr", kind="diverged")
+            self.epoch += 1
+            yield identity, apart
+
+    def _draw_steps(self) -> Iterator[list[tuple[int, int]]]:
+        """Draw the faces of each step of this epoch, with a seed each: all cloaked ones, and as many clean ones."""
+        rng = np.random.default_rng([self._knobs.seed, self.epoch])
+        turns = -(-len(self._cloaked) // len(self._clean))
+        clean = np.concatenate([rng.permutation(self._clean) for _ in range(turns)])[: len(self._cloaked)]
+        order = rng.permutation(np.concatenate([self._cloaked, clean]))
+        for step in range(self._steps):
+            chosen = order[step * self._batch : (step + 1) * self._batch]
+            seeds = rng.integers(2**62, size=len(chosen))
+            yield [(int(place), int(seed)) for place, seed in zip(chosen, seeds, strict=True)]
+
+    def _prepare(self, drawn: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, int]:
+        own = self._processes.share(drawn)
+        chips = [self._cut(place, np.random.default_rng(seed)) for place, seed in own]
+        places = torch.tensor([place for place, _ in own])
+        wanted = self._wanted[places.to(self._device)]
+        return torch.cat(chips).to(self._device), self._labels[places].to(self._device), wanted, len(drawn)
+
+    def _cut(self, place: int, rng: np.random.Generator) -> Tensor:
+        faces = self._faces
+        return cut_chips(vary(faces.samples[place], faces.samples[faces.original[place]], rng), [self._size], rng)[0]
+
+    def _step(self, chips: Tensor, labels: Tensor, wanted: Tensor, total: int) -> tuple[float, float]:
+        identity, apart = self._wrapped(chips, labels, wanted)
+        self._optimizer.zero_grad(set_to_none=True)
+        # Processes' gradients are averaged: what each adds is a sum over its faces, and the step's mean is wanted.
+        ((identity + apart) * (self._processes.world / total)).backward()
+        torch.nn.utils.clip_grad_norm_(self._objective.parameters(), 5.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._average.update_parameters(self.student)
+        return float(identity.detach()) / total, float(apart.detach()) / total
+
+    @property
+    def epochs(self) -> int:
+        """How many there will be."""
+        return self._knobs.epochs
+
+    @property
+    def averaged(self) -> Prepared:
+        """The network with the weights' moving average."""
+        averaged = self._average.module
+        assert isinstance(averaged, Prepared)
+        return averaged.eval()
+
+    @property
+    def best(self) -> Prepared:
+        """The network as ``keep`` saw it last."""
+        return self._best.eval()
+
+    def keep(self, figures: Mapping[str, Any]) -> None:
+        """Take the averaged network for the best so far."""
+        self._best.load_state_dict(self.averaged.state_dict())
+        self.figures = dict(figures)
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write all that the next epoch depends on."""
+        now = {"epoch": self.epoch, "figures": self.figures, "step": self._schedule.last_epoch}
+        save_training(path, self._parts(), self._optimizer, {"schema": CHECKPOINT, **now, **about})
+
+    def load(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; UsageError if it was made with other arguments or inputs."""
+        about = {"schema": CHECKPOINT, **about}
+        found = load_training(path, self._parts(), self._optimizer, self._schedule, about)
+        self.epoch, self.figures = found["epoch"], found["figures"]
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"objective": self._objective, "average": self._average, "best": self._best}
+
+
+def vary(sample: Sample, original: Sample, rng: np.random.Generator) -> Sample:
+    """Draw a cloak weaker or stronger, where its photo lies on the clean one pixel by pixel; a clean one stays."""
+    if sample is original or not sample.lies_on(original):
+        return sample
+    clean = original.pixels.astype(np.float32)
+    changed = clean + float(rng.uniform(*STRENGTHS)) * (sample.pixels - clean)
+    return replace(sample, pixels=np.clip(np.rint(changed), 0, 255).astype(np.uint8))
+
+
+def _spread(embeddings: Tensor) -> float:
+    """Give the mean squared distance of two different faces: twice the variance."""
+    return max(float(2 * (embeddings - embeddings.mean(0)).square().sum(1).mean()), 1e-12)
+
+
+@torch.no_grad()
+def _average(averaged: Any, current: Any, steps: Any) -> None:
+    """Move averages towards the weights, quickly at first: a short training is no longer the original at its end."""
+    decay = min(0.99, (1 + float(steps)) / (10 + float(steps)))
+    for kept, new in zip(averaged, current, strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+class Watch:
+    """Watches what tuning does to people that are not trained on.
+
+    Parameters
+    ----------
+    extractor
+        The untouched network.
+    faces
+        Of these people, clean and cloaked.
+    """
+
+    def __init__(self, extractor: Extractor, faces: Faces) -> None:
+        self._extractor, self.faces = extractor, faces
+        self.before = self._measure(extractor.network)
+
+    def measure(self, network: nn.Module) -> dict[str, Any]:
+        """Give figures of a network.
+
+        Returns
+        -------
+        dict
+            ``protection``: mean over cloaks of the share of clean photos whose nearest neighbour is somebody else when
+            all other photos of the person are cloaked; ``protections`` of each cloak, ``floors`` with the same photos
+            clean. ``clean_accuracy``: share of clean photos, nobody cloaked, whose nearest other photo is of the same
+            person; ``clean_loss``: percentage points of it that were lost since the untouched network.
+        """
+        figures = self._measure(network)
+        lost = 100 * (self.before["clean_accuracy"] - figures["clean_accuracy"])
+        return {**figures, "clean_loss": lost}
+
+    def _measure(self, network: nn.Module) -> dict[str, Any]:
+        faces = self.faces
+        rows = embed_samples(network, faces.samples, self._extractor.size, self._extractor.device).cpu().numpy()
+        apart = distances(rows[faces.cloak < 0], rows, self._extractor.distance)  # clean photos to all
+        place_of = np.flatnonzero(faces.cloak < 0)
+        people = faces.people
+        same = people[place_of][:, None] == people
+        others = np.where(~same & (faces.cloak < 0), apart, np.inf).min(1)
+        # No photo is compared with itself, nor with its own cloaked copies.
+        apart[~same | (faces.original == place_of[:, None])] = np.inf
+        clean = faces.cloak < 0
+        figures: dict[str, Any] = {"protections": {}, "floors": {}}
+        for number, name in enumerate(faces.cloaks):
+            cloaked = faces.cloak == number
+            copied = np.isin(np.arange(len(people)), faces.original[cloaked])
+            figures["protections"][name] = _missed(apart[:, cloaked], others)
+            figures["floors"][name] = _missed(apart[:, clean & copied], others)
+        known = [value for value in figures["protections"].values() if value is not None]
+        missed = _missed(apart[:, clean], others)
+        if not known or missed is None:
+            raise ToolError(
+                "nobody held out has a cloaked photo and another clean one; give more photos, or more to --held-out",
+                kind="few-photos",
+            )
+        return {"protection": float(np.mean(known)), **figures, "clean_accuracy": 1 - missed}
+
+
+def _missed(own: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> float | None:
+    """Give the share of photos that are nearer to another person than to their own; None if none can be asked."""
+    if own.shape[1] == 0:
+        return None
+    nearest = own.min(1)
+    asked = np.isfinite(nearest)
+    return float((others[asked] < nearest[asked]).mean()) if asked.any() else None
+
+
+class Stopping:
+    """Looks at each epoch: keeps the best that costs little on clean photos, and says when to end.
+
+    Parameters
+    ----------
+    trainer, watch
+        What is trained, and what looks at it.
+    max_clean_loss
+        Percentage points of clean accuracy.
+    patience
+        Epochs without a better one, after the first that may be kept, before the end.
+    """
+
+    def __init__(self, trainer: RobustTrainer, watch: Watch, max_clean_loss: float, patience: int) -> None:
+        self._trainer, self._watch, self._limit, self._patience = trainer, watch, max_clean_loss, patience
+
+    def before(self) -> dict[str, Any]:
+        """Give the fields of the record of the untouched network."""
+        return {**self._watch.before, "clean_loss": 0.0, "epoch": 0, "loss": None}
+
+    def look(self, losses: tuple[float, float]) -> dict[str, Any]:
+        """Measure the epoch that has just ended, and keep it if it is the best so far; give its record's fields."""
+        trainer, faces = self._trainer, self._watch.faces
+        figures = self._watch.measure(trainer.averaged)
+        # A hair of room: a loss of exactly the limit is allowed, and floats are what they are.
+        allowed = figures["clean_loss"] <= self._limit + 1e-9
+        best = allowed and (not trainer.figures or figures["protection"] <= trainer.figures["protection"])
+        fields = {
+            **figures,
+            "epoch": trainer.epoch,
+            "loss": sum(losses),
+            "identity_loss": losses[0],
+            "consistency_loss": losses[1],
+            "best": best,
+            "held_out_faces": len(faces.samples),
+        }
+        if best:
+            trainer.keep(fields)
+        return fields
+
+    def check(self) -> None:
+        """Raise ToolError if no epoch may be kept."""
+        if not self._trainer.figures:
+            raise ToolError(
+                f"every epoch costs more than {self._limit:g} points of accuracy on clean photos; try a lower --lr, "
+                "more --consistency, or a higher --max-clean-loss",
+                kind="clean-loss",
+            )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the best epoch is too long ago."""
+        figures = self._trainer.figures
+        return bool(figures) and self._trainer.epoch - figures["epoch"] >= self._patience
+
+
+def choose_held_out(faces: Faces, *, share: float, seed: int) -> tuple[Faces, Faces]:
+    """Split faces by person into those to train on and those to watch; both have cloaked ones.
+
+    Raises
+    ------
+    ToolError
+        Fewer than four people have cloaked photos.
+    """
+    cloaked = [faces.samples[place] for place in np.unique(faces.original[faces.cloak >= 0])]
+    if len({sample.person for sample in cloaked}) < 4:
+        raise ToolError(
+            f"{len({s.person for s in cloaked})} people have cloaked photos; two to train on and two to watch are the "
+            "least",
+            kind="few-people",
+        )
+    held = {sample.person for sample in split(cloaked, seed=seed, share=share)[1]}
+    # Who has no cloaked photo is drawn by the same lot, so that the share holds for them too.
+    rest = [sample for sample in faces.samples if sample.person not in {s.person for s in cloaked}]
+    held |= {sample.person for sample in rest if is_held_out(sample.person, seed, share)}
+    everybody = set(faces.people.tolist())
+    return faces.part(everybody - held), faces.part(held)

@@ -1,0 +1,76 @@
+"""A training that can be cut off at any time: what its next epoch depends on, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from torch import nn, optim
+
+from _toolio.errors import UsageError
+from _toolio.tensors import read_metadata, write_safetensors
+from _toolio.torch_files import read_tensors
+
+
+def save_training(
+    path: Path, parts: Mapping[str, nn.Module], optimizer: optim.Optimizer, about: Mapping[str, Any]
+) -> None:
+    """Write modules and an optimizer's moments; ``about`` is what ``load_training`` gives back and compares."""
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for name, part in parts.items():
+        tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
+    for number, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{key}": value.cpu().numpy() for key, value in slots.items()}
+    write_safetensors(path, tensors, about)
+
+
+def load_training(
+    path: Path,
+    parts: Mapping[str, nn.Module],
+    optimizer: optim.Optimizer,
+    schedule: optim.lr_scheduler.LRScheduler,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Go on from a checkpoint: fill modules and moments, and take the schedule to its ``step``.
+
+    Parameters
+    ----------
+    path
+        What ``save_training`` wrote, with the schedule's ``last_epoch`` as ``step``.
+    parts, optimizer, schedule
+        Freshly made.
+    about
+        What must be the same; keys that may differ are left out.
+
+    Returns
+    -------
+    dict
+        All that the file says of itself.
+
+    Raises
+    ------
+    UsageError
+        It was made with other arguments or inputs.
+    """
+    found = read_metadata(path)
+    for key, value in about.items():
+        if found.get(key) != value:
+            if key == "schema":
+                raise UsageError(f"{path}: not a checkpoint of this command; remove it, or leave out --resume")
+            raise UsageError(f"{path}: made with other {key}; remove it, or leave out --resume")
+    tensors = read_tensors(path)
+    for name, part in parts.items():
+        part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
+    state = optimizer.state_dict()
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, number, slot = key.split(".")
+            state["state"].setdefault(int(number), {})[slot] = value
+    for _ in range(found["step"]):
+        schedule.step()
+    # The schedule has set the learning rate and momentum; only the moments come from the file.
+    state["param_groups"] = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict(state)
+    return found
