@@ -15,12 +15,15 @@ import numpy.typing as npt
 
 from facetools.metrics import distances
 
-Rows = npt.NDArray[np.float32]
+Rows = npt.NDArray[Any]
+"""What a classifier learns from: embeddings, float32 [n, D], or chips, uint8 [n, height, width, 3]."""
+
 Scores = npt.NDArray[np.float64]
 
 NAMES = ("nn", "linear", "top2", "threshold")
 """``nn``: 1-nearest neighbour. ``linear``: standardised logistic regression. ``top2``, ``threshold``: two models,
-an accurate and a robust one, that answer together or one for the other."""
+an accurate and a robust one, that answer together or one for the other. ``facetools.end_to_end`` has one more, which
+learns from chips."""
 
 BLOCK = 1024
 """Tests whose distances are held at once: memory does not grow with the product of tests and training photos."""
@@ -37,9 +40,9 @@ class Task:
     Attributes
     ----------
     train, train_labels
-        float32 [n, D] and int [n], numbers of people from 0.
+        [n, ...] and int [n], numbers of people from 0.
     test, test_labels
-        float32 [t, D] and int [t].
+        [t, ...] and int [t].
     people
         How many people there are.
     distance

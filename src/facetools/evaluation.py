@@ -7,7 +7,7 @@ clean, and a recogniser is trained; it is asked who is in the person's clean tes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,14 +185,19 @@ class Evaluation:
         has = np.any([cloaks.rows >= 0 for cloaks in self._cloaks], axis=0)
         return [str(self.names[number]) for number in np.unique(self._labels[has])]
 
-    def run(self, classifier: str, people: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
+    def run(
+        self,
+        classifier: str,
+        people: Sequence[str],
+        train: Callable[[Sequence[Task]], Classifier] | None = None,
+    ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
         """Protect people one at a time: each name and the fields of its record, or why it has none.
 
-        ``classifier`` is one of ``facetools.classifiers.NAMES``. Neighbours are verified too: ``tar`` holds the true
-        accept rate of cloaked training photos and clean tests at each false accept rate, ``tar_clean`` that of clean
-        ones.
+        ``classifier`` is one of ``facetools.classifiers.NAMES``, or another's name, which ``train`` makes. Neighbours
+        are verified too: ``tar`` holds the true accept rate of cloaked training photos and clean tests at each false
+        accept rate, ``tar_clean`` that of clean ones.
         """
-        trained = [make_classifier(classifier, tasks) for tasks in self._tasks]
+        trained = [train(tasks) if train else make_classifier(classifier, tasks) for tasks in self._tasks]
         before = [rank_of(each.clean(), tasks[0].test_labels) for each, tasks in zip(trained, self._tasks, strict=True)]
         verifiers = [Verifier(tasks[0]) for tasks in self._tasks] if classifier == "nn" else []
         for person in people:

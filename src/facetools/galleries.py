@@ -42,17 +42,20 @@ class Gallery:
     items
         The photos: their paths, and where they lie below their input.
     embeddings
-        float32 [n, D].
+        float32 [n, D]; or the chips, see ``of_chips``.
     people
         Whose photos the extractor was trained on, where its file says so.
+    chips
+        uint8 [n, height, width, 3], the faces as the extractor sees them, where somebody asked for them.
     """
 
     extractor: str
     digest: str
     distance: str
     items: tuple[Item, ...]
-    embeddings: npt.NDArray[np.float32]
+    embeddings: npt.NDArray[Any]
     people: tuple[str, ...] = ()
+    chips: npt.NDArray[np.uint8] | None = None
 
     def part(self, *, suffix: str, cloaked: bool) -> Gallery:
         """Keep the photos whose names end in a suffix, or those whose names do not: both may lie side by side."""
@@ -61,7 +64,13 @@ class Gallery:
         kept = [
             n for n, item in enumerate(self.items) if (without_suffix(item.relative, suffix) is not None) == cloaked
         ]
-        return replace(self, items=tuple(self.items[n] for n in kept), embeddings=self.embeddings[kept])
+        items, chips = tuple(self.items[n] for n in kept), None if self.chips is None else self.chips[kept]
+        return replace(self, items=items, embeddings=self.embeddings[kept], chips=chips)
+
+    def of_chips(self) -> Gallery:
+        """Put the chips in place of the embeddings, for a classifier that learns from them."""
+        assert self.chips is not None
+        return replace(self, embeddings=self.chips)
 
 
 def holds_photos(name: str) -> bool:
@@ -200,10 +209,13 @@ class PhotoEmbedder:
         What embeds.
     steps
         What is done to each photo first, one at a time. Faces are found in the photo as it is.
+    chips
+        Keep the faces too, as the extractors see them.
     """
 
-    def __init__(self, extractors: Sequence[Extractor], steps: Sequence[Preprocess]) -> None:
-        self._extractors, self._steps = extractors, steps
+    def __init__(self, extractors: Sequence[Extractor], steps: Sequence[Preprocess], *, chips: bool = False) -> None:
+        self._extractors, self._steps, self._keeps_chips = extractors, steps, chips
+        self._chips: dict[tuple[str, str], list[npt.NDArray[np.uint8]]] = defaultdict(list)
         self._items: list[Item] = []
         self._rows: dict[tuple[str, str], list[npt.NDArray[np.float32]]] = defaultdict(list)
 
@@ -218,9 +230,13 @@ class PhotoEmbedder:
             pixels, scale = step.apply(intake.photo.pixels)
             face = intake.faces[0].scaled(scale)
             for extractor in self._extractors:
+                chip = chip_of(pixels, face, extractor)
                 with torch.inference_mode():
-                    row = extractor.network(chip_of(pixels, face, extractor))[0].float().cpu().numpy()
+                    row = extractor.network(chip)[0].float().cpu().numpy()
                 self._rows[extractor.name, step.name].append(row)
+                if self._keeps_chips:
+                    seen = (chip[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+                    self._chips[extractor.name, step.name].append(seen)
 
     def galleries(self, name: str) -> dict[tuple[str, str], Gallery]:
         """Give what was embedded, by the names of extractor and step; ``name`` is the input's, for messages."""
@@ -229,10 +245,10 @@ class PhotoEmbedder:
         made = {}
         for extractor in self._extractors:
             for step in self._steps:
-                rows = np.stack(self._rows[extractor.name, step.name])
-                made[extractor.name, step.name] = Gallery(
-                    extractor.name, extractor.sha256, extractor.distance, tuple(self._items), rows, extractor.people
-                )
+                key = (extractor.name, step.name)
+                rows, chips = np.stack(self._rows[key]), np.stack(self._chips[key]) if self._keeps_chips else None
+                about = (extractor.name, extractor.sha256, extractor.distance)
+                made[key] = Gallery(*about, tuple(self._items), rows, extractor.people, chips)
         return made
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +20,14 @@ from facetools.extractors import DEFAULT
 from facetools.preprocessing import Preprocess, parse_preprocess
 
 if TYPE_CHECKING:
+    from facetools.classifiers import Classifier, Task
+    from facetools.end_to_end import Schedule
     from facetools.evaluation import Cloaks, Evaluation, Plan
+    from facetools.extractors import Extractor
     from facetools.galleries import Gallery
 
 TWO_MODELS = ("top2", "threshold")
+END_TO_END = "e2e"
 
 GalleryOption = Annotated[
     str, typer.Option(metavar="PATH", help="Clean photos of people, a folder or .tar, or their embeddings.")
@@ -79,6 +84,13 @@ Labels = Annotated[
         exists=True,
         dir_okay=False,
         help="JSONL with relative and person. Default: folders name people.",
+    ),
+]
+Epochs = Annotated[int, typer.Option(min=1, help="e2e: passes over the training photos.")]
+LearningRate = Annotated[
+    float,
+    typer.Option(
+        "--learning-rate", "--lr", min=1e-8, max=1.0, callback=finite, help="e2e: peak of the one-cycle schedule."
     ),
 ]
 DropMissing = Annotated[
@@ -144,6 +156,8 @@ def ask(
     if needy and not robust:
         raise UsageError(f"--classifier {needy[0]}: needs a robust extractor; name its file with --robust")
     if not photos[0]:
+        if END_TO_END in classifiers:
+            raise UsageError("--classifier e2e: learns from photos, not from embeddings; give folders of photos")
         for option, given in (("--extractor", extractors), ("--robust", robust), ("--preprocess", preprocess)):
             if given:
                 raise UsageError(f"{option}: embeddings cannot be made anew; give folders of photos")
@@ -164,6 +178,7 @@ class Case:
     about: dict[str, Any]
     classifier: str
     evaluation: Evaluation
+    train: Callable[[Sequence[Task]], Classifier] | None = None
 
 
 class Kitchen:
@@ -180,6 +195,7 @@ class Kitchen:
     def __init__(self, asked: Asked, writer: RecordWriter) -> None:
         self._asked, self._writer = asked, writer
         self._inputs: list[dict[Key, Gallery]] = []
+        self._extractors: dict[str, Extractor] = {}
 
     def read(self) -> None:
         """Read embeddings, which must all be of one extractor."""
@@ -196,8 +212,8 @@ class Kitchen:
                 )
             self._inputs.append({(first.extractor, "none"): gallery})
 
-    def embed(self, device: str, *, faces: str, min_face_px: float | None) -> None:
-        """Find faces in photos and embed them with every extractor."""
+    def embed(self, device: str, *, faces: str, min_face_px: float | None, chips: bool) -> None:
+        """Find faces in photos and embed them with every extractor; ``chips`` keeps the faces too."""
         from _toolio.device import pick_device
         from facetools.extractors import open_extractors
         from facetools.galleries import PhotoEmbedder
@@ -205,9 +221,10 @@ class Kitchen:
 
         place, asked = pick_device(device), self._asked
         extractors = open_extractors([*asked.extractors, *filter(None, [asked.robust])], place)
+        self._extractors = {extractor.name: extractor for extractor in extractors}
         for name in (asked.gallery, *asked.cloaked):
             items = open_items([name])
-            embedder = PhotoEmbedder(extractors, asked.steps)
+            embedder = PhotoEmbedder(extractors, asked.steps, chips=chips)
             tracked = track(items, f"embedding {name}", count(items))
             for intake in needing_work(self._writer, take_in(tracked, place, faces=faces, min_face_px=min_face_px)):
                 if intake.faces:
@@ -241,7 +258,7 @@ class Kitchen:
 
     def cases(
         self, people: Sequence[str], cloaks: Sequence[Cloaks], plan: Plan, classifiers: Sequence[str],
-        distance: str | None,
+        distance: str | None, schedule: Schedule,
     ) -> Iterator[Case]:  # fmt: skip
         """Give every combination of extractor, preprocess, cloak (each, then all in turn) and classifier."""
         from facetools.evaluation import Evaluation
@@ -260,12 +277,23 @@ class Kitchen:
                     two = classifier in TWO_MODELS
                     keys = [(name, step), *([(robust, step)] if two else [])]
                     models, chosen = [clean[key] for key in keys], [[copies[n][key] for key in keys] for n in group]
+                    train = None
+                    if classifier == END_TO_END:
+                        models, chosen = [models[0].of_chips()], [[each[0].of_chips()] for each in chosen]
+                        train = partial(_end_to_end, self._extractors[name], schedule)
                     evaluation = Evaluation(models, chosen, [cloaks[n] for n in group], people, plan, distance)
                     yield Case(
                         {"classifier": classifier, **about, **({"robust": robust} if two else {})},
                         classifier,
                         evaluation,
+                        train,
                     )
+
+
+def _end_to_end(extractor: Extractor, schedule: Schedule, tasks: Sequence[Task]) -> Classifier:
+    from facetools.end_to_end import EndToEnd
+
+    return EndToEnd(tasks[0], extractor, schedule)
 
 
 def choose(evaluation: Evaluation, wanted: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ class Classify(StrEnum):
 
     nn = "nn"
     linear = "linear"
+    e2e = "e2e"
     top2 = "top2"
     threshold = "threshold"
 
@@ -51,6 +52,8 @@ def evaluate(
     faces: OneFaceOption = OneFace.largest,
     crops: Crops = False,
     min_face: MinFace = None,
+    epochs: own.Epochs = 5,
+    learning_rate: own.LearningRate = 1e-4,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> int:
@@ -61,23 +64,29 @@ def evaluate(
     that share with nothing cloaked. One record a person, then one of all with its 95% interval over people.
 
     Several --cloaked are evaluated each, and then together: someone posted the first part of their photos with the
-    first cloak, the next with the next. top2 asks --extractor and --robust, and is right if one of them is; threshold
-    asks --robust where the nearest neighbour of --extractor is too far away.
+    first cloak, the next with the next.
+
+    nn looks for the nearest photo; linear fits a logistic regression; e2e tunes the whole extractor with a softmax
+    head, anew for each person, which takes minutes each. top2 asks --extractor and --robust, and is right if one of
+    them is; threshold asks --robust where the nearest neighbour of --extractor is too far away.
     """
     asked = own.ask(gallery, cloaked, suffix, labels, extractor, robust, preprocess, classifier)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
+        from facetools.end_to_end import Schedule
         from facetools.evaluation import Plan, summarise
 
         kitchen = own.Kitchen(asked, writer)
         if asked.photos:
-            kitchen.embed(device, faces="crop" if crops else faces.value, min_face_px=min_face)
+            which, chips = "crop" if crops else faces.value, Classify.e2e in classifier
+            kitchen.embed(device, faces=which, min_face_px=min_face, chips=chips)
         else:
             kitchen.read()
         people, cloaks = kitchen.match()
         plan = Plan(split, folds, seed, fraction, drop_missing)
-        for case in kitchen.cases(people, cloaks, plan, [each.value for each in classifier], distance):
-            done = []
-            for person, fields in case.evaluation.run(case.classifier, own.choose(case.evaluation, protected)):
+        names, schedule = [each.value for each in classifier], Schedule(epochs, learning_rate, seed)
+        for case in kitchen.cases(people, cloaks, plan, names, distance, schedule):
+            done, chosen = [], own.choose(case.evaluation, protected)
+            for person, fields in case.evaluation.run(case.classifier, chosen, case.train):
                 if isinstance(fields, InputError):
                     writer.fail(fields, {"person": person, **case.about})
                     continue
