@@ -152,7 +152,7 @@ def same_shape(one: Pixels, other: Pixels) -> bool:
     """Tell two photos that scaling alone can make of one: their sides differ by what rounding does, or 1%."""
     (height, width), (other_height, other_width) = one.shape[:2], other.shape[:2]
     expected = width * other_height / height
-    return abs(other_width - expected) <= max(1 + width / height, 0.01 * expected)
+    return bool(abs(other_width - expected) <= max(1 + width / height, 0.01 * expected))
 
 
 def scale_to(pixels: Pixels, like: Pixels) -> Pixels:

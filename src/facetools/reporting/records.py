@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from _toolio.errors import InputError, ToolError
 from _toolio.journal import sha256_of
 from _toolio.paths import STDIN, open_items
-from _toolio.records import Record, read_records
+from _toolio.records import Record, parse_record
 
 EVALUATE = "facetools.evaluate/1"
 TRAIN_ROBUST = "facetools.train-robust/1"
@@ -155,12 +154,14 @@ def _numbered(data: bytes, name: str) -> Iterator[tuple[str, Record]]:
     """Give each record and where it stands."""
     for number, line in enumerate(data.splitlines(), 1):
         where = f"{name}, line {number}"
+        if not line.strip():
+            continue
         try:
-            for record in read_records(io.BytesIO(line), name=name):
-                _check_schema(record, where)
-                yield where, record
+            record = parse_record(line, where=where)
         except InputError as error:
-            raise ToolError(error.message.replace(f"{name}, line 1", where), kind=error.kind) from None
+            raise ToolError(error.message, kind=error.kind) from None
+        _check_schema(record, where)
+        yield where, record
 
 
 def _check_schema(record: Record, where: str) -> None:
