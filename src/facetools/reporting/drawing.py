@@ -90,9 +90,7 @@ def _result_chart(
 ) -> Picture:
     groups = list(dict.fromkeys(group for group, _ in bars))
     series = [(each, [bars.get((group, each)) for group in groups]) for each in names]
-    data = bar_chart(
-        groups, series, label="protection: share of photos named wrongly", mark="nothing cloaked (floor)"
-    )
+    data = bar_chart(groups, series, label="protection: share of photos named wrongly", mark="nothing cloaked (floor)")
     told = "; ".join(f"{group} by {each} {percent(bar.value)}" for (group, each), bar in bars.items())
     shown = printable(extractor) or "unnamed"
     alt = f"Bar chart of protection with 95% intervals, extractor {shown}{part}: {told}."

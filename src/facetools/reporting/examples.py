@@ -69,9 +69,7 @@ def parse_cloaked(text: str) -> tuple[str, str]:
     return name, path
 
 
-def check_wanted(
-    clean: str | None, cloaked: Sequence[str], suffix: str, count: int, amplify: float
-) -> Wanted | None:
+def check_wanted(clean: str | None, cloaked: Sequence[str], suffix: str, count: int, amplify: float) -> Wanted | None:
     """Check what was asked for, before anything is read; None where no photos are to be shown.
 
     Raises
@@ -114,8 +112,9 @@ def examples(wanted: Wanted) -> Iterator[Example | tuple[Item, InputError]]:
         for pair in match_photos(clean, list(open_items([path])), suffix=wanted.suffix):
             if pair.clean and pair.cloaked:
                 copies[pair.clean.path].append((name, pair.cloaked))
-    drawn = 0
-    for item in _turns([item for item in clean if len(copies.get(item.path, ())) == len(wanted.cloaked)]):
+    # Photos that most cloaks were tried on show these side by side.
+    most, drawn = max(map(len, copies.values())), 0
+    for item in _turns([item for item in clean if len(copies.get(item.path, ())) == most]):
         if drawn == wanted.count:
             return
         try:

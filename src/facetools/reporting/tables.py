@@ -101,7 +101,7 @@ def summary_table(results: Sequence[Result]) -> Table:
     for number, result in enumerate(results, 1):
         one = result.summary
         row: list[Cell] = [number, *(result.about.get(key) for key in KEYS[:-1])]
-        row += [one[key] if key in one else None for key in ("protection", "interval", "floor", "floor_interval")]
+        row += [one.get(key) for key in ("protection", "interval", "floor", "floor_interval")]
         row += [one.get("others_accuracy"), one.get("rank5")]
         for rate in rates:
             row += [(one.get("tar") or {}).get(rate), (one.get("tar_clean") or {}).get(rate)]
