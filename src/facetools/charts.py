@@ -32,16 +32,16 @@ MARKERS, DASHES = "osD^vP", ("-", "--", ":", "-.")
 
 INK, FAINT = "#1a1a1a", "#d0d0d0"
 
-WIDTH_IN = 4.8
+WIDTH_IN = 4.0
 """Width of a chart: at the width of a phone its text of 9 points is still 9 pixels high."""
 
-DPI = 200
+DPI = 240
 
 MOST_BARS = 48
 """Bars in one chart. More go into further charts."""
 
-_BAR_IN, _GAP_IN = 0.22, 0.16
-_LABEL_CHARS = 22
+_BAR_IN, _GAP_IN = 0.2, 0.16
+_LABEL_CHARS = 18
 
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -59,7 +59,7 @@ _STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 8.5,
     "hatch.linewidth": 0.6,
 }
 
@@ -171,7 +171,7 @@ def bar_chart(
         for number, (name, bars) in enumerate(series):
             places = [group + slot * (number - (len(series) - 1) / 2) for group in range(len(groups))]
             known = [(place, bar) for place, bar in zip(places, bars, strict=True) if bar is not None]
-            _draw_bars(axes, known, number, slot, label_of(name, chars=60))
+            _draw_bars(axes, known, number, slot, label_of(name, chars=46))
         _label_marks(axes, mark)
         axes.set_yticks(range(len(groups)), [label_of(name) for name in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
@@ -243,7 +243,7 @@ def _draw_line(axes: Axes, line: Line, number: int) -> None:
         marker=MARKERS[number % len(MARKERS)],
         markersize=4 if len(points) <= 40 else 0,
         linewidth=1.6,
-        label=label_of(line.name, chars=60),
+        label=label_of(line.name, chars=46),
         clip_on=False,
     )
 

@@ -10,7 +10,7 @@ from _toolio.records import printable
 from facetools.reporting.drawing import Picture
 from facetools.reporting.examples import Example
 from facetools.reporting.records import Findings, Problem, Result, Source, Training, share_of
-from facetools.reporting.tables import Table, interval, people_table, percent, summary_table, training_table
+from facetools.reporting.tables import KEY_TITLES, Table, interval, people_table, percent, summary_table, training_table
 
 MARK = "facetools.report/1"
 """Names what made the page, in its head."""
@@ -35,18 +35,19 @@ table { border-collapse: collapse; font-size: .875rem; width: 100%; font-variant
   overflow-wrap: normal; }
 th, td { padding: .35rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
-th { background: var(--soft); vertical-align: bottom; white-space: normal; min-width: 4rem; line-height: 1.25; }
+th { background: var(--soft); vertical-align: bottom; white-space: normal; min-width: 5rem; line-height: 1.25; }
 th.n, td.n { text-align: right; }
 details { border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .75rem; margin: .6rem 0; }
 summary { cursor: pointer; }
-details:target { border-color: var(--link); }
-pre { overflow-x: auto; background: var(--soft); padding: .6rem; border-radius: .4rem; font-size: .8125rem;
-  margin: .5rem 0; overflow-wrap: normal; }
+details:has(:target) { border-color: var(--link); }
+:target { scroll-margin-top: 5rem; }
+pre { white-space: pre-wrap; background: var(--soft); padding: .6rem; border-radius: .4rem; font-size: .8125rem;
+  margin: .5rem 0; }
 figure { margin: 1rem 0; }
 figcaption { color: var(--faint); font-size: .8125rem; margin-top: .25rem; }
 img { display: block; max-width: 100%; height: auto; }
-.chart { max-width: 40rem; }
-.chart img { background: #fff; padding: .5rem; border: 1px solid var(--line); border-radius: .4rem; }
+.chart { max-width: 32rem; }
+.chart img { background: #fff; padding: .25rem; border: 1px solid var(--line); border-radius: .4rem; }
 .three { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .5rem; max-width: 46rem; }
 .three figure { margin: .25rem 0; }
 footer { color: var(--faint); font-size: .8125rem; margin-top: 3rem; border-top: 1px solid var(--line); }
@@ -149,7 +150,7 @@ def _command(command: str | None) -> str:
     if command is None:
         return ""
     lines = "\n".join(show(line) for line in command.split("\n"))
-    return f'<pre tabindex="0" role="region" aria-label="command">{lines}</pre>'
+    return f"<pre>{lines}</pre>"
 
 
 def _summary(findings: Findings) -> list[str]:
@@ -216,10 +217,8 @@ def _told(number: int, result: Result) -> str:
 
 def _named(result: Result) -> str:
     """Name a result by everything that its records tell of it."""
-    names = {"robust": "robust extractor", "seed": "seed", "extractor": "extractor", "cloak": "cloak"}
-    told = [f"{names[key]} {value}" if key in names else value for key, value in result.about.items() if key != "seed"]
-    if "none" in told:
-        told.remove("none")  # nothing was done to the photos first
+    known = {key: value for key, value in result.about.items() if (key, value) != ("preprocess", "none")}
+    told = [f"{KEY_TITLES.get(key, key)} {value}" for key, value in known.items() if key != "seed"]
     return show(", ".join(told))
 
 
@@ -259,7 +258,8 @@ def _result(number: int, result: Result) -> str:
         blocks.append("<p>The file has no records of single people.</p>")
     head = f"{number}. {_named(result)}: {percent(result.summary['protection'])}"
     inside = "\n".join(block for block in blocks if block)
-    return f'<details id="result-{number}"><summary>{head}</summary>\n{inside}\n</details>'
+    # The mark is inside: a browser opens what it is led into.
+    return f'<details><summary>{head}</summary>\n<div id="result-{number}">\n{inside}\n</div>\n</details>'
 
 
 def _training(number: int, training: Training, chart: Picture) -> list[str]:
@@ -295,7 +295,7 @@ def _problems(problems: Sequence[Problem]) -> list[str]:
         f"<li>{show(each.message)}{f' ({show(each.what)})' if each.what and each.what not in each.message else ''}</li>"
         for each in problems
     ]
-    head = f"<summary>{_many(len(problems), 'record or photo')}</summary>"
+    head = f"<summary>{_many(len(problems), 'input')} without a number or picture</summary>"
     return ['<h2 id="left-out">Left out</h2>', f"<details>{head}\n<ul>", *lines, "</ul></details>"]
 
 

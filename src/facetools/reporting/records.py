@@ -134,7 +134,8 @@ def _open(inputs: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
     """Give the name and bytes of each file of records."""
     names = list(inputs or [])
     if not names or STDIN in names:
-        open_items(names)  # complains of a terminal, of nothing, and of two stdins; reads nothing yet
+        # Complains of a terminal and of a second stdin; reads nothing of one.
+        open_items([name for name in names if name == STDIN])
     for name in names or [STDIN]:
         if name == STDIN:
             yield "stdin", sys.stdin.buffer.read()

@@ -15,7 +15,8 @@ from facetools.reporting.records import GRAPHS, KEYS, Findings, Result, Training
 Cell = Any
 Show = Callable[[Cell], str]
 
-KEY_TITLES = {"robust": "robust extractor", "preprocess": "done to photos first"}
+KEY_TITLES = {"robust": "robust extractor"}
+"""What people read for a key, where it is not the key."""
 
 
 def words(value: Cell) -> str:
