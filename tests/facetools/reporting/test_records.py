@@ -151,7 +151,7 @@ def test_what_cannot_be_reported_is_said_with_file_and_line(read: Read, data: by
 def test_inputs_that_are_not_there(tmp_path: Path, stdin: Callable[[bytes], None]) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.txt").write_text("x")
-    with pytest.raises(ToolError, match="no .jsonl file in it"):
+    with pytest.raises(ToolError, match=r"no \.jsonl file in it"):
         read_findings([str(tmp_path / "none")])
     with pytest.raises(ToolError, match="no such file"):
         read_findings([str(tmp_path / "gone.jsonl")])
