@@ -35,8 +35,9 @@ table { border-collapse: collapse; font-size: .875rem; width: 100%; font-variant
   overflow-wrap: normal; }
 th, td { padding: .35rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
-th { background: var(--soft); vertical-align: bottom; white-space: normal; min-width: 5rem; line-height: 1.25; }
+th { background: var(--soft); vertical-align: bottom; white-space: normal; line-height: 1.25; }
 th.n, td.n { text-align: right; }
+th.n { min-width: 5.5rem; }
 details { border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .75rem; margin: .6rem 0; }
 summary { cursor: pointer; }
 details:has(:target) { border-color: var(--link); }
@@ -235,7 +236,8 @@ def _terms() -> str:
     return (
         "<p>Intervals are 95% bootstrap intervals over people. The floor is the protection with nothing cloaked, on "
         "the same photos. Rank-5: the right person is among the five nearest. TAR: share of a person's pairs of photos "
-        "that are accepted as one person's, where that share of other people's pairs (FAR) is. The same tables are in "
+        "that are accepted as one person's, where that share of other people's pairs (FAR) is; clean TAR: with nothing "
+        "cloaked. The same tables are in "
         '<a href="tables.csv">tables.csv</a> and <a href="tables.md">tables.md</a>.</p>'
     )
 

@@ -93,10 +93,10 @@ def summary_table(results: Sequence[Result]) -> Table:
     several = len({result.source for result in results}) > 1
     columns = [Column("no."), *(Column(KEY_TITLES.get(key, key)) for key in KEYS[:-1])]
     columns += [Column("protection", percent), Column("95% interval", interval)]
-    columns += [Column("floor", percent), Column("95% interval of floor", interval)]
+    columns += [Column("floor", percent), Column("floor's 95% interval", interval)]
     columns += [Column("others named rightly", percent), Column("rank-5", percent)]
     for rate in rates:
-        columns += [Column(f"TAR at FAR {rate}", percent), Column(f"the same, nothing cloaked ({rate})", percent)]
+        columns += [Column(f"TAR at FAR {rate}", percent), Column(f"clean TAR at FAR {rate}", percent)]
     columns += [Column("n people"), Column("n photos"), Column("seed"), Column("file")]
     rows = []
     for number, result in enumerate(results, 1):
