@@ -1,7 +1,8 @@
-"""Files that are whole or absent: written beside their final name, then renamed onto it."""
+"""Files and folders that are whole or absent: written beside their final name, then renamed onto it."""
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from _toolio.errors import ToolError
 
-__all__ = ["atomic_path", "atomic_write_bytes"]
+__all__ = ["atomic_folder", "atomic_path", "atomic_write_bytes"]
 
 # The disk's own failures. An OSError of another kind out of the caller's block may be about another file.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -85,3 +86,54 @@ def atomic_write_bytes(final: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `final`, whole or not at all. Raises as `atomic_path` does."""
     with atomic_path(final) as temp:
         temp.write_bytes(data)
+
+
+@contextmanager
+def atomic_folder(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder to fill; rename it to `final` if the block ends well, remove it if not.
+
+    A folder that is at `final` already is moved aside, and removed when the new one is in its place: for a moment
+    there is none, and never a mixture. The caller has made sure that it holds nothing but what may go.
+
+    Parameters
+    ----------
+    final
+        Where the folder shall be. Folders above it are made. A link is followed; what it names is replaced.
+
+    Yields
+    ------
+    Path
+        An empty folder beside `final`, created with the permissions that the umask leaves.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"unwritable"``: no permission, no space, or `final` is no folder.
+    """
+    final = Path(final)
+    try:
+        target = Path(os.path.realpath(final))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temp, old = (target.with_name(f".{target.name[:40]}.{os.getpid()}.{next(_serial)}.tmp") for _ in range(2))
+        temp.mkdir()
+    except OSError as error:
+        raise _cannot_write(final, error) from error
+    try:
+        yield temp
+        try:
+            if target.exists():
+                target.rename(old)
+            try:
+                temp.rename(target)
+            except BaseException:
+                if old.exists():
+                    old.rename(target)
+                raise
+        except OSError as error:
+            raise _cannot_write(final, error) from error
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException as error:  # an interrupt, too, must leave nothing behind
+        shutil.rmtree(temp, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise _cannot_write(final, error) from error
+        raise

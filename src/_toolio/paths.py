@@ -358,8 +358,10 @@ def _is_ours(path: Path) -> bool:
     return not start or start[8:] == b"{"
 
 
-def refuse_nested(out: Path, inputs: Sequence[str] | None) -> None:
+def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--in") -> None:
     """Refuse an output folder inside an input folder: the next run would take its outputs for inputs.
+
+    ``option`` is what the inputs were named with.
 
     Raises
     ------
@@ -368,7 +370,9 @@ def refuse_nested(out: Path, inputs: Sequence[str] | None) -> None:
     """
     for name in inputs or ():
         if name != STDIN and Path(name).is_dir() and out.resolve().is_relative_to(Path(name).resolve()):
-            raise UsageError(f"--out {out}: lies in --in {name}, whose files it would add to; name a folder elsewhere")
+            raise UsageError(
+                f"--out {out}: lies in {option} {name}, whose files it would add to; name a folder elsewhere"
+            )
 
 
 def refuse_existing(path: Path, *, force: bool, option: str = "--out") -> None:

@@ -9,6 +9,7 @@ COMMANDS = (
     "perturb",
     "compare",
     "evaluate",
+    "report",
     "embed",
     "align",
     "train-detector",

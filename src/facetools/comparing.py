@@ -15,7 +15,7 @@ from facetools.extractors import Extractor
 from facetools.grid import Grid
 from facetools.intake import Intake, Refusal, describe_face, take_in
 from facetools.matching import Pair
-from facetools.photos import Pixels, decode_photo
+from facetools.photos import Pixels, decode_photo, same_shape, scale_to
 from facetools.regions import Region, locate_region
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class Comparer:
             "cloaked_size": _size(saved),
             "scaled": scaled,
         }
-        if scaled and not _same_shape(clean, saved):
+        if scaled and not same_shape(clean, saved):
             return [{**about, "face": None, "reason": "the photos differ in shape: one is cropped or turned"}]
-        saved = _scale(saved, clean) if scaled else saved
+        saved = scale_to(saved, clean) if scaled else saved
         located = [locate_region(clean, face, self._extractors) for face in intake.faces]
         regions = [region for region in located if region is not None]
         if not (scaled or any(face.is_crop for face in intake.faces)):
@@ -164,20 +164,6 @@ def largest_change_outside(clean: Pixels, cloaked: Pixels, regions: Sequence[Reg
 
 def _size(pixels: Pixels) -> list[int]:
     return [pixels.shape[1], pixels.shape[0]]
-
-
-def _same_shape(clean: Pixels, cloaked: Pixels) -> bool:
-    """Tell two photos that scaling alone can make of one: their sides differ by what rounding does, or 1%."""
-    (width, height), (other, other_height) = _size(clean), _size(cloaked)
-    expected = width * other_height / height
-    return abs(other - expected) <= max(1 + width / height, 0.01 * expected)
-
-
-def _scale(pixels: Pixels, like: Pixels) -> Pixels:
-    from PIL import Image
-
-    resized = Image.fromarray(pixels).resize((like.shape[1], like.shape[0]), Image.Resampling.LANCZOS)
-    return np.asarray(resized)
 
 
 def _box(region: Region) -> tuple[int, int, int, int]:

@@ -87,18 +87,9 @@ class Grid:
         int or None
             The row's number, from 0; None where the picture is full.
         """
-        from PIL import Image
-
         if len(self._rows) == self._most:
             return None
-        part = _around(boxes, clean.shape[0], clean.shape[1])
-        before, after = clean[part], cloaked[part]
-        height, width = before.shape[:2]
-        ratio = min(CELL_PX / height, WIDEST * CELL_PX / width)
-        size = max(1, round(width * ratio)), max(1, round(height * ratio))
-        # Three parts of a photo at its full size; of a large face some 10 MB each.
-        pictures = (before, after, _amplified(before, after, self.amplify))
-        cells = [Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+        cells = draw_cells(clean, cloaked, boxes, amplify=self.amplify)
         self._rows.append(("", cells))
         return len(self._rows) - 1
 
@@ -131,6 +122,32 @@ class Grid:
         data = io.BytesIO()
         self.draw().save(data, format="PNG")
         atomic_write_bytes(path, data.getvalue())
+
+
+def draw_cells(
+    clean: Pixels, cloaked: Pixels, boxes: Sequence[tuple[int, int, int, int]], *, amplify: float, height: int = CELL_PX
+) -> list[Image.Image]:
+    """Draw clean, cloaked and the amplified difference, RGB.
+
+    Parameters
+    ----------
+    clean, cloaked, boxes
+        As ``Grid.add`` takes them.
+    amplify
+        The difference is drawn this many times as strong, around mid grey.
+    height
+        Of the pictures, in pixels; see ``WIDEST``.
+    """
+    from PIL import Image
+
+    part = _around(boxes, clean.shape[0], clean.shape[1])
+    before, after = clean[part], cloaked[part]
+    rows, columns = before.shape[:2]
+    ratio = min(height / rows, WIDEST * height / columns)
+    size = max(1, round(columns * ratio)), max(1, round(rows * ratio))
+    # Three parts of a photo at its full size; of a large face some 10 MB each.
+    pictures = (before, after, _amplified(before, after, amplify))
+    return [Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS) for picture in pictures]
 
 
 def _around(boxes: Sequence[tuple[int, int, int, int]], height: int, width: int) -> tuple[slice, slice]:

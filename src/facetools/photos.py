@@ -148,6 +148,21 @@ def decode_photo(data: bytes, path: str) -> Photo:
             raise _damaged(path, error) from None
 
 
+def same_shape(one: Pixels, other: Pixels) -> bool:
+    """Tell two photos that scaling alone can make of one: their sides differ by what rounding does, or 1%."""
+    (height, width), (other_height, other_width) = one.shape[:2], other.shape[:2]
+    expected = width * other_height / height
+    return bool(abs(other_width - expected) <= max(1 + width / height, 0.01 * expected))
+
+
+def scale_to(pixels: Pixels, like: Pixels) -> Pixels:
+    """Scale a photo to the size of another."""
+    from PIL import Image
+
+    resized = Image.fromarray(pixels).resize((like.shape[1], like.shape[0]), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
 def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
     """Let Pillow read a whole file: the image, and what of the file it is not."""
     from PIL import Image, UnidentifiedImageError

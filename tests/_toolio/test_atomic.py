@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from _toolio.atomic import atomic_path, atomic_write_bytes
+from _toolio.atomic import atomic_folder, atomic_path, atomic_write_bytes
 from _toolio.errors import ToolError
 
 
@@ -105,3 +105,56 @@ def test_another_files_error_is_not_blamed_on_this_one(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
         (tmp_path / "input").read_bytes()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_appears_only_when_the_block_ends_and_replaces_what_was_there(tmp_path):
+    final = tmp_path / "deep" / "report"
+    for text in ("one", "two"):
+        with atomic_folder(final) as temp:
+            (temp / f"{text}.txt").write_text(text)
+            assert not (final / f"{text}.txt").exists()
+        assert [path.name for path in final.iterdir()] == [f"{text}.txt"]
+        assert [path.name for path in final.parent.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path, failure):
+    final = tmp_path / "report"
+    final.mkdir()
+    (final / "old.txt").write_text("old")
+    with pytest.raises(failure), atomic_folder(final) as temp:
+        (temp / "half.txt").write_text("half")
+        raise failure
+    assert [path.name for path in tmp_path.rglob("*")] == ["report", "old.txt"]
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with atomic_folder(tmp_path / "link") as temp:
+        (temp / "a").write_text("a")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "a").exists()
+
+
+def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(tmp_path, monkeypatch):
+    final = tmp_path / "report"
+    final.mkdir()
+    (final / "old.txt").write_text("old")
+    rename = type(final).rename
+
+    def refuse(self, target):
+        if self.name.endswith(".tmp") and target.name == "report" and (self / "new.txt").exists():
+            raise OSError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(final), "rename", refuse)
+    with pytest.raises(ToolError, match="report: cannot be written: Permission denied"), atomic_folder(final) as temp:
+        (temp / "new.txt").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["report", "old.txt"]
+
+
+def test_a_folder_where_none_can_be(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ToolError, match="cannot be written"), atomic_folder(tmp_path / "file" / "report"):
+        pass

@@ -1,0 +1,67 @@
+"""The command ``facetools report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.paths import refuse_nested
+from _toolio.records import RecordWriter
+
+SCHEMA = "facetools.report/1"
+COLUMNS = ("kind", "path", "error")
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write; complete or absent.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--in",
+            "-i",
+            metavar="PATH",
+            help="Records: a file, a folder or .tar of .jsonl files, or - for stdin; may be repeated. Default: stdin.",
+        ),
+    ] = None,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="The headline.")] = "What cloaks protect",
+    clean: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Clean photos to show examples of: a folder or .tar.")
+    ] = None,
+    cloaked: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="The same photos, cloaked, and what to call the cloak; repeatable."),
+    ] = None,
+    suffix: Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")] = "",
+    examples: Annotated[int, typer.Option(min=1, max=200, help="Photos to show, at most.")] = 4,
+    amplify: Annotated[float, typer.Option(min=1, max=255, callback=options.finite, help="Times the difference.")] = 10,
+    force: Annotated[bool, typer.Option("--force", help="Replace the report that is there.")] = False,
+) -> int:
+    """Make a page of results: tables, charts, example photos.
+
+    Reads records of evaluate and train-robust, in any order, and writes a folder: index.html, which needs no network
+    and no script; tables.csv and tables.md with the same numbers; charts and photos as PNG. One record a file.
+
+    Each input is one run. Records without a number are listed in the report. Examples are photos of different people
+    as far as there are; one that cannot be used gives a record with an error, and another is shown in its place.
+    """
+    from facetools.reporting.examples import check_wanted
+    from facetools.reporting.folder import Report, refuse_folder
+
+    wanted = check_wanted(clean, cloaked or [], suffix, examples, amplify)
+    refuse_nested(out, inputs)
+    photos = [clean or "", *(path for _, path in wanted.cloaked)] if wanted else []
+    refuse_nested(out, photos, option="a folder of photos")
+    refuse_folder(out, force=force)
+    with RecordWriter(SCHEMA, "bytes", COLUMNS) as writer:
+        from facetools.reporting.records import read_findings
+
+        for each in Report(read_findings(inputs), title, wanted).write(out):
+            if isinstance(each, tuple):
+                path, error = each
+                writer.fail(error, {"path": path})
+            else:
+                writer.emit(each)
+        return writer.exit_code

@@ -1,0 +1,175 @@
+"""Example photos of a report: clean, cloaked, and the difference amplified."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.paths import STDIN, Item, open_items
+from _toolio.records import printable
+from facetools.grid import draw_cells
+from facetools.matching import match_photos
+from facetools.people import person_of
+from facetools.photos import Pixels, decode_photo, same_shape, scale_to
+from facetools.reporting.drawing import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CELL_PX = 240
+"""Height of a photo in the report; twice as many pixels as a phone shows of three beside each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which examples a report shall have.
+
+    Attributes
+    ----------
+    clean
+        A folder or archive of clean photos.
+    cloaked
+        Names of cloaks and their folders or archives.
+    suffix
+        What the names of cloaked photos add.
+    count
+        How many photos, at most.
+    amplify
+        The difference is drawn this many times as strong.
+    """
+
+    clean: str
+    cloaked: Sequence[tuple[str, str]]
+    suffix: str
+    count: int
+    amplify: float
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One photo: whose and which it is, and of each cloak its name and the three pictures."""
+
+    title: str
+    rows: Sequence[tuple[str, Sequence[Picture]]]
+
+
+def parse_cloaked(text: str) -> tuple[str, str]:
+    """Read ``NAME=PATH``, or a path alone, which names itself; one that exists as it stands is a path."""
+    name, equals, path = text.partition("=")
+    if not equals or not name or Path(text).exists():
+        return text.rstrip("/") or text, text
+    if not path:
+        raise UsageError(f"--cloaked {text}: give NAME=PATH, such as lowkey=cloaked/")
+    return name, path
+
+
+def check_wanted(clean: str | None, cloaked: Sequence[str], suffix: str, count: int, amplify: float) -> Wanted | None:
+    """Check what was asked for, before anything is read; None where no photos are to be shown.
+
+    Raises
+    ------
+    UsageError
+        Options do not go together.
+    ToolError
+        A folder does not exist.
+    """
+    if clean is None and not cloaked:
+        return None
+    if clean is None or not cloaked:
+        missing, why = ("--clean", "--cloaked") if clean is None else ("--cloaked", "--clean")
+        raise UsageError(f"{why} needs {missing} beside it: examples are of clean photos and their cloaked copies")
+    named = [parse_cloaked(text) for text in cloaked]
+    for path in (clean, *(path for _, path in named)):
+        if path == STDIN:
+            raise UsageError("--clean and --cloaked cannot be -: name a folder or a .tar")
+        if not Path(path).exists():
+            raise ToolError(f"{path}: no such file or folder", kind="missing")
+    for name, path in named:
+        if [other for other, _ in named].count(name) > 1:
+            raise UsageError(f"--cloaked {name}={path}: another cloak has that name; give NAME=PATH with another")
+    return Wanted(clean, named, suffix, count, amplify)
+
+
+def examples(wanted: Wanted) -> Iterator[Example | tuple[Item, InputError]]:
+    """Draw photos of as many people as there are, a photo each, then their second ones, up to ``wanted.count``.
+
+    A photo that cannot be used is given with the reason, and another one is drawn in its place.
+
+    Raises
+    ------
+    ToolError
+        None of the photos has a copy of any cloak.
+    """
+    clean = list(open_items([wanted.clean]))
+    copies: dict[str, list[tuple[str, Item]]] = defaultdict(list)
+    for name, path in wanted.cloaked:
+        for pair in match_photos(clean, list(open_items([path])), suffix=wanted.suffix):
+            if pair.clean and pair.cloaked:
+                copies[pair.clean.path].append((name, pair.cloaked))
+    # Photos that most cloaks were tried on show these side by side.
+    most, drawn = max(map(len, copies.values())), 0
+    for item in _turns([item for item in clean if len(copies.get(item.path, ())) == most]):
+        if drawn == wanted.count:
+            return
+        try:
+            yield _draw(item, copies[item.path], wanted.amplify, drawn + 1)
+            drawn += 1
+        except InputError as error:
+            yield item, error
+
+
+def _turns(items: Sequence[Item]) -> Iterator[Item]:
+    """Give everybody's first photo, then everybody's second one."""
+    people: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        people[person_of(item.relative)].append(item)
+    for turn in zip_longest(*people.values()):
+        yield from (item for item in turn if item is not None)
+
+
+def _draw(item: Item, copies: Sequence[tuple[str, Item]], amplify: float, number: int) -> Example:
+    clean = decode_photo(item.read(), item.path).pixels
+    title, rows = printable(item.relative), []
+    first: Picture | None = None
+    for place, (name, copy) in enumerate(copies, 1):
+        cells = draw_cells(clean, _fitting(clean, copy), [], amplify=amplify, height=CELL_PX)
+        stem = f"photos/{number}-{place}"
+        shown = printable(name)
+        first = first or _picture(f"photos/{number}-clean.png", cells[0], f"Clean photo {title}", "clean")
+        rows.append(
+            (
+                name,
+                (
+                    first,
+                    _picture(f"{stem}-cloaked.png", cells[1], f"The same photo, cloaked: {shown}", shown),
+                    _picture(
+                        f"{stem}-difference.png",
+                        cells[2],
+                        f"Difference of the cloaked photo ({shown}) from the clean one, {amplify:g} times as strong",
+                        f"difference x{amplify:g}",
+                    ),
+                ),
+            )
+        )
+    return Example(title, rows)
+
+
+def _fitting(clean: Pixels, copy: Item) -> Pixels:
+    pixels = decode_photo(copy.read(), copy.path).pixels
+    if pixels.shape == clean.shape:
+        return pixels
+    if not same_shape(clean, pixels):
+        raise InputError(f"{copy.path}: differs in shape from the clean photo: one is cropped or turned", kind="shape")
+    return scale_to(pixels, clean)
+
+
+def _picture(name: str, image: Image.Image, alt: str, caption: str) -> Picture:
+    out = io.BytesIO()
+    image.save(out, format="PNG")
+    return Picture(name, out.getvalue(), f"{alt}.", caption)
