@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from facetools.classifiers import Task
 from facetools.end_to_end import EndToEnd, Schedule
@@ -16,8 +17,10 @@ SIZE = (112, 112)
 
 @pytest.fixture(scope="module")
 def extractor() -> Extractor:
+    """A small network that sees coarse patterns, which is all that these people are."""
     torch.manual_seed(0)
-    network = Prepared(mobilefacenet.MobileFaceNet(16), mobilefacenet.SETTINGS).eval().requires_grad_(False)
+    inner = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(147, 64), nn.ReLU(), nn.Linear(64, 16))
+    network = Prepared(inner, mobilefacenet.SETTINGS).eval().requires_grad_(False)
     return Extractor("small", "mobilefacenet", network, mobilefacenet.SETTINGS, 16, "0" * 64)
 
 
@@ -33,7 +36,7 @@ def task(seed: int = 0) -> Task:
 
 def test_it_tells_people_apart_and_learns_whatever_it_is_shown(extractor: Extractor) -> None:
     given, before = task(), next(iter(extractor.network.state_dict().values())).clone()
-    trained = EndToEnd(given, extractor, Schedule(epochs=6, learning_rate=1e-3))
+    trained = EndToEnd(given, extractor, Schedule(epochs=20, learning_rate=3e-3))
     scores = trained.clean()
     assert scores.shape == (8, 4)
     assert (scores.argmin(1) == given.test_labels).all()

@@ -82,6 +82,7 @@ def train_robust(
         with join(processes, place):
             which = "crop" if crops else faces.value
             start = open_extractor(extractor, place)
+            student = training.tunable(start, freeze or [])
             pantry = own.Pantry(writer, place, which, min_face, held)
             photos = pantry.wanted(clean)
             folders = {name: str(cloaks / name.replace(":", "-")) for name in attack or []}
@@ -99,7 +100,6 @@ def train_robust(
             everything = pantry.gather(photos, copies, suffix, start.settings)
             known, unseen = training.choose_held_out(everything, share=held_out, seed=seed)
             knobs = training.Knobs(epochs, batch, learning_rate, head.value, identity, consistency, seed)
-            student = training.tunable(start, freeze or [])
             trainer = training.RobustTrainer(
                 start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
             )
