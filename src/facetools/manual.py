@@ -274,6 +274,8 @@ PAGES = {
             "identity_loss": "Of telling the people apart.",
             "consistency_loss": "Of embeddings that are not where the clean originals were.",
             "best": "Whether the epoch is the best so far, which the file will hold.",
+            "blend": "In a last record, where every epoch costs too much: the part of the way from the untouched "
+            "to the tuned weights that the file holds.",
             "held_out_faces": "Faces of people kept for the figures.",
             "person": "Somebody who is held out, and not used.",
             "photos": "How many clean photos of them there are.",

@@ -201,9 +201,31 @@ def test_only_epochs_that_cost_little_are_kept(
     assert kept == [False, True, False, False]
     assert over == [False, False, False, True]
     assert trainer.figures["protection"] == 0.5
-    stopping.check()
+    assert stopping.finish() is None
+
+
+def test_where_every_epoch_costs_too_much_part_of_the_way_back_is_kept(
+    faces: Faces, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(faces, extractor, epochs=1)
+    list(trainer.rounds())
+    stopping = Stopping(trainer, Watch(extractor, faces), 1.0, 2)
+    start, end = (x.state_dict()["network.stem.0.weight"] for x in (stopping._watch.untouched, trainer.averaged))
+
+    def measure(network: Prepared) -> dict[str, float]:
+        """Cost 4 points at the end, and in proportion on the way."""
+        now = network.state_dict()["network.stem.0.weight"]
+        return {"protection": 0.5, "clean_loss": 4 * float((now - start).norm() / (end - start).norm())}
+
+    monkeypatch.setattr(stopping._watch, "measure", measure)
+    fields = stopping.finish()
+    assert fields is not None
+    assert fields["blend"] == 0.2  # 4 x 0.2 is below 1 point, 4 x 0.3 above
+    assert torch.allclose(trainer.best.state_dict()["network.stem.0.weight"], start + 0.2 * (end - start), atol=1e-6)
+    other = Stopping(trainer_of(faces, extractor), Watch(extractor, faces), 1.0, 2)
+    monkeypatch.setattr(other._watch, "measure", lambda _: {"protection": 0.5, "clean_loss": 2.0})
     with pytest.raises(ToolError, match="every epoch costs more than 1 points"):
-        Stopping(trainer_of(faces, extractor), Watch(extractor, faces), 1.0, 2).check()
+        other.finish()
 
 
 def test_bfloat16_gives_nearly_the_same_loss(faces: Faces, extractor: Extractor) -> None:

@@ -60,8 +60,8 @@ def train_robust(
     Shows it clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
     record an epoch, on people kept for the figures, ranks by protection: the share of clean photos taken for somebody
     else when the person's other photos are cloaked. The file holds the best epoch that costs no more accuracy on clean
-    photos than --max-clean-loss. After each epoch it leaves FILE.checkpoint, from which --resume goes on. Runs under
-    torchrun on several devices.
+    photos than --max-clean-loss, or weights part of the way back from the last epoch to the untouched ones. After each
+    epoch it leaves FILE.checkpoint, from which --resume goes on. Runs under torchrun on several devices.
     """
     processes = count_processes()
     own.check(clean, cloaked or [], attack or [], identity, consistency)
@@ -117,7 +117,8 @@ def train_robust(
                 return writer.exit_code
             stopping = training.Stopping(trainer, training.Watch(start, unseen), max_clean_loss, patience)
             own.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
-            stopping.check()
+            if last := stopping.finish():
+                writer.emit(last)
             made = {**about, "figures": trainer.figures, "dimensions": start.dimensions}
             made["people"] = sorted({*start.people, *everything.people.tolist()})
             state = trainer.best.network.state_dict()
