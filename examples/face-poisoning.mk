@@ -40,11 +40,13 @@ LEARN_lowkey        ?= 600
 LEARN_lowkey-fast   ?= 808
 LEARN_fawkes-v1.0   ?= 110
 OPTIONS_lowkey-fast ?= --attack lowkey --set steps=8 --set step_size=0.012 --seed 1
-ROBUST    ?= --epochs 40 --patience 40
 
 # Recognisers. TRAINER is what cloaks are made against; OTHERS are files of extractors that a later trainer may use.
+# TUNED are those of them, by name, that the adaptive trainer begins with: x becomes robust-x, with the options ROBUST_x.
 TRAINER   ?= dlib-resnet
 OTHERS    ?=
+TUNED     ?= $(TRAINER)
+ROBUST    ?= --epochs 20
 CLASSIFIERS    ?= nn linear
 FOLDS     ?= 3
 COUNTERS  ?= none jpeg:75 resize:0.5 blur:1
@@ -57,18 +59,18 @@ E2E       ?=# people to protect from a recogniser that is trained end to end: mi
 .DEFAULT_GOAL := all
 
 OTHER_NAMES := $(basename $(notdir $(OTHERS)))
-EXTRACTORS  := $(TRAINER) $(OTHER_NAMES) robust
-file_of      = $(if $(filter $(TRAINER),$1),$1,$(if $(filter robust,$1),$(WORK)/robust.safetensors,$(filter %/$1.safetensors,$(OTHERS))))
-RESULTS     := $(foreach attack,$(ATTACKS),$(foreach extractor,$(EXTRACTORS),$(WORK)/results/$(attack).$(extractor).jsonl) \
-                 $(WORK)/results/$(attack).counter.jsonl $(WORK)/results/$(attack).hybrid.jsonl \
-                 $(if $(E2E),$(WORK)/results/$(attack).e2e.jsonl))
+EXTRACTORS  := $(TRAINER) $(OTHER_NAMES) $(TUNED:%=robust-%)
+file_of      = $(if $(filter robust-%,$1),$(WORK)/$1.safetensors,$(if $(filter $(TRAINER),$1),$1,$(filter %/$1.safetensors $1.safetensors,$(OTHERS))))
+WAYS        := $(EXTRACTORS) counter $(TUNED:%=hybrid-%) $(if $(E2E),e2e)
+RESULTS     := $(foreach attack,$(ATTACKS),$(WAYS:%=$(WORK)/results/$(attack).%.jsonl))
+TRAININGS   := $(TUNED:%=$(WORK)/robust-%.jsonl)
 
 all: $(REPORT)/index.html
 
 check: $(RESULTS)
 	@cat $^ | grep '"person":null' | sort
 
-$(REPORT)/index.html: $(RESULTS) $(WORK)/robust.jsonl
+$(REPORT)/index.html: $(RESULTS) $(TRAININGS)
 	$(FACETOOLS) report --force --title 'Does a cloak protect anybody?' --clean $(WORK)/protected \
 	  $(foreach attack,$(ATTACKS),--cloaked $(attack)=$(WORK)/cloaks/$(attack)) $(foreach each,$^,--in $(each)) \
 	  --out $(REPORT) > $(WORK)/report.jsonl
@@ -134,7 +136,8 @@ $(SETS:%=$(WORK)/%/.made): $(WORK)/%/.made: $(WORK)/sets/%.txt
 
 CLOAK = $(FACETOOLS) perturb --resume --faces $(FACES) --format png --extractor $(TRAINER)
 
-$(WORK)/cloaks/%.jsonl: $(WORK)/protected/.made $(WORK)/targets.safetensors
+.SECONDEXPANSION:
+$(WORK)/cloaks/%.jsonl: $(WORK)/protected/.made $$(if $$(findstring --targets,$$(OPTIONS_$$*)),$(WORK)/targets.safetensors)
 	@mkdir -p $(@D)
 	$(CLOAK) $(OPTIONS_$*) --in $(WORK)/protected --out $(WORK)/cloaks/$* > $@
 
@@ -150,11 +153,11 @@ $(LEARN:%=$(WORK)/learn/%.jsonl): $(WORK)/learn/%.jsonl: $(WORK)/first/.made $(W
 
 # --- recognisers --------------------------------------------------------------------------------------------------
 
-$(WORK)/robust.jsonl: $(WORK)/others/.made $(LEARN:%=$(WORK)/learn/%.jsonl)
-	$(FACETOOLS) train-robust --resume --seed $(SEED) --faces $(FACES) --extractor $(TRAINER) --clean $(WORK)/others \
-	  $(foreach name,$(LEARN),--cloaked $(WORK)/learn/$(name)) --hold-out $(WORK)/gallery $(ROBUST) \
-	  --force --out $(WORK)/robust.safetensors > $@
-$(WORK)/robust.safetensors: $(WORK)/robust.jsonl ;
+$(TRAININGS): $(WORK)/robust-%.jsonl: $(WORK)/others/.made $(LEARN:%=$(WORK)/learn/%.jsonl) $$(call file_of,$$*)
+	$(FACETOOLS) train-robust --resume --seed $(SEED) --faces $(FACES) --extractor $(call file_of,$*) --clean $(WORK)/others \
+	  $(foreach name,$(LEARN),--cloaked $(WORK)/learn/$(name)) --hold-out $(WORK)/gallery $(or $(ROBUST_$*),$(ROBUST)) \
+	  --force --out $(WORK)/robust-$*.safetensors > $@
+$(TUNED:%=$(WORK)/robust-%.safetensors): %.safetensors: %.jsonl ;
 
 define EMBED
 $(WORK)/embed/$1/gallery.jsonl: $(WORK)/gallery/.made $(call file_of,$1)
@@ -170,8 +173,10 @@ $(ATTACKS:%=$(WORK)/results/%.$1.jsonl): $(WORK)/results/%.$1.jsonl: $(WORK)/emb
 	$(FACETOOLS) evaluate --seed $(SEED) --folds $(FOLDS) $(CLASSIFIERS:%=--classifier %) \
 	  --gallery $(WORK)/embed/$1/gallery.jsonl --cloaked $(WORK)/embed/$1/$$*.jsonl > $$@
 endef
-# The built-in extractor is no file.
-$(TRAINER):
+ifeq ($(wildcard $(TRAINER)),)
+# Built in, and no file.
+$(TRAINER): ;
+endif
 $(foreach extractor,$(EXTRACTORS),$(eval $(call EMBED,$(extractor))))
 
 EVALUATE = $(FACETOOLS) evaluate --seed $(SEED) --faces $(FACES) --gallery $(WORK)/gallery --extractor $(TRAINER)
@@ -181,11 +186,14 @@ $(ATTACKS:%=$(WORK)/results/%.counter.jsonl): $(WORK)/results/%.counter.jsonl: $
 	@mkdir -p $(@D)
 	$(EVALUATE) --folds $(FOLDS) $(COUNTERS:%=--preprocess %) --cloaked $(WORK)/cloaks/$* > $@
 
-# The accurate and the robust recogniser together.
-$(ATTACKS:%=$(WORK)/results/%.hybrid.jsonl): $(WORK)/results/%.hybrid.jsonl: $(WORK)/gallery/.made $(WORK)/cloaks/%.jsonl $(WORK)/robust.safetensors
-	@mkdir -p $(@D)
-	$(EVALUATE) --folds $(FOLDS) --classifier top2 --classifier threshold --robust $(WORK)/robust.safetensors \
-	  --cloaked $(WORK)/cloaks/$* > $@
+# The accurate and a robust recogniser together.
+define HYBRID
+$(ATTACKS:%=$(WORK)/results/%.hybrid-$1.jsonl): $(WORK)/results/%.hybrid-$1.jsonl: $(WORK)/gallery/.made $(WORK)/cloaks/%.jsonl $(WORK)/robust-$1.safetensors
+	@mkdir -p $$(@D)
+	$(EVALUATE) --folds $(FOLDS) --classifier top2 --classifier threshold --robust $(WORK)/robust-$1.safetensors \
+	  --cloaked $(WORK)/cloaks/$$* > $$@
+endef
+$(foreach name,$(TUNED),$(eval $(call HYBRID,$(name))))
 
 $(ATTACKS:%=$(WORK)/results/%.e2e.jsonl): $(WORK)/results/%.e2e.jsonl: $(WORK)/gallery/.made $(WORK)/cloaks/%.jsonl
 	@mkdir -p $(@D)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from _toolio.errors import ToolError, UsageError
@@ -132,6 +133,8 @@ class Knobs:
         Weights of the two parts of the loss.
     seed
         Decides order and changes.
+    adversarial
+        Steps in which every second clean face is cloaked anew each time, see ``confuse``; 0: none is.
     """
 
     epochs: int
@@ -141,6 +144,7 @@ class Knobs:
     identity: float
     consistency: float
     seed: int
+    adversarial: int = 0
 
 
 def describe(knobs: Knobs) -> dict[str, Any]:
@@ -209,6 +213,7 @@ class RobustTrainer:
         half: bool = False,
     ) -> None:
         self._faces, self._knobs, self._device, self._processes = faces, knobs, device, processes or Processes()
+        self._untouched = extractor.network
         self._size = extractor.size
         self.student = student.to(device)
         clean = np.flatnonzero(faces.cloak < 0)
@@ -264,7 +269,13 @@ class RobustTrainer:
         chips = [self._cut(place, np.random.default_rng(seed)) for place, seed in own]
         places = torch.tensor([place for place, _ in own])
         wanted = self._wanted[places.to(self._device)]
-        return torch.cat(chips).to(self._device), self._labels[places].to(self._device), wanted, len(drawn)
+        shown = torch.cat(chips).to(self._device)
+        # Which ones are cloaked anew is drawn by each face's seed: it does not depend on who shares the step.
+        anew = [n for n, (place, seed) in enumerate(own) if self._faces.cloak[place] < 0 and seed % 2]
+        if self._knobs.adversarial and anew:
+            seeds = [own[n][1] for n in anew]
+            shown[anew] = confuse(self._untouched, shown[anew], wanted[anew], self._knobs.adversarial, seeds)
+        return shown, self._labels[places].to(self._device), wanted, len(drawn)
 
     def _cut(self, place: int, rng: np.random.Generator) -> Tensor:
         faces = self._faces
@@ -325,6 +336,48 @@ def vary(sample: Sample, original: Sample, rng: np.random.Generator) -> Sample:
     clean = original.pixels.astype(np.float32)
     changed = clean + float(rng.uniform(*STRENGTHS)) * (sample.pixels - clean)
     return replace(sample, pixels=np.clip(np.rint(changed), 0, 255).astype(np.uint8))
+
+
+def confuse(network: nn.Module, chips: Tensor, wanted: Tensor, steps: int, seeds: Sequence[int]) -> Tensor:
+    """Cloak chips in a few steps of projected gradient ascent (Madry et al. 2018, arXiv 1706.06083).
+
+    Quicker than any tool, weaker, and different each time: of a network's blind spots a few thousand cloaks of a tool
+    show few. Maximises ``|f(x + G d) - t|^2`` over ``|d| <= reach``; the reach (4 to 16 of 255) and whether G blurs,
+    as smooth cloaks do, are drawn for each face.
+
+    Parameters
+    ----------
+    network
+        f, frozen.
+    chips, wanted
+        float32 [B, 3, h, w] in [0, 1], and t, [B, D].
+    steps
+        1 or more.
+    seeds
+        One a face.
+
+    Returns
+    -------
+    float32 [B, 3, h, w]
+        In [0, 1], rounded to whole steps of 1 / 255 as saved photos are.
+    """
+    draws = [np.random.default_rng([seed, 1]) for seed in seeds]
+    reach = torch.tensor([rng.uniform(4, 16) / 255 for rng in draws], device=chips.device).float()[:, None, None, None]
+    blurs = torch.tensor([rng.random() < 0.5 for rng in draws], device=chips.device)[:, None, None, None]
+    start = np.stack([rng.uniform(-1, 1, tuple(chips.shape[1:])).astype(np.float32) for rng in draws])
+    change = torch.from_numpy(start).to(chips.device) * reach
+
+    def applied() -> Tensor:
+        smooth = F.avg_pool2d(change, 3, 1, 1, count_include_pad=False)
+        return (chips + torch.where(blurs, smooth, change)).clamp(0, 1)
+
+    for _ in range(steps):
+        change.requires_grad_(True)
+        apart = (network(applied()) - wanted).square().sum()
+        (slope,) = torch.autograd.grad(apart, change)
+        change = (change.detach() + 1.5 / steps * reach * slope.sign()).clamp(-reach, reach)
+    with torch.no_grad():
+        return (applied() * 255).round() / 255
 
 
 def _spread(embeddings: Tensor) -> float:

@@ -27,11 +27,12 @@ from facetools.robust_training import (
     Stopping,
     Watch,
     choose_held_out,
+    confuse,
     embed_samples,
     tunable,
     vary,
 )
-from facetools.training_faces import make_sample
+from facetools.training_faces import cut_chip, make_sample
 
 CPU = torch.device("cpu")
 KNOBS = Knobs(epochs=2, batch=4, learning_rate=1e-3, head="softmax", identity=1.0, consistency=8.0, seed=0)
@@ -226,6 +227,33 @@ def test_where_every_epoch_costs_too_much_part_of_the_way_back_is_kept(
     monkeypatch.setattr(other._watch, "measure", lambda _: {"protection": 0.5, "clean_loss": 2.0})
     with pytest.raises(ToolError, match="every epoch costs more than 1 points"):
         other.finish()
+
+
+def test_confused_faces_move_and_keep_within_reach(faces: Faces, extractor: Extractor) -> None:
+    chips = torch.cat([cut_chip(sample, 0, (112, 112)) for sample in faces.samples[:3]])
+    wanted = extractor.network(chips).detach()
+    cloaked = confuse(extractor.network, chips, wanted, 4, [1, 2, 3])
+    assert float((cloaked - chips).abs().amax()) <= 16.5 / 255
+    assert ((cloaked - chips).abs().amax((1, 2, 3)) > 2 / 255).all()
+    assert torch.allclose(cloaked * 255, (cloaked * 255).round(), atol=1e-3)
+    shuffled = chips + (cloaked - chips).flip(2)
+    moved, by_chance = ((extractor.network(each) - wanted).square().sum(1).mean() for each in (cloaked, shuffled))
+    assert float(moved) > 1.5 * float(by_chance)
+    alone = confuse(extractor.network, chips[1:2], wanted[1:2], 4, [2])
+    assert torch.allclose(alone, cloaked[1:2], atol=1.5 / 255)
+
+
+def test_with_adversarial_faces_a_resumed_training_ends_the_same(
+    faces: Faces, extractor: Extractor, tmp_path: Path
+) -> None:
+    losses = list(trainer_of(faces, extractor, adversarial=2).rounds())
+    first = trainer_of(faces, extractor, adversarial=2)
+    next(first.rounds())
+    first.save(tmp_path / "c", {})
+    second = trainer_of(faces, extractor, adversarial=2)
+    second.load(tmp_path / "c", {})
+    assert list(second.rounds()) == losses[1:]
+    assert losses != list(trainer_of(faces, extractor).rounds())
 
 
 def test_bfloat16_gives_nearly_the_same_loss(faces: Faces, extractor: Extractor) -> None:

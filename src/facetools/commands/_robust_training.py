@@ -71,6 +71,14 @@ Consistency = Annotated[
     float,
     typer.Option(min=0.0, callback=finite, help="Weight of pulling a photo's embedding to that of its clean original."),
 ]
+Adversarial = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=100,
+        help="Cloak every second clean face anew each time, in so many steps against the untouched extractor; 0: none.",
+    ),
+]
 MaxCleanLoss = Annotated[
     float,
     typer.Option(

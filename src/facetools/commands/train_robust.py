@@ -41,6 +41,7 @@ def train_robust(
     head: Annotated[HeadName, typer.Option(help="What tells the people apart in training.")] = HeadName.softmax,
     identity: own.Identity = 1.0,
     consistency: own.Consistency = 8.0,
+    adversarial: own.Adversarial = 0,
     freeze: own.Freeze = None,
     epochs: Annotated[int, typer.Option(min=1, help="Each shows all cloaked faces and as many clean ones.")] = 20,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without progress after which it ends.")] = 5,
@@ -99,7 +100,7 @@ def train_robust(
                 writer.emit({"person": person, "photos": number, "reason": "held out: not used"})
             everything = pantry.gather(photos, copies, suffix, start.settings)
             known, unseen = training.choose_held_out(everything, share=held_out, seed=seed)
-            knobs = training.Knobs(epochs, batch, learning_rate, head.value, identity, consistency, seed)
+            knobs = training.Knobs(epochs, batch, learning_rate, head.value, identity, consistency, seed, adversarial)
             trainer = training.RobustTrainer(
                 start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
             )
