@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ LEVER = 10.0
 """What a bias is multiplied by, for a row: that makes errors of biases, which have no L2 term, as visible in the
 gradient as those of weights. Where people are told apart well nothing else does."""
 
-MOST_PRODUCTS = 400
+MOST_PRODUCTS = 800
 """Products with the Hessian after which Newton's method is given up: it has lost its way, and takes tens otherwise."""
 
 
@@ -82,10 +82,14 @@ class Axes:
     spread: Tensor
 
 
+Slope: TypeAlias = "tuple[float, Tensor, Tensor]"
+"""A function's value, its gradient, and the shares that its Hessian is made of."""
+
+
 class Convex(Protocol):
     """A function of weights [D + 1, columns] that ``descend`` finds the minimum of."""
 
-    def slope(self, weights: Tensor) -> tuple[float, Tensor, Tensor]:
+    def slope(self, weights: Tensor) -> Slope:
         """Give the value, the gradient, and the shares that ``bend`` asks for."""
 
     def bend(self, shares: Tensor, step: Tensor) -> Tensor:
@@ -134,7 +138,7 @@ class Problem:
         spread[:width, 0] = self.axes.spread.clamp(min=0)
         self.stiffness = (spread * (0.1 / people) + 1).repeat(1, people)
 
-    def slope(self, weights: Tensor) -> tuple[float, Tensor, Tensor]:
+    def slope(self, weights: Tensor) -> Slope:
         """Give F, its gradient, and the probability of each person for each row."""
         shares = (self.rows @ weights).log_softmax(1)
         shrunk = self.ridge * weights
@@ -187,7 +191,7 @@ class Column:
         self._others = others.logsumexp(1, keepdim=True)
         self._own = (problem.labels == person).to(others.dtype)[:, None]
 
-    def slope(self, weights: Tensor) -> tuple[float, Tensor, Tensor]:
+    def slope(self, weights: Tensor) -> Slope:
         """Give F less what is the same whatever the weights, its gradient, and the person's probability for rows."""
         import torch
 
@@ -208,10 +212,11 @@ class Column:
         return slope / self._stiffness
 
 
-def descend(convex: Convex, weights: Tensor, tolerance: float) -> Tensor:
+def descend(convex: Convex, weights: Tensor, tolerance: float) -> tuple[Tensor, Slope]:
     """Go to where the gradient's norm is ``tolerance`` by Newton's method, or as far as it leads.
 
-    Each step is found with conjugate gradients, exactly enough to be worth it.
+    Each step is found with conjugate gradients, exactly enough to be worth it. The slope at the end is given back with
+    the weights.
     """
     loss, slope, shares = convex.slope(weights)
     products = 0
@@ -230,7 +235,7 @@ def descend(convex: Convex, weights: Tensor, tolerance: float) -> Tensor:
         else:
             break
         weights, (loss, slope, shares) = weights + length * step, there
-    return weights
+    return weights, (loss, slope, shares)
 
 
 def _newton_step(convex: Convex, slope: Tensor, shares: Tensor, goal: float) -> tuple[Tensor, int]:
@@ -241,7 +246,9 @@ def _newton_step(convex: Convex, slope: Tensor, shares: Tensor, goal: float) -> 
     while used < MOST_PRODUCTS:
         bent = convex.bend(shares, way)
         used += 1
-        length = size / float((way * bent).sum())
+        if not (curvature := float((way * bent).sum())) > 0:
+            break  # rounding: there is nothing left to go by
+        length = size / curvature
         step.add_(way, alpha=length)
         rest.sub_(bent, alpha=length)
         if not float(rest.norm()) > goal:
@@ -257,11 +264,10 @@ def settle(problem: Problem, weights: Tensor, tolerance: float) -> Tensor | None
 
     Weights that are there already are returned as they are.
     """
-    for _ in range(6):
-        _, slope, shares = problem.slope(weights)
+    for _ in range(3):
+        weights, (_, slope, shares) = descend(problem, weights, tolerance)
         if not float(slope.norm()) <= tolerance:
-            weights = descend(problem, weights, tolerance)
-            continue
+            return None
         # The bound is for biases at their best, and where rows are told apart well the slope hardly shows if they are.
         step = problem.bias_step(slope, shares)
         if float(step.abs().max()) <= tolerance:
@@ -367,7 +373,7 @@ def _with_own(problem: Problem, weights: Tensor, person: int) -> Tensor:
     """Find one person's weights from zero, the others' being kept; then move all so that their mean is zero again."""
     column = Column(problem, weights, person, problem.stiffness)
     weights = weights.clone()
-    weights[:, person : person + 1] = descend(column, weights.new_zeros(len(weights), 1), 0.05)
+    weights[:, person : person + 1] = descend(column, weights.new_zeros(len(weights), 1), 0.05)[0]
     return weights - weights.mean(1, keepdim=True)
 
 

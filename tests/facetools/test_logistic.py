@@ -115,7 +115,7 @@ def test_a_start_from_clean_weights_leaks_if_it_stops_early_and_not_if_it_stops_
         _, weights, biases = exact(changed, numbers)
         fits = {
             "exact": Weights(weights, biases),
-            "early": problem.unstandardised(descend(problem, start, 0.1 * len(changed))),
+            "early": problem.unstandardised(descend(problem, start, 0.1 * len(changed))[0]),
             "bound": problem.unstandardised(settled),
             "refit": refits.replaced(person, changed, numbers),
         }
