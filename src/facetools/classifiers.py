@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from facetools.logistic import Refits, Weights
 from facetools.metrics import distances
 
 Rows = npt.NDArray[Any]
@@ -100,103 +101,42 @@ class Nearest:
 
 
 class Linear:
-    """Standardised multinomial logistic regression with scikit-learn's defaults (L2, C = 1), fitted cold each time."""
+    """Standardised multinomial logistic regression with scikit-learn's defaults (L2, C = 1).
+
+    Each fit, whoever is replaced, is as near to the exact one as ``facetools.logistic.TOLERANCE`` says: a fit that
+    stopped where a start from the clean one has hardly any slope would keep the clean photos in its weights.
+    """
 
     answers = 1
 
     def __init__(self, task: Task) -> None:
         self._task = task
+        # In one order whoever was replaced: the last bits of a sum depend on it.
+        order = np.argsort(task.train_labels, kind="stable")
+        self._train, self._labels = task.train[order], task.train_labels[order]
+        self._present, numbers = np.unique(self._labels, return_inverse=True)
+        self._fits = Refits(self._train, numbers, len(self._present))
 
     def clean(self) -> Scores:
-        """Fit and score."""
-        return self._fit(self._task.train, self._task.train_labels)
+        """Score by the fit to the clean photos."""
+        return self._scores(self._fits.first(), self._present)
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
-        """Fit anew from nothing: a start from the clean fit would keep the clean photos in its weights."""
-        kept, (own,) = self._task.train_labels != person, rows
-        labels = np.concatenate([self._task.train_labels[kept], np.full(len(own), person)])
-        return self._fit(np.concatenate([self._task.train[kept], own]), labels)
+        """Fit anew and score."""
+        (own,) = rows
+        first, last = np.searchsorted(self._labels, [person, person + 1])
+        train = np.concatenate([self._train[:first], own, self._train[last:]])
+        labels = np.concatenate([self._labels[:first], np.full(len(own), person), self._labels[last:]])
+        present, numbers = np.unique(labels, return_inverse=True)
+        if np.array_equal(present, self._present):
+            number = int(np.searchsorted(present, person))
+            return self._scores(self._fits.replaced(number, train, numbers), present)
+        return self._scores(Refits(train, numbers, len(present)).first(), present)
 
-    def _fit(self, train: Rows, labels: npt.NDArray[np.int64]) -> Scores:
-        # In one order whoever was replaced: the last bits of a sum, and so a close call, depend on it.
-        order = np.argsort(labels, kind="stable")
-        present, numbers = np.unique(labels[order], return_inverse=True)
-        weights, biases = fit_logistic(train[order], numbers, len(present))
+    def _scores(self, fit: Weights, present: npt.NDArray[np.int64]) -> Scores:
         scores = np.full((len(self._task.test), self._task.people), np.inf)
-        scores[:, present] = -(self._task.test @ weights + biases)
+        scores[:, present] = -fit.scores(self._task.test)
         return scores
-
-
-def fit_logistic(
-    train: Rows, labels: npt.NDArray[np.int64], people: int, *, tolerance: float = 3e-6, most_steps: int = 2000
-) -> tuple[Scores, Scores]:
-    """Fit standardisation and multinomial logistic regression, from zero weights.
-
-    Minimises, with z a standardised row::
-
-        mean_i CE(W^T z_i + b, y_i) + |W|^2 / (2 n)
-
-    which is what scikit-learn's ``make_pipeline(StandardScaler(), LogisticRegression())`` minimises. The objective is
-    strictly convex in W, so there is one answer, and a tolerance decides how near to it the fit ends.
-
-    Parameters
-    ----------
-    train, labels
-        float32 [n, D] and int [n], 0 to ``people`` - 1.
-    people
-        Number of classes, 2 or more.
-    tolerance
-        Largest slope, of the mean objective in the space it is descended in, at which the fit ends. float32 can tell
-        down to 1e-6; below that it computes in float64.
-    most_steps
-        Steps of L-BFGS at most.
-
-    Returns
-    -------
-    float64 [D, people], float64 [people]
-        Weights and biases for rows as they are, not standardised.
-    """
-    import torch
-
-    kind = torch.float32 if tolerance >= 1e-6 else torch.float64
-    exact = torch.from_numpy(train).double()
-    mean, deviation = exact.mean(0), exact.std(0, correction=0)
-    deviation[deviation < 10 * torch.finfo(torch.float32).eps * mean.abs().clamp(min=1e-30)] = 1.0
-    standardised, y = (exact - mean) / deviation, torch.from_numpy(labels)
-    count, width = standardised.shape
-    # Descend in coordinates where a typical Hessian is the identity. It is Z^T Z / people + 1 at zero weights, and has
-    # hundreds of times less of Z^T Z at the end; features of embeddings depend on each other so much that L-BFGS
-    # takes several times as many steps without this, and a third more with either end of the way.
-    curvature = standardised.T @ standardised * (0.1 / people) + torch.eye(width, dtype=torch.float64)
-    triangle = torch.linalg.cholesky(curvature).T
-    back = torch.linalg.solve_triangular(triangle, torch.eye(width, dtype=torch.float64), upper=True)  # W = back @ V
-    rows, ridge = (standardised @ back).to(kind), (back.T @ back).to(kind)
-    weights, biases = torch.zeros(width, people, dtype=kind), torch.zeros(people, dtype=kind)
-    chosen = torch.nn.functional.one_hot(y, people).to(kind)
-
-    def objective() -> Any:
-        scores = (rows @ weights).add_(biases).log_softmax(1)
-        shrunk = ridge @ weights
-        loss = -scores.gather(1, y[:, None]).double().mean() + (weights * shrunk).double().sum() / (2 * count)
-        # In closed form: autograd would take twice the passes over [n, people].
-        surplus = scores.exp_().sub_(chosen)
-        weights.grad = (rows.T @ surplus).add_(shrunk).div_(count)
-        biases.grad = surplus.mean(0)
-        return loss
-
-    optimizer = torch.optim.LBFGS(
-        [weights, biases],
-        max_iter=most_steps,
-        max_eval=2 * most_steps,
-        tolerance_grad=tolerance,
-        tolerance_change=0,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-    with torch.no_grad():
-        optimizer.step(objective)  # type: ignore[no-untyped-call]
-    scaled = back @ weights.double() / deviation[:, None]
-    return scaled.numpy(), (biases.double() - mean @ scaled).numpy()
 
 
 class TopTwo:

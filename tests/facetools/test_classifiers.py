@@ -17,10 +17,10 @@ from facetools.classifiers import (
     Nearest,
     Task,
     TopTwo,
-    fit_logistic,
     make_classifier,
     trusted_distance,
 )
+from facetools.logistic import Refits, fit_cold
 
 
 def task_of(seed: int = 0, *, people: int = 12, each: int = 9, width: int = 24, distance: str = "euclidean") -> Task:
@@ -91,8 +91,8 @@ def test_the_linear_fit_is_scikit_learns_cold_one(task: Task, strange: np.ndarra
         np.testing.assert_allclose(found, wanted, atol=0.01)
         assert found.argmax(1).tolist() == wanted.argmax(1).tolist()
         order = np.argsort(labels, kind="stable")
-        weights, biases = fit_logistic(rows[order], labels[order], task.people, tolerance=1e-9)
-        exact = task.test @ weights + biases
+        problem, weights = fit_cold(rows[order], labels[order], task.people, tolerance=1e-6)
+        exact = problem.unstandardised(weights).scores(task.test)
         np.testing.assert_allclose(exact - exact.mean(1, keepdims=True), wanted, atol=2e-5)
 
 
@@ -110,10 +110,10 @@ def test_a_person_replaced_by_their_own_photos_changes_no_bit(task: Task) -> Non
 def test_a_feature_that_never_varies_is_no_obstacle(task: Task) -> None:
     rows = task.train.copy()
     rows[:, 3] = 0.1
-    weights, biases = fit_logistic(rows, task.train_labels, task.people)
-    assert np.isfinite(weights).all()
-    assert np.isfinite(biases).all()
-    assert abs(weights[3]).max() < 1e-6
+    fit = Refits(rows, task.train_labels, task.people).first()
+    assert np.isfinite(fit.weights).all()
+    assert np.isfinite(fit.biases).all()
+    assert abs(fit.weights[3]).max() < 1e-6
 
 
 def test_people_without_training_photos_are_never_named(task: Task) -> None:
