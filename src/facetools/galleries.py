@@ -47,6 +47,10 @@ class Gallery:
         Whose photos the extractor was trained on, where its file says so.
     chips
         uint8 [n, height, width, 3], the faces as the extractor sees them, where somebody asked for them.
+    sha256s
+        Of the photos' bytes, where they are known of all.
+    faceless
+        Photos in which no face was found.
     """
 
     extractor: str
@@ -56,6 +60,8 @@ class Gallery:
     embeddings: npt.NDArray[Any]
     people: tuple[str, ...] = ()
     chips: npt.NDArray[np.uint8] | None = None
+    sha256s: tuple[str, ...] = ()
+    faceless: tuple[Item, ...] = ()
 
     def part(self, *, suffix: str, cloaked: bool) -> Gallery:
         """Keep the photos whose names end in a suffix, or those whose names do not: both may lie side by side."""
