@@ -64,7 +64,7 @@ class Cloaks:
     rows
         int [n], for each clean photo the row of its cloaked copy, -1 where it has none.
     unmatched
-        Paths of cloaked photos without a clean one.
+        Paths of cloaked photos with a face and without a clean one.
     faceless
         For the row of a clean photo the path of its cloaked copy, where no face was found in the copy.
     orphans
@@ -100,7 +100,7 @@ def match_cloaks(name: str, clean: Gallery, cloaked: Gallery, *, suffix: str = "
             continue
         here, there = places[0].get(pair.clean.path) if pair.clean else None, places[1].get(pair.cloaked.path)
         if not pair.clean:
-            unmatched.append(pair.cloaked.path)
+            unmatched += [pair.cloaked.path] if there is not None else []
         elif here is not None and there is not None:
             rows[here] = there
         elif here is not None:
