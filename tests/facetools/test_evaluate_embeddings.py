@@ -171,8 +171,8 @@ GALLERY = ("--gallery", "clean.jsonl")
         ((*GALLERY, "--cloaked", "./clean.jsonl"), 2, "is the --gallery"),
         ((*GALLERY, "--cloaked", "old.jsonl", "--cloaked", "new.jsonl", "--cloaked", "./old.jsonl"), 2, "--cloaked ./old.jsonl: given twice, also as old.jsonl"),  # noqa: E501
         ((*GALLERY, "--cloaked", "old.jsonl", "--cloaked", "old.jsonl", "--cloaked", "new.jsonl"), 2, "--cloaked old.jsonl: given twice"),  # noqa: E501
-        (("--gallery", "g", "--cloaked", "g/cloaked"), 2, "the --cloaked lies in the --gallery"),
-        (("--gallery", "g/cloaked/", "--cloaked", "./g"), 2, "the --gallery lies in the --cloaked"),
+        (("--gallery", "g", "--cloaked", "g/cloaked"), 2, "--cloaked g/cloaked: lies in --gallery g;"),
+        (("--gallery", "g/cloaked/", "--cloaked", "./g"), 2, "--gallery g/cloaked/: lies in --cloaked ./g;"),
         ((*GALLERY, "--cloaked", "copy.jsonl"), 1, "copy.jsonl: the cloaked photos are the clean ones, all 40"),
         ((*GALLERY, "--cloaked", "old.jsonl", "--preprocess", "none"), 2, "--preprocess: embeddings cannot be made"),
         ((*GALLERY, "--cloaked", "old.jsonl", "--faces", "largest"), 2, "--faces: faces are found in photos"),

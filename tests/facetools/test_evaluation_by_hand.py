@@ -87,8 +87,9 @@ def test_one_person_has_no_interval() -> None:
 
 
 TWO_MODELS = (
-    # The accurate model takes the cloaked a and b for others; a's clean photos are 40 apart, cloaked ones 1.
-    {"a": ([0, 40], [100, 101], [0, 0]), "b": ([5, 6], [200, 201], [5, 6]), "c": ([10, 12], [10, 12], [10, 12])},
+    # The accurate model takes the cloaked a and b for others. a's clean photos are 40 apart, the cloaked 1; the nearest
+    # of others is 10 from a, and 50 from b.
+    {"a": ([0, 40], [1000, 1001], [0, 0]), "b": ([90, 91], [200, 201], [90, 90]), "c": ([10, 12], [10, 12], [10, 12])},
     # The robust one still knows a, and not b; its own photos of a person are 50 apart.
     {"a": ([0, 50], [0, 50], [0, 0]), "b": ([500, 550], [900, 950], [500, 500]), "c": ([300, 350], [300, 350], [1, 1])},
 )

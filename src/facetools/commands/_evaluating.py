@@ -202,9 +202,9 @@ def check(asked: Asked) -> None:
             raise UsageError(f"{option}: is empty; name a folder, a .tar or embeddings")
         if name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")):
             raise UsageError(f"{option} {name}: of archives .tar is read, and no packed one; unpack it first")
-    _refuse_same_inputs(asked)
     for name in asked.inputs:
         _check_exists(name)
+    _refuse_same_inputs(asked)
     photos = [holds_photos(name) for name in asked.inputs]
     if any(photos) and not all(photos):
         raise UsageError(
@@ -241,14 +241,18 @@ def _refuse_same_inputs(asked: Asked) -> None:
                 f"--cloaked {name}: is the --gallery; name the cloaked copies (photos beside their cloaked copies need "
                 "--suffix)"
             )
-        if Path(place).is_relative_to(gallery) or Path(gallery).is_relative_to(place):
-            inner, outer = (
-                ("--cloaked", "--gallery") if Path(place).is_relative_to(gallery) else ("--gallery", "--cloaked")
-            )
-            raise UsageError(
-                f"--cloaked {name}: of this and --gallery {asked.gallery}, the {inner} lies in the {outer}; name two "
-                "folders that lie apart, or tell cloaked photos by --suffix"
-            )
+        _refuse_nested(asked.gallery, name)
+
+
+def _refuse_nested(gallery: str, cloaked: str) -> None:
+    """Refuse a folder in the other: its photos would be on both sides, under two names."""
+    outer, inner = (Path(os.path.realpath(name)) for name in (gallery, cloaked))
+    hint = "name two folders that lie apart, or tell cloaked photos by --suffix"
+    if outer.is_dir() and inner.is_dir():
+        if inner.is_relative_to(outer):
+            raise UsageError(f"--cloaked {cloaked}: lies in --gallery {gallery}; {hint}")
+        if outer.is_relative_to(inner):
+            raise UsageError(f"--gallery {gallery}: lies in --cloaked {cloaked}; {hint}")
 
 
 def _check_exists(name: str) -> None:
