@@ -84,6 +84,8 @@ def test_records_say_what_made_them_and_how_to_make_them_again(tool: Tool, input
     by_folds = tool(*inputs, "--folds", "3", "--protected", "ann")
     assert [(r["split"], r["folds"], r["interval"]) for r in by_folds.records[-1:]] == [(None, 3, None)]
     assert "--protected ann" in by_folds.records[-1]["command"]
+    # Each of ten photos is asked once, and trained on twice.
+    assert [(r["test_photos"], r["train_photos"]) for r in by_folds.records] == [(10, 20)] * 2
 
 
 def test_options_are_passed_on(tool: Tool, inputs: list[str], tmp_path: Path) -> None:
@@ -92,6 +94,12 @@ def test_options_are_passed_on(tool: Tool, inputs: list[str], tmp_path: Path) ->
         record = people_of(tool(*inputs, *words))["ann"]
         counts[words] = tuple(record[key] for key in ("train_photos", "cloaked_photos", "test_photos"))
     assert list(counts.values()) == [(7, 7, 3), (7, 4, 3), (5, 5, 5)]
+    rates = []
+    for words in ((), ("--distance", "cosine"), ("--seed", "1")):
+        done = tool(*inputs, *words)
+        rates.append([(r["protection"], r["floor"], r["others_accuracy"]) for r in done.records])
+    assert rates[0] != rates[1]
+    assert rates[0] != rates[2]
     (asked,) = split_photos([name.split("/")[0] for name in PHOTOS], Plan(), PHOTOS)
     embedded(tmp_path, "few", names=[name for name, left in zip(PHOTOS, asked, strict=True) if not left][1:], moved=1.0)
     short = ["--gallery", "clean.jsonl", "--cloaked", "few.jsonl"]
@@ -102,6 +110,14 @@ def test_options_are_passed_on(tool: Tool, inputs: list[str], tmp_path: Path) ->
     labels = [{"relative": name, "person": "xy"[number % 2]} for number, name in enumerate(PHOTOS)]
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in labels))
     assert list(people_of(tool(*inputs, "--labels", "labels.jsonl"))) == ["x", "y"]
+
+
+def test_half_a_character_in_a_name(tool: Tool, inputs: list[str], tmp_path: Path) -> None:
+    labels = [{"relative": name, "person": ("\ud800", "b")[number % 2]} for number, name in enumerate(PHOTOS)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in labels))
+    done = tool(*inputs, "--labels", "labels.jsonl")
+    assert (done.code, done.err) == (0, "")
+    assert list(people_of(done)) == ["b", "\ud800"]
 
 
 def test_who_lacks_one_of_two_cloaks_is_an_error_of_these_cases(tool: Tool, inputs: list[str], tmp_path: Path) -> None:
