@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,15 @@ from _toolio.tensors import write_safetensors
 NAMES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
 
 
-def write(folder: Path, name: str = "e", *, names: tuple[str, ...] = NAMES, rows: Any = None, **changes: Any) -> Path:
+def write(
+    folder: Path, name: str = "e", *, names: Sequence[str] = NAMES, rows: Any = None, top: str = "in", **changes: Any
+) -> Path:
     """Write a file of embeddings and its records as ``facetools embed`` does; give the records' path."""
     rows = np.arange(len(names) * 3, dtype=np.float32).reshape(-1, 3) if rows is None else rows
-    known = [{"path": f"in/{each}", "relative": each, "sha256": f"{n:064x}", "face": 0} for n, each in enumerate(names)]
+    known = [
+        {"path": f"{top}/{each}", "relative": each, "sha256": sha256(np.asarray(row).tobytes()).hexdigest(), "face": 0}
+        for each, row in zip(names, rows, strict=False)
+    ]
     extractor = {"name": "net", "sha256": "d" * 64, "distance": "cosine", **changes}
     file = folder / f"{name}.safetensors"
     write_safetensors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 
 from berttools.manual import PAGES as BERTTOOLS
-from conftest import ROOT
+from conftest import ROOT, saved
 from facetools.detector import SHIPPED
 from facetools.extractor_files import save_extractor
 from facetools.extractors import mobilefacenet
@@ -47,7 +49,8 @@ def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPa
             for kind in ("clean", "copies"):
                 (folder / "few" / kind / person).mkdir(parents=True)
                 for place, photo in enumerate(photos):
-                    (folder / "few" / kind / person / f"{place}.jpg").write_bytes(photo)
+                    again = saved(Image.open(io.BytesIO(photo)), "JPEG", quality=60)
+                    (folder / "few" / kind / person / f"{place}.jpg").write_bytes(photo if kind == "clean" else again)
     for name in ("me.jpg", "upload.jpg"):
         (folder / name).write_bytes(next(iter(real_people.values()))[1])
     rng = np.random.default_rng(0)

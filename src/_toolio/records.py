@@ -187,7 +187,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list) and value and all(isinstance(item, float | int) for item in value):
-        return " ".join(f"{item:.0f}" if isinstance(item, float) else str(item) for item in value)
+        # Of pixels nobody reads the fractions; shares are nothing else.
+        form = ".0f" if max(map(abs, value)) >= 10 else ".4g"
+        return " ".join(f"{item:{form}}" if isinstance(item, float) else str(item) for item in value)
     if isinstance(value, dict) and "message" in value:
         return str(value["message"])
     return "" if value is None else str(value)

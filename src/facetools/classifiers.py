@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from _toolio.errors import InputError, ToolError
 from facetools.logistic import Refits, Weights
 from facetools.metrics import distances
 
@@ -166,37 +167,78 @@ class TopTwo:
 
 
 class Fallback:
-    """The accurate model answers, unless its nearest neighbour is too far away: then the robust one does."""
+    """The accurate model answers, unless its nearest neighbour is too far away: then the robust one does.
+
+    Raises
+    ------
+    ToolError
+        Nobody has two photos to train on.
+    """
 
     answers = 1
 
     def __init__(self, accurate: Task, robust: Task) -> None:
         self._accurate, self._robust = Nearest(accurate), Nearest(robust)
-        self.limit = trusted_distance(accurate)
+        self._distance, self._apart = accurate.distance, own_neighbours(accurate)
+        if not sum(map(len, self._apart)):
+            raise ToolError(
+                "threshold: nobody has two photos to train on, which tell how far is too far; give more photos of a "
+                "person, or a larger --split",
+                kind="few-photos",
+            )
 
     def clean(self) -> Scores:
         """Give the scores of the model that answers, test by test."""
-        return self._chosen(self._accurate.clean(), self._robust.clean())
+        return _answers(self._accurate.clean(), self._robust.clean(), _trusted(self._apart))
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
-        """Give them with each model's own embeddings of the person; the limit is that of the clean photos."""
+        """Give them with each model's own embeddings of the person."""
         accurate, robust = rows
-        return self._chosen(self._accurate.replaced(person, [accurate]), self._robust.replaced(person, [robust]))
+        answers = self._accurate.replaced(person, [accurate]), self._robust.replaced(person, [robust])
+        return _answers(*answers, self.limit_with(person, rows))
 
-    def _chosen(self, accurate: Scores, robust: Scores) -> Scores:
-        return np.where(accurate.min(1, keepdims=True) > self.limit, robust, accurate)
+    def limit_with(self, person: int, rows: Sequence[Rows]) -> float:
+        """Give the distance from which on the robust model answers, as a trainer knows it who has these photos.
+
+        Raises
+        ------
+        InputError
+            Nobody else has two photos, and the person has one.
+        """
+        apart = [*self._apart[:person], nearest_others(rows[0], self._distance), *self._apart[person + 1 :]]
+        if not sum(map(len, apart)):
+            raise InputError(
+                "nobody else has two photos to train on, which tell how far is too far; give more", kind="few-photos"
+            )
+        return _trusted(apart)
+
+
+def _answers(accurate: Scores, robust: Scores, limit: float) -> Scores:
+    return np.where(accurate.min(1, keepdims=True) > limit, robust, accurate)
+
+
+def nearest_others(rows: Rows, distance: str) -> Scores:
+    """Give each row's distance to the nearest other one, float64 [n]; [0] of a single row."""
+    if len(rows) < 2:
+        return np.empty(0)
+    apart = distances(rows, rows, distance)
+    np.fill_diagonal(apart, np.inf)
+    nearest: Scores = apart.min(1)
+    return nearest
+
+
+def own_neighbours(task: Task) -> list[Scores]:
+    """Give, for each person, how far their training photos are from the nearest other one of theirs."""
+    return [nearest_others(task.train[task.train_labels == person], task.distance) for person in range(task.people)]
 
 
 def trusted_distance(task: Task) -> float:
     """Give the distance within which ``TRUSTED_SHARE`` of training photos have another of the same person."""
-    nearest = []
-    for person in range(task.people):
-        own = task.train[task.train_labels == person]
-        if len(own) > 1:
-            apart = distances(own, own, task.distance)
-            np.fill_diagonal(apart, np.inf)
-            nearest += apart.min(1).tolist()
-    return float(np.quantile(nearest, TRUSTED_SHARE)) if nearest else 0.0
+    return _trusted(own_neighbours(task))
+
+
+def _trusted(apart: Sequence[Scores]) -> float:
+    return float(np.quantile(np.concatenate(apart), TRUSTED_SHARE))
 
 
 def make_classifier(name: str, tasks: Sequence[Task]) -> Classifier:

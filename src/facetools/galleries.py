@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +16,12 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import ToolError
+from _toolio.errors import InputError, ToolError
 from _toolio.paths import STDIN, Item
 from _toolio.records import Record, read_records
 from _toolio.tensors import open_safetensors, read_metadata
 from facetools.matching import without_suffix
-from facetools.people import folded, person_of
+from facetools.people import folded, folders_of, person_of
 
 if TYPE_CHECKING:
     from facetools.extractors import Extractor
@@ -47,6 +49,10 @@ class Gallery:
         Whose photos the extractor was trained on, where its file says so.
     chips
         uint8 [n, height, width, 3], the faces as the extractor sees them, where somebody asked for them.
+    sha256s
+        Of the photos' bytes, where they are known of all.
+    faceless
+        Photos in which no face was found.
     """
 
     extractor: str
@@ -56,21 +62,41 @@ class Gallery:
     embeddings: npt.NDArray[Any]
     people: tuple[str, ...] = ()
     chips: npt.NDArray[np.uint8] | None = None
+    sha256s: tuple[str, ...] = ()
+    faceless: tuple[Item, ...] = ()
 
-    def part(self, *, suffix: str, cloaked: bool) -> Gallery:
-        """Keep the photos whose names end in a suffix, or those whose names do not: both may lie side by side."""
-        if not suffix:
-            return self
-        kept = [
-            n for n, item in enumerate(self.items) if (without_suffix(item.relative, suffix) is not None) == cloaked
-        ]
-        items, chips = tuple(self.items[n] for n in kept), None if self.chips is None else self.chips[kept]
-        return replace(self, items=items, embeddings=self.embeddings[kept], chips=chips)
+    def part(self, wanted: Callable[[Item], bool]) -> Gallery:
+        """Keep some of the photos."""
+        kept = [n for n, item in enumerate(self.items) if wanted(item)]
+        return replace(
+            self,
+            items=tuple(self.items[n] for n in kept),
+            embeddings=self.embeddings[kept],
+            chips=None if self.chips is None else self.chips[kept],
+            sha256s=tuple(self.sha256s[n] for n in kept) if self.sha256s else (),
+            faceless=tuple(filter(wanted, self.faceless)),
+        )
 
     def of_chips(self) -> Gallery:
         """Put the chips in place of the embeddings, for a classifier that learns from them."""
         assert self.chips is not None
         return replace(self, embeddings=self.chips)
+
+
+def without_others(gallery: Gallery, others: Iterable[Gallery], *, suffix: str, cloaked: bool) -> Gallery:
+    """Leave out what belongs to the other side, where clean and cloaked photos lie side by side.
+
+    Of a photo that is on both sides the suffix tells which it belongs to; a photo that is on one side stays.
+    """
+    if not suffix:
+        return gallery
+    shared = {os.path.realpath(item.path) for other in others for item in (*other.items, *other.faceless)}
+
+    def belongs(item: Item) -> bool:
+        ends = without_suffix(item.relative, suffix) is not None
+        return ends == cloaked or os.path.realpath(item.path) not in shared
+
+    return gallery.part(belongs)
 
 
 def holds_photos(name: str) -> bool:
@@ -81,44 +107,125 @@ def holds_photos(name: str) -> bool:
 def read_gallery(name: str) -> Gallery:
     """Read embeddings: a .safetensors file of ``facetools embed``, its records in a file, or ``-`` for stdin.
 
-    Of several faces of a photo the largest counts. Photos without a face, and those that failed, are left out.
+    Of several faces of a photo the largest counts. Photos that failed are left out.
 
     Raises
     ------
     ToolError
-        There is no face in it, a row does not match its record or is no number, or extractors differ.
+        There is no face in it, a row does not match its record or is no number, two rows or photos contradict each
+        other, or extractors differ.
     """
-    if name != STDIN and not Path(name).is_file():
+    if name != STDIN and (not Path(name).exists() or Path(name).is_dir()):
         raise ToolError(f"{name}: no such file or folder", kind="missing")
-    found = list(_rows_of_file(name) if _is_safetensors(name) else _rows_of_records(name))
+    faceless: list[Item] = []
+    try:
+        found = list(_rows_of_file(name) if _is_safetensors(name) else _rows_of_records(name, faceless))
+    except InputError as error:  # of the whole run: there is no other input that it could go on with
+        raise ToolError(error.message, kind=error.kind) from None
     if not found:
         raise ToolError(f"{name}: no face in it; embed photos with `facetools embed`", kind="empty")
-    kinds = {(row.about["name"], row.about["sha256"]) for row in found}
-    if len(kinds) > 1:
-        names = " and ".join(sorted(f"{kind[0]} ({kind[1][:12]})" for kind in kinds))
-        raise ToolError(f"{name}: embedded by {names}; evaluate one extractor at a time", kind="extractors-differ")
-    largest: dict[str, _Row] = {}
-    for row in found:
-        if row.item.path not in largest or row.face < largest[row.item.path].face:
-            largest[row.item.path] = row
-    chosen = list(largest.values())
-    _check_finite(name, chosen)
+    _check_alike(name, found)
+    chosen = _largest(name, found)
     about = chosen[0].about
-    items = tuple(row.item for row in chosen)
+    items, unseen = tuple(row.item for row in chosen), {item.path: item for item in faceless}
+    refuse_same_place((*items, *unseen.values()), name)
     rows, people = np.stack([row.embedding for row in chosen]), tuple(about.get("people", ()))
-    return Gallery(about["name"], about["sha256"], about["distance"], items, rows, people)
+    gallery = Gallery(about["name"], about["sha256"], about["distance"], items, rows, people)
+    digests = [row.sha256 for row in chosen]
+    known = tuple(each for each in digests if each is not None)
+    return replace(gallery, sha256s=known if len(known) == len(digests) else (), faceless=tuple(unseen.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     item: Item
     face: int
+    sha256: str | None
     embedding: npt.NDArray[np.float32]
     about: Mapping[str, Any]
 
 
+def _check_alike(name: str, rows: Sequence[_Row]) -> None:
+    """Refuse embeddings of several extractors, or of several widths, which no extractor makes."""
+    kinds = {(row.about["name"], row.about["sha256"]) for row in rows}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(f"{kind[0]} ({kind[1][:12]})" for kind in kinds))
+        raise ToolError(f"{name}: embedded by {names}; evaluate one extractor at a time", kind="extractors-differ")
+    widths = {len(row.embedding) for row in rows}
+    if len(widths) > 1:
+        raise ToolError(
+            f"{name}: embeddings of {min(widths)} and of {max(widths)} numbers; embed all photos once more",
+            kind="embeddings",
+        )
+
+
+def _largest(name: str, rows: Iterable[_Row]) -> list[_Row]:
+    """Keep the largest face of each photo. A face that is there twice must be the same face.
+
+    Raises
+    ------
+    ToolError
+        It is not, or it is no number.
+    """
+    faces: dict[tuple[str, int], _Row] = {}
+    for row in rows:
+        first = faces.setdefault((row.item.path, row.face), row)
+        if first.sha256 != row.sha256 or not np.array_equal(first.embedding, row.embedding, equal_nan=True):
+            what = "sha256" if first.sha256 != row.sha256 else "embeddings"
+            raise ToolError(
+                f"{name}: {row.item.path}, face {row.face}, is in it twice, with different {what}; the photo was "
+                "embedded anew since: keep the records of one run",
+                kind="twice",
+            )
+    largest: dict[str, _Row] = {}
+    for (path, face), row in faces.items():
+        if path not in largest or face < largest[path].face:
+            largest[path] = row
+    for row in largest.values():
+        if not np.isfinite(row.embedding).all():
+            raise ToolError(
+                f"{name}: the embedding of {row.item.path} is not finite; embed it anew or leave it out", kind="nan"
+            )
+    return list(largest.values())
+
+
+def refuse_same_place(items: Iterable[Item], name: str) -> None:
+    """Refuse two photos that lie at one place below their inputs: a copy could be of either.
+
+    Raises
+    ------
+    ToolError
+        The message names both.
+    """
+    seen: dict[str, str] = {}
+    for item in items:
+        if seen.setdefault(item.relative, item.path) != item.path:
+            raise ToolError(
+                f"{name}: {seen[item.relative]} and {item.path} both lie at {item.relative} below their folders; "
+                "embed the folder above them, or each into a file of its own",
+                kind="twice",
+            )
+
+
+def refuse_zeros(gallery: Gallery, distance: str, name: str) -> None:
+    """Refuse embeddings of length 0 if cosines are asked for: nothing is near them, nor far.
+
+    Raises
+    ------
+    ToolError
+        The message names a photo.
+    """
+    if distance == "cosine" and len(zero := np.flatnonzero(~gallery.embeddings.any(1))):
+        raise ToolError(
+            f"{name}: the embedding of {gallery.items[int(zero[0])].path} is all zeros, which has no cosine; embed it "
+            "anew or leave it out, or give --distance euclidean",
+            kind="nan",
+        )
+
+
 def _is_safetensors(name: str) -> bool:
-    if name == STDIN:
+    # A pipe can be read once, and only records come through one.
+    if name == STDIN or not Path(name).is_file():
         return False
     with Path(name).open("rb") as stream:
         return stream.read(9)[8:] == b"{"
@@ -133,29 +240,57 @@ class _Embeddings:
             raise ToolError(f"{path}: not a file of embeddings; make one with `facetools embed`", kind="embeddings")
         with open_safetensors(path) as file:
             self.values = np.array(file.tensor("embeddings"), np.float32)
-        self.rows: list[dict[str, Any]] = about["rows"]
-        self.about: dict[str, Any] = about["extractor"]
-        if len(self.rows) != len(self.values):
-            raise ToolError(
-                f"{path}: {len(self.values)} embeddings, but its metadata names {len(self.rows)} faces; embed anew",
-                kind="embeddings",
-            )
+        self.rows: Any = about.get("rows")  # [{...}], and {...}, as is checked below
+        self.about: Any = about.get("extractor")
+        if wrong := self._wrong():
+            raise ToolError(f"{path}: {wrong}; embed anew", kind="embeddings")
+
+    def _wrong(self) -> str | None:
+        """Say what is wrong with the file."""
+        about, rows = self.about, self.rows
+        if not (isinstance(about, dict) and all(isinstance(about.get(key), str) for key in ("name", "sha256"))):
+            return "its metadata does not name the extractor"
+        if about.get("distance") not in ("cosine", "euclidean"):
+            return f"its metadata has distance {about.get('distance')!a}, which is neither cosine nor euclidean"
+        people = about.get("people", [])
+        if not (isinstance(people, list) and all(isinstance(person, str) for person in people)):
+            return "the people in its metadata are no list of names"
+        if self.values.ndim != 2 or not self.values.shape[1]:
+            return f"its embeddings are of shape {self.values.shape}, and not one row a face"
+        if not (isinstance(rows, list) and all(map(_is_row, rows))):
+            return "its metadata does not list a path, relative and face for each row"
+        if len(rows) != len(self.values):
+            return f"{len(self.values)} embeddings, but its metadata names {len(rows)} faces"
+        return None
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and all(isinstance(row.get(key), str) and row[key] for key in ("path", "relative"))
+        and type(row.get("face")) is int
+        and isinstance(row.get("sha256"), str | None)
+    )
 
 
 def _rows_of_file(name: str) -> Iterator[_Row]:
     file = _Embeddings(Path(name))
     for row, values in zip(file.rows, file.values, strict=True):
-        yield _Row(Item(row["path"], row["relative"]), row["face"], values, file.about)
+        yield _Row(Item(row["path"], row["relative"]), row["face"], row.get("sha256"), values, file.about)
 
 
-def _rows_of_records(name: str) -> Iterator[_Row]:
+def _rows_of_records(name: str, faceless: list[Item]) -> Iterator[_Row]:
+    """Give the rows that records name; ``faceless`` gets the photos in which no face was found."""
     files: dict[Path, _Embeddings] = {}
     with ExitStack() as stack:
         stream: IO[bytes] = sys.stdin.buffer if name == STDIN else stack.enter_context(Path(name).open("rb"))
         for number, record in enumerate(read_records(stream, name="stdin" if name == STDIN else name), 1):
-            if record.get("row") is None:
-                continue
             where = f"{name}, record {number}"
+            if record.get("row") is None:
+                named = all(isinstance(record.get(key), str) for key in ("path", "relative"))
+                if named and "reason" in record and "error" not in record:
+                    faceless.append(Item(record["path"], record["relative"]))
+                continue
             path = _file_of(record, name, where)
             if path not in files:
                 files[path] = _Embeddings(path)
@@ -171,17 +306,22 @@ def _file_of(record: Record, name: str, where: str) -> Path:
         )
     beside = Path(name).parent / Path(told).name
     for path in (Path(told), *([beside] if name != STDIN else [])):
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError):  # no name that a file could have
+            continue
     raise ToolError(f"{where}: {told}: no such file; run from the folder where it was made", kind="missing")
 
 
 def _row_of(record: Record, file: _Embeddings, path: Path, where: str) -> _Row:
     """Take a record's row, which must be the one that the file knows under this number."""
     row = record["row"]
-    if not isinstance(row, int) or not 0 <= row < len(file.rows):
+    if type(row) is not int or not 0 <= row < len(file.rows):
         raise ToolError(f"{where}: row {row!r}, but {path} has rows 0 to {len(file.rows) - 1}", kind="rows-differ")
     known = file.rows[row]
+    if not isinstance(record.get("path"), str) or not record["path"]:
+        raise ToolError(f"{where}: it has no path; give records of `facetools embed`", kind="bad-record")
     for key in ("relative", "face", "sha256"):
         if record.get(key) != known.get(key):
             raise ToolError(
@@ -189,15 +329,8 @@ def _row_of(record: Record, file: _Embeddings, path: Path, where: str) -> _Row:
                 f"{key}; the file was made anew since: embed once more and use those records",
                 kind="rows-differ",
             )
-    return _Row(Item(record["path"], record["relative"]), known["face"], file.values[row], file.about)
-
-
-def _check_finite(name: str, rows: Iterable[_Row]) -> None:
-    for row in rows:
-        if not np.isfinite(row.embedding).all():
-            raise ToolError(
-                f"{name}: the embedding of {row.item.path} is not finite; embed it anew or leave it out", kind="nan"
-            )
+    item = Item(record["path"], record["relative"])
+    return _Row(item, known["face"], known.get("sha256"), file.values[row], file.about)
 
 
 class PhotoEmbedder:
@@ -217,15 +350,21 @@ class PhotoEmbedder:
         self._extractors, self._steps, self._keeps_chips = extractors, steps, chips
         self._chips: dict[tuple[str, str], list[npt.NDArray[np.uint8]]] = defaultdict(list)
         self._items: list[Item] = []
+        self._faceless: list[Item] = []
+        self._sha256s: list[str] = []
         self._rows: dict[tuple[str, str], list[npt.NDArray[np.float32]]] = defaultdict(list)
 
     def add(self, intake: Intake) -> None:
-        """Embed a photo's first face."""
+        """Embed a photo's first face; one without a face is remembered."""
         import torch
 
         from facetools.embedding import chip_of
 
+        if not intake.faces:
+            self._faceless.append(intake.item)
+            return
         self._items.append(intake.item)
+        self._sha256s.append(intake.digest)
         for step in self._steps:
             pixels, scale = step.apply(intake.photo.pixels)
             face = intake.faces[0].scaled(scale)
@@ -248,7 +387,8 @@ class PhotoEmbedder:
                 key = (extractor.name, step.name)
                 rows, chips = np.stack(self._rows[key]), np.stack(self._chips[key]) if self._keeps_chips else None
                 about = (extractor.name, extractor.sha256, extractor.distance)
-                made[key] = Gallery(*about, tuple(self._items), rows, extractor.people, chips)
+                items, unseen = tuple(self._items), tuple(self._faceless)
+                made[key] = Gallery(*about, items, rows, extractor.people, chips, tuple(self._sha256s), unseen)
         return made
 
 
@@ -258,8 +398,11 @@ def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> li
     Raises
     ------
     ToolError
-        Two names differ only in case or Unicode form, a photo has no label, or there are fewer than two people.
+        Two names differ only in case or Unicode form, folders of one name lie in different folders, a photo has no
+        label, or there are fewer than two people.
     """
+    if labels is None:
+        _refuse_several_places(gallery)
     people = []
     for item in gallery.items:
         if labels is not None and item.relative not in labels:
@@ -283,6 +426,20 @@ def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> li
     return people
 
 
+def _refuse_several_places(gallery: Gallery) -> None:
+    """Refuse folders of one name in different folders: they are years, say, or albums, and no people."""
+    places: dict[str, tuple[str, ...]] = {}
+    for item in gallery.items:
+        person, place = person_of(item.relative), folders_of(item.relative)
+        if (first := places.setdefault(person, place)) != place:
+            one, other = ("/".join(each) or "the top" for each in (first, place))
+            raise ToolError(
+                f"the nearest folder names the person, and {one} and {other} would be one person, {person}; say who "
+                "is where with --labels",
+                kind="labels",
+            )
+
+
 def refuse_known(gallery: Gallery, people: Iterable[str]) -> None:
     """Refuse people whose photos an extractor was trained on: what it does for them says nothing of anybody else.
 
@@ -302,8 +459,14 @@ def refuse_known(gallery: Gallery, people: Iterable[str]) -> None:
 
 
 def read_labels(path: Path) -> dict[str, str]:
-    """Read who is where: JSONL with ``relative`` and ``person``."""
-    labels = {}
+    """Read who is where: JSONL with ``relative`` and ``person``.
+
+    Raises
+    ------
+    ToolError
+        A record is none of these, a name has blanks around it or control characters in it, or a photo has two.
+    """
+    labels: dict[str, str] = {}
     try:
         with path.open("rb") as stream:
             for number, record in enumerate(read_records(stream, name=str(path)), 1):
@@ -311,7 +474,14 @@ def read_labels(path: Path) -> dict[str, str]:
                 if not (isinstance(relative, str) and isinstance(person, str) and person):
                     example = json.dumps({"relative": "a/1.jpg", "person": "a"})
                     raise ToolError(f"{path}, record {number}: give each photo as {example}", kind="labels")
-                labels[relative] = person
+                if person != person.strip() or any(unicodedata.category(char) == "Cc" for char in person):
+                    what = f"person {person!a} has blanks around it or control characters in it"
+                    raise ToolError(f"{path}, record {number}: {what}; write the name alone", kind="labels")
+                if (other := labels.setdefault(relative, person)) != person:
+                    what = f"{relative} is {person!a}, and {other!a} in an earlier record"
+                    raise ToolError(f"{path}, record {number}: {what}; keep one of them", kind="labels")
+    except InputError as error:
+        raise ToolError(error.message, kind=error.kind) from None
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}", kind="labels") from None
     return labels

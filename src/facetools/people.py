@@ -12,8 +12,13 @@ def person_of(relative: str) -> str:
     Layouts ``<person>/<photo>`` and ``<person>/face/<photo>`` both give the person: a folder called ``face``
     names nobody.
     """
-    folders = [part for part in relative.split("/")[:-1] if part != "face"]
+    folders = folders_of(relative)
     return folders[-1] if folders else relative.rpartition("/")[2].split(".")[0]
+
+
+def folders_of(relative: str) -> tuple[str, ...]:
+    """Give the folders that may name people, outermost first."""
+    return tuple(part for part in relative.split("/")[:-1] if part != "face")
 
 
 def person_in(path: str, relative: str) -> str:

@@ -149,9 +149,9 @@ def _drawn(
     cloaks = match_cloaks("0", clean, cloaked)
     evaluation = Evaluation([clean], [[cloaked]], [cloaks], people, plan)
     own = int(np.flatnonzero(evaluation.names == person)[0])
-    (rows,), count = evaluation._training_rows(person, own, asked)
-    found = [n for n in range(len(people)) if (cloaked.embeddings[n] == rows).all(1).any()]
-    assert len(found) == count
+    training = evaluation._training(person, own, asked)
+    found = [n for n in range(len(people)) if (cloaked.embeddings[n] == training.rows[0]).all(1).any()]
+    assert len(found) == sum(training.each)
     return found
 
 
@@ -209,13 +209,13 @@ def test_verification_keeps_its_false_accept_rate(clean: Gallery, people: list[s
     cloaks = Cloaks("0", np.arange(len(people)), ())
     evaluation = Evaluation([plain], [[plain]], [cloaks], people, Plan(share=0.5))
     task = evaluation._tasks[0][0]
-    verifier = Verifier(task)
+    verifier = Verifier([task])
     apart = np.linalg.norm(task.test[:, None].astype(float) - task.train, axis=2)
     others = apart[task.test_labels[:, None] != task.train_labels]
     assert np.isnan(verifier.limits[1])
     assert (others <= verifier.limits[0]).sum() == int(1e-3 * len(others)) == 1
     own = task.train[task.train_labels == 2]
-    pairs, hits, none = verifier.accepted(2, own)
+    pairs, hits, none = verifier.accepted(0, 2, own)
     mine = apart[np.ix_(task.test_labels == 2, task.train_labels == 2)]
     assert (pairs, hits, none) == (mine.size, (mine <= verifier.limits[0]).sum(), 0)
 

@@ -10,18 +10,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from _toolio.errors import ToolError
 from _toolio.paths import Item
 from _toolio.tensors import write_safetensors
+from conftest import faceless
 from embedding_files import NAMES, write
-from facetools.galleries import Gallery, holds_photos, name_people, read_gallery, read_labels
+from facetools.extractor_files import Prepared
+from facetools.extractors import Extractor, mobilefacenet
+from facetools.faces.finder import Face
+from facetools.galleries import (
+    Gallery,
+    PhotoEmbedder,
+    holds_photos,
+    name_people,
+    read_gallery,
+    read_labels,
+    refuse_zeros,
+    without_others,
+)
+from facetools.intake import Intake
+from facetools.photos import Photo
+from facetools.preprocessing import parse_preprocess
 
 
-def edit(path: Path, number: int, **changes: Any) -> None:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+def edit(file: Path, number: int, /, **changes: Any) -> None:
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
     lines[number] |= changes
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_records_and_their_file_give_the_same_gallery(tmp_path: Path) -> None:
@@ -78,6 +95,79 @@ def test_of_several_faces_the_largest_counts_and_faceless_photos_do_not(tmp_path
     assert gallery.embeddings[0].tolist() == [3, 4, 5]
 
 
+def test_photos_without_a_face_are_remembered(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    unseen = {"row": None, "path": "in/c/1.jpg", "relative": "c/1.jpg", "face": None, "reason": "no face found"}
+    with path.open("a") as stream:
+        stream.write(json.dumps(unseen) + "\n")
+    gallery = read_gallery(str(path))
+    assert gallery.faceless == (Item("in/c/1.jpg", "c/1.jpg"),)
+    assert len(gallery.sha256s) == len(gallery.items) == 4
+
+
+def test_one_face_twice_is_one_face_or_an_error(tmp_path: Path) -> None:
+    one = write(tmp_path, "one", names=NAMES[:2])
+    both = tmp_path / "both.jsonl"
+    both.write_text(one.read_text() * 2)
+    assert len(read_gallery(str(both)).items) == 2
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    rows[1, 0] += 1
+    other = write(tmp_path, "two", names=NAMES[:2], rows=rows)
+    both.write_text(one.read_text() + other.read_text())
+    with pytest.raises(ToolError, match=r"in/a/2\.jpg, face 0, is in it twice, with different sha256"):
+        read_gallery(str(both))
+
+
+def test_two_photos_at_one_place(tmp_path: Path) -> None:
+    parts = [write(tmp_path, top, top=top) for top in ("old", "new")]
+    (tmp_path / "all.jsonl").write_text("".join(part.read_text() for part in parts))
+    with pytest.raises(ToolError, match=r"old/a/1\.jpg and new/a/1\.jpg both lie at a/1\.jpg below their folders"):
+        read_gallery(str(tmp_path / "all.jsonl"))
+
+
+def test_zeros_have_no_cosine(tmp_path: Path) -> None:
+    rows = np.ones((4, 3), np.float32)
+    rows[1] = 0
+    gallery = read_gallery(str(write(tmp_path, rows=rows)))
+    refuse_zeros(gallery, "euclidean", "x")
+    with pytest.raises(ToolError, match=r"x: the embedding of in/a/2\.jpg is all zeros, which has no cosine"):
+        refuse_zeros(gallery, "cosine", "x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "message"),
+    [
+        ({"extractor": None}, None, "its metadata does not name the extractor"),
+        ({"extractor": {"name": "n", "sha256": "d", "distance": "manhattan"}}, None, "has distance 'manhattan'"),
+        ({"extractor": {"name": "n", "sha256": "d", "distance": "cosine", "people": "x"}}, None, "no list of names"),
+        ({"rows": None}, None, "does not list a path, relative and face for each row"),
+        ({"rows": [{"path": 5, "relative": "a", "face": 0}]}, None, "does not list a path, relative and face"),
+        ({"rows": [{"path": "a", "face": 0}]}, None, "does not list a path, relative and face"),
+        ({}, np.ones(3), r"its embeddings are of shape \(3,\), and not one row a face"),
+    ],
+)
+def test_files_that_embed_did_not_write(tmp_path: Path, changes: dict[str, Any], rows: Any, message: str) -> None:
+    about: dict[str, Any] = {
+        "schema": "facetools.embed/1",
+        "extractor": {"name": "n", "sha256": "d", "distance": "cosine"},
+        "rows": [{"path": "a", "relative": "a", "face": 0}],
+        **changes,
+    }
+    values = np.ones((1, 3), np.float32) if rows is None else rows.astype(np.float32)
+    about = {key: value for key, value in about.items() if value is not None}
+    write_safetensors(tmp_path / "x.safetensors", {"embeddings": values}, about)
+    with pytest.raises(ToolError, match=message) as caught:
+        read_gallery(str(tmp_path / "x.safetensors"))
+    assert caught.value.exit_code == 1
+
+
+def test_embeddings_of_two_widths(tmp_path: Path) -> None:
+    parts = [write(tmp_path, "one", names=NAMES[:2]), write(tmp_path, "two", names=NAMES[2:], rows=np.ones((2, 4)))]
+    (tmp_path / "all.jsonl").write_text("".join(part.read_text() for part in parts))
+    with pytest.raises(ToolError, match="embeddings of 3 and of 4 numbers"):
+        read_gallery(str(tmp_path / "all.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -86,7 +176,10 @@ def test_of_several_faces_the_largest_counts_and_faceless_photos_do_not(tmp_path
         ({"face": 1}, "of other face"),
         ({"row": 4}, r"record 2: row 4, but .*e\.safetensors has rows 0 to 3"),
         ({"row": "1"}, "record 2: row '1', but"),
+        ({"row": True}, "record 2: row True, but"),
         ({"file": None}, "record 2: it names no file of embeddings"),
+        ({"file": "x" * 5000}, "no such file"),
+        ({"path": 5}, "record 2: it has no path"),
     ],
 )
 def test_rows_that_do_not_match_their_records(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -119,8 +212,9 @@ def test_what_is_no_gallery(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="no face in it"):
         read_gallery(str(tmp_path / "empty.jsonl"))
     (tmp_path / "text.jsonl").write_text("hello\n")
-    with pytest.raises(ToolError, match=r"text\.jsonl, line 1: not a JSON record"):
+    with pytest.raises(ToolError, match=r"text\.jsonl, line 1: not a JSON record") as caught:
         read_gallery(str(tmp_path / "text.jsonl"))
+    assert caught.value.exit_code == 1
     with pytest.raises(ToolError, match="no such file or folder"):
         read_gallery(str(tmp_path / "nothing"))
 
@@ -157,13 +251,49 @@ def test_labels_are_records(tmp_path: Path) -> None:
     path.write_text('{"relative": "1.jpg"}\n')
     with pytest.raises(ToolError, match="record 1: give each photo as"):
         read_labels(path)
+    path.write_text("no record\n")
+    with pytest.raises(ToolError, match="line 1: not a JSON record") as caught:
+        read_labels(path)
+    assert caught.value.exit_code == 1
+
+
+def test_labels_that_contradict_each_other_or_name_nobody(tmp_path: Path) -> None:
+    path, one = tmp_path / "labels.jsonl", '{"relative": "1.jpg", "person": "a"}\n'
+    path.write_text(one * 2)
+    assert read_labels(path) == {"1.jpg": "a"}
+    path.write_text(one + one.replace('"a"', '"b"'))
+    with pytest.raises(ToolError, match=r"record 2: 1\.jpg is 'b', and 'a' in an earlier record"):
+        read_labels(path)
+    for name in (" a", "a ", "a\\n", "a\\u001b[31m", "\\u0085a"):
+        path.write_text(one.replace('"a"', f'"{name}"'))
+        with pytest.raises(ToolError, match="has blanks around it or control characters in it"):
+            read_labels(path)
+
+
+def test_folders_of_one_name_in_several_folders_are_no_people() -> None:
+    dated = gallery_of("ann/2020/1.jpg", "ann/2021/1.jpg", "bob/2020/1.jpg")
+    with pytest.raises(ToolError, match=r"ann/2020 and bob/2020 would be one person, 2020; .* --labels"):
+        name_people(dated)
+    labels = {item.relative: item.relative[:3] for item in dated.items}
+    assert name_people(dated, labels) == ["ann", "ann", "bob"]
+    assert name_people(gallery_of("actors/ann/face/1.jpg", "actors/ann/2.jpg", "actresses/bo/1.jpg"))[1:] == [
+        "ann",
+        "bo",
+    ]
 
 
 def test_photos_beside_their_copies_are_told_apart_by_the_suffix() -> None:
     side = gallery_of("a/1.jpg", "a/1_cloaked.jpg", "b/2.png", "b/2_cloaked.png.png")
-    assert [item.relative for item in side.part(suffix="_cloaked", cloaked=False).items] == ["a/1.jpg", "b/2.png"]
-    assert len(side.part(suffix="_cloaked", cloaked=True).embeddings) == 2
-    assert side.part(suffix="", cloaked=True) is side
+    clean = without_others(side, [side], suffix="_cloaked", cloaked=False)
+    assert [item.relative for item in clean.items] == ["a/1.jpg", "b/2.png"]
+    assert len(without_others(side, [side], suffix="_cloaked", cloaked=True).embeddings) == 2
+    assert without_others(side, [side], suffix="", cloaked=True) is side
+
+
+def test_photos_apart_from_the_other_side_stay_whatever_they_are_called() -> None:
+    one, other = gallery_of("a/1.jpg", "a/2_x.jpg"), gallery_of("b/1.jpg", "b/1_x.jpg")
+    for cloaked in (True, False):
+        assert len(without_others(one, [other], suffix="_x", cloaked=cloaked).items) == 2
 
 
 def test_photos_are_told_from_embeddings(tmp_path: Path) -> None:
@@ -171,3 +301,20 @@ def test_photos_are_told_from_embeddings(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").touch()
     assert [holds_photos(str(tmp_path / name)) for name in ("", "a.tar", "a.jsonl")] == [True, True, False]
     assert not holds_photos("-")
+
+
+def test_a_face_is_looked_for_where_it_is_after_a_step() -> None:
+    """Half the size, the same chip: the face was found before."""
+    torch.manual_seed(0)
+    network = Prepared(mobilefacenet.MobileFaceNet(16), mobilefacenet.SETTINGS).eval().requires_grad_(False)
+    extractor = Extractor("small", "mobilefacenet", network, mobilefacenet.SETTINGS, 16, "0" * 64)
+    photo = Photo(np.asarray(faceless((400, 300))), "PNG")
+    eyes = np.array([[170.0, 120], [230, 120], [200, 150], [175, 185], [225, 185]])
+    intake = Intake(Item("a", "a"), b"a", photo, (Face((150.0, 80.0, 250.0, 210.0), 1.0, eyes),), (0,))
+    embedder = PhotoEmbedder([extractor], [parse_preprocess(step) for step in ("none", "resize:0.5")], chips=True)
+    embedder.add(intake)
+    plain, small = (gallery.chips for gallery in embedder.galleries("x").values())
+    assert plain is not None
+    assert small is not None
+    assert np.abs(plain.astype(int) - small.astype(int)).mean() < 2
+    assert plain.std() > 10

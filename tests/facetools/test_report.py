@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -48,7 +49,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def test_from_embeddings_to_a_report(run: Callable[..., Run], report: Tool, tmp_path: Path) -> None:
-    clean, cloaked = write(tmp_path, "clean"), write(tmp_path, "cloaked")
+    clean, cloaked = write(tmp_path, "clean"), write(tmp_path, "cloaked", rows=np.eye(4, 3, dtype=np.float32) + 1)
     done = run("facetools", "evaluate", "--gallery", str(clean), "--cloaked", str(cloaked))
     made = report("--out", tmp_path / "report", stdin=done.out)
     assert (made.code, made.err) == (0, "")

@@ -1,33 +1,26 @@
-"""What ``facetools evaluate`` alone needs: its options, and the way from inputs to evaluations."""
+"""What ``facetools evaluate`` alone needs: its options, checks of them, and the line that makes a record again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.errors import ToolError, UsageError
 from _toolio.options import finite
-from _toolio.paths import STDIN, count, open_items
-from _toolio.progress import track
-from _toolio.records import RecordWriter
-from facetools.commands._shared import check_names, needing_work
-from facetools.extractors import DEFAULT
+from _toolio.paths import STDIN
+from facetools.commands._shared import OneFace, check_names
+from facetools.extractors import DEFAULT, check_named
 from facetools.preprocessing import Preprocess, parse_preprocess
-
-if TYPE_CHECKING:
-    from facetools.classifiers import Classifier, Task
-    from facetools.end_to_end import Schedule
-    from facetools.evaluation import Cloaks, Evaluation, Plan
-    from facetools.extractors import Extractor
-    from facetools.galleries import Gallery
 
 TWO_MODELS = ("top2", "threshold")
 END_TO_END = "e2e"
+NEIGHBOURS = ("nn", *TWO_MODELS)
 
 GalleryOption = Annotated[
     str, typer.Option(metavar="PATH", help="Clean photos of people, a folder or .tar, or their embeddings.")
@@ -51,7 +44,7 @@ Robust = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        callback=lambda name: name and check_names([name]) and name,
+        callback=lambda name: None if name is None else check_named("--robust", name),
         help="The robust extractor of top2 and threshold.",
     ),
 ]
@@ -59,7 +52,8 @@ Preprocesses = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="What the trainer does to all photos first: none, jpeg:75, resize:0.5, blur:1; repeatable. Default: none.",
+        help="What the trainer does to all photos once faces are found: none, jpeg:75, resize:0.5, blur:1; repeatable. "
+        "Default: none.",
     ),
 ]
 Protected = Annotated[
@@ -69,11 +63,20 @@ Protected = Annotated[
 Fraction = Annotated[
     float,
     typer.Option(
-        min=0.0, max=1.0, callback=finite, help="Share of a person's training photos that is cloaked, one at least."
+        min=0.001,
+        max=1.0,
+        callback=finite,
+        help="Share of a person's training photos that is cloaked, rounded, one at least; which ones is drawn.",
     ),
 ]
 Split = Annotated[
-    float, typer.Option(min=0.05, max=0.95, callback=finite, help="Share of each person's photos that is trained on.")
+    float,
+    typer.Option(
+        min=0.05,
+        max=0.95,
+        callback=finite,
+        help="Share of each person's photos that is trained on; the rest, rounded down but one at least, is asked.",
+    ),
 ]
 Folds = Annotated[int, typer.Option(min=1, max=100, help="More than 1: ask each photo in one of so many splits.")]
 Suffix = Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")]
@@ -83,7 +86,8 @@ Labels = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="JSONL with relative and person. Default: folders name people.",
+        help="JSONL with relative and person. Default: the nearest folder above a photo that is not called face "
+        "names the person.",
     ),
 ]
 Epochs = Annotated[int, typer.Option(min=1, help="e2e: passes over the training photos.")]
@@ -93,41 +97,95 @@ LearningRate = Annotated[
         "--learning-rate", "--lr", min=1e-8, max=1.0, callback=finite, help="e2e: peak of the one-cycle schedule."
     ),
 ]
+Faces = Annotated[
+    OneFace | None,
+    typer.Option(help="Whose face a photo is: the one with the largest box, or nearest the middle. Default: largest."),
+]
 DropMissing = Annotated[
-    bool, typer.Option("--drop-missing", help="Leave training photos out that have no cloaked copy.")
+    bool, typer.Option("--drop-missing", help="Leave training photos out that have no cloaked copy, of the floor too.")
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was asked for.
-
-    Attributes
-    ----------
-    gallery, cloaked
-        Inputs.
-    photos
-        They hold photos, and not embeddings.
-    suffix, labels
-        How photos are matched and people named.
-    extractors, robust, steps
-        What embeds photos, and what is done to them first.
-    """
+    """What was asked for: the options, under their names."""
 
     gallery: str
     cloaked: Sequence[str]
-    photos: bool
+    classifiers: Sequence[str]
+    extractors: Sequence[str] | None
+    robust: str | None
+    preprocess: Sequence[str] | None
+    protected: Sequence[str]
+    fraction: float
+    drop_missing: bool
+    split: float
+    folds: int
     suffix: str
     labels: Path | None
-    extractors: Sequence[str]
-    robust: str | None
-    steps: Sequence[Preprocess]
+    distance: str | None
+    faces: str | None
+    crops: bool
+    min_face: float | None
+    epochs: int
+    learning_rate: float
+    seed: int
+    device: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The gallery, then the cloaked photos."""
+        return (self.gallery, *self.cloaked)
+
+    @property
+    def photos(self) -> bool:
+        """Whether inputs hold photos, and not embeddings."""
+        from facetools.galleries import holds_photos
+
+        return holds_photos(self.gallery)
+
+    @property
+    def steps(self) -> list[Preprocess]:
+        """What is done to photos first, each once."""
+        parsed = (parse_preprocess(name) for name in self.preprocess or ["none"])
+        return list({step.name: step for step in parsed}.values())
+
+    @property
+    def everybody(self) -> bool:
+        """Whether all who have cloaks are protected."""
+        return "all" in self.protected
+
+    def command(
+        self, *, classifier: str, extractor: str, preprocess: str, cloaked: Sequence[str], person: str | None
+    ) -> str:
+        """Give the command line that makes one record again (of all people, if ``person`` is None).
+
+        What came from stdin is ``-`` in it: whoever runs it must give the same records there.
+        """
+        words = ["facetools", "evaluate", "--gallery", self.gallery]
+        words += [word for name in cloaked for word in ("--cloaked", name)]
+        words += ["--classifier", classifier]
+        if self.photos:
+            words += ["--extractor", extractor, "--preprocess", preprocess]
+        if self.robust is not None and classifier in TWO_MODELS:
+            words += ["--robust", self.robust]
+        if person is not None or not self.everybody:
+            words += [
+                word for name in (self.protected if person is None else [person]) for word in ("--protected", name)
+            ]
+        for option, value, usual in (
+            ("--fraction", self.fraction, 1.0), ("--split", self.split, 0.7), ("--folds", self.folds, 1),
+            ("--suffix", self.suffix, ""), ("--labels", self.labels, None), ("--distance", self.distance, None),
+            ("--faces", self.faces, None), ("--min-face", self.min_face, None), ("--device", self.device, "auto"),
+            ("--epochs", self.epochs, 5), ("--learning-rate", self.learning_rate, 1e-4),
+        ):  # fmt: skip
+            words += [option, str(value)] if value != usual else []
+        flags = (("--drop-missing", self.drop_missing), ("--crops", self.crops))
+        words += [flag for flag, given in flags if given]
+        return shlex.join([*words, "--seed", str(self.seed)])
 
 
-def ask(
-    gallery: str, cloaked: Sequence[str], suffix: str, labels: Path | None,
-    extractors: Sequence[str] | None, robust: str | None, preprocess: Sequence[str] | None, classifiers: Sequence[str],
-) -> Asked:  # fmt: skip
+def check(asked: Asked) -> None:
     """Check what was asked for, before anything heavy is imported.
 
     Raises
@@ -139,177 +197,83 @@ def ask(
     """
     from facetools.galleries import holds_photos
 
-    names, photos = (gallery, *cloaked), [holds_photos(name) for name in (gallery, *cloaked)]
-    if names.count(STDIN) > 1:
-        raise UsageError("--gallery and --cloaked: - can be given once")
-    if len(set(cloaked)) < len(cloaked) or (gallery in cloaked and not suffix):
-        raise UsageError(f"--cloaked {cloaked[-1]}: given twice; photos beside their cloaked copies need --suffix")
-    for name in names:
-        if name != STDIN and not Path(name).exists():
-            raise ToolError(f"{name}: no such file or folder", kind="missing")
+    for option, name in (("--gallery", asked.gallery), *(("--cloaked", each) for each in asked.cloaked)):
+        if not name or "\0" in name:
+            raise UsageError(f"{option}: is empty; name a folder, a .tar or embeddings")
+        if name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")):
+            raise UsageError(f"{option} {name}: of archives .tar is read, and no packed one; unpack it first")
+    for name in asked.inputs:
+        _check_exists(name)
+    _refuse_same_inputs(asked)
+    photos = [holds_photos(name) for name in asked.inputs]
     if any(photos) and not all(photos):
         raise UsageError(
-            f"{names[photos.index(False)]}: no photos, but {names[photos.index(True)]} has them; "
+            f"{asked.inputs[photos.index(False)]}: no photos, but {asked.inputs[photos.index(True)]} has them; "
             "give folders or .tar files alone, or embeddings alone"
         )
-    needy = [name for name in classifiers if name in TWO_MODELS]
-    if needy and not robust:
+    needy = [name for name in asked.classifiers if name in TWO_MODELS]
+    if needy and asked.robust is None:
         raise UsageError(f"--classifier {needy[0]}: needs a robust extractor; name its file with --robust")
     if not photos[0]:
-        if END_TO_END in classifiers:
-            raise UsageError("--classifier e2e: learns from photos, not from embeddings; give folders of photos")
-        for option, given in (("--extractor", extractors), ("--robust", robust), ("--preprocess", preprocess)):
-            if given:
-                raise UsageError(f"{option}: embeddings cannot be made anew; give folders of photos")
-    if robust in (extractors or [DEFAULT]):
-        raise UsageError(f"--robust {robust}: is the --extractor too; name two different ones")
-    steps = [parse_preprocess(name) for name in dict.fromkeys(preprocess or ["none"])]
-    return Asked(gallery, cloaked, photos[0], suffix, labels, extractors or [DEFAULT], robust, steps)
+        _refuse_for_embeddings(asked)
+    if asked.robust is not None and not needy:
+        raise UsageError(f"--robust {asked.robust}: only {' and '.join(TWO_MODELS)} ask it; give --classifier top2")
+    if asked.robust in (asked.extractors or [DEFAULT]):
+        raise UsageError(f"--robust {asked.robust}: is the --extractor too; name two different ones")
+    _ = asked.steps
 
 
-Key = tuple[str, str]
-"""Names of an extractor and of what was done to the photos first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One combination of what was asked for: what its records say of it, and how to run it."""
-
-    about: dict[str, Any]
-    classifier: str
-    evaluation: Evaluation
-    train: Callable[[Sequence[Task]], Classifier] | None = None
-
-
-class Kitchen:
-    """Brings inputs to evaluations; photos that cannot be used become records.
-
-    Parameters
-    ----------
-    asked
-        What to evaluate.
-    writer
-        Gets these records.
-    """
-
-    def __init__(self, asked: Asked, writer: RecordWriter) -> None:
-        self._asked, self._writer = asked, writer
-        self._inputs: list[dict[Key, Gallery]] = []
-        self._extractors: dict[str, Extractor] = {}
-
-    def read(self) -> None:
-        """Read embeddings, which must all be of one extractor."""
-        from facetools.galleries import read_gallery
-
-        for name in (self._asked.gallery, *self._asked.cloaked):
-            gallery = read_gallery(name)
-            first = next(iter(self._inputs[0].values())) if self._inputs else gallery
-            if gallery.digest != first.digest:
-                raise ToolError(
-                    f"{name}: embedded by {gallery.extractor} ({gallery.digest[:12]}), but {self._asked.gallery} by "
-                    f"{first.extractor} ({first.digest[:12]}); embed both with one extractor",
-                    kind="extractors-differ",
-                )
-            self._inputs.append({(first.extractor, "none"): gallery})
-
-    def embed(self, device: str, *, faces: str, min_face_px: float | None, chips: bool) -> None:
-        """Find faces in photos and embed them with every extractor; ``chips`` keeps the faces too."""
-        from _toolio.device import pick_device
-        from facetools.extractors import open_extractors
-        from facetools.galleries import PhotoEmbedder
-        from facetools.intake import take_in
-
-        place, asked = pick_device(device), self._asked
-        extractors = open_extractors([*asked.extractors, *filter(None, [asked.robust])], place)
-        self._extractors = {extractor.name: extractor for extractor in extractors}
-        for name in (asked.gallery, *asked.cloaked):
-            items = open_items([name])
-            embedder = PhotoEmbedder(extractors, asked.steps, chips=chips)
-            tracked = track(items, f"embedding {name}", count(items))
-            for intake in needing_work(self._writer, take_in(tracked, place, faces=faces, min_face_px=min_face_px)):
-                if intake.faces:
-                    embedder.add(intake)
-                else:
-                    about = {"path": intake.item.path, "relative": intake.item.relative}
-                    self._writer.emit({**about, "reason": "no face found: not used"})
-            self._inputs.append(embedder.galleries(name))
-
-    def match(self) -> tuple[list[str], list[Cloaks]]:
-        """Name the people, and match cloaked photos to clean ones; those without one become records."""
-        from facetools.evaluation import match_cloaks
-        from facetools.galleries import name_people, read_labels, refuse_known
-
-        asked = self._asked
-        self._inputs = [
-            {key: gallery.part(suffix=asked.suffix, cloaked=number > 0) for key, gallery in galleries.items()}
-            for number, galleries in enumerate(self._inputs)
-        ]
-        clean = next(iter(self._inputs[0].values()))
-        people = name_people(clean, read_labels(asked.labels) if asked.labels else None)
-        for gallery in self._inputs[0].values():
-            refuse_known(gallery, people)
-        cloaks = []
-        for name, galleries in zip(asked.cloaked, self._inputs[1:], strict=True):
-            cloaks.append(match_cloaks(name, clean, next(iter(galleries.values())), suffix=asked.suffix))
-            for path in cloaks[-1].unmatched:
-                message = f"{path}: no clean photo of this name in {asked.gallery}; add it, or give --suffix"
-                self._writer.fail(InputError(message, kind="no-match"), {"path": path})
-        return people, cloaks
-
-    def cases(
-        self, people: Sequence[str], cloaks: Sequence[Cloaks], plan: Plan, classifiers: Sequence[str],
-        distance: str | None, schedule: Schedule,
-    ) -> Iterator[Case]:  # fmt: skip
-        """Give every combination of extractor, preprocess, cloak (each, then all in turn) and classifier."""
-        from facetools.evaluation import Evaluation
-
-        clean, copies = self._inputs[0], self._inputs[1:]
-        robust = (
-            next(iter(clean))[0] if self._asked.robust is None else list(dict.fromkeys(key[0] for key in clean))[-1]
-        )
-        groups = [[number] for number in range(len(cloaks))] + ([list(range(len(cloaks)))] if len(cloaks) > 1 else [])
-        for name, step in clean:
-            if self._asked.robust is not None and name == robust:
-                continue
-            for group in groups:
-                about = {"extractor": name, "preprocess": step, "cloak": "+".join(cloaks[n].name for n in group)}
-                for classifier in classifiers:
-                    two = classifier in TWO_MODELS
-                    keys = [(name, step), *([(robust, step)] if two else [])]
-                    models, chosen = [clean[key] for key in keys], [[copies[n][key] for key in keys] for n in group]
-                    train = None
-                    if classifier == END_TO_END:
-                        models, chosen = [models[0].of_chips()], [[each[0].of_chips()] for each in chosen]
-                        train = partial(_end_to_end, self._extractors[name], schedule)
-                    evaluation = Evaluation(models, chosen, [cloaks[n] for n in group], people, plan, distance)
-                    yield Case(
-                        {"classifier": classifier, **about, **({"robust": robust} if two else {})},
-                        classifier,
-                        evaluation,
-                        train,
-                    )
-
-
-def _end_to_end(extractor: Extractor, schedule: Schedule, tasks: Sequence[Task]) -> Classifier:
-    from facetools.end_to_end import EndToEnd
-
-    return EndToEnd(tasks[0], extractor, schedule)
-
-
-def choose(evaluation: Evaluation, wanted: Sequence[str]) -> list[str]:
-    """Give the people to protect.
-
-    Raises
-    ------
-    ToolError
-        Somebody has no cloaked photo.
-    """
-    able = evaluation.protected
-    if list(wanted) == ["all"]:
-        return able
-    for name in wanted:
-        if name not in able:
-            raise ToolError(
-                f"--protected {name}: has no cloaked photo; {len(able)} people have, {able[0]} for one", kind="labels"
+def _refuse_same_inputs(asked: Asked) -> None:
+    """Refuse one input in two places, under whatever name, and cloaked photos among the clean ones."""
+    if asked.inputs.count(STDIN) > 1:
+        raise UsageError("--gallery and --cloaked: - can be given once")
+    gallery, seen = os.path.realpath(asked.gallery), dict[str, str]()
+    for name in asked.cloaked:
+        if name == STDIN:
+            continue
+        place = os.path.realpath(name)
+        if (first := seen.setdefault(place, name)) is not name or asked.cloaked.count(name) > 1:
+            raise UsageError(f"--cloaked {name}: given twice{f', also as {first}' if first != name else ''}")
+        if asked.suffix or asked.gallery == STDIN:
+            continue
+        if place == gallery:
+            raise UsageError(
+                f"--cloaked {name}: is the --gallery; name the cloaked copies (photos beside their cloaked copies need "
+                "--suffix)"
             )
-    return list(dict.fromkeys(wanted))
+        _refuse_nested(asked.gallery, name)
+
+
+def _refuse_nested(gallery: str, cloaked: str) -> None:
+    """Refuse a folder in the other: its photos would be on both sides, under two names."""
+    outer, inner = (Path(os.path.realpath(name)) for name in (gallery, cloaked))
+    hint = "name two folders that lie apart, or tell cloaked photos by --suffix"
+    if outer.is_dir() and inner.is_dir():
+        if inner.is_relative_to(outer):
+            raise UsageError(f"--cloaked {cloaked}: lies in --gallery {gallery}; {hint}")
+        if outer.is_relative_to(inner):
+            raise UsageError(f"--gallery {gallery}: lies in --cloaked {cloaked}; {hint}")
+
+
+def _check_exists(name: str) -> None:
+    try:
+        if name != STDIN:
+            Path(name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ToolError(f"{name}: no such file or folder", kind="missing") from None
+    except OSError as error:
+        raise ToolError(f"{name}: {error.strerror}; name another file or folder", kind="unreadable") from None
+
+
+def _refuse_for_embeddings(asked: Asked) -> None:
+    """Refuse options that only photos need."""
+    if END_TO_END in asked.classifiers:
+        raise UsageError("--classifier e2e: learns from photos, not from embeddings; give folders of photos")
+    made = (("--extractor", asked.extractors), ("--robust", asked.robust), ("--preprocess", asked.preprocess))
+    for option, given in made:
+        if given:
+            raise UsageError(f"{option}: embeddings cannot be made anew; give folders of photos")
+    found = (("--faces", asked.faces), ("--crops", asked.crops or None), ("--min-face", asked.min_face))
+    for option, value in found:
+        if value is not None:
+            raise UsageError(f"{option}: faces are found in photos, not in embeddings; give it to `facetools embed`")

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from _toolio import options
-from _toolio.errors import InputError
+from _toolio.paths import refuse_processes
 from _toolio.records import RecordWriter
 from facetools.commands import _evaluating as own
-from facetools.commands._shared import Crops, MinFace, OneFace, OneFaceOption
+from facetools.commands._shared import Crops, MinFace
 
 SCHEMA = "facetools.evaluate/1"
 COLUMNS = ("person", "people", "interval", "floor", "others_accuracy", "classifier", "extractor", "preprocess", "cloak")
@@ -49,7 +49,7 @@ def evaluate(
     suffix: own.Suffix = "",
     labels: own.Labels = None,
     distance: Annotated[Distance | None, typer.Option(help="Of neighbours. Default: the extractor's own.")] = None,
-    faces: OneFaceOption = OneFace.largest,
+    faces: own.Faces = None,
     crops: Crops = False,
     min_face: MinFace = None,
     epochs: own.Epochs = 5,
@@ -63,35 +63,30 @@ def evaluate(
     asked about the person's other photos, which are clean. Protection is the share that it names wrongly; the floor is
     that share with nothing cloaked. One record a person, then one of all with its 95% interval over people.
 
-    Several --cloaked are evaluated each, and then together: someone posted the first part of their photos with the
-    first cloak, the next with the next.
+    Several --cloaked are evaluated each, and then together: someone posted the first part of their photos, in the order
+    of their paths, with the first cloak, the next part with the next.
 
     nn looks for the nearest photo; linear fits a logistic regression; e2e tunes the whole extractor with a softmax
     head, anew for each person, which takes minutes each. top2 asks --extractor and --robust, and is right if one of
     them is; threshold asks --robust where the nearest neighbour of --extractor is too far away.
     """
-    asked = own.ask(gallery, cloaked, suffix, labels, extractor, robust, preprocess, classifier)
+    refuse_processes("evaluate")
+    asked = own.Asked(
+        gallery=gallery, cloaked=cloaked, classifiers=list(dict.fromkeys(each.value for each in classifier)),
+        extractors=extractor, robust=robust, preprocess=preprocess, protected=protected, fraction=fraction,
+        drop_missing=drop_missing, split=split, folds=folds, suffix=suffix, labels=labels,
+        distance=distance and distance.value, faces=faces and faces.value, crops=crops, min_face=min_face,
+        epochs=epochs, learning_rate=learning_rate, seed=seed, device=device,
+    )  # fmt: skip
+    own.check(asked)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
-        from facetools.end_to_end import Schedule
-        from facetools.evaluation import Plan, summarise
+        from facetools.commands._kitchen import Kitchen
 
-        kitchen = own.Kitchen(asked, writer)
+        kitchen = Kitchen(asked, writer)
         if asked.photos:
-            which, chips = "crop" if crops else faces.value, Classify.e2e in classifier
-            kitchen.embed(device, faces=which, min_face_px=min_face, chips=chips)
+            kitchen.embed()
         else:
             kitchen.read()
-        people, cloaks = kitchen.match()
-        plan = Plan(split, folds, seed, fraction, drop_missing)
-        names, schedule = [each.value for each in classifier], Schedule(epochs, learning_rate, seed)
-        for case in kitchen.cases(people, cloaks, plan, names, distance, schedule):
-            done, chosen = [], own.choose(case.evaluation, protected)
-            for person, fields in case.evaluation.run(case.classifier, chosen, case.train):
-                if isinstance(fields, InputError):
-                    writer.fail(fields, {"person": person, **case.about})
-                    continue
-                done.append(fields)
-                writer.emit({"person": person, **case.about, **fields, "seed": seed})
-            if done:
-                writer.emit({"person": None, **case.about, **summarise(done), "seed": seed})
+        for case in kitchen.cases():
+            case.run(writer)
         return writer.exit_code

@@ -193,9 +193,14 @@ def find_architecture(name: str) -> Architecture:
 
 def check_name(name: str) -> str:
     """Refuse an extractor that is neither built in nor a file, before anything heavy is imported."""
+    return check_named("--extractor", name)
+
+
+def check_named(option: str, name: str) -> str:
+    """Do so for another option, which the message names."""
     if name not in BUILT_IN and not Path(name).is_file():
         raise UsageError(
-            f"--extractor {name}: neither a file nor one of {', '.join(BUILT_IN)}; "
+            f"{option} {name}: neither a file nor one of {', '.join(BUILT_IN)}; "
             "`facetools import-extractor` makes such files"
         )
     return name

@@ -245,8 +245,8 @@ def _result(name: str, about: dict[str, str], group: Sequence[Located]) -> Resul
     if everybody:
         return Result(name, about, everybody[0], people, command)
     for where, record in group:
-        for key in ("rank1", "rank5"):
-            _number(record, key, where)
+        _number(record, "rank1", where)
+        _number(record, "rank5", where, optional=True)  # of two names there is none
     from facetools.evaluation import summarise
 
     blank = {"others_accuracy": None, "train_photos": 0, "cloaked_photos": 0, "test_photos": 0}
