@@ -298,7 +298,7 @@ PAGES = {
             "to the tuned weights that the file holds.",
             "held_out_faces": "Faces of people kept for the figures.",
             "person": "Somebody who is held out, and not used.",
-            "photos": "How many clean photos of them there are.",
+            "photos": "How many photos of them there are.",
             "path": "A photo that could not be used.",
             **_PROBLEM,
         },

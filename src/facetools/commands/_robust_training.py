@@ -153,7 +153,7 @@ class Pantry:
     held
         Whom nothing is learned of, as ``read_names`` gives them.
     left_out
-        How many clean photos of each of them were met.
+        How many photos of each of them were met.
     """
 
     writer: RecordWriter
