@@ -116,6 +116,15 @@ def save_extractor(
     write_safetensors(path, tensors, metadata)
 
 
+def tensors_of(prepared: Prepared, architecture: str, source: Path | None) -> dict[str, Tensor]:
+    """Give the tensors that a file of a tuned network holds; ``source`` is the file that it was opened from, if any."""
+    tuned = getattr(find_architecture(architecture), "tuned", None)
+    if tuned is None or source is None:
+        return dict(prepared.network.state_dict())
+    given: dict[str, Tensor] = tuned(read_tensors(source), prepared.network)
+    return given
+
+
 def read_about(path: Path) -> dict[str, Any]:
     """Read what an extractor file says of itself.
 

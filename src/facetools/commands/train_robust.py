@@ -16,7 +16,7 @@ from _toolio.processes import count_processes, device_of, hush, join
 from _toolio.records import RecordWriter
 from facetools.commands import _robust_training as own
 from facetools.commands._shared import Crops, ExtractorOption, MinFace, OneFace, OneFaceOption
-from facetools.extractors import DEFAULT
+from facetools.extractors import BUILT_IN, DEFAULT
 
 SCHEMA = "facetools.train-robust/1"
 COLUMNS = ("epoch", "clean_accuracy", "clean_loss", "loss", "best", "path", "reason")
@@ -76,7 +76,7 @@ def train_robust(
         from _toolio.device import pick_device
         from facetools import robust_training as training
         from facetools.detector_training import digest_of
-        from facetools.extractor_files import save_extractor
+        from facetools.extractor_files import save_extractor, tensors_of
         from facetools.extractors import open_extractor
 
         place = pick_device(device_of(processes, device))
@@ -122,7 +122,8 @@ def train_robust(
                 writer.emit(last)
             made = {**about, "figures": trainer.figures, "dimensions": start.dimensions}
             made["people"] = sorted({*start.people, *everything.people.tolist()})
-            state = trainer.best.network.state_dict()
+            source = None if extractor in BUILT_IN else Path(extractor)
+            state = tensors_of(trainer.best, start.architecture, source)
             save_extractor(out, start.architecture, state, start.settings, made, options=start.options)
             checkpoint.unlink(missing_ok=True)
         return writer.exit_code

@@ -105,6 +105,9 @@ class Architecture(Protocol):
         do not tell, {} for most. ValueError if no network of this architecture has such tensors.
         """
 
+    # ``tuned(state, network)``, where a module has it, gives the tensors of a network that was built from ``state`` and
+    # then tuned. Elsewhere they are the network's own.
+
     def canonical(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Bring tensors of a known layout under the architecture's own names.
 

@@ -15,6 +15,9 @@ from facetools.extractors import Settings
 SETTINGS = Settings((112, 112), "arcface-112")
 REQUIRES = ("onnx", "onnx2torch")
 
+TUNED = "tuned."
+"""Begins the names of tensors that stand for weights of the graph, in the file of a network that was tuned."""
+
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _STANDARD = ("", "ai.onnx")
 
@@ -52,7 +55,8 @@ class OnnxNetwork(nn.Module):
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:
     """Build the network from ``graph``, the bytes of an ONNX file as uint8 [N].
 
-    ``options`` holds what :func:`options_of` found; without it that is found anew.
+    Tensors whose names begin with ``TUNED`` take the place of its weights. ``options`` holds what :func:`options_of`
+    found; without it that is found anew.
 
     Raises
     ------
@@ -64,7 +68,17 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
     """
     model = _parse(state)
     options = options or options_of(state, settings_of(state, {}))
-    return _build(model, one_by_one=bool(options["one_by_one"]))
+    built = _build(model, one_by_one=bool(options["one_by_one"]))
+    if given := {key.removeprefix(TUNED): value for key, value in state.items() if key.startswith(TUNED)}:
+        own = {key: value for key, value in built.state_dict().items() if key not in given}
+        built.load_state_dict({**own, **given})
+    return built
+
+
+def tuned(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Give what a file holds of a network that was built from ``state`` and then tuned: its graph, and new weights."""
+    weights = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
+    return {"graph": state["graph"], **{f"{TUNED}{key}": value for key, value in weights.items()}}
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -115,7 +129,8 @@ def _build(model: Any, *, one_by_one: bool) -> OnnxNetwork:
 def _parse(state: Mapping[str, Tensor]) -> Any:
     """Read the model, refuse what cannot be run, and give everything in it a harmless name."""
     graph = state.get("graph")
-    if graph is None or graph.dtype != torch.uint8 or len(state) != 1:
+    others = [key for key in state if key != "graph" and not key.startswith(TUNED)]
+    if graph is None or graph.dtype != torch.uint8 or others:
         raise ValueError("no graph, or more than a graph, which is all that an ONNX file is")
     try:
         import onnx

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from _toolio.errors import ToolError
 from conftest import ROOT
-from facetools.extractor_files import build
+from facetools.extractor_files import build, open_file, save_extractor, tensors_of
 from facetools.extractors import onnx as architecture
 from facetools.importing import import_extractor, parse_settings
 
@@ -187,3 +188,26 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
 def test_tensors_of_another_kind_are_refused():
     with pytest.raises(ValueError, match="no graph"):
         architecture.network({"weight": torch.zeros(3)}, {})
+
+
+def test_a_graph_that_was_tuned_is_saved_and_opened_as_it_then_is(tmp_path):
+    state = state_of(small())
+    settings = replace(architecture.SETTINGS, input_size=(16, 16))
+    prepared = build("onnx", state, settings, options := architecture.options_of(state, settings))
+    first = tmp_path / "first.safetensors"
+    save_extractor(first, "onnx", state, settings, {"dimensions": 8}, options=options)
+    chips = torch.rand(3, 3, 16, 16)
+    for number in range(2):  # what was tuned can be tuned again
+        source = first if number == 0 else tmp_path / "0.safetensors"
+        with torch.no_grad():
+            for parameter in prepared.network.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+        tensors = tensors_of(prepared, "onnx", source)
+        save_extractor(
+            tmp_path / f"{number}.safetensors", "onnx", tensors, settings, {"dimensions": 8}, options=options
+        )
+        opened = open_file(tmp_path / f"{number}.safetensors", torch.device("cpu"))
+        assert torch.equal(opened.network(chips), prepared(chips))
+        assert not torch.allclose(
+            opened.network(chips), open_file(first, torch.device("cpu")).network(chips), atol=1e-3
+        )
