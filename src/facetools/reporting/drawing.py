@@ -51,13 +51,13 @@ def label_of(result: Result, keys: Sequence[str], short: dict[str, str]) -> str:
 
 def result_charts(results: Sequence[Result]) -> Iterator[Picture]:
     """Draw the protection of every result: a chart an extractor, several where one would have too many bars."""
-    short = short_names(result.about.get("cloak", "") for result in results)
-    short |= short_names(result.source for result in results)
     extractors = list(dict.fromkeys(result.about.get("extractor", "") for result in results))
     drawn = 0
     for extractor in extractors:
         mine = [result for result in results if result.about.get("extractor", "") == extractor]
-        bars = _bars(mine, short)
+        # What tells an extractor's cloaks apart is enough: embeddings of one cloak lie in a folder an extractor.
+        short = short_names(result.about.get("cloak", "") for result in mine)
+        bars = _bars(mine, short | short_names(result.source for result in mine))
         groups = list(dict.fromkeys(group for group, _ in bars))
         names = list(dict.fromkeys(name for _, name in bars))
         chunks = parts(len(groups), len(names))

@@ -272,8 +272,9 @@ def _trainings(name: str, records: Sequence[Located]) -> list[Training]:
     for where, record in records:
         _number(record, "epoch", where, share=False)
         for key in GRAPHS:
-            _number(record, key, where, share="loss" not in key, optional=key != "loss")
-    _refuse_twice(records, lambda record: record["epoch"], "record of this epoch")
+            # Before the first epoch there is no loss, nor for what lies between two epochs' weights.
+            _number(record, key, where, share="loss" not in key, optional=True)
+    _refuse_twice(records, lambda record: (record["epoch"], record.get("blend")), "record of this epoch")
     epochs = sorted((record for _, record in records), key=lambda record: float(record["epoch"]))
     command = next((record["command"] for record in epochs if isinstance(record.get("command"), str)), None)
     return [Training(name, epochs, command)]
