@@ -48,6 +48,7 @@ OTHERS    ?=
 TUNED     ?= $(TRAINER)
 ROBUST    ?= --epochs 20
 CLASSIFIERS    ?= nn linear
+HYBRIDS   ?= top2 threshold
 FOLDS     ?= 3
 COUNTERS  ?= none jpeg:75 resize:0.5 blur:1
 E2E       ?=# people to protect from a recogniser that is trained end to end: minutes each
@@ -190,7 +191,7 @@ $(ATTACKS:%=$(WORK)/results/%.counter.jsonl): $(WORK)/results/%.counter.jsonl: $
 define HYBRID
 $(ATTACKS:%=$(WORK)/results/%.hybrid-$1.jsonl): $(WORK)/results/%.hybrid-$1.jsonl: $(WORK)/gallery/.made $(WORK)/cloaks/%.jsonl $(WORK)/robust-$1.safetensors
 	@mkdir -p $$(@D)
-	$(EVALUATE) --folds $(FOLDS) --classifier top2 --classifier threshold --robust $(WORK)/robust-$1.safetensors \
+	$(EVALUATE) --folds $(FOLDS) $(HYBRIDS:%=--classifier %) --robust $(WORK)/robust-$1.safetensors \
 	  --cloaked $(WORK)/cloaks/$$* > $$@
 endef
 $(foreach name,$(TUNED),$(eval $(call HYBRID,$(name))))

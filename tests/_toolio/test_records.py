@@ -210,14 +210,14 @@ def test_a_record_handed_on_is_unchanged_and_its_error_counts(wire: Callable[...
 def test_table_cells(wire: Callable[..., Stdout]) -> None:
     terminal = wire(terminal=True)
     with RecordWriter("t.c/1", "score", ("path", "ssim", "box", "never", "count")) as writer:
-        writer.emit({"score": 0.25, "path": "a\x1b[31m\nb", "ssim": 0.123456789, "box": [1.4, 2.6, 3], "count": 3})
+        writer.emit({"score": 0.25, "path": "a\x1b[31m\nb", "ssim": 0.123456789, "box": [1.4, 22.6, 3], "count": 3})
         writer.emit({"score": None, "path": "[red]x[/red]\udcff", "ssim": math.inf})
         writer.fail(InputError("gone.jpg: no such file", kind="missing"), {"path": "gone.jpg"})
         assert terminal.shown == b"", "a table is drawn at the end"
     table = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown.decode())
     header, first, second, third = (line.split() for line in table.splitlines())
     assert header == ["score", "path", "ssim", "box", "count", "error"]
-    assert first == ["0.250000", "a\\x1b[31m\\nb", "0.1235", "1", "3", "3", "3"]
+    assert first == ["0.250000", "a\\x1b[31m\\nb", "0.1235", "1", "23", "3", "3"]
     assert second == ["[red]x[/red]\\udcff"]
     assert third == ["gone.jpg", "gone.jpg:", "no", "such", "file"]
 
