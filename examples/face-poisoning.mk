@@ -6,7 +6,8 @@
 #
 # Some people of the data are the recogniser's gallery, and a few of them post cloaked photos. Everybody else is public:
 # the adaptive trainer learns from their photos, cloaked by the same tools. Touch a photo, and what depends on it is
-# made anew. A run that was cut off goes on where it was; photos are cloaked and epochs trained once.
+# made anew. A run that was cut off goes on where it was; photos are cloaked and epochs trained once. make does not see
+# variables: after a change of one, remove what it made from work/.
 
 DATA      ?= people
 WORK      ?= work
@@ -129,8 +130,10 @@ $(SETS:%=$(WORK)/sets/%.txt): $(WORK)/sets.stamp ;
 # A set's folder: links to its photos, below their people.
 $(SETS:%=$(WORK)/%/.made): $(WORK)/%/.made: $(WORK)/sets/%.txt
 	@rm -rf $(@D) && mkdir -p $(@D)
-	@while IFS='	' read -r number person path rest; do mkdir -p "$(@D)/$$person" && \
-	  { ln "$$path" "$(@D)/$$person/" 2> /dev/null || cp -p "$$path" "$(@D)/$$person/"; }; done < $<
+	@while IFS='	' read -r number person path rest; do \
+	  link="$(@D)/$$person/$${path##*/}"; mkdir -p "$(@D)/$$person"; \
+	  test ! -e "$$link" || { echo "make: error: two photos of $$person are called $${path##*/}; rename $$path" >&2; exit 1; }; \
+	  ln "$$path" "$$link" 2> /dev/null || cp -p "$$path" "$$link" || exit 1; done < $<
 	@touch $@
 
 # --- cloaks -------------------------------------------------------------------------------------------------------
@@ -140,6 +143,7 @@ CLOAK = $(FACETOOLS) perturb --resume --faces $(FACES) --format png --extractor 
 .SECONDEXPANSION:
 $(WORK)/cloaks/%.jsonl: $(WORK)/protected/.made $$(if $$(findstring --targets,$$(OPTIONS_$$*)),$(WORK)/targets.safetensors)
 	@mkdir -p $(@D)
+	@test ! -e $@ || rm -rf $(WORK)/cloaks/$*  # made of other photos; a run that was cut off has left no such file
 	$(CLOAK) $(OPTIONS_$*) --in $(WORK)/protected --out $(WORK)/cloaks/$* > $@
 
 # Whom targeted attacks pull to: public people.
@@ -148,6 +152,7 @@ $(WORK)/targets.safetensors: $(WORK)/first/.made
 
 $(LEARN:%=$(WORK)/learn/%.jsonl): $(WORK)/learn/%.jsonl: $(WORK)/first/.made $(WORK)/second/.made
 	@mkdir -p $(@D)
+	@test ! -e $@ || rm -rf $(WORK)/learn/$*
 	(cd $(WORK)/$(SET_$*) && find . -type f -not -name '.*' | LC_ALL=C sort | head -n $(LEARN_$*) | tr '\n' '\0' | \
 	  tar -c --null -T - -h -f ../learn/$*.tar)
 	$(CLOAK) $(OPTIONS_$*) --in $(WORK)/learn/$*.tar --out $(WORK)/learn/$* > $@

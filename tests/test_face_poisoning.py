@@ -103,6 +103,19 @@ def test_the_paper_on_a_few_people(real_people: dict[str, list[bytes]], tmp_path
     assert {name for name in after if after[name] != before[name]} == {"protected/.made", "cloaks/lowkey.jsonl"}
 
 
+def test_photos_of_one_name_never_replace_each_other(real_people: dict[str, list[bytes]], tmp_path: Path) -> None:
+    for name, photos in real_people.items():
+        for folder, photo in zip(("one", "two"), photos, strict=True):
+            (tmp_path / "people" / folder / name).mkdir(parents=True)
+            (tmp_path / "people" / folder / name / "same.jpg").write_bytes(photo)
+    done = make(tmp_path, "work/gallery/.made")
+    assert done.returncode == 2
+    assert "are called same.jpg; rename" in done.stderr
+    for name, photos in real_people.items():
+        for folder, photo in zip(("one", "two"), photos, strict=True):
+            assert (tmp_path / "people" / folder / name / "same.jpg").read_bytes() == photo
+
+
 def test_data_without_photos_is_told(tmp_path: Path) -> None:
     (tmp_path / "people").mkdir()
     done = make(tmp_path)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -96,7 +97,10 @@ def join(processes: Processes, device: torch.device) -> Iterator[None]:
         return
     import torch.distributed
 
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what is told to all goes through the current device
+    # One of them may work for hours while the others wait.
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         yield
     finally:
@@ -104,7 +108,9 @@ def join(processes: Processes, device: torch.device) -> Iterator[None]:
 
 
 def device_of(processes: Processes, spec: str) -> str:
-    """Give each process a GPU of its own where ``--device`` leaves that open."""
+    """Give each process a GPU of its own where ``--device`` leaves that open; UsageError where it names one for all."""
+    if processes.world > 1 and spec.startswith("cuda:"):
+        raise UsageError(f"--device {spec}: {processes.world} processes would share it; give --device cuda")
     if processes.world == 1 or spec not in ("auto", "cuda"):
         return spec
     import torch

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from _toolio.errors import ToolError, UsageError
+from _toolio.journal import sha256_of
 from _toolio.parallel import ordered
 from _toolio.processes import Processes
 from facetools.extractor_files import Prepared
@@ -71,6 +72,15 @@ class Faces:
         places[kept] = np.arange(len(kept))
         samples = tuple(self.samples[place] for place in kept)
         return Faces(samples, places[self.original[kept]], self.cloak[kept], self.cloaks)
+
+
+def digest_of(faces: Faces) -> str:
+    """Hash all faces, which of them are whose copies, and the order, which decides what is drawn."""
+    lines = [
+        f"{cloak} {original} {sample.source}"
+        for sample, original, cloak in zip(faces.samples, faces.original, faces.cloak, strict=True)
+    ]
+    return sha256_of("\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def tunable(extractor: Extractor, frozen: Sequence[str] = ()) -> Prepared:
@@ -225,12 +235,15 @@ class RobustTrainer:
         places[clean] = np.arange(len(clean))
         self._wanted = before[torch.from_numpy(places[faces.original]).to(device)]
         head = make_head(knobs.head, before, self._labels[clean].to(device), len(names)).to(device)
+        head.requires_grad_(bool(knobs.identity))
         self._objective = Objective(self.student, head, knobs, _spread(before), half)
         self._wrapped = self._processes.wrap(self._objective)
         trained = [p for p in self._objective.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(trained, lr=knobs.learning_rate, weight_decay=1e-4)
         self._clean, self._cloaked = clean, np.flatnonzero(faces.cloak >= 0)
         self._batch = min(knobs.batch, 2 * len(self._cloaked))
+        if self._batch < self._processes.world:
+            raise ToolError(f"{self._batch} faces a step for {self._processes.world} processes; give a larger --batch")
         self._steps = 2 * len(self._cloaked) // self._batch
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer, knobs.learning_rate, total_steps=max(6, self._steps * knobs.epochs + 1), pct_start=0.1
@@ -240,6 +253,8 @@ class RobustTrainer:
         self.epoch = 0
         self.figures: dict[str, Any] = {}
         """What was measured of the best epoch; kept in checkpoints."""
+        self.history: list[dict[str, Any]] = []
+        """What was measured so far; kept too, so that a resumed run says all that an uninterrupted one says."""
 
     def rounds(self) -> Iterator[tuple[float, float]]:
         """Train the epochs that are left; give the mean of both parts of each one's loss."""
@@ -316,14 +331,15 @@ class RobustTrainer:
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write all that the next epoch depends on."""
-        now = {"epoch": self.epoch, "figures": self.figures, "step": self._schedule.last_epoch}
+        now = {"epoch": self.epoch, "figures": self.figures, "history": self.history}
+        now["step"] = self._schedule.last_epoch
         save_training(path, self._parts(), self._optimizer, {"schema": CHECKPOINT, **now, **about})
 
     def load(self, path: Path, about: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; UsageError if it was made with other arguments or inputs."""
         about = {"schema": CHECKPOINT, **about}
         found = load_training(path, self._parts(), self._optimizer, self._schedule, about)
-        self.epoch, self.figures = found["epoch"], found["figures"]
+        self.epoch, self.figures, self.history = found["epoch"], found["figures"], found["history"]
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"objective": self._objective, "average": self._average, "best": self._best}
@@ -478,10 +494,14 @@ class Stopping:
 
     def __init__(self, trainer: RobustTrainer, watch: Watch, max_clean_loss: float, patience: int) -> None:
         self._trainer, self._watch, self._limit, self._patience = trainer, watch, max_clean_loss, patience
+        if trainer.figures and trainer.figures["clean_loss"] > max_clean_loss + 1e-9:
+            trainer.figures = {}  # kept by an earlier run that allowed more
 
     def before(self) -> dict[str, Any]:
         """Give the fields of the record of the untouched network."""
-        return {**self._watch.before, "clean_loss": 0.0, "epoch": 0, "loss": None}
+        fields = {**self._watch.before, "clean_loss": 0.0, "epoch": 0, "loss": None}
+        self._trainer.history.append(fields)
+        return fields
 
     def look(self, losses: tuple[float, float]) -> dict[str, Any]:
         """Measure the epoch that has just ended, and keep it if it is the best so far; give its record's fields."""
@@ -489,7 +509,12 @@ class Stopping:
         figures = self._watch.measure(trainer.averaged)
         # A hair of room: a loss of exactly the limit is allowed, and floats are what they are.
         allowed = figures["clean_loss"] <= self._limit + 1e-9
-        best = allowed and (not trainer.figures or figures["protection"] <= trainer.figures["protection"])
+        kept = trainer.figures
+        better = bool(kept) and (figures["protection"], figures["clean_loss"]) < (
+            kept["protection"],
+            kept["clean_loss"],
+        )
+        best = allowed and (not kept or better)
         fields = {
             **figures,
             "epoch": trainer.epoch,
@@ -499,6 +524,7 @@ class Stopping:
             "best": best,
             "held_out_faces": len(faces.samples),
         }
+        trainer.history.append(fields)
         if best:
             trainer.keep(fields)
         return fields

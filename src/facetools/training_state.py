@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,10 @@ def load_training(
     for key, value in about.items():
         if found.get(key) != value:
             if key == "schema":
-                raise UsageError(f"{path}: not a checkpoint of this command; remove it, or leave out --resume")
-            raise UsageError(f"{path}: made with other {key}; remove it, or leave out --resume")
+                raise UsageError(f"{path}: not a checkpoint of this command; remove it to begin anew")
+            raise UsageError(
+                f"{path}: made with other {key}{_difference(found.get(key), value)}; remove it to begin anew"
+            )
     tensors = read_tensors(path)
     for name, part in parts.items():
         part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
@@ -68,9 +71,18 @@ def load_training(
         if key.startswith("optimizer."):
             _, number, slot = key.split(".")
             state["state"].setdefault(int(number), {})[slot] = value
-    for _ in range(found["step"]):
-        schedule.step()
+    with warnings.catch_warnings(action="ignore"):  # that the optimizer has made no step: it has, in another run
+        for _ in range(found["step"]):
+            schedule.step()
     # The schedule has set the learning rate and momentum; only the moments come from the file.
     state["param_groups"] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict(state)
     return found
+
+
+def _difference(was: Any, now: Any) -> str:
+    """Name the first of several arguments that differs."""
+    if not isinstance(was, dict) or not isinstance(now, dict):
+        return ""
+    name = next(name for name in {**was, **now} if was.get(name) != now.get(name))
+    return f" ({name} was {was.get(name)!a}, and is {now.get(name)!a})"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +17,14 @@ import torch
 from _toolio.errors import ToolError, UsageError
 from _toolio.paths import Item
 from _toolio.processes import Processes, count_processes
+from _toolio.records import RecordWriter
 from conftest import Run
+from facetools.commands._robust_training import Pantry, read_names
 from facetools.extractor_files import Prepared, open_file
 from facetools.extractors import Extractor, mobilefacenet
 from facetools.faces.finder import Finder
 from facetools.intake import Intake
+from facetools.people import folded
 from facetools.photos import decode_photo
 from facetools.robust_training import (
     Faces,
@@ -310,7 +317,10 @@ def test_the_command_writes_an_extractor_that_evaluate_refuses_to_ask_about_its_
     [
         ((), "nothing to see through"),
         (("--attack", "tip-im"), "needs more than photos"),
-        (("--attack", "nothing"), "nothing"),
+        (("--attack", "nothing"), "choose from"),
+        (("--cloaked", "HERE", "--freeze", "("), "is no regular expression"),
+        (("--cloaked", "HERE", "--hold-out", "me/typo.txt"), "--hold-out me/typo.txt: no such file or folder"),
+        (("--cloaked", "HERE/."), "given twice, or the same as --clean"),
         (("--cloaked", "HERE", "--cloaked", "HERE"), "given twice"),
         (("--cloaked", "HERE", "--identity", "0", "--consistency", "0"), "nothing is left to learn"),
         (("--cloaked", "HERE", "--freeze", "nowhere"), "matches no tensor of dlib-resnet"),
@@ -319,11 +329,48 @@ def test_the_command_writes_an_extractor_that_evaluate_refuses_to_ask_about_its_
 def test_what_does_not_go_together_is_refused(
     run: Callable[..., Run], folders: tuple[str, ...], tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    given = tuple(folders[3] if word == "HERE" else word for word in words)
+    given = tuple(word.replace("HERE/.", f"{folders[1]}/.").replace("HERE", folders[3]) for word in words)
     done = run("facetools", "train-robust", *folders[:2], *given, "--out", str(tmp_path / "o"))
     assert done.code == 2, done.err
     assert message in done.err
     assert not (tmp_path / "o").exists()
+
+
+def test_hold_out_takes_a_person_s_own_folder_and_refuses_a_name_that_nobody_has(
+    folders: tuple[str, ...], tmp_path: Path
+) -> None:
+    me, other, *_ = sorted(Path(folders[1]).iterdir())
+    (tmp_path / "names.jsonl").write_text('\ufeff{"person": "Somebody Else"}\n', "utf-8")
+    names = read_names([f"{me}/", str(tmp_path / "names.jsonl"), other.name])
+    assert names.all == {folded(me.name), "somebody else", folded(other.name)}
+    pantry = Pantry(RecordWriter("t/1", "protection", ()), CPU, "largest", None, names)
+    kept = pantry.wanted(folders[1])
+    assert {item.relative.split("/")[0] for item in kept}.isdisjoint({me.name, other.name})
+    assert pantry.left_out == {me.name: 2, other.name: 2}
+    pantry.check_names()
+    wrong = Pantry(pantry.writer, CPU, "largest", None, read_names(["Nobody"]))
+    wrong.wanted(folders[1])
+    with pytest.raises(ToolError, match="--hold-out Nobody: no photo is of this person"):
+        wrong.check_names()
+
+
+def test_two_processes_learn_what_one_learns(folders: tuple[str, ...], tmp_path: Path) -> None:
+    words = ("--epochs", "2", "--held-out", "0.4", "--max-clean-loss", "100", "--batch", "8")
+    lines = {}
+    for count in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
+        command = [*torchrun, "-m", "facetools", "train-robust", *folders, *words, "--out", str(tmp_path / str(count))]
+        done = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()[-2000:]
+        lines[count] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["epoch"] for line in lines[1]] == [line["epoch"] for line in lines[2]] == [0, 1, 2]
+    for alone, shared in zip(lines[1][1:], lines[2][1:], strict=True):
+        for key in ("loss", "identity_loss", "consistency_loss"):
+            assert shared[key] == pytest.approx(alone[key], rel=1e-2)
+    a, b = (open_file(tmp_path / str(count), CPU).network.state_dict() for count in (1, 2))
+    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)
 
 
 def test_cloaked_photos_without_an_original_are_told_and_the_rest_is_used(

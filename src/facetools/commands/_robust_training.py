@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from _toolio.records import Record, RecordWriter
 from facetools import attacks
 from facetools.commands import _perturbing
 from facetools.commands._shared import Format, needing_work
-from facetools.matching import match_photos
-from facetools.people import folded, person_of
+from facetools.matching import match_photos, without_suffix
+from facetools.people import folded, person_in, person_of
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from facetools.faces.finder import Face
     from facetools.robust_training import Faces, RobustTrainer, Stopping
     from facetools.training_faces import Sample
+
+Copies = Mapping[str, Sequence[Item]]
+"""The cloaked photos of each input."""
 
 CleanOption = Annotated[
     str, typer.Option("--clean", metavar="PATH", help="Clean photos of people, in folders named after them; or a .tar.")
@@ -58,7 +62,11 @@ HeldOut = Annotated[
 ]
 Freeze = Annotated[
     list[str] | None,
-    typer.Option(metavar="REGEX", help="Leave tensors whose names match as they are; repeatable."),
+    typer.Option(
+        metavar="REGEX",
+        callback=lambda patterns: patterns and [_check_pattern(pattern) for pattern in patterns],
+        help="Leave tensors whose names match as they are; repeatable.",
+    ),
 ]
 LearningRate = Annotated[
     float,
@@ -97,6 +105,14 @@ def _check_attack(name: str) -> str:
     return name
 
 
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise typer.BadParameter(f"{pattern!r} is no regular expression: {error}") from None
+    return pattern
+
+
 def check(clean: str, cloaked: Sequence[str], attack: Sequence[str], identity: float, consistency: float) -> None:
     """Refuse what does not go together, before anything heavy is imported."""
     if not cloaked and not attack:
@@ -106,29 +122,51 @@ def check(clean: str, cloaked: Sequence[str], attack: Sequence[str], identity: f
     for name in (clean, *cloaked):
         if name == STDIN:
             raise UsageError("--clean and --cloaked take folders and archives, not stdin: photos are matched first")
-    if len({*cloaked, clean}) <= len(cloaked):
-        raise UsageError(f"--cloaked {cloaked[-1]}: given twice, or the same as --clean")
+    seen = {Path(clean).resolve()}
+    for name in cloaked:
+        if Path(name).resolve() in seen:
+            raise UsageError(f"--cloaked {name}: given twice, or the same as --clean")
+        seen.add(Path(name).resolve())
 
 
-def read_names(given: Iterable[str]) -> set[str]:
-    """Read whom ``--hold-out`` names, in the form that ``people.folded`` gives names."""
-    names = set()
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Whom ``--hold-out`` names.
+
+    Attributes
+    ----------
+    all
+        In the form that ``people.folded`` gives names.
+    words
+        Those that were given one by one: a slip of the keys there would train on somebody.
+    """
+
+    all: frozenset[str]
+    words: tuple[str, ...]
+
+
+def read_names(given: Iterable[str]) -> Names:
+    """Read whom ``--hold-out`` names: people, or folders, archives and files that name them."""
+    names, words = set(), []
     for name in given:
         path = Path(name)
         if path.is_dir() or path.suffix == ".tar":
-            names |= {folded(person_of(item.relative)) for item in open_items([name])}
+            names |= {folded(person_in(item.path, item.relative)) for item in open_items([name])}
         elif path.is_file():
             names |= {folded(each) for each in _names_in(path)}
+        elif "/" in name or path.suffix in (".txt", ".jsonl"):
+            raise UsageError(f"--hold-out {name}: no such file or folder")
         else:
             names.add(folded(name))
-    return names
+            words.append(name)
+    return Names(frozenset(names), tuple(words))
 
 
 def _names_in(path: Path) -> Iterator[str]:
     from _toolio.records import parse_record
 
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(f"--hold-out {path}: cannot be read as text: {error}", kind="unreadable") from None
     for number, line in enumerate(lines, 1):
@@ -160,15 +198,15 @@ class Pantry:
     device: torch.device
     faces: str
     min_face_px: float | None
-    held: set[str]
+    held: Names
     left_out: dict[str, int] = field(default_factory=dict)
 
-    def wanted(self, name: str) -> list[Item]:
+    def wanted(self, name: str, suffix: str = "") -> list[Item]:
         """List an input's photos, without those of people that are held out."""
         kept = []
         for item in open_items([name]):
-            person = person_of(item.relative)
-            if folded(person) in self.held:
+            person = person_of(without_suffix(item.relative, suffix) or item.relative)
+            if folded(person) in self.held.all:
                 self.left_out[person] = self.left_out.get(person, 0) + 1
             else:
                 kept.append(item)
@@ -176,8 +214,24 @@ class Pantry:
             raise ToolError(f"{name}: all its photos are of people that are held out; give other people", kind="empty")
         return kept
 
-    def cut(self, items: Sequence[Item], what: str, settings: Any) -> dict[str, Cut]:
-        """Cut the faces of photos, by path; those without one become records."""
+    def check_names(self) -> None:
+        """Refuse a name that was given and that nobody in the photos has."""
+        met = {folded(person) for person in self.left_out}
+        for word in self.held.words:
+            if folded(word) not in met:
+                raise ToolError(f"--hold-out {word}: no photo is of this person; check the name, or leave it out")
+
+    def copies(self, cloaked: Sequence[str], made: Sequence[Path], photos: Sequence[Item], suffix: str) -> Copies:
+        """List the cloaked photos of each input, and of each folder that was made here of ``photos``."""
+        copies = {name: self.wanted(name, suffix) for name in cloaked}
+        for folder in made:
+            # Of an earlier run with other photos more may be there.
+            pairs = match_photos(photos, self.wanted(str(folder)))
+            copies[str(folder)] = [pair.cloaked for pair in pairs if pair.clean and pair.cloaked]
+        return copies
+
+    def cut(self, items: Sequence[Item], what: str, settings: Any, *, quiet: bool = False) -> dict[str, Cut]:
+        """Cut the faces of photos, by path; those without one become records, unless ``quiet``."""
         from facetools.intake import take_in
         from facetools.training_faces import make_sample
 
@@ -187,11 +241,11 @@ class Pantry:
         for intake in needing_work(self.writer, taken):
             if sample := make_sample(intake, settings):
                 found[intake.item.path] = Cut(sample, intake.faces[0], intake.photo.pixels.shape)
-            else:
+            elif not quiet:
                 self.writer.emit({"path": intake.item.path, "reason": "no face found: not used"})
         return found
 
-    def gather(self, clean: Sequence[Item], cloaked: Mapping[str, Sequence[Item]], suffix: str, settings: Any) -> Faces:
+    def gather(self, clean: Sequence[Item], cloaked: Copies, suffix: str, settings: Any) -> Faces:
         """Read all photos and match cloaked ones to clean ones."""
         import numpy as np
 
@@ -235,9 +289,9 @@ class Pantry:
             replace(item, record={"path": item.path, **describe_face(originals[partners[item.path]].face, 0)})
             for item in items
         ]
-        found = self.cut(placed, f"reading {name}", settings)
+        found = self.cut(placed, f"reading {name}", settings, quiet=True)
         as_large = {path for path, cut in found.items() if cut.shape == originals[partners[path]].shape}
-        other = [item for item in items if item.path in found.keys() - as_large]
+        other = [item for item in items if item.path not in as_large]
         again = self.cut(other, f"finding faces in {name}", settings) if other else {}
         return {path: cut for path, cut in found.items() if path in as_large} | again
 
@@ -300,8 +354,12 @@ def lead(
     trainer: RobustTrainer, processes: Processes, stopping: Stopping, writer: RecordWriter, save: Callable[[], None]
 ) -> None:
     """Train, and after each epoch measure, print, save, and tell the other processes whether to go on."""
-    if trainer.epoch == 0:
-        writer.emit(stopping.before())
+    if not trainer.history:
+        stopping.before()
+    for fields in trainer.history:
+        writer.emit(fields)
+    if processes.agree(stopping.is_over):
+        return
     for losses in track(trainer.rounds(), "training", trainer.epochs - trainer.epoch):
         writer.emit(stopping.look(losses))
         save()
@@ -311,6 +369,8 @@ def lead(
 
 def follow(trainer: RobustTrainer, processes: Processes) -> None:
     """Train until the leading process says that it is enough."""
+    if processes.agree(None):
+        return
     for _ in trainer.rounds():
         if processes.agree(None):
             return

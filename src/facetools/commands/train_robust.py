@@ -11,7 +11,7 @@ import typer
 from _toolio import options
 from _toolio.app import tool_version
 from _toolio.errors import UsageError
-from _toolio.paths import refuse_existing
+from _toolio.paths import refuse_existing, refuse_nested
 from _toolio.processes import count_processes, device_of, hush, join
 from _toolio.records import RecordWriter
 from facetools.commands import _robust_training as own
@@ -44,7 +44,9 @@ def train_robust(
     adversarial: own.Adversarial = 0,
     freeze: own.Freeze = None,
     epochs: Annotated[int, typer.Option(min=1, help="Each shows all cloaked faces and as many clean ones.")] = 20,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without progress after which it ends.")] = 5,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Epochs without a better one, after the first that can be kept.")
+    ] = 5,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step.")] = 32,
     learning_rate: own.LearningRate = 3e-4,
     max_clean_loss: own.MaxCleanLoss = 1.0,
@@ -60,8 +62,9 @@ def train_robust(
 
     Shows it clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
     record an epoch, on people kept for the figures, ranks by protection: the share of clean photos taken for somebody
-    else when the person's other photos are cloaked. The file holds the best epoch that costs no more accuracy on clean
-    photos than --max-clean-loss, or weights part of the way back from the last epoch to the untouched ones. After each
+    else when the person's other photos are cloaked. Measured and
+    kept is the moving average of the weights: that of the best epoch which costs no more accuracy on clean photos than
+    --max-clean-loss, or, where none does, weights part of the way back from the last to the untouched ones. After each
     epoch it leaves FILE.checkpoint, from which --resume goes on. Runs under torchrun on several devices.
     """
     processes = count_processes()
@@ -70,12 +73,15 @@ def train_robust(
     checkpoint, cloaks = Path(f"{out}.checkpoint"), Path(f"{out}.cloaks")
     if checkpoint.exists() and not (resume or force):
         raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+    if attack and cloaks.exists() and not (resume or force):
+        raise UsageError(f"{cloaks}: exists; use --resume to go on with it, or --force to replace what is in it")
+    if attack:
+        refuse_nested(cloaks, [clean, *(cloaked or [])])
     held = own.read_names(hold_out or [])
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
         from _toolio.device import pick_device
         from facetools import robust_training as training
-        from facetools.detector_training import digest_of
         from facetools.extractor_files import save_extractor, tensors_of
         from facetools.extractors import open_extractor
 
@@ -86,16 +92,16 @@ def train_robust(
             student = training.tunable(start, freeze or [])
             pantry = own.Pantry(writer, place, which, min_face, held)
             photos = pantry.wanted(clean)
-            folders = {name: str(cloaks / name.replace(":", "-")) for name in attack or []}
+            pantry.check_names()
+            folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
             if processes.leads:
                 for name, folder in folders.items():
                     own.make_cloaks(
-                        name, photos, Path(folder), writer, extractor=extractor, device=device, faces=which,
+                        name, photos, folder, writer, extractor=extractor, device=device, faces=which,
                         min_face_px=min_face, seed=seed, resume=resume, force=force,
                     )  # fmt: skip
             processes.agree(None)
-            copies = {name: pantry.wanted(name) for name in cloaked or []}
-            copies |= {name: pantry.wanted(folder) for name, folder in folders.items()}
+            copies = pantry.copies(cloaked or [], list(folders.values()), photos, suffix)
             for person, number in pantry.left_out.items():
                 writer.emit({"person": person, "photos": number, "reason": "held out: not used"})
             everything = pantry.gather(photos, copies, suffix, start.settings)
@@ -104,26 +110,30 @@ def train_robust(
             trainer = training.RobustTrainer(
                 start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
             )
-            limits = {"max_clean_loss": max_clean_loss, "patience": patience}
+            arguments = {**training.describe(knobs), "freeze": freeze or [], "held_out": held_out, "faces": which}
+            arguments |= {"min_face": min_face, "suffix": suffix, "cloaked": list(copies)}
             about: dict[str, Any] = {
                 "version": tool_version(),
-                "arguments": {**training.describe(knobs), **limits, "freeze": freeze or [], "held_out": held_out},
+                "arguments": arguments,
                 "teacher": {"name": start.name, "sha256": start.sha256},
-                "inputs_sha256": digest_of(everything.samples),
+                "inputs_sha256": training.digest_of(everything),
             }
             if resume and checkpoint.exists():
                 trainer.load(checkpoint, about)
             if not processes.leads:
                 own.follow(trainer, processes)
-                return writer.exit_code
+                processes.agree(None)  # a process that ends is the end of all: the file is written first
+                return 0
+            limits = {"max_clean_loss": max_clean_loss, "patience": patience}
             stopping = training.Stopping(trainer, training.Watch(start, unseen), max_clean_loss, patience)
             own.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
             if last := stopping.finish():
                 writer.emit(last)
-            made = {**about, "figures": trainer.figures, "dimensions": start.dimensions}
+            made = {**about, "limits": limits, "figures": trainer.figures, "dimensions": start.dimensions}
             made["people"] = sorted({*start.people, *everything.people.tolist()})
             source = None if extractor in BUILT_IN else Path(extractor)
             state = tensors_of(trainer.best, start.architecture, source)
             save_extractor(out, start.architecture, state, start.settings, made, options=start.options)
             checkpoint.unlink(missing_ok=True)
+            processes.agree(None)
         return writer.exit_code
