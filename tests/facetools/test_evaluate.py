@@ -54,8 +54,8 @@ def test_swapped_photos_protect_and_unchanged_ones_do_not(evaluate: Tool, folder
     assert len(shown) == 4
     for classifier in ("nn", "linear"):
         swapped, same = shown["swapped", classifier], shown["same", classifier]
-        assert swapped["protection"] >= 1 - 1 / COUNT
-        assert same["protection"] == same["floor"] == swapped["floor"] <= 1 / COUNT
+        assert swapped["protection"] >= 1 - 1 / COUNT - 1e-6  # records have six decimals
+        assert same["protection"] == same["floor"] == swapped["floor"] <= 1 / COUNT + 1e-6
         assert swapped["people"] == COUNT
     # One photo a person is trained on, and two cloaks cannot both have it.
     errors = [record for record in done.records if "error" in record]

@@ -137,7 +137,7 @@ LINE = lines_of([RESULT])
         (LINE + LINE, "line 2: a second result of the same cloak"),
         (change(RESULT, person="a"), "line 1: rank1 is None"),
         (lines_of([*trained(2), trained(1)[0]]), "line 3: a second record of this epoch; the first is at"),
-        (lines_of([{**trained(1)[0], "loss": None}]), "line 1: loss is None"),
+        (lines_of([{**trained(1)[0], "loss": "small"}]), "line 1: loss is 'small'"),
         (lines_of([{**trained(1)[0], "epoch": "1"}]), "line 1: epoch is '1'"),
     ],
 )
