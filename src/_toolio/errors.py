@@ -1,5 +1,8 @@
 """The three ways in which a run can fail on purpose. Anything else is a bug and keeps its traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ToolError(Exception):
     """An expected failure of the whole run: one line that says what, which file, what to try. Exit 1.
@@ -33,3 +36,12 @@ class InputError(ToolError):
     """One input of many cannot be used. It becomes a record, the run goes on and exits 3."""
 
     exit_code = 3
+
+
+@contextmanager
+def of_the_whole_run() -> Iterator[None]:
+    """Let what is wrong with an input end the run: there is no other input that it could go on with."""
+    try:
+        yield
+    except InputError as error:
+        raise ToolError(error.message, kind=error.kind) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
 from _toolio.records import Record, parse_record
 
 if TYPE_CHECKING:
@@ -180,10 +180,8 @@ def _check_exists(name: str) -> None:
     except FileNotFoundError:
         raise ToolError(f"{name}: no such file or folder", kind="missing") from None
     except NotADirectoryError:
-        try:
+        with of_the_whole_run():
             read_input(name)
-        except InputError as error:
-            raise ToolError(error.message, kind=error.kind) from None
     except OSError as error:
         raise ToolError(f"{name}: {_reason(error)}", kind="unreadable") from None
 
@@ -373,6 +371,20 @@ def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--i
             raise UsageError(
                 f"--out {out}: lies in {option} {name}, whose files it would add to; name a folder elsewhere"
             )
+
+
+def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
+    """Name the checkpoint of a training that writes ``out``.
+
+    Raises
+    ------
+    UsageError
+        It exists, and nobody said whether to go on from it.
+    """
+    checkpoint = Path(f"{out}.checkpoint")
+    if checkpoint.exists() and not (resume or force):
+        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+    return checkpoint
 
 
 def refuse_existing(path: Path, *, force: bool, option: str = "--out") -> None:

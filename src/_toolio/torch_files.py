@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import InputError, ToolError
+from _toolio.errors import ToolError, of_the_whole_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,8 +75,5 @@ def read_tensors(path: Path, wanted: Callable[[str], object] | None = None) -> d
 
     from _toolio.tensors import open_safetensors
 
-    with open_safetensors(path) as file:
-        try:
-            return {n: torch.from_numpy(np.array(file.tensor(n))) for n in file.entries if not wanted or wanted(n)}
-        except InputError as error:
-            raise ToolError(error.message, kind=error.kind) from None
+    with open_safetensors(path) as file, of_the_whole_run():
+        return {n: torch.from_numpy(np.array(file.tensor(n))) for n in file.entries if not wanted or wanted(n)}

@@ -72,6 +72,22 @@ class Classifier(Protocol):
         """Score all tests with ``rows`` for all training photos of a person: one array [m, D] a model."""
 
 
+Labels = npt.NDArray[np.int64]
+
+
+def by_person(task: Task) -> tuple[Rows, Labels]:
+    """Give the training rows in the order of their labels, and these: the last bits of a sum depend on the order."""
+    order = np.argsort(task.train_labels, kind="stable")
+    return task.train[order], task.train_labels[order]
+
+
+def replace_person(train: Rows, labels: Labels, person: int, own: Rows) -> tuple[Rows, Labels]:
+    """Put other rows in place of one person's; ``train`` and ``labels`` are in the order of ``by_person``, and stay."""
+    first, last = np.searchsorted(labels, [person, person + 1])
+    kept = np.concatenate([labels[:first], np.full(len(own), person), labels[last:]])
+    return np.concatenate([train[:first], own, train[last:]]), kept
+
+
 class Nearest:
     """1-nearest neighbour: a person's score is the distance to the nearest training photo of theirs."""
 
@@ -79,9 +95,8 @@ class Nearest:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        order = np.argsort(task.train_labels, kind="stable")
-        train = task.train[order]
-        present, starts = np.unique(task.train_labels[order], return_index=True)
+        train, labels = by_person(task)
+        present, starts = np.unique(labels, return_index=True)
         self._clean = np.full((len(task.test), task.people), np.inf)
         for first in range(0, len(task.test), BLOCK):
             part = slice(first, first + BLOCK)
@@ -112,9 +127,7 @@ class Linear:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        # In one order whoever was replaced: the last bits of a sum depend on it.
-        order = np.argsort(task.train_labels, kind="stable")
-        self._train, self._labels = task.train[order], task.train_labels[order]
+        self._train, self._labels = by_person(task)
         self._present, numbers = np.unique(self._labels, return_inverse=True)
         self._fits = Refits(self._train, numbers, len(self._present))
 
@@ -124,10 +137,7 @@ class Linear:
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
         """Fit anew and score."""
-        (own,) = rows
-        first, last = np.searchsorted(self._labels, [person, person + 1])
-        train = np.concatenate([self._train[:first], own, self._train[last:]])
-        labels = np.concatenate([self._labels[:first], np.full(len(own), person), self._labels[last:]])
+        train, labels = replace_person(self._train, self._labels, person, rows[0])
         present, numbers = np.unique(labels, return_inverse=True)
         if np.array_equal(present, self._present):
             number = int(np.searchsorted(present, person))
@@ -189,7 +199,7 @@ class Fallback:
 
     def clean(self) -> Scores:
         """Give the scores of the model that answers, test by test."""
-        return _answers(self._accurate.clean(), self._robust.clean(), _trusted(self._apart))
+        return _answers(self._accurate.clean(), self._robust.clean(), trusted_distance(self._apart))
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
         """Give them with each model's own embeddings of the person."""
@@ -210,7 +220,7 @@ class Fallback:
             raise InputError(
                 "nobody else has two photos to train on, which tell how far is too far; give more", kind="few-photos"
             )
-        return _trusted(apart)
+        return trusted_distance(apart)
 
 
 def _answers(accurate: Scores, robust: Scores, limit: float) -> Scores:
@@ -232,12 +242,11 @@ def own_neighbours(task: Task) -> list[Scores]:
     return [nearest_others(task.train[task.train_labels == person], task.distance) for person in range(task.people)]
 
 
-def trusted_distance(task: Task) -> float:
-    """Give the distance within which ``TRUSTED_SHARE`` of training photos have another of the same person."""
-    return _trusted(own_neighbours(task))
+def trusted_distance(apart: Sequence[Scores]) -> float:
+    """Give the distance within which ``TRUSTED_SHARE`` of training photos have another of the same person.
 
-
-def _trusted(apart: Sequence[Scores]) -> float:
+    ``apart`` is what ``own_neighbours`` gives.
+    """
     return float(np.quantile(np.concatenate(apart), TRUSTED_SHARE))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from facetools.classifiers import Scores, Task
+from facetools.classifiers import Scores, Task, by_person, replace_person
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,16 +60,15 @@ class EndToEnd:
 
     def __init__(self, task: Task, extractor: Extractor, schedule: Schedule) -> None:
         self._task, self._extractor, self._schedule = task, extractor, schedule
+        self._train, self._labels = by_person(task)
 
     def clean(self) -> Scores:
         """Train on everybody's clean photos, and score."""
-        return self._fit(self._task.train, self._task.train_labels)
+        return self._fit(self._train, self._labels)
 
     def replaced(self, person: int, rows: Sequence[Chips]) -> Scores:
         """Train anew from the untouched extractor, with other photos of one person."""
-        kept, (own,) = self._task.train_labels != person, rows
-        labels = np.concatenate([self._task.train_labels[kept], np.full(len(own), person)])
-        return self._fit(np.concatenate([self._task.train[kept], own]), labels)
+        return self._fit(*replace_person(self._train, self._labels, person, rows[0]))
 
     def _fit(self, train: Chips, labels: npt.NDArray[np.int64]) -> Scores:
         import torch
@@ -77,20 +76,18 @@ class EndToEnd:
         from facetools.heads import Softmax
         from facetools.robust_training import tunable
 
-        # In one order whoever was replaced, so that nothing but the photos differs.
-        order = np.argsort(labels, kind="stable")
-        present, numbers = np.unique(labels[order], return_inverse=True)
-        chips, targets = train[order], torch.from_numpy(numbers).to(self._extractor.device)
+        present, numbers = np.unique(labels, return_inverse=True)
+        targets = torch.from_numpy(numbers).to(self._extractor.device)
         network = tunable(self._extractor)
-        head = Softmax(self._embed(network, chips), targets, len(present))
-        self._train(network, head, chips, targets)
+        head = Softmax(self._embed(network, train), targets, len(present))
+        self._tune(network, head, train, targets)
         with torch.no_grad():
             given = head.scores(self._embed(network, self._task.test)).double().cpu().numpy()
         scores = np.full((len(self._task.test), self._task.people), np.inf)
         scores[:, present] = -given
         return scores
 
-    def _train(self, network: nn.Module, head: nn.Module, chips: Chips, targets: Tensor) -> None:
+    def _tune(self, network: nn.Module, head: nn.Module, chips: Chips, targets: Tensor) -> None:
         import torch
 
         schedule, parameters = self._schedule, [*network.parameters(), *head.parameters()]

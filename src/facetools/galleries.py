@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import InputError, ToolError
+from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.paths import STDIN, Item
 from _toolio.records import Record, read_records
 from _toolio.tensors import open_safetensors, read_metadata
@@ -118,10 +118,8 @@ def read_gallery(name: str) -> Gallery:
     if name != STDIN and (not Path(name).exists() or Path(name).is_dir()):
         raise ToolError(f"{name}: no such file or folder", kind="missing")
     faceless: list[Item] = []
-    try:
+    with of_the_whole_run():
         found = list(_rows_of_file(name) if _is_safetensors(name) else _rows_of_records(name, faceless))
-    except InputError as error:  # of the whole run: there is no other input that it could go on with
-        raise ToolError(error.message, kind=error.kind) from None
     if not found:
         raise ToolError(f"{name}: no face in it; embed photos with `facetools embed`", kind="empty")
     _check_alike(name, found)
@@ -468,7 +466,7 @@ def read_labels(path: Path) -> dict[str, str]:
     """
     labels: dict[str, str] = {}
     try:
-        with path.open("rb") as stream:
+        with of_the_whole_run(), path.open("rb") as stream:
             for number, record in enumerate(read_records(stream, name=str(path)), 1):
                 relative, person = record.get("relative"), record.get("person")
                 if not (isinstance(relative, str) and isinstance(person, str) and person):
@@ -480,8 +478,6 @@ def read_labels(path: Path) -> dict[str, str]:
                 if (other := labels.setdefault(relative, person)) != person:
                     what = f"{relative} is {person!a}, and {other!a} in an earlier record"
                     raise ToolError(f"{path}, record {number}: {what}; keep one of them", kind="labels")
-    except InputError as error:
-        raise ToolError(error.message, kind=error.kind) from None
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}", kind="labels") from None
     return labels

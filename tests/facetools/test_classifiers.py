@@ -18,6 +18,7 @@ from facetools.classifiers import (
     Task,
     TopTwo,
     make_classifier,
+    own_neighbours,
     trusted_distance,
 )
 from facetools.logistic import Refits, fit_cold
@@ -143,7 +144,7 @@ def test_the_robust_model_answers_where_the_accurate_one_is_far_from_everybody(t
     accurate = Task(task.train, task.train_labels, far, task.test_labels, task.people, "euclidean")
     robust = Task(other.train, task.train_labels, other.test, task.test_labels, task.people, "euclidean")
     found, a, b = (each.clean() for each in (Fallback(accurate, robust), Nearest(accurate), Nearest(robust)))
-    near = a.min(1) <= trusted_distance(accurate)
+    near = a.min(1) <= trusted_distance(own_neighbours(accurate))
     assert 0 < near.sum() < len(near) - 4
     np.testing.assert_array_equal(found[near], a[near])
     np.testing.assert_array_equal(found[~near], b[~near])
@@ -154,7 +155,7 @@ def test_the_trusted_distance_is_a_share_of_own_neighbours() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2, 3])
     line = Task(rows, labels, rows, labels, 4, "euclidean")
     # 1 1 2 2 3 3; the last person has one photo and no neighbour.
-    assert trusted_distance(line) == pytest.approx(np.quantile([1, 1, 2, 2, 3, 3], 0.95))
+    assert trusted_distance(own_neighbours(line)) == pytest.approx(np.quantile([1, 1, 2, 2, 3, 3], 0.95))
 
 
 @pytest.mark.parametrize(("name", "models"), [("nn", 1), ("linear", 1), ("top2", 2), ("threshold", 2)])

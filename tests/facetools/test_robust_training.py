@@ -31,8 +31,6 @@ from facetools.robust_training import (
     Knobs,
     Objective,
     RobustTrainer,
-    Stopping,
-    Watch,
     choose_held_out,
     confuse,
     embed_samples,
@@ -40,6 +38,7 @@ from facetools.robust_training import (
     vary,
 )
 from facetools.training_faces import cut_chip, make_sample
+from facetools.watching import Stopping, Watch
 
 CPU = torch.device("cpu")
 KNOBS = Knobs(epochs=2, batch=4, learning_rate=1e-3, head="softmax", identity=1.0, consistency=8.0, seed=0)
@@ -348,6 +347,10 @@ def test_hold_out_takes_a_person_s_own_folder_and_refuses_a_name_that_nobody_has
     assert {item.relative.split("/")[0] for item in kept}.isdisjoint({me.name, other.name})
     assert pantry.left_out == {me.name: 2, other.name: 2}
     pantry.check_names()
+    (tmp_path / "cut.jsonl").write_text('{"person": "Some')
+    with pytest.raises(ToolError, match="line 1: not a JSON record") as caught:
+        read_names([str(tmp_path / "cut.jsonl")])
+    assert caught.value.exit_code == 1
     wrong = Pantry(pantry.writer, CPU, "largest", None, read_names(["Nobody"]))
     wrong.wanted(folders[1])
     with pytest.raises(ToolError, match="--hold-out Nobody: no photo is of this person"):

@@ -79,7 +79,6 @@ Split = Annotated[
     ),
 ]
 Folds = Annotated[int, typer.Option(min=1, max=100, help="More than 1: ask each photo in one of so many splits.")]
-Suffix = Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")]
 Labels = Annotated[
     Path | None,
     typer.Option(

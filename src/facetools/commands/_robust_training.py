@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
 from _toolio.options import finite
-from _toolio.paths import STDIN, Item, count, open_items
+from _toolio.paths import STDIN, Item, open_items
 from _toolio.progress import track
-from _toolio.records import Record, RecordWriter
+from _toolio.records import RecordWriter, parse_record
 from facetools import attacks
 from facetools.commands import _perturbing
 from facetools.commands._shared import Format, needing_work
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from _toolio.processes import Processes
     from facetools.faces.finder import Face
-    from facetools.robust_training import Faces, RobustTrainer, Stopping
+    from facetools.robust_training import Faces, RobustTrainer
     from facetools.training_faces import Sample
+    from facetools.watching import Stopping
 
 Copies = Mapping[str, Sequence[Item]]
 """The cloaked photos of each input."""
@@ -56,9 +57,6 @@ HoldOut = Annotated[
         help="Never train on this person, or on those that a folder of photos, or a file with a name or a record with "
         "person a line, names; repeatable.",
     ),
-]
-HeldOut = Annotated[
-    float, typer.Option(min=0.01, max=0.9, callback=finite, help="Share of people kept for the figures.")
 ]
 Freeze = Annotated[
     list[str] | None,
@@ -163,15 +161,14 @@ def read_names(given: Iterable[str]) -> Names:
 
 
 def _names_in(path: Path) -> Iterator[str]:
-    from _toolio.records import parse_record
-
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(f"--hold-out {path}: cannot be read as text: {error}", kind="unreadable") from None
     for number, line in enumerate(lines, 1):
         if line.startswith("{"):
-            person = parse_record(line, where=f"{path}, line {number}").get("person")
+            with of_the_whole_run():
+                person = parse_record(line, where=f"{path}, line {number}").get("person")
             if isinstance(person, str):
                 yield person
         elif line.strip():
@@ -236,7 +233,7 @@ class Pantry:
         from facetools.training_faces import make_sample
 
         found = {}
-        tracked = track(items, what, count(list(items)))
+        tracked = track(items, what, len(items))
         taken = take_in(tracked, self.device, faces=self.faces, min_face_px=self.min_face_px)
         for intake in needing_work(self.writer, taken):
             if sample := make_sample(intake, settings):
@@ -342,10 +339,9 @@ def make_cloaks(
     cloaker = kitchen.cloaker(recipe, _perturbing.saving(Format.png, None, False, "", False), [])
     arguments = {**cloaker.arguments, "faces": kitchen.faces, "min_face": min_face_px}
     unprinted = _Unprinted(writer)
-    finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None]
     with PhotoFolder(folder, "facetools-train-robust", arguments, resume=resume, force=force) as outputs:
-        finished = outputs.finished
-        for intake, output in track(kitchen.cloak(cloaker, items, finished), f"cloaking: {name}", len(items)):
+        cloaked = kitchen.cloak(cloaker, items, outputs.finished)
+        for intake, output in track(cloaked, f"cloaking: {name}", len(items)):
             if output is not None:
                 outputs.deliver(unprinted, intake, [output])
 

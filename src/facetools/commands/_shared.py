@@ -58,6 +58,10 @@ MinFace = Annotated[
         help="Smallest face to search for. Default: 20, and more in large photos: a fortieth of the longer side.",
     ),
 ]
+CloakSuffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="What the names of cloaked photos add.")]
+HeldOut = Annotated[
+    float, typer.Option(min=0.01, max=0.9, callback=finite, help="Share of people kept for the figures.")
+]
 ExtractorOption = Annotated[
     str,
     typer.Option(

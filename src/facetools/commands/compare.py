@@ -12,7 +12,16 @@ from _toolio.errors import UsageError
 from _toolio.paths import STDIN, file_of_shard, open_items, parse_shard
 from _toolio.progress import track
 from _toolio.records import RecordWriter
-from facetools.commands._shared import AllowDownload, Crops, Faces, FacesOption, LpipsWeights, MinFace, check_names
+from facetools.commands._shared import (
+    AllowDownload,
+    CloakSuffix,
+    Crops,
+    Faces,
+    FacesOption,
+    LpipsWeights,
+    MinFace,
+    check_names,
+)
 from facetools.extractors import DEFAULT
 from facetools.grid import Grid, refuse_picture
 from facetools.preprocessing import parse_preprocess
@@ -32,7 +41,7 @@ Preprocesses = Annotated[
 def compare(
     clean: Annotated[str, typer.Argument(metavar="CLEAN", help="The photos as they were: a file, folder or .tar.")],
     cloaked: Annotated[str, typer.Argument(metavar="CLOAKED", help="The same photos, cloaked by any tool.")],
-    suffix: Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")] = "",
+    suffix: CloakSuffix = "",
     extractor: Extractors = [DEFAULT],  # noqa: B006 - typer copies it
     preprocess: Preprocesses = ["none"],  # noqa: B006
     lpips_weights: LpipsWeights = None,

@@ -11,7 +11,7 @@ from _toolio import options
 from _toolio.paths import refuse_processes
 from _toolio.records import RecordWriter
 from facetools.commands import _evaluating as own
-from facetools.commands._shared import Crops, MinFace
+from facetools.commands._shared import CloakSuffix, Crops, MinFace
 
 SCHEMA = "facetools.evaluate/1"
 COLUMNS = ("person", "people", "interval", "floor", "others_accuracy", "classifier", "extractor", "preprocess", "cloak")
@@ -46,7 +46,7 @@ def evaluate(
     drop_missing: own.DropMissing = False,
     split: own.Split = 0.7,
     folds: own.Folds = 1,
-    suffix: own.Suffix = "",
+    suffix: CloakSuffix = "",
     labels: own.Labels = None,
     distance: Annotated[Distance | None, typer.Option(help="Of neighbours. Default: the extractor's own.")] = None,
     faces: own.Faces = None,

@@ -10,6 +10,7 @@ import typer
 from _toolio import options
 from _toolio.paths import refuse_nested
 from _toolio.records import RecordWriter
+from facetools.commands._shared import CloakSuffix
 
 SCHEMA = "facetools.report/1"
 COLUMNS = ("kind", "path", "error")
@@ -34,7 +35,7 @@ def report(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="The same photos, cloaked, and what to call the cloak; repeatable."),
     ] = None,
-    suffix: Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")] = "",
+    suffix: CloakSuffix = "",
     examples: Annotated[int, typer.Option(min=1, max=200, help="Photos to show, at most.")] = 4,
     amplify: Annotated[float, typer.Option(min=1, max=255, callback=options.finite, help="Times the difference.")] = 10,
     force: Annotated[bool, typer.Option("--force", help="Replace the report that is there.")] = False,

@@ -11,7 +11,7 @@ from _toolio.app import tool_version
 from _toolio.paths import open_items, refuse_existing
 from _toolio.progress import track
 from _toolio.records import RecordWriter
-from facetools.commands._shared import MinFace, hand_on
+from facetools.commands._shared import HeldOut, MinFace, hand_on
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "recall", "false_alarms", "path", "reason")
@@ -23,10 +23,7 @@ def train_detector(
     clean: Folder,
     cloaked: Folder,
     out: options.OutFile,
-    held_out: Annotated[
-        float,
-        typer.Option(min=0.01, max=0.9, callback=options.finite, help="Share of people kept for the figures."),
-    ] = 0.2,
+    held_out: HeldOut = 0.2,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = 60,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step, half of them cloaked.")] = 64,
     learning_rate: Annotated[

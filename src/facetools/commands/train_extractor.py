@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from _toolio import options
 from _toolio.app import tool_version
-from _toolio.errors import UsageError
-from _toolio.paths import count, open_items, refuse_existing, refuse_processes
+from _toolio.paths import checkpoint_of, count, open_items, refuse_existing, refuse_processes
 from _toolio.progress import track
 from _toolio.records import RecordWriter
-from facetools.commands._shared import ExtractorOption, MinFace, needing_work
+from facetools.commands._shared import ExtractorOption, HeldOut, MinFace, needing_work
 from facetools.extractors import DEFAULT
 
 SCHEMA = "facetools.train-extractor/1"
@@ -25,9 +23,7 @@ def train_extractor(
     inputs: options.Inputs = None,
     null: options.Null = False,
     teacher: ExtractorOption = DEFAULT,
-    held_out: Annotated[
-        float, typer.Option(min=0.01, max=0.9, callback=options.finite, help="Share of people kept for the figures.")
-    ] = 0.2,
+    held_out: HeldOut = 0.2,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = 30,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step.")] = 64,
     learning_rate: Annotated[
@@ -50,9 +46,7 @@ def train_extractor(
     """
     refuse_existing(out, force=force)
     refuse_processes("train-extractor")
-    checkpoint = Path(f"{out}.checkpoint")
-    if checkpoint.exists() and not (resume or force):
-        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+    checkpoint = checkpoint_of(out, resume=resume, force=force)
     items = open_items(inputs, null=null)
     with RecordWriter(SCHEMA, "agreement", COLUMNS) as writer:
         import torch

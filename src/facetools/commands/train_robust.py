@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +12,11 @@ import typer
 from _toolio import options
 from _toolio.app import tool_version
 from _toolio.errors import UsageError
-from _toolio.paths import refuse_existing, refuse_nested
+from _toolio.paths import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.processes import count_processes, device_of, hush, join
 from _toolio.records import RecordWriter
 from facetools.commands import _robust_training as own
-from facetools.commands._shared import Crops, ExtractorOption, MinFace, OneFace, OneFaceOption
+from facetools.commands._shared import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.extractors import BUILT_IN, DEFAULT
 
 SCHEMA = "facetools.train-robust/1"
@@ -35,9 +36,9 @@ def train_robust(
     cloaked: own.CloakedOption = None,
     attack: own.AttackOption = None,
     extractor: ExtractorOption = DEFAULT,
-    suffix: Annotated[str, typer.Option(metavar="TEXT", help="What the names of cloaked photos add.")] = "",
+    suffix: CloakSuffix = "",
     hold_out: own.HoldOut = None,
-    held_out: own.HeldOut = 0.1,
+    held_out: HeldOut = 0.1,
     head: Annotated[HeadName, typer.Option(help="What tells the people apart in training.")] = HeadName.softmax,
     identity: own.Identity = 1.0,
     consistency: own.Consistency = 8.0,
@@ -62,21 +63,20 @@ def train_robust(
 
     Shows it clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
     record an epoch, on people kept for the figures, ranks by protection: the share of clean photos taken for somebody
-    else when the person's other photos are cloaked. Measured and
-    kept is the moving average of the weights: that of the best epoch which costs no more accuracy on clean photos than
-    --max-clean-loss, or, where none does, weights part of the way back from the last to the untouched ones. After each
-    epoch it leaves FILE.checkpoint, from which --resume goes on. Runs under torchrun on several devices.
+    else when the person's other photos are cloaked. Measured and kept is the moving average of the weights: that of
+    the best epoch which costs no more accuracy on clean photos than --max-clean-loss, or, where none does, weights part
+    of the way back from the last to the untouched ones. After each epoch it leaves FILE.checkpoint, from which --resume
+    goes on. Runs under torchrun on several devices.
     """
     processes = count_processes()
     own.check(clean, cloaked or [], attack or [], identity, consistency)
     refuse_existing(out, force=force)
-    checkpoint, cloaks = Path(f"{out}.checkpoint"), Path(f"{out}.cloaks")
-    if checkpoint.exists() and not (resume or force):
-        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+    checkpoint, cloaks = checkpoint_of(out, resume=resume, force=force), Path(f"{out}.cloaks")
     if attack and cloaks.exists() and not (resume or force):
         raise UsageError(f"{cloaks}: exists; use --resume to go on with it, or --force to replace what is in it")
     if attack:
-        refuse_nested(cloaks, [clean, *(cloaked or [])])
+        refuse_nested(cloaks, [clean], option="--clean")
+        refuse_nested(cloaks, cloaked, option="--cloaked")
     held = own.read_names(hold_out or [])
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
@@ -84,6 +84,7 @@ def train_robust(
         from facetools import robust_training as training
         from facetools.extractor_files import save_extractor, tensors_of
         from facetools.extractors import open_extractor
+        from facetools.watching import Stopping, Watch
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):
@@ -110,7 +111,7 @@ def train_robust(
             trainer = training.RobustTrainer(
                 start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
             )
-            arguments = {**training.describe(knobs), "freeze": freeze or [], "held_out": held_out, "faces": which}
+            arguments = {**asdict(knobs), "freeze": freeze or [], "held_out": held_out, "faces": which}
             arguments |= {"min_face": min_face, "suffix": suffix, "cloaked": list(copies)}
             about: dict[str, Any] = {
                 "version": tool_version(),
@@ -124,11 +125,11 @@ def train_robust(
                 own.follow(trainer, processes)
                 processes.agree(None)  # a process that ends is the end of all: the file is written first
                 return 0
-            limits = {"max_clean_loss": max_clean_loss, "patience": patience}
-            stopping = training.Stopping(trainer, training.Watch(start, unseen), max_clean_loss, patience)
+            stopping = Stopping(trainer, Watch(start, unseen), max_clean_loss, patience)
             own.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
             if last := stopping.finish():
                 writer.emit(last)
+            limits = {"max_clean_loss": max_clean_loss, "patience": patience}
             made = {**about, "limits": limits, "figures": trainer.figures, "dimensions": start.dimensions}
             made["people"] = sorted({*start.people, *everything.people.tolist()})
             source = None if extractor in BUILT_IN else Path(extractor)

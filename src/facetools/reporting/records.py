@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from _toolio.errors import InputError, ToolError
+from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.journal import sha256_of
 from _toolio.paths import STDIN, open_items
 from _toolio.records import Record, parse_record
@@ -145,10 +145,9 @@ def _open(inputs: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
         if not chosen:
             raise ToolError(f"{name}: no .jsonl file in it; give what `facetools evaluate` wrote", kind="empty")
         for item in chosen:
-            try:
-                yield item.path, item.read()
-            except InputError as error:
-                raise ToolError(error.message, kind=error.kind) from None
+            with of_the_whole_run():
+                data = item.read()
+            yield item.path, data
 
 
 def _numbered(data: bytes, name: str) -> Iterator[tuple[str, Record]]:
@@ -157,10 +156,8 @@ def _numbered(data: bytes, name: str) -> Iterator[tuple[str, Record]]:
         where = f"{name}, line {number}"
         if not line.strip():
             continue
-        try:
+        with of_the_whole_run():
             record = parse_record(line, where=where)
-        except InputError as error:
-            raise ToolError(error.message, kind=error.kind) from None
         _check_schema(record, where)
         yield where, record
 
