@@ -17,7 +17,8 @@ from _toolio.errors import ToolError
 from _toolio.tensors import write_safetensors
 from berttools import distances
 from berttools.checkpoints import open_checkpoint
-from berttools.distances import TensorDistance, diff_checkpoints, tensor_distance
+from berttools.comparing import diff_checkpoints
+from berttools.distances import TensorDistance, tensor_distance
 
 DISTANCES = ("angle", "l1", "mean_abs", "rel_l1", "l2", "rel_l2", "max_abs", "changed")
 
@@ -357,7 +358,7 @@ def test_no_torch_is_needed(tmp_path):
     model(tmp_path, "a", {"w": np.arange(6.0)})
     code = (
         "import sys; from berttools.checkpoints import open_checkpoint as o;"
-        "from berttools.distances import diff_checkpoints;"
+        "from berttools.comparing import diff_checkpoints;"
         f"p = {str(tmp_path / 'a')!r}; (diff,) = diff_checkpoints(o(p), o(p)); assert diff.distance.angle == 0;"
         "print({'torch', 'transformers', 'safetensors', 'scipy'} & sys.modules.keys())"
     )
@@ -375,7 +376,7 @@ def test_memory_stays_small_for_a_large_pair(tmp_path):
             file.truncate(8 + len(header) + 4 * size)  # a hole: reads as zeros, takes no disk
     code = (
         "from berttools.checkpoints import open_checkpoint as o;"
-        "from berttools.distances import diff_checkpoints;"
+        "from berttools.comparing import diff_checkpoints;"
         f"(diff,) = diff_checkpoints(o({str(tmp_path / 'base')!r}), o({str(tmp_path / 'ft')!r}));"
         "assert diff.distance.changed == 0;"
         # Not ru_maxrss: a child inherits that of the process that started it.

@@ -12,7 +12,7 @@ from _toolio.progress import track
 from _toolio.records import RecordWriter, error_fields
 
 if TYPE_CHECKING:
-    from berttools.distances import TensorDiff
+    from berttools.comparing import TensorDiff
 
 SCHEMA = "berttools.layerdiff/1"
 COLUMNS = ("layer", "group", "name", "shape", "l1", "rel_l2", "max_abs", "changed", "reason")
@@ -31,7 +31,7 @@ def layerdiff(
     """
     with RecordWriter(SCHEMA, "angle", COLUMNS, decimals=12) as writer:
         from berttools.checkpoints import open_checkpoint
-        from berttools.distances import diff_checkpoints
+        from berttools.comparing import diff_checkpoints
 
         before, after = open_checkpoint(base), open_checkpoint(ft)
         for diff in track(diff_checkpoints(before, after), "comparing", len(before.tensors)):
