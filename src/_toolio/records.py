@@ -267,7 +267,8 @@ def _draw(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: i
         cells = [_cell(row.get(name)) for name in shown]
         # Text, not markup: a file may be called "[red].jpg"; and no control character of a name reaches the screen.
         table.add_row(*(Text(printable(cell)) for cell in (first, *cells)))
-    Console().print(table)
+    # A pipe has no width that cells would have to fold into.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def printable(text: str) -> str:
