@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from _toolio.errors import InputError, ToolError
+from _toolio.forks import Crew, most_processes
 from _toolio.tensors import FlatTensor
 from berttools.checkpoints import Checkpoint, Stored, align_names
 from berttools.derived import ColumnsTensor, RoundedTensor, RowsTensor, coarser
-from berttools.distances import Measured, Pair, TensorDistance, sum_window
+from berttools.distances import Measured, Pair, Sums, TensorDistance, sum_window
 from berttools.groups import GROUPS, Grouping, Part
 from berttools.tying import tied_tensors
 
@@ -116,7 +114,7 @@ class _Unit(NamedTuple):
 
 
 def diff_checkpoints(
-    base: Checkpoint, ft: Checkpoint, choice: Choice | None = None, *, threads: int | None = None
+    base: Checkpoint, ft: Checkpoint, choice: Choice | None = None, *, processes: int | None = None
 ) -> Iterator[TensorDiff]:
     """Compare two models tensor by tensor: the base's in sorted order, then what only the other has.
 
@@ -126,8 +124,8 @@ def diff_checkpoints(
         The models. Names are matched by `berttools.checkpoints.align_names`.
     choice
         What to compare; by default all.
-    threads
-        Threads to work with; by default 2, or 1 on a machine with one core. No result depends on it.
+    processes
+        Processes to work with; by default one a core, up to 4. No result depends on it.
 
     Raises
     ------
@@ -137,7 +135,7 @@ def diff_checkpoints(
         ``"nothing-chosen"``. Raised before the first tensor.
     """
     units = _units(base, ft, choice or Choice())
-    return _run(base, ft, units, threads or min(2, os.cpu_count() or 1))
+    return _run(base, ft, units, processes or most_processes())
 
 
 def _units(base: Checkpoint, ft: Checkpoint, choice: Choice) -> list[_Unit]:
@@ -210,58 +208,51 @@ def _check_architectures(base: Checkpoint, ft: Checkpoint, pairs: Mapping[str, s
         )
 
 
-def _run(base: Checkpoint, ft: Checkpoint, units: Sequence[_Unit], threads: int) -> Iterator[TensorDiff]:
-    # Past two threads Python's lock costs more than another thread brings.
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Callable[[], TensorDiff]] = deque()
-        try:
-            for unit in units:
-                waiting.append(_start(base, ft, unit, pool))
-                # Enough tensors ahead keep every thread busy; more would only wait to be printed.
-                if len(waiting) > 4 * threads:
-                    yield waiting.popleft()()
-            while waiting:
-                yield waiting.popleft()()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _run(base: Checkpoint, ft: Checkpoint, units: Sequence[_Unit], processes: int) -> Iterator[TensorDiff]:
+    prepared = [_prepare(base, ft, unit) for unit in units]
+    jobs = [(pair, *window) for pairs, _ in prepared for pair in pairs for window in pair.windows()]
+    crew = Crew(lambda number: sum_window(*jobs[number]), len(jobs), len(Sums._fields), processes=processes)
+    numbers = iter(range(len(jobs)))
+    try:
+        for pairs, found in prepared:
+            if not pairs:
+                yield found()
+                continue
+            # Taken before the first is asked for: one that cannot be read leaves the next tensor's where they are.
+            mine = [[next(numbers) for _ in pair.windows()] for pair in pairs]
+            try:
+                parts = [[Sums(*crew.result(number)) for number in some] for some in mine]
+            except InputError as unreadable:
+                yield found(error=unreadable)
+                continue
+            measured, *rest = [Measured(pair, sums) for pair, sums in zip(pairs, parts, strict=True)]
+            rounded = rest[0] if rest else None
+            yield found(
+                distance=measured.distance,
+                rounding_angle=rounded and rounded.distance.angle,
+                reason=measured.distance.reason,
+                measured=measured,
+                rounded=rounded,
+            )
+    finally:
+        crew.close()
 
 
-def _start(base: Checkpoint, ft: Checkpoint, unit: _Unit, pool: ThreadPoolExecutor) -> Callable[[], TensorDiff]:
-    """Hand a tensor's windows to the pool; what is returned waits for them."""
+def _prepare(base: Checkpoint, ft: Checkpoint, unit: _Unit) -> tuple[list[Pair], Callable[..., TensorDiff]]:
+    """Give what is to be measured, and what makes a diff of it; nothing is to be measured where nothing can be."""
     stored = None if unit.only_in == "ft" else base.tensors[unit.name]
     stored_ft = None if unit.name_ft is None else ft.tensors[unit.name_ft]
     found = partial(_describe, unit, stored, stored_ft)
     if stored is None or stored_ft is None:
         copy = f", as a copy of {unit.tied_to}" if unit.tied_to else ""
-        return lambda: found(reason=f"only in {unit.only_in}{copy}")
+        return [], partial(found, reason=f"only in {unit.only_in}{copy}")
     if stored.shape != stored_ft.shape:
-        return lambda: found(reason="shapes differ")
+        return [], partial(found, reason="shapes differ")
     try:
-        pairs = _pairs(
-            _cut(base, unit.name, unit.part), _cut(ft, unit.name_ft or "", unit.part), stored, stored_ft, unit
-        )
-    except InputError as unreadable:
-        error = unreadable  # a name bound by `as` ends with its block
-        return lambda: found(error=error)
-    parts = [[pool.submit(sum_window, pair, *window) for window in pair.windows()] for pair in pairs]
-
-    def finish() -> TensorDiff:
-        try:
-            measured, *rest = [
-                Measured(pair, [part.result() for part in mine]) for pair, mine in zip(pairs, parts, strict=True)
-            ]
-        except InputError as unreadable:
-            return found(error=unreadable)
-        rounded = rest[0] if rest else None
-        return found(
-            distance=measured.distance,
-            rounding_angle=rounded and rounded.distance.angle,
-            reason=measured.distance.reason,
-            measured=measured,
-            rounded=rounded,
-        )
-
-    return finish
+        flat, flat_ft = _cut(base, unit.name, unit.part), _cut(ft, unit.name_ft or "", unit.part)
+    except InputError as error:
+        return [], partial(found, error=error)
+    return _pairs(flat, flat_ft, stored, stored_ft, unit), found
 
 
 def _pairs(flat: FlatTensor, flat_ft: FlatTensor, stored: Stored, stored_ft: Stored, unit: _Unit) -> list[Pair]:

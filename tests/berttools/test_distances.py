@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -334,24 +335,22 @@ def big_pair(tmp_path):
     return model(tmp_path, "base", a), model(tmp_path, "ft", b)
 
 
-def test_the_number_of_threads_changes_nothing(tmp_path, monkeypatch):
+def test_the_number_of_processes_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(distances, "_CHUNK", 100)
     monkeypatch.setattr(distances, "_WINDOW", 700)
     base, ft = big_pair(tmp_path)
-    one = list(diff_checkpoints(base, ft, threads=1))
+    one = list(diff_checkpoints(base, ft, processes=1))
     assert len(one) == 30
-    for threads in (None, 2, 5):
-        assert list(diff_checkpoints(base, ft, threads=threads)) == one
+    for processes in (None, 2, 5):
+        assert list(diff_checkpoints(base, ft, processes=processes)) == one
 
 
-def test_a_reader_that_stops_early_ends_the_threads(tmp_path):
-    import threading
-
-    before = threading.active_count()
-    diffs = diff_checkpoints(*big_pair(tmp_path))
+def test_a_reader_that_stops_early_ends_the_processes(tmp_path):
+    diffs = diff_checkpoints(*big_pair(tmp_path), processes=3)
     next(diffs)
     diffs.close()
-    assert threading.active_count() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_no_torch_is_needed(tmp_path):
