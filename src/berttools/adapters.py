@@ -146,6 +146,20 @@ def _refuse_other_kinds(folder: Path, config: Mapping[str, Any]) -> None:
     for option in ("use_dora", "use_qalora", "lora_bias", "trainable_token_indices", "arrow_config"):
         if config.get(option):
             raise ToolError(f"{folder}: LoRA with {option}; merge it with PEFT and give that", kind="adapter")
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict) or not all(map(_is_expression, patterns)):
+        raise ToolError(f"{folder}: its alpha_pattern is damaged; copy it again", kind="adapter")
+    for name, alpha in {"lora_alpha": config.get("lora_alpha"), **patterns}.items():
+        if type(alpha) not in (int, float):
+            raise ToolError(f"{folder}: lora_alpha of {name} is {alpha!r}, no number; copy it again", kind="adapter")
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _sort(file: Path, weights: Checkpoint) -> tuple[dict[str, _Thin], dict[str, str]]:
@@ -196,9 +210,9 @@ def _is_turned(
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """Give s: alpha may be set module by module; the rank is that of the factors."""
-    alpha = config.get("lora_alpha", 8)
+    alpha: float = config["lora_alpha"]
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module):
             alpha = value
             break
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
