@@ -164,7 +164,7 @@ def test_tied_tensors(tmp_path):
     table, bias = torch.randn(20, 4), torch.randn(20)
     tensors = {
         "bert.embeddings.word_embeddings.weight": table, "cls.predictions.decoder.weight": table.clone(),
-        "cls.predictions.bias": bias, "cls.predictions.decoder.bias": bias.clone(), "other.decoder.weight": bias,
+        "cls.predictions.bias": bias, "cls.predictions.decoder.bias": bias.clone(), "other.decoder.weight": bias + 1,
     }  # fmt: skip
     tied = tied_tensors(write(tmp_path / "tied", tensors))
     assert tied == {

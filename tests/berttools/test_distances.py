@@ -19,7 +19,7 @@ from _toolio.tensors import write_safetensors
 from berttools import distances
 from berttools.checkpoints import open_checkpoint
 from berttools.comparing import diff_checkpoints
-from berttools.distances import TensorDistance, tensor_distance
+from berttools.distances import Measured, Pair, TensorDistance, sum_window, tensor_distance
 from exact_distances import DISTANCES, exact
 
 
@@ -212,6 +212,34 @@ def test_chunks_and_windows_join(monkeypatch):
     parts = tensor_distance(a, b)
     for field in DISTANCES:
         assert getattr(parts, field) == pytest.approx(getattr(whole, field), rel=1e-13)
+
+
+class Repeated:
+    """A thousand million entries that are one pattern over and over."""
+
+    def __init__(self, pattern):
+        self.pattern, self.tiled = pattern, np.resize(pattern, len(pattern) * 300)
+
+    def values(self, start, stop):
+        first = start % len(self.pattern)
+        return self.tiled[first : first + stop - start]
+
+    def release(self, start, stop):
+        pass
+
+
+@pytest.mark.parametrize("theta", [1e-8, 5e-4])
+def test_a_thousand_million_entries(theta):
+    a, b = at_angle(theta, n=1009)
+    repeats = 991_081
+    pair = Pair(Repeated(a), Repeated(b), len(a) * repeats)
+    assert pair.n > 10**9
+    got = Measured(pair, [sum_window(pair, *window) for window in pair.windows()]).distance
+    want = exact(a, b)
+    for field in ("angle", "mean_abs", "rel_l1", "rel_l2", "max_abs", "changed"):
+        assert getattr(got, field) == pytest.approx(float(want[field]), rel=1e-9), field
+    assert got.l1 == pytest.approx(float(want["l1"]) * math.sqrt(repeats), rel=1e-9)
+    assert got.l2 == pytest.approx(float(want["l2"]) * math.sqrt(repeats), rel=1e-9)
 
 
 def test_shapes_must_agree():
