@@ -1,6 +1,7 @@
 """Open a base or fine-tuned model: a folder, one file, or shards with an index; and match two models' names.
 
-safetensors needs numpy only. A `.bin` is opened by torch with ``weights_only=True`` or not at all.
+safetensors and a plain `.bin` need numpy only; any other file of torch's is opened by torch with
+``weights_only=True`` or not at all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors import ArrayTensor, FlatTensor, open_safetensors
+from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from _toolio.torch_files import load_torch
 
 if TYPE_CHECKING:
@@ -169,11 +170,17 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _open_file(path: Path) -> dict[str, tuple[Stored, Source]]:
-    if path.suffix in _TORCH_SUFFIXES:
+    file = _open_torch_zip(path) if path.suffix in _TORCH_SUFFIXES else open_safetensors(path)
+    if file is None:
         torch_file = _TorchFile(path)
         return {name: (stored, torch_file) for name, stored in torch_file.tensors.items()}
-    file = open_safetensors(path)
     return {name: (Stored(entry.dtype, entry.shape, path), file) for name, entry in file.entries.items()}
+
+
+def _open_torch_zip(path: Path) -> SafetensorsFile | None:
+    from _toolio.torch_zip import open_torch_zip
+
+    return open_torch_zip(path)
 
 
 def _open_index(path: Path) -> dict[str, tuple[Stored, Source]]:
