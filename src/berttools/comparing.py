@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
 from _toolio.forks import Crew, most_processes
@@ -114,7 +114,12 @@ class _Unit(NamedTuple):
 
 
 def diff_checkpoints(
-    base: Checkpoint, ft: Checkpoint, choice: Choice | None = None, *, processes: int | None = None
+    base: Checkpoint,
+    ft: Checkpoint,
+    choice: Choice | None = None,
+    *,
+    processes: int | None = None,
+    device: str = "cpu",
 ) -> Iterator[TensorDiff]:
     """Compare two models tensor by tensor: the base's in sorted order, then what only the other has.
 
@@ -126,6 +131,8 @@ def diff_checkpoints(
         What to compare; by default all.
     processes
         Processes to work with; by default one a core, up to 4. No result depends on it.
+    device
+        ``cpu``, which needs no torch; ``cuda``, ``cuda:N`` or ``auto``.
 
     Raises
     ------
@@ -135,7 +142,32 @@ def diff_checkpoints(
         ``"nothing-chosen"``. Raised before the first tensor.
     """
     units = _units(base, ft, choice or Choice())
-    return _run(base, ft, units, processes or most_processes())
+    return _run(base, ft, units, _worker(device, processes or most_processes()))
+
+
+class _Worker(Protocol):
+    """What works on jobs: processes or a GPU."""
+
+    def result(self, number: int) -> Sequence[float]: ...
+
+    def close(self) -> None: ...
+
+
+_Job = tuple[Pair, int, int]
+
+
+def _worker(device: str, processes: int) -> Callable[[Sequence[_Job]], _Worker]:
+    if device != "cpu":
+        from _toolio.device import pick_device
+
+        picked = pick_device(device)
+        if picked.type == "cuda":
+            from berttools.accelerated import Stream
+
+            return lambda jobs: Stream(jobs, picked)
+    return lambda jobs: Crew(
+        lambda number: sum_window(*jobs[number]), len(jobs), len(Sums._fields), processes=processes
+    )
 
 
 def _units(base: Checkpoint, ft: Checkpoint, choice: Choice) -> list[_Unit]:
@@ -208,10 +240,12 @@ def _check_architectures(base: Checkpoint, ft: Checkpoint, pairs: Mapping[str, s
         )
 
 
-def _run(base: Checkpoint, ft: Checkpoint, units: Sequence[_Unit], processes: int) -> Iterator[TensorDiff]:
+def _run(
+    base: Checkpoint, ft: Checkpoint, units: Sequence[_Unit], worker: Callable[[Sequence[_Job]], _Worker]
+) -> Iterator[TensorDiff]:
     prepared = [_prepare(base, ft, unit) for unit in units]
     jobs = [(pair, *window) for pairs, _ in prepared for pair in pairs for window in pair.windows()]
-    crew = Crew(lambda number: sum_window(*jobs[number]), len(jobs), len(Sums._fields), processes=processes)
+    crew = worker(jobs)
     numbers = iter(range(len(jobs)))
     try:
         for pairs, found in prepared:

@@ -130,6 +130,8 @@ class Run:
         What a record is about.
     svd
         Singular values to look at; 0 for none.
+    device
+        Where to add up.
     cells
         Title of each pair and its angles by layer and group; filled where `heatmap` is set.
     """
@@ -137,6 +139,7 @@ class Run:
     choice: Choice
     by: By = By.tensor
     svd: int = 0
+    device: str = "cpu"
     heatmap: bool = False
     cells: list[tuple[str, dict[tuple[int, str], float | None]]] = field(default_factory=list)
 
@@ -145,7 +148,7 @@ class Run:
         from berttools.baselines import random_init
         from berttools.comparing import diff_checkpoints, summarise
 
-        diffs = list(diff_checkpoints(base, random_init(base, seed), self.choice))
+        diffs = list(diff_checkpoints(base, random_init(base, seed), self.choice, device=self.device))
         if self.by is By.tensor:
             return {diff.key: diff.distance for diff in diffs}
         return {s[:2]: s.distance for s in summarise(diffs, self.by, self.choice.grouping.names)}
@@ -157,7 +160,7 @@ class Run:
         from berttools.comparing import diff_checkpoints, summarise
 
         kept = []
-        diffs = diff_checkpoints(base, ft, self.choice)
+        diffs = diff_checkpoints(base, ft, self.choice, device=self.device)
         for diff in track(diffs, "comparing", len(base.tensors)):
             if self.by is not By.tensor or self.heatmap:
                 kept.append(diff)

@@ -43,6 +43,7 @@ def layerdiff(
     svd: Annotated[
         int, typer.Option(min=0, metavar="K", help="Add the share of each change in its first K singular values.")
     ] = 0,
+    device: options.Device = "cpu",
     heatmap: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw angles, layers by groups, as PNG.")] = None,
     force: options.Force = False,
     table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
@@ -67,7 +68,7 @@ def layerdiff(
         parts.choose(only, group, group_map, strip_prefix or []),
     )
     with RecordWriter(SCHEMA, "angle", parts.COLUMNS, decimals=12, form=form, csv_fields=parts.CSV_FIELDS) as writer:
-        run, models = parts.Run(choice, by, svd, heatmap=heatmap is not None), parts.open_models(base, ft)
+        run, models = parts.Run(choice, by, svd, device, heatmap=heatmap is not None), parts.open_models(base, ft)
         fresh = run.baseline(models[0], seed) if baseline else {}
         for one, other in wanted:
             named = {"base": models[one].path, "ft": models[other].path} if len(models) > 2 else {}
