@@ -1,7 +1,7 @@
 """What comparing two checkpoints costs over reading them: python benchmarks/layerdiff.py [GB ...].
 
-Makes pairs of float32 checkpoints in a scratch folder (TMPDIR) and removes them: one of BERT-base's size and shapes,
-and those of so many GB a side (by default 0.1 and 1; 8 needs 16 GB of disk and as much memory for files). Each is
+Makes pairs of checkpoints in a scratch folder (TMPDIR) and removes them: of BERT-base's shapes in float32 and bfloat16,
+and of so many GB a side in float32 (by default 0.1 and 1; 8 needs 16 GB of disk and as much memory for files). Each is
 compared and read in turns, from process start to exit, the cache warm. Prints one JSON object a size: the smallest
 times in seconds, their ratio, and the peak of resident memory, mapped pages and all processes counted. On BERT-base it
 runs sft-cli, modeldelta and weightscope too, those of them that are on the PATH:
@@ -60,21 +60,24 @@ def of_size(gigabytes: float) -> Shapes:
     return [(f"model.layers.{n}.mlp.up_proj.weight", (4096, 1024)) for n in range(round(gigabytes * 1e9 / 4 / 2**22))]
 
 
-def write_pair(folder: Path, shapes: Shapes) -> list[Path]:
+def write_pair(folder: Path, shapes: Shapes, dtype: str) -> list[Path]:
     """Write base and fine-tuned model, tensor by tensor: random numbers, over and over, and a small change."""
     rng = np.random.default_rng(0)
     size = max(int(np.prod(shape)) for _, shape in shapes)
     numbers = rng.standard_normal(size, np.float32) * np.float32(0.02)
     moved = numbers + rng.standard_normal(size, np.float32) * np.float32(1e-4)
+    sides = [numbers, moved]
+    if dtype == "BF16":
+        sides = [(values.view(np.uint32) >> 16).astype(np.uint16) for values in sides]
     header, offset = {}, 0
     for name, shape in shapes:
-        end = offset + 4 * int(np.prod(shape))
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, end]}
+        end = offset + sides[0].itemsize * int(np.prod(shape))
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     paths = []
-    for side, values in (("base", numbers), ("ft", moved)):
+    for side, values in zip(("base", "ft"), sides, strict=True):
         (folder / side).mkdir()
         paths.append(folder / side / "model.safetensors")
         with paths[-1].open("wb") as file:
@@ -111,10 +114,10 @@ def _resident_kb(session: int) -> Iterator[int]:
             continue  # it has ended
 
 
-def measure(name: str, shapes: Shapes, runs: int) -> bool:
+def measure(name: str, shapes: Shapes, runs: int, dtype: str = "F32") -> bool:
     """Measure one size; True if a limit is passed."""
     with tempfile.TemporaryDirectory() as scratch:
-        files = write_pair(Path(scratch), shapes)
+        files = write_pair(Path(scratch), shapes, dtype)
         folders = [file.parent for file in files]
         read, ours = [sys.executable, "-c", READ, *files], [*OURS, *folders]
         seconds(read)
@@ -153,6 +156,7 @@ def peers(files: Sequence[Path], folders: Sequence[Path], ours: float, scratch: 
 def main(words: list[str]) -> int:
     """Measure all sizes; 1 if a limit is passed."""
     late = measure("bert-base", bert_base(), 9)
+    late |= measure("bert-base bfloat16", bert_base(), 9, "BF16")
     for size in map(float, words or ["0.1", "1"]):
         late |= measure(f"{size:g} GB", of_size(size), 9 if size < 2 else 2)
     return int(late)

@@ -58,6 +58,8 @@ class Crew:
         os.close(filled)
         self._results, said = os.pipe()
         self._tokens, self._ends = tokens, [tokens, self._results]
+        self._ear = select.poll()  # not select.select, which knows the first 1,024 files only
+        self._ear.register(self._results, select.POLLIN | select.POLLHUP)
         parent = os.getpid()
         # Whoever is interrupted in between is still the one process that goes on.
         for _ in range(copies):
@@ -100,7 +102,7 @@ class Crew:
     def _hear(self, *, wait: bool) -> bool:
         """Take in what the copies have found so far; False if there is nothing to come."""
         size = self._message.size
-        while select.select([self._results], [], [], None if wait else 0)[0]:
+        while self._ear.poll(None if wait else 0):
             heard = os.read(self._results, size * (65_536 // size))
             if not heard:
                 return False

@@ -143,8 +143,12 @@ def _round(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     """Round to the nearest value of a dtype of safetensors, ties to even."""
     if dtype == "BF16":
         bits = values.astype(np.float32).view(np.uint32)
-        upper: NDArray[Any] = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-        return decode(upper, "BF16")
+        half = bits >> 16
+        half &= 1
+        half += 0x7FFF
+        bits += half
+        bits &= 0xFFFF0000
+        return bits.view(np.float32)
     if dtype.startswith("F8_"):
         return _round_to_table(values, decode(np.arange(128, dtype=np.uint8), dtype))
     with np.errstate(over="ignore"):

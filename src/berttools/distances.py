@@ -107,7 +107,7 @@ class Pair(NamedTuple):
         """Give values `start` to `stop` of both, a chunk at a time, and let go of them at the end."""
         for low in range(start, stop, _CHUNK):
             high = min(low + _CHUNK, stop)
-            yield self.base.values(low, high), self.ft.values(low, high)
+            yield _values(self.base, low, high, 0), _values(self.ft, low, high, 1)
         self.base.release(start, stop)
         self.ft.release(start, stop)
 
@@ -156,14 +156,28 @@ class Sums(NamedTuple):
 
 
 class _Scratch(threading.local):
-    """Work space, each thread's own: rows a and d in float64, and a row of flags."""
+    """Work space, each thread's own: rows a and d in float64, a row of flags, and bfloat16 made wide, a side a row."""
 
     def __init__(self) -> None:
         self.rows = np.empty((2, _CHUNK))
         self.flags = np.empty(_CHUNK, np.bool_)
+        self.bits = np.empty((2, _CHUNK), np.uint32)
 
 
 _scratch = _Scratch()
+
+
+def _values(flat: FlatTensor, start: int, stop: int, side: int) -> NDArray[Any]:
+    """Give values that are good until the next ones of that side are asked for."""
+    read = getattr(flat, "bfloat16_bits", None)
+    bits = None if read is None else read(start, stop)
+    if bits is None:
+        return flat.values(start, stop)
+    # As `decode` does, but into memory that is there: new memory costs more than the work on it.
+    wide = _scratch.bits[side, : bits.size]
+    wide[:] = bits
+    np.left_shift(wide, 16, out=wide)
+    return wide.view(np.float32)
 
 
 def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> Sums:
