@@ -49,7 +49,7 @@ def detect(
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
         from _toolio.device import pick_device
-        from facetools.detector import SHIPPED, open_detector
+        from facetools.detector import SHIPPED, describe_verdict, open_detector
         from facetools.intake import describe_face, take_in
 
         place = pick_device(device)
@@ -61,14 +61,13 @@ def detect(
             item = intake.item
             about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": judge.name}
             if not intake.faces:
-                none = {"score": None, "label": None, **about, "face": None, "reason": "no face found"}
+                none = {**describe_verdict(None, limit), **about, "face": None, "reason": "no face found"}
                 writer.emit(none, through=item.record)
             for position, (face, number) in enumerate(zip(intake.faces, intake.numbers, strict=True)):
-                score = judge.score(intake.photo.pixels, face)
-                label = None if score is None else "cloaked" if score >= limit else "clean"
-                detected |= label == "cloaked"
-                fields = {"score": score, "label": label, **about, **describe_face(face, number)}
-                if score is None:
+                verdict = judge.judge(intake.photo.pixels, face)
+                detected |= verdict is not None and verdict.score >= limit
+                fields = {**describe_verdict(verdict, limit), **about, **describe_face(face, number)}
+                if verdict is None:
                     fields["reason"] = "too little of the face is in the photo"
                 writer.emit(fields, through=intake.record_of(position))
         return writer.exit_code or (4 if fail_on_detection and detected else 0)
