@@ -17,8 +17,8 @@ WINDOW_PX = 96
 RIM_PX = 8
 """Room around a window while it is changed, so that no filter sees its edge."""
 
-STRENGTHS = (0.5, 1.25)
-"""A cloak is shown between half and five quarters as strong as it is: those of tools to come are other ones."""
+STRENGTHS = (0.25, 1.25)
+"""A cloak is shown between a quarter and five quarters as strong as it is: those of tools to come are other ones."""
 
 SCALES = (0.5, 1.5)
 """Photos are scaled by these factors after the cloak."""
@@ -58,7 +58,12 @@ def draw_lone(clean: Example, rng: np.random.Generator) -> Pixels:
 
 def _draw_factor(rng: np.random.Generator) -> float:
     """Draw by how much the photo was scaled after the cloak."""
-    return float(np.exp(rng.uniform(*np.log(SCALES)))) if rng.random() < 0.3 else 1.0
+    return _draw_between(SCALES, rng) if rng.random() < 0.3 else 1.0
+
+
+def _draw_between(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    """Draw a factor; twice as much is as likely as half as much."""
+    return float(np.exp(rng.uniform(*np.log(limits))))
 
 
 def _cut(example: Example, factor: float, rng: np.random.Generator) -> Pixels:
@@ -77,7 +82,7 @@ def _rectangle(pixels: Pixels, side: int, rng: np.random.Generator) -> Pixels:
 def _cloak_otherwise(clean: Pixels, cloaked: Pixels, rng: np.random.Generator) -> list[Pixels]:
     change = cloaked.astype(np.float32) - clean
     base = _change(clean, BEFORE, rng) if rng.random() < 0.6 else clean
-    return [base, to_bytes(base + np.float32(rng.uniform(*STRENGTHS)) * change)]
+    return [base, to_bytes(base + np.float32(_draw_between(STRENGTHS, rng)) * change)]
 
 
 def _change(pixels: Pixels, names: Sequence[str], rng: np.random.Generator) -> Pixels:
