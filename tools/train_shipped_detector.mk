@@ -58,9 +58,9 @@ figures: $(WORK)/cloaks.stamp
 	$(PYTHON) tools/detector_figures.py $(WORK)
 
 # Trained on two of the attacks, asked about the third.
-EPOCHS_lowkey ?= 45
+EPOCHS_lowkey ?= 30
 $(WORK)/without-%.safetensors: $(WORK)/cloaks.stamp
-	$(TRAIN) --epochs $(or $(EPOCHS_$*),18) $(call cloaked,$(call of,$(filter-out $*,$(ATTACKS)))) > $(@:.safetensors=.jsonl)
+	$(TRAIN) --epochs $(or $(EPOCHS_$*),12) $(call cloaked,$(call of,$(filter-out $*,$(ATTACKS)))) > $(@:.safetensors=.jsonl)
 unmet: $(ATTACKS:%=$(WORK)/without-%.safetensors)
 	@for attack in $(ATTACKS); do echo; echo "$$attack, never met:"; \
 	  $(PYTHON) tools/detector_figures.py $(WORK) $(WORK)/without-$$attack.safetensors $$attack; done

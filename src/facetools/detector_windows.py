@@ -8,7 +8,7 @@ import numpy as np
 
 from facetools.detector import square_of
 from facetools.detector_examples import Example
-from facetools.photo_changes import AFTER, BEFORE, CHANGES, scale, to_bytes
+from facetools.photo_changes import AFTER, BEFORE, CHANGES, save_as_jpeg, scale, to_bytes
 from facetools.photos import Pixels
 
 WINDOW_PX = 96
@@ -92,11 +92,13 @@ def _change(pixels: Pixels, names: Sequence[str], rng: np.random.Generator) -> P
 
 
 def _finish(pixels: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
-    """Scale, change, cut to the window, and mirror or not."""
+    """Scale, change, save, cut to the window, and mirror or not."""
     if factor != 1:
         pixels = scale(pixels, factor, rng)
-    if rng.random() < 0.45:
+    if rng.random() < 0.35:
         pixels = _change(pixels, AFTER, rng)
+    if rng.random() < 0.35:  # most photos are JPEG in the end
+        pixels = save_as_jpeg(pixels, int(rng.integers(50, 99)), int(rng.integers(3)))
     short = [max(0, WINDOW_PX - length) for length in pixels.shape[:2]]
     if any(short):
         pixels = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
