@@ -45,7 +45,8 @@ BARS = 40
 _FINEST = 2000
 """Steps on each axis of a curve that are drawn: more would only make the file larger."""
 
-_ROW_IN, _CHARS = 0.19, 46
+_CHARS = 24
+"""Of a cloak's name, so that its numbers fit beside it."""
 
 
 def draw(kind: str, scores: Scores, form: str) -> tuple[bytes, list[Fields]]:
@@ -117,7 +118,10 @@ def roc(scores: Scores) -> Plotted:
     need_both(scores, "roc")
     figures = [roc_figures(scores, cloak) for cloak in _cloaks(scores)]
     texts = [_roc_text(each, name) for each, name in zip(figures, _short(scores), strict=True)]
-    axes = _square(sum(text.count("\n") + 1 for text in texts) + 3)
+    figure = new_figure(WIDTH_IN)
+    axes = figure.subplots()
+    _set_shares(axes)
+    percent(axes.xaxis)
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=(0, (2, 2)))
     for number, (each, text) in enumerate(zip(figures, texts, strict=True)):
         values, hidden, _ = scores.against(number + 1)
@@ -131,11 +135,12 @@ def roc(scores: Scores) -> Plotted:
             axes.plot([each["false_alarms"]], [each["recall"]], markeredgecolor=INK, markersize=5, **mark)
     _explain_marks(axes, scores.threshold, scores.over if figures[0]["auc_interval"] else "")
     axes.set(xlabel="clean faces labelled cloaked (false alarms)", ylabel="cloaked faces found (recall)")
-    return _with_legend(axes), figures
+    # As high as wide, nearly: an equal aspect would not go together with the layout, which cut the label below off.
+    return _with_legend(figure, axes, WIDTH_IN - 0.28), figures
 
 
 def _roc_text(each: Fields, name: str) -> str:
-    text = f"{label_of(name, chars=_CHARS)}: AUC {each['auc']:.4f}"
+    text = f"{label_of(name, chars=_CHARS, lines=1)}: AUC {each['auc']:.4f}"
     if each["auc_interval"]:
         low, high = each["auc_interval"]
         text += f" ({low:.4f}-{high:.4f})"
@@ -168,12 +173,12 @@ def histogram(scores: Scores) -> Plotted:
     kinds = [0, *_cloaks(scores)] if told else [-1]
     names = [CLEAN, *_short(scores)] if told else ["faces"]
     chosen = [(kind, name) for kind, name in zip(kinds, names, strict=True) if (scores.kinds == kind).any()]
-    figure = new_figure(1.35 * len(chosen) + 0.65)
+    figure = new_figure(1.5 * len(chosen) + 0.65)
     panels = figure.subplots(len(chosen), sharex=True, squeeze=False)[:, 0]
     figures = []
     for axes, (kind, name) in zip(panels, chosen, strict=True):
         values = scores.values[scores.kinds == kind]
-        counts = np.histogram(values, BARS, (0, 1))[0]
+        counts = _counts(values)
         whole = scores.cloaks[kind - 1] if kind > 0 else CLEAN if kind == 0 else None
         figures.append(_spread(values, counts, whole, scores.threshold))
         look: Fields = {"facecolor": COLOURS[max(0, kind) % len(COLOURS)], "hatch": HATCHES[min(1, max(0, kind))]}
@@ -192,6 +197,11 @@ def histogram(scores: Scores) -> Plotted:
     return figure, figures
 
 
+def _counts(values: Any) -> Any:
+    """Count scores bar by bar; edges are the numbers nearest to what people write, so that 0.3 begins a bar."""
+    return np.histogram(values, np.arange(BARS + 1) / BARS)[0]
+
+
 def _spread(values: Any, counts: Any, name: str | None, threshold: float | None) -> Fields:
     reason = {} if threshold is not None else {"reason": "no threshold, or different ones; give --threshold"}
     return {
@@ -207,7 +217,7 @@ def _spread(values: Any, counts: Any, name: str | None, threshold: float | None)
 
 def _spread_text(each: Fields, name: str) -> str:
     many = f"{each['faces']:,} face{'s' if each['faces'] != 1 else ''}"
-    text = many if each["name"] is None else f"{label_of(name, chars=24, lines=1)}: {many}"
+    text = many if each["name"] is None else f"{label_of(name, chars=46, lines=1)}\n{many}"
     return text if each["detected"] is None else f"{text}, {each['detected']:.1%} labelled cloaked"
 
 
@@ -231,10 +241,10 @@ def calibration(scores: Scores) -> Plotted:
             }
         )
         texts.append(
-            f"{label_of(name, chars=_CHARS)}: calibration error {figures[-1]['ece']:.3f},\n"
+            f"{label_of(name, chars=_CHARS, lines=1)}: calibration error {figures[-1]['ece']:.3f},\n"
             f"{len(values):,} faces, {hidden.mean():.0%} cloaked"
         )
-    figure = new_figure(WIDTH_IN + 1.2 + _ROW_IN * (2 * len(texts) + 1))
+    figure = new_figure(WIDTH_IN)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     _set_shares(upper)
     upper.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=(0, (2, 2)), label="score and share agree")
@@ -242,7 +252,7 @@ def calibration(scores: Scores) -> Plotted:
         _draw_bins(upper, each["bins"], number, text)
     upper.set_ylabel("share of cloaked faces, 95% interval")
     _count(lower, scores)
-    return _with_legend(upper), figures
+    return _with_legend(figure, upper, WIDTH_IN + 1.2), figures
 
 
 def _draw_bins(axes: Axes, bins: Sequence[Fields], number: int, text: str) -> None:
@@ -271,12 +281,12 @@ def _count(axes: Axes, scores: Scores) -> None:
     parts = [scores.values[scores.kinds == 0], scores.values[scores.kinds > 0]]
     below = np.zeros(BARS)
     for number, (values, name) in enumerate(zip(parts, (CLEAN, "cloaked"), strict=True)):
-        counts = np.histogram(values, BARS, (0, 1))[0]
+        counts = _counts(values)
         look: Fields = {"facecolor": ("white", "#999999")[number], "hatch": ("", "////")[number], "label": name}
         axes.bar(np.arange(BARS) / BARS, counts, 1 / BARS, below, align="edge", edgecolor=INK, linewidth=0.5, **look)
         below = below + counts
     axes.set(xlabel="score", ylabel="faces")
-    axes.legend(loc="upper center", ncols=2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2)
 
 
 KINDS: dict[str, Callable[[Scores], Plotted]] = {"roc": roc, "histogram": histogram, "calibration": calibration}
@@ -303,15 +313,6 @@ def _short(scores: Scores) -> list[str]:
     return [short[name] for name in scores.cloaks]
 
 
-def _square(rows: int) -> Axes:
-    """Give axes of shares on both sides, as high as wide, in a figure with room for the legend's rows of text."""
-    axes: Axes = new_figure(WIDTH_IN - 0.25 + _ROW_IN * rows).subplots()
-    _set_shares(axes)
-    axes.set_aspect("equal")
-    percent(axes.xaxis)
-    return axes
-
-
 def _set_shares(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
@@ -325,8 +326,8 @@ def _few_shares(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
 
 
-def _with_legend(axes: Axes) -> Figure:
-    figure: Any = axes.figure
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
-    shown: Figure = figure
-    return shown
+def _with_legend(figure: Figure, axes: Axes, rest_in: float) -> Figure:
+    """Put a legend above, and make the figure as high as the legend and ``rest_in``."""
+    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
+    figure.set_size_inches(WIDTH_IN, rest_in + legend.get_window_extent().height / figure.dpi)
+    return figure

@@ -108,8 +108,8 @@ def test_bars_are_shares_of_faces() -> None:
         0.975: 0.25,
     }
     assert lower.patches[36].get_x() == pytest.approx(0.9)
-    assert upper.get_title("left") == "clean: 3 faces, 33.3% labelled cloaked"
-    assert lower.get_title("left") == "lowkey: 4 faces, 75.0% labelled cloaked"
+    assert upper.get_title("left") == "clean\n3 faces, 33.3% labelled cloaked"
+    assert lower.get_title("left") == "lowkey\n4 faces, 75.0% labelled cloaked"
     assert (clean["name"], clean["detected"], cloaked["detected"]) == ("clean", pytest.approx(1 / 3), 0.75)
     assert cloaked["quartiles"] == pytest.approx([0.725, 0.905, 0.9325])
     assert (sum(cloaked["counts"]), cloaked["faces"]) == (4, 4)
@@ -137,7 +137,7 @@ def test_calibration_by_hand() -> None:
     assert np.array(points(upper.get_lines()[1])) == pytest.approx(np.array([(0.3, 0), (0.7, 0.9)]))
     assert legend(figure) == ["score and share agree", "lowkey: calibration error 0.250,\n20 faces, 45% cloaked"]
     bars = {(bar.get_x(), bar.get_y(), bar.get_height()) for bar in lower.patches if bar.get_height()}
-    assert {(round(x, 3), y, height) for x, y, height in bars} == {(0.3, 0, 10), (0.7, 0, 1), (0.7, 1, 9)}
+    assert bars == {(0.3, 0, 10), (0.7, 0, 1), (0.7, 1, 9)}
 
 
 @pytest.mark.parametrize("kind", ["roc", "calibration"])
@@ -145,6 +145,13 @@ def test_calibration_by_hand() -> None:
 def test_one_kind_of_faces_is_not_enough(kind: str, parts: Any, counts: str) -> None:
     with pytest.raises(ToolError, match=f"--kind {kind} needs clean and cloaked faces.* there are {counts}; say what"):
         drawn(kind, scores_of(*parts))
+
+
+def assert_whole(photo: Image.Image) -> None:
+    """Check that nothing reaches an edge, where it would be cut off."""
+    pixels = np.asarray(photo.convert("L"))
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -155,9 +162,7 @@ def test_a_png_of_a_phones_width_in_which_nothing_is_cut_off(kind: str) -> None:
     photo = Image.open(io.BytesIO(data)).convert("L")
     assert photo.width == WIDTH_IN * 240
     assert 600 < photo.height < 2200
-    pixels = np.asarray(photo)
-    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
-        assert (edge == 255).all()
+    assert_whole(photo)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -175,4 +180,4 @@ def test_names_may_be_long_odd_and_many() -> None:
     scores = scores_of(CLEAN, CLOAKED, CLOAKED, CLOAKED)
     for kind in KINDS:
         data, _ = draw(kind, Scores(scores.values, scores.kinds, odd, scores.groups, "photos", 0.5, {}), "png")
-        assert Image.open(io.BytesIO(data)).width == WIDTH_IN * 240
+        assert_whole(Image.open(io.BytesIO(data)))

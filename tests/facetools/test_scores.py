@@ -135,7 +135,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
         told([save(tmp_path / "x", [record("a.jpg", None)] * 2)])
     with pytest.raises(ToolError, match="z: no record of it has a score"):
         told([], [save(tmp_path / "y", faces("a", 0.5))], ["z=" + save(tmp_path / "z", [record("a.jpg", None)])])
-    with pytest.raises(ToolError, match="gone.jsonl: No such file"):
+    with pytest.raises(ToolError, match=r"gone\.jsonl: No such file"):
         told([], [str(tmp_path / "gone.jsonl")], [str(tmp_path / "x")])
 
 
