@@ -14,8 +14,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _toolio.errors import UsageError
+from _toolio.paths import refuse_existing
 from _toolio.records import printable
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ FORMATS: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 """What a chart can be written as, and what a file of that kind shall not tell: when and by what it was drawn."""
+
+_STARTS = {"png": (b"\x89PNG",), "svg": (b"<?xml", b"<svg"), "pdf": (b"%PDF",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,21 @@ def picture(figure: Figure, kind: str = "png") -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format=kind, metadata=FORMATS[kind])
     return out.getvalue()
+
+
+def form_of(path: Path, *, force: bool) -> str:
+    """Tell by its name which of ``FORMATS`` a file is to have, before any work is done for it.
+
+    Raises
+    ------
+    UsageError
+        It has none of their suffixes, or cannot be written; or it exists, and ``force`` may not replace it.
+    """
+    form = path.suffix.lower()[1:]
+    if form not in FORMATS:
+        raise UsageError(f"--out {path}: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file")
+    refuse_existing(path, force=force, kind=f"{form.upper()} file", starts=_STARTS[form])
+    return form
 
 
 def label_of(text: str, *, chars: int = _LABEL_CHARS, lines: int = 2) -> str:

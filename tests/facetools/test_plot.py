@@ -91,6 +91,7 @@ def test_the_ways_to_tell_agree(plot: Tool, scores: str, tmp_path: Path) -> None
         ([scores, "--clean", "control/"], b""),
         ([], lines_of(told)),
         (["--clean", clean, "--cloaked", f"cloaked={cloaked}"], b""),
+        ([clean, cloaked, "--cloaked", "cloaked"], b""),
         ([clean, "--cloaked", "cloaked=-"], Path(cloaked).read_bytes()),
     ]
     outputs = {

@@ -10,13 +10,11 @@ import typer
 
 from _toolio import options
 from _toolio.atomic import atomic_write_bytes
-from _toolio.errors import UsageError
-from _toolio.paths import refuse_existing
 from _toolio.records import RecordWriter
+from facetools.charts import form_of
 
 SCHEMA = "facetools.plot/1"
 COLUMNS = ("name", "auc_interval", "eer", "recall", "precision", "false_alarms", "faces", "clean", "cloaked", "reason")
-STARTS = {".png": (b"\x89PNG",), ".svg": (b"<?xml", b"<svg"), ".pdf": (b"%PDF",)}
 
 
 class Kind(StrEnum):
@@ -34,18 +32,22 @@ def plot(
     kind: Annotated[Kind, typer.Option(help="What to draw; all but histogram need to know what is cloaked.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")],
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE", help="Records of detect, or - for stdin. Default: stdin.")
+        list[str] | None, typer.Argument(metavar="FILE...", help="Records of detect, or - for stdin. Default: stdin.")
     ] = None,
     inputs: Annotated[
         list[str] | None, typer.Option("--in", "-i", metavar="FILE", help="The same as FILE; may be repeated.")
     ] = None,
     clean: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Clean: a file of records, or a folder, .tar or pattern of photos in FILE."),
+        typer.Option(
+            metavar="PATH", help="Clean: a file of records; or the folder, .tar or pattern where photos of FILE lie."
+        ),
     ] = None,
     cloaked: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]PATH", help="Cloaked, and by what: the same; repeated, each is a curve."),
+        typer.Option(
+            metavar="[NAME=]PATH", help="Cloaked, told the same way, and by what; repeat it for a curve each."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -61,10 +63,7 @@ def plot(
     What no --cloaked names is clean, or the other way round; with both, what neither names is left out. Without
     both, the records' own field truth tells: clean, cloaked, or a cloak's name; detect hands it through.
     """
-    starts = STARTS.get(out.suffix.lower())
-    if starts is None:
-        raise UsageError(f"--out {out}: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file")
-    refuse_existing(out, force=force, kind=f"{out.suffix.lower()[1:].upper()} file", starts=starts)
+    form = form_of(out, force=force)
     from facetools.scores import parse_truth, read_scores
 
     truth = parse_truth([*(files or ()), *(inputs or ())], clean or (), cloaked or ())
@@ -72,7 +71,7 @@ def plot(
         from facetools.plotting import draw
 
         scores = read_scores(truth, threshold=threshold)
-        data, figures = draw(kind.value, scores, out.suffix.lower()[1:])
+        data, figures = draw(kind.value, scores, form)
         atomic_write_bytes(out, data)
         for fields in figures:
             writer.emit({**fields, "kind": kind.value, "path": str(out)})
