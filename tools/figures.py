@@ -1,59 +1,41 @@
 """How well scores tell cloaked faces from clean ones, with an interval: python tools/figures.py CLEAN CLOAKED.
 
-Both are records of facetools detect. Prints one JSON object.
+Both are records of facetools detect. Prints one JSON object: the numbers that `facetools plot --kind roc` shows.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from facetools.metrics import area_under_roc
-
-DRAWS = 2000
+from _toolio.errors import ToolError
+from facetools.plotting import need_both, roc_figures
+from facetools.scores import parse_truth, read_scores
 
 
-def read_scores(path: Path) -> tuple[list[float], float]:
-    """Read the scores of a file of records, and the threshold that they were labelled by."""
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    scored = [record for record in records if record.get("score") is not None]
-    if not scored:
-        sys.exit(f"figures: error: {path}: no record has a score; was the run complete?")
-    return [record["score"] for record in scored], scored[0]["threshold"]
+def _rounded(value: Any, decimals: int) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(each, decimals) for each in value]
+    return value if value is None else round(value, decimals)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 5)
-
-
-def main(clean_path: Path, cloaked_path: Path) -> None:
-    """Print AUC with its 95% bootstrap interval over faces, recall, precision, false alarms and n."""
-    clean, limit = read_scores(clean_path)
-    cloaked, _ = read_scores(cloaked_path)
-    scores, labels = np.array(clean + cloaked), np.arange(len(clean) + len(cloaked)) >= len(clean)
-    rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(DRAWS):
-        drawn = (rng.choice(clean, len(clean)), rng.choice(cloaked, len(cloaked)))
-        area = area_under_roc(np.concatenate(drawn), labels)
-        assert area is not None  # both labels are there
-        draws.append(area)
-    hits, alarms = (sum(score >= limit for score in part) for part in (cloaked, clean))
+def main(clean: str, cloaked: str) -> None:
+    """Print AUC with its 95% bootstrap interval over people, recall, precision, false alarms and n."""
+    try:
+        scores = read_scores(parse_truth([], [clean], [f"cloaked={cloaked}"]))
+        need_both(scores, "roc")
+    except ToolError as error:
+        sys.exit(f"figures: error: {error.message}")
+    found = roc_figures(scores, 1)
     figures = {
-        "auc": _rounded(area_under_roc(scores, labels)),
-        "auc_95": [_rounded(value) for value in np.percentile(draws, (2.5, 97.5))],
-        "recall": round(hits / len(cloaked), 4),
-        "precision": round(hits / max(1, hits + alarms), 4),
-        "false_alarms": round(alarms / len(clean), 4),
-        "threshold": limit,
-        "clean": len(clean),
-        "cloaked": len(cloaked),
+        "auc": _rounded(found["auc"], 5),
+        "auc_95": _rounded(found["auc_interval"], 5),
+        **{key: _rounded(found[key], 4) for key in ("recall", "precision", "false_alarms")},
+        **{key: found[key] for key in ("threshold", "clean", "cloaked")},
     }
     print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*sys.argv[1:3])

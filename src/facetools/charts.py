@@ -1,4 +1,4 @@
-"""Charts as PNG: bars with intervals, and lines. The same numbers give the same bytes.
+"""Charts: bars with intervals, and lines; PNG, SVG and PDF. The same numbers give the same bytes.
 
 A file looks the same whatever the user's matplotlib settings are, holds no date, and is drawn without a display.
 Colours are those of Okabe and Ito, which people tell apart whatever colours they see; lines differ in their dashes and
@@ -14,8 +14,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _toolio.errors import UsageError
+from _toolio.paths import refuse_existing
 from _toolio.records import printable
 
 if TYPE_CHECKING:
@@ -61,7 +64,18 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "hatch.linewidth": 0.6,
+    "svg.hashsalt": "facetools",  # else names inside the file are drawn at random
+    "pdf.fonttype": 42,  # journals refuse matplotlib's own, type 3
 }
+
+FORMATS: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""What a chart can be written as, and what a file of that kind shall not tell: when and by what it was drawn."""
+
+_STARTS = {"png": (b"\x89PNG",), "svg": (b"<?xml", b"<svg"), "pdf": (b"%PDF",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +131,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
-    """Give an empty figure that draws without a display; call it, and ``png``, inside ``style``."""
+    """Give an empty figure that draws without a display; call it, and ``picture``, inside ``style``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -126,11 +140,26 @@ def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """Write a figure as PNG, without the version of what drew it."""
+def picture(figure: Figure, kind: str = "png") -> bytes:
+    """Write a figure as one of ``FORMATS``, without the date and the version of what drew it."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
+    figure.savefig(out, format=kind, metadata=FORMATS[kind])
     return out.getvalue()
+
+
+def form_of(path: Path, *, force: bool) -> str:
+    """Tell by its name which of ``FORMATS`` a file is to have, before any work is done for it.
+
+    Raises
+    ------
+    UsageError
+        It has none of their suffixes, or cannot be written; or it exists, and ``force`` may not replace it.
+    """
+    form = path.suffix.lower()[1:]
+    if form not in FORMATS:
+        raise UsageError(f"--out {path}: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file")
+    refuse_existing(path, force=force, kind=f"{form.upper()} file", starts=_STARTS[form])
+    return form
 
 
 def label_of(text: str, *, chars: int = _LABEL_CHARS, lines: int = 2) -> str:
@@ -178,10 +207,10 @@ def bar_chart(
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, 1)
-        _percent(axes.xaxis)
+        percent(axes.xaxis)
         axes.set_xlabel(label)
         figure.legend(loc="outside upper left")
-        return png(figure)
+        return picture(figure)
 
 
 def _draw_bars(axes: Axes, known: Sequence[tuple[float, Bar]], number: int, slot: float, name: str) -> None:
@@ -222,7 +251,7 @@ def line_chart(panels: Sequence[Panel], *, x_label: str) -> bytes:
                 _draw_line(axes, line, place)
             if panel.percent:
                 axes.set_ylim(-0.02, 1.02)
-                _percent(axes.yaxis)
+                percent(axes.yaxis)
             else:
                 axes.set_ylim(bottom=0)
             axes.set_ylabel(panel.label)
@@ -230,7 +259,7 @@ def line_chart(panels: Sequence[Panel], *, x_label: str) -> bytes:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderaxespad=0.2)
             if number == len(panels) - 1:
                 axes.set_xlabel(x_label)
-        return png(figure)
+        return picture(figure)
 
 
 def _draw_line(axes: Axes, line: Line, number: int) -> None:
@@ -248,7 +277,8 @@ def _draw_line(axes: Axes, line: Line, number: int) -> None:
     )
 
 
-def _percent(axis: object) -> None:
+def percent(axis: object) -> None:
+    """Show an axis of shares as percentages."""
     from matplotlib.ticker import MultipleLocator, PercentFormatter
 
     axis.set_major_locator(MultipleLocator(0.25))  # type: ignore[attr-defined]  # either axis
