@@ -36,6 +36,9 @@ ROOM = 1.3
 SMALLEST_PX = 8
 """Fewer pixels a side are not looked at."""
 
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in pixels, between which a face lies."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -56,6 +59,26 @@ class Verdict:
     def attack(self) -> str:
         """The likeliest attack."""
         return max(self.attacks, key=self.attacks.__getitem__)
+
+
+def windows_of(shape: tuple[int, ...]) -> list[Box]:
+    """Cover a photo of [H, W] with as few squares of ``LARGEST_PX`` as reach everywhere, evenly spread.
+
+    Returns
+    -------
+    list
+        Boxes (x0, y0, x1, y1), row by row; the photo itself where it is smaller.
+    """
+
+    def starts(length: int) -> list[int]:
+        count = -(-length // LARGEST_PX)
+        return [round(n * (length - LARGEST_PX) / (count - 1)) for n in range(count)] if count > 1 else [0]
+
+    return [
+        (float(x), float(y), float(min(x + LARGEST_PX, shape[1])), float(min(y + LARGEST_PX, shape[0])))
+        for y in starts(shape[0])
+        for x in starts(shape[1])
+    ]
 
 
 def describe_verdict(verdict: Verdict | None, threshold: float) -> dict[str, Any]:
@@ -85,7 +108,7 @@ class Calibration:
     threshold: float
 
 
-def cut_square(pixels: Pixels, box: tuple[float, float, float, float], room: float, largest: int) -> Pixels | None:
+def cut_square(pixels: Pixels, box: Box, room: float, largest: int) -> Pixels | None:
     """Cut the square around a face's box, at the photo's own resolution.
 
     Parameters
@@ -108,9 +131,7 @@ def cut_square(pixels: Pixels, box: tuple[float, float, float, float], room: flo
     return None if min(right - left, bottom - top) < SMALLEST_PX else pixels[top:bottom, left:right]
 
 
-def square_of(
-    box: tuple[float, float, float, float], room: float, largest: float, shape: tuple[int, ...]
-) -> tuple[int, int, int, int]:
+def square_of(box: Box, room: float, largest: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Give the square around a box, (left, top, right, bottom), clipped to a photo of [H, W]."""
     x0, y0, x1, y1 = box
     half = min(room * max(x1 - x0, y1 - y0), largest) / 2
@@ -119,7 +140,7 @@ def square_of(
     return left, top, min(shape[1], math.ceil(middle_x + half)), min(shape[0], math.ceil(middle_y + half))
 
 
-def looks_of(pixels: Pixels, box: tuple[float, float, float, float]) -> list[Pixels]:
+def looks_of(pixels: Pixels, box: Box) -> list[Pixels]:
     """Give what is looked at of a face, uint8 [h, w, 3] each.
 
     That is the square around its box at the photo's own resolution: scaling would hide a cloak. Of a square larger than
@@ -177,8 +198,18 @@ class Detector:
     def judge(self, pixels: Pixels, face: Face) -> Verdict | None:
         """Judge one face of a photo, uint8 [H, W, 3] RGB; None if too little of it is in the photo."""
         looks = looks_of(pixels, face.box)
-        if not looks:
-            return None
+        return self._judge(looks) if looks else None
+
+    def judge_photo(self, pixels: Pixels) -> tuple[Verdict, Box] | None:
+        """Judge a whole photo, uint8 [H, W, 3] RGB, by the window of it that seems cloaked most; tell where that is.
+
+        None if the photo is smaller than ``SMALLEST_PX``.
+        """
+        looks = [(cut_square(pixels, box, 1, LARGEST_PX), box) for box in windows_of(pixels.shape)]
+        judged = [(self._judge([look]), box) for look, box in looks if look is not None]
+        return max(judged, key=lambda each: each[0].score, default=None)
+
+    def _judge(self, looks: list[Pixels]) -> Verdict:
         logits = logits_of(self.network, looks).double().cpu()
         score = float(torch.sigmoid((logits[0] - self.calibration.offset) / self.calibration.temperature))
         shares = torch.softmax(logits[1:], 0).tolist()

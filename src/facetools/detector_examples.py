@@ -11,7 +11,7 @@ import numpy as np
 from _toolio.errors import ToolError
 from _toolio.journal import sha256_of
 from facetools.detector import ROOM as LOOKED_AT
-from facetools.detector import cut_square, square_of
+from facetools.detector import Box, cut_square, square_of
 from facetools.intake import Intake
 from facetools.people import is_held_out, person_of
 from facetools.photos import Pixels
@@ -24,8 +24,6 @@ LARGEST_PX = 512
 
 FARTHEST = 24.0
 """Mean difference in grey levels from which on two photos are no copies of each other."""
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)

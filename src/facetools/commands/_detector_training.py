@@ -13,7 +13,7 @@ from _toolio.paths import count, open_items
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools.commands._shared import needing_work
-from facetools.reporting.examples import parse_cloaked
+from facetools.naming import parse_cloaked
 
 if TYPE_CHECKING:
     import torch
