@@ -28,10 +28,13 @@ from facetools.people import person_of
 from facetools.photo_changes import ODD
 
 CLEAN = "clean"
-PHOTOS, CHANGED = 6, 3
-"""Photos of each person that are clean, and of which the changed ones are."""
+PHOTOS, CHANGED = 6, 2
+"""Clean photos of each person, and how many of them are changed."""
 
-WAYS = ("jpeg:75", "mild-jpeg", "resize:0.5", "resize:1.5", "crop", "screenshot")
+MOST = 5
+"""Cloaked photos of each person and kind that are changed."""
+
+WAYS = ("jpeg:75", "resize:0.5", "resize:1.5", "crop", "screenshot")
 """What cloaks should survive."""
 
 
@@ -61,16 +64,12 @@ def folders(work: Path) -> dict[str, Path]:
 
 
 def changed(work: Path, name: str, folder: Path, way: str) -> Path:
-    """Change a folder's photos, if that has not been done; of clean ones fewer."""
+    """Change some of a folder's photos, if that has not been done."""
     out = work / "changed" / way / name
     if not out.with_suffix(".done").exists():
-        source = folder
-        if name == CLEAN:
-            source = work / "sets" / "clean-few"
-            link(
-                (p for person in folder.iterdir() if person.is_dir() for p in sorted(person.iterdir())[:CHANGED]),
-                source,
-            )
+        few, source = CHANGED if name == CLEAN else MOST, work / "sets" / f"few-{name}"
+        people = [person for person in folder.iterdir() if person.is_dir()]
+        link((photo for person in people for photo in sorted(person.iterdir())[:few]), source)
         change_photos(way, source, out)
         out.with_suffix(".done").touch()
     return out
