@@ -237,7 +237,7 @@ def open_detector(path: Path, device: torch.device) -> Detector:
         network.load_state_dict(state, strict=False)
         wanted = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
         missing = [name for name in wanted if name not in state] + ([] if attacks else ["names of attacks"])
-    except (RuntimeError, KeyError, TypeError, ValueError, InputError):
+    except (RuntimeError, KeyError, TypeError, ValueError, OverflowError, InputError):
         missing = ["numbers or tensors of the right shape"]
     if missing:
         raise ToolError(f"{path}: {missing[0]} missing; the file is of another version", kind="not-a-detector")

@@ -18,6 +18,8 @@ PAGES = {
         fields={
             "score": "0 (clean) to 1 (cloaked); null where there is no face.",
             "label": "cloaked or clean.",
+            "attack": "The likeliest attack; null unless the face is labelled cloaked.",
+            "attacks": "The score of each attack that the detector knows; they add up to the score.",
             "threshold": "Scores from here on are labelled cloaked.",
             "path": "The photo; archive.tar/member in an archive.",
             "relative": "Where the photo lies below the input.",
@@ -418,12 +420,12 @@ PAGES = {
     "train-detector": Page(
         fields={
             "auc": "Area under the ROC curve on held-out people, after this epoch.",
+            "attacks": "That area for each attack alone, its faces against all clean ones; null where it has none.",
+            "attack_accuracy": "Share of held-out cloaked faces whose attack is the likeliest.",
             "epoch": "From 1.",
-            "loss": "Mean training loss of the epoch.",
-            "recall": "Share of held-out cloaked faces labelled cloaked.",
-            "false_alarms": "Share of held-out clean faces labelled cloaked.",
-            "faces": "Faces trained on.",
             "held_out_faces": "Faces of people kept apart.",
+            "loss": "Mean training loss of the epoch.",
+            "faces": "Faces trained on.",
             "path": "A photo that could not be used.",
             **_PROBLEM,
         },
