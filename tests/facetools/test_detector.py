@@ -246,7 +246,7 @@ def test_a_large_face_is_looked_at_in_its_middle_and_reduced() -> None:
     assert reduced.dtype == np.uint8
     # Averaged, not picked: noise becomes calmer.
     assert reduced.std() < pixels.std() * 0.7
-    # And the whole square, 1.3 x 400 pixels, is in it: its left half dark, its left half dark.
+    # And the whole square, 1.3 x 400 pixels, is in it: with its left half dark, the copy is so too.
     half = pixels.copy()
     half[:, :450] = 0
     dark, _ = looks_of(half, box)
