@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from facetools.metrics import (
     area_interval,
@@ -127,3 +131,13 @@ def test_an_interval_covers_the_mean() -> None:
         assert low < mean < high
         covered += low < 3 < high
     assert covered >= 50
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=0, max_size=30))
+@settings(deadline=None)
+def test_area_under_roc_by_brute_force(pairs: list[tuple[int, bool]]) -> None:
+    scores = np.array([score for score, _ in pairs], float)
+    labels = np.array([label for _, label in pairs], bool)
+    wins = [(a > b) + (a == b) / 2 for a, b in itertools.product(scores[labels], scores[~labels])]
+    area = area_under_roc(scores, labels)
+    assert area == (pytest.approx(np.mean(wins)) if wins else None)

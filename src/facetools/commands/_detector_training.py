@@ -44,7 +44,8 @@ def name_cloaks(cloaked: Sequence[str]) -> list[tuple[str, str]]:
     named = []
     for text in cloaked:
         name, path = parse_cloaked(text)
-        named.append((Path(name).name.removesuffix(".tar") if name == path.rstrip("/") else name, path))
+        # Absolute, so that "." has a name.
+        named.append((Path(name).absolute().name.removesuffix(".tar") if name == path.rstrip("/") else name, path))
     return named
 
 
