@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ class Verdict:
     def attack(self) -> str:
         """The likeliest attack."""
         return max(self.attacks, key=self.attacks.__getitem__)
+
+
+Look = tuple[Verdict | None, Face]
+"""What is said, and of what."""
 
 
 def windows_of(shape: tuple[int, ...]) -> list[Box]:
@@ -200,14 +204,21 @@ class Detector:
         looks = looks_of(pixels, face.box)
         return self._judge(looks) if looks else None
 
-    def judge_photo(self, pixels: Pixels) -> tuple[Verdict, Box] | None:
-        """Judge a whole photo, uint8 [H, W, 3] RGB, by the window of it that seems cloaked most; tell where that is.
+    def look(self, pixels: Pixels, faces: Sequence[Face], *, whole: bool = False) -> list[Look]:
+        """Judge the faces of a photo, uint8 [H, W, 3] RGB, or all of it, whatever it shows.
 
-        None if the photo is smaller than ``SMALLEST_PX``.
+        A ``whole`` photo is judged by that window of it which seems cloaked most.
+
+        Returns
+        -------
+        list
+            Verdicts, as ``judge`` gives them, and of what: the faces, or the window, as if it were an aligned crop.
         """
-        looks = [(cut_square(pixels, box, 1, LARGEST_PX), box) for box in windows_of(pixels.shape)]
-        judged = [(self._judge([look]), box) for look, box in looks if look is not None]
-        return max(judged, key=lambda each: each[0].score, default=None)
+        if not whole:
+            return [(self.judge(pixels, face), face) for face in faces]
+        windows = [(cut_square(pixels, box, 1, LARGEST_PX), box) for box in windows_of(pixels.shape)]
+        judged = [(self._judge([look]), Face(box, 1.0, np.empty((0, 2)))) for look, box in windows if look is not None]
+        return [max(judged, key=lambda each: each[0].score)] if judged else [(None, faces[0])]
 
     def _judge(self, looks: list[Pixels]) -> Verdict:
         logits = logits_of(self.network, looks).double().cpu()
