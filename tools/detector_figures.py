@@ -27,7 +27,9 @@ from facetools.metrics import area_interval, area_under_roc, calibration_bins, c
 from facetools.people import person_of
 from facetools.photo_changes import ODD
 
-CLEAN = "clean"
+CLEAN, CROPS = "clean", "crops"
+"""Names of clean photos, and of the clean ones among aligned crops, which were cut as their cloaked ones were."""
+
 PHOTOS, CHANGED = 6, 2
 """Clean photos of each person, and how many of them are changed."""
 
@@ -148,10 +150,11 @@ def cloaks_table(found: dict[str, Scored]) -> None:
     """Print what is made of each kind of cloak, and of each attack."""
     clean = found[CLEAN]
     wrong = alarms(clean)
+    photos = [name for name in found if name not in (CLEAN, CROPS)]
     head("Cloaks saved as PNG", "cloaks", "people", "faces", "AUC", "recall", "precision", "attack named")
-    names = [name for name in found if name != CLEAN]
-    groups = {name: [name] for name in names} | {
-        f"**{attack}, all**": [name for name in names if attack_of(name) == attack]
+    names = [name for name in photos if CROPS not in name]
+    groups = {name: [name] for name in photos} | {
+        f"**{attack}, all photos**": [name for name in names if attack_of(name) == attack]
         for attack in sorted({attack_of(name) for name in names})
     }
     for title, members in groups.items():
@@ -160,22 +163,25 @@ def cloaks_table(found: dict[str, Scored]) -> None:
         scores = np.concatenate([part.scores for part in parts])
         attacks = [attack for part in parts for attack in part.attacks]
         joined = Scored(scores, people, attacks, clean.threshold)
-        hits = alarms(joined)
+        hits, beside = alarms(joined), found[CROPS] if CROPS in title else clean
         # As many clean faces as cloaked ones: the clean ones are weighted.
-        precision = hits / max(1e-9, hits + wrong * len(scores) / len(clean.scores))
+        precision = hits / max(1e-9, hits + alarms(beside) * len(scores) / len(beside.scores))
         right = sum(attack == attack_of(name) for name in members for attack in found[name].attacks if attack)
         cells = [
             title,
             len(set(people)),
             len(scores),
-            area(clean, joined),
+            area(beside, joined),
             share(hits, len(scores)),
             f"{precision:.1%}",
         ]
         row([*cells, f"{right / max(1, hits):.1%}"])
     total = len(clean.scores)
-    row(["clean", len(set(clean.people)), total, "", "", "", ""])
-    print(f"\nFalse alarms: {share(wrong, total)} of {total} clean faces, at a threshold of {clean.threshold:g}.")
+    print(f"\nFalse alarms: {share(wrong, total)} of {total} clean faces of {len(set(clean.people))} people", end="")
+    if CROPS in found:
+        crops = found[CROPS]
+        print(f", {share(alarms(crops), len(crops.scores))} of {len(crops.scores)} clean crops", end="")
+    print(f", at a threshold of {clean.threshold:g}.")
     cloaked = np.concatenate([found[name].scores for name in names])
     rng = np.random.default_rng(0)
     count = min(len(cloaked), total)
@@ -188,9 +194,10 @@ def main(work: Path, detector: Path | None, attacks: Sequence[str]) -> None:
     """Make what is missing and print the tables."""
     clean_photos(work)
     cloaks = folders(work)
-    wanted = [(CLEAN, work / "unseen" / CLEAN), *cloaks.items()]
+    clean = [(CLEAN, work / "unseen" / CLEAN), (CROPS, work / "figures" / "crops2")]
+    wanted = [*clean, *cloaks.items()]
     if attacks:
-        wanted = [(name, path) for name, path in wanted if name == CLEAN or attack_of(name) in attacks]
+        wanted = [*clean, *((name, path) for name, path in cloaks.items() if attack_of(name) in attacks)]
         cloaks_table(detect(detector, wanted))
         return
     cloaks_table(detect(detector, wanted))
