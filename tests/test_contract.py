@@ -43,6 +43,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "compare": [str(plain_photos), str(plain_photos)],
             "evaluate": ["--gallery", str(plain_photos), "--cloaked", str(tmp_path / "cloaked")],
             "report": ["--out", str(tmp_path / "report")],
+            "plot": ["--kind", "histogram", "--out", str(tmp_path / "plot.png")],
             "extractors": [],
             "import-extractor": [str(tmp_path / "backbone.pth"), "--out", str(tmp_path / "x.safetensors")],
             "train-extractor": ["--epochs", "1", "--out", str(tmp_path / "out.safetensors")],

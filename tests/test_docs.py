@@ -107,6 +107,11 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
     if "--attack lowkey" in line and "--set" not in line:
         # As printed its 50 steps take seconds a photo, and say no more than 3 of whether the line is right.
         line = line.replace("--attack lowkey", "--attack lowkey --set steps=3")
+    if "facetools plot scores.jsonl" in line and "detect" not in line:
+        shell("facetools detect --in photos/ > scores.jsonl", folder)
+    if "--in control/" in line:
+        for kind in ("control", "cloaked"):
+            shutil.copytree(folder / "photos", folder / kind)
     if "new/" in line:
         shutil.copytree(folder / "photos", folder / "new")
     if "facetools compare" in line:

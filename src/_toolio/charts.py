@@ -1,4 +1,4 @@
-"""What all charts share: the look, a figure without a display, PNG whose bytes depend on nothing but the numbers.
+"""What all charts share: the look, a figure without a display, files whose bytes depend on nothing but the numbers.
 
 A file looks the same whatever the user's matplotlib settings are, holds no date, and is drawn without a display.
 """
@@ -11,14 +11,17 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _toolio.errors import UsageError
+from _toolio.paths import refuse_existing
 from _toolio.records import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DPI", "FAINT", "INK", "WIDTH_IN", "label_of", "new_figure", "png", "style"]
+__all__ = ["DPI", "FAINT", "FORMATS", "INK", "WIDTH_IN", "form_of", "label_of", "new_figure", "picture", "style"]
 
 INK, FAINT = "#1a1a1a", "#d0d0d0"
 
@@ -47,7 +50,18 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "hatch.linewidth": 0.6,
+    "svg.hashsalt": "facetools",  # else names inside the file are drawn at random
+    "pdf.fonttype": 42,  # journals refuse matplotlib's own, type 3
 }
+
+FORMATS: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""What a chart can be written as, and what a file of that kind shall not tell: when and by what it was drawn."""
+
+_STARTS = {"png": (b"\x89PNG",), "svg": (b"<?xml", b"<svg"), "pdf": (b"%PDF",)}
 
 
 @contextmanager
@@ -66,7 +80,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
-    """Give an empty figure that draws without a display; call it, and ``png``, inside ``style``."""
+    """Give an empty figure that draws without a display; call it, and ``picture``, inside ``style``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -75,11 +89,26 @@ def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """Write a figure as PNG, without the version of what drew it."""
+def picture(figure: Figure, kind: str = "png") -> bytes:
+    """Write a figure as one of ``FORMATS``, without the date and the version of what drew it."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
+    figure.savefig(out, format=kind, metadata=FORMATS[kind])
     return out.getvalue()
+
+
+def form_of(path: Path, *, force: bool, option: str = "--out") -> str:
+    """Tell by its name which of ``FORMATS`` a file is to have, before any work is done for it.
+
+    Raises
+    ------
+    UsageError
+        It has none of their suffixes, or cannot be written; or it exists, and ``force`` may not replace it.
+    """
+    form = path.suffix.lower()[1:]
+    if form not in FORMATS:
+        raise UsageError(f"{option} {path}: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file")
+    refuse_existing(path, force=force, option=option, kind=f"{form.upper()} file", starts=_STARTS[form])
+    return form
 
 
 def label_of(text: str, *, chars: int = _LABEL_CHARS, lines: int = 2) -> str:

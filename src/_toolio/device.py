@@ -27,3 +27,18 @@ def pick_device(spec: str) -> torch.device:
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ToolError(f"--device {spec}: {torch.cuda.device_count()} GPUs found; use --device auto")
     return torch.device(spec)
+
+
+def share_out(device: torch.device, batch: int) -> tuple[int, int]:
+    """Say how many threads work on items, and how many items each takes at a time.
+
+    On a CPU as many items as there are cores are worked on at once, each by one thread: that is faster than many
+    threads on one item, and no result depends on how many there are. On an accelerator one thread takes ``batch``.
+    """
+    import torch
+
+    if device.type != "cpu":
+        return 1, batch
+    workers = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return workers, 1

@@ -349,11 +349,11 @@ def file_of_shard(path: Path, shard: tuple[int, int]) -> Path:
     return path if total == 1 else path.with_name(f"{path.stem}.{number}-of-{total}{path.suffix}")
 
 
-def _is_ours(path: Path) -> bool:
-    """Tell a safetensors file, or an empty one, from what a slip of the keys could destroy: a photo, say."""
+def _is_ours(path: Path, starts: tuple[bytes, ...]) -> bool:
+    """Tell a file of the kind that is written, or an empty one, from what a slip of the keys could destroy."""
     with path.open("rb") as stream:
         start = stream.read(9)
-    return not start or start[8:] == b"{"
+    return not start or (start.startswith(starts) if starts else start[8:] == b"{")
 
 
 def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--in") -> None:
@@ -387,8 +387,24 @@ def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
     return checkpoint
 
 
-def refuse_existing(path: Path, *, force: bool, option: str = "--out") -> None:
-    """Refuse a file that exists or cannot be written, before any work is done for it; ``option`` named it.
+def refuse_existing(
+    path: Path,
+    *,
+    force: bool,
+    option: str = "--out",
+    kind: str = "safetensors file",
+    starts: tuple[bytes, ...] = (),
+) -> None:
+    """Refuse a file that exists or cannot be written, before any work is done for it.
+
+    Parameters
+    ----------
+    path, option
+        The file, and what named it.
+    force
+        It may be replaced.
+    kind, starts
+        What ``force`` may replace, and how a file of that kind begins. Without: safetensors files.
 
     Raises
     ------
@@ -404,10 +420,8 @@ def refuse_existing(path: Path, *, force: bool, option: str = "--out") -> None:
             raise UsageError(f"{option} {path}: is no regular file; name one that can be replaced")
         if path.exists() and not force:
             raise UsageError(f"{option} {path}: exists; use --force to replace it")
-        if path.exists() and not _is_ours(path):
-            raise UsageError(
-                f"{option} {path}: is no safetensors file, and --force replaces no other; name another file"
-            )
+        if path.exists() and not _is_ours(path, starts):
+            raise UsageError(f"{option} {path}: is no {kind}, and --force replaces no other; name another file")
         if not folder.is_dir():
             raise UsageError(f"{option} {path}: {folder} is no folder; make it first")
         if not os.access(folder, os.W_OK | os.X_OK):

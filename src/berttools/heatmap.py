@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from _toolio.charts import INK, label_of, new_figure, png, style
+from _toolio.charts import INK, label_of, new_figure, picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,8 +16,8 @@ __all__ = ["draw_heatmap"]
 Cells = Mapping[tuple[int, str], float | None]
 
 
-def draw_heatmap(panels: Sequence[tuple[str, Cells]], groups: Sequence[str]) -> bytes:
-    """Draw angles as a PNG; panels share one scale, which begins at 0.
+def draw_heatmap(panels: Sequence[tuple[str, Cells]], groups: Sequence[str], kind: str = "png") -> bytes:
+    """Draw angles as a PNG, SVG or PDF; panels share one scale, which begins at 0.
 
     Parameters
     ----------
@@ -25,6 +25,8 @@ def draw_heatmap(panels: Sequence[tuple[str, Cells]], groups: Sequence[str]) -> 
         Each one's title, and its cells: layer and group to angle / pi. A cell without a value stays blank.
     groups
         The columns, in order; those that no cell has are left out.
+    kind
+        One of `_toolio.charts.FORMATS`.
     """
     groups = [group for group in groups if any(group == known for _, cells in panels for _, known in cells)]
     layers = sorted({layer for _, cells in panels for layer, _ in cells})
@@ -38,7 +40,7 @@ def draw_heatmap(panels: Sequence[tuple[str, Cells]], groups: Sequence[str]) -> 
             axes.set_title(label_of(title, chars=max(12, 9 * len(groups)), lines=3), fontsize=9)
         row[0].set_ylabel("layer")
         figure.colorbar(image, ax=list(row), label="angle / π", format="%.2g")
-        return png(figure)
+        return picture(figure, kind)
 
 
 def _draw_panel(axes: Axes, cells: Cells, layers: Sequence[int], groups: Sequence[str], top: float) -> AxesImage:

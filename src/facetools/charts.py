@@ -1,4 +1,4 @@
-"""Charts as PNG: bars with intervals, and lines. The same numbers give the same bytes.
+"""Charts: bars with intervals, and lines; PNG, SVG and PDF. The same numbers give the same bytes.
 
 The look is that of `_toolio.charts`. Colours are those of Okabe and Ito, which people tell apart whatever colours they
 see; lines differ in their dashes and markers too.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from _toolio.charts import INK, label_of, new_figure, png, style
+from _toolio.charts import INK, label_of, new_figure, picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,10 +103,10 @@ def bar_chart(
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, 1)
-        _percent(axes.xaxis)
+        percent(axes.xaxis)
         axes.set_xlabel(label)
         figure.legend(loc="outside upper left")
-        return png(figure)
+        return picture(figure)
 
 
 def _draw_bars(axes: Axes, known: Sequence[tuple[float, Bar]], number: int, slot: float, name: str) -> None:
@@ -147,7 +147,7 @@ def line_chart(panels: Sequence[Panel], *, x_label: str) -> bytes:
                 _draw_line(axes, line, place)
             if panel.percent:
                 axes.set_ylim(-0.02, 1.02)
-                _percent(axes.yaxis)
+                percent(axes.yaxis)
             else:
                 axes.set_ylim(bottom=0)
             axes.set_ylabel(panel.label)
@@ -155,7 +155,7 @@ def line_chart(panels: Sequence[Panel], *, x_label: str) -> bytes:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderaxespad=0.2)
             if number == len(panels) - 1:
                 axes.set_xlabel(x_label)
-        return png(figure)
+        return picture(figure)
 
 
 def _draw_line(axes: Axes, line: Line, number: int) -> None:
@@ -173,7 +173,8 @@ def _draw_line(axes: Axes, line: Line, number: int) -> None:
     )
 
 
-def _percent(axis: object) -> None:
+def percent(axis: object) -> None:
+    """Show an axis of shares as percentages."""
     from matplotlib.ticker import MultipleLocator, PercentFormatter
 
     axis.set_major_locator(MultipleLocator(0.25))  # type: ignore[attr-defined]  # either axis

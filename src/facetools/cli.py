@@ -10,6 +10,7 @@ COMMANDS = (
     "compare",
     "evaluate",
     "report",
+    "plot",
     "embed",
     "align",
     "train-detector",

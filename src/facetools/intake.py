@@ -6,14 +6,16 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from itertools import chain, count, islice
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from _toolio.errors import InputError
 from _toolio.journal import sha256_of
+from _toolio.parallel import ordered
 from _toolio.paths import Item
 from _toolio.records import Record
 from facetools.faces.finder import Face, Finder
@@ -22,6 +24,12 @@ from facetools.photos import Photo, decode_photo
 if TYPE_CHECKING:
     import torch
 
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+UNSEARCHED = ("crop", "whole-photo")
+"""What ``take_in`` is told instead of which faces to search for."""
 
 FARTHEST_PX = 1e7
 """Farther from a photo's corner no record places a face."""
@@ -65,6 +73,15 @@ class Intake:
     def record_of(self, place: int) -> Record:
         """Give the record whose other fields pass through to that of a face, by the face's place in ``faces``."""
         return self.named[place] if self.named else self.item.record
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsearched:
+    """One input on its way to an ``Intake``: nobody has looked for its faces yet."""
+
+    item: Item
+    data: bytes
+    photo: Photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,36 +136,111 @@ def take_in(
         Where the finder runs; it is loaded when the first photo needs it, and looks at one photo at a time.
     faces
         ``all``, or one of the faces that are searched for: ``largest``, that with the largest box, or ``central``,
-        that whose box is nearest the photo's middle; ``crop`` takes each photo for an aligned crop, which is all face.
+        that whose box is nearest the photo's middle; ``crop`` takes each photo for an aligned crop, which is all face;
+        ``whole-photo`` takes it as it is, whatever it shows.
     min_face_px
         Smallest side of a face that is searched for, pixels; None lets the finder choose by the photo's size.
     finished
         Gives the records of an input that need not be done again, from the input, the records that name
         its faces and the file's bytes.
     """
-    finder: Finder | None = None
+    reader = _Reader(device, faces, min_face_px, finished)
     for group in _by_photo(items):
+        yield from reader.read([group])
+
+
+def work_on(
+    function: Callable[[Intake], R],
+    items: Iterable[Item],
+    device: torch.device,
+    *,
+    workers: int,
+    batch: int,
+    faces: str = "all",
+    min_face_px: float | None = None,
+) -> Iterator[tuple[Intake | Refusal | Finished, R | None]]:
+    """Read, decode and find faces as ``take_in`` does, and apply a function, several inputs at a time.
+
+    Parameters
+    ----------
+    function
+        Applied to each intake; must be safe to call from several threads.
+    items, device, faces, min_face_px
+        As ``take_in`` takes them.
+    workers
+        Threads.
+    batch
+        Photos that are searched for faces together; 1 on a CPU, where each is searched by itself.
+
+    Yields
+    ------
+    tuple
+        An input and what the function made of it, None where it could not be used; in the order of the items.
+    """
+    reader = _Reader(device, faces, min_face_px)
+
+    def work(groups: Sequence[list[Item]]) -> list[tuple[Intake | Refusal | Finished, R | None]]:
+        return [(each, function(each) if isinstance(each, Intake) else None) for each in reader.read(groups)]
+
+    return chain.from_iterable(ordered(work, in_groups(_by_photo(items), batch), workers=workers))
+
+
+def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Gather ``size`` items that follow each other; the last group may be smaller."""
+    items = iter(items)
+    while group := list(islice(items, size)):
+        yield group
+
+
+class _Reader:
+    """Reads groups of records, of one photo each, into intakes; the parameters are those of ``take_in``."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        faces: str,
+        min_face_px: float | None,
+        finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None] | None = None,
+    ) -> None:
+        self._device, self._faces, self._min_face_px, self._finished = device, faces, min_face_px, finished
+        self._finder: Finder | None = None
+        self._loading = Lock()
+
+    def read(self, groups: Sequence[list[Item]]) -> list[Intake | Refusal | Finished]:
+        """Read photos, and find the faces of those whose records do not name them, in one go."""
+        results = [each for group in groups for each in self._read(group)]
+        wanted = [place for place, each in enumerate(results) if isinstance(each, _Unsearched)]
+        found = self._find([results[place].photo for place in wanted]) if wanted else []
+        for place, faces in zip(wanted, found, strict=True):
+            item, data, photo = results[place].item, results[place].data, results[place].photo
+            numbers = _choose(faces, photo, self._faces)
+            results[place] = Intake(item, data, photo, tuple(faces[n] for n in numbers), numbers)
+        return results
+
+    def _find(self, photos: Sequence[Photo]) -> list[list[Face]]:
+        with self._loading:
+            self._finder = self._finder or Finder(self._device)
+        return self._finder.find([photo.pixels for photo in photos], min_face_px=self._min_face_px)
+
+    def _read(self, group: list[Item]) -> Iterator[Any]:
+        """Read one photo, named by one item or by the records of its faces."""
         item = group[0]
         if item.error is None and _is_finished(item.record):
             yield Refusal(item, None)
-            continue
+            return
         usable, named, refused = _named_faces(group)
         records = tuple(each.record for each in usable) if named else ()
         try:
             if usable:
                 item, data = usable[0], usable[0].read()
-                if finished is not None and (done := finished(item, records, data)) is not None:
+                if self._finished is not None and (done := self._finished(item, records, data)) is not None:
                     yield Finished(item, done)
-                elif faces == "crop":
+                elif self._faces in UNSEARCHED:
                     yield Intake(item, data, photo := decode_photo(data, item.path), (_crop(photo),), (0,), records[:1])
                 elif named:
                     yield Intake(item, data, decode_photo(data, item.path), named, _numbers(records), records)
                 else:
-                    photo = decode_photo(data, item.path)
-                    finder = finder or Finder(device)
-                    found = finder.find([photo.pixels], min_face_px=min_face_px)[0]
-                    numbers = _choose(found, photo, faces)
-                    yield Intake(item, data, photo, tuple(found[n] for n in numbers), numbers)
+                    yield _Unsearched(item, data, decode_photo(data, item.path))
         except InputError as error:
             yield from (Refusal(each, error) for each in usable)
         yield from refused

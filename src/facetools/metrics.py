@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,28 @@ def area_under_roc(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float 
     return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
+def roc_points(
+    scores: npt.NDArray[Any], labels: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Give the false alarms and the recall at every threshold that matters, from (0, 0) to (1, 1).
+
+    Parameters
+    ----------
+    scores, labels
+        float [n], higher for positives, and bool [n], of both kinds.
+
+    Returns
+    -------
+    alarms, hits
+        float64 [k + 1] for k different scores: shares of the negatives and of the positives that score as much.
+    """
+    order = np.argsort(-scores, kind="stable")
+    # Behind the last of equal scores only: a threshold cannot part them.
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits, alarms = (np.cumsum(part[order])[ends] / part.sum() for part in (labels, ~labels))
+    return np.append(0.0, alarms), np.append(0.0, hits)
+
+
 def equal_error_rate(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float | None:
     """Give the error rate at the threshold where as many positives are missed as negatives pass; None without both.
 
@@ -30,21 +55,105 @@ def equal_error_rate(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> floa
     scores, labels
         float [n], higher for positives, and bool [n].
     """
-    positive, negative = int(labels.sum()), int((~labels).sum())
-    if not positive or not negative:
+    if labels.all() or not labels.any():
         return None
-    order = np.argsort(-scores, kind="stable")
-    # Behind the last of equal scores only: a threshold cannot part them.
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    hits = np.cumsum(labels[order])[ends] / positive
-    alarms = np.cumsum(~labels[order])[ends] / negative
-    misses, alarms = np.append(1.0, 1 - hits), np.append(0.0, alarms)
+    alarms, hits = roc_points(scores, labels)
+    misses = 1 - hits
+    # Never the first, where nothing is found and nothing is wrong.
     place = int(np.argmax(alarms >= misses))
-    if place == 0:
-        return 0.0
     before, after = misses[place - 1] - alarms[place - 1], alarms[place] - misses[place]
-    share = before / (before + after) if before + after > 0 else 0.0
+    share = before / (before + after)
     return float(misses[place - 1] + share * (misses[place] - misses[place - 1]))
+
+
+def area_interval(
+    scores: npt.NDArray[Any], labels: npt.NDArray[Any], groups: npt.NDArray[Any], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Give the 95% bootstrap interval (percentiles) of the area under the ROC curve, over groups such as people.
+
+    A group is drawn with all that it has, clean and cloaked: faces of one person are no independent witnesses.
+
+    Parameters
+    ----------
+    scores, labels, groups
+        float [n], bool [n], and int [n]: which group each is of, from 0 without a gap.
+    draws
+        Fewer are drawn of more than 50,000 scores, 200 at least: the interval is narrow then.
+
+    Returns
+    -------
+    tuple or None
+        None without both labels, or of fewer than two groups.
+    """
+    many = int(groups.max(initial=-1)) + 1
+    if many < 2 or labels.all() or not labels.any():
+        return None
+    order = np.argsort(scores, kind="stable")
+    hidden, which = labels[order], groups[order]
+    starts = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
+    rng = np.random.default_rng(seed)
+    areas = []
+    for _ in range(max(200, min(draws, 100_000_000 // len(scores)))):
+        times = np.bincount(rng.integers(many, size=many), minlength=many).astype(np.float64)[which]
+        positive, negative = (np.add.reduceat(times * part, starts) for part in (hidden, ~hidden))
+        pairs = positive.sum() * negative.sum()
+        if pairs:  # a draw of few people may have nobody of one kind
+            areas.append(positive @ (np.cumsum(negative) - negative / 2) / pairs)
+    low, high = np.percentile(areas, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def share_interval(hits: int, of: int) -> tuple[float, float]:
+    """Give Wilson's 95% interval of a share, as in E. B. Wilson, 1927; it lies in 0 to 1 and has a width at 0 and 1."""
+    z2 = 1.959963984540054**2
+    middle = (hits + z2 / 2) / (of + z2)
+    half = (z2 * (hits * (of - hits) / of + z2 / 4)) ** 0.5 / (of + z2)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Faces of like scores: their mean score, the share that is cloaked, its 95% interval, and how many they are."""
+
+    score: float
+    cloaked: float
+    interval: tuple[float, float]
+    faces: int
+
+
+def calibration_bins(
+    scores: npt.NDArray[Any], labels: npt.NDArray[Any], *, most: int = 10, least: int = 10
+) -> list[Bin]:
+    """Part scores into bins of as nearly equal numbers as equal scores allow, lowest first.
+
+    Parameters
+    ----------
+    scores, labels
+        float [n] in 0 to 1, and bool [n]; one at least.
+    most, least
+        Bins at most, and scores in a bin at least, unless there are fewer.
+    """
+    order = np.argsort(scores, kind="stable")
+    ranked, hidden = scores[order], labels[order]
+    bins = max(1, min(most, len(ranked) // least))
+    cuts = np.arange(1, bins + 1) * len(ranked) // bins
+    # Equal scores stay together: a cut moves behind the last of them.
+    ends = [0, *np.unique(np.searchsorted(ranked, ranked[cuts - 1], side="right")).tolist()]
+    parts = [slice(start, end) for start, end in pairwise(ends)]
+    return [
+        Bin(
+            float(ranked[part].mean()),
+            float(hidden[part].mean()),
+            share_interval(int(hidden[part].sum()), len(hidden[part])),
+            len(hidden[part]),
+        )
+        for part in parts
+    ]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Give the expected calibration error: how far score and share are apart, a mean over all faces of the bins."""
+    return sum(abs(each.score - each.cloaked) * each.faces for each in bins) / sum(each.faces for each in bins)
 
 
 def distances(a: npt.NDArray[Any], b: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from _toolio.device import pick_device
+from _toolio.device import pick_device, share_out
 from _toolio.errors import ToolError
 
 
@@ -26,3 +26,13 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, spec: str, 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(ToolError, match=f"--device {spec}: {gpus} GPUs found; use --device auto"):
         pick_device(spec)
+
+
+def test_work_is_shared_out_by_core_on_a_cpu_and_by_batch_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    assert share_out(torch.device("cuda"), 8) == (1, 8)
+    assert told == []
+    assert share_out(torch.device("cpu"), 8) == (5, 1)
+    assert told == [1]

@@ -410,6 +410,16 @@ def test_refuse_existing(tmp_path: Path) -> None:
             refuse_existing(path, force=force)
 
 
+def test_force_replaces_a_file_of_the_kind_that_is_written_and_no_other(tmp_path: Path) -> None:
+    for name, data, fits in (("a", b"%PDF-1.4 and so on", True), ("b", b"", True), ("c", b"\x89PNG", False)):
+        (tmp_path / name).write_bytes(data)
+        if fits:
+            refuse_existing(tmp_path / name, force=True, kind="PDF file", starts=(b"%PDF",))
+        else:
+            with pytest.raises(UsageError, match="is no PDF file, and --force replaces no other"):
+                refuse_existing(tmp_path / name, force=True, kind="PDF file", starts=(b"%PDF",))
+
+
 def test_refuse_nested(tmp_path: Path) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "a.jpg").write_bytes(b"x")

@@ -291,6 +291,8 @@ def test_a_heat_map(run: Callable[..., Run], pair: tuple[Path, Path], tmp_path: 
     assert "--force" in again.err
     assert run("berttools", "layerdiff", *pair, pair[0], "--heatmap", picture, "--force", "--by", "layer").code == 0
     assert picture.read_bytes() == first
+    assert run("berttools", "layerdiff", *pair, "--heatmap", tmp_path / "moved.svg").code == 0
+    assert (tmp_path / "moved.svg").read_bytes().startswith(b"<?xml")
     blank = run("berttools", "layerdiff", *pair, "--only", "LayerNorm", "--heatmap", tmp_path / "blank.png")
     assert blank.code == 1
     assert "--group-map" in blank.err
@@ -372,7 +374,7 @@ def test_an_adapter_as_the_fine_tuned_model(run: Callable[..., Run], pair: tuple
         (["--svd", "-1"], "-1"),
         (["--pairs"], "two or more"),
         (["--heatmap", "picture.jpg"], ".png"),
-        (["--heatmap", "no/such/folder.png"], "no folder"),
+        (["--heatmap", "no/such/folder.png"], "no/such"),
         (["--baseline", "zeros"], "random-init"),
         (["--by", "row"], "tensor"),
     ],

@@ -16,7 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from _toolio.errors import UsageError
+from _toolio.records import RecordWriter
+from _toolio.tensors import read_metadata, write_safetensors
 from conftest import Run, faceless, saved
+from detector_faces import network, smooth, striped
+from facetools.commands._detector_training import name_cloaks, number_attacks, read_examples
+from facetools.detector_examples import Reader
 
 Tool = Callable[..., Run]
 FAST = ("--attack", "lowkey", "--set", "steps=3")
@@ -218,16 +224,28 @@ def test_a_detector_is_trained_and_used(facetools: Tool, people_folder: Path, tm
         assert (done.code, done.err) == (0, "")
     mine = tmp_path / "mine.safetensors"
     clean, cloaked = tmp_path / "clean", tmp_path / "cloaked"
-    trained = facetools(
-        "train-detector", "--clean", clean, "--cloaked", cloaked, "--out", mine, "--epochs", "1", "--held-out", "0.3"
-    )
+    (clean / "nobody").mkdir()
+    faceless().save(clean / "nobody" / "0.png")
+    words = ("--clean", clean, "--cloaked", f"lowkey={cloaked}", "--out", mine)
+    trained = facetools("train-detector", *words, "--epochs", "1", "--batch", "16", "--held-out", "0.3")
     assert (trained.code, trained.err) == (0, "")
-    record = trained.records[-1]
-    assert next(iter(record)) == "auc"
+    assert trained.records[0]["path"] == str(clean / "nobody" / "0.png")
+    assert (trained.records[0]["auc"], trained.records[0]["reason"]) == (None, "no face found")
+    (record,) = trained.records[1:]
+    assert list(record) == [
+        *("auc", "schema", "attacks", "attack_accuracy", "epoch", "held_out_faces", "loss", "faces")
+    ]
     assert record["schema"] == "facetools.train-detector/1"
     assert 0 <= record["auc"] <= 1
-    assert record["loss"] is not None
-    assert record["faces"] + record["held_out_faces"] >= 44
+    assert record["attacks"] == {"lowkey": pytest.approx(record["auc"], abs=1e-6)}
+    assert (record["attack_accuracy"], record["epoch"]) == (1, 1)
+    assert record["loss"] > 0
+    # All cloaked copies lie on the clean ones, whether or not their faces are found.
+    assert record["faces"] + record["held_out_faces"] == 2 * len(tree(cloaked))
+    assert not Path(f"{mine}.checkpoint").exists()
+    made = read_metadata(mine)
+    assert (made["attacks"], made["arguments"]["faces"], made["arguments"]["seed"]) == (["lowkey"], "largest", 0)
+    assert {"auc", "recall", "false_alarms", "odd_false_alarms"} <= set(made["figures"])
 
     with tarfile.open(tmp_path / "some.tar", "w") as archive:
         for name in sorted(tree(cloaked))[:3]:
@@ -236,33 +254,196 @@ def test_a_detector_is_trained_and_used(facetools: Tool, people_folder: Path, tm
     assert (scored.code, scored.err) == (0, "")
     names = {record["path"] for record in scored.records}
     assert names == {f"{tmp_path}/./some.tar/{name}" for name in sorted(tree(cloaked))[:3]}
-    assert all(0 <= record["score"] <= 1 and record["label"] == "cloaked" for record in scored.records)
-    assert all(record["model"].startswith("mine-") for record in scored.records)
+    for record in scored.records:
+        assert (record["label"], record["attack"]) == ("cloaked", "lowkey")
+        assert 0 <= record["score"] <= 1
+        assert record["attacks"] == {"lowkey": pytest.approx(record["score"], abs=2e-6)}
+        assert record["model"].startswith("mine-")
 
     alarmed = facetools(
         "detect", "--detector", mine, "--threshold", "0", "--fail-on-detection", "--in", tmp_path / "some.tar"
     )
     assert alarmed.code == 4
-    kept = facetools("train-detector", "--clean", clean, "--cloaked", cloaked, "--out", mine)
-    assert kept.code == 2
+    kept = facetools("train-detector", *words)
+    assert (kept.code, kept.out) == (2, b"")
     one_line(kept, "exists; use --force")
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """Crops of six people that are all face: clean, as a folder and as an archive of rows and of columns laid on."""
+    for number in range(6):
+        clean = smooth(48, seed=number)
+        for kind, pixels in (("clean", clean), ("rows", striped(clean, 0)), ("columns", striped(clean, 1))):
+            (tmp_path / kind / f"p{number}").mkdir(parents=True)
+            Image.fromarray(pixels).save(tmp_path / kind / f"p{number}" / "0.png")
+    with tarfile.open(tmp_path / "columns.tar", "w") as archive:
+        archive.add(tmp_path / "columns", "")
+    return tmp_path
+
+
+def training_words(crops: Path) -> tuple[str, ...]:
+    inputs = ("--clean", f"{crops}/clean", "--cloaked", f"{crops}/rows/", "--cloaked", f"{crops}/columns.tar")
+    words = ("--crops", "--held-out", "0.5", "--epochs", "2", "--batch", "4")
+    return ("train-detector", *inputs, *words, "--out", f"{crops}/mine.safetensors")
+
+
+def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -> None:
+    # The process ends at once when it has saved its first epoch, as if it had been killed.
+    code = (
+        "import os, sys\n"
+        "from facetools.detector_training import Trainer\n"
+        "save = Trainer.save\n"
+        "def end(*words):\n"
+        "    save(*words)\n"
+        "    os._exit(9)\n"
+        "Trainer.save = end\n"
+        "from facetools.cli import main\n"
+        "main()"
+    )
+    words = training_words(crops)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    cut = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False, env=environment)
+    assert (cut.returncode, cut.stderr) == (9, b"")
+    out, checkpoint = crops / "mine.safetensors", crops / "mine.safetensors.checkpoint"
+    assert not out.exists()
+    kept = checkpoint.read_bytes()
+    for more, message in (
+        ((), "use --resume to go on from it, or --force to begin anew"),
+        (("--resume", "--seed", "1"), "made with other arguments (seed was 0, and is 1)"),
+    ):
+        refused = facetools(*words, *more)
+        assert (refused.code, refused.out) == (2, b"")
+        one_line(refused, str(checkpoint), message)
+    assert checkpoint.read_bytes() == kept
+
+    resumed = facetools(*words, "--resume")
+    assert (resumed.code, resumed.err) == (0, "")
+    assert [record["epoch"] for record in resumed.records] == [2]
+    assert not checkpoint.exists()
+    written = out.read_bytes()
+    made = read_metadata(out)
+    assert (made["attacks"], made["arguments"]["faces"]) == (["columns", "rows"], "crop")
+
+    # Who forces begins anew, whatever lies there, and ends as the one that was cut off.
+    checkpoint.write_bytes(kept)
+    forced = facetools(*words, "--force")
+    assert (forced.code, forced.err) == (0, "")
+    assert [record["epoch"] for record in forced.records] == [1, 2]
+    assert forced.records[1:] == resumed.records
+    assert set(forced.records[0]["attacks"]) == {"columns", "rows"}
+    assert out.read_bytes() == written
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("lowkey=some/cloaked", ("lowkey", "some/cloaked")),
+        ("some/lowkey", ("lowkey", "some/lowkey")),
+        ("some/lowkey/", ("lowkey", "some/lowkey/")),
+        ("some/lowkey.tar", ("lowkey", "some/lowkey.tar")),
+        ("lowkey=some/cloaks.tar", ("lowkey", "some/cloaks.tar")),
+        ("v1.0", ("v1.0", "v1.0")),
+        ("a=b=c", ("a", "b=c")),
+    ],
+)
+def test_an_attack_is_named_or_has_its_folders_name(given: str, named: tuple[str, str]) -> None:
+    assert name_cloaks([given]) == [named]
+
+
+def test_a_folder_that_is_there_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seed=1").mkdir()
+    assert name_cloaks(["seed=1"]) == [("seed=1", "seed=1")]
+    assert name_cloaks(["."]) == [(tmp_path.name, ".")]
+    with pytest.raises(UsageError, match="give NAME=PATH"):
+        name_cloaks(["lowkey="])
+
+
+def test_folders_of_one_attack_share_its_number() -> None:
+    named = [("lowkey", "a"), ("fawkes", "b"), ("lowkey", "c")]
+    assert number_attacks(named) == (["fawkes", "lowkey"], [1, 0, 1])
+
+
+@pytest.fixture
+def off_centre(real_people: dict[str, list[bytes]], tmp_path: Path) -> Path:
+    """A folder of one photo with a large face at its side and a small one in its middle."""
+    folder = tmp_path / "off"
+    folder.mkdir()
+    large, small = (Image.open(io.BytesIO(photos[0])).convert("RGB") for photos in list(real_people.values())[:2])
+    photo = Image.new("RGB", (700, 250), (110, 110, 110))
+    photo.paste(large.resize((250, 250)), (0, 0))
+    photo.paste(small.resize((150, 150)), (275, 50))
+    photo.save(folder / "0.png")
+    return folder
+
+
+def test_a_detector_learns_from_the_face_that_is_asked_for(
+    off_centre: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    faceless().save(off_centre / "1.png")
+    middles = {}
+    for faces in ("largest", "central"):
+        with RecordWriter("facetools.train-detector/1", "auc", ()) as writer:
+            words = (writer, Reader(), [str(off_centre)], -1, torch.device("cpu"), faces, None)
+            (example,) = read_examples(*words)
+        middles[faces] = example.origin[0] + (example.box[0] + example.box[2]) / 2
+        record = json.loads(capsys.readouterr().out)
+        assert (record["path"], record["reason"]) == (str(off_centre / "1.png"), "no face found")
+    assert 75 < middles["largest"] < 175
+    assert 300 < middles["central"] < 400
 
 
 def test_one_label_trains_no_detector(facetools: Tool, portraits: Path, plain_photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
-    done = facetools("train-detector", "--clean", portraits, "--cloaked", plain_photos, "--out", out)
+    words = ("--faces", "central", "--clean", portraits, "--cloaked", plain_photos)
+    done = facetools("train-detector", *words, "--out", out)
     assert done.code == 1
     one_line(done, "lacks clean or cloaked faces")
     assert {record.get("reason") for record in done.records} == {"no face found"}
-    assert not out.exists()
+    assert not list(tmp_path.glob("mine*"))
+
+
+def test_detect_names_the_attack_of_a_cloaked_face(facetools: Tool, plain_photos: Path, tmp_path: Path) -> None:
+    from facetools.detector import Calibration, save_detector
+
+    path = tmp_path / "two.safetensors"
+    save_detector(path, network(), ("fawkes", "lowkey"), Calibration(1.0, 0.0, 0.5), {})
+    for threshold, label in (("0", "cloaked"), ("1", "clean")):
+        done = facetools("detect", "--detector", path, "--threshold", threshold, "--in", plain_photos)
+        assert (done.code, done.err) == (0, "")
+        face, nobody = done.records
+        assert (face["label"], face["threshold"]) == (label, float(threshold))
+        assert sum(face["attacks"].values()) == pytest.approx(face["score"], abs=3e-6)
+        likeliest = max(face["attacks"], key=face["attacks"].get)
+        assert face["attack"] == (likeliest if label == "cloaked" else None)
+        assert [nobody[key] for key in ("score", "label", "attack", "attacks", "face")] == [None] * 5
+        assert nobody["reason"] == "no face found"
+
+
+def test_a_face_outside_the_photo_has_a_reason(facetools: Tool, plain_photos: Path, tmp_path: Path) -> None:
+    from facetools.detector import Calibration, save_detector
+
+    path = tmp_path / "two.safetensors"
+    save_detector(path, network(), ("fawkes", "lowkey"), Calibration(1.0, 0.0, 0.5), {})
+    points = [[990, 110], [950, 110], [920, 140], [995, 170], [945, 170]]
+    named = {"path": str(plain_photos / "0.png"), "landmarks": points, "box": [900, 90, 1000, 200], "who": "me"}
+    done = facetools("detect", "--detector", path, "--in", "-", stdin=as_lines([named]))
+    assert (done.code, done.err) == (0, "")
+    (record,) = done.records
+    assert [record[key] for key in ("score", "label", "attack", "attacks")] == [None] * 4
+    assert (record["reason"], record["who"]) == ("too little of the face is in the photo", "me")
 
 
 def test_a_wrong_detector_is_one_line(facetools: Tool, plain_photos: Path, tmp_path: Path) -> None:
-    path = tmp_path / "e.safetensors"
-    assert facetools("embed", "--in", plain_photos, "--out", path).code == 0
+    path = tmp_path / "old.safetensors"
+    write_safetensors(path, {"x": np.zeros(1, np.float16)}, {"schema": "facetools.detector/1", "threshold": 0.5})
     done = facetools("detect", "--detector", path, "--in", plain_photos)
     assert (done.code, done.out) == (1, b"")
-    one_line(done, str(path), "not a detector")
+    one_line(done, str(path), "of an earlier version; make one with facetools train-detector")
 
 
 def test_a_record_with_impossible_landmarks_fails_alone(facetools: Tool, portraits: Path, tmp_path: Path) -> None:

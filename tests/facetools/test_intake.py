@@ -16,7 +16,7 @@ from _toolio.errors import InputError
 from _toolio.paths import Item
 from conftest import faceless, saved
 from facetools.faces.finder import Finder
-from facetools.intake import Finished, Intake, Refusal, describe_face, digest_of, face_of, take_in
+from facetools.intake import Finished, Intake, Refusal, describe_face, digest_of, face_of, take_in, work_on
 from facetools.photos import decode_photo
 
 CPU = torch.device("cpu")
@@ -255,3 +255,23 @@ def test_one_of_several_faces_is_chosen(real_people: dict[str, list[bytes]], tmp
     assert chosen["largest"] == chosen["all"][:1]
     assert chosen["central"] == chosen["all"][1:]
     assert chosen["central"][0][1] > 300
+
+
+def test_work_on_gives_what_take_in_gives_in_its_order(tmp_path: Path, real_people: dict[str, list[bytes]]) -> None:
+    items = []
+    for number, photos in enumerate(list(real_people.values())[:4]):
+        (tmp_path / f"{number}.jpg").write_bytes(photos[0])
+        items.append(Item(str(tmp_path / f"{number}.jpg"), f"{number}.jpg"))
+    (tmp_path / "a.png").write_bytes(saved(faceless(), "PNG"))
+    items.insert(1, named(str(tmp_path / "a.png"), face=3))
+    items.insert(3, Item(str(tmp_path / "gone.jpg"), "gone.jpg"))
+    expected = list(take_in(items, CPU))
+    for workers, batch in ((1, 1), (3, 1), (2, 4)):
+        worked = list(work_on(lambda intake: intake.numbers, items, CPU, workers=workers, batch=batch))
+        assert [each.item for each, _ in worked] == items
+        assert [numbers for _, numbers in worked] == [
+            each.numbers if isinstance(each, Intake) else None for each in expected
+        ]
+        for (one, _), other in zip(worked, expected, strict=True):
+            if isinstance(one, Intake) and isinstance(other, Intake):
+                assert [describe_face(f, 0) for f in one.faces] == [describe_face(f, 0) for f in other.faces]

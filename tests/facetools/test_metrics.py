@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from facetools.metrics import area_under_roc, distances, equal_error_rate, mean_interval
+from facetools.metrics import (
+    area_interval,
+    area_under_roc,
+    calibration_bins,
+    calibration_error,
+    distances,
+    equal_error_rate,
+    mean_interval,
+    roc_points,
+    share_interval,
+)
 
 
 def test_equal_error_rate_of_known_scores() -> None:
@@ -38,6 +52,66 @@ def test_equal_error_rate_is_where_both_errors_meet() -> None:
     assert area_under_roc(scores, labels) == pytest.approx(0.8556, abs=0.02)
 
 
+def test_points_of_a_curve_that_ties_do_not_part() -> None:
+    labels = np.array([True, False, True, False, True])
+    alarms, hits = roc_points(np.array([0.9, 0.5, 0.5, 0.2, 0.1]), labels)
+    assert alarms == pytest.approx([0, 0, 1 / 2, 1, 1])
+    assert hits == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 1])
+
+
+def test_the_interval_of_the_area_is_that_of_drawing_whole_groups_again() -> None:
+    rng = np.random.default_rng(5)
+    scores, labels = rng.integers(0, 9, 40) / 8, rng.random(40) < 0.5
+    groups = np.append(np.arange(8), rng.integers(0, 8, 32))
+    draw, areas = np.random.default_rng(7), []
+    for _ in range(300):
+        drawn = np.concatenate([np.flatnonzero(groups == each) for each in draw.integers(8, size=8)])
+        areas.append(area_under_roc(scores[drawn], labels[drawn]))
+    found = area_interval(scores, labels, groups, draws=300, seed=7)
+    assert found == pytest.approx(tuple(np.percentile([area for area in areas if area is not None], (2.5, 97.5))))
+
+
+def test_more_photos_of_the_same_people_make_no_interval_narrower() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(40) < 20
+    scores, groups = rng.normal(size=40) + labels, np.arange(40)
+    low, high = area_interval(scores, labels, groups) or (0, 0)
+    assert 0 < low < (area_under_roc(scores, labels) or 0) < high < 1
+    assert area_interval(*(np.repeat(each, 5) for each in (scores, labels, groups))) == pytest.approx((low, high))
+
+
+def test_no_interval_of_one_group_or_one_kind() -> None:
+    scores, labels = np.array([0.1, 0.9]), np.array([False, True])
+    assert area_interval(scores, labels, np.zeros(2, int)) is None
+    assert area_interval(scores, np.ones(2, bool), np.arange(2)) is None
+    assert area_interval(scores, labels, np.arange(2)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"),
+    [(0, 10, 0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilsons_interval(hits: int, of: int, low: float, high: float) -> None:
+    # Of 81 in 263 and without correction: R. G. Newcombe, 1998, table I.
+    assert share_interval(hits, of) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_bins_hold_like_numbers_and_never_part_equal_scores() -> None:
+    scores = np.linspace(0, 1, 100)
+    labels = np.arange(100) >= 60
+    bins = calibration_bins(scores, labels)
+    assert [each.faces for each in bins] == [10] * 10
+    assert [each.cloaked for each in bins] == [0] * 6 + [1] * 4
+    assert bins[0].score == pytest.approx(scores[:10].mean())
+    below, above = scores[:60].mean(), 1 - scores[60:].mean()
+    assert calibration_error(bins) == pytest.approx(0.6 * below + 0.4 * above)
+    tied = calibration_bins(np.append(np.full(25, 0.2), np.linspace(0.3, 1, 15)), np.ones(40, bool))
+    assert [each.faces for each in tied] == [25, 5, 10]
+    (one,) = calibration_bins(np.zeros(3), np.array([True, False, False]))
+    assert (one.score, one.cloaked, one.faces) == (0, pytest.approx(1 / 3), 3)
+    assert one.interval == share_interval(1, 3)
+
+
 @pytest.mark.parametrize("kind", ["euclidean", "cosine"])
 def test_distances(kind: str) -> None:
     rng = np.random.default_rng(0)
@@ -57,3 +131,13 @@ def test_an_interval_covers_the_mean() -> None:
         assert low < mean < high
         covered += low < 3 < high
     assert covered >= 50
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=0, max_size=30))
+@settings(deadline=None)
+def test_area_under_roc_by_brute_force(pairs: list[tuple[int, bool]]) -> None:
+    scores = np.array([score for score, _ in pairs], float)
+    labels = np.array([label for _, label in pairs], bool)
+    wins = [(a > b) + (a == b) / 2 for a, b in itertools.product(scores[labels], scores[~labels])]
+    area = area_under_roc(scores, labels)
+    assert area == (pytest.approx(np.mean(wins)) if wins else None)

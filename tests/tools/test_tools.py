@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import demo
-from conftest import ROOT
 
 
 @pytest.fixture(params=["wheel", "source"])
@@ -62,29 +58,3 @@ def test_scores_are_shown_side_by_side(tmp_path: Path, capsys: pytest.CaptureFix
     assert "0.100       0.900" in shown
     # Three of the four pairs of a clean and a cloaked photo are in the right order.
     assert "AUC 0.7500 over 2 clean and 2 cloaked photos" in shown
-
-
-def test_figures(tmp_path: Path) -> None:
-    for name, values in (("clean", (0.1, 0.2, 0.7)), ("cloaked", (0.9, 0.8, 0.6, None))):
-        lines = [json.dumps({"score": value, "threshold": 0.5}) for value in values]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    script = ROOT / "tools" / "figures.py"
-    done = subprocess.run(
-        [sys.executable, script, tmp_path / "clean.jsonl", tmp_path / "cloaked.jsonl"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    figures = json.loads(done.stdout)
-    assert figures["auc"] == pytest.approx(8 / 9, abs=1e-5)
-    assert (figures["recall"], figures["precision"], figures["false_alarms"]) == (1.0, 0.75, 0.3333)
-    assert figures["auc_95"][0] <= figures["auc"] <= figures["auc_95"][1]
-    (tmp_path / "clean.jsonl").write_text('{"score":null}\n')
-    failed = subprocess.run(
-        [sys.executable, script, tmp_path / "clean.jsonl", tmp_path / "cloaked.jsonl"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert failed.returncode == 1
-    assert failed.stderr.count("\n") == 1

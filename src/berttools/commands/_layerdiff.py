@@ -92,22 +92,11 @@ def form_of(*, table: bool, csv: bool) -> Form:
     return Form.table if table else Form.csv if csv else Form.auto
 
 
-def refuse_picture(path: Path | None, *, force: bool) -> None:
-    """Refuse a picture that cannot be written, or would replace what it should not, before any work is done.
+def drawn_as(path: Path | None, *, force: bool) -> str:
+    """Tell as what a heat map is drawn; "" for none. Raises as `_toolio.charts.form_of`."""
+    from _toolio.charts import form_of as kind_of
 
-    Raises
-    ------
-    UsageError
-        The message says what to try.
-    """
-    if path is None:
-        return
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"--heatmap {path}: is drawn as PNG; name a .png file")
-    if path.exists() and not force:
-        raise UsageError(f"--heatmap {path}: exists; use --force to replace it")
-    if not path.parent.is_dir():
-        raise UsageError(f"--heatmap {path}: {path.parent} is no folder; make it first")
+    return "" if path is None else kind_of(path, force=force, option="--heatmap")
 
 
 def open_models(base: Path, ft: Sequence[Path]) -> list[Checkpoint]:
@@ -177,7 +166,7 @@ class Run:
             grid = {(layer, group): angle for (layer, group), angle in found.items() if layer is not None and group}
             self.cells.append((title, grid))
 
-    def draw(self, path: Path) -> None:
+    def draw(self, path: Path, kind: str) -> None:
         """Write the heat map.
 
         Raises
@@ -190,7 +179,7 @@ class Run:
 
         if not any(cells for _, cells in self.cells):
             raise ToolError(f"--heatmap {path}: no matrix that was compared has a layer and a group; see --group-map")
-        atomic_write_bytes(path, draw_heatmap(self.cells, self.choice.grouping.names))
+        atomic_write_bytes(path, draw_heatmap(self.cells, self.choice.grouping.names, kind))
 
     def _of_tensor(self, diff: TensorDiff) -> Fields:
         found = diff.distance

@@ -44,7 +44,7 @@ def layerdiff(
         int, typer.Option(min=0, metavar="K", help="Add the share of each change in its first K singular values.")
     ] = 0,
     device: options.Device = "cpu",
-    heatmap: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw angles, layers by groups, as PNG.")] = None,
+    heatmap: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw angles: .png, .svg or .pdf.")] = None,
     force: options.Force = False,
     table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
@@ -62,7 +62,7 @@ def layerdiff(
     form = parts.form_of(table=table, csv=csv)
     if svd and by is not parts.By.tensor:
         raise UsageError(f"--svd {svd} is of single matrices: leave out --by {by}")
-    parts.refuse_picture(heatmap, force=force)
+    kind = parts.drawn_as(heatmap, force=force)
     wanted, choice = (
         parts.pairs_of(len(ft) + 1, each_other=pairs),
         parts.choose(only, group, group_map, strip_prefix or []),
@@ -76,5 +76,5 @@ def layerdiff(
             for record in run.records(models[one], models[other], {} if one else fresh, title):
                 writer.emit({"angle": None, **record, **named})
         if heatmap:
-            run.draw(heatmap)
+            run.draw(heatmap, kind)
         return writer.exit_code

@@ -124,23 +124,13 @@ def saving(file_format: Format, quality: int | None, strip_gps: bool, suffix: st
 
 
 class Kitchen:
-    """Where faces are found and cloaked.
-
-    On a CPU as many photos as there are cores are worked on at once, each by one thread: that is faster than many
-    threads on one photo, and the result does not depend on how many there are. On an accelerator faces are
-    worked on in batches while the next photos are read.
-    """
+    """Where faces are found and cloaked: several at once, while the next photos are read."""
 
     def __init__(self, device: str, *, faces: str, min_face_px: float | None, batch: int) -> None:
-        import torch
-
-        from _toolio.device import pick_device
+        from _toolio.device import pick_device, share_out
 
         self.device, self.faces, self._min_face = pick_device(device), faces, min_face_px
-        self._workers, self._batch = 1, batch
-        if self.device.type == "cpu":
-            self._workers, self._batch = torch.get_num_threads(), 1
-            torch.set_num_threads(1)
+        self._workers, self._batch = share_out(self.device, batch)
 
     def recipe(
         self,
@@ -224,22 +214,11 @@ class Kitchen:
     ) -> Iterator[tuple[Any, Output | None]]:
         """Cloak photos; give each input with its output, or with None where there was nothing to do, in order."""
         from _toolio.parallel import ordered
-        from facetools.intake import Intake
+        from facetools.intake import Intake, in_groups
 
         def work(group: list[Any]) -> list[tuple[Any, Output | None]]:
             outputs = iter(cloaker.cloak([each for each in group if isinstance(each, Intake)]))
             return [(each, next(outputs) if isinstance(each, Intake) else None) for each in group]
 
-        groups = _in_groups(self._take_in(items, finished), self._batch)
+        groups = in_groups(self._take_in(items, finished), self._batch)
         return chain.from_iterable(ordered(work, groups, workers=self._workers))
-
-
-def _in_groups(intakes: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    group: list[Any] = []
-    for intake in intakes:
-        group.append(intake)
-        if len(group) >= size:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -25,6 +25,15 @@ class Faces(StrEnum):
     central = "central"
 
 
+class LookedAt(StrEnum):
+    """What of a photo is looked at."""
+
+    all = "all"
+    largest = "largest"
+    central = "central"
+    whole_photo = "whole-photo"
+
+
 class OneFace(StrEnum):
     """Which face of a photo is the person's."""
 
@@ -46,6 +55,14 @@ FacesOption = Annotated[
     Faces,
     typer.Option("--faces", help="Every face of a photo, the one with the largest box, or that nearest the middle."),
 ]
+LookedAtOption = Annotated[
+    LookedAt,
+    typer.Option(
+        "--faces",
+        help="Every face of a photo, the one with the largest box, or that nearest the middle. whole-photo: search for "
+        "none and look at all of the picture, whatever it shows; --crops takes it for an aligned face.",
+    ),
+]
 OneFaceOption = Annotated[
     OneFace, typer.Option("--faces", help="Whose face a photo is: the one with the largest box, or nearest the middle.")
 ]
@@ -56,6 +73,15 @@ MinFace = Annotated[
         metavar="PIXELS",
         callback=finite,
         help="Smallest face to search for. Default: 20, and more in large photos: a fortieth of the longer side.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        callback=finite,
+        help="Label a face cloaked from this score on. Default: the detector's own.",
     ),
 ]
 CloakSuffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="What the names of cloaked photos add.")]

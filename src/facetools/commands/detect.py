@@ -11,7 +11,7 @@ from _toolio import options
 from _toolio.paths import count, open_items, parse_shard
 from _toolio.progress import track
 from _toolio.records import RecordWriter
-from facetools.commands._shared import Faces, FacesOption, MinFace, needing_work
+from facetools.commands._shared import Crops, LookedAt, LookedAtOption, MinFace, Threshold, hand_on
 
 SCHEMA = "facetools.detect/1"
 COLUMNS = ("label", "path", "face", "reason")
@@ -20,23 +20,17 @@ COLUMNS = ("label", "path", "face", "reason")
 def detect(
     inputs: options.Inputs = None,
     null: options.Null = False,
-    faces: FacesOption = Faces.all,
+    faces: LookedAtOption = LookedAt.all,
+    crops: Crops = False,
     min_face: MinFace = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            callback=options.finite,
-            help="Label a face cloaked from this score on. Default: the detector's own.",
-        ),
-    ] = None,
+    threshold: Threshold = None,
     detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A detector from train-detector. Default: the one installed.")
     ] = None,
     fail_on_detection: Annotated[
         bool, typer.Option("--fail-on-detection", help="Exit 4 if a face is cloaked.")
     ] = False,
+    batch: options.Batch = 8,
     device: options.Device = "auto",
     shard: options.Shard = None,
 ) -> int:
@@ -48,27 +42,34 @@ def detect(
     """
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from _toolio.device import pick_device
-        from facetools.detector import SHIPPED, open_detector
-        from facetools.intake import describe_face, take_in
+        from _toolio.device import pick_device, share_out
+        from facetools.detector import SHIPPED, Look, describe_verdict, open_detector
+        from facetools.intake import Intake, describe_face, work_on
 
         place = pick_device(device)
+        workers, together = share_out(place, batch)
         judge = open_detector(detector or SHIPPED, place)
         limit = judge.threshold if threshold is None else threshold
         detected = False
-        intakes = take_in(track(items, "detecting", count(items)), place, faces=faces.value, min_face_px=min_face)
-        for intake in needing_work(writer, intakes):
+
+        def look(intake: Intake) -> list[Look]:
+            return judge.look(intake.photo.pixels, intake.faces, whole=which == "whole-photo")
+
+        which = "crop" if crops else faces.value
+        looks = work_on(look, items, place, workers=workers, batch=together, faces=which, min_face_px=min_face)
+        for intake, verdicts in track(looks, "detecting", count(items)):
+            if not isinstance(intake, Intake):
+                hand_on(writer, intake)
+                continue
             item = intake.item
             about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": judge.name}
             if not intake.faces:
-                none = {"score": None, "label": None, **about, "face": None, "reason": "no face found"}
+                none = {**describe_verdict(None, limit), **about, "face": None, "reason": "no face found"}
                 writer.emit(none, through=item.record)
-            for position, (face, number) in enumerate(zip(intake.faces, intake.numbers, strict=True)):
-                score = judge.score(intake.photo.pixels, face)
-                label = None if score is None else "cloaked" if score >= limit else "clean"
-                detected |= label == "cloaked"
-                fields = {"score": score, "label": label, **about, **describe_face(face, number)}
-                if score is None:
+            for position, (verdict, face) in enumerate(verdicts or ()):
+                detected |= verdict is not None and verdict.score >= limit
+                fields = {**describe_verdict(verdict, limit), **about, **describe_face(face, intake.numbers[position])}
+                if verdict is None:
                     fields["reason"] = "too little of the face is in the photo"
                 writer.emit(fields, through=intake.record_of(position))
         return writer.exit_code or (4 if fail_on_detection and detected else 0)

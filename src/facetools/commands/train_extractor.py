@@ -53,7 +53,7 @@ def train_extractor(
 
         from _toolio.device import pick_device
         from facetools import extractor_training as training
-        from facetools.detector_training import digest_of
+        from facetools.detector_examples import digest_of
         from facetools.extractor_files import Prepared, save_extractor
         from facetools.extractors import mobilefacenet, open_extractor
         from facetools.intake import take_in

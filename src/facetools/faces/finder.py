@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count
 from typing import Final, TypeAlias, cast
 
@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name that every PyTorch user knows)
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, roi_align
 
 from facetools.faces import mtcnn
+from facetools.faces.box_ops import nms, roi_align
 
 __all__ = ["Face", "Finder", "default_min_face_px"]
 
@@ -33,7 +33,8 @@ _TILT_CONFIDENCE: Final = 0.95  # a second and third look must not find what is 
 _P_STEP: Final = 2  # P-Net's windows are this far apart
 _FINER_STEPS: Final = 4  # kept above P-Net's first step: O-Net's window is four times as wide as P-Net's
 _CROPS_PER_PASS: Final = 256  # bounds the memory of R-Net and O-Net: 256 crops of O-Net want about 140 MB
-_PIXELS_PER_STRIP: Final = 250_000  # bounds the memory of P-Net: about 50 MB
+_PIXELS_PER_CPU_PASS: Final = 24_000  # of crops, likewise
+_PIXELS_PER_STRIP: Final = 30_000  # of P-Net: larger maps are new memory each time, and a CPU takes twice as long
 _PIXELS_PER_PASS: Final = 8_000_000  # of the photos that share a pass on an accelerator
 
 
@@ -78,7 +79,7 @@ class Face:
         return Face((x0 * x, y0 * y, x1 * x, y1 * y), self.confidence, (self.landmarks + 0.5) * factors - 0.5)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Level:
     """The photos at one size: bytes [B, 3, h, w], and the (x, y) scale from photo pixels to this level's."""
 
@@ -87,9 +88,28 @@ class _Level:
     proposes: bool  # False: too fine for P-Net, kept for the crops of R-Net and O-Net only
 
     @cached_property
-    def normalised(self) -> Tensor:
+    def centred(self) -> Tensor:
         """float32 [B, 3, h, w] as the networks take it, made when first asked for: many never are."""
-        return (self.pixels.float() - 127.5).div_(128).contiguous()
+        return (self.pixels - mtcnn.GREY).contiguous()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where pictures of some sizes lie side by side in one: a pass of P-Net costs more than a tenth of its pixels.
+
+    Attributes
+    ----------
+    size
+        Height and width of the whole.
+    corners
+        (top, left) of each picture, even numbers.
+    picture_of
+        int16 [rows, columns] of P-Net's windows: the picture that each lies in, -1 for none.
+    """
+
+    size: tuple[int, int]
+    corners: tuple[tuple[int, int], ...]
+    picture_of: NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,31 +283,43 @@ class Finder:
 
     def _propose(self, levels: Sequence[_Level]) -> _Windows:
         """Section III-A stage 1: what P-Net takes for a face, thinned out within and between the levels."""
-        found: list[_Windows] = []
-        for level in levels:
-            if level.proposes:
-                windows = self._propose_at(level)
-                found.append(windows[_distinct(windows, self.overlaps[0])])
-        if not found:
+        levels = [level for level in levels if level.proposes]
+        if not levels:
             nothing = torch.empty(0, device=self.device)
             return _Windows(nothing.view(0, 4), nothing.long(), nothing)
-        everything = _joined(found)
-        return everything[_distinct(everything, self.overlaps[1])]
+        layout = _lay_out(tuple((level.pixels.shape[2], level.pixels.shape[3]) for level in levels))
+        batch, channels = levels[0].pixels.shape[:2]
+        canvas = levels[0].pixels.new_full((batch, *layout.size, channels), round(mtcnn.GREY)).permute(0, 3, 1, 2)
+        for level, (top, left) in zip(levels, layout.corners, strict=True):
+            height, width = level.pixels.shape[2:]
+            canvas[:, :, top : top + height, left : left + width] = level.pixels
+        parts = list(self._look_everywhere(canvas, torch.from_numpy(layout.picture_of).to(self.device)))
+        which, photo, y, x, score, offsets = (torch.cat(each) for each in zip(*parts, strict=True))
+        corner, scale = score.new_tensor(
+            [layout.corners, [level.scale[::-1] for level in levels]], dtype=torch.float64
+        ).flip(2)[:, which]  # [2, N, 2], both as (x, y)
+        corners = torch.stack([x, y], 1) * _P_STEP - corner  # [N, 2]
+        boxes = _moved(torch.cat([corners, corners + _P_SIDE], 1).float(), offsets)
+        windows = _Windows(boxes / scale.repeat(1, 2).float(), photo, score)
+        windows = windows[_distinct(windows, which * batch + photo, self.overlaps[0])]
+        return windows[_distinct(windows, windows.photo, self.overlaps[1])]
 
-    def _propose_at(self, level: _Level) -> _Windows:
-        batch, _, height, width = level.pixels.shape
+    def _look_everywhere(self, canvas: Tensor, picture_of: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Show P-Net a picture [B, 3, H, W], strip by strip.
+
+        Yields, of the windows that seem to hold a face, what ``picture_of`` says of them, photo, row, column,
+        probability and offsets.
+        """
+        batch, width = canvas.shape[0], canvas.shape[3]
         rows = max(1, _PIXELS_PER_STRIP // (_P_STEP * width * batch))  # rows of windows in a strip
-        found: list[_Windows] = []
-        for row in range(0, (height - 1) // _P_STEP - 4, rows):
-            top = _P_STEP * row
+        for start in range(0, len(picture_of), rows):
+            top = _P_STEP * start
             # A strip reaches down to where its last windows end, so strips change no answer.
-            strip = level.normalised[:, :, top : top + _P_STEP * (rows - 1) + _P_SIDE]
+            strip = canvas[:, :, top : top + _P_STEP * (rows - 1) + _P_SIDE] - mtcnn.GREY
             score, offsets = self._pnet(strip.contiguous(memory_format=torch.channels_last))
-            photo, y, x = (score > self.thresholds[0]).nonzero(as_tuple=True)
-            corners = torch.stack([x, y], 1) * _P_STEP + torch.tensor([0, top], device=x.device)  # [N, 2]
-            boxes = _moved(torch.cat([corners, corners + _P_SIDE], 1), offsets[photo, :, y, x])
-            found.append(_Windows(boxes / boxes.new_tensor(level.scale * 2), photo, score[photo, y, x]))
-        return _joined(found)
+            here = picture_of[start : start + rows]
+            photo, y, x = ((score > self.thresholds[0]) & (here >= 0)).nonzero(as_tuple=True)
+            yield here[y, x].long(), photo, y + start, x, score[photo, y, x], offsets[photo, :, y, x]
 
     def _refine(self, levels: Sequence[_Level], windows: _Windows) -> _Windows:
         """Section III-A stage 2: what R-Net keeps, as square windows for O-Net."""
@@ -297,17 +329,17 @@ class Finder:
         score, offsets = self._look(self._rnet, levels, windows, _R_SIDE)
         kept = (score > self.thresholds[1]).nonzero()[:, 0]
         windows = _Windows(windows.boxes[kept], windows.photo[kept], score[kept])
-        distinct = _distinct(windows, self.overlaps[2])
+        distinct = _distinct(windows, windows.photo, self.overlaps[2])
         windows, offsets = windows[distinct], offsets[kept][distinct]
         return _Windows(_square(_moved(windows.boxes, offsets)), windows.photo, windows.score)
 
     def _look(self, net: nn.Module, levels: Sequence[_Level], windows: _Windows, side: int) -> list[Tensor]:
         """Cut every window out as ``side`` x ``side`` pixels and show it to a network."""
-        answers = []
-        for start in range(0, len(windows.boxes), _CROPS_PER_PASS):
-            crops = _crops(levels, windows[slice(start, start + _CROPS_PER_PASS)], side)
-            answers.append(net(crops.contiguous(memory_format=torch.channels_last)))
-        return [torch.cat(parts) for parts in zip(*answers, strict=True)]
+        most = _CROPS_PER_PASS if self.device.type != "cpu" else max(1, _PIXELS_PER_CPU_PASS // side**2)
+        crops, order = _crops(levels, windows, side)
+        parts = [net(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(crops, most)]
+        back = order.argsort()
+        return [torch.cat(part)[back] for part in zip(*parts, strict=True)]
 
     def _faces(
         self, boxes: NDArray[np.float64], score: NDArray[np.float64], landmarks: NDArray[np.float64]
@@ -354,22 +386,25 @@ def stretch_contrast(photo: Tensor) -> Tensor | None:
     return photo.float().sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).byte()
 
 
-def _crops(levels: Sequence[_Level], windows: _Windows, side: int) -> Tensor:
+def _crops(levels: Sequence[_Level], windows: _Windows, side: int) -> tuple[Tensor, Tensor]:
     """Cut N windows out of their photos: float32 [N, 3, side, side], mid-grey beyond the photo.
 
     A crop comes from the coarsest level at which the window is about as wide as the crop, so one sample a
-    pixel is enough: the level has been smoothed already.
+    pixel is enough: the level has been smoothed already. The crops come level by level; whose each is says the
+    second tensor, int64 [N].
     """
-    scales = windows.boxes.new_tensor([level.scale[0] for level in levels])  # falling
-    wide_enough = (windows.boxes[:, 2:3] - windows.boxes[:, :1]) * scales >= 0.9 * side  # [N, levels]
-    level_of = wide_enough.sum(1).sub(1).clamp(min=0)
-    crops = windows.boxes.new_empty(len(windows.boxes), 3, side, side)
-    for k in torch.unique(level_of).tolist():
-        here = (level_of == k).nonzero()[:, 0]
-        boxes = windows.boxes[here] * windows.boxes.new_tensor(levels[k].scale * 2)
-        rois = torch.cat([windows.photo[here, None].float(), boxes], 1)
-        crops[here] = roi_align(levels[k].normalised, rois, side, sampling_ratio=1, aligned=True)
-    return crops
+    scales = windows.boxes.new_tensor([level.scale for level in levels])  # falling
+    wide_enough = (windows.boxes[:, 2:3] - windows.boxes[:, :1]) * scales[:, 0] >= 0.9 * side  # [N, levels]
+    level_of, order = wide_enough.sum(1).sub(1).clamp(min=0).sort(stable=True)
+    boxes = windows.boxes[order] * scales[level_of].repeat(1, 2)
+    rois = torch.cat([windows.photo[order, None].float(), boxes], 1)
+    counts = torch.bincount(level_of, minlength=len(levels)).tolist()
+    parts = [
+        roi_align(level.centred, part, side)
+        for level, part in zip(levels, torch.split(rois, counts), strict=True)
+        if len(part)
+    ]
+    return torch.cat(parts), order
 
 
 def _turned(photo: Tensor, angle: float) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:
@@ -421,8 +456,39 @@ def _joined(parts: Sequence[_Windows]) -> _Windows:
     )
 
 
-def _distinct(windows: _Windows, overlap: float) -> Tensor:
-    return cast(Tensor, batched_nms(windows.boxes, windows.score, windows.photo, overlap))
+def _distinct(windows: _Windows, group: Tensor, overlap: float) -> Tensor:
+    """Non-maximum suppression by intersection over union among the windows of each group, int64 [N]."""
+    boxes = windows.boxes
+    if len(boxes) and (group != group[0]).any():
+        # Groups are moved apart, so far that no window of one meets one of another; float32 would round there.
+        boxes = boxes.double()
+        boxes = boxes + (group * (boxes.max() - boxes.min() + 1))[:, None]
+    return nms(boxes, windows.score.to(boxes.dtype), overlap)
+
+
+@lru_cache(64)
+def _lay_out(sizes: tuple[tuple[int, int], ...]) -> _Layout:
+    """Lay pictures (height, width), the largest first, in a column as wide as the first, with little left empty."""
+    even = [[side + side % _P_STEP for side in size] for size in sizes]
+    total = sum(height for height, _ in even)
+    free = [(0, 0, total, even[0][1])]  # (top, left, height, width), of which the last is what lies below all
+    corners = []
+    for height, width in even:
+        place = next(i for i, (_, _, h, w) in enumerate(free) if h >= height and w >= width)
+        top, left, h, w = free.pop(place)
+        corners.append((top, left))
+        free[place:place] = [(top, left + width, height, w - width), (top + height, left, h - height, w)]
+    bottom = max(top + height for (top, _), (height, _) in zip(corners, even, strict=True))
+    picture_of = np.full(_windows_of((bottom, even[0][1])), -1, np.int16)
+    for number, ((top, left), size) in enumerate(zip(corners, sizes, strict=True)):
+        rows, columns = _windows_of(size)
+        picture_of[top // 2 : top // 2 + rows, left // 2 : left // 2 + columns] = number
+    return _Layout((bottom, even[0][1]), tuple(corners), picture_of)
+
+
+def _windows_of(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of P-Net's windows in a picture."""
+    return (size[0] - 1) // _P_STEP - 4, (size[1] - 1) // _P_STEP - 4
 
 
 def _distinct_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], overlap: float) -> list[int]:

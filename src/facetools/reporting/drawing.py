@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from _toolio.records import printable
 from facetools.charts import Bar, Line, Panel, bar_chart, line_chart, parts
-from facetools.reporting.records import KEYS, Result, Training, share_of, short_names, varying
+from facetools.naming import short_names
+from facetools.reporting.records import KEYS, Result, Training, share_of, varying
 from facetools.reporting.tables import percent
 
 GROUP = ("cloak", "attack", "mode")

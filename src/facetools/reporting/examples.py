@@ -15,6 +15,7 @@ from _toolio.paths import STDIN, Item, open_items
 from _toolio.records import printable
 from facetools.grid import draw_cells
 from facetools.matching import match_photos
+from facetools.naming import parse_cloaked
 from facetools.people import person_of
 from facetools.photos import Pixels, decode_photo, same_shape, scale_to
 from facetools.reporting.drawing import Picture
@@ -57,16 +58,6 @@ class Example:
 
     title: str
     rows: Sequence[tuple[str, Sequence[Picture]]]
-
-
-def parse_cloaked(text: str) -> tuple[str, str]:
-    """Read ``NAME=PATH``, or a path alone, which names itself; one that exists as it stands is a path."""
-    name, equals, path = text.partition("=")
-    if not equals or not name or Path(text).exists():
-        return text.rstrip("/") or text, text
-    if not path:
-        raise UsageError(f"--cloaked {text}: give NAME=PATH, such as lowkey=cloaked/")
-    return name, path
 
 
 def check_wanted(clean: str | None, cloaked: Sequence[str], suffix: str, count: int, amplify: float) -> Wanted | None:

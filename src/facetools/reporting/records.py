@@ -282,22 +282,6 @@ def varying(results: Sequence[Result], keys: Sequence[str] = KEYS) -> list[str]:
     return [key for key in keys if len({result.about.get(key) for result in results}) > 1]
 
 
-def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Shorten paths to the last parts that still tell them apart: ``a/x/clean`` and ``a/y/clean`` to ``x/clean``...
-
-    Names joined by ``+``, as those of cloaks in turn, are shortened each.
-    """
-    wholes = list(dict.fromkeys(names))
-    parts = list(dict.fromkeys(part for whole in wholes for part in whole.split("+")))
-    short = {}
-    for part in parts:
-        pieces = [piece for piece in part.split("/") if piece] or [part]
-        others = [[piece for piece in other.split("/") if piece] for other in parts if other != part]
-        many = next((n for n in range(1, len(pieces)) if all(o[-n:] != pieces[-n:] for o in others)), len(pieces))
-        short[part] = "/".join(pieces[-many:])
-    return {whole: "+".join(short[part] for part in whole.split("+")) for whole in wholes}
-
-
 def share_of(record: Mapping[str, Any], key: str) -> float | None:
     """Give a number of a checked record as a float."""
     value = record.get(key)

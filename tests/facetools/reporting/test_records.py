@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from _toolio.errors import ToolError, UsageError
-from facetools.reporting.records import Findings, read_findings, short_names
+from facetools.naming import short_names
+from facetools.reporting.records import Findings, read_findings
 from report_records import PEOPLE, evaluated, failures, lines_of, save, trained
 
 Read = Callable[[bytes], Findings]

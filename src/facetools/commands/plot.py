@@ -1,0 +1,78 @@
+"""The command ``facetools plot``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.atomic import atomic_write_bytes
+from _toolio.charts import form_of
+from _toolio.records import RecordWriter
+
+SCHEMA = "facetools.plot/1"
+COLUMNS = ("name", "auc_interval", "eer", "recall", "precision", "false_alarms", "faces", "clean", "cloaked", "reason")
+
+
+class Kind(StrEnum):
+    """What is drawn of scores."""
+
+    roc = "roc"
+    histogram = "histogram"
+    calibration = "calibration"
+
+
+RANKS = {Kind.roc: "auc", Kind.histogram: "detected", Kind.calibration: "ece"}
+
+
+def plot(
+    kind: Annotated[Kind, typer.Option(help="What to draw; all but histogram need to know what is cloaked.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE...", help="Records of detect, or - for stdin. Default: stdin.")
+    ] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--in", "-i", metavar="FILE", help="The same as FILE; may be repeated.")
+    ] = None,
+    clean: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="Clean: a file of records; or the folder, .tar or pattern where photos of FILE lie."
+        ),
+    ] = None,
+    cloaked: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]PATH", help="Cloaked, told the same way, and by what; repeat it for a curve each."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, callback=options.finite, help="Instead of the one that records have."),
+    ] = None,
+    force: options.Force = False,
+) -> int:
+    """Draw what a detector's scores are worth.
+
+    Reads records of detect and draws a ROC curve with its AUC, the distribution of scores, or how well a score tells
+    the chance of a cloak. One record a curve, with the numbers that it shows.
+
+    What no --cloaked names is clean, or the other way round; with both, what neither names is left out. Without
+    both, the records' own field truth tells: clean, cloaked, or a cloak's name; detect hands it through.
+    """
+    form = form_of(out, force=force)
+    from facetools.scores import parse_truth, read_scores
+
+    truth = parse_truth([*(files or ()), *(inputs or ())], clean or (), cloaked or ())
+    with RecordWriter(SCHEMA, RANKS[kind], COLUMNS) as writer:
+        from facetools.plotting import draw
+
+        scores = read_scores(truth, threshold=threshold)
+        data, figures = draw(kind.value, scores, form)
+        atomic_write_bytes(out, data)
+        for fields in figures:
+            writer.emit({**fields, "kind": kind.value, "path": str(out)})
+        return writer.exit_code

@@ -1,0 +1,147 @@
+"""Clean and cloaked faces that a detector is trained on and measured with: reading, pairing, splitting by person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from _toolio.errors import ToolError
+from _toolio.journal import sha256_of
+from facetools.detector import ROOM as LOOKED_AT
+from facetools.detector import Box, cut_square, square_of
+from facetools.intake import Intake
+from facetools.people import is_held_out, person_of
+from facetools.photos import Pixels
+
+ROOM = 2.0
+"""Side of the square that is kept of a photo, in sides of the face's box."""
+
+LARGEST_PX = 512
+"""Of larger squares the middle is kept."""
+
+FARTHEST = 24.0
+"""Mean difference in grey levels from which on two photos are no copies of each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One face.
+
+    Attributes
+    ----------
+    source
+        The label, the photo's path below its folder and the sha256 of its bytes, in one line.
+    person
+        Whose; people are never in two parts of the data.
+    photo
+        What a clean and a cloaked copy of the same photo have in common.
+    cloak
+        Number of the folder of cloaks that it comes from, -1 for a clean one.
+    pixels
+        uint8 [h, w, 3], the square around the face.
+    box
+        The face's box in it.
+    origin
+        Where it was cut: left and top of the square in the photo, and the photo's height and width.
+    """
+
+    source: str
+    person: str
+    photo: str
+    cloak: int
+    pixels: Pixels
+    box: Box
+    origin: tuple[int, int, int, int]
+
+    @property
+    def cloaked(self) -> bool:
+        """The label."""
+        return self.cloak >= 0
+
+    def cut_alike(self, pixels: Pixels) -> Pixels:
+        """Cut the same square from another photo of the same size."""
+        left, top = self.origin[:2]
+        height, width = self.pixels.shape[:2]
+        return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+    def lies_on(self, other: Example) -> bool:
+        """Whether both are the same square of copies of one photo, so that they differ in nothing but the cloak."""
+        return self._place == other._place
+
+    @property
+    def _place(self) -> tuple[object, ...]:
+        return self.photo, self.origin, self.box, self.pixels.shape
+
+
+class Reader:
+    """Makes examples of photos: of clean ones first, then of cloaked ones, cut where their clean copies were."""
+
+    def __init__(self) -> None:
+        self._clean: dict[str, list[Example]] = {}
+
+    def read(self, intake: Intake, cloak: int) -> Example | None:
+        """Cut an example from a photo's first face; None if there is none, or too little of it is in the photo.
+
+        The photo's path below its folder names the person, and up to the first dot of its name the photo: ``perturb
+        --format png`` writes ``a.jpg`` as ``a.jpg.png``.
+        """
+        relative, pixels = intake.item.relative, intake.photo.pixels
+        folder, slash, name = relative.rpartition("/")
+        photo = folder + slash + name.partition(".")[0]
+        source = f"{'clean' if cloak < 0 else f'cloaked {cloak}'} {relative} {sha256_of(intake.data)}"
+        partner = self._partner_of(pixels, photo) if cloak >= 0 else None
+        if partner is not None:
+            kept = partner.cut_alike(pixels)
+            return replace(partner, source=source, cloak=cloak, pixels=kept)
+        box = intake.faces[0].box if intake.faces else None
+        # As much as is looked at must be there.
+        if box is None or cut_square(pixels, box, LOOKED_AT, LARGEST_PX) is None:
+            return None
+        left, top, right, bottom = square_of(box, ROOM, LARGEST_PX, pixels.shape)
+        kept = np.ascontiguousarray(pixels[top:bottom, left:right])
+        within = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+        origin = (left, top, pixels.shape[0], pixels.shape[1])
+        example = Example(source, person_of(relative), photo, cloak, kept, within, origin)
+        if cloak < 0:
+            self._clean.setdefault(photo, []).append(example)
+        return example
+
+    def _partner_of(self, pixels: Pixels, photo: str) -> Example | None:
+        """Find the clean copy of a photo, in which the face lies in the same place."""
+        alike = [example for example in self._clean.get(photo, ()) if example.origin[2:] == pixels.shape[:2]]
+        # Several folders may hold a photo of this name: the copy is that which differs least.
+        distances = [float(np.abs(each.cut_alike(pixels) - each.pixels.astype(np.int16)).mean()) for each in alike]
+        nearest = min(range(len(alike)), key=distances.__getitem__, default=None)
+        return None if nearest is None or distances[nearest] > FARTHEST else alike[nearest]
+
+
+def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tuple[list[Example], list[Example]]:
+    """Split examples by person into those to train on and those held out.
+
+    Raises
+    ------
+    ToolError
+        A part has no clean or no cloaked face.
+    """
+    parts: tuple[list[Example], list[Example]] = ([], [])
+    for example in examples:
+        parts[is_held_out(example.person, seed, share)].append(example)
+    for name, part in zip(("training", "held-out"), parts, strict=True):
+        if len({example.cloaked for example in part}) < 2:
+            raise ToolError(
+                f"the {name} part lacks clean or cloaked faces; give photos of more people or change --held-out"
+            )
+    return parts
+
+
+class _Sourced(Protocol):
+    @property
+    def source(self) -> str: ...
+
+
+def digest_of(examples: Sequence[_Sourced]) -> str:
+    """Hash what a network was trained on: labels, paths and contents of all photos, in any order."""
+    return sha256_of("\n".join(sorted(example.source for example in examples)).encode("utf-8", "surrogateescape"))

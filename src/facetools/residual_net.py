@@ -1,0 +1,111 @@
+"""The network that tells cloaked faces from clean ones by their high-pass residuals at three scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+GAIN, CLIP = 32.0, 3.0
+"""Residuals are multiplied and clipped, as steganalysis does: texture is seen, and the face's edges are not."""
+
+
+class Block(nn.Sequential):
+    """A 3x3 convolution, batch normalisation, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+    def fuse(self) -> None:
+        """Fold the normalisation into the convolution, for use only: two passes over the map fewer."""
+        convolution, normalisation = self[0], self[1]
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(normalisation, nn.BatchNorm2d)
+        self[0] = fuse_conv_bn_eval(convolution, normalisation)
+        self[1] = nn.Identity()
+
+
+class ResidualNet(nn.Module):
+    """A small convolutional network on the high-pass residuals of a face at full, half and quarter resolution.
+
+    A residual is what a 3x3 binomial blur takes away, scaled and clipped (Fridrich and Kodovsky 2012). The first scale
+    shows a cloak as it was made; the coarser ones show what JPEG or scaling has left of it. Each joins where the map
+    has its resolution. Pooling over the whole map (mean and standard deviation) takes faces of any size.
+
+    Parameters
+    ----------
+    attacks
+        How many attacks it tells apart.
+    """
+
+    def __init__(self, attacks: int) -> None:
+        super().__init__()
+        binomial = torch.tensor([1.0, 2.0, 1.0])
+        self.register_buffer("blur", (binomial[:, None] * binomial / 16).expand(3, 1, 3, 3).clone(), persistent=False)
+        self.full = nn.Sequential(Block(3, 16), Block(16, 24, 2))
+        self.at_half, self.at_quarter = Block(3, 12), Block(3, 12)
+        self.middle, self.deep = Block(24 + 12, 48, 2), nn.Sequential(Block(48 + 12, 64), Block(64, 96, 2))
+        self.head = nn.Linear(2 * 96, 1 + attacks)
+
+    def _residual(self, faces: Tensor) -> Tensor:
+        padded = F.pad(faces, (1, 1, 1, 1), mode="replicate")
+        assert isinstance(self.blur, Tensor)
+        return ((faces - F.conv2d(padded, self.blur, groups=3)) * GAIN).clamp(-CLIP, CLIP)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Score faces.
+
+        Parameters
+        ----------
+        faces
+            float32 [B, 3, H, W] in [0, 1], RGB.
+
+        Returns
+        -------
+        float32 [B, 1 + attacks]
+            A logit, positive for cloaked, and one for each attack, to be compared with each other.
+        """
+        half = F.avg_pool2d(faces, 2, ceil_mode=True)
+        quarter = F.avg_pool2d(half, 2, ceil_mode=True)
+        maps = self.full(self._residual(faces))
+        maps = self.middle(torch.cat([maps, self.at_half(self._residual(half))], 1))
+        maps = self.deep(torch.cat([maps, self.at_quarter(self._residual(quarter))], 1))
+        # The root of a variance of zero has no slope: a map that is flat would train to NaN.
+        spread = (maps.var((2, 3), correction=0) + 1e-5).sqrt()
+        logits: Tensor = self.head(torch.cat([maps.mean((2, 3)), spread], 1))
+        return logits
+
+    def fuse(self) -> ResidualNet:
+        """Make the network ready for use, and unfit for training."""
+        self.eval().requires_grad_(False)
+        for block in list(self.modules()):
+            if isinstance(block, Block):
+                block.fuse()
+        return self
+
+
+def loss_of(logits: Tensor, attacks: Sequence[int], attack_weight: float = 0.2) -> Tensor:
+    """Give the training loss: cross-entropy of cloaked or not, and of which attack over the cloaked faces.
+
+    Parameters
+    ----------
+    logits
+        What the network gives, [B, 1 + attacks].
+    attacks
+        Each face's attack, -1 for a clean one.
+    attack_weight
+        Of the second part.
+    """
+    which = torch.tensor(attacks, device=logits.device)
+    cloaked = which >= 0
+    loss = F.binary_cross_entropy_with_logits(logits[:, 0], cloaked.float())
+    if attack_weight and bool(cloaked.any()):
+        loss = loss + attack_weight * F.cross_entropy(logits[cloaked, 1:], which[cloaked])
+    return loss

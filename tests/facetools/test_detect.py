@@ -1,0 +1,127 @@
+"""``facetools detect`` as a process, on real photos: what it takes in, and that only speed depends on threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Run, command, faceless, saved
+
+Tool = Callable[..., Run]
+
+
+@pytest.fixture
+def detect(run: Tool) -> Tool:
+    def call(*arguments: str | os.PathLike[str], threads: int = 1, **options: Any) -> Run:
+        return run("facetools", "detect", *arguments, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, **options)
+
+    return call
+
+
+@pytest.fixture
+def mixed(people_folder: Path) -> Path:
+    """Twelve people with two photos each, a picture of nothing and a file that is no photo."""
+    (people_folder / "b.png").write_bytes(saved(faceless((250, 250)), "PNG"))
+    (people_folder / "c.jpg").write_bytes(b"Dear diary")
+    return people_folder
+
+
+def paths(mixed: Path) -> list[str]:
+    return sorted(str(path) for path in mixed.rglob("*") if path.is_file())
+
+
+def test_the_number_of_threads_changes_no_byte(detect: Tool, mixed: Path) -> None:
+    one, three = detect("--in", mixed), detect("--in", mixed, threads=3)
+    assert (one.code, three.code, three.err) == (3, 3, "")
+    assert three.out == one.out
+    order = list(dict.fromkeys(record["path"] for record in one.records))
+    assert order == paths(mixed)
+    assert [record["path"] for record in one.records if "error" in record] == [str(mixed / "c.jpg")]
+    assert [record["reason"] for record in one.records if "reason" in record] == ["no face found"]
+    assert sum(record["score"] is not None for record in one.records) >= 24
+
+
+def test_shards_tars_and_paths_on_stdin_give_the_same_records(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+    whole = detect("--in", mixed, threads=2)
+    parts = [detect("--in", mixed, "--shard", f"{number}/3", threads=2).out for number in (1, 2, 3)]
+    assert all(parts)
+    assert b"".join(parts) == whole.out
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(mixed, ".")
+    packed = detect("--in", tmp_path / "all.tar", threads=2)
+    assert packed.code == 3
+    assert [(record["relative"], record["score"]) for record in packed.records if "error" not in record] == [
+        (record["relative"], record["score"]) for record in whole.records if "error" not in record
+    ]
+    poured = detect("-0", "--in", "-", threads=2, stdin="\0".join(paths(mixed)).encode())
+    assert [(record["path"], record["score"]) for record in poured.records if "error" not in record] == [
+        (record["path"], record["score"]) for record in whole.records if "error" not in record
+    ]
+
+
+def test_records_that_name_faces_are_not_searched_again(detect: Tool, mixed: Path) -> None:
+    found = detect("--in", mixed / "b.png", "--in", next(mixed.glob("*/0.jpg")), threads=2)
+    moved = [{**record, "who": "x"} for record in found.records]
+    for record in moved:
+        if "landmarks" in record:
+            record["box"] = [round(value + 7, 2) for value in record["box"]]
+    again = detect("--in", "-", threads=2, stdin="".join(json.dumps(record) + "\n" for record in moved).encode())
+    assert again.code == 0
+    assert [(record["box"], record["who"]) for record in again.records if record["score"] is not None] == [
+        (record["box"], "x") for record in moved if "landmarks" in record
+    ]
+    assert {record["path"] for record in again.records} == {record["path"] for record in found.records}
+
+
+def test_whole_photos_and_crops_are_not_searched(detect: Tool, mixed: Path) -> None:
+    one = str(next(mixed.glob("*/0.jpg")))
+    whole = detect("--faces", "whole-photo", "--in", one, "--in", mixed / "b.png")
+    for record in whole.records:
+        assert (record["face"], record["box"]) == (0, [0, 0, 250, 250])
+        assert (record["landmarks"], record["confidence"]) == (None, None)
+        assert 0 <= record["score"] <= 1
+    assert [record["path"] for record in whole.records] == [one, str(mixed / "b.png")]
+    assert detect("--crops", "--in", one, "--in", mixed / "b.png").out == whole.out
+    (central,) = detect("--faces", "central", "--in", one).records
+    assert central["box"] != [0, 0, 250, 250]
+
+
+def test_a_record_comes_before_the_next_path_is_known(mixed: Path) -> None:
+    photos = [str(path) for path in sorted(mixed.glob("*/0.jpg"))[:2]]
+    process = subprocess.Popen(
+        command("facetools", "detect"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for photo in photos:
+        process.stdin.write(photo.encode() + b"\n")
+        process.stdin.flush()
+        while json.loads(process.stdout.readline())["path"] != photo:
+            pass
+    process.stdin.close()
+    process.stdout.read()
+    assert process.wait(120) == 0
+
+
+def test_what_takes_long_to_import_is_not_imported(mixed: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['facetools', *sys.argv[1:]]\nfrom facetools.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('torch' in sys.modules, [m for m in ('torchvision', 'torch._dynamo', 'sympy', 'transformers',"
+        " 'matplotlib', 'scipy', 'pandas', 'sklearn', 'onnx') if m in sys.modules], file=sys.stderr)"
+    )
+    words = [sys.executable, "-c", code, "detect", "--in", str(next(mixed.glob("*/0.jpg")))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[0])["score"] is not None
+    assert done.stderr == "True []\n"
