@@ -94,9 +94,11 @@ def form_of(*, table: bool, csv: bool) -> Form:
 
 def drawn_as(path: Path | None, *, force: bool) -> str:
     """Tell as what a heat map is drawn; "" for none. Raises as `_toolio.charts.form_of`."""
+    if path is None:
+        return ""
     from _toolio.charts import form_of as kind_of
 
-    return "" if path is None else kind_of(path, force=force, option="--heatmap")
+    return kind_of(path, force=force, option="--heatmap")
 
 
 def open_models(base: Path, ft: Sequence[Path]) -> list[Checkpoint]:
