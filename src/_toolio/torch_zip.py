@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -63,13 +64,25 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
             described = members[f"{root}/data.pkl"]
             if described.file_size > _MOST_PICKLE_BYTES:
                 return None
-            saved = _Reader(io.BytesIO(archive.read(described))).load()
+            pickled = archive.read(described)
+            _refuse_large_memos(pickled)
+            saved = _Reader(io.BytesIO(pickled)).load()
             tensors = _tensors(saved)
             entries = {name: _place(file, members, root, tensor) for name, tensor in tensors.items()}
     except Exception:
         # zipfile and pickle raise a dozen kinds where a file is damaged; torch is asked next, and says what is wrong.
         return None
     return SafetensorsFile(path, {}, entries) if entries else None
+
+
+def _refuse_large_memos(pickled: bytes) -> None:
+    """Refuse a number under which something is to be kept that is larger than any list of what was read.
+
+    The interpreter makes room for twice that number before it looks further: some bytes could ask for 30 GB.
+    """
+    for code, argument, _ in pickletools.genops(pickled):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None and argument > len(pickled):
+            raise _Unusual
 
 
 def _tensors(saved: Any) -> dict[str, _Tensor]:

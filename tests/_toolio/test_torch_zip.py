@@ -108,3 +108,24 @@ def test_no_torch_is_needed(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[1.0, 1.0] False\n"
+
+
+def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path):
+    path = tmp_path / "x.bin"
+    torch.save({"a": torch.ones(3)}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            # Keep the dict, which is the first object, once more, under a number for which room has to be made.
+            bomb = data[:3] + b"r" + (1 << 27).to_bytes(4, "little") + data[3:]
+            archive.writestr(name, bomb if name.endswith("data.pkl") else data)
+    assert members[next(name for name in members if name.endswith("data.pkl"))][2:3] == b"}"
+    code = (
+        "import resource; from pathlib import Path; from _toolio.torch_zip import open_torch_zip as o;"
+        f"print(o(Path({str(path)!r})), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found, kilobytes = done.stdout.split()
+    assert found == "None"
+    assert int(kilobytes) < 500_000
