@@ -5,7 +5,8 @@ Markdown tables: cloaks saved as PNG; cloaks and clean photos after what happens
 Clean and cloaked photos go through the same saves and the same changes. DETECTOR is a file, by default the installed
 one. With ATTACKs only their cloaks are asked, as PNG: what a detector makes of an attack that it has not met.
 
-Intervals are 95%: of the area by a bootstrap over people, of shares Wilson's over faces.
+Intervals are 95%, over people: a bootstrap, or Wilson's where all faces or none are hits. An area of 1 has no interval:
+no draw of these people would give another.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from change_photos import main as change_photos
 from cloak_figures import LEAST, run
 from detector_cloaks import link
-from facetools.metrics import area_interval, area_under_roc, calibration_bins, calibration_error, share_interval
+from facetools.metrics import area_interval, area_under_roc, calibration_bins, calibration_error, share_interval_over
 from facetools.people import person_of
 from facetools.photo_changes import ODD
 
@@ -115,19 +116,23 @@ def area(clean: Scored, cloaked: Scored) -> str:
     scores = np.concatenate([clean.scores, cloaked.scores])
     labels = np.arange(len(scores)) >= len(clean.scores)
     _, groups = np.unique([*clean.people, *cloaked.people], return_inverse=True)
+    found = area_under_roc(scores, labels)
+    assert found is not None  # both are there
     low, high = area_interval(scores, labels, groups) or (float("nan"), float("nan"))
-    return f"{area_under_roc(scores, labels):.4f} ({low:.4f}-{high:.4f})"
+    return f"{found:.4f} ({low:.4f}-{high:.4f})" if found < 1 else "1.0000"
 
 
-def share(hits: int, of: int) -> str:
-    """Write a share with its interval."""
-    low, high = share_interval(hits, of)
-    return f"{hits / of:.1%} ({low:.1%}-{high:.1%})"
+def alarms(scored: Scored) -> npt.NDArray[np.bool_]:
+    """Tell which faces are called cloaked."""
+    return scored.scores >= scored.threshold
 
 
-def alarms(scored: Scored) -> int:
-    """Count faces called cloaked."""
-    return int((scored.scores >= scored.threshold).sum())
+def share(*parts: Scored) -> str:
+    """Write the share of faces that are called cloaked, with its interval over people."""
+    hits = np.concatenate([alarms(part) for part in parts])
+    _, people = np.unique([person for part in parts for person in part.people], return_inverse=True)
+    low, high = share_interval_over(hits, people)
+    return f"{hits.mean():.1%} ({low:.1%}-{high:.1%})"
 
 
 def attack_of(name: str) -> str:
@@ -150,7 +155,6 @@ def head(title: str, *cells: str) -> None:
 def cloaks_table(found: dict[str, Scored]) -> None:
     """Print what is made of each kind of cloak, and of each attack."""
     clean = found[CLEAN]
-    wrong = alarms(clean)
     photos = [name for name in found if name not in (CLEAN, CROPS)]
     head("Cloaks saved as PNG", "cloaks", "people", "faces", "AUC", "recall", "precision", "attack named")
     names = [name for name in photos if CROPS not in name]
@@ -164,24 +168,25 @@ def cloaks_table(found: dict[str, Scored]) -> None:
         scores = np.concatenate([part.scores for part in parts])
         attacks = [attack for part in parts for attack in part.attacks]
         joined = Scored(scores, people, attacks, clean.threshold)
-        hits, beside = alarms(joined), found[CROPS] if CROPS in title else clean
+        beside = found[CROPS] if CROPS in title else clean
         # As many clean faces as cloaked ones: the clean ones are weighted.
-        precision = hits / max(1e-9, hits + alarms(beside) * len(scores) / len(beside.scores))
+        recall, wrong = alarms(joined).mean(), alarms(beside).mean()
+        precision = f"{recall / (recall + wrong):.1%}" if recall + wrong else "-"
         right = sum(attack == attack_of(name) for name in members for attack in found[name].attacks if attack)
         cells = [
             title,
             len(set(people)),
             len(scores),
             area(beside, joined),
-            share(hits, len(scores)),
-            f"{precision:.1%}",
+            share(joined),
+            precision,
         ]
-        row([*cells, f"{right / max(1, hits):.1%}"])
+        row([*cells, f"{right / alarms(joined).sum():.1%}" if alarms(joined).any() else "-"])
     total = len(clean.scores)
-    print(f"\nFalse alarms: {share(wrong, total)} of {total} clean faces of {len(set(clean.people))} people", end="")
+    print(f"\nFalse alarms: {share(clean)} of {total} clean faces of {len(set(clean.people))} people", end="")
     if CROPS in found:
         crops = found[CROPS]
-        print(f", {share(alarms(crops), len(crops.scores))} of {len(crops.scores)} clean crops", end="")
+        print(f", {share(crops)} of {len(crops.scores)} clean crops", end="")
     print(f", at a threshold of {clean.threshold:g}.")
     cloaked = np.concatenate([found[name].scores for name in names])
     rng = np.random.default_rng(0)
@@ -212,13 +217,12 @@ def main(work: Path, detector: Path | None, attacks: Sequence[str]) -> None:
     survived = detect(detector, ways)
     for name in [name for name, _ in wanted if "crops" not in name]:
         parts = [survived[f"{way} {name}"] for way in WAYS]
-        row([name, *(share(alarms(part), len(part.scores)) for part in parts)])
+        row([name, *map(share, parts)])
     head("Clean photos that look odd: false alarms", "change", "faces", "false alarms")
     odd = detect(detector, [(way, changed(work, CLEAN, work / "unseen" / CLEAN, way)) for way in ODD])
     for way, scored in odd.items():
-        row([way, len(scored.scores), share(alarms(scored), len(scored.scores))])
-    wrong, total = sum(map(alarms, odd.values())), sum(len(scored.scores) for scored in odd.values())
-    row(["**all**", total, share(wrong, total)])
+        row([way, len(scored.scores), share(scored)])
+    row(["**all**", sum(len(scored.scores) for scored in odd.values()), share(*odd.values())])
 
 
 if __name__ == "__main__":

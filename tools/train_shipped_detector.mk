@@ -7,8 +7,8 @@
 #                                                                      they were not trained on
 #
 # LFW is the deep-funneled Labeled Faces in the Wild as a tar of lfw/<person>/<photo>. Everything that is made lies in
-# WORK; tools/detector_cloaks.py says of which photos. Interrupted runs go on where they were. On two cores the cloaks
-# take two hours, the training one.
+# WORK; tools/detector_cloaks.py says of which photos. Interrupted runs go on where they were; after a change of how
+# photos are cloaked, varied or changed remove what was made so. On two cores the cloaks take two hours, the training one.
 
 LFW       ?= lfw.tar
 WORK      ?= build/detector
@@ -27,6 +27,7 @@ train: $(WORK)/detector.safetensors
 # The second extractor of ensembles.
 $(WORK)/second.safetensors: $(LFW)
 	mkdir -p $(WORK)
+	@rm -f $@
 	$(FACETOOLS) train-extractor --resume --in $(LFW) --epochs 10 --batch 32 --held-out 0.2 --out $@ > $(WORK)/second.jsonl
 
 $(WORK)/cloaks.stamp: $(LFW) $(WORK)/second.safetensors tools/detector_cloaks.py tools/vary_photos.py
@@ -48,6 +49,7 @@ TRAIN   = $(FACETOOLS) train-detector --resume --seed $(SEED) --faces central --
 	  $(foreach set,first second varied,--clean $(WORK)/clean/$(set)) --out $@
 
 $(WORK)/detector.safetensors: $(WORK)/cloaks.stamp
+	@rm -f $@
 	$(TRAIN) --epochs $(EPOCHS) $(call cloaked,$(call of,$(ATTACKS)) $(ENSEMBLES) $(COSTLY)) > $(WORK)/training.jsonl
 EPOCHS ?= 80
 
@@ -60,6 +62,7 @@ figures: $(WORK)/cloaks.stamp
 # Trained on two of the attacks, asked about the third.
 EPOCHS_lowkey ?= 30
 $(WORK)/without-%.safetensors: $(WORK)/cloaks.stamp
+	@rm -f $@
 	$(TRAIN) --epochs $(or $(EPOCHS_$*),12) $(call cloaked,$(call of,$(filter-out $*,$(ATTACKS)))) > $(@:.safetensors=.jsonl)
 unmet: $(ATTACKS:%=$(WORK)/without-%.safetensors)
 	@for attack in $(ATTACKS); do echo; echo "$$attack, never met:"; \

@@ -111,6 +111,30 @@ def share_interval(hits: int, of: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def share_interval_over(
+    hits: npt.NDArray[np.bool_], groups: npt.NDArray[Any], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Give a 95% interval of a share whose faces are no independent draws, since several are of one group.
+
+    A percentile bootstrap over groups; where all faces or none are hits it would have no width, and Wilson's interval
+    of as many draws as there are groups is given.
+
+    Parameters
+    ----------
+    hits
+        bool [n], one at least.
+    groups
+        int [n], from 0 without a gap: of whom or of which photo a face is.
+    """
+    many = int(groups.max()) + 1
+    if hits.all() or not hits.any():
+        return share_interval(many if hits.all() else 0, many)
+    found, of = (np.bincount(groups, weights=each, minlength=many) for each in (hits, np.ones(len(hits))))
+    drawn = np.random.default_rng(seed).integers(many, size=(draws, many))
+    low, high = np.percentile(found[drawn].sum(1) / of[drawn].sum(1), (2.5, 97.5))
+    return float(low), float(high)
+
+
 @dataclass(frozen=True, slots=True)
 class Bin:
     """Faces of like scores.

@@ -19,6 +19,7 @@ from facetools.metrics import (
     mean_interval,
     roc_points,
     share_interval,
+    share_interval_over,
 )
 
 
@@ -94,6 +95,19 @@ def test_no_interval_of_one_group_or_one_kind() -> None:
 def test_wilsons_interval(hits: int, of: int, low: float, high: float) -> None:
     # Of 81 in 263 and without correction: R. G. Newcombe, 1998, table I.
     assert share_interval(hits, of) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_a_share_over_people() -> None:
+    groups = np.repeat(np.arange(10), 20)
+    # What all faces of a person have in common is one draw: ten of ten, and not two hundred of two hundred.
+    assert share_interval_over(np.ones(200, bool), groups) == share_interval(10, 10)
+    assert share_interval_over(np.zeros(200, bool), groups) == share_interval(0, 10)
+    low, high = share_interval_over(groups < 5, groups)
+    assert (low, high) == pytest.approx((0.2, 0.8), abs=0.05), "as of ten draws"
+    # Of faces that do not depend on each other it is about as wide as Wilson's.
+    hits = np.random.default_rng(0).random(4000) < 0.3
+    low, high = share_interval_over(hits, np.arange(4000) % 1000)
+    assert (low, high) == pytest.approx(share_interval(int(hits.sum()), 4000), abs=0.004)
 
 
 def test_bins_hold_like_numbers_and_never_part_equal_scores() -> None:
