@@ -8,7 +8,8 @@
 #
 # LFW is the deep-funneled Labeled Faces in the Wild as a tar of lfw/<person>/<photo>. Everything that is made lies in
 # WORK; tools/detector_cloaks.py says of which photos. Interrupted runs go on where they were; after a change of how
-# photos are cloaked, varied or changed remove what was made so. On two cores the cloaks take two hours, the training one.
+# photos are cloaked, varied or changed remove what was made so. On two cores the cloaks take two hours and the training
+# one.
 
 LFW       ?= lfw.tar
 WORK      ?= build/detector
