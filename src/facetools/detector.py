@@ -244,7 +244,7 @@ def open_detector(path: Path, device: torch.device) -> Detector:
     try:
         calibration = Calibration(*(float(made[key]) for key in ("temperature", "offset", "threshold")))
         attacks = tuple(dict.fromkeys(name for name in made["attacks"] if isinstance(name, str) and name))
-        if not attacks or attacks != tuple(made["attacks"]):
+        if not attacks or list(attacks) != made["attacks"]:
             raise KeyError("names of attacks")
         network = ResidualNet(len(attacks))
         state = {name: torch.from_numpy(np.array(file.tensor(name), np.float32)) for name in file.entries}

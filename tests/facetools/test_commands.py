@@ -18,7 +18,7 @@ from PIL import Image
 
 from _toolio.errors import UsageError
 from _toolio.records import RecordWriter
-from _toolio.tensors import read_metadata, write_safetensors
+from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
 from conftest import Run, faceless, saved
 from detector_faces import network, smooth, striped
 from facetools.commands._detector_training import name_cloaks, number_attacks, read_examples
@@ -356,6 +356,47 @@ def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -
     refused = facetools(*words, "--force")
     assert (refused.code, refused.out, checkpoint.read_bytes()) == (2, b"", b"notes")
     one_line(refused, str(checkpoint), "is no checkpoint")
+
+
+def test_what_is_trained_is_judged_by_others_and_its_average_saved(
+    crops: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from facetools import detector, detector_calibration, detector_training
+    from facetools.commands.train_detector import train_detector
+
+    calls: dict[str, tuple[Any, ...]] = {}
+
+    def spied(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any, **options: Any) -> Any:
+            calls[name] = (*words, options, result := work(*words, **options))
+            return result
+
+        return call
+
+    places = {"Trainer": detector_training, "calibrate": detector_calibration, "save_detector": detector}
+    for name, module in places.items():
+        monkeypatch.setattr(module, name, spied(name, getattr(module, name)))
+    out, cloaked = crops / "mine.safetensors", [f"{crops}/rows", f"{crops}/columns"]
+    # At so high a rate the average of a few steps lies far from the last of them.
+    words = {"held_out": 0.3, "epochs": 2, "batch": 4, "learning_rate": 0.1, "false_alarms": 0.4, "crops": True}
+    assert train_detector([f"{crops}/clean"], cloaked, out, **words, device="cpu") == 0
+
+    known, *_, trainer = calls["Trainer"]
+    network, unseen, options, (calibration, figures) = calls["calibrate"]
+    assert not {example.person for example in known} & {example.person for example in unseen}
+    assert len({(example.person, example.cloak) for example in [*known, *unseen]}) == 3 * 6
+    assert (len(known), len(unseen)) == (12, 6), "not as many, so that each record tells them apart"
+    for record in map(json.loads, capsys.readouterr().out.splitlines()):
+        assert (record["faces"], record["held_out_faces"]) == (len(known), len(unseen))
+    assert network is trainer.averaged
+    assert (options, read_metadata(out)["false_alarms"]) == ({"false_alarms": 0.4}, 0.4)
+    assert calls["save_detector"][:4] == (out, trainer.averaged, ("columns", "rows"), calibration)
+    assert figures.items() <= read_metadata(out)["figures"].items()
+    saved = open_safetensors(out)
+    latest, averaged = (each.state_dict() for each in (trainer._network, trainer.averaged))
+    for name in saved.entries:
+        assert np.array_equal(saved.tensor(name), averaged[name].half().numpy()), name
+    assert not np.array_equal(saved.tensor("head.weight"), latest["head.weight"].half().numpy())
 
 
 @pytest.mark.parametrize(

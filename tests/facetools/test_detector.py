@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from _toolio.errors import ToolError
 from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
@@ -26,6 +27,7 @@ from facetools.detector import (
     looks_of,
     open_detector,
     save_detector,
+    windows_of,
 )
 
 ATTACKS = ("fawkes", "lowkey")
@@ -288,3 +290,64 @@ def test_the_look_that_seems_cloaked_most_decides() -> None:
     best = max(scores, key=lambda each: each.score)
     assert verdict.score == pytest.approx(best.score, abs=1e-6)
     assert verdict.attacks == pytest.approx(best.attacks, abs=1e-6)
+
+
+# ---------------------------------------------------------------- whole photos
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (8, 300), (100, 256), (256, 257), (300, 255), (511, 512), (513, 769), (1080, 1920), (3000, 10)]
+)
+def test_windows_reach_every_pixel(shape: tuple[int, int]) -> None:
+    seen = np.zeros(shape, int)
+    boxes = [tuple(map(int, box)) for box in windows_of(shape)]
+    for x0, y0, x1, y1 in boxes:
+        seen[y0:y1, x0:x1] += 1
+        assert (y1 - y0, x1 - x0) == (min(256, shape[0]), min(256, shape[1]))
+        assert 0 <= x0 < x1 <= shape[1]
+        assert 0 <= y0 < y1 <= shape[0]
+    assert seen.min() == 1, "as few as reach everywhere lie nowhere all upon each other"
+    rows, columns = (sorted({box[axis] for box in boxes}) for axis in (1, 0))
+    assert boxes == [(x, y, min(x + 256, shape[1]), min(y + 256, shape[0])) for y in rows for x in columns]
+    for length, starts in zip(shape, (rows, columns), strict=True):
+        assert len(starts) == -(-length // 256)
+        assert np.ptp(np.diff(starts)) <= 1 if len(starts) > 1 else starts == [0]
+
+
+class Brightest(nn.Module):
+    """Stands for the network: a window's logit is its brightest value, and it keeps what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.shown = nn.Linear(1, 1), []
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        self.shown.append((faces[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+        return torch.stack([faces.max() * 8, faces[0, 0].max(), faces[0, 1].max()])[None]
+
+
+@pytest.mark.parametrize("shape", [(600, 700), (300, 100), (90, 520), (60, 70)])
+@pytest.mark.parametrize("last", [True, False])
+def test_the_window_that_seems_cloaked_most_decides(shape: tuple[int, int], last: bool) -> None:
+    seen, pixels = Brightest(), picture(*shape) // 2
+    place = -1 if last else 0
+    # In one window and in no other: a corner pixel of the first or of the last.
+    pixels[place, place] = (10, 255, 20)
+    judge = Detector("x", seen, ATTACKS, CALIBRATION)  # type: ignore[arg-type]
+    ((verdict, face),) = judge.look(pixels, [], whole=True)
+    boxes = windows_of(shape)
+    assert (face.box, face.landmarks.shape) == (boxes[place], (0, 2))
+    assert verdict is not None
+    assert verdict.score == pytest.approx(1 / (1 + np.exp(-(8 - 0.25) / 1.5)), abs=1e-6)
+    assert verdict.attack == "lowkey"
+    # Nothing but the windows is looked at, at the photo's own resolution.
+    assert len(seen.shown) == len(boxes)
+    for shown, (x0, y0, x1, y1) in zip(seen.shown, boxes, strict=True):
+        assert np.array_equal(shown, pixels[int(y0) : int(y1), int(x0) : int(x1)])
+
+
+def test_too_little_of_a_photo_is_nothing_and_faces_are_judged_each() -> None:
+    faces = [face_at(0, 0, 40, 7), face_at(10, 10, 60, 60)]
+    assert detector().look(picture(7, 40), faces[:1], whole=True) == [(None, faces[0])]
+    judge, pixels = detector(), picture()
+    assert judge.look(pixels, faces) == [(judge.judge(pixels, face), face) for face in faces]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from facetools.detector_examples import Example
 from facetools.detector_training import LONE, Knobs, Trainer, pair_up
 from facetools.detector_windows import WINDOW_PX
 from facetools.photos import Pixels
+from facetools.residual_net import loss_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -143,6 +145,47 @@ def test_a_training_that_diverges_ends(few: list[Example], tmp_path: Path) -> No
     assert broken.epoch == 0
 
 
+# ---------------------------------------------------------------- a step
+
+
+def test_the_average_by_hand(few: list[Example]) -> None:
+    """That of weights and of the statistics of normalisations; it begins at the first step."""
+    trainer = trainer_of(few, learning_rate=0.1)
+    expected: dict[str, torch.Tensor] = {}
+    for number in range(4):
+        trainer._step(*trainer._prepare(number))
+        for name, value in trainer._network.state_dict().items():
+            was = expected.get(name, value)
+            expected[name] = 0.995 * was.double() + 0.005 * value.double()
+    averaged = trainer.averaged.state_dict()
+    for name in (name for name in expected if not name.endswith("num_batches_tracked")):
+        torch.testing.assert_close(averaged[name].double(), expected[name], rtol=0, atol=1e-6)
+    latest = trainer._network.state_dict()
+    for name in ("head.weight", "full.0.1.running_mean"):
+        assert float((averaged[name] - latest[name]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize(("sure", "clipped"), [(3.0, True), (-3.0, False)])
+def test_a_step_by_hand(few: list[Example], sure: float, clipped: bool) -> None:
+    """AdamW's first one: gradients of a norm of at most 1, a decay of 1e-3, a 25th of the peak of the schedule."""
+    trainer = trainer_of(few, learning_rate=1.0)
+    with torch.no_grad():
+        trainer._network.head.bias[0] = sure
+    before = copy.deepcopy(trainer._network).train()
+    # Of clean faces alone the network is sure that they are cloaked, or that they are not.
+    windows = trainer._prepare(0)[0]
+    attacks = [-1] * len(windows)
+    loss_of(before(windows.float() / 255), attacks).backward()
+    gradients = [parameter.grad for parameter in before.parameters()]
+    norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
+    assert (norm > 1) is clipped
+    trainer._step(windows, attacks)
+    for was, now, gradient in zip(before.parameters(), trainer._network.parameters(), gradients, strict=True):
+        torch.testing.assert_close(now.grad, gradient / max(norm, 1.0), rtol=1e-3, atol=1e-6)
+        expected = was * (1 - 0.04 * 1e-3) - 0.04 * now.grad / (now.grad.abs() + 1e-8)
+        torch.testing.assert_close(now, expected, rtol=1e-6, atol=1e-7)
+
+
 # ---------------------------------------------------------------- what is drawn
 
 
@@ -237,3 +280,14 @@ def test_a_cloaked_face_is_beside_the_clean_one_of_its_photo() -> None:
         assert pair_up([*among, cloaked], np.random.default_rng(0)) == {0: [(right, cloaked)]}
     partners = {pair_up([*examples, lost], np.random.default_rng(seed))[2][-1][0].photo for seed in range(40)}
     assert len(partners) > 6, "by lot"
+
+
+def test_the_seed_decides_who_is_beside_a_cloaked_face_without_a_clean_copy() -> None:
+    clean = people(20, {})
+    strangers = [example_of(picture(20, 20), person=f"q{number}", cloak=0) for number in range(20)]
+
+    def beside(seed: int) -> list[str]:
+        return [partner.person for partner, _ in trainer_of([*clean, *strangers], (0,), seed=seed)._pairs[0]]
+
+    assert beside(0) == beside(0)
+    assert len({tuple(beside(seed)) for seed in (0, 1, 2, 2**62)}) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -185,3 +186,110 @@ def test_most_photos_are_not_scaled_and_others_by_half_to_one_and_a_half() -> No
     assert 0.66 < (factors == 1).mean() < 0.74
     assert 0.5 <= factors.min() < 0.52
     assert 1.47 < factors.max() <= 1.5
+
+
+# ---------------------------------------------------------------- how often
+
+
+class Draws:
+    """Notes what happens to a photo, in order: ``before``, ``scale``, ``after``, ``jpeg``, and changes as ``=name``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        # Quality and subsampling.
+        self.savings: list[tuple[int, int]] = []
+        change = windows._change
+
+        def changed(pixels: Pixels, names: Any, generator: np.random.Generator) -> Pixels:
+            self.events.append({windows.BEFORE: "before", windows.AFTER: "after"}[names])
+            return change(pixels, names, generator)
+
+        def applied(name: str) -> Any:
+            def apply(pixels: Pixels, _: Any) -> Pixels:
+                self.events.append(name)
+                return pixels
+
+            return apply
+
+        def save(pixels: Pixels, *how: int) -> Pixels:
+            self.events.append("jpeg")
+            self.savings.append((how[0], how[1]))
+            return pixels
+
+        def scale(pixels: Pixels, *_: Any) -> Pixels:
+            self.events.append("scale")
+            return pixels
+
+        monkeypatch.setattr(windows, "_change", changed)
+        monkeypatch.setattr(windows, "save_as_jpeg", save)
+        monkeypatch.setattr(windows, "scale", scale)
+        monkeypatch.setattr(windows, "CHANGES", {name: applied(f"={name}") for name in windows.CHANGES})
+
+    def of(self, draw: Any) -> list[list[str]]:
+        """What happens in each of many draws."""
+        each = []
+        for seed in range(2000):
+            self.events.clear()
+            draw(rng(seed))
+            each.append(list(self.events))
+        return each
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> Draws:
+    return Draws(monkeypatch)
+
+
+def shares(each: list[list[str]], *names: str) -> list[float]:
+    return [float(np.mean([name in events for events in each])) for name in names]
+
+
+def test_clean_faces_alone_are_changed_and_saved_in_their_shares(draws: Draws) -> None:
+    clean, order = example_of(picture(96, 96), rim=0), ["before", "scale", "after", "jpeg"]
+    each = draws.of(lambda generator: draw_lone(clean, generator))
+    assert shares(each, *order) == pytest.approx([0.35, 0.3, 0.35, 0.35], abs=0.04)
+    # One after the other, and independently: all four happen to one photo in 78.
+    kept = [[event for event in events if event[0] != "="] for events in each]
+    assert all(events == [event for event in order if event in events] for events in kept)
+    assert 10 < kept.count(order) < 45
+    qualities, subsamplings = (np.array(values) for values in zip(*draws.savings, strict=True))
+    assert (qualities.min(), qualities.max()) == (50, 98)
+    assert 70 < qualities.mean() < 78
+    assert np.bincount(subsamplings) / len(subsamplings) == pytest.approx([1 / 3] * 3, abs=0.06)
+
+
+def test_a_change_is_sometimes_two_of_its_own_list(draws: Draws) -> None:
+    pixels = picture(96, 96)
+    for names in (windows.BEFORE, windows.AFTER):
+        each = draws.of(lambda generator, names=names: windows._change(pixels, names, generator))
+        used = [[event[1:] for event in events[1:]] for events in each]
+        assert {len(changes) for changes in used} == {1, 2}
+        assert np.mean([len(changes) == 2 for changes in used]) == pytest.approx(0.35, abs=0.04)
+        counts = Counter(name for changes in used for name in changes)
+        assert set(counts) == set(names)
+        assert min(counts.values()) > 0.7 * max(counts.values())
+
+
+def test_a_pair_is_saved_and_changed_in_the_same_shares(draws: Draws) -> None:
+    clean = example_of(picture(96, 96), rim=0)
+    each = draws.of(lambda generator: draw_pair(clean, replace(clean, cloak=0, partner=clean.source), generator))
+    for events in each:
+        ends = [event for event in events if event in ("scale", "after", "jpeg")]
+        assert ends[: len(ends) // 2] == ends[len(ends) // 2 :]
+    # Of those that are cloaked otherwise, 35 of 100, six in ten had something happen before.
+    expected = [0.3, 0.35, 0.35, 0.35 * 0.6]
+    assert shares(each, "scale", "after", "jpeg", "before") == pytest.approx(expected, abs=0.04)
+    # Of a photo of which there is no clean copy nothing is known before the cloak.
+    alone = draws.of(lambda generator: draw_pair(clean, replace(clean, cloak=0), generator))
+    assert not any("before" in events for events in alone)
+
+
+def test_a_window_lies_anywhere_on_the_grid_of_its_jpeg(only_cut: pytest.MonkeyPatch) -> None:
+    """Saved with eight pixels more on each side: were it saved as it is, blocks would begin at its corner."""
+    only_cut.setattr(windows, "save_as_jpeg", lambda pixels, *_: places(*pixels.shape[:2]))
+    corners = set()
+    for seed in range(1500):
+        window = draw_lone(example_of(np.zeros((300, 300, 3), np.uint8), rim=0), rng(seed))
+        if window.any():
+            corners.add((int(window[..., 0].min()), int(window[..., 1].min())))
+    assert [{corner[axis] for corner in corners} for axis in (0, 1)] == [set(range(17))] * 2
