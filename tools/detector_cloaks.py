@@ -19,10 +19,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cloak_figures import DLIB, LEAST, cloak, lay_out, rows, run
+from cloak_figures import DLIB, LEAST, Row, cloak, lay_out, rows, run
 
 TOOLS = Path(__file__).parent
 SEED = "0"
+
+VARIED = 700
+"""Photos that are made to look otherwise."""
 
 
 class Kind(NamedTuple):
@@ -80,7 +83,7 @@ KINDS = (
     _kind("fawkes-v0.3-ultra", "first", 1196, 1199, "fawkes-v0.3", "--mode", "ultra"),
     _kind("fawkes-v0.3-low-varied", "varied", 321, 380, "fawkes-v0.3", "--mode", "low"),
     _kind("opom", "first", 991, 1050, "opom"),
-    _kind("tip-im", "first", 1051, 1068, "tip-im"),
+    _kind("tip-im", "first", 1051, 1075, "tip-im"),
 )
 """Costly ones are few: a cloak's chance to be drawn in training grows with the root of their number."""
 
@@ -114,7 +117,7 @@ def lists(work: Path) -> dict[str, list[list[Path]]]:
     public = set(few[:600])
     # Photos that are not in "public": the second one of those people, the first two of others.
     others = [[photo] for name in sorted(few) for photo in found[name][name in public : 2]]
-    chosen = [photos[1] if len(photos) > 1 else photos[0] for photos in learned]
+    chosen = [photos[1] if len(photos) > 1 else photos[0] for photos in learned[:VARIED]]
     varied = [work / "varied" / photo.parent.name / f"{photo.stem}.png" for photo in chosen]
     if not varied[-1].exists():
         words = [sys.executable, str(TOOLS / "vary_photos.py"), SEED, str(work / "varied")]
@@ -167,7 +170,7 @@ def main(lfw: Path, work: Path, second: str) -> None:
         make(work, "train", kind, photos[kind.photos], second)
     for kind in TEN:
         make(work, "unseen", kind, photos[kind.photos], second)
-    for row in rows(second):
+    for row in [*rows(second), Row("fawkes-v1.0", "high", (DLIB, second), 2)]:
         cloak(figures, row, [])
 
 

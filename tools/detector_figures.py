@@ -68,12 +68,13 @@ def folders(work: Path) -> dict[str, Path]:
 def changed(work: Path, name: str, folder: Path, way: str) -> Path:
     """Change some of a folder's photos, if that has not been done."""
     out = work / "changed" / way / name
-    if not out.with_suffix(".done").exists():
+    done = out.with_name(f"{out.name}.done")
+    if not done.exists():
         few, source = CHANGED if name == CLEAN else MOST, work / "sets" / f"few-{name}"
         people = [person for person in folder.iterdir() if person.is_dir()]
         link((photo for person in people for photo in sorted(person.iterdir())[:few]), source)
         change_photos(way, source, out)
-        out.with_suffix(".done").touch()
+        done.touch()
     return out
 
 

@@ -13,26 +13,25 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
+
+from facetools.photo_changes import blur, scale, sharpen, to_bytes
 
 
 def vary(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change one photo; about a third of the draws leave each property alone."""
-    scale = float(np.exp(rng.uniform(np.log(0.6), np.log(2.0))))
-    resampling = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)[rng.integers(3)]
-    photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), resampling)
+    pixels = scale(np.array(photo), float(np.exp(rng.uniform(np.log(0.6), np.log(2.0)))), rng)
     if rng.random() < 0.35:
-        photo = photo.convert("L")
+        pixels = np.array(Image.fromarray(pixels).convert("L"))
     if rng.random() < 0.3:
-        photo = photo.filter(ImageFilter.UnsharpMask(rng.uniform(0.5, 2.5), int(rng.integers(50, 200)), 0))
+        pixels = sharpen(pixels, rng)
     elif rng.random() < 0.2:
-        photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
+        pixels = blur(pixels, rng)
     if rng.random() < 0.4:
-        values = np.asarray(photo, np.float32)
-        colour = values.ndim == 3 and rng.random() < 0.5
-        grain = rng.normal(0, rng.uniform(1, 9), values.shape if colour else values.shape[:2])
-        grain = grain if colour or values.ndim == 2 else grain[..., None]
-        photo = Image.fromarray(np.clip(np.rint(values + grain), 0, 255).astype(np.uint8))
+        colour = pixels.ndim == 3 and rng.random() < 0.5
+        noise = rng.normal(0, rng.uniform(1, 9), pixels.shape if colour else pixels.shape[:2])
+        pixels = to_bytes(pixels + (noise if colour or pixels.ndim == 2 else noise[..., None]))
+    photo = Image.fromarray(pixels)
     if rng.random() < 0.4:
         out = io.BytesIO()
         photo.save(out, format="JPEG", quality=int(rng.integers(40, 97)))

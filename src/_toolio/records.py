@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import IO, Any, Self
 
 from _toolio.errors import InputError, ToolError
@@ -20,6 +21,15 @@ Record = dict[str, Any]
 
 DEEPEST = 100
 """Objects and arrays inside each other that a record may hold: it is written by recursion, as it was read."""
+
+
+class Form(StrEnum):
+    """How records are written."""
+
+    auto = "auto"
+    """A table on a terminal, else JSONL."""
+    table = "table"
+    csv = "csv"
 
 
 class ReaderGoneError(Exception):
@@ -112,7 +122,7 @@ def error_fields(error: ToolError) -> Record:
 
 
 class RecordWriter:
-    """Writes a command's records to stdout, flushing each; draws a table on a terminal instead.
+    """Writes a command's records to stdout, flushing each; draws a table on a terminal, or where one is asked for.
 
     Parameters
     ----------
@@ -124,15 +134,30 @@ class RecordWriter:
         Fields that the table shows, in order, after the ranking one.
     decimals
         Decimals of the ranking field.
+    form
+        CSV has a line of names first, and the fields of ``csv_fields``; what is no number or text is JSON.
+    csv_fields
+        Fields of CSV, in order, after the ranking one.
     """
 
-    def __init__(self, schema: str, rank: str, columns: Sequence[str], *, decimals: int = 6) -> None:
+    def __init__(
+        self,
+        schema: str,
+        rank: str,
+        columns: Sequence[str],
+        *,
+        decimals: int = 6,
+        form: Form = Form.auto,
+        csv_fields: Sequence[str] = (),
+    ) -> None:
         self.schema, self.rank, self.columns, self.decimals = schema, rank, tuple(columns), decimals
         self.failures = 0
         self._rows: list[Record] = []
         if sys.stdout is None:
             raise ToolError("stdout is closed; give it a file or a pipe")
-        self._table = sys.stdout.isatty()
+        self._table = form is Form.table or (form is Form.auto and sys.stdout.isatty())
+        self._csv = (rank, *csv_fields) if form is Form.csv else ()
+        self._headed = False
 
     def __enter__(self) -> Self:
         return self
@@ -161,8 +186,21 @@ class RecordWriter:
         self.failures += "error" in record
         if self._table:
             self._rows.append(_plain(record))
+        elif self._csv:
+            self._write_csv(_plain(record))
         else:
             write_out(dump_record(record, decimals=self.decimals))
+
+    def _write_csv(self, record: Record) -> None:
+        lines = [[_csv_cell(record.get(name)) for name in self._csv]]
+        number = record[self.rank]
+        if isinstance(number, float):
+            lines[0][0] = f"{number:.{self.decimals}f}"
+        if not self._headed:
+            lines.insert(0, list(self._csv))
+            self._headed = True
+        text = "".join(",".join(map(_csv_quoted, line)) + "\n" for line in lines)
+        write_out(text.encode("utf-8", "surrogateescape"))
 
     def fail(self, error: ToolError, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
         """Write the record of an input that could not be used."""
@@ -200,6 +238,22 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _csv_cell(value: Any) -> str:
+    """Write a field for a spreadsheet: numbers with all their digits, shapes as 768x3072."""
+    if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
+        return "x".join(map(str, value))
+    if value is None or isinstance(value, str | int | float):
+        return "" if value is None else str(value)
+    if isinstance(value, dict) and "message" in value:
+        return str(value["message"])
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _csv_quoted(cell: str) -> str:
+    """Quote as RFC 4180 has it."""
+    return '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell
+
+
 def _draw(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: int) -> None:
     """Draw the records as a table for a person; a column that no record fills is left out."""
     from rich.console import Console
@@ -218,7 +272,8 @@ def _draw(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: i
         cells = [_cell(row.get(name)) for name in shown]
         # Text, not markup: a file may be called "[red].jpg"; and no control character of a name reaches the screen.
         table.add_row(*(Text(printable(cell)) for cell in (first, *cells)))
-    Console().print(table)
+    # A pipe has no width that cells would have to fold into.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def printable(text: str) -> str:

@@ -114,6 +114,10 @@ class _MappedTensor:
         """Give values `start` to `stop`, without a copy where numpy knows the dtype."""
         return decode(self._raw[start:stop], self._entry.dtype)
 
+    def bfloat16_bits(self, start: int, stop: int) -> NDArray[Any] | None:
+        """Give values `start` to `stop` as the file holds them, in uint16; None for another dtype than bfloat16."""
+        return self._raw[start:stop] if self._entry.dtype == "BF16" else None
+
     def release(self, start: int, stop: int) -> None:
         """Give the pages back to the system: a map's resident pages count as memory of this process."""
         if not hasattr(mmap, "MADV_DONTNEED"):  # Windows

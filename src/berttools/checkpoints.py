@@ -1,6 +1,7 @@
 """Open a base or fine-tuned model: a folder, one file, or shards with an index; and match two models' names.
 
-safetensors needs numpy only. A `.bin` is opened by torch with ``weights_only=True`` or not at all.
+safetensors and a plain `.bin` need numpy only; any other file of torch's is opened by torch with
+``weights_only=True`` or not at all.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors import ArrayTensor, FlatTensor, open_safetensors
+from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from _toolio.torch_files import load_torch
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["Alignment", "Checkpoint", "Stored", "align_names", "open_checkpoint"]
+__all__ = ["Alignment", "Checkpoint", "Source", "Stored", "align_names", "open_checkpoint", "read_config"]
 
 _LOOKED_FOR = (
     "model.safetensors",
@@ -45,10 +46,11 @@ class Stored(NamedTuple):
         return math.prod(self.shape)
 
 
-class _Source(Protocol):
-    """One file of tensors."""
+class Source(Protocol):
+    """What gives tensors by name: a file, or something made of files."""
 
-    def flat(self, name: str) -> FlatTensor: ...
+    def flat(self, name: str) -> FlatTensor:
+        """Give a tensor as a run of values in C order."""
 
 
 class Checkpoint:
@@ -60,10 +62,14 @@ class Checkpoint:
         What was opened: the folder, the file, or the index.
     tensors : dict of str to Stored
         Every tensor, sorted by name.
+    config : dict
+        What the folder's config.json says; empty where a file was named, or there is none.
     """
 
-    def __init__(self, path: Path, sources: Mapping[str, tuple[Stored, _Source]]) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, sources: Mapping[str, tuple[Stored, Source]], config: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path, self.config = path, dict(config or {})
         self.tensors = {name: sources[name][0] for name in sorted(sources)}
         self._sources = {name: source for name, (_, source) in sources.items()}
 
@@ -112,7 +118,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     try:
         if path.is_dir():
-            return _open(path, _weights_in(path))
+            return _open(path, _weights_in(path), read_config(path / "config.json"))
         if not path.exists():
             raise ToolError(
                 f"{path}: no such file or folder; name a local one, nothing is downloaded", kind="not-found"
@@ -122,10 +128,29 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return _open(path, path)
 
 
-def _open(named: Path, file: Path) -> Checkpoint:
-    if file.name.endswith(".json"):
-        return Checkpoint(named, _open_index(file))
-    return Checkpoint(named, _open_file(file))
+def _open(named: Path, file: Path, config: Mapping[str, Any] | None = None) -> Checkpoint:
+    return Checkpoint(named, _open_index(file) if file.name.endswith(".json") else _open_file(file), config)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a JSON object beside a model; empty where there is none.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"bad-config"``: it is something else, or cannot be read.
+    """
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="bad-config") from error
+    except (ValueError, RecursionError) as error:
+        raise ToolError(f"{path}: not JSON; copy it again", kind="bad-config") from error
+    if not isinstance(config, dict):
+        raise ToolError(f"{path}: not a JSON object; copy it again", kind="bad-config")
+    return config
 
 
 def _weights_in(folder: Path) -> Path:
@@ -136,7 +161,7 @@ def _weights_in(folder: Path) -> Path:
             return folder / name
     if present & {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"}:
         raise ToolError(
-            f"{folder}: a PEFT adapter, which is not supported yet; merge it into its base and give that",
+            f"{folder}: a PEFT adapter, which is no model by itself; give it as FT, behind its base",
             kind="adapter",
         )
     others = sorted(name for name in present if Path(name).suffix in {".safetensors", *_TORCH_SUFFIXES})
@@ -144,15 +169,21 @@ def _weights_in(folder: Path) -> Path:
     raise ToolError(f"{folder}: none of {', '.join(_LOOKED_FOR)} in it; {advice}", kind="no-weights")
 
 
-def _open_file(path: Path) -> dict[str, tuple[Stored, _Source]]:
-    if path.suffix in _TORCH_SUFFIXES:
+def _open_file(path: Path) -> dict[str, tuple[Stored, Source]]:
+    file = _open_torch_zip(path) if path.suffix in _TORCH_SUFFIXES else open_safetensors(path)
+    if file is None:
         torch_file = _TorchFile(path)
         return {name: (stored, torch_file) for name, stored in torch_file.tensors.items()}
-    file = open_safetensors(path)
     return {name: (Stored(entry.dtype, entry.shape, path), file) for name, entry in file.entries.items()}
 
 
-def _open_index(path: Path) -> dict[str, tuple[Stored, _Source]]:
+def _open_torch_zip(path: Path) -> SafetensorsFile | None:
+    from _toolio.torch_zip import open_torch_zip
+
+    return open_torch_zip(path)
+
+
+def _open_index(path: Path) -> dict[str, tuple[Stored, Source]]:
     """Open the shards that an index names, and take from each what the index says is there."""
     weight_map = _weight_map(path)
     shards = sorted(set(weight_map.values()))
@@ -266,7 +297,7 @@ _LEGACY = (
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def align_names(base: Shapes, ft: Shapes) -> Alignment:
+def align_names(base: Shapes, ft: Shapes, *, strip: Sequence[str] = ()) -> Alignment:
     """Match the names of two models that may be wrapped differently.
 
     A prefix such as ``bert.`` is taken off either side if that makes more tensors meet, counting first those
@@ -277,8 +308,15 @@ def align_names(base: Shapes, ft: Shapes) -> Alignment:
     ----------
     base, ft
         Name to shape.
+    strip
+        Prefixes that are taken off the names of either side first, from each name the longest that it has.
     """
-    pairs: dict[str, str] = {}
+    if strip:
+        mine, theirs = _without(base, strip), _without(ft, strip)
+        bare = align_names({b: base[n] for b, n in mine.items()}, {b: ft[n] for b, n in theirs.items()})
+        pairs = {mine[left]: theirs[right] for left, right in bare.pairs.items()}
+        return _alignment(base, ft, pairs)
+    pairs = {}
     # A second round meets what lies outside the first one's prefix: the embeddings beside `bert.encoder.`.
     # It takes off wrappers only, or two models' heads would meet by accident.
     for wrappers_only in (False, True):
@@ -286,6 +324,20 @@ def align_names(base: Shapes, ft: Shapes) -> Alignment:
         taken = set(pairs.values())
         right = {name: shape for name, shape in ft.items() if name not in taken}
         pairs.update(_best_match(left, right, wrappers_only=wrappers_only))
+    return _alignment(base, ft, pairs)
+
+
+def _without(names: Iterable[str], strip: Sequence[str]) -> dict[str, str]:
+    """Map each name without its prefix to the name; a name that would meet another one's keeps its own."""
+    found = {}
+    for name in sorted(names, key=len):
+        prefix = max((p for p in strip if name.startswith(p) and name != p), key=len, default="")
+        bare = name.removeprefix(prefix)
+        found[name if bare in found else bare] = name
+    return found
+
+
+def _alignment(base: Shapes, ft: Shapes, pairs: Mapping[str, str]) -> Alignment:
     taken = set(pairs.values())
     return Alignment(
         {name: pairs[name] for name in sorted(pairs)},

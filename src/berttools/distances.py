@@ -14,28 +14,25 @@ roundoff, section 12).
 from __future__ import annotations
 
 import math
-import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from _toolio.errors import InputError, ToolError
 from _toolio.tensors import ArrayTensor, FlatTensor
-from berttools.checkpoints import Alignment, Checkpoint, align_names
-from berttools.groups import place
 
-__all__ = ["TensorDiff", "TensorDistance", "diff_checkpoints", "tensor_distance"]
+__all__ = ["Measured", "Pair", "Sums", "TensorDistance", "sum_window", "tensor_distance"]
 
 # Two rows of float64 of this length stay in a 2 MB cache; shorter ones let Python's own time show.
-_CHUNK = 98_304
-# One piece of work for a thread; also what stays resident of the maps, times threads, times two files.
-_WINDOW = 20 * _CHUNK
+_CHUNK = 131_072
+# BLAS starts threads of its own for longer dot products than 10,000, and sums then depend on how many it has.
+_BLOCK = 8_192
+# One piece of work for a process; also what stays resident of the maps, times processes, times two files.
+_WINDOW = 8 * _CHUNK
 # A one-pass angle loses at most this factor of float64's precision before the tensor is read again.
 _MAX_CANCELLATION = 100.0
 # Sums of squares outside this range have lost, or may have lost, terms to overflow or underflow.
@@ -90,43 +87,16 @@ class TensorDistance:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TensorDiff:
-    """What became of one tensor.
+class _Values(Protocol):
+    """Pairs of values in some order that is always the same."""
 
-    Attributes
-    ----------
-    name
-        Its name in the base, or in the fine-tuned model if only that has it.
-    name_ft
-        Its name in the fine-tuned model; None if that lacks it.
-    layer, group
-        See `berttools.groups.place`.
-    shape_base, shape_ft, dtype_base, dtype_ft
-        None on the side that lacks the tensor. dtypes are safetensors' names.
-    only_in
-        ``"base"`` or ``"ft"`` for a tensor of one side only.
-    distance
-        None if there is nothing to compare; `reason` or `error` says why.
-    error
-        Set if the tensor could not be read: the run goes on.
-    """
+    @property
+    def n(self) -> int: ...
 
-    name: str
-    name_ft: str | None
-    layer: int | None
-    group: str | None
-    shape_base: tuple[int, ...] | None
-    shape_ft: tuple[int, ...] | None
-    dtype_base: str | None
-    dtype_ft: str | None
-    only_in: str | None = None
-    distance: TensorDistance | None = None
-    reason: str | None = None
-    error: InputError | None = None
+    def all_chunks(self) -> Iterator[tuple[Float64s, Float64s]]: ...
 
 
-class _Pair(NamedTuple):
+class Pair(NamedTuple):
     """Two tensors of the same number of values."""
 
     base: FlatTensor
@@ -134,13 +104,15 @@ class _Pair(NamedTuple):
     n: int
 
     def chunks(self, start: int, stop: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Give values `start` to `stop` of both, a chunk at a time, and let go of them at the end."""
         for low in range(start, stop, _CHUNK):
             high = min(low + _CHUNK, stop)
-            yield self.base.values(low, high), self.ft.values(low, high)
+            yield _values(self.base, low, high, 0), _values(self.ft, low, high, 1)
         self.base.release(start, stop)
         self.ft.release(start, stop)
 
     def windows(self) -> Iterator[tuple[int, int]]:
+        """Give the pieces of work that `sum_window` takes: from where to where."""
         for start in range(0, self.n, _WINDOW):
             yield start, min(start + _WINDOW, self.n)
 
@@ -151,7 +123,21 @@ class _Pair(NamedTuple):
                 yield a.astype(np.float64), b.astype(np.float64)
 
 
-class _Sums(NamedTuple):
+class _Joined(NamedTuple):
+    """Several pairs laid end to end."""
+
+    parts: Sequence[_Values]
+
+    @property
+    def n(self) -> int:
+        return sum(part.n for part in self.parts)
+
+    def all_chunks(self) -> Iterator[tuple[Float64s, Float64s]]:
+        for part in self.parts:
+            yield from part.all_chunks()
+
+
+class Sums(NamedTuple):
     """What the pass adds up, over some of the entries."""
 
     aa: float  # sum a^2
@@ -160,26 +146,41 @@ class _Sums(NamedTuple):
     abs_a: float  # sum |a|
     abs_d: float  # sum |d|
     max_d: float  # max |d|
-    changed: int
+    changed: float
 
     @classmethod
-    def total(cls, parts: Iterable[_Sums]) -> _Sums:
+    def total(cls, parts: Iterable[Sums]) -> Sums:
+        """Add up sums over parts; there must be one at least."""
         aa, ad, dd, abs_a, abs_d, max_d, changed = zip(*parts, strict=True)
         return cls(sum(aa), sum(ad), sum(dd), sum(abs_a), sum(abs_d), max(max_d), sum(changed))
 
 
 class _Scratch(threading.local):
-    """Each thread's own work space: rows a and d in float64, and a row of flags."""
+    """Work space, each thread's own: rows a and d in float64, a row of flags, and bfloat16 made wide, a side a row."""
 
     def __init__(self) -> None:
         self.rows = np.empty((2, _CHUNK))
         self.flags = np.empty(_CHUNK, np.bool_)
+        self.bits = np.empty((2, _CHUNK), np.uint32)
 
 
 _scratch = _Scratch()
 
 
-def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> _Sums:
+def _values(flat: FlatTensor, start: int, stop: int, side: int) -> NDArray[Any]:
+    """Give values that are good until the next ones of that side are asked for."""
+    read = getattr(flat, "bfloat16_bits", None)
+    bits = None if read is None else read(start, stop)
+    if bits is None:
+        return flat.values(start, stop)
+    # As `decode` does, but into memory that is there: new memory costs more than the work on it.
+    wide = _scratch.bits[side, : bits.size]
+    wide[:] = bits
+    np.left_shift(wide, 16, out=wide)
+    return wide.view(np.float32)
+
+
+def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> Sums:
     n = base.size
     rows, flags = _scratch.rows[:, :n], _scratch.flags[:n]
     a, d = rows
@@ -187,19 +188,26 @@ def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> _Sums:
     a[:] = base
     d[:] = ft
     np.subtract(d, a, out=d)
-    # einsum, not dot: a BLAS starts threads of its own here, and its sums depend on how many it has.
-    aa, ad, dd = np.einsum("i,i->", a, a), np.einsum("i,i->", a, d), np.einsum("i,i->", d, d)
+    (aa,), (ad, dd) = _dots(rows[:1], a), _dots(rows, d)
     np.abs(rows, out=rows)
     abs_a, abs_d = np.einsum("ij->i", rows)
-    return _Sums(
-        float(aa), float(ad), float(dd), float(abs_a), float(abs_d), float(d.max()),
-        int(np.count_nonzero(flags)),
-    )  # fmt: skip
+    return Sums(aa, ad, dd, float(abs_a), float(abs_d), float(d.max()), float(np.count_nonzero(flags)))
 
 
-def _sum_window(pair: _Pair, start: int, stop: int) -> _Sums:
+def _dots(rows: Float64s, x: Float64s) -> list[float]:
+    """Multiply rows with a vector, block by block: as fast as BLAS, and the same whatever the number of cores."""
+    whole = x.size - x.size % _BLOCK
+    blocks = np.matmul(rows[:, :whole].reshape(len(rows), -1, 1, _BLOCK), x[:whole].reshape(-1, _BLOCK, 1))
+    sums: list[float] = blocks.sum(axis=(1, 2, 3)).tolist()
+    if whole == x.size:
+        return sums
+    return [part + float(np.dot(row[whole:], x[whole:])) for part, row in zip(sums, rows, strict=True)]
+
+
+def sum_window(pair: Pair, start: int, stop: int) -> Sums:
+    """Add up over one of a pair's windows. Any thread may."""
     with np.errstate(all="ignore"):  # what is not finite is found in the sums, counted and reported
-        return _Sums.total(_sum_chunk(a, b) for a, b in pair.chunks(start, stop))
+        return Sums.total(_sum_chunk(a, b) for a, b in pair.chunks(start, stop))
 
 
 def tensor_distance(base: NDArray[Any], ft: NDArray[Any]) -> TensorDistance:
@@ -212,16 +220,62 @@ def tensor_distance(base: NDArray[Any], ft: NDArray[Any]) -> TensorDistance:
     """
     if base.shape != ft.shape:
         raise ValueError(f"shapes {base.shape} and {ft.shape} differ")
-    pair = _Pair(ArrayTensor(base), ArrayTensor(ft), base.size)
-    return _distance(pair, [_sum_window(pair, *window) for window in pair.windows()])
+    pair = Pair(ArrayTensor(base), ArrayTensor(ft), base.size)
+    return Measured(pair, [sum_window(pair, *window) for window in pair.windows()]).distance
 
 
-def _distance(pair: _Pair, parts: list[_Sums]) -> TensorDistance:
-    """Turn the sums over all of a pair's windows into distances."""
-    if not parts:
+class Measured:
+    """A pair of tensors, or several laid end to end, with the sums over all of their entries.
+
+    Parameters
+    ----------
+    values
+        The pair; it may be read again, for what the sums cannot tell.
+    parts
+        The sums over its windows.
+    """
+
+    def __init__(self, values: _Values, parts: Iterable[Sums]) -> None:
+        self.values, self.sums = values, Sums.total([_NOTHING, *parts])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measured]) -> Measured:
+        """Lay pairs end to end: the distances of the two long vectors, and no mean of the parts' distances."""
+        return cls(_Joined([part.values for part in parts]), [part.sums for part in parts])
+
+    def unchanged(self) -> Measured:
+        """Give the pair of the base with itself."""
+        sums = Sums(self.sums.aa, 0.0, 0.0, self.sums.abs_a, 0.0, 0.0, 0.0)
+        return Measured(_Twice(self.values), [sums])
+
+    @cached_property
+    def distance(self) -> TensorDistance:
+        """What the sums say."""
+        return _distance(self.values, self.sums)
+
+
+_NOTHING = Sums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class _Twice(NamedTuple):
+    """The first of each pair of values, on both sides."""
+
+    of: _Values
+
+    @property
+    def n(self) -> int:
+        return self.of.n
+
+    def all_chunks(self) -> Iterator[tuple[Float64s, Float64s]]:
+        for a, _ in self.of.all_chunks():
+            yield a, a
+
+
+def _distance(pair: _Values, sums: Sums) -> TensorDistance:
+    """Turn the sums over all entries into distances."""
+    if not pair.n:
         return TensorDistance(reason="no entries")
     with np.errstate(all="ignore"):
-        sums = _Sums.total(parts)
         if not math.isfinite(sums.abs_a + sums.abs_d):
             return _not_finite(pair)
         angle, why = _angle(pair, sums)
@@ -254,7 +308,7 @@ def _safe(squares: float) -> bool:
     return _SAFE_SQUARES[0] < squares < _SAFE_SQUARES[1]
 
 
-def _not_finite(pair: _Pair) -> TensorDistance:
+def _not_finite(pair: _Values) -> TensorDistance:
     """Count what is not finite, and say so."""
     nan_base = inf_base = nan_ft = inf_ft = 0
     for a, b in pair.all_chunks():
@@ -271,7 +325,7 @@ def _not_finite(pair: _Pair) -> TensorDistance:
     return TensorDistance(n=pair.n, nan_base=nan_base, inf_base=inf_base, nan_ft=nan_ft, inf_ft=inf_ft, reason=reason)
 
 
-def _angle(pair: _Pair, sums: _Sums) -> tuple[float | None, str | None]:
+def _angle(pair: _Values, sums: Sums) -> tuple[float | None, str | None]:
     """Give angle / pi, or None and the reason."""
     if sums.abs_a == 0:
         return None, "base is all zeros"
@@ -290,7 +344,7 @@ def _angle(pair: _Pair, sums: _Sums) -> tuple[float | None, str | None]:
     return _angle_of_unit_vectors(pair)
 
 
-def _scales(pair: _Pair) -> tuple[int, int, int]:
+def _scales(pair: _Values) -> tuple[int, int, int]:
     """Give the binary exponents of the largest |a|, |b| and |d|."""
     peaks = [0.0, 0.0, 0.0]
     for a, b in pair.all_chunks():
@@ -300,7 +354,7 @@ def _scales(pair: _Pair) -> tuple[int, int, int]:
     return a_exp, b_exp, d_exp
 
 
-def _scaled_lengths(pair: _Pair) -> tuple[float, float, float]:
+def _scaled_lengths(pair: _Values) -> tuple[float, float, float]:
     """Give |a|, |b| and |d| where their squares leave float64's range."""
     exponents = _scales(pair)
     squares = [0.0, 0.0, 0.0]
@@ -313,7 +367,7 @@ def _scaled_lengths(pair: _Pair) -> tuple[float, float, float]:
     return a_len, b_len, d_len
 
 
-def _angle_of_unit_vectors(pair: _Pair) -> tuple[float | None, str | None]:
+def _angle_of_unit_vectors(pair: _Values) -> tuple[float | None, str | None]:
     """Give 2 atan2(|u - v|, |u + v|) / pi of the unit vectors u and v: sound at any angle, three passes."""
     a_exp, b_exp, _ = _scales(pair)
     aa = bb = minus = plus = 0.0
@@ -328,96 +382,3 @@ def _angle_of_unit_vectors(pair: _Pair) -> tuple[float | None, str | None]:
         minus += float(np.square(u - v).sum())
         plus += float(np.square(u + v).sum())
     return 2 * math.atan2(math.sqrt(minus), math.sqrt(plus)) / math.pi, None
-
-
-def diff_checkpoints(base: Checkpoint, ft: Checkpoint, *, threads: int | None = None) -> Iterator[TensorDiff]:
-    """Compare two models tensor by tensor: the base's in sorted order, then what only the other has.
-
-    Parameters
-    ----------
-    base, ft
-        The models. Names are matched by `berttools.checkpoints.align_names`.
-    threads
-        Threads to work with; by default 2, or 1 on a machine with one core. No result depends on it.
-
-    Raises
-    ------
-    ToolError
-        Kind ``"no-common-tensors"``: no name of one model is in the other. Raised before the first tensor.
-    """
-    shapes = [{name: stored.shape for name, stored in model.tensors.items()} for model in (base, ft)]
-    names = align_names(*shapes)
-    if not names.pairs:
-        raise ToolError(_nothing_in_common(base, ft), kind="no-common-tensors")
-    return _run(base, ft, names, threads or min(2, os.cpu_count() or 1))
-
-
-def _nothing_in_common(base: Checkpoint, ft: Checkpoint) -> str:
-    first = [next(iter(model.tensors), "nothing") for model in (base, ft)]
-    return (
-        f"no tensor of {base.path} is in {ft.path}: the first names are {first[0]} and {first[1]};"
-        " give two checkpoints of one architecture"
-    )
-
-
-def _run(base: Checkpoint, ft: Checkpoint, names: Alignment, threads: int) -> Iterator[TensorDiff]:
-    # Past two threads Python's lock costs more than another thread brings.
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Callable[[], TensorDiff]] = deque()
-        try:
-            for name in base.tensors:
-                waiting.append(_start(base, ft, name, names.pairs.get(name), pool))
-                # Enough tensors ahead keep every thread busy; more would only wait to be printed.
-                if len(waiting) > 4 * threads:
-                    yield waiting.popleft()()
-            while waiting:
-                yield waiting.popleft()()
-        finally:
-            pool.shutdown(cancel_futures=True)
-    for name in names.only_ft:
-        yield _one_sided(ft, name, "ft")
-
-
-def _one_sided(model: Checkpoint, name: str, side: str) -> TensorDiff:
-    dtype, shape, _ = model.tensors[name]
-    in_base = side == "base"
-    return TensorDiff(
-        name=name,
-        name_ft=None if in_base else name,
-        layer=place(name, shape).layer,
-        group=place(name, shape).group,
-        shape_base=shape if in_base else None,
-        shape_ft=None if in_base else shape,
-        dtype_base=dtype if in_base else None,
-        dtype_ft=None if in_base else dtype,
-        only_in=side,
-        reason=f"only in {side}",
-    )
-
-
-def _start(
-    base: Checkpoint, ft: Checkpoint, name: str, name_ft: str | None, pool: ThreadPoolExecutor
-) -> Callable[[], TensorDiff]:
-    """Hand a tensor's windows to the pool; what is returned waits for them."""
-    if name_ft is None:
-        return lambda: _one_sided(base, name, "base")
-    (dtype, shape, _), (dtype_ft, shape_ft, _) = base.tensors[name], ft.tensors[name_ft]
-    layer, group = place(name, shape)
-
-    def diff(**found: Any) -> TensorDiff:
-        return TensorDiff(name, name_ft, layer, group, shape, shape_ft, dtype, dtype_ft, **found)
-
-    if shape != shape_ft:
-        return lambda: diff(reason="shapes differ")
-    try:
-        pair = _Pair(base.flat(name), ft.flat(name_ft), base.tensors[name].size)
-    except InputError as unreadable:
-        error = unreadable  # a name bound by `as` ends with its block
-        return lambda: diff(error=error)
-    parts: list[Future[_Sums]] = [pool.submit(_sum_window, pair, *window) for window in pair.windows()]
-
-    def finish() -> TensorDiff:
-        distance = _distance(pair, [part.result() for part in parts])
-        return diff(distance=distance, reason=distance.reason)
-
-    return finish

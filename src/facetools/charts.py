@@ -1,29 +1,19 @@
 """Charts: bars with intervals, and lines; PNG, SVG and PDF. The same numbers give the same bytes.
 
-A file looks the same whatever the user's matplotlib settings are, holds no date, and is drawn without a display.
-Colours are those of Okabe and Ito, which people tell apart whatever colours they see; lines differ in their dashes and
-markers too.
+The look is that of `_toolio.charts`. Colours are those of Okabe and Ito, which people tell apart whatever colours they
+see; lines differ in their dashes and markers too.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import textwrap
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from _toolio.errors import UsageError
-from _toolio.paths import refuse_existing
-from _toolio.records import printable
+from _toolio.charts import INK, label_of, new_figure, picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
 """Okabe and Ito's palette; grey stands for its black, which marks and text have."""
@@ -33,49 +23,10 @@ HATCHES = ("", "///", "...", "xxx")
 
 MARKERS, DASHES = "osD^vP", ("-", "--", ":", "-.")
 
-INK, FAINT = "#1a1a1a", "#d0d0d0"
-
-WIDTH_IN = 4.0
-"""Width of a chart: at the width of a phone its text of 9 points is still 9 pixels high."""
-
-DPI = 240
-
 MOST_BARS = 48
 """Bars in one chart. More go into further charts."""
 
 _BAR_IN, _GAP_IN = 0.2, 0.16
-_LABEL_CHARS = 18
-
-_STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 9,
-    "text.parse_math": False,  # a name may hold dollar signs
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "hatch.linewidth": 0.6,
-    "svg.hashsalt": "facetools",  # else names inside the file are drawn at random
-    "pdf.fonttype": 42,  # journals refuse matplotlib's own, type 3
-}
-
-FORMATS: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-"""What a chart can be written as, and what a file of that kind shall not tell: when and by what it was drawn."""
-
-_STARTS = {"png": (b"\x89PNG",), "svg": (b"<?xml", b"<svg"), "pdf": (b"%PDF",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,61 +64,6 @@ class Panel:
     label: str
     lines: Sequence[Line]
     percent: bool = False
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw as all charts here are drawn, whatever the user's settings say, and without a word on stderr."""
-    # It tells of a cache folder that it had to make elsewhere, and of letters that its font lacks.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib
-
-    # A backend is never changed here: a figure draws itself.
-    settings: dict[Any, Any] = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
-    settings |= _STYLE
-    with warnings.catch_warnings(), matplotlib.rc_context(settings):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
-    """Give an empty figure that draws without a display; call it, and ``picture``, inside ``style``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def picture(figure: Figure, kind: str = "png") -> bytes:
-    """Write a figure as one of ``FORMATS``, without the date and the version of what drew it."""
-    out = io.BytesIO()
-    figure.savefig(out, format=kind, metadata=FORMATS[kind])
-    return out.getvalue()
-
-
-def form_of(path: Path, *, force: bool) -> str:
-    """Tell by its name which of ``FORMATS`` a file is to have, before any work is done for it.
-
-    Raises
-    ------
-    UsageError
-        It has none of their suffixes, or cannot be written; or it exists, and ``force`` may not replace it.
-    """
-    form = path.suffix.lower()[1:]
-    if form not in FORMATS:
-        raise UsageError(f"--out {path}: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file")
-    refuse_existing(path, force=force, kind=f"{form.upper()} file", starts=_STARTS[form])
-    return form
-
-
-def label_of(text: str, *, chars: int = _LABEL_CHARS, lines: int = 2) -> str:
-    """Make a name fit beside an axis: broken into lines, cut with dots where there are too many."""
-    broken = textwrap.wrap(printable(text), chars) or [""]
-    if len(broken) > lines:
-        broken = [*broken[: lines - 1], "".join(broken[lines - 1 :])[: chars - 1] + "…"]
-    return "\n".join(broken)
 
 
 def parts(groups: int, series: int) -> list[range]:

@@ -7,20 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from _toolio.charts import INK, WIDTH_IN, label_of, new_figure, picture, style
 from _toolio.errors import ToolError
-from facetools.charts import (
-    COLOURS,
-    DASHES,
-    HATCHES,
-    INK,
-    MARKERS,
-    WIDTH_IN,
-    label_of,
-    new_figure,
-    percent,
-    picture,
-    style,
-)
+from facetools.charts import COLOURS, DASHES, HATCHES, MARKERS, percent
 from facetools.metrics import (
     area_interval,
     area_under_roc,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from _toolio.errors import InputError, ToolError
 from _toolio.records import (
     DEEPEST,
+    Form,
     ReaderGoneError,
     RecordWriter,
     dump_record,
@@ -278,3 +280,25 @@ def test_error_fields() -> None:
 )
 def test_printable(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_csv(capfdbinary):
+    fields = ("name", "shape", "note", "error")
+    with RecordWriter("tool.do/1", "score", (), form=Form.csv, csv_fields=fields) as writer:
+        writer.emit({"score": 0.5, "name": 'a "b", c', "shape": (3, 4), "note": {"x": [1, None]}})
+        writer.emit({"name": "line\nbreak", "error": {"kind": "bad", "message": "it is bad"}, "extra": 1})
+        assert writer.exit_code == 3
+    out = capfdbinary.readouterr().out.decode()
+    assert list(csv.reader(io.StringIO(out))) == [
+        ["score", *fields],
+        ["0.500000", 'a "b", c', "3x4", '{"x":[1,null]}', ""],
+        ["", "line\nbreak", "", "", "it is bad"],
+    ]
+
+
+def test_a_table_where_it_is_asked_for(capfd):
+    with RecordWriter("tool.do/1", "score", ("name",), form=Form.table) as writer:
+        writer.emit({"score": 0.5, "name": "a name that is " + "long " * 60 + "to its end"})
+    head, row = capfd.readouterr().out.splitlines()
+    assert head.split() == ["score", "name"]
+    assert row.rstrip().endswith("to its end")

@@ -150,7 +150,7 @@ def test_no_permission_for_real(tmp_path):
 def test_an_adapter(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     write_safetensors(tmp_path / "adapter_model.safetensors", {"a": A})
-    assert "not supported yet" in check_refused(tmp_path, "adapter")
+    assert "give it as FT" in check_refused(tmp_path, "adapter")
     write_safetensors(tmp_path / "model.safetensors", {"a": A})
     open_checkpoint(tmp_path)
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -17,30 +18,9 @@ from _toolio.errors import ToolError
 from _toolio.tensors import write_safetensors
 from berttools import distances
 from berttools.checkpoints import open_checkpoint
-from berttools.distances import TensorDistance, diff_checkpoints, tensor_distance
-
-DISTANCES = ("angle", "l1", "mean_abs", "rel_l1", "l2", "rel_l2", "max_abs", "changed")
-
-
-def exact(a, b):
-    """Every distance in 60 digits, by other formulas: the angle as an arccos, which 60 digits can afford."""
-    with mpmath.workdps(60):
-        a, b = ([mpmath.mpf(x) for x in np.asarray(t, np.float64).ravel().tolist()] for t in (a, b))
-        n = len(a)
-        d = [y - x for x, y in zip(a, b, strict=True)]
-        l1, l2 = mpmath.fsum(map(abs, d)), mpmath.sqrt(mpmath.fsum(x * x for x in d))
-        a1, a2, b2 = mpmath.fsum(map(abs, a)), mpmath.norm(a), mpmath.norm(b)
-        cosine = mpmath.fdot(a, b) / (a2 * b2) if a2 and b2 else None
-        return {
-            "angle": None if cosine is None else mpmath.acos(max(-1, min(1, cosine))) / mpmath.pi,
-            "l1": l1 / mpmath.sqrt(n),
-            "mean_abs": l1 / n,
-            "rel_l1": l1 / a1 if a1 else None,
-            "l2": l2,
-            "rel_l2": l2 / a2 if a2 else None,
-            "max_abs": max(map(abs, d)),
-            "changed": mpmath.mpf(sum(x != 0 for x in d)) / n,
-        }  # fmt: skip
+from berttools.comparing import diff_checkpoints
+from berttools.distances import Measured, Pair, TensorDistance, sum_window, tensor_distance
+from exact_distances import DISTANCES, exact
 
 
 def check(a, b, rel=1e-9, angle_abs=1e-15):
@@ -234,6 +214,34 @@ def test_chunks_and_windows_join(monkeypatch):
         assert getattr(parts, field) == pytest.approx(getattr(whole, field), rel=1e-13)
 
 
+class Repeated:
+    """A thousand million entries that are one pattern over and over."""
+
+    def __init__(self, pattern):
+        self.pattern, self.tiled = pattern, np.resize(pattern, len(pattern) * 300)
+
+    def values(self, start, stop):
+        first = start % len(self.pattern)
+        return self.tiled[first : first + stop - start]
+
+    def release(self, start, stop):
+        pass
+
+
+@pytest.mark.parametrize("theta", [1e-8, 5e-4])
+def test_a_thousand_million_entries(theta):
+    a, b = at_angle(theta, n=1009)
+    repeats = 991_081
+    pair = Pair(Repeated(a), Repeated(b), len(a) * repeats)
+    assert pair.n > 10**9
+    got = Measured(pair, [sum_window(pair, *window) for window in pair.windows()]).distance
+    want = exact(a, b)
+    for field in ("angle", "mean_abs", "rel_l1", "rel_l2", "max_abs", "changed"):
+        assert getattr(got, field) == pytest.approx(float(want[field]), rel=1e-9), field
+    assert got.l1 == pytest.approx(float(want["l1"]) * math.sqrt(repeats), rel=1e-9)
+    assert got.l2 == pytest.approx(float(want["l2"]) * math.sqrt(repeats), rel=1e-9)
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="differ"):
         tensor_distance(np.zeros(2), np.zeros(3))
@@ -333,31 +341,29 @@ def big_pair(tmp_path):
     return model(tmp_path, "base", a), model(tmp_path, "ft", b)
 
 
-def test_the_number_of_threads_changes_nothing(tmp_path, monkeypatch):
+def test_the_number_of_processes_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(distances, "_CHUNK", 100)
     monkeypatch.setattr(distances, "_WINDOW", 700)
     base, ft = big_pair(tmp_path)
-    one = list(diff_checkpoints(base, ft, threads=1))
+    one = list(diff_checkpoints(base, ft, processes=1))
     assert len(one) == 30
-    for threads in (None, 2, 5):
-        assert list(diff_checkpoints(base, ft, threads=threads)) == one
+    for processes in (None, 2, 5):
+        assert list(diff_checkpoints(base, ft, processes=processes)) == one
 
 
-def test_a_reader_that_stops_early_ends_the_threads(tmp_path):
-    import threading
-
-    before = threading.active_count()
-    diffs = diff_checkpoints(*big_pair(tmp_path))
+def test_a_reader_that_stops_early_ends_the_processes(tmp_path):
+    diffs = diff_checkpoints(*big_pair(tmp_path), processes=3)
     next(diffs)
     diffs.close()
-    assert threading.active_count() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_no_torch_is_needed(tmp_path):
     model(tmp_path, "a", {"w": np.arange(6.0)})
     code = (
         "import sys; from berttools.checkpoints import open_checkpoint as o;"
-        "from berttools.distances import diff_checkpoints;"
+        "from berttools.comparing import diff_checkpoints;"
         f"p = {str(tmp_path / 'a')!r}; (diff,) = diff_checkpoints(o(p), o(p)); assert diff.distance.angle == 0;"
         "print({'torch', 'transformers', 'safetensors', 'scipy'} & sys.modules.keys())"
     )
@@ -375,7 +381,7 @@ def test_memory_stays_small_for_a_large_pair(tmp_path):
             file.truncate(8 + len(header) + 4 * size)  # a hole: reads as zeros, takes no disk
     code = (
         "from berttools.checkpoints import open_checkpoint as o;"
-        "from berttools.distances import diff_checkpoints;"
+        "from berttools.comparing import diff_checkpoints;"
         f"(diff,) = diff_checkpoints(o({str(tmp_path / 'base')!r}), o({str(tmp_path / 'ft')!r}));"
         "assert diff.distance.changed == 0;"
         # Not ru_maxrss: a child inherits that of the process that started it.

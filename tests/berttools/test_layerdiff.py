@@ -222,3 +222,169 @@ def test_no_torch_unless_a_bin_is_read(run: Callable[..., Run], pair: tuple[Path
     )
     done = subprocess.run([sys.executable, "-c", code, "layerdiff", *pair], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_sums_by_layer_group_and_model(run: Callable[..., Run], pair: tuple[Path, Path]) -> None:
+    layers = run("berttools", "layerdiff", *pair, "--by", "layer").records
+    assert [(r["by"], r["layer"], r["tensors"], r["left_out"]) for r in layers] == [("layer", n, 4, 0) for n in (0, 1)]
+    groups = run("berttools", "layerdiff", *pair, "--by", "group").records
+    assert [(r["group"], r["n"]) for r in groups] == [("Q", 60), ("AO", 60), ("I", 60), (None, 12)]
+    (model,) = run("berttools", "layerdiff", *pair, "--by", "model").records
+    base, ft = (load_file(folder / "model.safetensors") for folder in pair)
+    whole = [np.concatenate([tensors[name].ravel() for name in sorted(base)]) for tensors in (base, ft)]
+    assert model["angle"] == pytest.approx(reference(*whole)["angle"], rel=1e-9, abs=5e-13)
+    assert next(iter(model)) == "angle"
+
+
+def test_names_and_groups(run: Callable[..., Run], pair: tuple[Path, Path], tmp_path: Path) -> None:
+    chosen = run("berttools", "layerdiff", *pair, "--group", "Q, AO", "--only", r"layer\.1").records
+    assert [r["group"] for r in chosen] == ["AO", "Q"]
+    (tmp_path / "map").write_text("MINE (?P<layer>[0-9]+)[.]output[.]LayerNorm\nTOP intermediate\n")
+    mapped = run("berttools", "layerdiff", *pair, "--group", "TOP", "--group-map", tmp_path / "map").records
+    assert [(r["layer"], r["group"]) for r in mapped] == [(0, "TOP"), (1, "TOP")]
+
+
+def test_several_models_and_each_other(run: Callable[..., Run], pair: tuple[Path, Path], tmp_path: Path) -> None:
+    base, ft = map(str, pair)
+    other = tmp_path / "other.safetensors"
+    tensors = load_file(pair[1] / "model.safetensors")
+    save_file({name: -value for name, value in tensors.items()}, other)
+    records = run("berttools", "layerdiff", base, ft, other, "--pairs", "--by", "model").records
+    assert [(r["base"], r["ft"]) for r in records] == [(base, ft), (base, str(other)), (ft, str(other))]
+    assert records[2]["angle"] == 1
+    without = run("berttools", "layerdiff", base, ft, other, "--by", "model").records
+    assert without == records[:2]
+    assert "ft" not in run("berttools", "layerdiff", base, ft).records[0]
+
+
+def test_csv_and_a_table_in_a_pipe(run: Callable[..., Run], pair: tuple[Path, Path]) -> None:
+    import csv
+    import io
+
+    records = run("berttools", "layerdiff", *pair).records
+    done = run("berttools", "layerdiff", *pair, "--csv")
+    rows = list(csv.DictReader(io.StringIO(done.out.decode())))
+    assert len(rows) == len(records)
+    for row, record in zip(rows, records, strict=True):
+        assert row["name"] == record["name"]
+        assert float(row["angle"]) == record["angle"]
+        assert float(row["rel_l2"]) == record["rel_l2"]
+        assert row["shape"] == "x".join(map(str, record["shape"]))
+    table = run("berttools", "layerdiff", *pair, "--table").out.decode()
+    assert table.splitlines()[0].split()[:4] == ["angle", "layer", "group", "name"]
+    assert all(record["name"] in table for record in records)
+
+
+def test_a_heat_map(run: Callable[..., Run], pair: tuple[Path, Path], tmp_path: Path) -> None:
+    from PIL import Image
+
+    picture = tmp_path / "moved.png"
+    plain = run("berttools", "layerdiff", *pair)
+    drawn = run("berttools", "layerdiff", *pair, pair[0], "--heatmap", picture)
+    assert (drawn.code, drawn.err) == (0, "")
+    assert [r["angle"] for r in drawn.records][: len(plain.records)] == [r["angle"] for r in plain.records]
+    first = picture.read_bytes()
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
+    again = run("berttools", "layerdiff", *pair, "--heatmap", picture)
+    assert (again.code, again.out) == (2, b"")
+    assert "--force" in again.err
+    assert run("berttools", "layerdiff", *pair, pair[0], "--heatmap", picture, "--force", "--by", "layer").code == 0
+    assert picture.read_bytes() == first
+    assert run("berttools", "layerdiff", *pair, "--heatmap", tmp_path / "moved.svg").code == 0
+    assert (tmp_path / "moved.svg").read_bytes().startswith(b"<?xml")
+    blank = run("berttools", "layerdiff", *pair, "--only", "LayerNorm", "--heatmap", tmp_path / "blank.png")
+    assert blank.code == 1
+    assert "--group-map" in blank.err
+    assert not (tmp_path / "blank.png").exists()
+
+
+def test_the_share_of_singular_values(run: Callable[..., Run], pair: tuple[Path, Path]) -> None:
+    base, ft = (load_file(folder / "model.safetensors") for folder in pair)
+    for record in run("berttools", "layerdiff", *pair, "--svd", "2").records:
+        change = ft[record["name"]].astype(float) - base[record["name"]]
+        if change.ndim == 1:
+            assert record["svd_share"] is None
+        else:
+            squares = np.linalg.svd(change, compute_uv=False) ** 2
+            assert record["svd_share"] == pytest.approx(squares[:2].sum() / squares.sum(), rel=1e-9)
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path) -> Path:
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(5)
+    AutoModel.from_config(AutoConfig.for_model("bert", vocab_size=50, **sizes)).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def test_a_random_initialisation(run: Callable[..., Run], tiny_bert: Path) -> None:
+    lines = [run("berttools", "layerdiff", tiny_bert, tiny_bert, "--baseline", "random-init") for _ in range(2)]
+    assert (lines[0].code, lines[0].err) == (0, "")
+    assert lines[0].out == lines[1].out
+    matrices = [record for record in lines[0].records if record["group"]]
+    assert len(matrices) == 12
+    for record in matrices:
+        assert record["angle"] == 0
+        assert record["baseline_angle"] == pytest.approx(0.5, abs=0.06)
+        assert record["baseline_rel_l2"] == pytest.approx(2**0.5, abs=0.25)
+    other = run("berttools", "layerdiff", tiny_bert, tiny_bert, "--baseline", "random-init", "--seed", "1").records
+    assert other != lines[0].records
+    (model,) = run("berttools", "layerdiff", tiny_bert, tiny_bert, "--baseline", "random-init", "--by", "model").records
+    assert 0 < model["baseline_angle"] < 0.5  # layer norms begin at 1 in both
+    done = run("berttools", "layerdiff", tiny_bert / "model.safetensors", tiny_bert, "--baseline", "random-init")
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+    assert "config.json" in done.err
+    (tiny_bert / "config.json").write_text('{"model_type": "nothing-known"}')
+    done = run("berttools", "layerdiff", tiny_bert, tiny_bert, "--baseline", "random-init")
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+
+
+def test_an_adapter_as_the_fine_tuned_model(run: Callable[..., Run], pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    module = "base_model.model.bert.encoder.layer.1.attention.self.query"
+    a, b = rng.normal(size=(2, 5)).astype(np.float32), rng.normal(size=(6, 2)).astype(np.float32)
+    save_file({f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 1}')
+    records = run("berttools", "layerdiff", pair[0], folder).records
+    moved = [record for record in records if record["angle"]]
+    assert [(record["layer"], record["group"]) for record in moved] == [(1, "Q")]
+    base = load_file(pair[0] / "model.safetensors")[moved[0]["name"]].astype(np.float64)
+    assert moved[0]["l2"] == pytest.approx(reference(base, base + 0.5 * (b.astype(float) @ a))["l2"], rel=1e-9)
+    (ranked,) = run("berttools", "layerdiff", pair[0], folder, "--svd", "2", "--only", moved[0]["name"]).records
+    assert ranked["svd_share"] == pytest.approx(1, abs=1e-9)
+    swapped = run("berttools", "layerdiff", folder, pair[0])
+    assert (swapped.code, swapped.err.count("\n")) == (1, 1)
+    assert "behind its base" in swapped.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--only", "("], "regular expression"),
+        (["--group", "Z"], "Q, K, V, AO, I, O"),
+        (["--group", ","], "Q, K, V, AO, I, O"),
+        (["--group-map", "nowhere"], "nowhere"),
+        (["--table", "--csv"], "one of them"),
+        (["--svd", "2", "--by", "layer"], "single matrices"),
+        (["--svd", "-1"], "-1"),
+        (["--pairs"], "two or more"),
+        (["--heatmap", "picture.jpg"], ".png"),
+        (["--heatmap", "no/such/folder.png"], "no/such"),
+        (["--baseline", "zeros"], "random-init"),
+        (["--by", "row"], "tensor"),
+    ],
+)
+def test_usage(run: Callable[..., Run], pair: tuple[Path, Path], words: list[str], told: str) -> None:
+    done = run("berttools", "layerdiff", *pair, *words)
+    assert (done.code, done.out, done.err.count("\n")) == (2, b"", 1)
+    assert told in done.err
+
+
+def test_nothing_chosen(run: Callable[..., Run], pair: tuple[Path, Path]) -> None:
+    done = run("berttools", "layerdiff", *pair, "--only", "no such name")
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)

@@ -32,9 +32,9 @@ def loss(logits: Any, labels: Any, temperature: float, offset: float) -> float:
     total = 0.0
     for label in (False, True):
         part = logits[labels == label]
-        chances = 1 / (1 + np.exp(-np.clip((part - offset) / temperature, -700, 700)))
+        odds = (part - offset) / temperature
         wanted = (len(part) + 1) / (len(part) + 2) if label else 1 / (len(part) + 2)
-        total -= 0.5 * (wanted * np.log(chances) + (1 - wanted) * np.log(1 - chances + 1e-300)).mean()
+        total += 0.5 * (wanted * np.logaddexp(0, -odds) + (1 - wanted) * np.logaddexp(0, odds)).mean()
     return total
 
 
@@ -58,8 +58,8 @@ def test_fit_against_a_search(scale: float, apart: float, shift: float) -> None:
     found = loss(logits, labels, temperature, offset)
     # Offsets may lie beyond the logits where the faces are told apart badly.
     reach = np.ptp(logits)
-    offsets = np.linspace(logits.min() - reach, logits.max() + reach, 241)
-    searched = min(loss(logits, labels, t, o) for t in np.geomspace(0.05, 20, 81) for o in offsets)
+    offsets = np.linspace(logits.min() - reach, logits.max() + reach, 121)
+    searched = min(loss(logits, labels, t, o) for t in np.geomspace(0.05, 20, 41) for o in offsets)
     assert found <= searched + 1e-6
     assert found >= searched - 0.02
 
@@ -105,7 +105,7 @@ def test_faces_that_a_threshold_parts_have_a_solution() -> None:
         lambda pairs: len({label for _, label in pairs}) == 2
     )
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_fit_gives_numbers_for_any_logits(pairs: list[tuple[float, bool]]) -> None:
     logits, labels = np.array([z for z, _ in pairs]), np.array([label for _, label in pairs])
     with warnings.catch_warnings():

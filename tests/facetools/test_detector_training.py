@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from _toolio.errors import ToolError, UsageError
-from detector_faces import CPU, example_of, picture, states_equal, striped_people
+from detector_faces import CPU, example_of, picture, states_equal, striped, striped_people
 from facetools import detector_training as training
 from facetools.detector_calibration import measure, score
 from facetools.detector_examples import Example
@@ -34,18 +34,22 @@ def few() -> list[Example]:
     return striped_people(4)
 
 
-def test_training_learns_textures() -> None:
-    """Which of two stripes lie on smooth photos of people that it has not seen."""
-    unseen = striped_people(16, seed=1)
-    trainer = trainer_of(striped_people(60), epochs=2, batch=8)
-    before = trainer.measure(unseen, ["rows", "columns"])
+def rows_and_columns(count: int, seed: int, cloak_axis: int) -> list[Example]:
+    """People with rows on one photo and columns on the other, of which one is called the cloak."""
+    examples = []
+    for example in striped_people(count, seed=seed)[::2]:
+        examples.append(replace(example, pixels=striped(example.pixels, 1 - cloak_axis)))
+        examples.append(replace(example, pixels=striped(example.pixels, cloak_axis), cloak=0))
+    return examples
+
+
+@pytest.mark.parametrize("cloak_axis", [0, 1])
+def test_training_learns_a_texture(cloak_axis: int) -> None:
+    """Both ways round, on people that it has not seen: a network that has learnt nothing is wrong in one of them."""
+    trainer = trainer_of(rows_and_columns(30, 0, cloak_axis), (0,), epochs=3, batch=8, learning_rate=1e-2)
     losses = list(trainer.rounds())
-    after = trainer.measure(unseen, ["rows", "columns"])
-    assert losses[1] < losses[0]
-    assert before["attack_accuracy"] < 0.8
-    assert after["attack_accuracy"] > 0.9
-    assert after["auc"] > 0.95
-    assert all(area > 0.95 for area in after["attacks"].values())
+    assert losses[-1] < losses[0]
+    assert trainer.measure(rows_and_columns(16, 1, cloak_axis), ["stripes"])["auc"] > 0.9
 
 
 def test_figures_are_of_the_averaged_network(few: list[Example]) -> None:

@@ -70,6 +70,7 @@ def only_cut(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(windows, "OTHERWISE", 0.0)
     monkeypatch.setattr(windows, "_draw_factor", lambda _: 1.0)
     monkeypatch.setattr(windows, "_change", lambda pixels, *_: pixels)
+    monkeypatch.setattr(windows, "save_as_jpeg", lambda pixels, *_: pixels)
     return monkeypatch
 
 

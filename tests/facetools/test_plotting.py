@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from _toolio.charts import FORMATS, WIDTH_IN, style
 from _toolio.errors import ToolError
-from facetools.charts import FORMATS, WIDTH_IN, style
 from facetools.plotting import BARS, KINDS, draw
 from facetools.scores import Scores
 

@@ -2,61 +2,79 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from _toolio.progress import track
-from _toolio.records import RecordWriter, error_fields
-
-if TYPE_CHECKING:
-    from berttools.distances import TensorDiff
+from _toolio import options
+from _toolio.errors import UsageError
+from _toolio.records import RecordWriter
+from berttools.commands import _layerdiff as parts
 
 SCHEMA = "berttools.layerdiff/1"
-COLUMNS = ("layer", "group", "name", "shape", "l1", "rel_l2", "max_abs", "changed", "reason")
-DISTANCES = ("l1", "mean_abs", "rel_l1", "l2", "rel_l2", "max_abs", "changed")
 
 
 def layerdiff(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The pre-trained checkpoint: a folder or a file.")],
-    ft: Annotated[Path, typer.Argument(metavar="FT", help="The fine-tuned checkpoint: a folder or a file.")],
+    ft: Annotated[
+        list[Path],
+        typer.Argument(metavar="FT...", help="The fine-tuned checkpoints: folders, files, or LoRA adapters of BASE."),
+    ],
+    by: Annotated[parts.By, typer.Option(help="One record a tensor, or tensors added up exactly.")] = parts.By.tensor,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", callback=parts.expression, help="Only tensors in whose name it is found."),
+    ] = None,
+    group: Annotated[str | None, typer.Option(metavar="Q,K", help="Only matrices of these groups.")] = None,
+    group_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Rules in front of the built-in ones: a group and an expression a line."),
+    ] = None,
+    strip_prefix: Annotated[
+        list[str] | None, typer.Option(metavar="PREFIX", help="Take this off names on either side; repeatable.")
+    ] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Compare the fine-tuned ones with each other too.")] = False,
+    baseline: Annotated[
+        parts.Baseline | None,
+        typer.Option(help="Add the base's distance to a fresh initialisation of its config.json."),
+    ] = None,
+    seed: options.Seed = 0,
+    svd: Annotated[
+        int, typer.Option(min=0, metavar="K", help="Add the share of each change in its first K singular values.")
+    ] = 0,
+    device: options.Device = "cpu",
+    heatmap: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw angles: .png, .svg or .pdf.")] = None,
+    force: options.Force = False,
+    table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
     """Measure how far fine-tuning moved each tensor.
 
     One record a tensor, first field the angle. Reads folders, safetensors, sharded safetensors by their index,
-    and .bin files (with weights_only). Prefixes such as bert. and the old names of LayerNorm are matched.
-    Distances are those of arXiv 2004.14129, summed in float64.
+    .bin files (with weights_only), and LoRA adapters, merged tensor by tensor. Prefixes such as bert. and the old
+    names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are taken apart. Distances are those of arXiv
+    2004.14129, summed in float64.
+
+    A line of --group-map such as Q attn[.]query names the group, then an expression looked for in names; Q+K+V
+    divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
     """
-    with RecordWriter(SCHEMA, "angle", COLUMNS, decimals=12) as writer:
-        from berttools.checkpoints import open_checkpoint
-        from berttools.distances import diff_checkpoints
-
-        before, after = open_checkpoint(base), open_checkpoint(ft)
-        for diff in track(diff_checkpoints(before, after), "comparing", len(before.tensors)):
-            writer.emit(_describe(diff))
+    form = parts.form_of(table=table, csv=csv)
+    if svd and by is not parts.By.tensor:
+        raise UsageError(f"--svd {svd} is of single matrices: leave out --by {by}")
+    kind = parts.drawn_as(heatmap, force=force)
+    wanted, choice = (
+        parts.pairs_of(len(ft) + 1, each_other=pairs),
+        parts.choose(only, group, group_map, strip_prefix or []),
+    )
+    with RecordWriter(SCHEMA, "angle", parts.COLUMNS, decimals=12, form=form, csv_fields=parts.CSV_FIELDS) as writer:
+        run, models = parts.Run(choice, by, svd, device, heatmap=heatmap is not None), parts.open_models(base, ft)
+        fresh = run.baseline(models[0], seed) if baseline else {}
+        for one, other in wanted:
+            named = {"base": models[one].path, "ft": models[other].path} if len(models) > 2 else {}
+            title = f"{models[one].path.name} → {models[other].path.name}"
+            for record in run.records(models[one], models[other], {} if one else fresh, title):
+                writer.emit({"angle": None, **record, **named})
+        if heatmap:
+            run.draw(heatmap, kind)
         return writer.exit_code
-
-
-def _describe(diff: TensorDiff) -> dict[str, Any]:
-    """Lay one tensor's distances out as a record."""
-    found = diff.distance
-    shape = diff.shape_ft if diff.shape_base is None else diff.shape_base
-    dtype = diff.dtype_base or diff.dtype_ft
-    record: dict[str, Any] = {"angle": found and found.angle, "name": diff.name}
-    record |= {"layer": diff.layer, "group": diff.group, "shape": shape}
-    record["angle_rad"] = None if found is None or found.angle is None else found.angle * math.pi
-    record |= {key: getattr(found, key, None) for key in DISTANCES}
-    record["dtype"] = dtype
-    extra = {
-        "name_ft": diff.name_ft if diff.name_ft != diff.name else None,
-        "shape_ft": diff.shape_ft if diff.shape_ft != shape else None,
-        "dtype_ft": diff.dtype_ft if diff.dtype_ft != dtype else None,
-        "only_in": diff.only_in,
-        "reason": diff.reason,
-    }
-    record |= {key: value for key, value in extra.items() if value is not None}
-    if found and (counts := {k: n for k in ("nan_base", "inf_base", "nan_ft", "inf_ft") if (n := getattr(found, k))}):
-        record["not_finite"] = counts
-    return record | (error_fields(diff.error) if diff.error else {})

@@ -10,8 +10,8 @@ import typer
 
 from _toolio import options
 from _toolio.atomic import atomic_write_bytes
+from _toolio.charts import form_of
 from _toolio.records import RecordWriter
-from facetools.charts import form_of
 
 SCHEMA = "facetools.plot/1"
 COLUMNS = ("name", "auc_interval", "eer", "recall", "precision", "false_alarms", "faces", "clean", "cloaked", "reason")

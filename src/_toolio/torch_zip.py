@@ -1,0 +1,155 @@
+"""Files that ``torch.save`` writes since 1.6, by memory map and without torch.
+
+Such a file is a zip of stored members: a pickle that says what the tensors are, and one member of bytes a storage.
+The pickle is read with a list of six names that stand for tensors, storages and dicts; what it names besides is
+refused, and so nothing in it is run: the rule of ``torch.load(weights_only=True)``.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _toolio.tensors import DTYPE_BYTES, Entry, SafetensorsFile
+
+__all__ = ["open_torch_zip"]
+
+_STORAGES = {
+    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
+    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}  # fmt: skip
+_MOST_PICKLE_BYTES = 100_000_000
+_LOCAL_HEADER = 30
+
+
+class _Storage(NamedTuple):
+    dtype: str
+    key: str
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+
+
+class _Unusual(Exception):  # noqa: N818 - no error: torch itself may know what it is
+    """Something that only torch can read, or refuse."""
+
+
+def open_torch_zip(path: Path) -> SafetensorsFile | None:
+    """Open the tensors by name in a file, or in its ``state_dict``, without reading them.
+
+    Returns
+    -------
+    SafetensorsFile or None
+        None where the file is of another kind, or holds what is not plainly a tensor in C order: give it to
+        `_toolio.torch_files.load_torch`, which reads it or says what is wrong.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            (root,) = {name.partition("/")[0] for name in members}
+            order = members.get(f"{root}/byteorder")
+            if order is not None and archive.read(order) != b"little":
+                return None
+            described = members[f"{root}/data.pkl"]
+            if described.file_size > _MOST_PICKLE_BYTES:
+                return None
+            pickled = archive.read(described)
+            _refuse_large_memos(pickled)
+            saved = _Reader(io.BytesIO(pickled)).load()
+            tensors = _tensors(saved)
+            entries = {name: _place(file, members, root, tensor) for name, tensor in tensors.items()}
+    except Exception:
+        # zipfile and pickle raise a dozen kinds where a file is damaged; torch is asked next, and says what is wrong.
+        return None
+    return SafetensorsFile(path, {}, entries) if entries else None
+
+
+def _refuse_large_memos(pickled: bytes) -> None:
+    """Refuse a number under which something is to be kept that is larger than any list of what was read.
+
+    The interpreter makes room for twice that number before it looks further: some bytes could ask for 30 GB.
+    """
+    for code, argument, _ in pickletools.genops(pickled):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None and argument > len(pickled):
+            raise _Unusual
+
+
+def _tensors(saved: Any) -> dict[str, _Tensor]:
+    """Find the tensors by name."""
+    if isinstance(saved, dict) and isinstance(saved.get("state_dict"), dict):
+        saved = saved["state_dict"]
+    if not isinstance(saved, dict):
+        raise _Unusual
+    return {name: value for name, value in saved.items() if isinstance(name, str) and isinstance(value, _Tensor)}
+
+
+def _place(file: Any, members: Mapping[str, zipfile.ZipInfo], root: str, tensor: _Tensor) -> Entry:
+    """Say where in the file a tensor's bytes lie."""
+    member = members[f"{root}/data/{tensor.storage.key}"]
+    size = DTYPE_BYTES[tensor.storage.dtype]
+    begin, length = tensor.offset * size, math.prod(tensor.shape) * size
+    if member.compress_type != zipfile.ZIP_STORED or begin + length > member.file_size:
+        raise _Unusual
+    file.seek(member.header_offset)
+    header = file.read(_LOCAL_HEADER)
+    if header[:4] != b"PK\x03\x04":
+        raise _Unusual
+    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    begin += member.header_offset + _LOCAL_HEADER + names
+    return Entry(tensor.storage.dtype, tensor.shape, begin, begin + length)
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    """Stand in for torch._utils._rebuild_tensor_v2."""
+    if not isinstance(storage, _Storage) or not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)):
+        raise _Unusual
+    expected = 1
+    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if length > 1 and stride != expected:
+            raise _Unusual  # not in C order
+        expected *= length
+    return _Tensor(storage, offset, tuple(shape))
+
+
+def _rebuild_parameter(tensor: Any, *_: Any) -> _Tensor:
+    """Stand in for torch._utils._rebuild_parameter."""
+    if not isinstance(tensor, _Tensor):
+        raise _Unusual
+    return tensor
+
+
+_KNOWN = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+}
+
+
+class _Reader(pickle.Unpickler):
+    """Reads a pickle that names nothing but tensors, storages and dicts."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Give what stands in for a name."""
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) not in _KNOWN:
+            raise _Unusual
+        return _KNOWN[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Give a storage."""
+        kind, dtype, key, *_ = pid
+        if kind != "storage" or dtype not in DTYPE_BYTES or not isinstance(key, str):
+            raise _Unusual
+        return _Storage(dtype, key)

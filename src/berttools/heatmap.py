@@ -1,0 +1,59 @@
+"""A picture of what moved: layers by groups, one panel a fine-tuned model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from _toolio.charts import INK, label_of, new_figure, picture, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+__all__ = ["draw_heatmap"]
+
+Cells = Mapping[tuple[int, str], float | None]
+
+
+def draw_heatmap(panels: Sequence[tuple[str, Cells]], groups: Sequence[str], kind: str = "png") -> bytes:
+    """Draw angles as a PNG, SVG or PDF; panels share one scale, which begins at 0.
+
+    Parameters
+    ----------
+    panels
+        Each one's title, and its cells: layer and group to angle / pi. A cell without a value stays blank.
+    groups
+        The columns, in order; those that no cell has are left out.
+    kind
+        One of `_toolio.charts.FORMATS`.
+    """
+    groups = [group for group in groups if any(group == known for _, cells in panels for _, known in cells)]
+    layers = sorted({layer for _, cells in panels for layer, _ in cells})
+    top = max((value for _, cells in panels for value in cells.values() if value is not None), default=0.0) or 1.0
+    with style():
+        width = 0.62 * len(groups) + 0.5
+        figure = new_figure(0.21 * len(layers) + 1.25, width_in=max(3.0, width * len(panels) + 1.0))
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, cells) in zip(row, panels, strict=True):
+            image = _draw_panel(axes, cells, layers, groups, top)
+            axes.set_title(label_of(title, chars=max(12, 9 * len(groups)), lines=3), fontsize=9)
+        row[0].set_ylabel("layer")
+        figure.colorbar(image, ax=list(row), label="angle / π", format="%.2g")
+        return picture(figure, kind)
+
+
+def _draw_panel(axes: Axes, cells: Cells, layers: Sequence[int], groups: Sequence[str], top: float) -> AxesImage:
+    values = [[cells.get((layer, group)) for group in groups] for layer in layers]
+    shown = [[float("nan") if value is None else value for value in row] for row in values]
+    image = axes.imshow(shown, vmin=0.0, vmax=top, cmap="cividis", aspect="auto")
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if value is not None:
+                colour = INK if value > 0.55 * top else "white"
+                axes.text(x, y, f"{value:.4f}", ha="center", va="center", color=colour, fontsize=6.5)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    return image
