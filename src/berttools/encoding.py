@@ -14,7 +14,7 @@ from berttools.tasks import Example
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Encoded", "collate", "draw_steps", "encode"]
+__all__ = ["Encoded", "collate", "draw_steps", "encode", "in_parts"]
 
 _AT_ONCE = 1000
 # Steps whose examples are sorted by length together: enough for little padding, few enough for mixed steps.
@@ -32,39 +32,47 @@ class Encoded:
     types
         Which of a pair a token belongs to, int8 [length]; None where the model is not told.
     cut
-        Whether the text was longer than there was room for.
+        How many tokens there was no room for.
     """
 
     ids: npt.NDArray[np.int32]
     types: npt.NDArray[np.int8] | None
-    cut: bool
+    cut: int
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def encode(tokenizer: Any, examples: Sequence[Example], *, most: int) -> list[Encoded]:
-    """Turn texts into tokens; what is longer than ``most`` tokens is cut, of a pair the longer text first."""
-    found = []
-    for start in range(0, len(examples), _AT_ONCE):
-        some = examples[start : start + _AT_ONCE]
-        seconds = [example.second for example in some] if some[0].second is not None else None
-        whole = tokenizer([example.text for example in some], seconds, verbose=False)
-        # A text that is cut is rare, and only the tokenizer knows how to cut a pair.
-        for number, ids in enumerate(whole["input_ids"]):
-            one: Mapping[str, Any] = {key: values[number] for key, values in whole.items()}
-            if cut := len(ids) > most:
-                example = some[number]
-                one = tokenizer(example.text, example.second, truncation=True, max_length=most, verbose=False)
-            types = one.get("token_type_ids")
-            found.append(
-                Encoded(
-                    np.asarray(one["input_ids"], np.int32),
-                    None if types is None else np.asarray(types, np.int8),
-                    cut,
-                )
-            )
-    return found
+    """Turn texts, single ones or pairs, into tokens.
+
+    What is longer than ``most`` tokens is cut at its end, of a pair the longer text first.
+    """
+    found: dict[int, Encoded] = {}
+    for paired in (False, True):
+        places = [place for place, example in enumerate(examples) if (example.second is not None) == paired]
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            encoded = _encode_alike(tokenizer, [examples[place] for place in some], most, paired=paired)
+            found.update(zip(some, encoded, strict=True))
+    return [found[place] for place in range(len(examples))]
+
+
+def _encode_alike(tokenizer: Any, examples: Sequence[Example], most: int, *, paired: bool) -> Iterator[Encoded]:
+    seconds = [example.second for example in examples] if paired else None
+    whole = tokenizer([example.text for example in examples], seconds, verbose=False)
+    for number, ids in enumerate(whole["input_ids"]):
+        one: Mapping[str, Any] = {key: values[number] for key, values in whole.items()}
+        # A text that is too long is rare, and only the tokenizer knows how to cut a pair.
+        if len(ids) > most:
+            example = examples[number]
+            one = tokenizer(example.text, example.second, truncation=True, max_length=most, verbose=False)
+        types = one.get("token_type_ids")
+        yield Encoded(
+            np.asarray(one["input_ids"], np.int32),
+            None if types is None else np.asarray(types, np.int8),
+            len(ids) - len(one["input_ids"]),
+        )
 
 
 def collate(texts: Sequence[Encoded], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
@@ -113,7 +121,7 @@ def draw_steps(lengths: npt.NDArray[np.int64], batch: int, *, seed: int, epoch: 
     return [steps[number] for number in rng.permutation(len(steps))]
 
 
-def in_parts(items: Sequence[Any], parts: int) -> Iterator[Sequence[Any]]:
+def in_parts(items: npt.NDArray[np.int64], parts: int) -> Iterator[npt.NDArray[np.int64]]:
     """Cut into at most so many parts of nearly the same size, in order, none empty."""
     parts = min(parts, len(items))
     for part in range(parts):

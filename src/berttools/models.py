@@ -1,11 +1,10 @@
-"""Models that label texts: opened from a base, written as a Hugging Face folder, or as a delta to the base.
+"""Models that label texts: opened from a base, written as a folder of the kind that transformers opens.
 
 transformers is imported where a model is opened; nothing is downloaded, and nothing of a file is run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.atomic import atomic_folder
 from _toolio.errors import ToolError, UsageError
-from _toolio.tensors import DTYPE_BYTES, open_safetensors, read_metadata, write_safetensors
-from berttools.checkpoints import Checkpoint, align_names, open_checkpoint
+from _toolio.tensors import write_safetensors
+from berttools.checkpoints import open_checkpoint
 from berttools.tasks import Labels
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-DELTA = "berttools.delta/1"
 MADE = "berttools.json"
 """The file in a model's folder that says how it was made; a folder without it is never replaced."""
 
@@ -34,7 +32,6 @@ _TOKENIZER_FILES = (
     *_VOCABULARIES, "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "merges.txt", "bpe.codes", "chat_template.jinja",
 )  # fmt: skip
-_CHUNK = 1 << 22
 
 
 @dataclass(slots=True)
@@ -73,8 +70,8 @@ def _transformers_at(folder: Path) -> Iterator[None]:
     """Keep transformers silent, and turn what it raises into one line about the folder."""
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
@@ -99,6 +96,11 @@ def check_folder(folder: Path) -> None:
         raise ToolError(
             f"{folder}: no tokenizer in it (none of {', '.join(_VOCABULARIES)}); copy it there", kind="no-tokenizer"
         )
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """List what a folder's tokenizer is made of."""
+    return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
 
 
 def has_head(folder: Path) -> bool:
@@ -216,35 +218,6 @@ def _longest(model: Any, tokenizer: Any) -> int:
     return min(int(positions), int(tokenizer.model_max_length))
 
 
-def base_digest(base: Checkpoint) -> str:
-    """Give the sha256 of a model's tensors, in hexadecimal: of names, dtypes, shapes and values.
-
-    It does not depend on how they lie in files.
-    """
-    digest = hashlib.sha256()
-    for name, stored in base.tensors.items():
-        digest.update(json.dumps([name, stored.dtype, list(stored.shape)]).encode())
-        if stored.dtype in DTYPE_BYTES:
-            for values in base.chunks(name, _CHUNK):
-                digest.update(values.tobytes())
-    return digest.hexdigest()
-
-
-def base_names(base: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """Map the names of an open model to those of its base's files, which may have another prefix."""
-    pairs = align_names({name: stored.shape for name, stored in base.tensors.items()}, shapes).pairs
-    return {name: stored for stored, name in pairs.items() if base.tensors[stored].shape == shapes[name]}
-
-
-def base_tensor(base: Checkpoint, name: str) -> NDArray[Any]:
-    """Read a tensor as a model holds it to be tuned: float32 where it is any kind of float."""
-    import numpy as np
-
-    values = base.flat(name).values(0, base.tensors[name].size)
-    values = values.astype(np.float32) if values.dtype.kind == "f" else values
-    return values.reshape(base.tensors[name].shape)
-
-
 def state_arrays(model: torch.nn.Module) -> dict[str, NDArray[Any]]:
     """Give a model's tensors as arrays, a tied one once."""
     state, seen = {}, set()
@@ -290,71 +263,14 @@ def write_model(
     with atomic_folder(out) as folder:
         (folder / "config.json").write_text(config, encoding="utf-8")
         write_safetensors(folder / "model.safetensors", tensors, {"schema": "berttools.model/1"}, format="pt")
-        for name in _TOKENIZER_FILES:
-            if (base / name).is_file():
-                shutil.copyfile(base / name, folder / name)
+        for path in tokenizer_files(base):
+            shutil.copyfile(path, folder / path.name)
         text = json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         (folder / MADE).write_text(text + "\n", encoding="utf-8")
 
 
-def write_delta(
-    out: Path, tensors: Mapping[str, NDArray[Any]], config: str, base: Checkpoint, made: Mapping[str, Any]
-) -> int:
-    """Write what differs from the base as one safetensors file; give how many values that is.
-
-    Parameters and errors are those of ``write_model``; ``base`` is where all else comes from.
-    """
-    import numpy as np
-
-    names = base_names(base, {name: array.shape for name, array in tensors.items()})
-    same = {}
-    for name, stored in names.items():
-        before = base_tensor(base, stored)
-        # Compared as bytes: -0.0 equals 0.0, and NaN nothing.
-        if before.dtype == tensors[name].dtype and before.tobytes() == np.ascontiguousarray(tensors[name]).tobytes():
-            same[name] = stored
-    changed = {name: array for name, array in tensors.items() if name not in same}
-    about = {"schema": DELTA, "base_sha256": base_digest(base), "config": config, "from_base": same, "made": made}
-    write_safetensors(out, changed, about)
-    return sum(array.size for array in changed.values())
-
-
-def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
-    """Restore the model that a delta was made from, bit for bit.
-
-    Returns
-    -------
-    dict
-        ``from_delta``, ``from_base``: how many values come from either; ``base_sha256``.
-
-    Raises
-    ------
-    ToolError
-        ``delta`` is no such file, or was made from another base.
-    """
-    found = read_metadata(delta)
-    if found.get("schema") != DELTA:
-        raise ToolError(f"{delta}: is no delta; berttools finetune --save delta writes one", kind="not-a-delta")
-    checkpoint = open_checkpoint(base)
-    if (sha256 := base_digest(checkpoint)) != found["base_sha256"]:
-        raise ToolError(
-            f"{delta}: was made from another base (sha256 {found['base_sha256'][:12]}, and that of {base} is"
-            f" {sha256[:12]}); give that one",
-            kind="other-base",
-        )
-    with open_safetensors(delta) as file:
-        changed = {name: file.tensor(name) for name in file.entries}
-        same = {name: base_tensor(checkpoint, stored) for name, stored in found["from_base"].items()}
-        write_model(out, changed | same, found["config"], base, found["made"])
-        counts = {
-            "from_delta": sum(array.size for array in changed.values()),
-            "from_base": sum(array.size for array in same.values()),
-        }
-    return {**counts, "base_sha256": sha256, "made": found["made"]}
-
-
-def refuse_model_folder(out: Path, *, force: bool) -> None:
-    """Refuse a folder that cannot be written, or holds anything but an older model of ours, before any work.
+def refuse_model_folder(out: Path, *, force: bool, base: Path) -> None:
+    """Refuse a folder that is ``base``, cannot be written, or holds anything but an older model of ours.
 
     Raises
     ------
@@ -365,6 +281,8 @@ def refuse_model_folder(out: Path, *, force: bool) -> None:
     try:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out}: is no folder; name one that is new or empty")
+        if out.exists() and base.exists() and out.samefile(base):
+            raise UsageError(f"--out {out}: is the base; name another folder")
         held = sorted(path.name for path in out.iterdir()) if out.exists() else []
         if held and not force:
             raise UsageError(f"--out {out}: is not empty; use --force to replace the model in it")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from _toolio.errors import UsageError, of_the_whole_run
 from _toolio.records import Record, parse_record
-from berttools.groups import GROUPS, place
+from berttools.groups import GROUPS, Grouping
 
-__all__ = ["Choice", "Named", "parse_groups", "parse_layers", "read_named"]
+__all__ = ["Choice", "Named", "check_pattern", "parse_freeze", "parse_groups", "parse_layers", "read_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,14 @@ class Choice:
     ----------
     named
         Lines of stdin; None where none were read.
-    patterns, freeze
-        Regular expressions that are looked for in names: one of the first must be there, none of the second.
+    patterns
+        Regular expressions, one of which must be found in the name.
     groups, layers
         None for all.
+    freeze
+        Regular expressions that must not be found in the name.
+    freeze_groups
+        Groups that are not tuned.
     """
 
     named: tuple[Named, ...] | None = None
@@ -42,16 +46,20 @@ class Choice:
     groups: tuple[str, ...] | None = None
     layers: frozenset[int] | None = None
     freeze: tuple[str, ...] = ()
-    about: dict[str, object] = field(default_factory=dict)
-    """The options as they were given, for the record of how a model was made."""
+    freeze_groups: tuple[str, ...] = ()
 
     @property
     def everything(self) -> bool:
         """Whether nothing was asked for."""
-        return self.named is None and not (self.patterns or self.freeze) and self.groups is None and self.layers is None
+        return self == Choice()
 
     def resolve(
-        self, shapes: Mapping[str, tuple[int, ...]], *, base: Mapping[str, str], head: Collection[str]
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        base: Mapping[str, str],
+        head: Collection[str],
+        others: Collection[str] = (),
     ) -> list[str]:
         """Give the names of the tensors to tune, in the order of ``shapes``.
 
@@ -62,66 +70,110 @@ class Choice:
         base
             Its name to that in the base's files, where it has one: names may be of either kind.
         head
-            Parameters that are tuned whatever was asked for.
+            Parameters that are tuned unless they are frozen by name.
+        others
+            Tensors of the base that are no parameters here, such as another task's head: naming them does nothing.
 
         Raises
         ------
         UsageError
-            Something that was asked for is not there, or nothing is left to tune besides the head.
+            Something that was asked for is not there, or nothing is left to tune.
         """
-        places = {name: place(name, shape) for name, shape in shapes.items()}
-        self._check(places.values(), shapes, base)
-        stored = {name: other for other, name in base.items()}
-        by_name = {stored.get(each.name, each.name) for each in self.named or () if each.name}
-        by_place = {(each.layer, each.group) for each in self.named or () if not each.name}
-        chosen = []
-        for name in shapes:
-            layer, group = places[name]
-            alike = {(layer, group), (layer, None), (None, group)} - {(None, None)}
-            admitted = (
-                (self.named is None or name in by_name or bool(alike & by_place))
+        places = {name: _place(name, shape) for name, shape in shapes.items()}
+        self._check(places, base, others)
+        stored = {other: name for name, other in base.items()}
+        names = {stored.get(each.name, each.name) for each in self.named or () if each.name}
+        wanted = {(each.layer, each.group) for each in self.named or () if not each.name}
+        chosen, admitted = [], False
+        for name, (layer, groups) in places.items():
+            frozen = _matches(self.freeze, name, base) or bool(groups & set(self.freeze_groups))
+            alike = {(layer, None), *((where, group) for group in groups for where in (layer, None))}
+            found = not frozen and (
+                (self.named is None or name in names or bool(alike - {(None, None)} & wanted))
                 and (not self.patterns or _matches(self.patterns, name, base))
-                and (self.groups is None or group in self.groups)
+                and (self.groups is None or bool(groups & set(self.groups)))
                 and (self.layers is None or layer in self.layers)
-                and not (self.freeze and _matches(self.freeze, name, base))
             )
-            if admitted or name in head:
+            admitted |= found
+            if found or (name in head and not frozen):
                 chosen.append(name)
-        if not self.everything and head.__len__() and set(chosen) <= set(head) and not self._means_head_only:
-            raise UsageError("no tensor is left to tune besides the head; give --freeze . alone to tune just that")
+        if not admitted:
+            raise UsageError("no tensor fits all of --only, --group, --layers and --freeze: nothing is left to tune")
         return chosen
 
-    @property
-    def _means_head_only(self) -> bool:
-        """Whether everything was frozen on purpose."""
-        return bool(self.freeze) and self.named is None and not self.patterns and self.groups is self.layers is None
-
     def _check(
-        self, places: Iterable[tuple[int | None, str | None]], shapes: Collection[str], base: Mapping[str, str]
+        self,
+        places: Mapping[str, tuple[int | None, frozenset[str]]],
+        base: Mapping[str, str],
+        others: Collection[str],
     ) -> None:
-        places = list(places)
-        layers, groups = {layer for layer, _ in places}, {group for _, group in places}
-        known = {*shapes, *base.values()}
+        known = {*places, *base.values(), *others}
+        cells = {(layer, group) for layer, groups in places.values() for group in (None, *groups)}
+        cells |= {(None, group) for _, group in cells}
         for each in self.named or ():
             if each.name and each.name not in known:
                 raise UsageError(f"--only: {each.where}: the model has no tensor {each.name}")
-            if each.layer not in layers | {None} or each.group not in groups | {None}:
-                raise UsageError(f"--only: {each.where}: the model has no layer {each.layer}, or no {each.group} there")
-        for group in self.groups or ():
-            if group not in groups:
-                raise UsageError(f"--group {group}: no matrix of the model is known as one; name it with --only")
-        if self.layers is not None and (missing := sorted(self.layers - layers)):
-            there = sorted(layer for layer in layers if layer is not None)
-            have = f"its layers are {there[0]} to {there[-1]}" if there else "no layer of it is known"
-            raise UsageError(f"--layers {missing[0]}: the model has none; {have}")
+            if not each.name and (each.layer, each.group) not in cells:
+                what = " ".join(
+                    f"{kind} {value}"
+                    for kind, value in (("layer", each.layer), ("group", each.group))
+                    if value is not None
+                )
+                raise UsageError(f"--only: {each.where}: the model has no {what}")
+        for option, groups in (("--group", self.groups or ()), ("--freeze", self.freeze_groups)):
+            _check_groups(option, groups, places)
+        layers = sorted({layer for layer, _ in places.values() if layer is not None})
+        if self.layers is not None and (missing := sorted(self.layers - set(layers))):
+            have = f"its layers are {layers[0]} to {layers[-1]}" if layers else "no layer of it is known"
+            raise UsageError(f"--layers {missing[0]}: the model has none such; {have}")
         for option, patterns in (("--only", self.patterns), ("--freeze", self.freeze)):
             for pattern in patterns:
-                if not any(_matches((pattern,), name, base) for name in shapes):
+                if not any(_matches((pattern,), name, base) for name in places):
                     raise UsageError(f"{option} {pattern}: fits no tensor of the model")
+
+
+def _place(name: str, shape: tuple[int, ...]) -> tuple[int | None, frozenset[str]]:
+    """Give a tensor's layer, and every group that its matrix holds."""
+    parts = Grouping().parts(name, shape)
+    return parts[0].layer, frozenset(part.group for part in parts if part.group)
+
+
+def _check_groups(
+    option: str, wanted: Collection[str], places: Mapping[str, tuple[int | None, frozenset[str]]]
+) -> None:
+    """Refuse a group that the model lacks, and part of a matrix: it is tuned or frozen as a whole."""
+    there = {group for _, groups in places.values() for group in groups}
+    if missing := next((group for group in wanted if group not in there), None):
+        raise UsageError(f"{option} {missing}: no matrix of the model is known as one; name it with --only REGEX")
+    for name, (_, groups) in places.items():
+        if groups & set(wanted) and not groups <= set(wanted):
+            held = ",".join(group for group in GROUPS if group in groups)
+            raise UsageError(f"{option} {','.join(wanted)}: {name} holds {held} in one; give all of them")
 
 
 def _matches(patterns: Iterable[str], name: str, base: Mapping[str, str]) -> bool:
     return any(re.search(pattern, each) for pattern in patterns for each in {name, base.get(name, name)})
+
+
+def parse_freeze(words: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell groups (``Q,K``) from regular expressions: gives patterns, groups. UsageError for what is neither."""
+    patterns: list[str] = []
+    groups: list[str] = []
+    for word in words:
+        if set(word.split(",")) <= set(GROUPS):
+            groups += word.split(",")
+        else:
+            patterns.append(check_pattern(word, "--freeze"))
+    return tuple(patterns), tuple(dict.fromkeys(groups))
+
+
+def check_pattern(text: str, option: str) -> str:
+    """Refuse what is no regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise UsageError(f"{option} {text}: is no regular expression: {error}") from None
+    return text
 
 
 def parse_groups(text: str | None) -> tuple[str, ...] | None:
@@ -164,7 +216,8 @@ def read_named(lines: Iterable[bytes]) -> tuple[Named, ...]:
         if line.lstrip().startswith(b"{"):
             with of_the_whole_run():
                 record = parse_record(line, where=where)
-            named.append(_of_record(record, where))
+            if "only_in" not in record and "error" not in record:  # what no two models have in common
+                named.append(_of_record(record, where))
         else:
             named.append(Named(where, line.strip().decode(errors="replace")))
     if not named:
@@ -176,6 +229,7 @@ def _of_record(record: Record, where: str) -> Named:
     name, layer, group = (record.get(key) for key in ("name", "layer", "group"))
     if isinstance(name, str) and name:
         return Named(where, name)
-    if (layer is None or type(layer) is int) and (group is None or isinstance(group, str)) and (layer, group) != (None,) * 2:
+    known = (layer is None or type(layer) is int) and (group is None or isinstance(group, str))
+    if known and not layer is group is None:
         return Named(where, None, layer, group)
     raise UsageError(f"--only -: {where}: the record has no name, no layer and no group")

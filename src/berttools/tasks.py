@@ -9,8 +9,9 @@ import codecs
 import csv
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,10 +19,27 @@ from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
 from _toolio.paths import STDIN
 from _toolio.records import Record, parse_record
 
-__all__ = ["Columns", "Example", "Label", "Labels", "Row", "learn_labels", "parse_columns", "read_examples", "rows_of"]
+__all__ = [
+    "Columns",
+    "Example",
+    "Label",
+    "Labels",
+    "Row",
+    "check_label",
+    "learn_labels",
+    "numbers_of",
+    "parse_columns",
+    "read_examples",
+    "rows_of",
+    "to_example",
+    "windows_of",
+]
 
 ROLES = ("text", "text_a", "text_b", "label")
 SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+
+_WINDOW = 512
+_BLOCK = 1 << 16
 
 Label = str | int | float
 
@@ -131,16 +149,48 @@ def rows_of(name: str, columns: Columns) -> Iterator[Row]:
         raise ToolError(f"{name}: cannot be read: {error.strerror or error}", kind="unreadable") from None
 
 
+def windows_of(name: str, columns: Columns) -> Iterator[list[Row]]:
+    """Read rows as ``rows_of`` does, as many together as are there without waiting for more, and not too many."""
+    if name != STDIN:
+        rows = rows_of(name, columns)
+        while window := list(islice(rows, _WINDOW)):
+            yield window
+        return
+    number = 0
+    for lines in _lines_at_hand(sys.stdin.buffer):
+        yield [row for place, line in enumerate(lines, number + 1) if (row := _of_line(line, "stdin", place))]
+        number += len(lines)
+
+
+def _lines_at_hand(stream: IO[bytes]) -> Iterator[list[bytes]]:
+    begun: list[bytes] = []
+    while block := stream.read1(_BLOCK):  # type: ignore[attr-defined]
+        whole, newline, rest = block.rpartition(b"\n")
+        if not newline:
+            begun.append(block)
+            continue
+        lines = b"".join([*begun, whole]).split(b"\n")
+        begun = [rest]
+        for start in range(0, len(lines), _WINDOW):
+            yield lines[start : start + _WINDOW]
+    yield [b"".join(begun)]
+
+
 def _jsonl(stream: IO[bytes], name: str) -> Iterator[Row]:
     for number, line in enumerate(stream, 1):
-        where = f"{name}, line {number}"
-        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-        if not line.strip():
-            continue
-        try:
-            yield Row(where, parse_record(line, where=where))
-        except InputError as error:
-            yield Row(where, {}, error)
+        if row := _of_line(line, name, number):
+            yield row
+
+
+def _of_line(line: bytes, name: str, number: int) -> Row | None:
+    where = f"{name}, line {number}"
+    line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    if not line.strip():
+        return None
+    try:
+        return Row(where, parse_record(line, where=where))
+    except InputError as error:
+        return Row(where, {}, error)
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
@@ -165,7 +215,9 @@ def _table(stream: IO[bytes], name: str, kind: str, columns: Columns) -> Iterato
                 continue
             where = f"{name}, line {reader.line_num}"
             if len(cells) != len(header):
-                raise ToolError(f"{where}: {len(cells)} columns, where there should be {len(header)}", kind="bad-table")
+                message = f"{where}: {len(cells)} columns, where there should be {len(header)}"
+                yield Row(where, {}, InputError(message, kind="bad-table"))
+                continue
             yield Row(where, {key: cell for key, cell in zip(header, cells, strict=True) if key != "-"})
     except csv.Error as error:
         raise ToolError(f"{name}, line {reader.line_num}: no {kind.upper()}: {error}", kind="bad-table") from None
@@ -203,7 +255,7 @@ def to_example(row: Row, columns: Columns, *, labelled: bool) -> Example:
         texts = [_text(row, name) for name in ([first, second] if second in row.fields else [first])]
     else:
         raise InputError(f"{row.where}: no {single}, and no {first}; name them with --columns", kind="no-text")
-    label = _label(row, columns.of("label")) if labelled else None
+    label = check_label(row.fields, columns.of("label"), row.where) if labelled else None
     return Example(row.where, texts[0], texts[1] if len(texts) == 2 else None, label)
 
 
@@ -217,16 +269,17 @@ def _text(row: Row, name: str) -> str:
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
 
 
-def _label(row: Row, name: str) -> Label:
-    label = row.fields.get(name)
+def check_label(fields: Record, name: str, where: str) -> Label:
+    """Take a label out of a record; InputError where it is missing, or neither text nor a finite number."""
+    label = fields.get(name)
     if label is None or label == "":
-        raise InputError(f"{row.where}: no {name}", kind="no-label")
+        raise InputError(f"{where}: no {name}", kind="no-label")
     if isinstance(label, bool):
         return str(label).lower()
     if not isinstance(label, str | int | float):
-        raise InputError(f"{row.where}: {name} is neither text nor a number", kind="bad-label")
+        raise InputError(f"{where}: {name} is neither text nor a number", kind="bad-label")
     if isinstance(label, float) and not math.isfinite(label):
-        raise InputError(f"{row.where}: {name} is not finite", kind="bad-label")
+        raise InputError(f"{where}: {name} is not finite", kind="bad-label")
     return label
 
 
@@ -286,25 +339,33 @@ class Labels:
         """Whether every class is called by a whole number, as in GLUE."""
         return all(name.removeprefix("-").isdecimal() for name in self.names)
 
-    def number(self, example: Example, known: Callable[[str], str] = lambda name: name) -> float:
-        """Give what a model should say of an example: the number of its class, or its value.
+    def number(self, label: Label | None, where: str, source: str) -> float:
+        """Give what a model should say where ``label`` is right: the number of its class, or its value.
+
+        Parameters
+        ----------
+        label
+            What a line says; ``where`` names it.
+        source
+            Who knows the classes, for the message: ``--train a.jsonl``.
 
         Raises
         ------
         InputError
-            The label is none of these; ``known`` words it.
+            The label is none of these.
         """
-        label = example.label
         if self.regression:
             if isinstance(label, str) or label is None:
-                raise InputError(f"{example.where}: label {label!r} is no number, as the others are", kind="bad-label")
+                raise InputError(f"{where}: label {label!r} is no number, as those of {source} are", kind="bad-label")
             return float(label)
         name = class_name(label)
         if name in self.names:
             return self.names.index(name)
         if isinstance(label, int) and not self.are_numbers and 0 <= label < len(self.names):
             return label
-        raise InputError(f"{example.where}: label {label!r} {known(_few(self.names))}", kind="unknown-label")
+        raise InputError(
+            f"{where}: label {label!r} is none of {source}, which has {_few(self.names)}", kind="unknown-label"
+        )
 
     def shown(self, number: int) -> str | int:
         """Name a class as data sets do: a number where all are."""
@@ -321,7 +382,7 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int = 1000) -> Labels:
+def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int = 1000, single: bool = False) -> Labels:
     """Find out from the labels of a training set what the task is.
 
     Parameters
@@ -332,6 +393,8 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
         ``classification``, ``regression``, or ``auto``: a regression if a label is a number with a decimal point.
     most
         Classes, at most: more are a column that was mistaken for labels.
+    single
+        All labels may be equal.
 
     Raises
     ------
@@ -356,7 +419,7 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
             raise ToolError(f"{example.where}: label {example.label} names no class", kind="bad-label")
     names = {class_name(example.label): example.label for example in examples}
     where = examples[0].where.rpartition(", line ")[0]
-    if len(names) == 1:
+    if len(names) == 1 and not single:
         raise ToolError(f"{where}: all labels are {next(iter(names))}: there is nothing to learn", kind="one-label")
     if len(names) > most:
         raise ToolError(
@@ -366,13 +429,13 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
     return Labels(tuple(sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))))
 
 
-def numbers_of(examples: Sequence[Example], labels: Labels, *, why: str) -> list[float]:
-    """Give what a model should say of each example; ``why`` tells what a strange label is not.
+def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list[float]:
+    """Give what a model should say of each example.
 
     Raises
     ------
     ToolError
-        A label is none of the ``labels``.
+        A label is none of those that ``source`` knows.
     """
     with of_the_whole_run():
-        return [labels.number(example, lambda known: why.format(labels=known)) for example in examples]
+        return [labels.number(example.label, example.where, source) for example in examples]

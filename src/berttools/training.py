@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +74,16 @@ class Data:
     @property
     def cut(self) -> int:
         """How many texts were longer than there was room for."""
-        return sum(text.cut for text in self.texts)
+        return sum(text.cut > 0 for text in self.texts)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all of it."""
+        digest = hashlib.sha256(self.truth.tobytes())
+        for text in self.texts:
+            digest.update(len(text).to_bytes(4, "little") + text.ids.tobytes())
+            digest.update(b"" if text.types is None else text.types.tobytes())
+        return digest.hexdigest()
 
 
 def loss_of(logits: Tensor, truth: Tensor, classes: int) -> Tensor:
@@ -211,13 +221,12 @@ class Tuner:
         """Passes over the data that are made."""
         return self.step / self.per_epoch
 
-    def rounds(self) -> Iterator[float]:
-        """Train the rounds that are left; give each one's mean loss."""
+    def rounds(self, show: Callable[[range], Iterable[int]] = iter) -> Iterator[float]:
+        """Train the rounds that are left; give each one's mean loss. A round's steps go through ``show``."""
         while self.step < self.knobs.steps:
             self.judge.model.train()
-            losses = []
-            for step in range(self.step, min(self.knobs.steps, (self.step // self.knobs.every + 1) * self.knobs.every)):
-                losses.append(self._step(step))
+            last = min(self.knobs.steps, (self.step // self.knobs.every + 1) * self.knobs.every)
+            losses = [self._step(step) for step in show(range(self.step, last))]
             loss = self._processes.total(float(torch.stack(losses).sum())) / len(losses)
             if not np.isfinite(loss):
                 raise ToolError("the loss is no number any more; try a lower --learning-rate", kind="diverged")
@@ -234,22 +243,18 @@ class Tuner:
         """Update the weights once; give this process's part of the mean loss."""
         torch.manual_seed(_mixed(self.knobs.seed, step, self._processes.rank))
         drawn = self._examples(step)
-        own = self._processes.share(drawn)
-        # A process without an example takes part with one that counts nothing: the others wait for it.
+        own = drawn[self._processes.rank :: self._processes.world]
+        # A process without an example takes part with one that counts nothing: the others wait for it. What the
+        # processes give is averaged, so that each weighs its sum as if there were as many examples as processes.
         weight = self._processes.world / len(drawn) if len(own) else 0.0
         parts = list(in_parts(own if len(own) else drawn[:1], self.knobs.accumulate))
-        parts += [parts[-1][:1]] * (min(self.knobs.accumulate, len(drawn)) - len(parts)) * (self._processes.world > 1)
         self._optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self._device)
-        counted = 0
-        for number, part in enumerate(parts):
-            # What is only there to keep the processes in step has been counted before.
-            scale = weight if counted < len(own) else 0.0
-            counted += len(part)
-            with self._quiet(last=number + 1 == len(parts)):
+        for part in parts:
+            with self._quiet(last=part is parts[-1]):
                 logits = self.judge.forward(self._wrapped, [self._data.texts[i] for i in part])
                 truth = torch.from_numpy(self._data.truth[part]).to(self._device)
-                loss = loss_of(logits, truth, self.judge.classes) * scale
+                loss = loss_of(logits, truth, self.judge.classes) * weight
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if self.knobs.clip:
@@ -287,9 +292,13 @@ class Tuner:
     def _parts(self) -> dict[str, nn.Module]:
         return {"tuned": self._tuned, "best": self._best}
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All that decides the outcome besides the model, the data and what is tuned."""
+        return {**asdict(self.knobs), "processes": self._processes.world}
+
     def _about(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        knobs = {**asdict(self.knobs), "processes": self._processes.world}
-        return {"schema": CHECKPOINT, "knobs": knobs, "tuned_names": self.names, **about}
+        return {"schema": CHECKPOINT, "arguments": self.arguments, "tuned": self.names, **about}
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write all that the next round depends on."""
