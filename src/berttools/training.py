@@ -270,11 +270,6 @@ class Tuner:
         assert isinstance(self._wrapped, nn.parallel.DistributedDataParallel)
         return self._wrapped.no_sync()
 
-    @property
-    def learning_rate(self) -> float:
-        """Of the next step."""
-        return float(self._schedule.get_last_lr()[0])
-
     def keep(self, record: Mapping[str, Any], *, best: bool) -> None:
         """Note a round's record; ``best``: the weights as they are now are those to give out."""
         self.history.append(dict(record))

@@ -246,7 +246,7 @@ class Run:
     def _measure(self, loss: float) -> dict[str, Any]:
         tuner, best = self.tuner, self._best
         record: dict[str, Any] = {"score": None, "metric": self.metric, "epoch": tuner.epoch, "step": tuner.step}
-        record |= {"learning_rate": tuner.learning_rate, "loss": loss}
+        record["loss"] = loss
         if self.dev is None:
             record |= {"reason": "no --dev"}
         else:
@@ -278,7 +278,7 @@ class Run:
         if best is None:  # no round was made, which cannot be
             raise ToolError("nothing was tuned")
         tuner.restore_best()
-        figures = {key: value for key, value in best.items() if key not in ("best", "loss", "learning_rate")}
+        figures = {key: value for key, value in best.items() if key not in ("best", "loss")}
         made = {**self._about, "arguments": tuner.arguments, "tuned": tuner.names, "figures": figures}
         model = self.classifier.model
         tensors, config = state_arrays(model), config_text(model)

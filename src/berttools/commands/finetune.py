@@ -43,7 +43,7 @@ def finetune(
     force: options.Force = False,
     device: options.Device = "auto",
 ) -> int:
-    """Tune a model on labelled texts, all of it or its critical layers.
+    """Tune a model on labelled texts, or its critical layers.
 
     Lines are {"text":..., "label":...}, or with text_a and text_b for pairs. A base without a head for whole texts gets
     a new one for the labels of --train. AdamW; one record a measurement, first field the metric, then one of the whole.
