@@ -67,7 +67,7 @@ class Tally:
         if names:
             labels = Labels(names)
             for label in (said, right):
-                labels.number(label, where, "scores")
+                labels.number(label, where, "its scores name")
         self._pairs.append((where, said, right))
 
     def judge(self, metric: str | None, *, seed: int = 0, draws: int = 2000) -> Iterator[Judged]:
@@ -87,8 +87,8 @@ class Tally:
         if metric and metric not in known:
             raise UsageError(f"--metric {metric}: these predictions are judged by {', '.join(known)}")
         with of_the_whole_run():
-            right = [labels.number(label, where, "the first") for where, _, label in self._pairs]
-            said = [labels.number(label, where, "the first") for where, label, _ in self._pairs]
+            right = [labels.number(label, where) for where, _, label in self._pairs]
+            said = [labels.number(label, where) for where, label, _ in self._pairs]
         classes = len(labels.names)
         values = measure(right, said, classes)
         for name in (metric,) if metric else known:

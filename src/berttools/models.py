@@ -148,9 +148,14 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
-    encoder = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
-    if encoder and encoder <= new:
-        raise ToolError(f"{folder}: none of its tensors is of a {type(model).__name__}", kind="bad-model")
+    inside = f"{model.base_model_prefix}."
+    # A pooler stands between encoder and head, and some bases have none.
+    if odd := min((name for name in new if name.startswith(inside) and "pooler" not in name), default=None):
+        raise ToolError(
+            f"{folder}: its weights have no {odd}, or of another shape, as its config.json wants it of a"
+            f" {type(model).__name__}; are both of the same model?",
+            kind="bad-model",
+        )
     if labels is not None and has_head(folder):
         new |= _draw_head(model, seed)
     return Classifier(model, tokenizer, labels or _labels_of(model.config), frozenset(new), _longest(model, tokenizer))

@@ -339,7 +339,7 @@ class Labels:
         """Whether every class is called by a whole number, as in GLUE."""
         return all(name.removeprefix("-").isdecimal() for name in self.names)
 
-    def number(self, label: Label | None, where: str, source: str) -> float:
+    def number(self, label: Label | None, where: str, source: str = "there are") -> float:
         """Give what a model should say where ``label`` is right: the number of its class, or its value.
 
         Parameters
@@ -347,7 +347,7 @@ class Labels:
         label
             What a line says; ``where`` names it.
         source
-            Who knows the classes, for the message: ``--train a.jsonl``.
+            Where the classes are from, for the message: ``--train has``.
 
         Raises
         ------
@@ -356,7 +356,7 @@ class Labels:
         """
         if self.regression:
             if isinstance(label, str) or label is None:
-                raise InputError(f"{where}: label {label!r} is no number, as those of {source} are", kind="bad-label")
+                raise InputError(f"{where}: label {label!r} is no number, as others are", kind="bad-label")
             return float(label)
         name = class_name(label)
         if name in self.names:
@@ -364,7 +364,7 @@ class Labels:
         if isinstance(label, int) and not self.are_numbers and 0 <= label < len(self.names):
             return label
         raise InputError(
-            f"{where}: label {label!r} is none of {source}, which has {_few(self.names)}", kind="unknown-label"
+            f"{where}: label {label!r} is none of {_few(self.names)}, which {source}", kind="unknown-label"
         )
 
     def shown(self, number: int) -> str | int:
@@ -435,7 +435,7 @@ def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list
     Raises
     ------
     ToolError
-        A label is none of those that ``source`` knows.
+        A label is none of those; ``source`` says where they are from.
     """
     with of_the_whole_run():
         return [labels.number(example.label, example.where, source) for example in examples]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -297,7 +298,8 @@ class Tuner:
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write all that the next round depends on."""
-        now = {"step": self.step, "history": self.history}
+        # As text: the file sorts the fields of what it holds, and a record's first field ranks it.
+        now = {"step": self.step, "history": json.dumps(self.history)}
         save_training(path, self._parts(), self._optimizer, {**self._about(about), **now})
 
     def load(self, path: Path, about: Mapping[str, Any]) -> None:
@@ -309,7 +311,7 @@ class Tuner:
             It was made with other arguments or inputs.
         """
         found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about))
-        self.history = found["history"]
+        self.history = json.loads(found["history"])
 
 
 def _mixed(*numbers: int) -> int:

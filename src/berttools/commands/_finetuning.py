@@ -209,7 +209,7 @@ class Run:
         base = open_checkpoint(asked.base)
         new = asked.new_labels(train)
         self.classifier = open_base(asked.base, new, seed=asked.seed)
-        source = f"--train {asked.train}" if new else f"the base's head; --new-head makes one for --train {asked.train}"
+        source = f"--train {asked.train} has" if new else "the base's head knows; --new-head replaces it"
         self.train = _data(train, self.classifier, asked.max_length, source)
         self.dev = _data(dev, self.classifier, asked.max_length, source) if dev else None
         self.metric = asked.metric.value if asked.metric else default_metric(len(self.classifier.labels.names))
