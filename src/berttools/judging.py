@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
 from _toolio.records import Record
 from berttools.metrics import CLASSIFICATION, REGRESSION, bootstrap, measure
-from berttools.tasks import Example, Label, Labels, check_label, learn_labels
+from berttools.tasks import Example, Label, Labels, check_label, learn_labels, with_numbers
 
 __all__ = ["Judged", "Tally"]
 
@@ -82,25 +82,18 @@ class Tally:
         """
         if not self._pairs:
             raise ToolError("no prediction that has a right label: give records of predict, with gold", kind="empty")
-        labels = self._labels()
+        examples = [Example(where, "", None, each) for where, *both in self._pairs for each in both]
+        # Labels out of a table are text: they are numbers where all are.
+        examples = examples if self._names else with_numbers(examples)
+        labels = Labels(self._names) if self._names else learn_labels(examples, single=True)
         known = REGRESSION if labels.regression else CLASSIFICATION
         if metric and metric not in known:
             raise UsageError(f"--metric {metric}: these predictions are judged by {', '.join(known)}")
         with of_the_whole_run():
-            right = [labels.number(label, where) for where, _, label in self._pairs]
-            said = [labels.number(label, where) for where, label, _ in self._pairs]
+            numbers = [labels.number(example.label, example.where) for example in examples]
+        said, right = numbers[::2], numbers[1::2]
         classes = len(labels.names)
         values = measure(right, said, classes)
         for name in (metric,) if metric else known:
             interval = bootstrap(right, said, classes, name, seed=seed, draws=draws)
             yield Judged(name, values[name], interval, len(right), classes)
-
-    def _labels(self) -> Labels:
-        if self._names:
-            return Labels(self._names)
-        return learn_labels(list(self._examples()), single=True)
-
-    def _examples(self) -> Iterable[Example]:
-        for where, said, right in self._pairs:
-            yield Example(where, "", None, right)
-            yield Example(where, "", None, said)

@@ -33,6 +33,7 @@ __all__ = [
     "rows_of",
     "to_example",
     "windows_of",
+    "with_numbers",
 ]
 
 ROLES = ("text", "text_a", "text_b", "label")
@@ -301,11 +302,11 @@ def read_examples(name: str, columns: Columns) -> list[Example]:
     if odd := next((example for example in examples if (example.second is not None) != pairs), None):
         raise ToolError(f"{odd.where}: one text among pairs, or a pair among single texts", kind="bad-text")
     if SUFFIXES.get(Path(name).suffix.lower()) in ("csv", "tsv"):
-        return _with_numbers(examples)
+        return with_numbers(examples)
     return examples
 
 
-def _with_numbers(examples: list[Example]) -> list[Example]:
+def with_numbers(examples: list[Example]) -> list[Example]:
     """Make labels numbers where every one of them is the writing of one."""
     for kind in (int, float):
         try:

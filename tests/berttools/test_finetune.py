@@ -300,9 +300,7 @@ def test_bases_that_are_none(berttools: Berttools, base: Path, train: Path, tmp_
     (other / "config.json").write_text(json.dumps({**config, "model_type": "distilbert"}))
     refused(tried(other), "config.json wants it of a DistilBertForSequenceClassification; are both of the same model?")
     (other / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
-    refused(
-        tried(other), "other: its weights have no bert.encoder.layer.0.intermediate.dense.bias, or of another shape"
-    )
+    refused(tried(other), "its weights have no bert.encoder.layer.0.intermediate.dense.bias, or of another shape")
     (other / "config.json").write_text(json.dumps({"model_type": "nonesuch"}))
     refused(tried(other), "other: transformers cannot open it: ")
 

@@ -156,8 +156,8 @@ def test_records_that_cannot_be_judged(berttools: Berttools) -> None:
     assert (done.code, done.err) == (3, "")
     errors = [record["error"]["kind"] for record in done.records if "error" in record]
     assert errors == ["empty-text", "no-label", "mixed", "unknown-label", "bad-record"]
-    judged = [record for record in done.records if "metric" in record]
-    assert [(record["n"], record["score"]) for record in judged][0] == (2, 0.5)
+    judged = next(record for record in done.records if "metric" in record)
+    assert (judged["n"], judged["score"]) == (2, 0.5)
     for stdin, message in ((b"", "no prediction that has a right label"), (lines({"label": 1}), "no prediction")):
         none = berttools("evaluate", stdin=stdin)
         assert none.code == 1
