@@ -65,7 +65,7 @@ class Tally:
         if names != self._names:
             raise InputError(f"{where}: has other classes than {self._first}; give one model's records", kind="mixed")
         if names:
-            labels = Labels(names)
+            labels = Labels(names, numbered=True)
             for label in (said, right):
                 labels.number(label, where, "its scores name")
         self._pairs.append((where, said, right))
@@ -85,7 +85,7 @@ class Tally:
         examples = [Example(where, "", None, each) for where, *both in self._pairs for each in both]
         # Labels out of a table are text: they are numbers where all are.
         examples = examples if self._names else with_numbers(examples)
-        labels = Labels(self._names) if self._names else learn_labels(examples, single=True)
+        labels = Labels(self._names, numbered=True) if self._names else learn_labels(examples, single=True)
         known = REGRESSION if labels.regression else CLASSIFICATION
         if metric and metric not in known:
             raise UsageError(f"--metric {metric}: these predictions are judged by {', '.join(known)}")

@@ -212,7 +212,7 @@ def _labels_of(config: Any) -> Labels:
         )
     if config.problem_type == "regression" or config.num_labels == 1:
         return Labels()
-    return Labels(tuple(str(config.id2label[number]) for number in range(config.num_labels)))
+    return Labels(tuple(str(config.id2label[number]) for number in range(config.num_labels)), numbered=True)
 
 
 def _longest(model: Any, tokenizer: Any) -> int:

@@ -326,9 +326,12 @@ class Labels:
     ----------
     names
         The classes, by their number; empty for a regression, which gives one number.
+    numbered
+        Data may call a class by its number too: names out of a model's configuration (LABEL_0) are often in no data.
     """
 
     names: tuple[str, ...] = ()
+    numbered: bool = False
 
     @property
     def regression(self) -> bool:
@@ -362,7 +365,7 @@ class Labels:
         name = class_name(label)
         if name in self.names:
             return self.names.index(name)
-        if isinstance(label, int) and not self.are_numbers and 0 <= label < len(self.names):
+        if self.numbered and isinstance(label, int) and not self.are_numbers and 0 <= label < len(self.names):
             return label
         raise InputError(
             f"{where}: label {label!r} is none of {_few(self.names)}, which {source}", kind="unknown-label"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -182,6 +183,7 @@ class Tuner:
         if device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)  # sums by atomics differ from run to run
+            warnings.filterwarnings("ignore", message=".*deterministic.*")  # where there is no other way
         self.judge = Judge(classifier, device, half=knobs.half)
         self.knobs, self._data, self._processes, self._device = knobs, data, processes, device
         wanted = set(tuned)
@@ -192,7 +194,7 @@ class Tuner:
         self._tuned = nn.ParameterList([named[name] for name in self.names])
         self._best = nn.ParameterList([nn.Parameter(p.detach().clone(), requires_grad=False) for p in self._tuned])
         self.tuned, self.parameters = (sum(p.numel() for p in ps) for ps in (self._tuned, named.values()))
-        self._optimizer = torch.optim.AdamW(self._decay_groups(), lr=knobs.learning_rate)
+        self._optimizer = torch.optim.AdamW(self._decay_groups(), lr=knobs.learning_rate, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._slope)
         self._lengths = np.array([len(text) for text in data.texts])
         self._wrapped = processes.wrap(self.judge.model)

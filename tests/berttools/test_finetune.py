@@ -214,7 +214,7 @@ def test_a_base_in_bfloat16_and_with_a_prefix(berttools: Berttools, base: Path, 
     assert files(tmp_path / "restored") == files(tmp_path / "whole")
 
 
-def test_several_processes_tune_as_one_does(base: Path, tmp_path: Path) -> None:
+def test_several_processes_tune_as_one_does(berttools: Berttools, base: Path, tmp_path: Path) -> None:
     still = Path(shutil.copytree(base, tmp_path / "still"))
     config = json.loads((still / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -222,14 +222,20 @@ def test_several_processes_tune_as_one_does(base: Path, tmp_path: Path) -> None:
     # Of 11 texts, 5 a step, the last step has one: the other process has none.
     data = write_lines(tmp_path / "a.jsonl", texts(11))
     words = ["--base", still, "--train", data, "--dev", data, "--batch", "5", "--lr", "1e-3", "--device", "cpu"]
-    for count in (1, 2):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
-        command = [*torchrun, "-m", "berttools", "finetune", *words, "--out", tmp_path / str(count)]
-        done = subprocess.run(
-            command, capture_output=True, check=False, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count(b"\n") == 4
+    alone = berttools("finetune", *words, "--out", tmp_path / "1")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "-m", "berttools", "finetune", *words, "--only", "-", "--out", tmp_path / "2"],
+        input=b"".join(name.encode() + b"\n" for name in load_file(base / "model.safetensors")),
+        capture_output=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["loss"] for record in found[:-1]] == pytest.approx([r["loss"] for r in alone.records[:-1]], abs=1e-4)
+    assert len(found) == len(alone.records) == 4
     one, two = (load_file(tmp_path / str(count) / "model.safetensors") for count in (1, 2))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, atol=1e-4, err_msg=name)
@@ -242,6 +248,7 @@ def test_several_processes_tune_as_one_does(base: Path, tmp_path: Path) -> None:
         ([{"text": "x", "label": 0}, {"text": "", "label": 1}], None, [], "a.jsonl, line 2: text is empty"),
         (None, [{"text": "x", "label": 2}], [], "b.jsonl, line 1: label 2 is none of 0, 1, which --train"),
         (None, [{"text": "x", "label": "good"}], [], "b.jsonl, line 1: label 'good' is none of 0, 1, which --train"),
+        (None, [{"text_a": "x", "text_b": "y", "label": 1}], [], "b.jsonl: holds pairs, and --train"),
         ([{"text": "x", "label": 1}], None, [], "all labels are 1: there is nothing to learn"),
         (None, [], [], "b.jsonl: holds no example"),
         (None, None, ["--metric", "pearson"], "--metric pearson: the labels are classes; give one of accuracy"),

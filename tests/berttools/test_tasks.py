@@ -129,11 +129,12 @@ def test_labels_that_are_no_task(labels: tuple[object, ...], task: str, message:
 
 
 def test_a_label_becomes_a_number_or_is_refused() -> None:
-    named = Labels(("bad", "good"))
+    named = Labels(("bad", "good"), numbered=True)
     assert [named.number(label, "l", "--train") for label in ("bad", "good", 1)] == [0, 1, 1]
     assert [Labels(("-1", "3")).number(label, "l", "--train") for label in (3, -1, "3", 3.0)] == [1, 0, 1, 1]
     assert (named.shown(1), Labels(("-1", "3")).shown(1)) == ("good", 3)
-    for labels, label in ((named, "nice"), (named, 2), (Labels(("1", "2")), 0), (Labels(), "x")):
+    learned = Labels(("bad", "good"))
+    for labels, label in ((named, "nice"), (named, 2), (learned, 1), (Labels(("1", "2")), 0), (Labels(), "x")):
         with pytest.raises(InputError, match=r"line 4: label .* is no"):
             labels.number(label, "line 4", "--train has")  # type: ignore[arg-type]
 

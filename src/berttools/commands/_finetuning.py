@@ -206,6 +206,11 @@ class Run:
         columns = parse_columns(asked.columns)
         train = _read(asked.train, columns)
         dev = _read(asked.dev, columns) if asked.dev else None
+        if dev and (dev[0].second is None) != (train[0].second is None):
+            kinds = ("pairs", "single texts") if dev[0].second else ("single texts", "pairs")
+            raise ToolError(
+                f"--dev {asked.dev}: holds {kinds[0]}, and --train {asked.train} {kinds[1]}", kind="bad-text"
+            )
         base = open_checkpoint(asked.base)
         new = asked.new_labels(train)
         self.classifier = open_base(asked.base, new, seed=asked.seed)
@@ -236,7 +241,8 @@ class Run:
         yield from self.tuner.history
         if self._processes.agree(self._over):
             return
-        for loss in self.tuner.rounds(lambda steps: track(steps, "tuning", len(steps))):
+        shown = (lambda steps: track(steps, "tuning", len(steps))) if self._processes.leads else iter
+        for loss in self.tuner.rounds(shown):
             if self._processes.leads:
                 yield self._measure(loss)
                 self.tuner.save(self._checkpoint, self._about)
