@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from _toolio.tensors import read_metadata, write_safetensors
 from berttools import training
 from conftest import Run
 from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines
@@ -191,6 +192,11 @@ def test_a_delta_of_another_base_or_tokenizer_is_refused(
     refused(berttools("apply-delta", same, delta, "--out", tmp_path / "x"), "with another tokenizer")
     weights = base / "model.safetensors"
     refused(berttools("apply-delta", base, weights, "--out", tmp_path / "x"), "is no delta")
+    about = read_metadata(delta)
+    write_safetensors(tmp_path / "bad.safetensors", {}, {key: about[key] for key in about if key != "from_base"})
+    refused(
+        berttools("apply-delta", base, tmp_path / "bad.safetensors", "--out", tmp_path / "x"), "from_base is missing"
+    )
     assert not (tmp_path / "x").exists()
     # Where the same tensors lie in shards, they are the same base.
     sharded = Path(shutil.copytree(base, tmp_path / "sharded"))
