@@ -40,7 +40,7 @@ from typing import Any
 import torch
 
 from _toolio.paths import open_items
-from facetools.detector import SHIPPED, cut_face, open_detector
+from facetools.detector import SHIPPED, looks_of, open_detector
 from facetools.faces.finder import Finder
 from facetools.photos import Pixels, as_tensor, decode_photo
 
@@ -183,15 +183,14 @@ def inference(photos: Sequence[Pixels], rounds: int) -> None:
     faces = [(pixels, faces[0]) for pixels in photos[:100] if (faces := finder.find([pixels])[0])]
 
     def peer(pixels: Pixels, face: Any) -> None:
-        part = cut_face(pixels, face)
-        if part is not None:
+        for part in looks_of(pixels, face.box):
             network(as_tensor(part, torch.device("cpu")))
 
     busy: dict[str, list[float]] = {"ours": [], "resnet18": []}
     with torch.inference_mode():
         for _ in range(rounds):
             for pixels, face in faces:
-                works = {"ours": partial(judge.score, pixels, face), "resnet18": partial(peer, pixels, face)}
+                works = {"ours": partial(judge.judge, pixels, face), "resnet18": partial(peer, pixels, face)}
                 for name, work in works.items():
                     busy[name].append(seconds(work, time.thread_time))
     middle = {f"{name}_processor_ms": median(each) * 1000 for name, each in busy.items()}

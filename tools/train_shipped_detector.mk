@@ -44,12 +44,12 @@ ATTACKS     := lowkey fawkes-v0.3 fawkes-v1.0
 # Of attack=folder: the options that name it.
 cloaked = $(foreach each,$1,--cloaked $(subst =,=$(WORK)/train/,$(each)))
 of      = $(foreach attack,$1,$(addprefix $(attack)=,$($(attack))))
-TRAIN   = $(FACETOOLS) train-detector --resume --seed $(SEED) --faces central --held-out 0.1 \
+TRAIN   = $(FACETOOLS) train-detector --resume --seed $(SEED) --faces central --held-out 0.1 --false-alarms 0.005 \
 	  $(foreach set,first second varied,--clean $(WORK)/clean/$(set)) --out $@
 
 $(WORK)/detector.safetensors: $(WORK)/cloaks.stamp
 	$(TRAIN) --epochs $(EPOCHS) $(call cloaked,$(call of,$(ATTACKS)) $(ENSEMBLES) $(COSTLY)) > $(WORK)/training.jsonl
-EPOCHS ?= 40
+EPOCHS ?= 80
 
 install:
 	cp $(WORK)/detector.safetensors $(SHIPPED)

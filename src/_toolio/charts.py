@@ -50,7 +50,7 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "hatch.linewidth": 0.6,
-    "svg.hashsalt": "facetools",  # else names inside the file are drawn at random
+    "svg.hashsalt": "epsilon-tools",  # else names inside the file are drawn at random
     "pdf.fonttype": 42,  # journals refuse matplotlib's own, type 3
 }
 

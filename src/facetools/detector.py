@@ -19,7 +19,7 @@ from facetools.faces.finder import Face
 from facetools.photos import Pixels, as_tensor
 from facetools.residual_net import ResidualNet
 
-SCHEMA = "facetools.detector/2"
+SCHEMA = "facetools.detector/3"
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 """The detector that is installed with the package; its card lies beside it."""

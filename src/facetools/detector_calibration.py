@@ -85,13 +85,13 @@ def calibrate(
 
     Temperature and offset are fitted where half of the faces are cloaked, as they are and after the changes that a
     cloak should survive. The threshold is the lowest from 0.5 on at which at most a share ``false_alarms`` of the clean
-    faces, as they are and made to look odd, is called cloaked.
+    faces is called cloaked: of them as they are, and of them after all that may happen to photos.
 
     Returns
     -------
     Calibration, dict
-        And shares at the threshold, of the faces as they are: ``recall`` and ``false_alarms``, and ``odd_false_alarms``
-        of clean ones made to look odd.
+        And shares at the threshold, of these same faces as they are: ``recall`` and ``false_alarms``, and
+        ``odd_false_alarms`` of clean ones after changes.
     """
     clean, cloaked = ([e for e in unseen if e.cloaked is label] for label in (False, True))
     plain = [score(network, part)[:, 0] for part in (clean, cloaked)]
@@ -99,16 +99,21 @@ def calibrate(
     logits = np.concatenate([plain[0], changed[0], plain[1], changed[1]])
     labels = np.arange(len(logits)) >= len(plain[0]) + len(changed[0])
     temperature, offset = fit(logits, labels)
-    odd = np.concatenate(list(score_changed(network, clean, ODD)))
-    alarms = scores_of(np.concatenate([plain[0], odd]), temperature, offset)
-    # What reaches the threshold is called cloaked: rounded up, it stays above the first face that may not.
-    allowed = int(false_alarms * len(alarms) + 1e-9)
-    lowest = float(np.sort(alarms)[-1 - allowed])
-    threshold = float(np.clip(np.ceil(lowest * 1e4 + 1e-6) / 1e4, 0.5, 1.0))
+    others = [name for name in ODD if name not in SURVIVED]
+    odd = np.concatenate([changed[0], *score_changed(network, clean, others)])
+    lowest = [_least_above(scores_of(z, temperature, offset), false_alarms) for z in (plain[0], odd)]
+    threshold = float(np.clip(max(lowest), 0.5, 1.0))
     shares = [float((scores_of(z, temperature, offset) >= threshold).mean()) for z in (plain[1], plain[0], odd)]
     return Calibration(temperature, offset, threshold), dict(
         zip(("recall", "false_alarms", "odd_false_alarms"), shares, strict=True)
     )
+
+
+def _least_above(scores: Numbers, share: float) -> float:
+    """Give the least threshold, of four digits, that no more than a share of the scores reaches."""
+    # What reaches the threshold is called cloaked: rounded up, it stays above the first face that may not.
+    allowed = int(share * len(scores) + 1e-9)
+    return float(np.ceil(np.sort(scores)[-1 - allowed] * 1e4 + 1e-6) / 1e4)
 
 
 def scores_of(logits: Numbers, temperature: float, offset: float) -> Numbers:

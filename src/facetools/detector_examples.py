@@ -46,6 +46,8 @@ class Example:
         The face's box in it.
     origin
         Where it was cut: left and top of the square in the photo, and the photo's height and width.
+    partner
+        ``source`` of the clean copy that a cloaked face was cut like; None for a clean face, or if there is none.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Example:
     pixels: Pixels
     box: Box
     origin: tuple[int, int, int, int]
+    partner: str | None = None
 
     @property
     def cloaked(self) -> bool:
@@ -66,14 +69,6 @@ class Example:
         left, top = self.origin[:2]
         height, width = self.pixels.shape[:2]
         return np.ascontiguousarray(pixels[top : top + height, left : left + width])
-
-    def lies_on(self, other: Example) -> bool:
-        """Whether both are the same square of copies of one photo, so that they differ in nothing but the cloak."""
-        return self._place == other._place
-
-    @property
-    def _place(self) -> tuple[object, ...]:
-        return self.photo, self.origin, self.box, self.pixels.shape
 
 
 class Reader:
@@ -95,7 +90,7 @@ class Reader:
         partner = self._partner_of(pixels, photo) if cloak >= 0 else None
         if partner is not None:
             kept = partner.cut_alike(pixels)
-            return replace(partner, source=source, cloak=cloak, pixels=kept)
+            return replace(partner, source=source, cloak=cloak, pixels=kept, partner=partner.source)
         box = intake.faces[0].box if intake.faces else None
         # As much as is looked at must be there.
         if box is None or cut_square(pixels, box, LOOKED_AT, LARGEST_PX) is None:
@@ -113,9 +108,9 @@ class Reader:
         """Find the clean copy of a photo, in which the face lies in the same place."""
         alike = [example for example in self._clean.get(photo, ()) if example.origin[2:] == pixels.shape[:2]]
         # Several folders may hold a photo of this name: the copy is that which differs least.
-        distances = [float(np.abs(each.cut_alike(pixels) - each.pixels.astype(np.int16)).mean()) for each in alike]
-        nearest = min(range(len(alike)), key=distances.__getitem__, default=None)
-        return None if nearest is None or distances[nearest] > FARTHEST else alike[nearest]
+        apart = [(float(np.abs(each.cut_alike(pixels) - each.pixels.astype(np.int16)).mean()), each) for each in alike]
+        distance, nearest = min(apart, key=lambda each: (each[0], each[1].source), default=(np.inf, None))
+        return nearest if distance <= FARTHEST else None
 
 
 def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tuple[list[Example], list[Example]]:

@@ -49,7 +49,9 @@ class Knobs:
 
 
 def pair_up(examples: Sequence[Example], rng: np.random.Generator) -> dict[int, list[Pair]]:
-    """Put each cloaked face beside the clean one of the same photo, or beside another by lot where there is none.
+    """Put each cloaked face beside the clean one that it was cut like.
+
+    Or beside one of a photo of that name, or beside any by lot, where there is none.
 
     A pair that differs in nothing but the cloak shows the network what to look for: without pairs it needs many times
     as many steps to find so faint a signal, as in steganalysis.
@@ -60,11 +62,13 @@ def pair_up(examples: Sequence[Example], rng: np.random.Generator) -> dict[int, 
         Number of the cloak -> pairs (clean, cloaked), in the order of the examples.
     """
     clean = [example for example in examples if not example.cloaked]
-    partners = {example.photo: example for example in clean}
+    partners = {example.source: example for example in clean}
+    namesakes = {example.photo: example for example in clean}
     pairs: dict[int, list[Pair]] = {}
     for example in examples:
         if example.cloaked:
-            partner = partners.get(example.photo) or clean[rng.integers(len(clean))]
+            partner = partners.get(example.partner or "") or namesakes.get(example.photo)
+            partner = partner or clean[rng.integers(len(clean))]
             pairs.setdefault(example.cloak, []).append((partner, example))
     return pairs
 

@@ -44,7 +44,7 @@ def draw_pair(clean: Example, cloaked: Example, rng: np.random.Generator) -> lis
     """
     factor, place, change = _draw_factor(rng), int(rng.integers(2**62)), int(rng.integers(2**62))
     parts = [_cut(example, factor, np.random.default_rng(place)) for example in (clean, cloaked)]
-    if cloaked.lies_on(clean) and rng.random() < OTHERWISE:
+    if cloaked.partner == clean.source and rng.random() < OTHERWISE:
         parts = _cloak_otherwise(parts[0], parts[1], rng)
     return [_finish(part, factor, np.random.default_rng(change)) for part in parts]
 

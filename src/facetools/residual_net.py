@@ -9,8 +9,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-GAIN, CLIP = 32.0, 3.0
-"""Residuals are multiplied and clipped, as steganalysis does: texture is seen, and the face's edges are not."""
+GAINS, CLIP = (32.0, 256.0), 3.0
+"""Residuals are multiplied and clipped, as steganalysis does: texture is seen, and the face's edges are not. What is
+left are 24 grey levels, in which strong cloaks lie, and 3, in which faint ones do."""
 
 
 class Block(nn.Sequential):
@@ -35,9 +36,10 @@ class Block(nn.Sequential):
 class ResidualNet(nn.Module):
     """A small convolutional network on the high-pass residuals of a face at full, half and quarter resolution.
 
-    A residual is what a 3x3 binomial blur takes away, scaled and clipped (Fridrich and Kodovsky 2012). The first scale
-    shows a cloak as it was made; the coarser ones show what JPEG or scaling has left of it. Each joins where the map
-    has its resolution. Pooling over the whole map (mean and standard deviation) takes faces of any size.
+    A residual is what a 3x3 binomial blur takes away, scaled and clipped (Fridrich and Kodovsky 2012), by each of two
+    gains. The first scale shows a cloak as it was made; the coarser ones show what JPEG or scaling has left of it. Each
+    joins where the map has its resolution. Pooling over the whole map (mean and standard deviation) takes faces of any
+    size.
 
     Parameters
     ----------
@@ -49,15 +51,17 @@ class ResidualNet(nn.Module):
         super().__init__()
         binomial = torch.tensor([1.0, 2.0, 1.0])
         self.register_buffer("blur", (binomial[:, None] * binomial / 16).expand(3, 1, 3, 3).clone(), persistent=False)
-        self.full = nn.Sequential(Block(3, 16), Block(16, 24, 2))
-        self.at_half, self.at_quarter = Block(3, 12), Block(3, 12)
+        shown = 3 * len(GAINS)
+        self.full = nn.Sequential(Block(shown, 16), Block(16, 24, 2))
+        self.at_half, self.at_quarter = Block(shown, 12), Block(shown, 12)
         self.middle, self.deep = Block(24 + 12, 48, 2), nn.Sequential(Block(48 + 12, 64), Block(64, 96, 2))
         self.head = nn.Linear(2 * 96, 1 + attacks)
 
     def _residual(self, faces: Tensor) -> Tensor:
         padded = F.pad(faces, (1, 1, 1, 1), mode="replicate")
         assert isinstance(self.blur, Tensor)
-        return ((faces - F.conv2d(padded, self.blur, groups=3)) * GAIN).clamp(-CLIP, CLIP)
+        residual = faces - F.conv2d(padded, self.blur, groups=3)
+        return torch.cat([(residual * gain).clamp_(-CLIP, CLIP) for gain in GAINS], 1)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Score faces.

@@ -229,5 +229,11 @@ def test_a_cloaked_face_is_beside_the_clean_one_of_its_photo() -> None:
             assert (clean.cloak, cloaked.cloak) == (-1, cloak)
             assert clean.photo == cloaked.photo or cloaked is lost
     assert [cloaked.photo for _, cloaked in pairs[0]] == [example.photo for example in examples[12:20]]
+    # Of several clean photos of one name it is the one that it was cut like, whatever their order.
+    right = replace(examples[0], source="right")
+    wrong = [replace(examples[0], source=name) for name in ("first", "last")]
+    cloaked = replace(examples[12], partner="right")
+    for among in ([wrong[0], right, wrong[1]], [right, *wrong], [*wrong, right]):
+        assert pair_up([*among, cloaked], np.random.default_rng(0)) == {0: [(right, cloaked)]}
     partners = {pair_up([*examples, lost], np.random.default_rng(seed))[2][-1][0].photo for seed in range(40)}
     assert len(partners) > 6, "by lot"

@@ -34,19 +34,19 @@ FalseAlarms = Annotated[
         min=0.0,
         max=0.5,
         callback=finite,
-        help="Share of clean held-out faces that may reach the threshold.",
+        help="Share of clean held-out faces that may reach the threshold, as they are and made to look odd.",
     ),
 ]
 
 
 def name_cloaks(cloaked: Sequence[str]) -> list[tuple[str, str]]:
-    """Read NAME=PATH, or PATH, which is named by its last part without ``.tar``."""
+    """Read NAME=PATH, or PATH, which is named by its last part without ``.tar``; sorted: no order means anything."""
     named = []
     for text in cloaked:
         name, path = parse_cloaked(text)
         # Absolute, so that "." has a name.
         named.append((Path(name).absolute().name.removesuffix(".tar") if name == path.rstrip("/") else name, path))
-    return named
+    return sorted(named)
 
 
 def number_attacks(named: Sequence[tuple[str, str]]) -> tuple[list[str], list[int]]:

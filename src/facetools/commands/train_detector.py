@@ -69,6 +69,7 @@ def train_detector(
         examples: list[Example] = []
         for number, folders in enumerate([clean, *([path] for _, path in named)], -1):
             examples += read_examples(writer, reader, folders, number, place, wanted, min_face)
+        examples.sort(key=lambda example: example.source)  # folders in another order train the same
         known, unseen = split_people(examples, seed=seed, share=held_out)
         attacks, numbers = number_attacks(named)
         knobs = training.Knobs(epochs, batch, learning_rate, seed)
