@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -84,7 +85,8 @@ def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
     if path not in _open_tars:
         try:
             archive = tarfile.open(path)  # noqa: SIM115 - kept open for later members
-            members = {member.name: member for member in archive if member.isreg()}
+            # A second name of a file that is there already is a link, and tar writes it as one.
+            members = {member.name: member for member in archive if member.isreg() or member.islnk()}
             # A header that is cut short or damaged ends the list in silence: only zeros may follow the last member.
             assert archive.fileobj is not None
             archive.fileobj.seek(archive.offset)
@@ -190,15 +192,20 @@ def _from_path(name: str) -> Iterator[Item]:
     path = Path(name)
     if path.is_dir():
         yield from _walk(name)
-    elif path.suffix == ".tar":
+    elif path.suffix.lower() == ".tar":
         name = name.rstrip("/")
         members = sorted(member for member in _open_tar(name)[1] if not _is_hidden(member))
         if not members:
             raise ToolError(f"{name}: the archive holds no file", kind="empty")
         for member in members:
             yield Item(f"{name}/{member}", _inside(member))
+    elif name.lower().endswith(_PACKED):
+        raise ToolError(f"{name}: a compressed archive; decompress it to a .tar", kind="packed")
     else:
         yield Item(name, path.name)
+
+
+_PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
 def _walk(top: str) -> Iterator[Item]:
@@ -207,7 +214,9 @@ def _walk(top: str) -> Iterator[Item]:
         found = True
         yield item
     if not found:
-        raise ToolError(f"{top}: the folder holds no file", kind="empty")
+        links = any(path.is_symlink() for path in Path(top).iterdir())
+        why = "no file, and links to folders are not followed; name those" if links else "no file"
+        raise ToolError(f"{top}: the folder holds {why}", kind="empty")
 
 
 def _walk_below(folder: str, top: str) -> Iterator[Item]:
@@ -257,9 +266,12 @@ def _from_stdin(null: bool) -> Iterator[Item]:
         text = line.removesuffix(b"\0" if null else b"\n")
         if not text.strip():
             continue
-        # No path holds a NUL, and nearly every picture's first line does.
-        if number == 1 and (text.startswith(_PICTURES) or (not null and b"\0" in text)):
+        if number == 1 and text.startswith(_PICTURES):
             raise UsageError("stdin holds a picture; it takes paths or records: name the picture with --in")
+        if number == 1 and not null and b"\0" in text:
+            raise UsageError("stdin is no text; it takes paths or records: give -0 for paths that end in NUL")
+        if number == 1 and not null:
+            text = text.removeprefix(codecs.BOM_UTF8)
         if not null and text.lstrip().startswith(b"{"):
             yield _from_record(text, f"stdin, line {number}")
         else:

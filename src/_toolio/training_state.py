@@ -81,6 +81,24 @@ def load_training(
     return found
 
 
+def figures_of(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the figures of a training that is done, if it is the one that was asked for.
+
+    Raises
+    ------
+    UsageError
+        The file was made with other arguments or inputs.
+    """
+    found = read_metadata(out)
+    for key, value in about.items():
+        if found.get(key) != value:
+            raise UsageError(
+                f"--out {out}: made with other {key}{_difference(found.get(key), value)}; give another file, or --force"
+            )
+    figures: dict[str, Any] = found["figures"]
+    return figures
+
+
 def _difference(was: Any, now: Any) -> str:
     """Name the first of several arguments that differs."""
     if not isinstance(was, dict) or not isinstance(now, dict):

@@ -47,9 +47,10 @@ class Verdict:
     Attributes
     ----------
     score
-        0 clean to 1 cloaked: the chance that it is, where half of the faces are.
+        0 clean to 1 cloaked: the chance that it is, where half of the faces are; of six digits, as records have it, so
+        that what is printed and what is decided agree.
     attacks
-        The same for each attack that it knows; they add up to ``score``.
+        How ``score`` is shared out among the attacks that the detector knows; only their order is measured.
     """
 
     score: float
@@ -222,7 +223,7 @@ class Detector:
 
     def _judge(self, looks: list[Pixels]) -> Verdict:
         logits = logits_of(self.network, looks).double().cpu()
-        score = float(torch.sigmoid((logits[0] - self.calibration.offset) / self.calibration.temperature))
+        score = round(float(torch.sigmoid((logits[0] - self.calibration.offset) / self.calibration.temperature)), 6)
         shares = torch.softmax(logits[1:], 0).tolist()
         return Verdict(score, {name: score * share for name, share in zip(self.attacks, shares, strict=True)})
 
@@ -242,19 +243,29 @@ def open_detector(path: Path, device: torch.device) -> Detector:
     file = open_safetensors(path)
     try:
         calibration = Calibration(*(float(made[key]) for key in ("temperature", "offset", "threshold")))
-        attacks = tuple(map(str, made["attacks"]))
+        attacks = tuple(dict.fromkeys(name for name in made["attacks"] if isinstance(name, str) and name))
+        if not attacks or attacks != tuple(made["attacks"]):
+            raise KeyError("names of attacks")
         network = ResidualNet(len(attacks))
         state = {name: torch.from_numpy(np.array(file.tensor(name), np.float32)) for name in file.entries}
         network.load_state_dict(state, strict=False)
         wanted = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-        missing = [name for name in wanted if name not in state] + ([] if attacks else ["names of attacks"])
+        missing = [name for name in wanted if name not in state]
     except (RuntimeError, KeyError, TypeError, ValueError, OverflowError, InputError):
-        missing = ["numbers or tensors of the right shape"]
+        missing = ["names of attacks, numbers or tensors of the right shape"]
     if missing:
         raise ToolError(f"{path}: {missing[0]} missing; the file is of another version", kind="not-a-detector")
     numbers = [calibration.threshold, calibration.temperature, calibration.offset]
-    if not all(map(math.isfinite, numbers + [float(v.sum()) for v in state.values()])) or calibration.temperature <= 0:
+    if not all(map(math.isfinite, numbers + [float(v.sum()) for v in state.values()])):
         raise ToolError(f"{path}: holds NaN or infinity; train it again", kind="not-a-detector")
+    variances = [value for name, value in state.items() if name.endswith("running_var")]
+    if (
+        calibration.temperature <= 0
+        or not 0 <= calibration.threshold <= 1
+        or any(bool((v < 0).any()) for v in variances)
+    ):
+        what = "a temperature, a threshold or a variance that cannot be"
+        raise ToolError(f"{path}: holds {what}; train it again", kind="not-a-detector")
     network.fuse().to(device).to(memory_format=torch.channels_last)
     name = f"{path.stem}-{sha256_of(path.read_bytes())[:12]}"
     return Detector(name, network, attacks, calibration)

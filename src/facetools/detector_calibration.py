@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,31 +23,40 @@ Labels = npt.NDArray[np.bool_]
 def score(network: ResidualNet, examples: Sequence[Example]) -> Numbers:
     """Give the logits of whole faces as ``detect`` looks at them, float64 [examples, 1 + attacks]."""
     network.eval()
-    return np.array([_logits(network, example.pixels, example) for example in examples], np.float64)
+    found = [logits_of(network, _looks(example, lambda pixels: pixels)).double().cpu().numpy() for example in examples]
+    return np.array(found, np.float64)
 
 
-def _logits(network: ResidualNet, pixels: Pixels, example: Example) -> Numbers:
-    logits: Numbers = logits_of(network, looks_of(pixels, example.box)).double().cpu().numpy()
-    return logits
+def _looks(example: Example, change: Callable[[Pixels], Pixels]) -> list[Pixels]:
+    """Give what is looked at of a face after a change.
+
+    One that scales the face's square moves its box with it; what one cuts off is little. Of a large face the square
+    that is reduced was larger than what is kept of the photo, and is changed after it was reduced.
+    """
+    changed = change(example.pixels)
+    wider, higher = (changed.shape[axis] / example.pixels.shape[axis] for axis in (1, 0))
+    x0, y0, x1, y1 = example.box
+    looks = looks_of(changed, (x0 * wider, y0 * higher, x1 * wider, y1 * higher))
+    if example.reduced is not None:
+        return [change(example.reduced), *looks[-1:]]
+    # Of a small face at the photo's edge a change may leave too little around the box.
+    return looks or [changed]
 
 
 def score_changed(network: ResidualNet, examples: Sequence[Example], names: Sequence[str]) -> Iterator[Numbers]:
-    """Give the logits of faces after each of some changes, float64 [examples] each; draws depend on the photo alone.
-
-    A change that scales the face's square moves its box with it; what one cuts off is little.
-    """
+    """Give the logits of faces after each of some changes, float64 [examples] each; draws depend on the photo alone."""
     network.eval()
     for name in names:
         found = []
         for example in examples:
             # A cloaked copy is changed as the clean one is.
             drawn = hashlib.sha256(f"{name} {example.photo}".encode("utf-8", "surrogateescape")).digest()
-            changed = CHANGES[name](example.pixels, np.random.default_rng(list(drawn[:8])))
-            wider, higher = (changed.shape[axis] / example.pixels.shape[axis] for axis in (1, 0))
-            x0, y0, x1, y1 = example.box
-            looks = looks_of(changed, (x0 * wider, y0 * higher, x1 * wider, y1 * higher))
-            # Of a small face at the photo's edge a change may leave too little around the box.
-            found.append(float(logits_of(network, looks or [changed])[0]))
+            seed = list(drawn[:8])
+
+            def change(pixels: Pixels, name: str = name, seed: list[int] = seed) -> Pixels:
+                return CHANGES[name](pixels, np.random.default_rng(seed))
+
+            found.append(float(logits_of(network, _looks(example, change))[0]))
         yield np.array(found, np.float64)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from _toolio.errors import ToolError
 from _toolio.journal import sha256_of
 from facetools.detector import ROOM as LOOKED_AT
-from facetools.detector import Box, cut_square, square_of
+from facetools.detector import Box, cut_square, looks_of, square_of
 from facetools.intake import Intake
-from facetools.people import is_held_out, person_of
+from facetools.matching import without_suffix
+from facetools.people import is_held_out, person_of, photo_of
 from facetools.photos import Pixels
 
 ROOM = 2.0
@@ -46,6 +47,8 @@ class Example:
         The face's box in it.
     origin
         Where it was cut: left and top of the square in the photo, and the photo's height and width.
+    reduced
+        uint8 [h, w, 3], the reduced look at a face that is too large to be looked at in one piece, or None.
     partner
         ``source`` of the clean copy that a cloaked face was cut like; None for a clean face, or if there is none.
     """
@@ -57,6 +60,7 @@ class Example:
     pixels: Pixels
     box: Box
     origin: tuple[int, int, int, int]
+    reduced: Pixels | None = None
     partner: str | None = None
 
     @property
@@ -64,42 +68,69 @@ class Example:
         """The label."""
         return self.cloak >= 0
 
+    def as_reduced(self) -> Example:
+        """Give the reduced look as a face of its own, all of which is looked at."""
+        assert self.reduced is not None
+        height, width = self.reduced.shape[:2]
+        return replace(self, pixels=self.reduced, box=(0.0, 0.0, float(width), float(height)), reduced=None)
+
     def cut_alike(self, pixels: Pixels) -> Pixels:
         """Cut the same square from another photo of the same size."""
         left, top = self.origin[:2]
         height, width = self.pixels.shape[:2]
-        return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+        return pixels[top : top + height, left : left + width].copy()
+
+
+class Unusable(Exception):  # noqa: N818 - it is no error
+    """A photo shows nothing to train on; the message says why."""
 
 
 class Reader:
-    """Makes examples of photos: of clean ones first, then of cloaked ones, cut where their clean copies were."""
+    """Makes examples of photos: of clean ones first, then of cloaked ones, cut where their clean copies were.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    suffix
+        What a tool has added to the names of cloaked photos, as in ``1_cloaked.png``.
+    """
+
+    def __init__(self, suffix: str = "") -> None:
+        self._suffix = suffix
         self._clean: dict[str, list[Example]] = {}
 
-    def read(self, intake: Intake, cloak: int) -> Example | None:
-        """Cut an example from a photo's first face; None if there is none, or too little of it is in the photo.
+    def read(self, intake: Intake, cloak: int) -> Example:
+        """Cut an example from a photo's first face.
 
-        The photo's path below its folder names the person, and up to the first dot of its name the photo: ``perturb
-        --format png`` writes ``a.jpg`` as ``a.jpg.png``.
+        The photo's path below its folder names the person, and without endings the photo: ``perturb --format png``
+        writes ``a.jpg`` as ``a.jpg.png``. Of a cloaked one the suffix is taken out first, if it has it.
+
+        Raises
+        ------
+        Unusable
+            There is no face, or too little of it is in the photo; or a cloaked copy is as the clean one.
         """
         relative, pixels = intake.item.relative, intake.photo.pixels
-        folder, slash, name = relative.rpartition("/")
-        photo = folder + slash + name.partition(".")[0]
-        source = f"{'clean' if cloak < 0 else f'cloaked {cloak}'} {relative} {sha256_of(intake.data)}"
+        if cloak >= 0:
+            relative = without_suffix(relative, self._suffix) or relative
+        photo = photo_of(relative)
+        source = f"{'clean' if cloak < 0 else f'cloaked {cloak}'} {intake.item.relative} {sha256_of(intake.data)}"
         partner = self._partner_of(pixels, photo) if cloak >= 0 else None
         if partner is not None:
             kept = partner.cut_alike(pixels)
-            return replace(partner, source=source, cloak=cloak, pixels=kept, partner=partner.source)
+            if np.array_equal(kept, partner.pixels):
+                raise Unusable("the same as its clean copy")
+            reduced = _reduced_look(pixels, partner.box, partner.origin)
+            return replace(partner, source=source, cloak=cloak, pixels=kept, reduced=reduced, partner=partner.source)
         box = intake.faces[0].box if intake.faces else None
         # As much as is looked at must be there.
         if box is None or cut_square(pixels, box, LOOKED_AT, LARGEST_PX) is None:
-            return None
+            raise Unusable("no face found")
         left, top, right, bottom = square_of(box, ROOM, LARGEST_PX, pixels.shape)
-        kept = np.ascontiguousarray(pixels[top:bottom, left:right])
+        kept = pixels[top:bottom, left:right].copy()  # the photo around it need not stay in memory
         within = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
         origin = (left, top, pixels.shape[0], pixels.shape[1])
-        example = Example(source, person_of(relative), photo, cloak, kept, within, origin)
+        reduced = _reduced_look(pixels, within, origin)
+        example = Example(source, person_of(relative), photo, cloak, kept, within, origin, reduced)
         if cloak < 0:
             self._clean.setdefault(photo, []).append(example)
         return example
@@ -111,6 +142,13 @@ class Reader:
         apart = [(float(np.abs(each.cut_alike(pixels) - each.pixels.astype(np.int16)).mean()), each) for each in alike]
         distance, nearest = min(apart, key=lambda each: (each[0], each[1].source), default=(np.inf, None))
         return nearest if distance <= FARTHEST else None
+
+
+def _reduced_look(pixels: Pixels, box: Box, origin: tuple[int, ...]) -> Pixels | None:
+    """Give the reduced look at a face whose box lies in a square that begins at ``origin``, if there is one."""
+    left, top = origin[:2]
+    looks = looks_of(pixels, (box[0] + left, box[1] + top, box[2] + left, box[3] + top))
+    return looks[0] if len(looks) > 1 else None
 
 
 def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tuple[list[Example], list[Example]]:

@@ -114,6 +114,7 @@ class Trainer:
         decay = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)  # type: ignore[no-untyped-call]
         self._average = torch.optim.swa_utils.AveragedModel(self._network, multi_avg_fn=decay, use_buffers=True)
         self.epoch = 0
+        self.faces, self.paired = len(examples), sum(example.partner is not None for example in examples)
         self.history: list[dict[str, Any]] = []
         """What was measured so far; kept in checkpoints, so that a resumed run says all."""
 
@@ -135,6 +136,23 @@ class Trainer:
                 raise ToolError("the loss is no number any more; try a lower --learning-rate", kind="diverged")
             self.epoch += 1
             yield float(np.mean(losses))
+
+    def train(self, unseen: Sequence[Example], attacks: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Train the epochs that are left; give figures of each, beginning with those of an interrupted run.
+
+        Parameters
+        ----------
+        unseen
+            What to measure on: faces of people that are not trained on.
+        attacks
+            Names.
+        """
+        yield from list(self.history)
+        for loss in self.rounds():
+            self.history.append(
+                self.measure(unseen, attacks) | {"loss": loss, "faces": self.faces, "paired": self.paired}
+            )
+            yield self.history[-1]
 
     def _prepare(self, step: int) -> tuple[Tensor, list[int]]:
         """Draw a step's windows, float32 [B, 3, h, w] in [0, 1], and of each its attack or -1."""

@@ -26,6 +26,9 @@ SCALES = (0.5, 1.5)
 OTHERWISE = 0.35
 """Chance that a photo is changed, or its cloak made stronger or weaker, before all else."""
 
+REDUCED = 0.5
+"""Chance that a face of which there is a reduced look is shown so: it is looked at both ways."""
+
 ROOM = 1.5
 """Windows lie in this square around a face, in sides of its box."""
 
@@ -42,6 +45,8 @@ def draw_pair(clean: Example, cloaked: Example, rng: np.random.Generator) -> lis
     list of uint8 [WINDOW_PX, WINDOW_PX, 3]
         The clean window and the cloaked one.
     """
+    if clean.reduced is not None and cloaked.reduced is not None and rng.random() < REDUCED:
+        clean, cloaked = clean.as_reduced(), cloaked.as_reduced()
     factor, place, change = _draw_factor(rng), int(rng.integers(2**62)), int(rng.integers(2**62))
     parts = [_cut(example, factor, np.random.default_rng(place)) for example in (clean, cloaked)]
     if cloaked.partner == clean.source and rng.random() < OTHERWISE:
@@ -51,6 +56,8 @@ def draw_pair(clean: Example, cloaked: Example, rng: np.random.Generator) -> lis
 
 def draw_lone(clean: Example, rng: np.random.Generator) -> Pixels:
     """Cut a window of a clean face and change it: uint8 [WINDOW_PX, WINDOW_PX, 3]."""
+    if clean.reduced is not None and rng.random() < REDUCED:
+        clean = clean.as_reduced()
     factor = _draw_factor(rng)
     part = _cut(clean, factor, rng)
     return _finish(_change(part, BEFORE, rng) if rng.random() < OTHERWISE else part, factor, rng)

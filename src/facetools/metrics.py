@@ -113,16 +113,29 @@ def share_interval(hits: int, of: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Faces of like scores: their mean score, the share that is cloaked, its 95% interval, and how many they are."""
+    """Faces of like scores.
+
+    Attributes
+    ----------
+    score
+        Their mean.
+    cloaked, interval
+        The share that is cloaked, and its 95% interval.
+    faces
+        How many they are.
+    weight
+        How much they count among all, which add up to 1.
+    """
 
     score: float
     cloaked: float
     interval: tuple[float, float]
     faces: int
+    weight: float
 
 
 def calibration_bins(
-    scores: npt.NDArray[Any], labels: npt.NDArray[Any], *, most: int = 10, least: int = 10
+    scores: npt.NDArray[Any], labels: npt.NDArray[Any], *, most: int = 10, least: int = 10, at_a_half: bool = False
 ) -> list[Bin]:
     """Part scores into bins of as nearly equal numbers as equal scores allow, lowest first.
 
@@ -132,7 +145,10 @@ def calibration_bins(
         float [n] in 0 to 1, and bool [n]; one at least.
     most, least
         Bins at most, and scores in a bin at least, unless there are fewer.
+    at_a_half
+        Count as if half of all faces were cloaked, whatever their share is; both labels must occur.
     """
+    odds = (len(labels) - labels.sum()) / labels.sum() if at_a_half else 1.0
     order = np.argsort(scores, kind="stable")
     ranked, hidden = scores[order], labels[order]
     bins = max(1, min(most, len(ranked) // least))
@@ -140,20 +156,23 @@ def calibration_bins(
     # Equal scores stay together: a cut moves behind the last of them.
     ends = [0, *np.unique(np.searchsorted(ranked, ranked[cuts - 1], side="right")).tolist()]
     parts = [slice(start, end) for start, end in pairwise(ends)]
-    return [
-        Bin(
-            float(ranked[part].mean()),
-            float(hidden[part].mean()),
-            share_interval(int(hidden[part].sum()), len(hidden[part])),
-            len(hidden[part]),
-        )
-        for part in parts
-    ]
+    weights = np.where(hidden, odds, 1.0)
+    weights /= weights.sum()
+    return [_bin(ranked[part], hidden[part], weights[part], odds) for part in parts]
+
+
+def _bin(scores: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArray[Any], odds: float) -> Bin:
+    low, high = share_interval(int(labels.sum()), len(labels))
+    # A cloaked face counts as many times as a clean one: so do the chances at both ends.
+    interval = tuple(float(odds * share / (odds * share + 1 - share)) for share in (low, high))
+    total = float(weights.sum())
+    mean, cloaked = (float(values @ weights) / total for values in (scores, labels.astype(float)))
+    return Bin(mean, cloaked, (interval[0], interval[1]), len(labels), total)
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """Give the expected calibration error: how far score and share are apart, a mean over all faces of the bins."""
-    return sum(abs(each.score - each.cloaked) * each.faces for each in bins) / sum(each.faces for each in bins)
+    return sum(abs(each.score - each.cloaked) * each.weight for each in bins)
 
 
 def distances(a: npt.NDArray[Any], b: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float64]:

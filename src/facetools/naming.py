@@ -7,6 +7,9 @@ from pathlib import Path
 
 from _toolio.errors import UsageError
 
+CLEAN = "clean"
+"""What no cloak may be called."""
+
 
 def parse_cloaked(text: str) -> tuple[str, str]:
     """Read ``NAME=PATH``, or a path alone, which names itself; one that exists as it stands is a path."""

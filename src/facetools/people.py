@@ -13,7 +13,26 @@ def person_of(relative: str) -> str:
     names nobody.
     """
     folders = folders_of(relative)
-    return folders[-1] if folders else relative.rpartition("/")[2].split(".")[0]
+    return folders[-1] if folders else photo_of(relative).rpartition("/")[2]
+
+
+_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif"),
+    *(".avif", ".ppm", ".pgm", ".jp2", ".mpo"),
+)
+
+
+def photo_of(relative: str) -> str:
+    """Name a photo by its path without the endings of files: that of a copy in another format is the same.
+
+    ``ann/1.jpg``, ``ann/1.png`` and ``ann/1.jpg.png`` are ``ann/1``; ``ann/1.2024.jpg`` is ``ann/1.2024``.
+    """
+    while relative.lower().endswith(_ENDINGS):
+        shorter = relative.rpartition(".")[0]
+        if not shorter or shorter.endswith("/"):
+            break
+        relative = shorter
+    return relative
 
 
 def folders_of(relative: str) -> tuple[str, ...]:

@@ -77,6 +77,9 @@ _PROGRAMS = {"EPS", "WMF"}
 """What Pillow reads by running another program on it: no photo, and nothing to run for a stranger."""
 
 
+_PARTS = ("first frame of an animation", "main photo of several")
+
+
 @dataclass(frozen=True, slots=True)
 class Photo:
     """A decoded photo.
@@ -113,6 +116,11 @@ class Photo:
         )
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """Which part of the file alone ``pixels`` show, where it holds more."""
+        return tuple(note for note in self.notes if note in _PARTS)
+
+    @property
     def has_gps(self) -> bool:
         """Tell whether the EXIF says where the photo was taken, or is too damaged to know."""
         exif = self.save_options.get("exif", b"")
@@ -135,7 +143,7 @@ def decode_photo(data: bytes, path: str) -> Photo:
     Raises
     ------
     InputError
-        kind ``empty-file``, ``not-a-photo``, ``truncated``, ``too-large`` or ``needs-extra``.
+        kind ``empty-file``, ``not-a-photo``, ``truncated``, ``too-large``, ``no-memory`` or ``needs-extra``.
     """
     if not data:
         raise InputError(f"{path}: the file is empty", kind="empty-file")
@@ -144,7 +152,9 @@ def decode_photo(data: bytes, path: str) -> Photo:
         image, notes = _load(data, path)
         try:
             return _decode(image, data, notes)
-        except (OSError, ValueError, IndexError, OverflowError, MemoryError) as error:
+        except MemoryError:
+            raise _no_room(path) from None
+        except (OSError, ValueError, IndexError, OverflowError) as error:
             raise _damaged(path, error) from None
 
 
@@ -186,10 +196,11 @@ def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
         raise no_photo from None
     except Image.DecompressionBombError:
         raise too_large from None
+    except MemoryError:
+        raise _no_room(path) from None
     except Exception as error:  # a damaged file makes its decoder stumble over anything
         raise _damaged(path, error) from None
-    first = "main photo of several" if image.format == "HEIF" else "first frame of an animation"
-    return image, [first] if several else []
+    return image, [_PARTS[image.format == "HEIF"]] if several else []
 
 
 def _is_heif(data: bytes) -> bool:
@@ -213,6 +224,10 @@ def _open_heif(what: str) -> None:
 
 def _damaged(path: str, error: Exception) -> InputError:
     return InputError(f"{path}: the photo is truncated or damaged ({_first_line(error)})", kind="truncated")
+
+
+def _no_room(path: str) -> InputError:
+    return InputError(f"{path}: too little memory for so large a photo; scale it down", kind="no-memory")
 
 
 def _first_line(error: Exception) -> str:

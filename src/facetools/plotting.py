@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _toolio.charts import INK, WIDTH_IN, label_of, new_figure, picture, style
+from _toolio.charts import INK, WIDTH_IN, new_figure, picture, style
 from _toolio.errors import ToolError
+from _toolio.records import printable
 from facetools.charts import COLOURS, DASHES, HATCHES, MARKERS, percent
 from facetools.metrics import (
     area_interval,
@@ -18,8 +19,8 @@ from facetools.metrics import (
     equal_error_rate,
     roc_points,
 )
-from facetools.naming import short_names
-from facetools.scores import CLEAN, Scores
+from facetools.naming import CLEAN, short_names
+from facetools.scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +117,7 @@ def roc(scores: Scores) -> Plotted:
         values, hidden, _ = scores.against(number + 1)
         alarms, hits = _thinned(*roc_points(values, hidden))
         look: Fields = {"color": COLOURS[number % len(COLOURS)], "clip_on": False, "zorder": 3}
-        axes.plot(alarms, hits, linewidth=1.6, linestyle=DASHES[number % len(DASHES)], label=text, **look)
+        axes.plot(alarms, hits, linewidth=1.6, linestyle=_dash(number), label=text, **look)
         mark: Fields = {"marker": MARKERS[number % len(MARKERS)], "linewidth": 0, **look, "zorder": 4}
         # The larger one below: a detector without errors has both in one corner.
         axes.plot([each["eer"]], [1 - each["eer"]], markerfacecolor="white", markersize=8, **mark)
@@ -128,8 +129,22 @@ def roc(scores: Scores) -> Plotted:
     return _with_legend(figure, axes, WIDTH_IN - 0.28), figures
 
 
+def _label(name: str, chars: int) -> str:
+    """Make a name fit into one line: of a long one the middle is left out, since names often differ at an end."""
+    text = printable(name)
+    if len(text) > chars:
+        text = f"{text[: chars // 2 - 1]}…{text[-(chars - chars // 2) :]}"
+    # matplotlib leaves out what begins with an underscore.
+    return f" {text}" if text.startswith("_") else text
+
+
+def _dash(number: int) -> str:
+    """Give a curve's dashes: others where colours begin anew, and for the next curve."""
+    return DASHES[(number + number // len(COLOURS)) % len(DASHES)]
+
+
 def _roc_text(each: Fields, name: str) -> str:
-    text = f"{label_of(name, chars=_CHARS, lines=1)}: AUC {each['auc']:.4f}"
+    text = f"{_label(name, _CHARS)}: AUC {each['auc']:.4f}"
     if each["auc_interval"]:
         low, high = each["auc_interval"]
         text += f" ({low:.4f}-{high:.4f})"
@@ -206,18 +221,21 @@ def _spread(values: Any, counts: Any, name: str | None, threshold: float | None)
 
 def _spread_text(each: Fields, name: str) -> str:
     many = f"{each['faces']:,} face{'s' if each['faces'] != 1 else ''}"
-    text = many if each["name"] is None else f"{label_of(name, chars=46, lines=1)}\n{many}"
+    text = many if each["name"] is None else f"{_label(name, 42)}\n{many}"
     return text if each["detected"] is None else f"{text}, {each['detected']:.1%} labelled cloaked"
 
 
 def calibration(scores: Scores) -> Plotted:
-    """Draw the share of cloaked faces against the score, bin by bin, and how many faces have which score."""
+    """Draw the share of cloaked faces against the score, bin by bin, and how many faces have which score.
+
+    A score is a chance where half of the faces are cloaked, and so are the shares: both kinds weigh the same.
+    """
     need_both(scores, "calibration")
     texts: list[str] = []
     figures: list[Fields] = []
     for cloak, name in zip(_cloaks(scores), _short(scores), strict=True):
         values, hidden, _ = scores.against(cloak)
-        bins = calibration_bins(values, hidden)
+        bins = calibration_bins(values, hidden, at_a_half=True)
         figures.append(
             {
                 "ece": calibration_error(bins),
@@ -230,8 +248,8 @@ def calibration(scores: Scores) -> Plotted:
             }
         )
         texts.append(
-            f"{label_of(name, chars=_CHARS, lines=1)}: calibration error {figures[-1]['ece']:.3f},\n"
-            f"{len(values):,} faces, {hidden.mean():.0%} cloaked"
+            f"{_label(name, _CHARS)}: calibration error {figures[-1]['ece']:.3f},\n"
+            f"{len(values):,} faces, {int(hidden.sum()):,} cloaked"
         )
     figure = new_figure(WIDTH_IN)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -253,7 +271,7 @@ def _draw_bins(axes: Axes, bins: Sequence[Fields], number: int, text: str) -> No
         # The share may lie a rounding outside its own interval.
         np.maximum(0, [shares - ends[0], ends[1] - shares]),
         color=COLOURS[number % len(COLOURS)],
-        linestyle=DASHES[number % len(DASHES)],
+        linestyle=_dash(number),
         marker=MARKERS[number % len(MARKERS)],
         markersize=5,
         linewidth=1.4,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import glob
 import os
 import re
 import sys
@@ -15,26 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import ToolError, UsageError, of_the_whole_run
+from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.paths import STDIN
 from _toolio.progress import track
 from _toolio.records import Record, read_records
-from facetools.naming import parse_cloaked
-from facetools.people import person_of
+from facetools.naming import CLEAN
+from facetools.people import person_of, photo_of
 
-CLEAN = "clean"
 UNTOLD = -1
 
 LEAST_PEOPLE = 10
 """Where folders name fewer, a bootstrap over them tells nothing, and photos are drawn instead."""
 
 _MAKER = "give what `facetools detect` wrote"
-_RECORDS = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Which records are clean and which are cloaked, as the command line tells it.
+    """Which records are clean and which are cloaked, as somebody tells it.
 
     Attributes
     ----------
@@ -92,60 +88,13 @@ class Scores:
         return self.values[chosen], self.kinds[chosen] == cloak, groups
 
 
-def parse_truth(files: Sequence[str], clean: Sequence[str], cloaked: Sequence[str]) -> Truth:
-    """Read the command line: files of records, and what is clean and cloaked.
-
-    Parameters
-    ----------
-    files
-        Files of records, or ``-`` for stdin. None: stdin, unless another file is named.
-    clean, cloaked
-        Files of records that all are of that kind; or folders, archives or glob patterns of photos that records name.
-        ``cloaked`` may be ``NAME=PATH``.
-
-    Raises
-    ------
-    UsageError
-        Nothing was named and stdin is a terminal, stdin twice, or two cloaks of one name.
-    """
-    named = [("--clean", path, path, CLEAN) for path in clean]
-    for text in cloaked:
-        name, path = parse_cloaked(text)
-        if name in (CLEAN, *(other for *_, other in named)):
-            raise UsageError(f"--cloaked {text}: something else is called {name}; give NAME=PATH with another name")
-        named.append(("--cloaked", text, path, "cloaked" if name == STDIN else name))
-    given: list[tuple[str, str | None]] = [(path, name) for *_, path, name in named if _holds_records(path)]
-    places = [(f"{o} {text}", _pattern(path), name) for o, text, path, name in named if not _holds_records(path)]
-    rest = None if bool(clean) == bool(cloaked) else CLEAN if cloaked else "cloaked"
-    if not files and (places or not given):
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("no input: name files of records, or pipe what `facetools detect` writes")
-        files = [STDIN]
-    given = [*((path, None) for path in files), *given]
-    if [path for path, _ in given].count(STDIN) > 1:
-        raise UsageError("- can be given once: stdin is read once")
-    return Truth(given, places, rest, bool(named))
-
-
-def _holds_records(path: str) -> bool:
-    """Tell a file of records from a place of photos, which need not be on this machine."""
-    return path == STDIN or Path(path).suffix in _RECORDS or (Path(path).is_file() and Path(path).suffix != ".tar")
-
-
-def _pattern(place: str) -> re.Pattern[str]:
-    place = os.path.normpath(place)
-    if not glob.has_magic(place) or Path(place).exists():
-        place = glob.escape(place)
-    return re.compile(f"{fnmatch.translate(place)}|{fnmatch.translate(place + '/*')}")
-
-
 def read_scores(truth: Truth, *, threshold: float | None = None) -> Scores:
     """Read scores and what they are of.
 
     Parameters
     ----------
     truth
-        Of ``parse_truth``.
+        What is clean and what is cloaked.
     threshold
         Instead of the records' own.
 
@@ -262,11 +211,12 @@ class _Reader:
             # A slash alone is no path: the number after it is the face's own.
             person = photo = f"/{len(self._values)}"
         else:
-            person, photo = person_of(place), os.path.splitext(place)[0]  # noqa: PTH122 - pathlib takes ten times as long
+            person, photo = person_of(place), photo_of(place)
             self._folders |= "/" in place
             self._first = self._first or str(record.get("path") or place)
         threshold = record.get("threshold")
-        self._thresholds.add(threshold if isinstance(threshold, int | float) else None)
+        known = isinstance(threshold, int | float) and not isinstance(threshold, bool) and 0 <= threshold <= 1
+        self._thresholds.add(threshold if known else None)
         self._values.append(score)
         self._names.append(name)
         for numbers, codes, key in zip((self._people, self._photos), self._codes, (person, photo), strict=True):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from detector_faces import example_of, face_at, intake_of, network, picture, striped_people
 from facetools import detector_calibration as calibration
-from facetools.detector import Calibration, Detector
+from facetools.detector import Calibration, Detector, logits_of, looks_of
 from facetools.detector_calibration import calibrate, fit, measure, score, score_changed, scores_of
 from facetools.detector_examples import Example, Reader
 from facetools.metrics import area_under_roc
@@ -288,3 +288,14 @@ def test_real_faces_are_calibrated() -> None:
     assert figures["false_alarms"] == figures["odd_false_alarms"] == 0
     assert set(ODD) | set(SURVIVED) <= set(CHANGES)
     assert np.isfinite([found.temperature, found.offset]).all()
+
+
+@pytest.mark.parametrize("side", [150, 230, 600])
+def test_faces_of_any_size_are_scored_as_detect_looks_at_them(side: int) -> None:
+    pixels = picture(side * 2 + 200, side * 2 + 170, seed=side)
+    box = (90.0, 80.0, 90.0 + side, 80.0 + side)
+    example = Reader().read(intake_of("ann/0.jpg", pixels, face_at(*box)), -1)
+    net = network()
+    expected = logits_of(net, looks_of(pixels, box)).double().numpy()
+    assert score(net, [example]) == pytest.approx(expected[None], abs=1e-6)
+    assert (example.reduced is not None) is (len(looks_of(pixels, box)) == 2) is (side > 196)

@@ -7,7 +7,7 @@ import pytest
 
 from _toolio.errors import ToolError
 from detector_faces import face_at, intake_of, picture, smooth, striped_people
-from facetools.detector_examples import FARTHEST, LARGEST_PX, Example, Reader, digest_of, split_people
+from facetools.detector_examples import FARTHEST, LARGEST_PX, Example, Reader, Unusable, digest_of, split_people
 from facetools.faces.finder import Face
 from facetools.photos import Pixels
 
@@ -15,9 +15,14 @@ FACE = face_at(40, 40, 80, 80)
 
 
 def read(reader: Reader, relative: str, pixels: Pixels, *faces: Face, cloak: int = -1, data: bytes = b"x") -> Example:
-    example = reader.read(intake_of(relative, pixels, *faces, data=data), cloak)
-    assert example is not None
-    return example
+    return reader.read(intake_of(relative, pixels, *faces, data=data), cloak)
+
+
+def assert_unusable(
+    reader: Reader, relative: str, pixels: Pixels, *faces: Face, cloak: int, why: str = "no face"
+) -> None:
+    with pytest.raises(Unusable, match=why):
+        read(reader, relative, pixels, *faces, cloak=cloak)
 
 
 def changed(pixels: Pixels, by: int = 3) -> Pixels:
@@ -27,7 +32,7 @@ def changed(pixels: Pixels, by: int = 3) -> Pixels:
 def test_an_example_has_more_room_than_its_face() -> None:
     pixels = picture()
     example = read(Reader(), "Ann/lee.jpg.png", pixels, FACE, face_at(0, 0, 20, 20))
-    # perturb --format png adds an ending: the copies of a photo have all before the first dot in common.
+    # perturb --format png adds an ending: the copies of a photo have all before their endings in common.
     assert (example.person, example.photo, example.cloaked) == ("Ann", "Ann/lee", False)
     assert np.array_equal(example.pixels, pixels[20:100, 20:100]), "twice the box's side, of the first face"
     assert (example.box, example.origin) == ((20, 20, 60, 60), (20, 20, 120, 140))
@@ -47,8 +52,8 @@ def test_a_face_at_the_edge_or_a_large_one() -> None:
 @pytest.mark.parametrize("faces", [(), (face_at(400, 40, 480, 80),), (face_at(-52, 40, -2, 90),)])
 def test_without_a_face_or_enough_of_it_there_is_no_example(faces: tuple[Face, ...]) -> None:
     reader = Reader()
-    assert reader.read(intake_of("Ann/lee.jpg", picture(), *faces), -1) is None
-    assert reader.read(intake_of("Ann/lee.jpg", picture(), *faces), 0) is None
+    for cloak in (-1, 0):
+        assert_unusable(reader, "Ann/lee.jpg", picture(), *faces, cloak=cloak)
 
 
 @pytest.mark.parametrize("found", [(), (face_at(0, 0, 30, 30),), (face_at(41, 39, 82, 80),)])
@@ -73,7 +78,7 @@ def test_a_copy_of_another_size_has_its_own_face() -> None:
     assert np.array_equal(cloaked.pixels, larger[0:55, 0:55])
     assert (cloaked.photo, cloaked.box) == (clean.photo, (10, 10, 40, 40))
     assert cloaked.partner is None
-    assert reader.read(intake_of("ann/0.jpg", larger), 0) is None
+    assert_unusable(reader, "ann/0.jpg", larger, cloak=0)
 
 
 def test_a_photo_that_differs_too_much_is_no_copy() -> None:
@@ -86,6 +91,8 @@ def test_a_photo_that_differs_too_much_is_no_copy() -> None:
     # Only the face counts: what lies around it may have been cut out or blurred.
     around = changed(pixels, 100)
     around[20:100, 20:100] = pixels[20:100, 20:100]
+    assert_unusable(reader, "ann/0.jpg", around, cloak=0, why="the same as its clean copy")
+    around[60, 60] += 1
     assert read(reader, "ann/0.jpg", around, cloak=0).partner == clean.source
 
 
@@ -106,15 +113,21 @@ def test_other_names_are_no_partners() -> None:
     reader, pixels = Reader(), picture()
     read(reader, "ann/0.jpg", pixels, FACE)
     for relative in ("bob/0.jpg", "ann/1.jpg", "0.jpg", "x/ann/0.jpg"):
-        assert reader.read(intake_of(relative, changed(pixels)), 0) is None
-    assert reader.read(intake_of("ann/0.png", changed(pixels)), 0) is not None
+        assert_unusable(reader, relative, changed(pixels), cloak=0)
+    assert read(reader, "ann/0.png", changed(pixels), cloak=0).partner
+    # Unless that is what a tool has added.
+    named = Reader("_cloaked")
+    clean = read(named, "ann/0.1.jpg", pixels, FACE)
+    for name in ("ann/0.1_cloaked.png", "ann/0.1_cloaked.jpg.png", "ann/0.1.png"):
+        assert read(named, name, changed(pixels), cloak=0).partner == clean.source
+    assert_unusable(named, "ann/0.2_cloaked.png", changed(pixels), cloak=0)
     # A clean photo is its own partner never: it is cut at its own face.
     again = read(reader, "ann/0.jpg", pixels, face_at(20, 20, 50, 50))
     assert (again.box, again.origin[:2]) == ((15, 15, 45, 45), (5, 5))
     # Nor is another cloaked one.
     alone = Reader()
     read(alone, "ann/0.jpg", pixels, FACE, cloak=0)
-    assert alone.read(intake_of("ann/0.jpg", pixels), 1) is None
+    assert_unusable(alone, "ann/0.jpg", pixels, cloak=1)
 
 
 def test_the_digest_tells_labels_paths_and_contents_but_not_order() -> None:

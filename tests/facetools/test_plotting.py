@@ -11,6 +11,7 @@ from PIL import Image
 
 from _toolio.charts import FORMATS, WIDTH_IN, style
 from _toolio.errors import ToolError
+from facetools.metrics import share_interval
 from facetools.plotting import BARS, KINDS, draw
 from facetools.scores import Scores
 
@@ -128,14 +129,30 @@ def test_a_histogram_needs_no_truth() -> None:
 
 def test_calibration_by_hand() -> None:
     figure, (fields,) = drawn("calibration", scores_of([0.3] * 10 + [0.7], [0.7] * 9))
+    # Both kinds weigh the same: 9 cloaked faces as much as 11 clean ones.
+    share = (11 * 9) / (11 * 9 + 9 * 1)
+    low, high = (11 * p / (11 * p + 9 * (1 - p)) for p in share_interval(9, 10))
     assert fields["bins"] == [
-        {"score": pytest.approx(0.3), "share": 0, "interval": pytest.approx((0, 0.2775), abs=1e-4), "faces": 10},
-        {"score": pytest.approx(0.7), "share": 0.9, "interval": pytest.approx((0.5958, 0.9821), abs=1e-4), "faces": 10},
+        {
+            "score": pytest.approx(0.3),
+            "share": 0,
+            "interval": pytest.approx((0, 11 * 0.2775 / (11 * 0.2775 + 9 * 0.7225)), abs=1e-4),
+            "faces": 10,
+        },
+        {
+            "score": pytest.approx(0.7),
+            "share": pytest.approx(share),
+            "interval": pytest.approx((low, high)),
+            "faces": 10,
+        },
     ]
-    assert fields["ece"] == pytest.approx(0.5 * 0.3 + 0.5 * 0.2)
+    assert fields["ece"] == pytest.approx(10 / 22 * 0.3 + 12 / 22 * (share - 0.7))
     upper, lower = figure.axes
-    assert np.array(points(upper.get_lines()[1])) == pytest.approx(np.array([(0.3, 0), (0.7, 0.9)]))
-    assert legend(figure) == ["score and share agree", "lowkey: calibration error 0.250,\n20 faces, 45% cloaked"]
+    assert np.array(points(upper.get_lines()[1])) == pytest.approx(np.array([(0.3, 0), (0.7, share)]))
+    assert legend(figure) == [
+        "score and share agree",
+        f"lowkey: calibration error {fields['ece']:.3f},\n20 faces, 9 cloaked",
+    ]
     bars = {(bar.get_x(), bar.get_y(), bar.get_height()) for bar in lower.patches if bar.get_height()}
     assert bars == {(0.3, 0, 10), (0.7, 0, 1), (0.7, 1, 9)}
 

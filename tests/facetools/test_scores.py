@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from _toolio.errors import ToolError, UsageError
-from facetools.scores import parse_truth, read_scores
+from facetools.commands._plotting import parse_truth
+from facetools.scores import read_scores
 from report_records import save
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from _toolio.errors import UsageError
 from _toolio.options import finite
-from _toolio.paths import count, open_items
+from _toolio.paths import STDIN, count, open_items
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools.commands._shared import needing_work
-from facetools.naming import parse_cloaked
+from facetools.naming import CLEAN, parse_cloaked
 
 if TYPE_CHECKING:
     import torch
 
-    from facetools.detector_examples import Example, Reader
+    from facetools.detector_examples import Example
 
 Clean = Annotated[list[str], typer.Option(metavar="PATH", help="A folder or .tar of clean photos; may be repeated.")]
 Cloaked = Annotated[
@@ -27,6 +28,9 @@ Cloaked = Annotated[
         metavar="NAME=PATH",
         help="A folder or .tar of cloaked photos, and the name of the attack. Default: the folder's. May be repeated.",
     ),
+]
+Suffix = Annotated[
+    str, typer.Option("--suffix", help="What the names of cloaked photos add to those of clean ones: 1_cloaked.png.")
 ]
 FalseAlarms = Annotated[
     float,
@@ -39,14 +43,29 @@ FalseAlarms = Annotated[
 ]
 
 
-def name_cloaks(cloaked: Sequence[str]) -> list[tuple[str, str]]:
-    """Read NAME=PATH, or PATH, which is named by its last part without ``.tar``; sorted: no order means anything."""
+def name_cloaks(clean: Sequence[str], cloaked: Sequence[str]) -> list[tuple[str, str]]:
+    """Read NAME=PATH, or PATH, which is named by its last part without ``.tar``; sorted: no order means anything.
+
+    Raises
+    ------
+    UsageError
+        A name that no attack can have, two folders that are called alike and were not named so, or stdin twice.
+    """
     named = []
     for text in cloaked:
         name, path = parse_cloaked(text)
-        # Absolute, so that "." has a name.
-        named.append((Path(name).absolute().name.removesuffix(".tar") if name == path.rstrip("/") else name, path))
-    return sorted(named)
+        own = name == path.rstrip("/")
+        if own:  # absolute, so that "." has a name
+            name = Path(name).absolute().name.removesuffix(".tar")
+        if not name.strip().isprintable() or name.strip() in ("", CLEAN):
+            raise UsageError(f"--cloaked {text}: an attack cannot be called {name!a}; give NAME=PATH with another name")
+        named.append((name.strip(), path, own))
+    for name, path, own in named:
+        if own and any(name == other and path != elsewhere for other, elsewhere, _ in named):
+            raise UsageError(f"--cloaked {path}: another folder is called {name} too; give NAME=PATH for both")
+    if [*clean, *(path for _, path, _ in named)].count(STDIN) > 1:
+        raise UsageError("- can be given once: stdin is read once")
+    return sorted((name, path) for name, path, _ in named)
 
 
 def number_attacks(named: Sequence[tuple[str, str]]) -> tuple[list[str], list[int]]:
@@ -57,20 +76,27 @@ def number_attacks(named: Sequence[tuple[str, str]]) -> tuple[list[str], list[in
 
 def read_examples(
     writer: RecordWriter,
-    reader: Reader,
-    folders: Sequence[str],
-    cloak: int,
+    folders: Sequence[Sequence[str]],
     device: torch.device,
+    *,
     faces: str,
     min_face_px: float | None,
-) -> Iterator[Example]:
-    """Read the faces of some inputs, -1 for clean ones; photos that cannot be used become records."""
+    suffix: str,
+) -> list[Example]:
+    """Read the faces of some inputs, the clean ones first; photos that cannot be used become records.
+
+    The order of folders and of what lies in them decides nothing.
+    """
+    from facetools.detector_examples import Reader, Unusable
     from facetools.intake import take_in
 
-    items = open_items(list(folders))
-    tracked = track(items, "reading faces", count(items))
-    for intake in needing_work(writer, take_in(tracked, device, faces=faces, min_face_px=min_face_px)):
-        if example := reader.read(intake, cloak):
-            yield example
-        else:
-            writer.emit({"path": intake.item.path, "reason": "no face found"})
+    reader, examples = Reader(suffix), []
+    for cloak, paths in enumerate(folders, -1):
+        items = open_items(list(paths))
+        tracked = track(items, "reading faces", count(items))
+        for intake in needing_work(writer, take_in(tracked, device, faces=faces, min_face_px=min_face_px)):
+            try:
+                examples.append(reader.read(intake, cloak))
+            except Unusable as reason:
+                writer.emit({"path": intake.item.path, "reason": str(reason)})
+    return sorted(examples, key=lambda example: example.source)

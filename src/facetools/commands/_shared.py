@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from _toolio.options import finite
-from _toolio.records import RecordWriter
+from _toolio.records import Record, RecordWriter
 from facetools.extractors import check_name
 
 if TYPE_CHECKING:
@@ -143,6 +143,11 @@ def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bo
         path = intake.item.path
         about = {"path": None, "source": path} if makes_files else {"path": path}
         writer.fail(intake.error, about, through=intake.item.record)
+
+
+def without_reason(record: Record) -> Record:
+    """Leave out an earlier command's reason for having nothing to say: there is something now."""
+    return {key: value for key, value in record.items() if key != "reason"}
 
 
 def needing_work(

@@ -11,7 +11,7 @@ from _toolio import options
 from _toolio.paths import count, open_items, parse_shard
 from _toolio.progress import track
 from _toolio.records import RecordWriter
-from facetools.commands._shared import Crops, LookedAt, LookedAtOption, MinFace, Threshold, hand_on
+from facetools.commands._shared import Crops, LookedAt, LookedAtOption, MinFace, Threshold, hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
 COLUMNS = ("label", "path", "face", "reason")
@@ -63,6 +63,7 @@ def detect(
                 continue
             item = intake.item
             about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": judge.name}
+            about |= {"notes": list(notes)} if (notes := intake.photo.left_out) else {}
             if not intake.faces:
                 none = {**describe_verdict(None, limit), **about, "face": None, "reason": "no face found"}
                 writer.emit(none, through=item.record)
@@ -71,5 +72,5 @@ def detect(
                 fields = {**describe_verdict(verdict, limit), **about, **describe_face(face, intake.numbers[position])}
                 if verdict is None:
                     fields["reason"] = "too little of the face is in the photo"
-                writer.emit(fields, through=intake.record_of(position))
+                writer.emit(fields, through=without_reason(intake.record_of(position)))
         return writer.exit_code or (4 if fail_on_detection and detected else 0)

@@ -64,7 +64,8 @@ def plot(
     both, the records' own field truth tells: clean, cloaked, or a cloak's name; detect hands it through.
     """
     form = form_of(out, force=force)
-    from facetools.scores import parse_truth, read_scores
+    from facetools.commands._plotting import parse_truth
+    from facetools.scores import read_scores
 
     truth = parse_truth([*(files or ()), *(inputs or ())], clean or (), cloaked or ())
     with RecordWriter(SCHEMA, RANKS[kind], COLUMNS) as writer:

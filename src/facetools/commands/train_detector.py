@@ -9,13 +9,14 @@ import typer
 
 from _toolio import options
 from _toolio.app import tool_version
-from _toolio.paths import checkpoint_of, refuse_existing, refuse_processes
+from _toolio.paths import checkpoint_of, refuse_existing, refuse_nested, refuse_processes
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from facetools.commands._detector_training import (
     Clean,
     Cloaked,
     FalseAlarms,
+    Suffix,
     name_cloaks,
     number_attacks,
     read_examples,
@@ -40,6 +41,7 @@ def train_detector(
     faces: OneFaceOption = OneFace.largest,
     crops: Crops = False,
     min_face: MinFace = None,
+    suffix: Suffix = "",
     seed: options.Seed = 0,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -49,46 +51,47 @@ def train_detector(
 
     Writes a file for detect --detector, and one record an epoch. A person is a folder of photos; nobody is in
     both parts of the data. Clean and cloaked photos must have gone through the same saves (perturb --attack
-    none makes such clean copies), or the detector learns the file format instead of the cloak. After each epoch it
-    leaves FILE.checkpoint, from which --resume goes on, until it is done.
+    none makes such clean copies), or the detector learns the file format instead of the cloak. Names without endings
+    tell which is a copy of which. Faces are kept in memory, up to 1 MB each. After each epoch it leaves
+    FILE.checkpoint, from which --resume goes on, until it is done.
     """
-    refuse_existing(out, force=force)
+    refuse_existing(out, force=force or resume)
     refuse_processes("train-detector")
+    named = name_cloaks(clean, cloaked)
+    refuse_nested(out, [*clean, *(path for _, path in named)], option="an input,")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
-    named = name_cloaks(cloaked)
     with RecordWriter(SCHEMA, "auc", COLUMNS) as writer:
         from _toolio.device import pick_device
-        from facetools import detector_training as training
         from facetools.detector import save_detector
         from facetools.detector_calibration import calibrate
-        from facetools.detector_examples import Example, Reader, digest_of, split_people
+        from facetools.detector_examples import digest_of, split_people
+        from facetools.detector_training import Knobs, Trainer
+        from facetools.training_state import figures_of
 
         place = pick_device(device)
         wanted = "crop" if crops else faces.value
-        reader = Reader()
-        examples: list[Example] = []
-        for number, folders in enumerate([clean, *([path] for _, path in named)], -1):
-            examples += read_examples(writer, reader, folders, number, place, wanted, min_face)
-        examples.sort(key=lambda example: example.source)  # folders in another order train the same
+        folders = [clean, *([path] for _, path in named)]
+        examples = read_examples(writer, folders, place, faces=wanted, min_face_px=min_face, suffix=suffix)
         known, unseen = split_people(examples, seed=seed, share=held_out)
         attacks, numbers = number_attacks(named)
-        knobs = training.Knobs(epochs, batch, learning_rate, seed)
-        trainer = training.Trainer(known, numbers, knobs, device=place)
+        knobs = Knobs(epochs, batch, learning_rate, seed)
         about: dict[str, Any] = {
             "version": tool_version(),
             "arguments": {**asdict(knobs), "held_out": held_out, "faces": wanted, "min_face": min_face},
             "attacks": attacks,
             "inputs_sha256": digest_of(examples),
         }
+        if resume and not checkpoint.exists() and out.exists():
+            writer.emit(figures_of(out, {**about, "false_alarms": false_alarms}))
+            return writer.exit_code
+        trainer = Trainer(known, numbers, knobs, device=place)
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
-        for loss in track(trainer.rounds(), "training", epochs):
-            figures = trainer.measure(unseen, attacks) | {"loss": loss, "faces": len(known)}
-            trainer.history.append(figures)
+        for figures in track(trainer.train(unseen, attacks), "training", epochs):
             trainer.save(checkpoint, about)
             writer.emit(figures)
-        calibration, figures = calibrate(trainer.averaged, unseen, false_alarms=false_alarms)
-        made = {**about, "false_alarms": false_alarms, "figures": {**trainer.history[-1], **figures}}
+        calibration, shares = calibrate(trainer.averaged, unseen, false_alarms=false_alarms)
+        made = {**about, "false_alarms": false_alarms, "figures": {**trainer.history[-1], **shares}}
         save_detector(out, trainer.averaged, tuple(attacks), calibration, made)
         checkpoint.unlink(missing_ok=True)
         return writer.exit_code
