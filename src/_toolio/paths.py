@@ -396,6 +396,8 @@ def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
     checkpoint = Path(f"{out}.checkpoint")
     if checkpoint.exists() and not (resume or force):
         raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+    if checkpoint.exists() and not (checkpoint.is_file() and _is_ours(checkpoint, ())):
+        raise UsageError(f"{checkpoint}: is no checkpoint, and would be replaced; move it, or name another --out")
     return checkpoint
 
 

@@ -24,6 +24,7 @@ PAGES = {
             "path": "The photo; archive.tar/member in an archive.",
             "relative": "Where the photo lies below the input.",
             "model": "The detector: its name and the beginning of its sha256.",
+            "notes": "Which part of the file alone was looked at, if it holds more: first frame of an animation.",
             **_FACE,
             **_PROBLEM,
         },

@@ -437,6 +437,44 @@ def test_a_picture_on_stdin_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) ->
         list(open_items(["-"]))
 
 
+def test_paths_that_end_in_nul_need_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a.jpg\0b.jpg\0")))
+    with pytest.raises(UsageError, match="give -0"):
+        list(open_items(["-"]))
+
+
+@pytest.mark.parametrize("line", [b"a.jpg", b'{"path":"a.jpg"}'])
+def test_a_byte_order_mark_is_no_part_of_a_path(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + line + b"\nb.jpg\n")))
+    assert [item.path for item in open_items(["-"])] == ["a.jpg", "b.jpg"]
+
+
+def test_a_second_name_of_a_file_in_an_archive_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(b"pixels")
+    os.link(tmp_path / "in" / "a.jpg", tmp_path / "in" / "b.jpg")
+    with tarfile.open(tmp_path / "x.TAR", "w") as archive:
+        archive.add(tmp_path / "in", "in")
+    items = list(open_items([str(tmp_path / "x.TAR")]))
+    assert [item.relative for item in items] == ["in/a.jpg", "in/b.jpg"]
+    assert [item.read() for item in items] == [b"pixels", b"pixels"]
+
+
+@pytest.mark.parametrize("name", ["x.tgz", "x.tar.gz", "X.ZIP"])
+def test_a_compressed_archive_is_named_so(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(ToolError, match="decompress it"):
+        list(open_items([str(tmp_path / name)]))
+
+
+def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "other")
+    with pytest.raises(ToolError, match="links to folders are not followed"):
+        list(open_items([str(tmp_path / "in")]))
+
+
 def test_refuse_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")

@@ -22,7 +22,6 @@ from _toolio.tensors import read_metadata, write_safetensors
 from conftest import Run, faceless, saved
 from detector_faces import network, smooth, striped
 from facetools.commands._detector_training import name_cloaks, number_attacks, read_examples
-from facetools.detector_examples import Reader
 
 Tool = Callable[..., Run]
 FAST = ("--attack", "lowkey", "--set", "steps=3")
@@ -319,7 +318,7 @@ def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -
 
     resumed = facetools(*words, "--resume")
     assert (resumed.code, resumed.err) == (0, "")
-    assert [record["epoch"] for record in resumed.records] == [2]
+    assert [record["epoch"] for record in resumed.records] == [1, 2], "what was printed before the cut too"
     assert not checkpoint.exists()
     written = out.read_bytes()
     made = read_metadata(out)
@@ -327,13 +326,36 @@ def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -
 
     # Who forces begins anew, whatever lies there, and ends as the one that was cut off.
     checkpoint.write_bytes(kept)
-    forced = facetools(*words, "--force")
+    # The order of folders means nothing.
+    swapped = [*words[:3], *words[5:7], *words[3:5], *words[7:]]
+    assert sorted(swapped) == sorted(words)
+    assert swapped != list(words)
+    forced = facetools(*swapped, "--force")
     assert (forced.code, forced.err) == (0, "")
-    assert [record["epoch"] for record in forced.records] == [1, 2]
-    assert forced.records[1:] == resumed.records
+    assert forced.records == resumed.records
+    assert [record["paired"] for record in forced.records] == [forced.records[0]["faces"] * 2 // 3] * 2
     assert set(forced.records[0]["attacks"]) == {"columns", "rows"}
     assert out.read_bytes() == written
     assert not checkpoint.exists()
+
+    # A training that is done is not made again, unless something else is asked for.
+    again = facetools(*words, "--resume")
+    assert (again.code, again.err) == (0, "")
+    (record,) = again.records
+    assert {**record, "recall": 0} == {**forced.records[1], **record, "recall": 0}
+    for more, message in (
+        (("--seed", "1"), "made with other arguments (seed was 0, and is 1)"),
+        (("--false-alarms", "0.1"), "made with other false_alarms"),
+    ):
+        refused = facetools(*words, "--resume", *more)
+        assert (refused.code, refused.out) == (2, b"")
+        one_line(refused, str(out), message)
+    assert out.read_bytes() == written
+    # What is no checkpoint is nobody's to replace.
+    checkpoint.write_bytes(b"notes")
+    refused = facetools(*words, "--force")
+    assert (refused.code, refused.out, checkpoint.read_bytes()) == (2, b"", b"notes")
+    one_line(refused, str(checkpoint), "is no checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -349,16 +371,33 @@ def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -
     ],
 )
 def test_an_attack_is_named_or_has_its_folders_name(given: str, named: tuple[str, str]) -> None:
-    assert name_cloaks([given]) == [named]
+    assert name_cloaks([], [given]) == [named]
 
 
 def test_a_folder_that_is_there_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seed=1").mkdir()
-    assert name_cloaks(["seed=1"]) == [("seed=1", "seed=1")]
-    assert name_cloaks(["."]) == [(tmp_path.name, ".")]
+    assert name_cloaks([], ["seed=1"]) == [("seed=1", "seed=1")]
+    assert name_cloaks([], ["."]) == [(tmp_path.name, ".")]
     with pytest.raises(UsageError, match="give NAME=PATH"):
-        name_cloaks(["lowkey="])
+        name_cloaks([], ["lowkey="])
+
+
+def test_names_of_attacks_come_in_order_and_tell_folders_apart() -> None:
+    assert name_cloaks(["c"], ["b=2", "a=1", "b=0", " c =3"]) == [("a", "1"), ("b", "0"), ("b", "2"), ("c", "3")]
+    # The same folder twice is no other folder, and what is named so is meant so.
+    assert name_cloaks([], ["x/k", "x/k"]) == [("k", "x/k")] * 2
+    for cloaked, words in (
+        (["x/k", "y/k"], "another folder is called k too"),
+        (["clean=k"], "cannot be called 'clean'"),
+        ([" =k"], "cannot be called ' '"),
+        (["a\nb=k"], "cannot be called"),
+        (["a=-", "b=-"], "stdin is read once"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            name_cloaks(["c"], cloaked)
+    with pytest.raises(UsageError, match="stdin is read once"):
+        name_cloaks(["-"], ["a=-"])
 
 
 def test_folders_of_one_attack_share_its_number() -> None:
@@ -388,8 +427,8 @@ def test_a_detector_learns_from_the_face_that_is_asked_for(
     middles = {}
     for faces in ("largest", "central"):
         with RecordWriter("facetools.train-detector/1", "auc", ()) as writer:
-            words = (writer, Reader(), [str(off_centre)], -1, torch.device("cpu"), faces, None)
-            (example,) = read_examples(*words)
+            folders, place = [[str(off_centre)]], torch.device("cpu")
+            (example,) = read_examples(writer, folders, place, faces=faces, min_face_px=None, suffix="")
         middles[faces] = example.origin[0] + (example.box[0] + example.box[2]) / 2
         record = json.loads(capsys.readouterr().out)
         assert (record["path"], record["reason"]) == (str(off_centre / "1.png"), "no face found")
@@ -422,6 +461,23 @@ def test_detect_names_the_attack_of_a_cloaked_face(facetools: Tool, plain_photos
         assert face["attack"] == (likeliest if label == "cloaked" else None)
         assert [nobody[key] for key in ("score", "label", "attack", "attacks", "face")] == [None] * 5
         assert nobody["reason"] == "no face found"
+    # What is printed decides: a score that reads as the threshold is on it.
+    printed = f"{face['score']:.6f}"
+    done = facetools("detect", "--detector", path, "--threshold", printed, "--fail-on-detection", "--in", plain_photos)
+    assert (done.code, done.records[0]["label"]) == (4, "cloaked")
+    # A photo in which no face was found once and one is found now has no reason any more.
+    none = facetools("detect", "--detector", path, "--min-face", "1000", "--in", plain_photos)
+    assert {record["reason"] for record in none.records} == {"no face found"}
+    again = facetools("detect", "--detector", path, stdin=none.out)
+    assert [record.get("reason") for record in again.records] == [None, "no face found"]
+
+
+def test_detect_says_what_of_a_file_it_has_not_seen(facetools: Tool, tmp_path: Path) -> None:
+    frames = [faceless(), faceless().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    frames[0].save(tmp_path / "two.png", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "zone.png")
+    done = facetools("detect", "--in", tmp_path)
+    assert [record.get("notes") for record in done.records] == [["first frame of an animation"], None]
 
 
 def test_a_face_outside_the_photo_has_a_reason(facetools: Tool, plain_photos: Path, tmp_path: Path) -> None:

@@ -127,6 +127,24 @@ def test_a_histogram_needs_no_truth() -> None:
     assert not figure.axes[0].get_lines()
 
 
+@pytest.mark.parametrize("kind", ["roc", "calibration"])
+def test_names_stay_apart_in_a_legend(kind: str) -> None:
+    names = ("_lowkey", "x fawkes-v1.0-ensemble-jpeg75", "x fawkes-v1.0-ensemble-jpeg90")
+    scores = scores_of(CLEAN, CLOAKED, CLOAKED, CLOAKED)
+    figure, _ = drawn(kind, Scores(scores.values, scores.kinds, names, scores.groups, "photos", 0.5, {}))
+    shown = [text.partition(":")[0].strip() for text in legend(figure) if "\n" in text]
+    assert shown == ["_lowkey", "x fawkes-v1…emble-jpeg75", "x fawkes-v1…emble-jpeg90"]
+
+
+def test_looks_of_curves_repeat_late() -> None:
+    kinds = np.arange(31)
+    names = tuple(map(str, range(30)))
+    figure, _ = drawn("roc", Scores(kinds / 31, kinds, names, kinds, "photos", 0.5, {}))
+    curves = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 1.6]
+    assert len(curves) == 30
+    assert len({(curve.get_color(), curve.get_linestyle()) for curve in curves}) == 30
+
+
 def test_calibration_by_hand() -> None:
     figure, (fields,) = drawn("calibration", scores_of([0.3] * 10 + [0.7], [0.7] * 9))
     # Both kinds weigh the same: 9 cloaked faces as much as 11 clean ones.

@@ -46,6 +46,7 @@ def test_folders_tell_and_the_rest_is_clean(one_file: str) -> None:
         "./out/opom": [0.3],
     }
     assert told([one_file], cloaked=["all=out/*"])["all"] == [0.9, 0.8, 0.3]
+    assert told([one_file], cloaked=["here=."])["here"] == [0.1, 0.2, 0.9, 0.8, 0.3]
     assert told([one_file], clean=["control"]) == {"untold": [], "clean": [0.1, 0.2], "cloaked": [0.9, 0.8, 0.3]}
 
 
@@ -154,6 +155,9 @@ def test_the_threshold_is_that_of_all_or_none(tmp_path: Path) -> None:
     mixed = parse_truth([save(tmp_path / "y", [*same, *other])], [], [])
     assert read_scores(mixed).threshold is None
     assert read_scores(mixed, threshold=0.25).threshold == 0.25
+    for odd in (True, 5, -1, "0.5", float("nan"), None):
+        path = save(tmp_path / "z", [record("a.jpg", 0.5, threshold=odd)])
+        assert read_scores(parse_truth([path], [], [])).threshold is None
 
 
 def test_groups_are_people_or_else_photos(tmp_path: Path) -> None:
