@@ -22,11 +22,13 @@ from safetensors.numpy import save_file
 from berttools.cli import COMMANDS as BERTTOOLS
 from conftest import Run, command, faceless
 from facetools.cli import COMMANDS as FACETOOLS
+from tiny_models import make_base, make_tuned, texts, write_lines
 
 ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
 PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
 FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
-WRITERS = [*FILTERS, ("facetools", "compare")]
+TUNING = [("berttools", name) for name in ("finetune", "apply-delta", "predict", "evaluate")]
+WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
 
 
@@ -42,6 +44,9 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "embed": ["--out", str(tmp_path / "out.safetensors")],
             "compare": [str(plain_photos), str(plain_photos)],
             "evaluate": ["--gallery", str(plain_photos), "--cloaked", str(tmp_path / "cloaked")],
+            "finetune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "tuned")],
+            "apply-delta": [str(tmp_path / "base"), "delta.safetensors", "--out", str(tmp_path / "tuned")],
+            "predict": ["--model", str(tmp_path / "ft")],
             "report": ["--out", str(tmp_path / "report")],
             "plot": ["--kind", "histogram", "--out", str(tmp_path / "plot.png")],
             "extractors": [],
@@ -64,11 +69,39 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
     return needed
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base, a tuned model, a delta, texts and predictions of them."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tuned(make_base(folder / "base"), folder / "ft")
+    lines = [{"text": text["text"], "label": text["label"]} for text in texts(20)]
+    write_lines(folder / "texts.jsonl", lines)
+    write_lines(folder / "said.jsonl", [{"label": number % 2, "gold": number % 2} for number in range(20)])
+    arguments = ["--base", folder / "base", "--train", folder / "texts.jsonl", "--save", "delta", "--epochs", "1"]
+    subprocess.run(
+        command("berttools", "finetune", *arguments, "--out", folder / "delta.safetensors"),
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
 @pytest.fixture
-def valid(words: Callable[[str], list[str]], plain_photos: Path, tmp_path: Path) -> Callable[[str], list[str]]:
+def valid(
+    words: Callable[[str], list[str]], plain_photos: Path, tmp_path: Path, tiny: Path
+) -> Callable[[str], list[str]]:
     """Give the arguments of a run that succeeds."""
 
     def arguments(name: str) -> list[str]:
+        if ("berttools", name) in TUNING:
+            said, text = str(tiny / "said.jsonl"), str(tiny / "texts.jsonl")
+            out = ["--out", str(tmp_path / "tuned")]
+            return {
+                "finetune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--epochs", "1", *out],
+                "apply-delta": [str(tiny / "base"), str(tiny / "delta.safetensors"), *out],
+                "predict": ["--model", str(tiny / "ft"), "--in", text],
+                "evaluate": ["--in", said],
+            }[name]
         if name == "layerdiff":
             rng = np.random.default_rng(0)
             # Enough records to fill a pipe that nobody reads.
@@ -317,8 +350,14 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
     code, shown = on_a_terminal(command(tool, name, *valid(name)), stdin=b"")
     assert code == 0
     assert '{"' not in shown
-    expected = ("encoder", "layer.599.weight") if name == "layerdiff" else ("no face found",)
-    assert any(word in shown for word in expected), shown
+    expected = {
+        "layerdiff": "layer.599.weight",
+        "finetune": "accuracy",
+        "apply-delta": "delta.safetensors",
+        "predict": "story",
+        "evaluate": "matthews",
+    }
+    assert expected.get(name, "no face found") in shown, shown
 
 
 def test_a_name_cannot_drive_the_terminal(tmp_path: Path) -> None:

@@ -11,11 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file
 
 from berttools.manual import PAGES as BERTTOOLS
 from conftest import ROOT, saved
@@ -24,6 +23,7 @@ from facetools.extractor_files import save_extractor
 from facetools.extractors import mobilefacenet
 from facetools.extractors.mobilefacenet import MobileFaceNet
 from facetools.manual import PAGES as FACETOOLS
+from tiny_models import make_base, make_tuned, texts, write_lines
 
 README = (ROOT / "README.md").read_text()
 SHELL_BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
@@ -53,17 +53,17 @@ def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPa
                     (folder / "few" / kind / person / f"{place}.jpg").write_bytes(photo if kind == "clean" else again)
     for name in ("me.jpg", "upload.jpg"):
         (folder / name).write_bytes(next(iter(real_people.values()))[1])
-    rng = np.random.default_rng(0)
-    names = [f"encoder.layer.{n}.attention.self.{part}.weight" for n in range(3) for part in ("query", "key", "value")]
-    base = {name: rng.normal(size=(8, 8)).astype(np.float32) for name in names}
-    for kind, change in (("base", 0.0), ("ft", 0.01), ("ft2", 0.02)):
-        (folder / kind).mkdir()
-        save_file(
-            {name: value + np.float32(change) for name, value in base.items()}, folder / kind / "model.safetensors"
-        )
+    make_base(folder / "base")
+    for kind, change in (("ft", 0.01), ("ft2", 0.02)):
+        make_tuned(folder / "base", folder / kind, change=change)
+    write_lines(folder / "train.jsonl", texts(40))
+    write_lines(folder / "dev.jsonl", texts(20, seed=1))
+    rows = [f"{each['text_a']}\t{each['text_b']}\t{each['label']}" for each in texts(20, pairs=True, numbers=True)]
+    (folder / "pairs.tsv").write_text("\n".join(["first\tsecond\tnear", *rows, ""]))
     torch.save(MobileFaceNet().state_dict(), folder / "backbone.pth")
     shutil.copy(folder / "base" / "model.safetensors", folder / "base.safetensors")
     shutil.copy(folder / "ft" / "model.safetensors", folder / "ft" / "model-1.safetensors")
+    names = load_file(folder / "ft" / "model.safetensors")
     entries = ",".join(f'"{name}":"model-1.safetensors"' for name in names)
     (folder / "ft" / "model.safetensors.index.json").write_text(f'{{"weight_map":{{{entries}}}}}')
     return folder
@@ -100,6 +100,10 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         shutil.copytree(few, folder / "me")
         # A copy for a cloak, and one epoch on few people: the line runs, and what comes out may be worth nothing.
         line = line.replace("--out", "--epochs 1 --held-out 0.5 --max-clean-loss 100 --out")
+        line = line.replace("torchrun", "OMP_NUM_THREADS=1 torchrun")
+    if "apply-delta" in line and "finetune" not in line:
+        shell("berttools finetune --base base --train train.jsonl --save delta --out task.safetensors", folder)
+    if "berttools finetune" in line:
         line = line.replace("torchrun", "OMP_NUM_THREADS=1 torchrun")
     if "--extractor mine" in line and "--out mine" not in line:
         state = mobilefacenet.MobileFaceNet(16).state_dict()

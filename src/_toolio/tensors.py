@@ -385,6 +385,8 @@ def write_safetensors(
     path: str | os.PathLike[str],
     tensors: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, object] | None = None,
+    *,
+    format: str | None = None,  # noqa: A002 - the key's own name
 ) -> None:
     """Write arrays to a file that is whole or absent, the same bytes for the same input.
 
@@ -396,6 +398,8 @@ def write_safetensors(
         Name to array of any shape; float16/32/64, signed and unsigned integers, bool.
     metadata
         Anything JSON can say, without NaN. Kept under `METADATA_KEY` as compact JSON with sorted keys.
+    format
+        Kept under ``format``: transformers opens a model's file only if that says ``pt``.
 
     Raises
     ------
@@ -408,7 +412,8 @@ def write_safetensors(
 
     header: dict[str, Any] = {
         "__metadata__": {
-            METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True, separators=(",", ":"), allow_nan=False)
+            METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True, separators=(",", ":"), allow_nan=False),
+            **({"format": format} if format else {}),
         }
     }
     # Wide values first keeps every tensor aligned to its own size; the name settles the rest.

@@ -1,1 +1,1 @@
-"""See how far fine-tuning moved each layer of a checkpoint."""
+"""Fine-tune encoders, all of them or their critical layers, and see how far each layer moved."""

@@ -59,4 +59,105 @@ PAGES = {
             ),
         ),
     ),
+    "finetune": Page(
+        fields={
+            "score": "The metric that ranks, on --dev; null without.",
+            "metric": "Which one that is.",
+            "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+            "step": "Steps so far, likewise.",
+            "loss": "Mean loss of the training texts since the measurement before.",
+            "dev_loss": "Mean loss of --dev: cross-entropy, or squared error of numbers.",
+            "accuracy": "Share of right classes; for classes, as are the next three.",
+            "f1": "Of the second of two classes; of more the mean.",
+            "macro-f1": "The mean of all classes' F1.",
+            "matthews": "Matthews' correlation.",
+            "pearson": "Correlation of values; for numbers.",
+            "spearman": "Correlation of ranks; for numbers.",
+            "best": "Whether no measurement before was better: these weights are kept.",
+            "path": "What was written. With the fields below, in the last record only.",
+            "save": "model or delta.",
+            "tensors": "How many were tuned.",
+            "tuned": "How many values they have.",
+            "parameters": "How many values the model has that could be tuned.",
+            "stored": "How many values were written.",
+            "train": "Texts to train on.",
+            "train_cut": "How many of them were too long for the model and were cut.",
+            "dev": "Texts to measure on.",
+            "dev_cut": "How many of them were cut.",
+            "base_sha256": "Digest of the base's tensors.",
+            "reason": "Why there is no score.",
+        },
+        examples=(
+            (
+                "berttools finetune --base base/ --train train.jsonl --dev dev.jsonl --out tuned/",
+                "Tune all of a model.",
+            ),
+            (
+                "berttools layerdiff base/ ft/ | sort -r | head -8 | berttools finetune --base base/ --only -"
+                " --train train.jsonl --dev dev.jsonl --save delta --out task.safetensors",
+                "Tune the eight tensors that moved most when all were tuned, and store only these and the head.",
+            ),
+            (
+                "berttools finetune --base base/ --layers 1 --group Q,V --freeze classifier.bias --train train.jsonl"
+                " --dev dev.jsonl --metric matthews --patience 2 --out tuned/",
+                "Queries and values of layer 1, and of the head all but a bias.",
+            ),
+            (
+                "berttools finetune --base base/ --train pairs.tsv --columns text_a=first,text_b=second,label=near"
+                " --out tuned/",
+                "Pairs of texts with numbers to come near to.",
+            ),
+            (
+                "torchrun --nproc-per-node 2 -m berttools finetune --base base/ --train train.jsonl --dev dev.jsonl"
+                " --out tuned/",
+                "On two devices.",
+            ),
+        ),
+    ),
+    "apply-delta": Page(
+        fields={
+            "share": "Share of the model's values that come from the delta.",
+            "path": "The folder that was written.",
+            "base": "The base.",
+            "delta": "The delta.",
+            "tensors": "How many tensors come from the delta.",
+            "from_delta": "How many values that is.",
+            "from_base": "How many values come from the base.",
+            "base_sha256": "Digest of the base's tensors.",
+        },
+        examples=(("berttools apply-delta base/ task.safetensors --out tuned/", "Restore a model that was tuned."),),
+    ),
+    "predict": Page(
+        fields={
+            "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",
+            "label": "The likeliest class, or the number.",
+            "scores": "The chance of every class.",
+            "gold": "The label that the input had, if it had one.",
+            "text": "As in the input, as are text_a, text_b and any other field.",
+            "truncated": "How many tokens at the text's end were left out; absent where none.",
+            "error": "What is wrong with this line: kind and message.",
+        },
+        examples=(
+            ("berttools predict --model ft/ --in dev.jsonl | sort | head -3", "The three least certain labels."),
+            (
+                """echo '{"text":"a fine day"}' | berttools predict --model ft/""",
+                "Label what a pipe brings.",
+            ),
+        ),
+    ),
+    "evaluate": Page(
+        fields={
+            "score": "The metric.",
+            "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of numbers.",
+            "interval": "95% of it, by bootstrap over texts.",
+            "n": "How many predictions were judged.",
+            "classes": "How many classes there are.",
+            "reason": "Why there is no score.",
+            "error": "What is wrong with this line, or was with an input of predict: kind and message.",
+        },
+        examples=(
+            ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "What a model is worth."),
+            ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate --metric f1", "By one metric."),
+        ),
+    ),
 }

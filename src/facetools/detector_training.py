@@ -14,12 +14,12 @@ from torch import Tensor
 
 from _toolio.errors import ToolError
 from _toolio.parallel import ordered
+from _toolio.training_state import load_training, save_training
 from facetools.detector_calibration import measure, score
 from facetools.detector_examples import Example
 from facetools.detector_windows import draw_lone, draw_pair
 from facetools.photos import Pixels
 from facetools.residual_net import ResidualNet, loss_of
-from facetools.training_state import load_training, save_training
 
 CHECKPOINT = "facetools.train-detector-checkpoint/1"
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from _toolio.errors import ToolError
 from _toolio.parallel import ordered
+from _toolio.training_state import load_training, save_training
 from facetools.extractor_files import Prepared
 from facetools.extractors import Extractor
 from facetools.metrics import area_under_roc
 from facetools.training_faces import Sample, cut_chip, cut_chips
-from facetools.training_state import load_training, save_training
 
 CHECKPOINT = "facetools.extractor-checkpoint/1"
 

@@ -19,12 +19,12 @@ from _toolio.errors import ToolError, UsageError
 from _toolio.journal import sha256_of
 from _toolio.parallel import ordered
 from _toolio.processes import Processes
+from _toolio.training_state import load_training, save_training
 from facetools.extractor_files import Prepared
 from facetools.extractors import Extractor
 from facetools.heads import Head, make_head
 from facetools.people import is_held_out
 from facetools.training_faces import Sample, cut_chip, cut_chips, split
-from facetools.training_state import load_training, save_training
 
 CHECKPOINT = "facetools.train-robust-checkpoint/1"
 

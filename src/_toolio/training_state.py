@@ -5,14 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
-from torch import nn, optim
+from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import UsageError
 from _toolio.tensors import read_metadata, write_safetensors
 from _toolio.torch_files import read_tensors
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import nn, optim
 
 
 def save_training(

@@ -1,0 +1,333 @@
+"""What ``berttools finetune`` alone needs: its options, and the way from files to a tuned model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from _toolio.app import tool_version
+from _toolio.errors import ToolError, UsageError
+from _toolio.options import finite
+from _toolio.paths import STDIN, checkpoint_of, refuse_existing
+from _toolio.progress import track
+from berttools.commands._shared import Metric, Precision, in_half
+
+if TYPE_CHECKING:
+    import torch
+
+    from _toolio.processes import Processes
+    from berttools.models import Classifier
+    from berttools.selecting import Choice
+    from berttools.tasks import Columns, Example, Labels
+    from berttools.training import Data, Knobs, Tuner
+
+
+class Task(StrEnum):
+    """What a new head gives."""
+
+    auto = "auto"
+    classification = "classification"
+    regression = "regression"
+
+
+class Save(StrEnum):
+    """What is written."""
+
+    model = "model"
+    delta = "delta"
+
+
+Base = Annotated[Path, typer.Option("--base", metavar="DIR", help="The pre-trained model: a folder of transformers'.")]
+Train = Annotated[str, typer.Option("--train", metavar="FILE", help="Texts with labels: .jsonl, .csv or .tsv.")]
+Dev = Annotated[
+    str | None, typer.Option("--dev", metavar="FILE", help="Texts to measure on. Without: the last weights are kept.")
+]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="PATH", help="The folder to write, or with --save delta the file.")
+]
+SaveOption = Annotated[
+    Save, typer.Option("--save", help="The whole model, or only what differs from the base: see apply-delta.")
+]
+TaskOption = Annotated[
+    Task, typer.Option("--task", help="What a new head gives. auto: numbers if a label has a decimal point.")
+]
+NewHead = Annotated[bool, typer.Option("--new-head", help="Replace the base's own head by one for these labels.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="REGEX|-",
+        help="Tune only tensors in whose name it is found, and the head; repeatable. -: those that stdin names, a name "
+        "or a record of layerdiff a line.",
+    ),
+]
+Group = Annotated[str | None, typer.Option(metavar="Q,K", help="Tune only matrices of these groups, and the head.")]
+Layers = Annotated[str | None, typer.Option(metavar="8-11", help="Tune only these layers, and the head.")]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(metavar="REGEX|Q,K", help="Leave tensors so named, or of these groups, as they are; repeatable."),
+]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training texts.")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, metavar="N", help="Steps in all, whatever --epochs says.")]
+Every = Annotated[int | None, typer.Option(min=1, metavar="STEPS", help="Measure so often. Default: once an epoch.")]
+Patience = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Stop after so many measurements without a better one.")
+]
+Batch = Annotated[int, typer.Option(min=1, help="Texts a step, over all processes.")]
+Accumulate = Annotated[int, typer.Option(min=1, metavar="N", help="Take a step's texts in so many parts: less memory.")]
+LearningRate = Annotated[
+    float, typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The peak.")
+]
+Warmup = Annotated[
+    float,
+    typer.Option(min=0.0, max=1.0, callback=finite, help="Share of the steps until the peak; then it falls to 0."),
+]
+Decay = Annotated[float, typer.Option(min=0.0, max=1.0, callback=finite, help="Of matrices, not of biases and norms.")]
+Clip = Annotated[float, typer.Option(min=0.0, callback=finite, help="Longest gradient; 0 for no limit.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options; named as they are."""
+
+    base: Path
+    train: str
+    out: Path
+    dev: str | None
+    columns: str | None
+    task: Task
+    new_head: bool
+    metric: Metric | None
+    only: list[str] | None
+    group: str | None
+    layers: str | None
+    freeze: list[str] | None
+    save: Save
+    epochs: int
+    max_steps: int | None
+    evaluate_every: int | None
+    patience: int | None
+    batch: int
+    accumulate: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    clip: float
+    max_length: int | None
+    precision: Precision
+    seed: int
+    resume: bool
+    force: bool
+
+    def check(self) -> Path:
+        """Refuse what cannot be, before anything heavy is imported; give the checkpoint's path."""
+        from berttools.models import check_folder, refuse_model_folder
+        from berttools.tasks import parse_columns
+
+        if self.save is Save.delta:
+            refuse_existing(self.out, force=self.force)
+        else:
+            refuse_model_folder(self.out, force=self.force, base=self.base)
+        checkpoint = checkpoint_of(self.out, resume=self.resume, force=self.force)
+        if self.dev is None and (self.patience or self.metric):
+            raise UsageError(f"--{'patience' if self.patience else 'metric'} needs texts to measure on: give --dev")
+        if self.task is not Task.auto and not self.new_head and self._has_head:
+            raise UsageError(f"--task {self.task}: {self.base} has a head of its own; give --new-head to replace it")
+        if self.only and self.only.count(STDIN) > 1:
+            raise UsageError("--only -: stdin can be read once")
+        if STDIN in (self.only or ()) and (sys.stdin is None or sys.stdin.isatty()):
+            raise UsageError("--only -: stdin is a terminal; pipe names or records of layerdiff in")
+        parse_columns(self.columns)
+        self.choice(named=False)
+        check_folder(self.base)
+        return checkpoint
+
+    @property
+    def _has_head(self) -> bool:
+        from berttools.models import has_head
+
+        return has_head(self.base)
+
+    def choice(self, *, named: bool = True) -> Choice:
+        """Make of the options what to tune; ``named``: read stdin too, where that was asked for."""
+        from berttools.selecting import Choice, check_pattern, parse_freeze, parse_groups, parse_layers, read_named
+
+        patterns = tuple(check_pattern(text, "--only") for text in self.only or () if text != STDIN)
+        lines = read_named(sys.stdin.buffer) if named and STDIN in (self.only or ()) else None
+        freeze, groups = parse_freeze(self.freeze or ())
+        return Choice(lines, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
+
+    def new_labels(self, examples: list[Example]) -> Labels | None:
+        """Give what a new head shall say; None where the base's own head is tuned on."""
+        from berttools.tasks import learn_labels
+
+        return None if self._has_head and not self.new_head else learn_labels(examples, task=self.task)
+
+    def knobs(self, examples: int, *, half: bool) -> Knobs:
+        """Say how to train on so many examples."""
+        from berttools.training import Knobs
+
+        per_epoch = -(-examples // self.batch)
+        steps = self.max_steps or self.epochs * per_epoch
+        return Knobs(
+            steps, min(self.evaluate_every or per_epoch, steps), self.batch, self.accumulate, self.learning_rate,
+            self.warmup, self.weight_decay, self.clip, self.seed, half,
+        )  # fmt: skip
+
+
+class Run:
+    """One tuning, from the files to the model that is written.
+
+    Parameters
+    ----------
+    asked
+        The options.
+    device, processes
+        Where to compute.
+    checkpoint
+        What is written after each round.
+    """
+
+    def __init__(self, asked: Asked, device: torch.device, processes: Processes, checkpoint: Path) -> None:
+        from berttools.checkpoints import open_checkpoint
+        from berttools.deltas import base_digest, base_names
+        from berttools.metrics import default_metric
+        from berttools.models import open_base
+        from berttools.tasks import parse_columns
+        from berttools.training import Tuner
+
+        self._asked, self._processes, self._checkpoint = asked, processes, checkpoint
+        choice = processes.agree(asked.choice() if processes.leads else None)
+        columns = parse_columns(asked.columns)
+        train = _read(asked.train, columns)
+        dev = _read(asked.dev, columns) if asked.dev else None
+        if dev and (dev[0].second is None) != (train[0].second is None):
+            kinds = ("pairs", "single texts") if dev[0].second else ("single texts", "pairs")
+            raise ToolError(
+                f"--dev {asked.dev}: holds {kinds[0]}, and --train {asked.train} {kinds[1]}", kind="bad-text"
+            )
+        base = open_checkpoint(asked.base)
+        new = asked.new_labels(train)
+        self.classifier = open_base(asked.base, new, seed=asked.seed)
+        source = f"--train {asked.train} has" if new else "the base's head knows; --new-head replaces it"
+        self.train = _data(train, self.classifier, asked.max_length, source)
+        self.dev = _data(dev, self.classifier, asked.max_length, source) if dev else None
+        self.metric = asked.metric.value if asked.metric else default_metric(len(self.classifier.labels.names))
+        _check_metric(self.metric, self.classifier.labels)
+        shapes = {name: tuple(each.shape) for name, each in self.classifier.model.named_parameters()}
+        names = base_names(base, shapes)
+        tuned = choice.resolve(shapes, base=names, head=self.classifier.head, others=base.tensors)
+        knobs = asked.knobs(len(train), half=in_half(asked.precision, device))
+        self.tuner: Tuner = Tuner(self.classifier, tuned, self.train, knobs, device=device, processes=processes)
+        self._base = base
+        self._about = {
+            "version": tool_version(),
+            "metric": self.metric,
+            "base_sha256": base_digest(base),
+            "train_sha256": self.train.sha256,
+            "dev_sha256": self.dev and self.dev.sha256,
+            "labels": list(self.classifier.labels.names),
+        }
+        if asked.resume and checkpoint.exists():
+            self.tuner.load(checkpoint, self._about)
+
+    def rounds(self) -> Iterator[dict[str, Any]]:
+        """Tune; give a record a round, those of an interrupted run too. The other processes give none."""
+        yield from self.tuner.history
+        if self._processes.agree(self._over):
+            return
+        shown = (lambda steps: track(steps, "tuning", len(steps))) if self._processes.leads else iter
+        for loss in self.tuner.rounds(shown):
+            if self._processes.leads:
+                yield self._measure(loss)
+                self.tuner.save(self._checkpoint, self._about)
+            if self._processes.agree(self._over):
+                return
+
+    def _measure(self, loss: float) -> dict[str, Any]:
+        tuner, best = self.tuner, self._best
+        record: dict[str, Any] = {"score": None, "metric": self.metric, "epoch": tuner.epoch, "step": tuner.step}
+        record["loss"] = loss
+        if self.dev is None:
+            record |= {"reason": "no --dev"}
+        else:
+            found = tuner.judge.measure(self.dev)
+            record |= {"score": found[self.metric], "dev_loss": found.pop("loss"), **found}
+            if record["score"] is None:
+                record["reason"] = f"the model says the same of all texts: there is no {self.metric}"
+        better = self.dev is None or best is None or _rank(record) > _rank(best)
+        record["best"] = better
+        tuner.keep(record, best=better)
+        return record
+
+    @property
+    def _best(self) -> dict[str, Any] | None:
+        return next((record for record in reversed(self.tuner.history) if record["best"]), None)
+
+    @property
+    def _over(self) -> bool:
+        """Whether the last of the measurements without a better one is made."""
+        since = next((n for n, record in enumerate(reversed(self.tuner.history)) if record["best"]), 0)
+        return self._asked.patience is not None and since >= self._asked.patience
+
+    def write(self) -> dict[str, Any]:
+        """Write the best model; give the record of the whole run."""
+        from berttools.deltas import write_delta
+        from berttools.models import config_text, state_arrays, write_model
+
+        tuner, best, out = self.tuner, self._best, self._asked.out
+        if best is None:  # no round was made, which cannot be
+            raise ToolError("nothing was tuned")
+        tuner.restore_best()
+        figures = {key: value for key, value in best.items() if key not in ("best", "loss")}
+        made = {**self._about, "arguments": tuner.arguments, "tuned": tuner.names, "figures": figures}
+        model = self.classifier.model
+        tensors, config = state_arrays(model), config_text(model)
+        if self._asked.save is Save.delta:
+            stored = write_delta(out, tensors, config, self._base, made)
+        else:
+            write_model(out, tensors, config, self._asked.base, made)
+            stored = sum(array.size for array in tensors.values())
+        self._checkpoint.unlink(missing_ok=True)
+        sizes = {"tensors": len(tuner.names), "tuned": tuner.tuned, "parameters": tuner.parameters, "stored": stored}
+        sizes |= {"train": len(self.train.texts), "train_cut": self.train.cut}
+        sizes |= {"dev": len(self.dev.texts), "dev_cut": self.dev.cut} if self.dev else {}
+        return {**figures, "path": out, "save": self._asked.save.value, **sizes, "base_sha256": made["base_sha256"]}
+
+
+def _rank(record: dict[str, Any]) -> float:
+    return float("-inf") if record["score"] is None else float(record["score"])
+
+
+def _read(name: str, columns: Columns) -> list[Example]:
+    from berttools.tasks import read_examples
+
+    if name == STDIN:
+        raise UsageError("--train and --dev are files: they are read more than once")
+    return read_examples(name, columns)
+
+
+def _data(examples: list[Example], classifier: Classifier, longest: int | None, source: str) -> Data:
+    import numpy as np
+
+    from berttools.encoding import encode
+    from berttools.tasks import numbers_of
+    from berttools.training import Data
+
+    truth = np.array(numbers_of(examples, classifier.labels, source))
+    most = min(longest or classifier.longest, classifier.longest)
+    return Data(encode(classifier.tokenizer, examples, most=most), truth)
+
+
+def _check_metric(metric: str, labels: Labels) -> None:
+    from berttools.metrics import CLASSIFICATION, REGRESSION
+
+    known = REGRESSION if labels.regression else CLASSIFICATION
+    if metric not in known:
+        what = "numbers" if labels.regression else "classes"
+        raise UsageError(f"--metric {metric}: the labels are {what}; give one of {', '.join(known)}")

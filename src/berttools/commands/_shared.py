@@ -1,0 +1,96 @@
+"""Options that several commands on texts share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from _toolio.errors import UsageError
+from _toolio.paths import STDIN
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Precision(StrEnum):
+    """What to compute in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class Metric(StrEnum):
+    """What predictions are judged by."""
+
+    accuracy = "accuracy"
+    f1 = "f1"
+    macro_f1 = "macro-f1"
+    matthews = "matthews"
+    pearson = "pearson"
+    spearman = "spearman"
+
+
+DataInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--in",
+        "-i",
+        metavar="FILE",
+        help="A .jsonl, .csv or .tsv file, or - for JSONL on stdin; may be repeated. Default: stdin.",
+    ),
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="ROLE=NAME,...",
+        help="Which field is text, text_a, text_b and label: text=sentence,label=gold; or, for a table without a line "
+        "of names, what each column is: -,label,-,text.",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto: bfloat16 where a GPU has it. Weights are float32 in any case.")
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(min=8, metavar="TOKENS", help="Cut longer texts at their end. Default: what the model can take."),
+]
+MetricOption = Annotated[
+    Metric | None,
+    typer.Option(
+        "--metric",
+        help="What ranks. Default: accuracy for classes, pearson for numbers.",
+    ),
+]
+ModelFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write; whole or absent.")]
+
+
+def inputs_of(names: Sequence[str] | None) -> list[str]:
+    """Give what to read, stdin where nothing was named.
+
+    Raises
+    ------
+    UsageError
+        Nothing was named and stdin is a terminal, or stdin was named twice.
+    """
+    found = list(names or [STDIN])
+    if found.count(STDIN) > 1:
+        raise UsageError("--in -: stdin can be read once")
+    if STDIN in found and (sys.stdin is None or sys.stdin.isatty()):
+        raise UsageError("no input: name a file with --in, or pipe records in")
+    return found
+
+
+def in_half(precision: Precision, device: torch.device) -> bool:
+    """Tell whether to compute in bfloat16."""
+    import torch
+
+    if precision is Precision.auto:
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision is Precision.bfloat16

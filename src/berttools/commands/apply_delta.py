@@ -1,0 +1,41 @@
+"""The command ``berttools apply-delta``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.paths import refuse_processes
+from _toolio.records import RecordWriter
+from berttools.commands._shared import ModelFolder
+
+SCHEMA = "berttools.apply-delta/1"
+COLUMNS = ("path", "base", "delta", "tensors", "from_delta", "from_base")
+
+
+def apply_delta(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The model that the delta was made from: a folder.")],
+    delta: Annotated[Path, typer.Argument(metavar="DELTA", help="What finetune --save delta wrote.")],
+    out: ModelFolder,
+    force: options.Force = False,
+) -> int:
+    """Restore a tuned model from its base and its delta.
+
+    The folder that is written holds the same bytes as finetune --save model would have written. A base of which any
+    tensor or the tokenizer is another one is refused.
+    """
+    from berttools.models import check_folder, refuse_model_folder
+
+    refuse_processes("apply-delta")
+    refuse_model_folder(out, force=force, base=base)
+    with RecordWriter(SCHEMA, "share", COLUMNS) as writer:
+        from berttools import deltas
+
+        check_folder(base)
+        found = deltas.apply_delta(base, delta, out)
+        share = found["from_delta"] / max(1, found["from_delta"] + found["from_base"])
+        writer.emit({"share": share, "path": out, "base": base, "delta": delta, **found})
+        return writer.exit_code

@@ -1,0 +1,46 @@
+"""The command ``berttools evaluate``."""
+
+from __future__ import annotations
+
+from _toolio import options
+from _toolio.errors import InputError
+from _toolio.paths import refuse_processes
+from _toolio.records import RecordWriter
+from berttools.commands._shared import DataInputs, MetricOption, inputs_of
+
+SCHEMA = "berttools.evaluate/1"
+COLUMNS = ("metric", "interval", "n", "classes", "reason")
+
+
+def evaluate(inputs: DataInputs = None, metric: MetricOption = None, seed: options.Seed = 0) -> int:
+    """Judge predictions by their right labels.
+
+    Reads records of predict, or any with label and gold, and gives one record a metric, first field its value, with
+    the 95% interval of a bootstrap over texts. Without --metric: accuracy, f1, macro-f1 and matthews of classes,
+    pearson and spearman of numbers. f1 is that of the second of two classes, of more the mean. Records with an error
+    are handed on.
+    """
+    from berttools.tasks import parse_columns, rows_of
+
+    refuse_processes("evaluate")
+    names = inputs_of(inputs)
+    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
+        from berttools.judging import Tally
+
+        tally = Tally()
+        for row in (row for name in names for row in rows_of(name, parse_columns(None))):
+            if "error" in row.fields:
+                writer.pass_on(row.fields)
+                continue
+            try:
+                if row.error:
+                    raise row.error
+                tally.add(row.fields, row.where)
+            except InputError as error:
+                writer.fail(error, {}, through=row.fields)
+        for judged in tally.judge(metric and metric.value, seed=seed):
+            fields = {"score": judged.value, "metric": judged.metric, "interval": judged.interval, "n": judged.count}
+            fields |= {"classes": judged.classes} if judged.classes else {}
+            fields |= {"reason": "one side has one value only"} if judged.value is None else {}
+            writer.emit(fields)
+        return writer.exit_code

@@ -1,0 +1,74 @@
+"""The command ``berttools predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from _toolio import options
+from _toolio.errors import InputError
+from _toolio.paths import refuse_processes
+from _toolio.records import RecordWriter
+from berttools.commands._shared import (
+    ColumnsOption,
+    DataInputs,
+    MaxLength,
+    Precision,
+    PrecisionOption,
+    in_half,
+    inputs_of,
+)
+
+SCHEMA = "berttools.predict/1"
+COLUMNS = ("label", "gold", "text", "text_a", "text_b", "truncated")
+
+
+def predict(
+    model: Annotated[Path, typer.Option("--model", metavar="DIR", help="A folder that finetune wrote, or any such.")],
+    inputs: DataInputs = None,
+    columns: ColumnsOption = None,
+    max_length: MaxLength = None,
+    batch: options.Batch = 32,
+    precision: PrecisionOption = Precision.auto,
+    device: options.Device = "auto",
+) -> int:
+    """Label texts.
+
+    One record a line of input, in its order, first field the chance of the label; for a model that gives numbers, the
+    number. Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it.
+    """
+    from berttools.models import check_folder
+    from berttools.tasks import parse_columns, windows_of
+
+    refuse_processes("predict")
+    known, names = parse_columns(columns), inputs_of(inputs)
+    check_folder(model)
+    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
+        from _toolio.device import pick_device
+        from berttools.models import open_model
+        from berttools.predicting import Predictor
+
+        place = pick_device(device)
+        half = in_half(precision, place)
+        predictor = Predictor(open_model(model), place, half=half, batch=batch, longest=max_length)
+        for window in (window for name in names for window in windows_of(name, known)):
+            found = predictor.look([row for row in window if "error" not in row.fields], known)
+            outcomes = iter(found)
+            for row in window:
+                if "error" in row.fields:
+                    writer.pass_on(row.fields)
+                    continue
+                outcome = next(outcomes)
+                through = dict(row.fields)
+                if (gold := through.pop(known.of("label"), None)) is not None:
+                    through.setdefault("gold", gold)
+                if isinstance(outcome, InputError):
+                    writer.fail(outcome, {}, through=through)
+                    continue
+                fields: dict[str, Any] = {"score": outcome.score, "label": outcome.label}
+                fields |= {"scores": outcome.scores} if outcome.scores else {}
+                fields |= {"truncated": outcome.cut} if outcome.cut else {}
+                writer.emit(fields, through=through)
+        return writer.exit_code

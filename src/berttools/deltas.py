@@ -1,0 +1,164 @@
+"""What tuning changed of a base, as one file that restores the model bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError
+from _toolio.tensors import DTYPE_BYTES, open_safetensors, read_metadata, write_safetensors
+from berttools.checkpoints import Checkpoint, align_names, open_checkpoint
+from berttools.models import tokenizer_files, write_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DELTA", "apply_delta", "base_digest", "base_names", "write_delta"]
+
+DELTA = "berttools.delta/1"
+_CHUNK = 1 << 22
+
+
+def base_digest(base: Checkpoint) -> str:
+    """Give the sha256 of a model's tensors, in hexadecimal: of names, dtypes, shapes and values.
+
+    It does not depend on how they lie in files.
+    """
+    digest = hashlib.sha256()
+    for name, stored in base.tensors.items():
+        digest.update(json.dumps([name, stored.dtype, list(stored.shape)]).encode())
+        if stored.dtype in DTYPE_BYTES:
+            for values in base.chunks(name, _CHUNK):
+                digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _tokenizer_digest(base: Path) -> str:
+    """Give the sha256 of the tokenizer's files: with another one the same weights say something else."""
+    digest = hashlib.sha256()
+    for path in tokenizer_files(base):
+        data = path.read_bytes()
+        digest.update(f"{path.name} {len(data)} ".encode() + data)
+    return digest.hexdigest()
+
+
+def base_names(base: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Map the names of an open model to those of its base's files, which may have another prefix."""
+    pairs = align_names({name: stored.shape for name, stored in base.tensors.items()}, shapes).pairs
+    return {name: stored for stored, name in pairs.items() if base.tensors[stored].shape == shapes[name]}
+
+
+def _as_opened(base: Checkpoint, name: str) -> NDArray[Any]:
+    """Read a tensor as a model is opened to be tuned: float32 where it is any kind of float."""
+    import numpy as np
+
+    values = base.flat(name).values(0, base.tensors[name].size)
+    values = values.astype(np.float32) if values.dtype.kind == "f" else values
+    return values.reshape(base.tensors[name].shape)
+
+
+def write_delta(
+    out: Path, tensors: Mapping[str, NDArray[Any]], config: str, base: Checkpoint, made: Mapping[str, Any]
+) -> int:
+    """Write what differs from the base as one safetensors file.
+
+    Parameters
+    ----------
+    out
+        The file.
+    tensors
+        All of the model, by the names of its state dict.
+    config
+        The text of its config.json.
+    base
+        The folder where all else comes from.
+    made
+        How the model was made, for its ``berttools.json``; ``base_sha256`` in it is ``base_digest(base)``.
+
+    Returns
+    -------
+    int
+        How many values are in the file.
+
+    Raises
+    ------
+    ToolError
+        It cannot be written.
+    """
+    import numpy as np
+
+    same = {}
+    for name, stored in base_names(base, {name: array.shape for name, array in tensors.items()}).items():
+        before = _as_opened(base, stored)
+        # Compared as bytes: -0.0 equals 0.0, and NaN nothing.
+        if before.dtype == tensors[name].dtype and before.tobytes() == np.ascontiguousarray(tensors[name]).tobytes():
+            same[name] = stored
+    changed = {name: array for name, array in tensors.items() if name not in same}
+    about = {
+        "schema": DELTA,
+        "base_sha256": made["base_sha256"],
+        "tokenizer_sha256": _tokenizer_digest(base.path),
+        "config": config,
+        "from_base": same,
+        "made": made,
+    }
+    write_safetensors(out, changed, about)
+    return sum(array.size for array in changed.values())
+
+
+def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
+    """Restore the model that a delta was made of, bit for bit, as a folder.
+
+    Returns
+    -------
+    dict
+        ``from_delta``, ``from_base``: how many values come from either; ``tensors``: how many come from the delta;
+        ``base_sha256``.
+
+    Raises
+    ------
+    ToolError
+        ``delta`` is no such file, or was made from another base.
+    """
+    about = _about(delta)
+    checkpoint = open_checkpoint(base)
+    _check_base(base, checkpoint, delta, about)
+    with open_safetensors(delta) as file:
+        changed = {name: file.tensor(name) for name in file.entries}
+        same = {name: _as_opened(checkpoint, stored) for name, stored in about["from_base"].items()}
+        write_model(out, changed | same, about["config"], base, about["made"])
+        return {
+            "from_delta": sum(array.size for array in changed.values()),
+            "from_base": sum(array.size for array in same.values()),
+            "tensors": len(changed),
+            "base_sha256": about["base_sha256"],
+        }
+
+
+def _about(delta: Path) -> dict[str, Any]:
+    found = read_metadata(delta)
+    if found.get("schema") != DELTA:
+        raise ToolError(f"{delta}: is no delta; berttools finetune --save delta writes one", kind="not-a-delta")
+    kinds = {"base_sha256": str, "tokenizer_sha256": str, "config": str, "from_base": dict, "made": dict}
+    if wrong := next((key for key, kind in kinds.items() if not isinstance(found.get(key), kind)), None):
+        raise ToolError(f"{delta}: its {wrong} is missing; copy it again", kind="bad-delta")
+    return found
+
+
+def _check_base(base: Path, checkpoint: Checkpoint, delta: Path, about: Mapping[str, Any]) -> None:
+    if (sha256 := base_digest(checkpoint)) != about["base_sha256"]:
+        raise ToolError(
+            f"{delta}: was made from another base: its sha256 is {about['base_sha256'][:12]}, and that of {base} is"
+            f" {sha256[:12]}; give that one",
+            kind="other-base",
+        )
+    if _tokenizer_digest(base) != about["tokenizer_sha256"]:
+        raise ToolError(
+            f"{delta}: was made from this base with another tokenizer; give {base} the files that it had then",
+            kind="other-base",
+        )
+    if unknown := next((name for name in about["from_base"].values() if name not in checkpoint.tensors), None):
+        raise ToolError(f"{delta}: names {unknown!r}, which {base} lacks; copy it again", kind="bad-delta")

@@ -1,0 +1,321 @@
+"""Tuning a model on labelled texts: a plain loop with AdamW, whose every step follows from seed and step number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from _toolio.errors import ToolError
+from _toolio.processes import Processes
+from _toolio.training_state import load_training, save_training
+from berttools.encoding import Encoded, collate, draw_steps, in_parts
+from berttools.metrics import measure
+from berttools.models import Classifier
+
+CHECKPOINT = "berttools.checkpoint/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How to train.
+
+    Attributes
+    ----------
+    steps
+        Updates of the weights in all.
+    every
+        Steps of a round, after which the model is measured.
+    batch
+        Examples a step, over all processes.
+    accumulate
+        Passes that a step's examples are taken in, one behind the other: less memory, the same gradient.
+    learning_rate, warmup
+        The peak, and the share of steps until it is reached; from there it falls to 0, both in a line.
+    weight_decay
+        Of matrices; biases and norms have none.
+    clip
+        Longest gradient; 0 for no limit.
+    seed
+        Decides order, dropout and the new head.
+    half
+        Compute in bfloat16 where that is safe; weights stay float32.
+    """
+
+    steps: int
+    every: int
+    batch: int = 16
+    accumulate: int = 1
+    learning_rate: float = 5e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+    half: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Texts as tokens, and what a model should say of each: float64 [n], numbers of classes or values."""
+
+    texts: Sequence[Encoded]
+    truth: npt.NDArray[np.float64]
+
+    @property
+    def cut(self) -> int:
+        """How many texts were longer than there was room for."""
+        return sum(text.cut > 0 for text in self.texts)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all of it."""
+        digest = hashlib.sha256(self.truth.tobytes())
+        for text in self.texts:
+            digest.update(len(text).to_bytes(4, "little") + text.ids.tobytes())
+            digest.update(b"" if text.types is None else text.types.tobytes())
+        return digest.hexdigest()
+
+
+def loss_of(logits: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Sum the losses of examples: cross-entropy of classes, squared error of a regression (0 classes)."""
+    if classes:
+        return F.cross_entropy(logits.float(), truth.long(), reduction="sum")
+    return F.mse_loss(logits.float().squeeze(-1), truth.float(), reduction="sum")
+
+
+class Judge:
+    """Says what a model makes of texts.
+
+    Parameters
+    ----------
+    classifier
+        The model and what it can say; it is moved to ``device``.
+    device, half
+        Where to compute, and whether in bfloat16.
+    """
+
+    def __init__(self, classifier: Classifier, device: torch.device, *, half: bool = False) -> None:
+        self.model: nn.Module = classifier.model.to(device)
+        self.classes = len(classifier.labels.names)
+        self._pad, self._device, self._half = int(classifier.tokenizer.pad_token_id), device, half
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute in bfloat16, if so wanted, inside the block."""
+        return torch.autocast(self._device.type, torch.bfloat16) if self._half else nullcontext()
+
+    def forward(self, model: nn.Module, texts: Sequence[Encoded]) -> Tensor:
+        """Give logits, [texts, outputs]."""
+        with self.autocast():
+            logits: Tensor = model(**collate(texts, self._pad, self._device)).logits
+        return logits
+
+    @torch.inference_mode()
+    def logits(self, texts: Sequence[Encoded], *, batch: int = 32) -> npt.NDArray[np.float32]:
+        """Give logits of texts in their order, float32 [n, outputs]; the model is in eval mode meanwhile."""
+        was_training = self.model.training
+        self.model.eval()
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        found: list[Tensor] = []
+        for start in range(0, len(order), batch):
+            found.append(self.forward(self.model, [texts[i] for i in order[start : start + batch]]).float().cpu())
+        self.model.train(was_training)
+        sorted_logits = torch.cat(found).numpy()
+        logits = np.empty_like(sorted_logits)
+        logits[order] = sorted_logits
+        return logits
+
+    def said(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Turn logits into what the model says: numbers of classes, or values; float64 [n]."""
+        return (logits.argmax(1) if self.classes else logits[:, 0]).astype(np.float64)
+
+    def measure(self, data: Data) -> dict[str, float | None]:
+        """Give every metric of the task, and ``loss``, the mean."""
+        logits = self.logits(data.texts)
+        loss = loss_of(torch.from_numpy(logits), torch.from_numpy(data.truth), self.classes)
+        return {**measure(data.truth, self.said(logits), self.classes), "loss": float(loss) / len(data.texts)}
+
+
+class Tuner:
+    """Tunes some of a model's tensors.
+
+    Minimises the mean over a step's examples of cross-entropy, or squared error for a regression, with AdamW
+    (Loshchilov and Hutter 2019, arXiv 1711.05101). What is frozen takes part in no backward pass that could be left
+    out: autograd stops at the lowest layer that is tuned.
+
+    Parameters
+    ----------
+    classifier
+        The model; changed in place.
+    tuned
+        Names of the parameters to tune.
+    data
+        What to train on.
+    knobs
+        How.
+    device
+        Where to compute.
+    processes
+        Which of several processes this is; each takes its part of every step's examples.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        tuned: Collection[str],
+        data: Data,
+        knobs: Knobs,
+        *,
+        device: torch.device,
+        processes: Processes = Processes(),  # noqa: B008 - it is frozen
+    ) -> None:
+        if device.type == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)  # sums by atomics differ from run to run
+            warnings.filterwarnings("ignore", message=".*deterministic.*")  # where there is no other way
+        self.judge = Judge(classifier, device, half=knobs.half)
+        self.knobs, self._data, self._processes, self._device = knobs, data, processes, device
+        wanted = set(tuned)
+        named = dict(self.judge.model.named_parameters())
+        for name, parameter in named.items():
+            parameter.requires_grad_(name in wanted)
+        self.names = [name for name in named if name in wanted]
+        self._tuned = nn.ParameterList([named[name] for name in self.names])
+        self._best = nn.ParameterList([nn.Parameter(p.detach().clone(), requires_grad=False) for p in self._tuned])
+        self.tuned, self.parameters = (sum(p.numel() for p in ps) for ps in (self._tuned, named.values()))
+        self._optimizer = torch.optim.AdamW(self._decay_groups(), lr=knobs.learning_rate, fused=True)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._slope)
+        self._lengths = np.array([len(text) for text in data.texts])
+        self._wrapped = processes.wrap(self.judge.model)
+        self.per_epoch = -(-len(data.texts) // knobs.batch)
+        self.history: list[dict[str, Any]] = []
+        """A record a round, which ``keep`` adds; kept in checkpoints."""
+
+    def _decay_groups(self) -> list[dict[str, Any]]:
+        matrices = [p for p in self._tuned if p.ndim >= 2]
+        others = [p for p in self._tuned if p.ndim < 2]
+        groups = ((matrices, self.knobs.weight_decay), (others, 0.0))
+        return [{"params": part, "weight_decay": decay} for part, decay in groups if part]
+
+    def _slope(self, step: int) -> float:
+        warm = max(1, round(self.knobs.warmup * self.knobs.steps))
+        if self.knobs.warmup and step < warm:
+            return (step + 1) / warm
+        return max(0.0, (self.knobs.steps - step) / max(1, self.knobs.steps - (warm if self.knobs.warmup else 0)))
+
+    @property
+    def step(self) -> int:
+        """Steps that are made."""
+        return int(self._schedule.last_epoch)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data that are made."""
+        return self.step / self.per_epoch
+
+    def rounds(self, show: Callable[[range], Iterable[int]] = iter) -> Iterator[float]:
+        """Train the rounds that are left; give each one's mean loss. A round's steps go through ``show``."""
+        while self.step < self.knobs.steps:
+            self.judge.model.train()
+            last = min(self.knobs.steps, (self.step // self.knobs.every + 1) * self.knobs.every)
+            losses = [self._step(step) for step in show(range(self.step, last))]
+            loss = self._processes.total(float(torch.stack(losses).sum())) / len(losses)
+            if not np.isfinite(loss):
+                raise ToolError("the loss is no number any more; try a lower --learning-rate", kind="diverged")
+            yield loss
+
+    def _examples(self, step: int) -> npt.NDArray[np.int64]:
+        epoch, number = divmod(step, self.per_epoch)
+        if getattr(self, "_drawn", (None,))[0] != epoch:
+            steps = draw_steps(self._lengths, self.knobs.batch, seed=self.knobs.seed, epoch=epoch)
+            self._drawn: tuple[int, list[npt.NDArray[np.int64]]] = (epoch, steps)
+        return self._drawn[1][number]
+
+    def _step(self, step: int) -> Tensor:
+        """Update the weights once; give this process's part of the mean loss."""
+        torch.manual_seed(_mixed(self.knobs.seed, step, self._processes.rank))
+        drawn = self._examples(step)
+        own = drawn[self._processes.rank :: self._processes.world]
+        # A process without an example takes part with one that counts nothing: the others wait for it. What the
+        # processes give is averaged, so that each weighs its sum as if there were as many examples as processes.
+        weight = self._processes.world / len(drawn) if len(own) else 0.0
+        parts = list(in_parts(own if len(own) else drawn[:1], self.knobs.accumulate))
+        self._optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self._device)
+        for part in parts:
+            with self._quiet(last=part is parts[-1]):
+                logits = self.judge.forward(self._wrapped, [self._data.texts[i] for i in part])
+                truth = torch.from_numpy(self._data.truth[part]).to(self._device)
+                loss = loss_of(logits, truth, self.judge.classes) * weight
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if self.knobs.clip:
+            nn.utils.clip_grad_norm_(self._tuned, self.knobs.clip)
+        self._optimizer.step()
+        self._schedule.step()
+        return total / self._processes.world
+
+    def _quiet(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Let gradients be averaged over the processes once a step."""
+        if last or self._processes.world == 1:
+            return nullcontext()
+        assert isinstance(self._wrapped, nn.parallel.DistributedDataParallel)
+        return self._wrapped.no_sync()
+
+    def keep(self, record: Mapping[str, Any], *, best: bool) -> None:
+        """Note a round's record; ``best``: the weights as they are now are those to give out."""
+        self.history.append(dict(record))
+        if best:
+            with torch.no_grad():
+                for kept, now in zip(self._best, self._tuned, strict=True):
+                    kept.copy_(now)
+
+    def restore_best(self) -> None:
+        """Take the kept weights."""
+        with torch.no_grad():
+            for kept, now in zip(self._best, self._tuned, strict=True):
+                now.copy_(kept)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"tuned": self._tuned, "best": self._best}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All that decides the outcome besides the model, the data and what is tuned."""
+        return {**asdict(self.knobs), "processes": self._processes.world}
+
+    def _about(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        return {"schema": CHECKPOINT, "arguments": self.arguments, "tuned": self.names, **about}
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write all that the next round depends on."""
+        # As text: the file sorts the fields of what it holds, and a record's first field ranks it.
+        now = {"step": self.step, "history": json.dumps(self.history)}
+        save_training(path, self._parts(), self._optimizer, {**self._about(about), **now})
+
+    def load(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises
+        ------
+        UsageError
+            It was made with other arguments or inputs.
+        """
+        found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about))
+        self.history = json.loads(found["history"])
+
+
+def _mixed(*numbers: int) -> int:
+    """Make one seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
