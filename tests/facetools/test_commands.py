@@ -232,7 +232,7 @@ def test_a_detector_is_trained_and_used(facetools: Tool, people_folder: Path, tm
     assert (trained.records[0]["auc"], trained.records[0]["reason"]) == (None, "no face found")
     (record,) = trained.records[1:]
     assert list(record) == [
-        *("auc", "schema", "attacks", "attack_accuracy", "epoch", "held_out_faces", "loss", "faces")
+        *("auc", "schema", "attacks", "attack_accuracy", "epoch", "held_out_faces", "loss", "faces", "paired")
     ]
     assert record["schema"] == "facetools.train-detector/1"
     assert 0 <= record["auc"] <= 1

@@ -62,11 +62,11 @@ def train_detector(
     checkpoint = checkpoint_of(out, resume=resume, force=force)
     with RecordWriter(SCHEMA, "auc", COLUMNS) as writer:
         from _toolio.device import pick_device
+        from _toolio.training_state import figures_of
         from facetools.detector import save_detector
         from facetools.detector_calibration import calibrate
         from facetools.detector_examples import digest_of, split_people
         from facetools.detector_training import Knobs, Trainer
-        from facetools.training_state import figures_of
 
         place = pick_device(device)
         wanted = "crop" if crops else faces.value
