@@ -1,0 +1,135 @@
+# How fine can fine-tuning be? arXiv 2004.14129 as a Makefile of pipes: which layers matter.
+#
+#   make -f examples/bert-masks.mk BASE=minilm DATA=glue          figures of every run in work/<task>/<seed>/
+#   make -f examples/bert-masks.mk BASE=minilm DATA=glue check    the figures, ranked, on the terminal
+#   make -j2 -f examples/bert-masks.mk BASE=minilm DATA=glue TASKS=sst2 SEEDS=0
+#
+# DATA holds <task>/train.jsonl and <task>/dev.jsonl. A task is tuned in full, and layerdiff says how far each matrix of
+# the encoder has moved; then the base is tuned anew, but only that half of the matrices which moved most (or least, or
+# any), a single group, a half of the layers, or the head alone. A run on shuffled labels shows how far a matrix moves
+# with nothing to learn. Every run makes the same number of steps and is measured once, at its end. A run that was cut
+# off is made anew. make does not see variables: after a change of one, remove what it made from work/.
+
+BASE      ?= base
+DATA      ?= glue
+WORK      ?= work
+BERTTOOLS ?= berttools
+PYTHON    ?= python3
+SHA256    ?= sha256sum
+
+TASKS     ?= sst2 cola rte stsb wnli
+SEEDS     ?= 0 1 2
+HEAD      ?= ^(classifier|score|pre_classifier)[.]# a head that is tuned alone
+GROUPS    ?= Q K V AO I O# the encoder's matrices
+METRICS   ?= angle mean_abs rel_l2# fields of layerdiff that rank
+
+# How to tune: the same for every run of a task.
+TUNE      ?= --batch 16 --lr 2e-4
+STEPS     ?= 400
+STEPS_cola ?= 1200
+STEPS_rte  ?= 300
+STEPS_stsb ?= 400
+STEPS_wnli ?= 100
+METRIC_cola ?= matthews
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+.PHONY: all check
+.DEFAULT_GOAL := all
+
+RUNS := full null head $(METRICS:%=most-%) least-angle random upper lower $(GROUPS:%=group-%)
+PLACES := $(foreach task,$(TASKS),$(SEEDS:%=$(WORK)/$(task)/%))
+RESULTS := $(foreach place,$(PLACES),$(RUNS:%=$(place)/%.jsonl) $(place)/null.diff.jsonl)
+
+all: $(RESULTS)
+
+# First the metric, then what was tuned of how much, and where it is.
+check: $(RESULTS)
+	@for task in $(TASKS); do tail -qn 1 $(foreach seed,$(SEEDS),$(RUNS:%=$(WORK)/$$task/$(seed)/%.jsonl)) | sort -r; done
+
+# Of work/<task>/<seed>/<run>.jsonl.
+seed_of = $(notdir $(patsubst %/,%,$(dir $1)))
+task_of = $(notdir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $1)))))
+steps_of = $(or $(STEPS_$(call task_of,$1)),$(STEPS))
+metric_of = $(if $(METRIC_$(call task_of,$1)),--metric $(METRIC_$(call task_of,$1)))
+FINETUNE = $(BERTTOOLS) finetune --base $(BASE) --dev $(DATA)/$(call task_of,$@)/dev.jsonl $(TUNE) --seed $(call seed_of,$@) \
+	  --max-steps $(call steps_of,$@) --evaluate-every $(call steps_of,$@) $(call metric_of,$@) --force
+ON_DATA = --train $(DATA)/$(call task_of,$@)/train.jsonl --out $(@:.jsonl=.delta.safetensors) --save delta
+
+.SECONDEXPANSION:
+data_of = $(DATA)/$(call task_of,$1)/train.jsonl $(DATA)/$(call task_of,$1)/dev.jsonl
+
+# --- in full, and with nothing to learn ----------------------------------------------------------------------------
+
+$(PLACES:%=%/full.jsonl): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(FINETUNE) --train $< --out $(@:.jsonl=) > $@
+
+# Every label stays, of another text.
+define SHUFFLE
+import json, random, sys
+records = [json.loads(line) for line in sys.stdin]
+labels = [record["label"] for record in records]
+random.Random(int(sys.argv[1])).shuffle(labels)
+for record, record["label"] in zip(records, labels):
+    print(json.dumps(record))
+endef
+export SHUFFLE
+
+$(PLACES:%=%/shuffled.jsonl): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(PYTHON) -c "$$SHUFFLE" $(call seed_of,$@) < $< > $@
+
+$(PLACES:%=%/null.jsonl): %/null.jsonl: %/shuffled.jsonl
+	$(FINETUNE) --train $< --out $(@:.jsonl=) > $@
+
+# --- how far it moved ----------------------------------------------------------------------------------------------
+
+comma := ,
+space := $() $()
+DIFF = $(BERTTOOLS) layerdiff --group $(subst $(space),$(comma),$(strip $(GROUPS)))
+
+# Beside it how far the base lies from a fresh initialisation: fine-tuning moves little of that way.
+$(PLACES:%=%/full.diff.jsonl): %.diff.jsonl: %.jsonl
+	$(DIFF) --baseline random-init --seed $(call seed_of,$@) $(BASE) $* > $@
+
+$(PLACES:%=%/null.diff.jsonl): %.diff.jsonl: %.jsonl
+	$(DIFF) $(BASE) $* > $@
+
+# --- some of it ----------------------------------------------------------------------------------------------------
+
+# Records of layerdiff by one of their numbers, the largest first.
+ranked = awk -v key='"$1":' '{split($$0, part, key); print part[2] + 0 "\t" $$0}' $< | LC_ALL=C sort -k 1,1gr | cut -f 2-
+half = $$(( ($$(wc -l < $<) + 1) / 2 ))
+
+define MOST
+$(PLACES:%=%/most-$1.jsonl): %/most-$1.jsonl: %/full.diff.jsonl
+	$$(call ranked,$1) | head -n $$(half) | $$(FINETUNE) $$(ON_DATA) --only - > $$@
+endef
+$(foreach metric,$(METRICS),$(eval $(call MOST,$(metric))))
+
+$(PLACES:%=%/least-angle.jsonl): %/least-angle.jsonl: %/full.diff.jsonl
+	$(call ranked,angle) | tail -n $(half) | $(FINETUNE) $(ON_DATA) --only - > $@
+
+# By lot, which seed and name decide.
+names = awk '{split($$0, part, "\"name\":\""); split(part[2], name, "\""); print name[1]}' $<
+$(PLACES:%=%/random.jsonl): %/random.jsonl: %/full.diff.jsonl
+	$(names) | while read -r name; do printf '%s\t%s\n' "$$(printf '%s %s' $(call seed_of,$@) "$$name" | $(SHA256))" "$$name"; \
+	  done | LC_ALL=C sort | cut -f 2 | head -n $(half) | $(FINETUNE) $(ON_DATA) --only - > $@
+
+# The upper and the lower half of the layers.
+layers = awk -v above=$1 '{split($$0, part, "\"layer\":"); layer[NR] = part[2] + 0; line[NR] = $$0; if (layer[NR] > last) last = layer[NR]} \
+	  END {for (n = 1; n <= NR; n++) if ((layer[n] > (last - 1) / 2) == above) print line[n]}' $<
+$(PLACES:%=%/upper.jsonl): %/upper.jsonl: %/full.diff.jsonl
+	$(call layers,1) | $(FINETUNE) $(ON_DATA) --only - > $@
+$(PLACES:%=%/lower.jsonl): %/lower.jsonl: %/full.diff.jsonl
+	$(call layers,0) | $(FINETUNE) $(ON_DATA) --only - > $@
+
+$(foreach group,$(GROUPS),$(PLACES:%=%/group-$(group).jsonl)): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(FINETUNE) $(ON_DATA) --group $(patsubst group-%.jsonl,%,$(@F)) > $@
+
+$(PLACES:%=%/head.jsonl): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(FINETUNE) $(ON_DATA) --only '$(HEAD)' > $@

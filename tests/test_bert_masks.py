@@ -1,0 +1,104 @@
+"""The second paper as a Makefile, on a model of a few thousand values."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _toolio.tensors import read_metadata
+from conftest import ROOT
+from tiny_models import make_base, texts, write_lines
+
+pytestmark = pytest.mark.skipif(
+    not all(shutil.which(tool) for tool in ("make", "awk", "sha256sum")), reason="make, awk or sha256sum is missing"
+)
+
+SMALL = {
+    "TASKS": "mood",
+    "SEEDS": "0",
+    "STEPS": "4",
+    "METRICS": "rel_l2",
+    "GROUPS": "Q O",
+    "TUNE": "--batch 8 --lr 1e-2",
+}
+
+
+def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = (f"{key}={value}" for key, value in {**SMALL, "PYTHON": sys.executable}.items())
+    return subprocess.run(
+        ["make", "-f", str(ROOT / "examples" / "bert-masks.mk"), *settings, *words],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_paper_on_a_tiny_model(tmp_path: Path) -> None:
+    make_base(tmp_path / "base", seed=7)
+    (tmp_path / "glue" / "mood").mkdir(parents=True)
+    for name, count in (("train", 40), ("dev", 24)):
+        write_lines(tmp_path / "glue" / "mood" / f"{name}.jsonl", texts(count, seed=count))
+    done = make(tmp_path, "-j2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    work = tmp_path / "work" / "mood" / "0"
+    runs = {"full", "null", "head", "most-rel_l2", "least-angle", "random", "upper", "lower", "group-Q", "group-O"}
+    last = {run: read(work / f"{run}.jsonl")[-1] for run in runs}
+    assert {record["step"] for record in last.values()} == {4}
+
+    # What each run has tuned besides the head, by layerdiff's own names.
+    diff = {record["name"]: record for record in read(work / "full.diff.jsonl")}
+    assert len(diff) == 6
+    tuned = {
+        run: {name.removeprefix("bert.") for name in read_metadata(work / f"{run}.delta.safetensors")["made"]["tuned"]}
+        & set(diff)
+        for run in runs - {"full", "null"}
+    }
+    ranked = sorted(diff, key=lambda name: -diff[name]["rel_l2"])
+    assert tuned["most-rel_l2"] == set(ranked[:3])
+    assert tuned["least-angle"] == set(sorted(diff, key=lambda name: diff[name]["angle"])[:3])
+    assert len(tuned["random"]) == 3
+    assert tuned["head"] == set()
+    assert {diff[name]["layer"] for name in tuned["lower"]} | {diff[name]["layer"] for name in tuned["upper"]} == {
+        0,
+        1,
+        2,
+    }
+    assert not tuned["lower"] & tuned["upper"]
+    assert {diff[name]["group"] for name in tuned["group-Q"]} == {"Q"}
+    assert last["full"]["tuned"] == last["full"]["parameters"] > last["upper"]["tuned"] > last["head"]["tuned"]
+    assert all(record["baseline_angle"] > 0.1 and record["angle"] > 0 for record in diff.values())
+
+    # Shuffled labels are the same labels, of other texts.
+    given, shuffled = read(tmp_path / "glue" / "mood" / "train.jsonl"), read(work / "shuffled.jsonl")
+    assert [{**r, "label": None} for r in given] == [{**r, "label": None} for r in shuffled]
+    labels = [[record["label"] for record in records] for records in (given, shuffled)]
+    assert labels[0] != labels[1]
+    assert sorted(labels[0]) == sorted(labels[1])
+
+    # Nothing is made twice; what is there can be seen, ranked, and as tables.
+    checked = make(tmp_path, "check")
+    assert checked.returncode == 0, checked.stderr
+    scores = [json.loads(line)["score"] for line in checked.stdout.splitlines()]
+    assert scores == sorted((record["score"] for record in last.values()), reverse=True)
+    words = [sys.executable, str(ROOT / "tools" / "critical_layers.py"), str(tmp_path / "work")]
+    tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    row = next(line for line in tables.splitlines() if line.startswith("| the half that moved least"))
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[1] == f"{100 * last['least-angle']['score']:.1f}"
+    assert cells[2] == f"{100 * (last['least-angle']['score'] - last['full']['score']):.1f}"
+    assert cells[3] == f"{100 * last['least-angle']['tuned'] / last['full']['parameters']:.1f}"
