@@ -45,7 +45,7 @@ from facetools.faces.finder import Finder
 from facetools.photos import Pixels, as_tensor, decode_photo
 
 TURN = 20
-"""Photos that a finder gets at a time: after each of another's photos its caches would be cold."""
+"""Photos that one gets at a time: after each of another's photos its caches would be cold."""
 
 Boxes = Sequence[Sequence[float]]
 Search = Callable[[Pixels], Boxes]
@@ -188,11 +188,10 @@ def inference(photos: Sequence[Pixels], rounds: int) -> None:
 
     busy: dict[str, list[float]] = {"ours": [], "resnet18": []}
     with torch.inference_mode():
-        for _ in range(rounds):
-            for pixels, face in faces:
-                works = {"ours": partial(judge.judge, pixels, face), "resnet18": partial(peer, pixels, face)}
-                for name, work in works.items():
-                    busy[name].append(seconds(work, time.thread_time))
+        for start in [*range(0, len(faces), TURN)] * rounds:
+            for name, work in (("ours", judge.judge), ("resnet18", peer)):
+                for pixels, face in faces[start : start + TURN]:
+                    busy[name].append(seconds(partial(work, pixels, face), time.thread_time))
     middle = {f"{name}_processor_ms": median(each) * 1000 for name, each in busy.items()}
     say("inference", **middle, limit=5.0, faces=len(faces), threads=1)
 
