@@ -353,7 +353,7 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
     expected = {
         "layerdiff": "layer.599.weight",
         "finetune": "accuracy",
-        "apply-delta": "delta.safetensors",
+        "apply-delta": "from_delta",
         "predict": "story",
         "evaluate": "matthews",
     }
