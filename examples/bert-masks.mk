@@ -19,12 +19,18 @@ SHA256    ?= sha256sum
 
 TASKS     ?= sst2 cola rte stsb wnli
 SEEDS     ?= 0 1 2
-HEAD      ?= ^(classifier|score|pre_classifier)[.]# a head that is tuned alone
+HEAD      ?= ^(classifier|score|pre_classifier)[.]|pooler# a head that is tuned alone
 GROUPS    ?= Q K V AO I O# the encoder's matrices
 METRICS   ?= angle mean_abs rel_l2# fields of layerdiff that rank
 
-# How to tune: the same for every run of a task.
-TUNE      ?= --batch 16 --lr 2e-4
+# How to tune: the same for every run of a task. A new head learns at its own rate: where little else is tuned, the
+# rest's would leave it as it was drawn.
+TUNE      ?= --batch 16 --head-lr 1e-3
+LR        ?= 2e-4
+LR_cola   ?= 5e-5
+LR_rte    ?= 5e-5
+LR_stsb   ?= 1e-4
+LR_wnli   ?= 5e-5
 STEPS     ?= 400
 STEPS_cola ?= 1200
 STEPS_rte  ?= 300
@@ -51,9 +57,11 @@ check: $(RESULTS)
 # Of work/<task>/<seed>/<run>.jsonl.
 seed_of = $(notdir $(patsubst %/,%,$(dir $1)))
 task_of = $(notdir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $1)))))
+lr_of = $(or $(LR_$(call task_of,$1)),$(LR))
 steps_of = $(or $(STEPS_$(call task_of,$1)),$(STEPS))
 metric_of = $(if $(METRIC_$(call task_of,$1)),--metric $(METRIC_$(call task_of,$1)))
-FINETUNE = $(BERTTOOLS) finetune --base $(BASE) --dev $(DATA)/$(call task_of,$@)/dev.jsonl $(TUNE) --seed $(call seed_of,$@) \
+FINETUNE = $(BERTTOOLS) finetune --base $(BASE) --dev $(DATA)/$(call task_of,$@)/dev.jsonl $(TUNE) --lr $(call lr_of,$@) \
+	  --seed $(call seed_of,$@) \
 	  --max-steps $(call steps_of,$@) --evaluate-every $(call steps_of,$@) $(call metric_of,$@) --force
 ON_DATA = --train $(DATA)/$(call task_of,$@)/train.jsonl --out $(@:.jsonl=.delta.safetensors) --save delta
 

@@ -26,7 +26,8 @@ SMALL = {
     "STEPS": "4",
     "METRICS": "rel_l2",
     "GROUPS": "Q O",
-    "TUNE": "--batch 8 --lr 1e-2",
+    "TUNE": "--batch 8",
+    "LR": "1e-2",
 }
 
 

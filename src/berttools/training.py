@@ -44,6 +44,8 @@ class Knobs:
         Passes that a step's examples are taken in, one behind the other: less memory, the same gradient.
     learning_rate, warmup
         The peak, and the share of steps until it is reached; from there it falls to 0, both in a line.
+    head_learning_rate
+        The head's own peak; None for the same.
     weight_decay
         Of matrices; biases and norms have none.
     clip
@@ -64,6 +66,7 @@ class Knobs:
     clip: float = 1.0
     seed: int = 0
     half: bool = False
+    head_learning_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ class Tuner:
         self._tuned = nn.ParameterList([named[name] for name in self.names])
         self._best = nn.ParameterList([nn.Parameter(p.detach().clone(), requires_grad=False) for p in self._tuned])
         self.tuned, self.parameters = (sum(p.numel() for p in ps) for ps in (self._tuned, named.values()))
-        self._optimizer = torch.optim.AdamW(self._decay_groups(), lr=knobs.learning_rate, fused=True)
+        self._optimizer = torch.optim.AdamW(self._groups(classifier.head), lr=knobs.learning_rate, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._slope)
         self._lengths = np.array([len(text) for text in data.texts])
         self._wrapped = processes.wrap(self.judge.model)
@@ -202,11 +205,16 @@ class Tuner:
         self.history: list[dict[str, Any]] = []
         """A record a round, which ``keep`` adds; kept in checkpoints."""
 
-    def _decay_groups(self) -> list[dict[str, Any]]:
-        matrices = [p for p in self._tuned if p.ndim >= 2]
-        others = [p for p in self._tuned if p.ndim < 2]
-        groups = ((matrices, self.knobs.weight_decay), (others, 0.0))
-        return [{"params": part, "weight_decay": decay} for part, decay in groups if part]
+    def _groups(self, head: Collection[str]) -> list[dict[str, Any]]:
+        """Sort what is tuned by how: matrices decay, biases and norms do not, and a head may have its own pace."""
+        knobs = self.knobs
+        own = knobs.head_learning_rate
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in zip(self.names, self._tuned, strict=True):
+            decay = knobs.weight_decay if parameter.ndim >= 2 else 0.0
+            rate = own if own is not None and name in head else knobs.learning_rate
+            groups.setdefault((rate, decay), []).append(parameter)
+        return [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]
 
     def _slope(self, step: int) -> float:
         warm = max(1, round(self.knobs.warmup * self.knobs.steps))

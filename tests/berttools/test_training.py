@@ -74,19 +74,22 @@ def written_out(classifier: Classifier, data: Data, knobs: Knobs) -> None:
                 gradient = gradients[name] * min(1.0, knobs.clip / (length + 1e-6))
                 first[name] = 0.9 * first[name] + 0.1 * gradient
                 second[name] = 0.999 * second[name] + 0.001 * gradient**2
-                rate = slope * knobs.learning_rate
+                head = name.startswith("classifier") and knobs.head_learning_rate
+                rate = slope * (head or knobs.learning_rate)
                 if not (name.endswith("bias") or "LayerNorm" in name):
                     parameter *= 1 - rate * knobs.weight_decay
                 mean, square = first[name] / (1 - 0.9 ** (step + 1)), second[name] / (1 - 0.999 ** (step + 1))
                 parameter -= rate * mean / (square.sqrt() + 1e-8)
 
 
-def test_steps_are_those_of_adamw_written_out(base: Path, classifier: Classifier) -> None:
+@pytest.mark.parametrize("head_rate", [None, 3e-2])
+def test_steps_are_those_of_adamw_written_out(base: Path, classifier: Classifier, head_rate: float | None) -> None:
     other = still(open_base(base, Labels(("0", "1")), seed=0))
     data = data_for(classifier)
     before = values(other)
-    written_out(other.model.train() and other, data, KNOBS)
-    tuner = Tuner(still(classifier), names_of(classifier), data, KNOBS, device=CPU)
+    knobs = replace(KNOBS, head_learning_rate=head_rate)
+    written_out(other.model.train() and other, data, knobs)
+    tuner = Tuner(still(classifier), names_of(classifier), data, knobs, device=CPU)
     assert len(list(tuner.rounds())) == 2
     expected, found = values(other), values(classifier)
     for name, value in expected.items():

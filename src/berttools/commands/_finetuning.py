@@ -83,6 +83,13 @@ Accumulate = Annotated[int, typer.Option(min=1, metavar="N", help="Take a step's
 LearningRate = Annotated[
     float, typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The peak.")
 ]
+HeadLearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--head-learning-rate", "--head-lr", min=1e-9, max=1.0, callback=finite,
+        help="The head's own peak. A new head beside few tuned tensors needs a higher one. Default: --learning-rate.",
+    ),
+]  # fmt: skip
 Warmup = Annotated[
     float,
     typer.Option(min=0.0, max=1.0, callback=finite, help="Share of the steps until the peak; then it falls to 0."),
@@ -115,6 +122,7 @@ class Asked:
     batch: int
     accumulate: int
     learning_rate: float
+    head_learning_rate: float | None
     warmup: float
     weight_decay: float
     clip: float
@@ -176,7 +184,7 @@ class Asked:
         steps = self.max_steps or self.epochs * per_epoch
         return Knobs(
             steps, min(self.evaluate_every or per_epoch, steps), self.batch, self.accumulate, self.learning_rate,
-            self.warmup, self.weight_decay, self.clip, self.seed, half,
+            self.warmup, self.weight_decay, self.clip, self.seed, half, self.head_learning_rate,
         )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ def finetune(
     batch: own.Batch = 32,
     accumulate: own.Accumulate = 1,
     learning_rate: own.LearningRate = 5e-5,
+    head_learning_rate: own.HeadLearningRate = None,
     warmup: own.Warmup = 0.1,
     weight_decay: own.Decay = 0.01,
     clip: own.Clip = 1.0,
@@ -56,8 +57,8 @@ def finetune(
     processes = count_processes()
     asked = own.Asked(
         base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, save, epochs, max_steps,
-        evaluate_every, patience, batch, accumulate, learning_rate, warmup, weight_decay, clip, max_length, precision,
-        seed, resume, force,
+        evaluate_every, patience, batch, accumulate, learning_rate, head_learning_rate, warmup, weight_decay, clip,
+        max_length, precision, seed, resume, force,
     )  # fmt: skip
     checkpoint = asked.check()
     hush(processes)
