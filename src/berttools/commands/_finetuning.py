@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from berttools.tasks import Columns, Example, Labels
     from berttools.training import Data, Knobs, Tuner
 
+LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
+
 
 class Task(StrEnum):
     """What a new head gives."""
