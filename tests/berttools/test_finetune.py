@@ -148,6 +148,49 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
 
 
+def test_memory_that_runs_out_is_one_line_and_leaves_the_checkpoint(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["finetune", "--base", base, "--train", train, "--max-steps", "3", "--evaluate-every", "1"]
+    steps = training.Tuner._step
+
+    def too_large(self: Any, step: int) -> Any:
+        if step == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nOf it 1 GiB is free.")
+        return steps(self, step)
+
+    monkeypatch.setattr(training.Tuner, "_step", too_large)
+    done = berttools(*words, "--device", "cpu", "--out", tmp_path / "out")
+    assert (done.code, len(done.records), done.err.count("\n")) == (1, 1, 1)
+    assert done.err.startswith("berttools: error: cpu: out of memory; try a higher --accumulate, which changes no")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.checkpoint"]
+    monkeypatch.setattr(training.Tuner, "_step", steps)
+    assert berttools(*words, "--device", "cpu", "--out", tmp_path / "out", "--resume").code == 0
+
+
+def test_resuming_without_texts_to_measure_on(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["finetune", "--base", base, "--train", train, "--max-steps", "3", "--evaluate-every", "1", "--layers", "2"]
+    whole = berttools(*words, "--out", tmp_path / "whole")
+    saved = training.Tuner.save
+
+    def and_stop(self: Any, path: Path, about: dict[str, Any]) -> None:
+        saved(self, path, about)
+        if self.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Tuner, "save", and_stop)
+    assert berttools(*words, "--out", tmp_path / "cut").code == 130
+    held = read_metadata(tmp_path / "cut.checkpoint")["tuned"]
+    # The weights and two moments and a count of each, and no second copy of the weights.
+    assert len(load_file(tmp_path / "cut.checkpoint")) == 4 * len(held)
+    monkeypatch.setattr(training.Tuner, "save", saved)
+    done = berttools(*words, "--out", tmp_path / "cut", "--resume")
+    assert done.out.replace(b"/cut", b"/whole") == whole.out
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
     berttools: Berttools, base: Path, train: Path, tmp_path: Path
 ) -> None:
