@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from berttools.tasks import Columns, Example, Labels
     from berttools.training import Data, Knobs, Tuner
 
+LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
+
 
 class Task(StrEnum):
     """What a new head gives."""
@@ -242,7 +244,7 @@ class Run:
             "labels": list(self.classifier.labels.names),
         }
         if asked.resume and checkpoint.exists():
-            self.tuner.load(checkpoint, self._about)
+            self.tuner.load(checkpoint, self._about, best=self.dev is not None and processes.leads)
 
     def rounds(self) -> Iterator[dict[str, Any]]:
         """Tune; give a record a round, those of an interrupted run too. The other processes give none."""
@@ -270,7 +272,7 @@ class Run:
                 record["reason"] = f"the model says the same of all texts: there is no {self.metric}"
         better = self.dev is None or best is None or _rank(record) > _rank(best)
         record["best"] = better
-        tuner.keep(record, best=better)
+        tuner.keep(record, best=better, last=self.dev is None)
         return record
 
     @property

@@ -63,10 +63,10 @@ def finetune(
     checkpoint = asked.check()
     hush(processes)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from _toolio.device import pick_device
+        from _toolio.device import enough_memory, pick_device
 
         place = pick_device(device_of(processes, device))
-        with join(processes, place):
+        with join(processes, place), enough_memory(place, own.LESS_MEMORY):
             run = own.Run(asked, place, processes, checkpoint)
             for record in run.rounds():
                 writer.emit(record)
