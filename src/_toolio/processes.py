@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -51,7 +51,7 @@ class Processes:
         return DistributedDataParallel(module, broadcast_buffers=False)
 
     def agree(self, value: Any) -> Any:
-        """Give every process what the leading one has."""
+        """Give every process what the leading one has, which JSON can say."""
         if self.world == 1:
             return value
         return _board().exchange(value if self.leads else None, self, sources=[0])[0]
@@ -83,8 +83,8 @@ class Board:
         sources = list(sources)
         name, self._told = f"told/{self._told}", self._told + 1
         if own.rank in sources:
-            self._store.set(f"{name}/{own.rank}", pickle.dumps(value))
-        found = [value if rank == own.rank else pickle.loads(self._wait(f"{name}/{rank}")) for rank in sources]  # noqa: S301 - of the same program
+            self._store.set(f"{name}/{own.rank}", json.dumps(value).encode())
+        found = [value if rank == own.rank else json.loads(self._wait(f"{name}/{rank}")) for rank in sources]
         # The last to have read it wipes it off.
         if self._store.add(f"{name}/read", 1) == own.world:
             for key in (*(f"{name}/{rank}" for rank in sources), f"{name}/read"):

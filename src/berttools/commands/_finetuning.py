@@ -153,7 +153,7 @@ class Asked:
         if STDIN in (self.only or ()) and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("--only -: stdin is a terminal; pipe names or records of layerdiff in")
         parse_columns(self.columns)
-        self.choice(named=False)
+        self.choice()
         check_folder(self.base)
         return checkpoint
 
@@ -163,12 +163,18 @@ class Asked:
 
         return has_head(self.base)
 
-    def choice(self, *, named: bool = True) -> Choice:
-        """Make of the options what to tune; ``named``: read stdin too, where that was asked for."""
+    def read_named(self) -> list[str] | None:
+        """Read the lines of stdin, where they name what to tune."""
+        if STDIN not in (self.only or ()):
+            return None
+        return [line.decode(errors="surrogateescape") for line in sys.stdin.buffer]
+
+    def choice(self, named: list[str] | None = None) -> Choice:
+        """Make of the options what to tune; ``named``: the lines that stdin had, where that was asked for."""
         from berttools.selecting import Choice, check_pattern, parse_freeze, parse_groups, parse_layers, read_named
 
         patterns = tuple(check_pattern(text, "--only") for text in self.only or () if text != STDIN)
-        lines = read_named(sys.stdin.buffer) if named and STDIN in (self.only or ()) else None
+        lines = None if named is None else read_named(line.encode(errors="surrogateescape") for line in named)
         freeze, groups = parse_freeze(self.freeze or ())
         return Choice(lines, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
 
@@ -212,7 +218,7 @@ class Run:
         from berttools.training import Tuner
 
         self._asked, self._processes, self._checkpoint = asked, processes, checkpoint
-        choice = processes.agree(asked.choice() if processes.leads else None)
+        choice = asked.choice(processes.agree(asked.read_named() if processes.leads else None))
         columns = parse_columns(asked.columns)
         train = _read(asked.train, columns)
         dev = _read(asked.dev, columns) if asked.dev else None
