@@ -38,6 +38,12 @@ STEPS_stsb ?= 400
 STEPS_wnli ?= 100
 METRIC_cola ?= matthews
 
+# A pipe fails where any of its commands does (.SHELLFLAGS: GNU make 3.82 or later). What takes the first lines of many
+# reads the rest too: a command whose reader goes away fails.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+first = awk -v most="$1" 'NR <= most'
+
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
@@ -113,7 +119,7 @@ half = $$(( ($$(wc -l < $<) + 1) / 2 ))
 
 define MOST
 $(PLACES:%=%/most-$1.jsonl): %/most-$1.jsonl: %/full.diff.jsonl
-	$$(call ranked,$1) | head -n $$(half) | $$(FINETUNE) $$(ON_DATA) --only - > $$@
+	$$(call ranked,$1) | $$(call first,$$(half)) | $$(FINETUNE) $$(ON_DATA) --only - > $$@
 endef
 $(foreach metric,$(METRICS),$(eval $(call MOST,$(metric))))
 
@@ -124,7 +130,7 @@ $(PLACES:%=%/least-angle.jsonl): %/least-angle.jsonl: %/full.diff.jsonl
 names = awk '{split($$0, part, "\"name\":\""); split(part[2], name, "\""); print name[1]}' $<
 $(PLACES:%=%/random.jsonl): %/random.jsonl: %/full.diff.jsonl
 	$(names) | while read -r name; do printf '%s\t%s\n' "$$(printf '%s %s' $(call seed_of,$@) "$$name" | $(SHA256))" "$$name"; \
-	  done | LC_ALL=C sort | cut -f 2 | head -n $(half) | $(FINETUNE) $(ON_DATA) --only - > $@
+	  done | LC_ALL=C sort | cut -f 2 | $(call first,$(half)) | $(FINETUNE) $(ON_DATA) --only - > $@
 
 # The upper and the lower half of the layers.
 layers = awk -v above=$1 '{split($$0, part, "\"layer\":"); layer[NR] = part[2] + 0; line[NR] = $$0; if (layer[NR] > last) last = layer[NR]} \

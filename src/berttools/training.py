@@ -239,7 +239,7 @@ class Tuner:
             parameter.requires_grad_(name in wanted)
         self.names = [name for name in named if name in wanted]
         self._tuned = nn.ParameterList([named[name] for name in self.names])
-        self._best = nn.ParameterList([nn.Parameter(p.detach().clone(), requires_grad=False) for p in self._tuned])
+        self._best: nn.ParameterList | None = None  # made when weights are kept that are not the last
         self.tuned, self.parameters = (sum(p.numel() for p in ps) for ps in (self._tuned, named.values()))
         self._optimizer = torch.optim.AdamW(self._groups(classifier.head, paces), lr=knobs.learning_rate, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._slope)
@@ -341,22 +341,31 @@ class Tuner:
         assert isinstance(self._wrapped, nn.parallel.DistributedDataParallel)
         return self._wrapped.no_sync()
 
-    def keep(self, record: Mapping[str, Any], *, best: bool) -> None:
-        """Note a round's record; ``best``: the weights as they are now are those to give out."""
+    def keep(self, record: Mapping[str, Any], *, best: bool, last: bool = False) -> None:
+        """Note a round's record; ``best``: the weights as they are now are those to give out.
+
+        They are copied, to the CPU; not where ``last`` says that those of the last round are always given out.
+        """
         self.history.append(dict(record))
-        if best:
+        if best and not last:
             with torch.no_grad():
-                for kept, now in zip(self._best, self._tuned, strict=True):
+                for kept, now in zip(self._make_best(), self._tuned, strict=True):
                     kept.copy_(now)
 
+    def _make_best(self) -> nn.ParameterList:
+        if self._best is None:
+            copies = [torch.empty_like(each, device="cpu") for each in self._tuned]
+            self._best = nn.ParameterList([nn.Parameter(each, requires_grad=False) for each in copies])
+        return self._best
+
     def restore_best(self) -> None:
-        """Take the kept weights."""
+        """Take the kept weights, where any were kept."""
         with torch.no_grad():
-            for kept, now in zip(self._best, self._tuned, strict=True):
+            for kept, now in zip(self._best or (), self._tuned, strict=self._best is not None):
                 now.copy_(kept)
 
     def _parts(self) -> dict[str, nn.Module]:
-        return {"tuned": self._tuned, "best": self._best}
+        return {"tuned": self._tuned} if self._best is None else {"tuned": self._tuned, "best": self._best}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -372,14 +381,16 @@ class Tuner:
         now = {"step": self.step, "history": json.dumps(self.history)}
         save_training(path, self._parts(), self._optimizer, {**self._about(about), **now})
 
-    def load(self, path: Path, about: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+    def load(self, path: Path, about: Mapping[str, Any], *, best: bool) -> None:
+        """Go on from a checkpoint; ``best``: take the weights that were kept, too.
 
         Raises
         ------
         UsageError
             It was made with other arguments or inputs.
         """
+        if best:
+            self._make_best()
         found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about))
         self.history = json.loads(found["history"])
 

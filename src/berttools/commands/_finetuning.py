@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from berttools.tasks import Columns, Example, Labels
     from berttools.training import Data, Knobs, Tuner
 
+LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
+
 
 class Task(StrEnum):
     """What a new head gives."""
@@ -152,7 +154,7 @@ class Asked:
         if STDIN in (self.only or ()) and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("--only -: stdin is a terminal; pipe names or records of layerdiff in")
         parse_columns(self.columns)
-        self.choice(named=False)
+        self.choice()
         check_folder(self.base)
         return checkpoint
 
@@ -162,12 +164,18 @@ class Asked:
 
         return has_head(self.base)
 
-    def choice(self, *, named: bool = True) -> Choice:
-        """Make of the options what to tune; ``named``: read stdin too, where that was asked for."""
+    def read_named(self) -> list[str] | None:
+        """Read the lines of stdin, where they name what to tune."""
+        if STDIN not in (self.only or ()):
+            return None
+        return [line.decode(errors="surrogateescape") for line in sys.stdin.buffer]
+
+    def choice(self, named: list[str] | None = None) -> Choice:
+        """Make of the options what to tune; ``named``: the lines that stdin had, where that was asked for."""
         from berttools.selecting import Choice, check_pattern, parse_freeze, parse_groups, parse_layers, read_named
 
         patterns = tuple(check_pattern(text, "--only") for text in self.only or () if text != STDIN)
-        lines = read_named(sys.stdin.buffer) if named and STDIN in (self.only or ()) else None
+        lines = None if named is None else read_named(line.encode(errors="surrogateescape") for line in named)
         freeze, groups = parse_freeze(self.freeze or ())
         return Choice(lines, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
 
@@ -210,7 +218,7 @@ class Run:
         from berttools.tasks import parse_columns
 
         self._asked, self._processes, self._checkpoint = asked, processes, checkpoint
-        choice = processes.agree(asked.choice() if processes.leads else None)
+        choice = asked.choice(processes.agree(asked.read_named() if processes.leads else None))
         columns = parse_columns(asked.columns)
         train = _read(asked.train, columns)
         dev = _read(asked.dev, columns) if asked.dev else None
@@ -243,7 +251,7 @@ class Run:
             **self._more_about(),
         }
         if asked.resume and checkpoint.exists():
-            self.tuner.load(checkpoint, self._about)
+            self.tuner.load(checkpoint, self._about, best=self.dev is not None and processes.leads)
 
     def _prepare(self, tuned: list[str]) -> Tuner:
         """Make what tunes; ``tuned``: what the options choose."""
@@ -282,7 +290,7 @@ class Run:
                 record["reason"] = f"the model says the same of all texts: there is no {self.metric}"
         better = self.dev is None or best is None or _rank(record) > _rank(best)
         record["best"] = better
-        tuner.keep(record, best=better)
+        tuner.keep(record, best=better, last=self.dev is None)
         return record
 
     def _measured(self, dev: Data) -> dict[str, Any]:
@@ -338,10 +346,10 @@ def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind:
     checkpoint = asked.check()
     hush(processes)
     with RecordWriter(schema, "score", columns) as writer:
-        from _toolio.device import pick_device
+        from _toolio.device import enough_memory, pick_device
 
         place = pick_device(device_of(processes, device))
-        with join(processes, place):
+        with join(processes, place), enough_memory(place, LESS_MEMORY):
             run = kind(asked, place, processes, checkpoint)
             for record in run.rounds():
                 writer.emit(record)
