@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DTYPE_BYTES",
+    "FORMAT_NAMES",
     "METADATA_KEY",
     "ArrayTensor",
     "Entry",
@@ -52,7 +53,8 @@ _STORAGE = {
     "BOOL": "|b1", "F8_E4M3": "|u1", "F8_E5M2": "|u1",
 }  # fmt: skip
 _FOREIGN_TO_NUMPY = {"BF16", "F8_E4M3", "F8_E5M2"}
-_FORMAT_NAME = {code: name for name, code in _STORAGE.items() if name not in _FOREIGN_TO_NUMPY}
+FORMAT_NAMES: Mapping[str, str] = {code: name for name, code in _STORAGE.items() if name not in _FOREIGN_TO_NUMPY}
+"""numpy's little-endian type code to the format's dtype name."""
 
 DTYPE_BYTES: Mapping[str, int] = {name: int(code[-1]) for name, code in _STORAGE.items()}
 """Bytes of one value for each dtype name that can be read."""
@@ -426,7 +428,7 @@ def write_safetensors(
     """
     plan = {}
     for name, array in tensors.items():
-        dtype = _FORMAT_NAME.get(array.dtype.newbyteorder("<").str)
+        dtype = FORMAT_NAMES.get(array.dtype.newbyteorder("<").str)
         if dtype is None:
             raise TypeError(f"cannot store tensor {name!r} of dtype {array.dtype}")
         plan[name] = dtype, array.shape
