@@ -22,12 +22,12 @@ from safetensors.numpy import save_file
 from berttools.cli import COMMANDS as BERTTOOLS
 from conftest import Run, command, faceless
 from facetools.cli import COMMANDS as FACETOOLS
-from tiny_models import make_base, make_tuned, texts, write_lines
+from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 
 ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
 PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
 FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
-TUNING = [("berttools", name) for name in ("finetune", "apply-delta", "predict", "evaluate")]
+TUNING = [("berttools", name) for name in ("finetune", "apply-delta", "apply-mask", "predict", "evaluate")]
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
 
@@ -46,6 +46,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "evaluate": ["--gallery", str(plain_photos), "--cloaked", str(tmp_path / "cloaked")],
             "finetune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "tuned")],
             "apply-delta": [str(tmp_path / "base"), "delta.safetensors", "--out", str(tmp_path / "tuned")],
+            "apply-mask": [str(tmp_path / "base"), "task.mask.safetensors", "--out", str(tmp_path / "masked")],
             "predict": ["--model", str(tmp_path / "ft")],
             "report": ["--out", str(tmp_path / "report")],
             "plot": ["--kind", "histogram", "--out", str(tmp_path / "plot.png")],
@@ -71,9 +72,10 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base, a tuned model, a delta, texts and predictions of them."""
+    """A folder with a base, a tuned model, a delta, a mask, texts and predictions of them."""
     folder = tmp_path_factory.mktemp("tiny")
     make_tuned(make_base(folder / "base"), folder / "ft")
+    make_mask(folder / "base", folder / "a.mask.safetensors")
     lines = [{"text": text["text"], "label": text["label"]} for text in texts(20)]
     write_lines(folder / "texts.jsonl", lines)
     write_lines(folder / "said.jsonl", [{"label": number % 2, "gold": number % 2} for number in range(20)])
@@ -99,6 +101,7 @@ def valid(
             return {
                 "finetune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--epochs", "1", *out],
                 "apply-delta": [str(tiny / "base"), str(tiny / "delta.safetensors"), *out],
+                "apply-mask": [str(tiny / "base"), str(tiny / "a.mask.safetensors"), *out],
                 "predict": ["--model", str(tiny / "ft"), "--in", text],
                 "evaluate": ["--in", said],
             }[name]
@@ -354,6 +357,7 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
         "layerdiff": "layer.599.weight",
         "finetune": "accuracy",
         "apply-delta": "from_delta",
+        "apply-mask": "zeroed",
         "predict": "story",
         "evaluate": "matthews",
     }

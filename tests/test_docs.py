@@ -23,7 +23,7 @@ from facetools.extractor_files import save_extractor
 from facetools.extractors import mobilefacenet
 from facetools.extractors.mobilefacenet import MobileFaceNet
 from facetools.manual import PAGES as FACETOOLS
-from tiny_models import make_base, make_tuned, texts, write_lines
+from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 
 README = (ROOT / "README.md").read_text()
 SHELL_BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
@@ -58,6 +58,7 @@ def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPa
     make_base(folder / "base")
     for kind, change in (("ft", 0.01), ("ft2", 0.02)):
         make_tuned(folder / "base", folder / kind, change=change)
+    make_mask(folder / "base", folder / "task.mask.safetensors")
     write_lines(folder / "train.jsonl", texts(40))
     write_lines(folder / "dev.jsonl", texts(20, seed=1))
     rows = [f"{each['text_a']}\t{each['text_b']}\t{each['label']}" for each in texts(20, pairs=True, numbers=True)]

@@ -104,6 +104,41 @@ def make_tuned(base: Path, folder: Path, labels: Sequence[str] = ("0", "1"), *, 
     return folder
 
 
+def make_mask(
+    base: Path, out: Path, *, sparsity: float = 0.2, seed: int = 0, code: str = "auto", only: str = "", **more: Any
+) -> Any:
+    """Write a mask that drops some of the small weights and some others, with a head; give the model that it makes."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from berttools.checkpoints import open_checkpoint
+    from berttools.groups import Grouping
+    from berttools.masks import write_mask
+    from berttools.models import config_text
+
+    torch.manual_seed(seed)
+    rng, labels = np.random.default_rng(seed), {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        base, **labels, dtype=torch.float32, output_loading_info=True
+    )
+    keeps = {}
+    for name, parameter in model.named_parameters():
+        values = np.abs(parameter.detach().numpy())
+        if only in name and any(part.group for part in Grouping().parts(name, values.shape)):
+            keep = (values >= np.quantile(values, sparsity)) ^ (rng.random(values.shape) < 0.02)
+            keeps[name] = keep
+            parameter.data[torch.from_numpy(~keep)] = 0.0
+    inside = f"{model.base_model_prefix}."
+    dense = {
+        name: tensor.numpy()
+        for name, tensor in model.state_dict().items()
+        if name in loading["missing_keys"] or not name.startswith(inside)
+    }
+    made = {"metric": "accuracy", "figures": {"score": 0.75}, "labels": ["bad", "good"], "seed": seed, **more}
+    write_mask(out, keeps, dense, config_text(model), open_checkpoint(base), made, code=code)
+    return model.eval()
+
+
 def texts(count: int, *, seed: int = 0, pairs: bool = False, numbers: bool = False) -> list[dict[str, Any]]:
     """Make texts with a good or a bad word, which the label tells; as numbers, the share of good words."""
     rng = np.random.default_rng(seed)

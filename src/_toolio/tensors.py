@@ -11,7 +11,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DTYPE_BYTES",
+    "FORMAT_NAMES",
     "METADATA_KEY",
     "ArrayTensor",
     "Entry",
@@ -34,6 +35,8 @@ __all__ = [
     "decode",
     "open_safetensors",
     "read_metadata",
+    "stored_bits",
+    "stream_safetensors",
     "write_safetensors",
 ]
 
@@ -50,7 +53,8 @@ _STORAGE = {
     "BOOL": "|b1", "F8_E4M3": "|u1", "F8_E5M2": "|u1",
 }  # fmt: skip
 _FOREIGN_TO_NUMPY = {"BF16", "F8_E4M3", "F8_E5M2"}
-_FORMAT_NAME = {code: name for name, code in _STORAGE.items() if name not in _FOREIGN_TO_NUMPY}
+FORMAT_NAMES: Mapping[str, str] = {code: name for name, code in _STORAGE.items() if name not in _FOREIGN_TO_NUMPY}
+"""numpy's little-endian type code to the format's dtype name."""
 
 DTYPE_BYTES: Mapping[str, int] = {name: int(code[-1]) for name, code in _STORAGE.items()}
 """Bytes of one value for each dtype name that can be read."""
@@ -100,6 +104,10 @@ class ArrayTensor:
         piece = self._flat[start:stop]
         return piece if self._dtype is None else decode(piece, self._dtype)
 
+    def stored(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop` undecoded."""
+        return self._flat[start:stop]
+
     def release(self, start: int, stop: int) -> None:
         """Nothing to let go of."""
 
@@ -113,6 +121,10 @@ class _MappedTensor:
     def values(self, start: int, stop: int) -> NDArray[Any]:
         """Give values `start` to `stop`, without a copy where numpy knows the dtype."""
         return decode(self._raw[start:stop], self._entry.dtype)
+
+    def stored(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop` as the file holds them."""
+        return self._raw[start:stop]
 
     def bfloat16_bits(self, start: int, stop: int) -> NDArray[Any] | None:
         """Give values `start` to `stop` as the file holds them, in uint16; None for another dtype than bfloat16."""
@@ -203,6 +215,12 @@ class SafetensorsFile:
         """
         flat, shape = self.flat(name), self.entries[name].shape
         return flat.values(0, math.prod(shape)).reshape(shape)
+
+
+def stored_bits(flat: FlatTensor, start: int, stop: int) -> NDArray[Any]:
+    """Give values `start` to `stop` of a file's or an array's tensor as they are stored, as unsigned integers."""
+    stored: NDArray[Any] = flat.stored(start, stop)  # type: ignore[attr-defined]
+    return stored.view(f"u{stored.dtype.itemsize}")
 
 
 def decode(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
@@ -408,6 +426,39 @@ def write_safetensors(
     TypeError, ValueError
         A dtype that the format lacks; metadata that is not JSON.
     """
+    plan = {}
+    for name, array in tensors.items():
+        dtype = FORMAT_NAMES.get(array.dtype.newbyteorder("<").str)
+        if dtype is None:
+            raise TypeError(f"cannot store tensor {name!r} of dtype {array.dtype}")
+        plan[name] = dtype, array.shape
+    stream_safetensors(path, plan, lambda name: [tensors[name]], metadata, format=format)
+
+
+def stream_safetensors(
+    path: str | os.PathLike[str],
+    plan: Mapping[str, tuple[str, tuple[int, ...]]],
+    pieces: Callable[[str], Iterable[NDArray[Any]]],
+    metadata: Mapping[str, object] | None = None,
+    *,
+    format: str | None = None,  # noqa: A002 - the key's own name
+) -> None:
+    """Write a file as `write_safetensors` does, of tensors that need not be in memory.
+
+    Parameters
+    ----------
+    path, metadata, format
+        As of `write_safetensors`.
+    plan
+        Name to the format's dtype and the shape.
+    pieces
+        Gives, for each name once, arrays whose bytes are the tensor's when they are laid end to end.
+
+    Raises
+    ------
+    ToolError, TypeError, ValueError
+        As of `write_safetensors`; ValueError where pieces have not as many bytes as planned.
+    """
     import numpy as np
 
     header: dict[str, Any] = {
@@ -416,27 +467,25 @@ def write_safetensors(
             **({"format": format} if format else {}),
         }
     }
+    if odd := [name for name, (dtype, _) in plan.items() if dtype not in DTYPE_BYTES or name == "__metadata__"]:
+        raise TypeError(f"cannot store tensor {odd[0]!r} of dtype {plan[odd[0]][0]}")
     # Wide values first keeps every tensor aligned to its own size; the name settles the rest.
-    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
-    offset = 0
+    names = sorted(plan, key=lambda name: (-DTYPE_BYTES[plan[name][0]], name))
+    end = 0
     for name in names:
-        array = tensors[name]
-        dtype = _FORMAT_NAME.get(array.dtype.newbyteorder("<").str)
-        if dtype is None or name == "__metadata__":
-            raise TypeError(f"cannot store tensor {name!r} of dtype {array.dtype}")
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
+        (dtype, shape), begin = plan[name], end
+        end += math.prod(shape) * DTYPE_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with atomic_path(path) as temp, temp.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            little = tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False)
-            file.write(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+            for piece in pieces(name):
+                little = piece.astype(piece.dtype.newbyteorder("<"), copy=False)
+                file.write(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+            if file.tell() != 8 + len(text) + header[name]["data_offsets"][1]:
+                raise ValueError(f"the pieces of {name!r} have not as many bytes as planned")
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["Alignment", "Checkpoint", "Source", "Stored", "align_names", "open_checkpoint", "read_config"]
+__all__ = [
+    "Alignment",
+    "Checkpoint",
+    "Source",
+    "Stored",
+    "align_names",
+    "modern_name",
+    "open_checkpoint",
+    "read_config",
+]
 
 _LOOKED_FOR = (
     "model.safetensors",
@@ -382,8 +391,12 @@ def _stripped(names: Iterable[str], prefix: str) -> dict[str, str]:
     """Map each name without the prefix, its spelling modern, to the name; the plainest wins a collision."""
     found: dict[str, str] = {}
     for name in sorted(names, key=len, reverse=True):
-        bare = name.removeprefix(prefix)
-        for pattern, modern in _LEGACY:
-            bare = pattern.sub(modern, bare)
-        found[bare] = name
+        found[modern_name(name.removeprefix(prefix))] = name
     return found
+
+
+def modern_name(name: str) -> str:
+    """Give a LayerNorm's gamma and beta the names that they have today; all else keeps its own."""
+    for pattern, modern in _LEGACY:
+        name = pattern.sub(modern, name)
+    return name

@@ -4,7 +4,7 @@ from typing import NoReturn
 
 from _toolio.app import run_tool
 
-COMMANDS = ("layerdiff", "finetune", "apply-delta", "predict", "evaluate")
+COMMANDS = ("layerdiff", "finetune", "apply-delta", "mask-tune", "apply-mask", "predict", "evaluate")
 
 
 def main() -> NoReturn:

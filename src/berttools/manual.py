@@ -127,6 +127,26 @@ PAGES = {
         },
         examples=(("berttools apply-delta base/ task.safetensors --out tuned/", "Restore a model that was tuned."),),
     ),
+    "apply-mask": Page(
+        fields={
+            "sparsity": "Share of the masked matrices' entries that are zeroed.",
+            "path": "The folder that was written.",
+            "base": "The base.",
+            "mask": "The mask file.",
+            "tensors": "How many tensors the folder's weights are.",
+            "mask_bytes": "Bytes of the mask itself.",
+            "dense_bytes": "Bytes of the head, and of what else the mask file holds as it is.",
+            "matrices": "How many matrices are masked.",
+            "weights": "How many entries they have.",
+            "zeroed": "How many of those are zeroed.",
+            "code": "How the mask is coded: bits, entropy, conditional; several are joined by +.",
+            "base_sha256": "Digest of the base's masked matrices.",
+            "bytes": "Bytes of the mask file.",
+        },
+        examples=(
+            ("berttools apply-mask base/ task.mask.safetensors --out task/", "Write the model of a task as a folder."),
+        ),
+    ),
     "predict": Page(
         fields={
             "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MADE = "berttools.json"
 """The file in a model's folder that says how it was made; a folder without it is never replaced."""
 
+CARD = "README.md"
+
 # What a tokenizer may be made of; without one of the vocabularies transformers invents an empty one.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "sentencepiece.bpe.model")
 _TOKENIZER_FILES = (
@@ -277,15 +279,17 @@ def write_model(
         (folder / MADE).write_text(text + "\n", encoding="utf-8")
 
 
-def refuse_model_folder(out: Path, *, force: bool, base: Path) -> None:
+def refuse_model_folder(out: Path, *, force: bool, base: Path, card: bool = False) -> None:
     """Refuse a folder that is ``base``, cannot be written, or holds anything but an older model of ours.
+
+    With ``card`` a model card counts as part of that.
 
     Raises
     ------
     UsageError
         The message says what to try.
     """
-    ours = {*_TOKENIZER_FILES, "config.json", "model.safetensors", MADE}
+    ours = {*_TOKENIZER_FILES, "config.json", "model.safetensors", MADE, *([CARD] if card else [])}
     try:
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out}: is no folder; name one that is new or empty")

@@ -1,0 +1,195 @@
+"""Lay a mask over its base: the model of one task as a folder that transformers opens, tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from _toolio.atomic import atomic_folder
+from _toolio.errors import of_the_whole_run
+from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
+from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
+from berttools.groups import place
+from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
+from berttools.models import CARD, MADE, tokenizer_files
+
+__all__ = ["apply_mask", "masked_bits", "names_in_model"]
+
+_CHUNK = 1 << 18
+
+
+def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
+    """Write the model of a mask as a folder.
+
+    A masked entry becomes +0.0, every other value of the base keeps its dtype and its bits, and what the mask file
+    holds dense comes from there.
+
+    Parameters
+    ----------
+    base
+        A model's folder.
+    mask
+        The mask file.
+    out
+        The folder; whole or absent.
+
+    Returns
+    -------
+    dict
+        As of `Mask.figures`, without what the file alone decides; ``tensors``: how many were written.
+
+    Raises
+    ------
+    ToolError
+        ``mask`` is no mask, or of another base; nothing is written then.
+    """
+    checkpoint, opened = open_checkpoint(base), open_mask(mask)
+    with of_the_whole_run():
+        work = _Work(checkpoint, opened, names_in_base(opened, checkpoint))
+        with atomic_folder(out) as folder:
+            work.write(folder / "model.safetensors")
+            (folder / "config.json").write_text(opened.config, encoding="utf-8")
+            for path in tokenizer_files(base):
+                shutil.copyfile(path, folder / path.name)
+            made = {**opened.made, "mask": {"base_sha256": opened.base_sha256, "sparsity": opened.sparsity}}
+            text = json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+            (folder / MADE).write_text(text + "\n", encoding="utf-8")
+            (folder / CARD).write_text(_card(opened, base), encoding="utf-8")
+    return {"tensors": len(work.plan), **opened.figures()}
+
+
+class _Work:
+    """One mask over one base: what is written, and where it comes from.
+
+    The sha256 of the base's matrices is taken beside the writing, each before its mask is decoded.
+    """
+
+    def __init__(self, base: Checkpoint, mask: Mask, stored: Mapping[str, str]) -> None:
+        self._base, self._mask = base, mask
+        self._sources = {name: each for each, name in names_in_model(base, stored).items() if name not in mask.dense}
+        self._digests: dict[str, Future[str]] = {}
+        self.plan = {name: (base.tensors[each].dtype, base.tensors[each].shape) for name, each in self._sources.items()}
+        for name, array in mask.dense.items():
+            self.plan[name] = FORMAT_NAMES[array.dtype.newbyteorder("<").str], array.shape
+        for each in self._sources.values():
+            base.flat(each)  # an unknown dtype is refused before anything is written
+
+    def write(self, path: Path) -> None:
+        pool = ThreadPoolExecutor(1)
+        try:
+            for name in self._mask.names:
+                self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])
+            stream_safetensors(path, self.plan, self._pieces, {"schema": "berttools.model/1"}, format="pt")
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _pieces(self, name: str) -> Iterator[NDArray[Any]]:
+        if name not in self._sources:
+            yield self._mask.dense[name]
+            return
+        source, keep = self._sources[name], None
+        flat, size = self._base.flat(source), self._base.tensors[source].size
+        if name in self._digests:
+            refuse_other(self._mask, self._base, name, self._digests[name].result())
+            keep = self._mask.keep(name, flat).reshape(-1)
+        for start in range(0, size, _CHUNK):
+            stop = min(start + _CHUNK, size)
+            bits = stored_bits(flat, start, stop)
+            yield bits if keep is None else masked_bits(bits, keep[start:stop])
+            flat.release(start, stop)
+
+
+def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
+    """Give the bits of floats of any kind, those that are not kept set to those of +0.0."""
+    masked: NDArray[Any] = bits * keep
+    return masked
+
+
+def names_in_model(base: Checkpoint, stored: Mapping[str, str]) -> dict[str, str]:
+    """Map every name of the base to the one that the model's state dict has.
+
+    Parameters
+    ----------
+    base
+        The base.
+    stored
+        Names of the model to those of the base, for some matrices: the prefixes that these differ by are the others'
+        too, where they have them. LayerNorm's gamma and beta become weight and bias.
+    """
+    seen = Counter(_prefixes(theirs, ours) for ours, theirs in stored.items())
+    (theirs, ours), _ = seen.most_common(1)[0] if seen else (("", ""), 0)
+    known = {name: model for model, name in stored.items()}
+    return {
+        name: known.get(name) or modern_name(ours + name.removeprefix(theirs) if name.startswith(theirs) else name)
+        for name in base.tensors
+    }
+
+
+def _prefixes(one: str, other: str) -> tuple[str, str]:
+    """Give what stands in front of the parts that two names end in alike."""
+    left, right = one.split("."), other.split(".")
+    while left and right and left[-1] == right[-1]:
+        left.pop()
+        right.pop()
+    front = [".".join(parts) + "." if parts else "" for parts in (left, right)]
+    return front[0], front[1]
+
+
+def _card(mask: Mask, base: Path) -> str:
+    """Write the model card: where the weights come from, and how many of them are zero."""
+    figures, made = mask.figures(), mask.made
+    lines = ["---", *_license(base), "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
+    lines += [f"# {base.resolve().name}, masked", ""]
+    lines += [
+        f"{figures['zeroed']:,} of {figures['weights']:,} weights in {figures['matrices']} matrices"
+        f" ({figures['sparsity']:.2%}) of the base are set to zero, and none is changed otherwise; the head was"
+        " trained.",
+        "",
+        f"- base: sha256 of the masked matrices `{mask.base_sha256}`",
+        f"- mask file: {figures['bytes']:,} bytes, of which the mask {figures['mask_bytes']:,} ({figures['code']})",
+        *_said(made),
+        "",
+        "| group | weights | zero |",
+        "|---|---:|---:|",
+    ]
+    for group, (weights, zeroed) in _by_group(mask).items():
+        lines.append(f"| {group} | {weights:,} | {zeroed / max(1, weights):.2%} |")
+    return "\n".join([*lines, "", f"`{MADE}` says how it was made.", ""])
+
+
+def _license(base: Path) -> list[str]:
+    """Give the line of a base's card that names its licence."""
+    try:
+        card = (base / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    head = re.match(r"---\n(.*?\n)---\s*(?:\n|$)", card, re.S)
+    return re.findall(r"^license: *\S.*$", head[1], re.M)[:1] if head else []
+
+
+def _said(made: Mapping[str, Any]) -> list[str]:
+    figures = made.get("figures") if isinstance(made.get("figures"), dict) else made
+    score, metric = (figures or {}).get("score"), made.get("metric")
+    labels = made.get("labels")
+    return [
+        *([f"- {metric} on the texts that it was measured on: {score:.4f}"] if isinstance(score, float) else []),
+        *([f"- labels: {', '.join(map(str, labels))}"] if isinstance(labels, list) and labels else []),
+    ]
+
+
+def _by_group(mask: Mask) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for name, shape in mask.shapes.items():
+        group = place(name, shape).group or "others"
+        weights, zeroed = found.get(group, (0, 0))
+        found[group] = weights + int(np.prod(shape)), zeroed + mask.zeroed[name]
+    return dict(sorted(found.items()))

@@ -1,0 +1,41 @@
+"""The command ``berttools apply-mask``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.paths import refuse_processes
+from _toolio.records import RecordWriter
+from berttools.commands._shared import ModelFolder
+
+SCHEMA = "berttools.apply-mask/1"
+COLUMNS = ("path", "base", "mask", "zeroed", "weights", "bytes")
+
+
+def apply_mask(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The model that the mask was made for: a folder.")],
+    mask: Annotated[Path, typer.Argument(metavar="MASK", help="What mask-tune or mask-control wrote.")],
+    out: ModelFolder,
+    force: options.Force = False,
+) -> int:
+    """Write a base with a mask laid over it as a model of its own.
+
+    The folder is one that from_pretrained opens: config.json, weights, tokenizer, and a model card. Zeroed entries are
+    +0.0; all other values of the base keep their bits and their dtype. Refuses another base than the mask was made for,
+    whatever its files, shards and prefixes are called.
+    """
+    from berttools.models import check_folder, refuse_model_folder
+
+    refuse_processes("apply-mask")
+    refuse_model_folder(out, force=force, base=base, card=True)
+    with RecordWriter(SCHEMA, "sparsity", COLUMNS) as writer:
+        from berttools import applying
+
+        check_folder(base)
+        found = applying.apply_mask(base, mask, out)
+        writer.emit({"sparsity": None, "path": out, "base": base, "mask": mask, **found})
+        return writer.exit_code

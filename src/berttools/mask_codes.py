@@ -1,0 +1,217 @@
+"""Three ways to write down which entries of a matrix are set to zero.
+
+``bits``
+    A bit an entry, eight to a byte, the first one highest; 1 stays.
+``entropy``
+    Bytes of the same bits, coded by asymmetric numeral systems with one chance p that an entry is zeroed: what p leaves
+    to be said, n H(p) bits, and some bytes.
+``conditional``
+    The same with a p for each range of absolute weights. A mask that began by magnitude costs only what was learned
+    since. Reading it back needs the weights.
+
+Both codes end in the same numbers on every machine: a p is a whole number of 65,536ths that the stream holds, the
+chance of a byte follows from it in whole numbers, and a weight's range from the bits of its absolute value.
+
+A stream of the last two: ranges less one (a byte), the first key of each range but the first, p of each range (little-
+endian uint16), and the coder's words (little-endian uint32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Keys", "bits_of", "decode", "encode", "entropy_bits", "weight_keys"]
+
+_BLOCK = 1 << 20
+"""Entries that are sorted together: what is needed of memory does not depend on the matrix."""
+_KEYS = 1 << 16
+_ALL = _KEYS - 1
+"""As a p it stands for 1: every entry of the range is zeroed. 0 is as it says. Neither costs a bit."""
+_FINEST = 1024
+"""Ranges that the encoder begins with."""
+_MOST = 256
+_RANGE_BITS = 32
+"""What one range more costs: its first key and its p."""
+
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+Keys = Callable[[int, int], NDArray[np.uint16]]
+"""Gives the keys of entries `start` to `stop`."""
+
+
+def weight_keys(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Give the upper 16 of the 31 bits of each absolute value as a float32, shape unchanged.
+
+    They rank weights by size, weights that nearly agree alike. float16 and bfloat16 become float32 exactly.
+    """
+    with np.errstate(over="ignore"):
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits & 0x7FFFFFFF) >> 15).astype(np.uint16)
+
+
+def entropy_bits(size: int, zeroed: int) -> float:
+    """Give n H(p): the fewest bits in which `zeroed` of `size` entries at random places can be written."""
+    return float(_cost(np.array([size]), np.array([zeroed]))[0])
+
+
+def bits_of(keep: Bools) -> Bytes:
+    """Pack a bit an entry."""
+    return np.packbits(keep.reshape(-1))
+
+
+def encode(keep: Bools, keys: Keys | None = None) -> Bytes:
+    """Code a mask: by entropy, or given the weights' keys."""
+    zeroed = ~keep.reshape(-1)
+    cuts = np.empty(0, np.int64) if keys is None else _cuts(zeroed, keys)
+    table = _table(cuts)
+    sizes, hits = np.zeros(cuts.size + 1, np.int64), np.zeros(cuts.size + 1, np.int64)
+    runs = []
+    for start, stop in _blocks(zeroed.size):
+        block, order, counts = zeroed[start:stop], None, np.array([stop - start])
+        if keys is not None:
+            order, counts = _sorted(table, keys(start, stop))
+            block = block[order]
+        for number, run in enumerate(np.split(block, np.cumsum(counts)[:-1])):
+            sizes[number] += run.size
+            hits[number] += np.count_nonzero(run)
+            runs.append((number, run))
+    chances = [_chance(int(size), int(hit)) for size, hit in zip(sizes, hits, strict=True)]
+    head = np.concatenate([cuts, chances]).astype("<u2").view(np.uint8)
+    return np.concatenate([np.array([cuts.size], np.uint8), head, _words(runs, chances)])
+
+
+def _words(runs: list[tuple[int, Bools]], chances: list[int]) -> Bytes:
+    """Code runs of zeroed entries, each with the chance that its number stands for."""
+    import constriction
+
+    coder = constriction.stream.stack.AnsCoder()
+    for number, run in reversed(runs):  # what is coded last is read first
+        if run.size and chances[number] not in (0, _ALL):
+            fill = np.full(-run.size % 8, chances[number] >= _KEYS // 2)  # costs least
+            packed = np.packbits(np.concatenate([run, fill]))
+            coder.encode_reverse(packed.astype(np.int32), _model(chances[number]))
+    words: Bytes = coder.get_compressed().astype("<u4").view(np.uint8)
+    return words
+
+
+def decode(coded: Bytes, size: int, keys: Keys | None = None) -> Bools:
+    """Read back which of `size` entries stay.
+
+    Raises
+    ------
+    ValueError
+        It is no such stream, or was made with other keys and it shows.
+    """
+    import constriction
+
+    ranges = int(coded[0]) + 1 if coded.size else 0
+    start = 4 * ranges - 1
+    if not ranges or start > coded.size or (coded.size - start) % 4:
+        raise ValueError("cut short")
+    head = np.frombuffer(coded[1:start].tobytes(), "<u2").astype(np.int64)
+    cuts, chances = head[: ranges - 1], head[ranges - 1 :].tolist()
+    if ranges > 1 and (keys is None or np.any(np.diff(cuts) <= 0)):
+        raise ValueError("ranges of weights out of order")
+    words = np.frombuffer(coded[start:].tobytes(), "<u4").astype(np.uint32)
+    coder = constriction.stream.stack.AnsCoder(words)
+    table, zeroed = _table(cuts), np.empty(size, np.bool_)
+    for low, high in _blocks(size):
+        if ranges == 1 or keys is None:
+            zeroed[low:high] = _run(coder, chances[0], high - low)
+            continue
+        order, counts = _sorted(table, keys(low, high))
+        runs = [_run(coder, p, int(count)) for p, count in zip(chances, counts, strict=True)]
+        zeroed[low:high][order] = np.concatenate(runs)
+    if not coder.is_empty():
+        raise ValueError("more is coded than there are entries, or less")
+    return ~zeroed
+
+
+def _run(coder: Any, chance: int, size: int) -> Bools:
+    if not size or chance in (0, _ALL):
+        return np.full(size, chance == _ALL)
+    packed = coder.decode(_model(chance), -(-size // 8)).astype(np.uint8)
+    return np.unpackbits(packed, count=size).view(np.bool_)
+
+
+def _blocks(size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, size, _BLOCK):
+        yield start, min(start + _BLOCK, size)
+
+
+def _chance(size: int, zeroed: int) -> int:
+    if zeroed in (0, size):
+        return _ALL if zeroed else 0
+    return min(max(round(zeroed * _KEYS / size), 1), _ALL - 1)
+
+
+@lru_cache(4096)
+def _model(chance: int) -> Any:
+    """Give the chances of the 256 bytes whose bits are 1 with `chance` / 65536: whole numbers of 2^-24, none 0."""
+    import constriction
+
+    by_ones = [chance**ones * (_KEYS - chance) ** (8 - ones) for ones in range(9)]
+    counts = [max(1, (by_ones[byte.bit_count()] << 24) // _KEYS**8) for byte in range(256)]
+    counts[counts.index(max(counts))] += (1 << 24) - sum(counts)
+    return constriction.stream.model.Categorical(np.array(counts) / (1 << 24), perfect=False)
+
+
+def _table(cuts: NDArray[np.int64]) -> Bytes:
+    """Give the number of each key's range."""
+    table = np.zeros(_KEYS, np.uint8)
+    for cut in cuts.tolist():
+        table[cut:] += 1
+    return table
+
+
+def _sorted(table: Bytes, keys: NDArray[np.uint16]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Give the entries range by range, each in the order of the matrix, and how many there are of each range."""
+    ranges = table[keys]
+    return np.argsort(ranges, kind="stable"), np.bincount(ranges, minlength=int(table[-1]) + 1)
+
+
+def _cuts(zeroed: Bools, keys: Keys) -> NDArray[np.int64]:
+    """Choose ranges of keys: many of equal counts, then neighbours made one while that saves bits."""
+    sizes, hits = np.zeros(_KEYS, np.int64), np.zeros(_KEYS, np.int64)
+    for start, stop in _blocks(zeroed.size):
+        block = keys(start, stop)
+        sizes += np.bincount(block, minlength=_KEYS)
+        hits += np.bincount(block[zeroed[start:stop]], minlength=_KEYS)
+    total = np.cumsum(sizes)
+    wanted = np.arange(1, _FINEST) * zeroed.size // _FINEST
+    cuts = np.unique(np.searchsorted(total, wanted, "right"))
+    cuts = cuts[(cuts > 0) & (cuts < _KEYS)]
+    edges = np.concatenate([[0], cuts])
+    merged = _merge(np.add.reduceat(sizes, edges), np.add.reduceat(hits, edges))
+    return edges[merged][1:]
+
+
+def _merge(sizes: NDArray[np.int64], hits: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Give the numbers of the ranges that begin one that is left when no merging saves bits."""
+    left = np.arange(sizes.size)
+    while left.size > 1:
+        costs = _cost(sizes, hits)
+        gains = costs[:-1] + costs[1:] - _cost(sizes[:-1] + sizes[1:], hits[:-1] + hits[1:]) + _RANGE_BITS
+        if gains.max() <= 0 and left.size <= _MOST:
+            break
+        # All that save more than their neighbours would: no two of them share a range.
+        around = np.concatenate([[-np.inf], gains, [-np.inf]])
+        best = (gains > around[:-2]) & (gains >= around[2:]) & ((gains > 0) | (gains == gains.max()))
+        kept = np.concatenate([[True], ~best])
+        left = left[kept]
+        sizes, hits = np.add.reduceat(sizes, np.flatnonzero(kept)), np.add.reduceat(hits, np.flatnonzero(kept))
+    return left
+
+
+def _cost(sizes: NDArray[np.int64], hits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give n H(p) in bits, for arrays of n and of how many are zeroed."""
+    misses = sizes - hits
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = [np.where(part > 0, part * np.log2(sizes / part), 0.0) for part in (hits, misses)]
+    total: NDArray[np.float64] = terms[0] + terms[1]
+    return total

@@ -1,0 +1,363 @@
+"""The mask file: which entries of a base's matrices a task sets to zero, and the task's own dense tensors.
+
+One safetensors file. Each masked matrix is under its own name, its bits coded by `berttools.mask_codes` as a run of
+bytes; the head, and whatever else was tuned, is there as it is. The metadata's one key says all else: for each matrix
+its code, shape, how many entries are zeroed, the sha256 of the base's values and of the bits; config.json; how the mask
+was made; and the sha256 of every stored tensor and of the metadata themselves, so that a damaged file is refused.
+
+A zeroed entry is +0.0, whatever the weight's sign was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors, read_metadata, write_safetensors
+from berttools import mask_codes
+from berttools.checkpoints import Checkpoint
+from berttools.deltas import base_names
+
+__all__ = ["CODES", "MASK", "Mask", "check_base", "names_in_base", "open_mask", "tensor_digest", "write_mask"]
+
+MASK = "berttools.mask/1"
+CODES = ("auto", "bits", "entropy", "conditional")
+_CHUNK = 1 << 20
+
+Bools = NDArray[np.bool_]
+
+
+def tensor_digest(base: Checkpoint, name: str) -> str:
+    """Give the sha256 of one tensor's dtype, shape and values, wherever it lies and whatever it is called."""
+    stored = base.tensors[name]
+    digest = hashlib.sha256(json.dumps([stored.dtype, list(stored.shape)]).encode())
+    for values in base.chunks(name, _CHUNK):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def write_mask(
+    out: Path,
+    keeps: Mapping[str, Bools],
+    tensors: Mapping[str, NDArray[Any]],
+    config: str,
+    base: Checkpoint,
+    made: Mapping[str, Any],
+    *,
+    code: str = "auto",
+) -> dict[str, Any]:
+    """Write a mask file.
+
+    Parameters
+    ----------
+    out
+        The file.
+    keeps
+        By the names of the model's state dict: True where an entry stays.
+    tensors
+        What is stored as it is: the head, and all else that differs from the base.
+    config
+        The text of config.json.
+    base
+        What the mask is laid over.
+    made
+        How: anything that JSON can say.
+    code
+        One of `CODES`; ``auto`` takes the smallest, for each matrix.
+
+    Returns
+    -------
+    dict
+        ``path``, ``bytes`` (of the file), ``mask_bytes``, ``dense_bytes``, ``matrices``, ``weights`` (masked entries),
+        ``zeroed``, ``sparsity``, ``code`` (those used, joined by +) and ``base_sha256``.
+
+    Raises
+    ------
+    ToolError
+        The base lacks a matrix, or the file cannot be written.
+    ValueError
+        A name is in both, or the code is unknown.
+    """
+    if code not in CODES or keeps.keys() & tensors.keys():
+        raise ValueError(f"code {code!r}, or a tensor that is masked and dense")
+    names = _names(base, {name: keep.shape for name, keep in keeps.items()}, base.path)
+    coded, matrices = {}, {}
+    for name, keep in keeps.items():
+        chosen, coded[name] = _coded(keep, base, names[name], code)
+        zeroed = keep.size - int(np.count_nonzero(keep))
+        matrices[name] = {
+            "code": chosen,
+            "shape": list(keep.shape),
+            "zeroed": zeroed,
+            "sparsity": zeroed / max(1, keep.size),
+            "base_sha256": tensor_digest(base, names[name]),
+            "bits_sha256": _bits_sha256(keep),
+        }
+    stored = {**tensors, **coded}
+    about = {"schema": MASK, "matrices": matrices, "config": config, "made": made}
+    about["stored_sha256"] = {name: _array_digest(array) for name, array in stored.items()}
+    about = json.loads(_text(about))  # as it will be read: keys are text
+    write_safetensors(out, stored, about | {"sha256": _sha256(_text(about))})
+    return {"path": out} | _figures(matrices, coded, tensors) | {"bytes": out.stat().st_size}
+
+
+def _coded(keep: Bools, base: Checkpoint, name: str, code: str) -> tuple[str, NDArray[np.uint8]]:
+    """Code one matrix; of several codes the smallest, of equal ones the plainest."""
+    flat = base.flat(name)
+    wanted = CODES[1:] if code == "auto" else (code,)
+    found = {}
+    for each in wanted:
+        if each == "bits":
+            found[each] = mask_codes.bits_of(keep)
+        else:
+            found[each] = mask_codes.encode(keep, _keys(flat) if each == "conditional" else None)
+    flat.release(0, keep.size)
+    best = min(wanted, key=lambda each: found[each].size)
+    return best, found[best]
+
+
+def _keys(flat: FlatTensor) -> mask_codes.Keys:
+    def keys(start: int, stop: int) -> NDArray[np.uint16]:
+        found = mask_codes.weight_keys(flat.values(start, stop))
+        flat.release(start, stop)
+        return found
+
+    return keys
+
+
+def _figures(
+    matrices: Mapping[str, Any], coded: Mapping[str, NDArray[Any]], dense: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    weights = sum(math.prod(each["shape"]) for each in matrices.values())
+    zeroed = sum(each["zeroed"] for each in matrices.values())
+    return {
+        "mask_bytes": sum(array.nbytes for array in coded.values()),
+        "dense_bytes": sum(array.nbytes for array in dense.values()),
+        "matrices": len(matrices),
+        "weights": weights,
+        "zeroed": zeroed,
+        "sparsity": zeroed / max(1, weights),
+        "code": "+".join(sorted({each["code"] for each in matrices.values()})),
+        "base_sha256": _base_sha256(matrices),
+    }
+
+
+def _base_sha256(matrices: Mapping[str, Any]) -> str:
+    """Give one sha256 of all that the masked matrices have in the base, by the model's names."""
+    return _sha256(_text({name: each["base_sha256"] for name, each in matrices.items()}))
+
+
+def _text(about: Mapping[str, Any]) -> bytes:
+    return json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bits_sha256(keep: Bools) -> str:
+    return _sha256(mask_codes.bits_of(keep).tobytes())
+
+
+def _array_digest(array: NDArray[Any]) -> str:
+    little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+    head = json.dumps([little.dtype.str, list(array.shape)]).encode()
+    return _sha256(head + little.tobytes())
+
+
+class Mask:
+    """An open mask file; `open_mask` makes it.
+
+    Attributes
+    ----------
+    path : Path
+    config : str
+        The text of config.json.
+    made : dict
+        How it was made.
+    shapes : dict of str to tuple of int
+        Of the masked matrices, sorted by name.
+    sparsity : dict of str to float
+        The share of each matrix's entries that are zeroed.
+    zeroed : dict of str to int
+        How many that is.
+    codes : dict of str to str
+        How each is coded.
+    coded_bytes : dict of str to int
+        How many bytes each takes.
+    base_sha256s : dict of str to str
+        As `tensor_digest` gives them of the base.
+    dense : dict of str to array
+        What is stored as it is.
+    """
+
+    def __init__(self, file: SafetensorsFile, about: Mapping[str, Any]) -> None:
+        self.path, self._file, self._about = file.path, file, about
+        matrices: dict[str, Any] = {name: about["matrices"][name] for name in sorted(about["matrices"])}
+        self._matrices = matrices
+        if not isinstance(about["config"], str) or not isinstance(about["made"], dict):
+            raise TypeError("config is no text, or made is no object")
+        self.config: str = about["config"]
+        self.made: dict[str, Any] = about["made"]
+        self.shapes = {name: tuple(each["shape"]) for name, each in matrices.items()}
+        self.sparsity: dict[str, float] = {name: each["sparsity"] for name, each in matrices.items()}
+        self.zeroed: dict[str, int] = {name: each["zeroed"] for name, each in matrices.items()}
+        self.codes: dict[str, str] = {name: each["code"] for name, each in matrices.items()}
+        self.base_sha256s: dict[str, str] = {name: each["base_sha256"] for name, each in matrices.items()}
+        entries = file.entries
+        self.coded_bytes = {name: entries[name].end - entries[name].begin for name in matrices}
+        self.dense = {name: file.tensor(name) for name in sorted(entries.keys() - matrices.keys())}
+
+    @property
+    def names(self) -> list[str]:
+        """The masked matrices, sorted."""
+        return list(self.shapes)
+
+    @property
+    def base_sha256(self) -> str:
+        """One digest of all masked matrices of the base."""
+        return _base_sha256(self._matrices)
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether any matrix can only be read with the base's weights."""
+        return "conditional" in self.codes.values()
+
+    def figures(self) -> dict[str, Any]:
+        """Give what `write_mask` returned, without the path."""
+        coded = {name: self._file.tensor(name) for name in self._matrices}
+        return _figures(self._matrices, coded, self.dense) | {"bytes": self.path.stat().st_size}
+
+    def keep(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Bools:
+        """Read one matrix's mask: True where an entry stays.
+
+        Parameters
+        ----------
+        name
+            One of `names`.
+        weights
+            The base's values, for the conditional code; not looked at for the others.
+
+        Raises
+        ------
+        ToolError
+            Kind ``"needs-base"``: no weights were given and the code needs them; ``"bad-mask"``: the bits are not
+            those that were written.
+        """
+        shape, code = self.shapes[name], self.codes[name]
+        size, coded = math.prod(shape), self._file.tensor(name)
+        if code == "conditional" and weights is None:
+            raise ToolError(
+                f"{self.path}: {name} is coded given the base's weights; give the base with --base", kind="needs-base"
+            )
+        flat = ArrayTensor(weights) if isinstance(weights, np.ndarray) else weights
+        try:
+            if code == "bits":
+                keep = np.unpackbits(coded, count=size).view(np.bool_)
+            else:
+                keep = mask_codes.decode(coded, size, _keys(flat) if code == "conditional" and flat else None)
+        except (ValueError, MemoryError) as error:
+            raise self._bad(name) from error
+        # With other weights the conditional code may well be read to its end: the bits tell.
+        if _bits_sha256(keep) != self._matrices[name]["bits_sha256"]:
+            raise self._bad(name)
+        return keep.reshape(shape)
+
+    def _bad(self, name: str) -> ToolError:
+        why = (
+            "the base is another one, or the file is damaged" if self.codes[name] == "conditional" else "copy it again"
+        )
+        return ToolError(f"{self.path}: the bits of {name} are not those that were written; {why}", kind="bad-mask")
+
+
+def open_mask(path: Path) -> Mask:
+    """Open a mask file and check all that it holds against its digests; bits are decoded when asked for.
+
+    Raises
+    ------
+    ToolError
+        It is no mask file, or damaged. Kinds: ``"not-a-mask"``, ``"bad-mask"``, and those of `open_safetensors`.
+    """
+    about = read_metadata(path)
+    if about.get("schema") != MASK:
+        raise ToolError(f"{path}: is no mask; berttools mask-tune writes one", kind="not-a-mask")
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    try:
+        if about["sha256"] != _sha256(_text(rest)):
+            raise _damaged(path, "its metadata are")
+        file = open_safetensors(path)
+        with of_the_whole_run():
+            _check_stored(file, about)
+            return Mask(file, about)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(path, "its metadata are") from error
+
+
+def _damaged(path: Path, what: str) -> ToolError:
+    return ToolError(f"{path}: damaged: {what} not what was written; copy it again", kind="bad-mask")
+
+
+def _check_stored(file: SafetensorsFile, about: Mapping[str, Any]) -> None:
+    """Refuse a file whose tensors are not those of its metadata."""
+    if file.entries.keys() != about["stored_sha256"].keys() or not about["matrices"].keys() <= file.entries.keys():
+        raise _damaged(file.path, "the names of its tensors are")
+    for name, sha256 in about["stored_sha256"].items():
+        if _array_digest(file.tensor(name)) != sha256 or (
+            name in about["matrices"] and file.entries[name].dtype != "U8"
+        ):
+            raise _damaged(file.path, f"{name} is")
+
+
+def names_in_base(mask: Mask, base: Checkpoint) -> dict[str, str]:
+    """Map the masked matrices to their names in the base, which may have another prefix.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"other-base"``: the base lacks one, or has it in another shape.
+    """
+    return _names(base, mask.shapes, mask.path)
+
+
+def _names(base: Checkpoint, shapes: Mapping[str, tuple[int, ...]], wanted_by: Path) -> dict[str, str]:
+    names = base_names(base, shapes)
+    if lacking := next((name for name in sorted(shapes) if name not in names), None):
+        shape = "x".join(map(str, shapes[lacking]))
+        raise ToolError(
+            f"{base.path}: has no {lacking} of shape {shape}, which {wanted_by} masks; give the base that it was made"
+            " for",
+            kind="other-base",
+        )
+    return names
+
+
+def check_base(mask: Mask, base: Checkpoint) -> dict[str, str]:
+    """Refuse another base; give the masked matrices' names in it.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"other-base"``: names the first matrix that differs.
+    """
+    names = names_in_base(mask, base)
+    for name, stored in names.items():
+        refuse_other(mask, base, name, tensor_digest(base, stored))
+    return names
+
+
+def refuse_other(mask: Mask, base: Checkpoint, name: str, sha256: str) -> None:
+    """Refuse a base where `sha256`, that of its tensor `name`, is not the one the mask was made for."""
+    if sha256 != mask.base_sha256s[name]:
+        raise ToolError(
+            f"{mask.path}: was made for another base: the sha256 of {name} was {mask.base_sha256s[name][:12]}, and in"
+            f" {base.path} it is {sha256[:12]}; give that one",
+            kind="other-base",
+        )

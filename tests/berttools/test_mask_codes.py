@@ -1,0 +1,130 @@
+"""Masks as bits, by entropy, and given the weights: what is read back is what was written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from berttools import mask_codes
+
+
+def keys_of(weights: NDArray[np.generic]) -> mask_codes.Keys:
+    keys = mask_codes.weight_keys(weights).reshape(-1)
+    return lambda start, stop: keys[start:stop]
+
+
+def normal(size: int, seed: int = 0, dtype: str = "float32") -> NDArray[np.generic]:
+    values = (np.random.default_rng(seed).standard_normal(size) * 0.02).astype(np.float32)
+    if dtype == "bfloat16":  # as a float32 whose lower half is empty, which is how one is read
+        return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    return values.astype(dtype)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    size=st.integers(0, 3000),
+    sparsity=st.floats(0, 1),
+    by_magnitude=st.booleans(),
+    dtype=st.sampled_from(["float32", "float16", "bfloat16", "float64"]),
+    ties=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_code_reads_back_what_it_wrote(
+    size: int, sparsity: float, by_magnitude: bool, dtype: str, ties: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    weights = normal(size, seed, dtype)
+    if ties:
+        weights = rng.choice(np.array([0.0, -0.0, 0.5, -0.5, 1e-8], weights.dtype), size)
+    keep = rng.random(size) >= sparsity
+    if by_magnitude:
+        order = np.argsort(np.abs(weights))
+        keep = np.ones(size, np.bool_)
+        keep[order[: int(sparsity * size)]] = False
+        keep ^= rng.random(size) < 0.02
+    packed = mask_codes.bits_of(keep)
+    assert packed.size == -(-size // 8)
+    assert np.array_equal(np.unpackbits(packed, count=size).astype(bool), keep)
+    assert np.array_equal(mask_codes.decode(mask_codes.encode(keep), size), keep)
+    coded = mask_codes.encode(keep, keys_of(weights))
+    assert np.array_equal(mask_codes.decode(coded, size, keys_of(weights)), keep)
+
+
+@pytest.mark.parametrize("sparsity", [0.005, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5])
+def test_entropy_is_within_two_per_cent_of_its_bound(sparsity: float) -> None:
+    keep = np.random.default_rng(1).random((768, 768)) >= sparsity
+    bound = mask_codes.entropy_bits(keep.size, keep.size - int(keep.sum())) / 8
+    assert bound < mask_codes.encode(keep).size < 1.02 * bound
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 1.0])
+def test_all_or_nothing_takes_no_room(sparsity: float) -> None:
+    assert mask_codes.encode(np.full((768, 768), sparsity == 0)).size == 3
+
+
+@pytest.mark.parametrize("sparsity", [0.07, 0.2, 0.4])
+def test_a_mask_by_magnitude_costs_what_was_flipped(sparsity: float) -> None:
+    weights = normal(384 * 384)
+    keep = np.abs(weights) >= np.quantile(np.abs(weights), sparsity)
+    keep ^= np.random.default_rng(1).random(keep.size) < 0.005
+    given_weights, plain = mask_codes.encode(keep, keys_of(weights)).size, mask_codes.encode(keep).size
+    flips = mask_codes.entropy_bits(keep.size, int(0.005 * keep.size)) / 8
+    assert given_weights < 0.5 * plain
+    assert given_weights < 1.1 * flips
+
+
+def test_a_mask_that_weights_say_nothing_of_costs_no_more_given_them() -> None:
+    keep = np.random.default_rng(1).random(100_000) >= 0.1
+    assert mask_codes.encode(keep, keys_of(normal(keep.size))).size <= mask_codes.encode(keep).size
+
+
+def test_more_entries_than_are_sorted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_codes, "_BLOCK", 1000)
+    weights = normal(4321)
+    keep = (np.abs(weights) > 0.01) ^ (np.random.default_rng(0).random(4321) < 0.1)
+    assert np.array_equal(mask_codes.decode(mask_codes.encode(keep), keep.size), keep)
+    assert np.array_equal(
+        mask_codes.decode(mask_codes.encode(keep, keys_of(weights)), keep.size, keys_of(weights)), keep
+    )
+
+
+def test_keys_rank_absolute_values_and_half_precision_keeps_its_own() -> None:
+    values = np.array([0.0, -0.0, 1e-40, -1e-10, 0.5, -0.5, 1.0, -3.0, np.inf], np.float32)
+    assert (np.diff(mask_codes.weight_keys(values).astype(int)) >= 0).all()
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    assert np.array_equal(mask_codes.weight_keys(finite), mask_codes.weight_keys(finite.astype(np.float32)))
+    assert mask_codes.weight_keys(np.float32([1.0]))[0] == 0x3F800000 >> 15
+
+
+def test_the_bytes_of_a_stream_are_pinned_down() -> None:
+    """A coder that wrote other bytes could no longer read the files that there are."""
+    keep = np.arange(64) % 5 != 0
+    weights = np.where(keep, 1.0, 0.25).astype(np.float32)
+    assert mask_codes.bits_of(keep).tobytes().hex() == "7bdef7bdef7bdef7"
+    assert mask_codes.encode(keep).tobytes().hex() == "0000342a9d8e9d30c7dd4c01000000"
+    assert mask_codes.encode(keep, keys_of(weights)).tobytes().hex() == "01007fffff0000"
+
+
+@pytest.mark.parametrize("kind", ["", "00", "0000", "010000", "00000000", "00003401", "02000100010000000000"])
+def test_what_is_no_stream_is_refused(kind: str) -> None:
+    coded = np.frombuffer(bytes.fromhex(kind), np.uint8)
+    with pytest.raises(ValueError):
+        mask_codes.decode(coded, 64, keys_of(normal(64)))
+
+
+def test_a_stream_of_more_entries_is_refused() -> None:
+    coded = mask_codes.encode(np.random.default_rng(0).random(10_000) > 0.3)
+    with pytest.raises(ValueError, match="more is coded"):
+        mask_codes.decode(coded, 5_000)
+
+
+def test_no_torch() -> None:
+    code = "import sys, berttools.masks; sys.exit(any(m in sys.modules for m in ('torch', 'constriction')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,230 @@
+"""Mask files: written, opened, laid over bases that are stored in another way, and refused where they are damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from _toolio.errors import ToolError
+from _toolio.tensors import read_metadata, stored_bits, stream_safetensors, write_safetensors
+from berttools import masks
+from berttools.checkpoints import open_checkpoint
+from berttools.masks import check_base, open_mask, write_mask
+
+QUERY, OUTPUT = (f"bert.encoder.layer.1.{name}.weight" for name in ("attention.self.query", "output.dense"))
+HEAD = {"classifier.weight": np.float32([[1, 2, 3]]), "classifier.bias": np.float32([-0.0])}
+MADE = {"metric": "accuracy", "labels": ["no", "yes"], "seed": 3, "arguments": {"epochs": 1}, "layers": {2: 0, 10: 1}}
+
+
+def write_base(folder: Path, dtype: str = "float32", *, prefix: str = "", seed: int = 0) -> Path:
+    """Two matrices, a bias and an embedding."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    shapes = {QUERY: (24, 24), OUTPUT: (24, 40), QUERY.replace("weight", "bias"): (24,), "bert.embeddings.w": (9, 24)}
+    tensors = {name.replace("bert.", prefix): rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    if dtype == "bfloat16":
+        plan = {name: ("BF16", array.shape) for name, array in tensors.items()}
+        halves = {name: (array.view(np.uint32) >> 16).astype(np.uint16) for name, array in tensors.items()}
+        stream_safetensors(folder / "model.safetensors", plan, lambda name: [halves[name]], format="pt")
+    else:
+        save_file({name: array.astype(dtype) for name, array in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def keeps_of(base: Path, *, sparsity: float = 0.3, seed: int = 1) -> dict[str, NDArray[np.bool_]]:
+    """By magnitude, and some flips."""
+    rng, opened, found = np.random.default_rng(seed), open_checkpoint(base), {}
+    for name, stored in masks._names(opened, {QUERY: (24, 24), OUTPUT: (24, 40)}, base).items():
+        values = np.abs(opened.flat(stored).values(0, opened.tensors[stored].size).astype(np.float32))
+        keep = values >= np.quantile(values, sparsity)
+        found[name] = (keep ^ (rng.random(keep.size) < 0.05)).reshape(opened.tensors[stored].shape)
+    return found
+
+
+def written(tmp_path: Path, *, code: str = "auto", dtype: str = "float32") -> tuple[Path, Path]:
+    base, out = write_base(tmp_path / "base", dtype), tmp_path / "task.safetensors"
+    write_mask(out, keeps_of(base), HEAD, '{"a":1}', open_checkpoint(base), MADE, code=code)
+    return base, out
+
+
+@pytest.mark.parametrize("code", masks.CODES)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_what_is_read_is_what_was_written(tmp_path: Path, code: str, dtype: str) -> None:
+    base, out = tmp_path / "base", tmp_path / "task.safetensors"
+    write_base(base, dtype)
+    opened, keeps = open_checkpoint(base), keeps_of(base)
+    said = write_mask(out, keeps, HEAD, '{"a":1}', opened, MADE, code=code)
+    mask = open_mask(out)
+    names = check_base(mask, opened)
+    assert names == {name: name.removeprefix("bert.") for name in (QUERY, OUTPUT)}
+    for name, keep in keeps.items():
+        flat = opened.flat(names[name])
+        assert np.array_equal(mask.keep(name, flat), keep)
+        assert np.array_equal(mask.keep(name, flat.values(0, keep.size)), keep)
+        assert mask.sparsity[name] == (~keep).mean()
+    assert mask.config == '{"a":1}'
+    assert mask.made == json.loads(json.dumps(MADE))
+    assert {name: array.tobytes() for name, array in mask.dense.items()} == {
+        name: array.tobytes() for name, array in HEAD.items()
+    }
+    assert said["bytes"] == out.stat().st_size
+    assert said["weights"] == 24 * 24 + 24 * 40
+    assert said["zeroed"] == sum(int((~keep).sum()) for keep in keeps.values())
+    assert {**said, "path": None} == {**mask.figures(), "path": None}
+    if code != "auto":
+        assert said["code"] == code
+
+
+def test_the_file_is_one_that_others_read(tmp_path: Path) -> None:
+    base, out = written(tmp_path, code="bits")
+    found, keeps = load_file(out), keeps_of(base)
+    assert np.array_equal(np.unpackbits(found[QUERY]).astype(bool).reshape(24, 24), keeps[QUERY])
+    assert np.array_equal(found["classifier.weight"], HEAD["classifier.weight"])
+    first = out.read_bytes()
+    written(tmp_path, code="bits")
+    assert out.read_bytes() == first, "the same mask is the same bytes"
+
+
+def test_auto_takes_the_smallest(tmp_path: Path) -> None:
+    sizes = {}
+    for code in masks.CODES:
+        _, out = written(tmp_path, code=code)
+        sizes[code] = open_mask(out).coded_bytes
+    for name in (QUERY, OUTPUT):
+        assert sizes["auto"][name] == min(sizes[code][name] for code in masks.CODES[1:])
+
+
+def test_the_conditional_code_asks_for_the_base(tmp_path: Path) -> None:
+    _, out = written(tmp_path, code="conditional")
+    mask = open_mask(out)
+    assert mask.needs_base
+    with pytest.raises(ToolError, match="give the base with --base"):
+        mask.keep(QUERY)
+    with pytest.raises(ToolError, match="the base is another one"):
+        mask.keep(QUERY, np.random.default_rng(9).standard_normal(24 * 24).astype(np.float32))
+
+
+@pytest.mark.parametrize("prefix", ["", "bert.", "model.bert."])
+def test_another_prefix_and_shards_are_the_same_base(tmp_path: Path, prefix: str) -> None:
+    _, out = written(tmp_path)
+    other = write_base(tmp_path / "other", prefix=prefix)
+    tensors = load_file(other / "model.safetensors")
+    (other / "model.safetensors").unlink()
+    names = sorted(tensors)
+    for shard, part in (("a.safetensors", names[:2]), ("b.safetensors", names[2:])):
+        save_file({name: tensors[name] for name in part}, other / shard)
+    index = {"weight_map": {name: "a.safetensors" if name in names[:2] else "b.safetensors" for name in names}}
+    (other / "model.safetensors.index.json").write_text(json.dumps(index))
+    opened, mask = open_checkpoint(other), open_mask(out)
+    stored = check_base(mask, opened)
+    assert stored[QUERY] == QUERY.replace("bert.", prefix)
+    keep = mask.keep(QUERY, opened.flat(stored[QUERY]))
+    assert np.array_equal(keep, keeps_of(tmp_path / "base")[QUERY])
+
+
+def test_another_base_is_refused_by_the_tensor_that_differs(tmp_path: Path) -> None:
+    base, out = written(tmp_path)
+    mask, tensors = open_mask(out), load_file(base / "model.safetensors")
+    other = tmp_path / "other.safetensors"
+    changed = {name: array.copy() for name, array in tensors.items()}
+    changed["encoder.layer.1.output.dense.weight"][3, 3] += 1
+    save_file(changed, other)
+    with pytest.raises(ToolError, match=r"other base: the sha256 of bert\.encoder\.layer\.1\.output\.dense\.weight"):
+        check_base(mask, open_checkpoint(other))
+    with pytest.raises(ToolError, match="the sha256 of bert"):
+        check_base(mask, open_checkpoint(write_base(tmp_path / "double", "float64")))
+    del changed["encoder.layer.1.output.dense.weight"]
+    save_file(changed, other)
+    with pytest.raises(ToolError, match=r"has no bert\.encoder\.layer\.1\.output\.dense\.weight of shape 24x40"):
+        check_base(mask, open_checkpoint(other))
+    changed["encoder.layer.1.output.dense.weight"] = np.zeros((40, 24), np.float32)
+    save_file(changed, other)
+    with pytest.raises(ToolError, match="of shape 24x40"):
+        check_base(mask, open_checkpoint(other))
+    # What no mask touches may differ: the head is the task's own, and biases are not looked at.
+    tensors["encoder.layer.1.attention.self.query.bias"] += 1
+    save_file(tensors, other)
+    check_base(mask, open_checkpoint(other))
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    base = open_checkpoint(write_base(tmp_path / "base"))
+    with pytest.raises(ToolError, match=r"has no nobody\.weight of shape 24x24"):
+        write_mask(tmp_path / "m", {"nobody.weight": np.ones((24, 24), np.bool_)}, {}, "{}", base, {})
+    with pytest.raises(ValueError, match="masked and dense"):
+        write_mask(tmp_path / "m", {QUERY: np.ones((24, 24), np.bool_)}, {QUERY: HEAD["classifier.bias"]}, "", base, {})
+    assert not (tmp_path / "m").exists()
+
+
+def everything_in(path: Path, base: Path) -> Any:
+    mask, opened = open_mask(path), open_checkpoint(base)
+    names = check_base(mask, opened)
+    keeps = {name: mask.keep(name, opened.flat(names[name])).tobytes() for name in mask.names}
+    dense = {name: (array.shape, array.dtype, array.tobytes()) for name, array in mask.dense.items()}
+    return keeps, dense, mask.config, mask.made, mask.sparsity, mask.shapes
+
+
+@pytest.mark.parametrize("code", masks.CODES[1:])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255), cut=st.booleans())
+def test_a_damaged_file_is_one_line_or_the_same_mask(
+    tmp_path: Path, code: str, place: float, change: int, cut: bool
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "task.safetensors"
+    if not (whole_file := tmp_path / "whole").exists():
+        written(tmp_path, code=code)
+        out.rename(whole_file)
+    whole, data = everything_in(whole_file, base), bytearray(whole_file.read_bytes())
+    at = int(place * len(data))
+    data[at] ^= change
+    out.write_bytes(data[:at] if cut else data)
+    try:
+        assert everything_in(out, base) == whole
+    except ToolError as error:
+        assert "\n" not in error.message
+        assert str(out) in error.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("matrices", None), ("config", 3), ("stored_sha256", []), ("sha256", None), ("made", None)]
+)
+def test_metadata_of_another_make_are_refused(tmp_path: Path, key: str, value: Any) -> None:
+    """Even where the sha256 is right."""
+    _, out = written(tmp_path)
+    about = read_metadata(out)
+    about[key] = value
+    if key != "sha256":
+        about["sha256"] = masks._sha256(masks._text({name: each for name, each in about.items() if name != "sha256"}))
+    write_safetensors(out, load_file(out), about)
+    with pytest.raises(ToolError, match="damaged"):
+        open_mask(out)
+
+
+def test_what_is_no_mask(tmp_path: Path) -> None:
+    base, _ = written(tmp_path)
+    with pytest.raises(ToolError, match="is no mask; berttools mask-tune writes one"):
+        open_mask(base / "model.safetensors")
+    with pytest.raises(ToolError, match="no such file"):
+        open_mask(tmp_path / "gone")
+
+
+def test_stored_bits_are_those_of_the_file(tmp_path: Path) -> None:
+    base = open_checkpoint(write_base(tmp_path / "base", "bfloat16"))
+    flat = base.flat("embeddings.w")
+    bits = stored_bits(flat, 3, 9)
+    assert bits.dtype == np.uint16
+    assert np.array_equal((bits.astype(np.uint32) << 16).view(np.float32), flat.values(3, 9))
+
+
+def test_a_stream_of_other_length_than_planned_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not as many bytes"):
+        stream_safetensors(tmp_path / "x", {"a": ("F32", (3,))}, lambda name: [np.zeros(2, np.float32)])
+    assert list(tmp_path.iterdir()) == []
