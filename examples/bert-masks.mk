@@ -31,10 +31,12 @@ LR_cola   ?= 5e-5
 LR_rte    ?= 5e-5
 LR_stsb   ?= 1e-4
 LR_wnli   ?= 5e-5
+LR_SOME   ?=# where only some of a model is tuned; without, the same
+LR_SOME_stsb ?= 2e-4
 STEPS     ?= 400
 STEPS_cola ?= 1200
 STEPS_rte  ?= 300
-STEPS_stsb ?= 400
+STEPS_stsb ?= 800
 STEPS_wnli ?= 100
 METRIC_cola ?= matthews
 
@@ -64,12 +66,14 @@ check: $(RESULTS)
 seed_of = $(notdir $(patsubst %/,%,$(dir $1)))
 task_of = $(notdir $(patsubst %/,%,$(dir $(patsubst %/,%,$(dir $1)))))
 lr_of = $(or $(LR_$(call task_of,$1)),$(LR))
+some_lr_of = $(or $(LR_SOME_$(call task_of,$1)),$(LR_SOME),$(call lr_of,$1))
 steps_of = $(or $(STEPS_$(call task_of,$1)),$(STEPS))
 metric_of = $(if $(METRIC_$(call task_of,$1)),--metric $(METRIC_$(call task_of,$1)))
-FINETUNE = $(BERTTOOLS) finetune --base $(BASE) --dev $(DATA)/$(call task_of,$@)/dev.jsonl $(TUNE) --lr $(call lr_of,$@) \
+FINETUNE = $(BERTTOOLS) finetune --base $(BASE) --dev $(DATA)/$(call task_of,$@)/dev.jsonl $(TUNE) \
 	  --seed $(call seed_of,$@) \
 	  --max-steps $(call steps_of,$@) --evaluate-every $(call steps_of,$@) $(call metric_of,$@) --force
-ON_DATA = --train $(DATA)/$(call task_of,$@)/train.jsonl --out $(@:.jsonl=.delta.safetensors) --save delta
+ALL = --lr $(call lr_of,$@) --out $(@:.jsonl=)
+ON_DATA = --lr $(call some_lr_of,$@) --train $(DATA)/$(call task_of,$@)/train.jsonl --out $(@:.jsonl=.delta.safetensors) --save delta
 
 .SECONDEXPANSION:
 data_of = $(DATA)/$(call task_of,$1)/train.jsonl $(DATA)/$(call task_of,$1)/dev.jsonl
@@ -78,7 +82,7 @@ data_of = $(DATA)/$(call task_of,$1)/train.jsonl $(DATA)/$(call task_of,$1)/dev.
 
 $(PLACES:%=%/full.jsonl): $$(call data_of,$$@)
 	@mkdir -p $(@D)
-	$(FINETUNE) --train $< --out $(@:.jsonl=) > $@
+	$(FINETUNE) --train $< $(ALL) > $@
 
 # Every label stays, of another text.
 define SHUFFLE
@@ -96,7 +100,7 @@ $(PLACES:%=%/shuffled.jsonl): $$(call data_of,$$@)
 	$(PYTHON) -c "$$SHUFFLE" $(call seed_of,$@) < $< > $@
 
 $(PLACES:%=%/null.jsonl): %/null.jsonl: %/shuffled.jsonl
-	$(FINETUNE) --train $< --out $(@:.jsonl=) > $@
+	$(FINETUNE) --train $< $(ALL) > $@
 
 # --- how far it moved ----------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
 PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
 FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
-TUNING = [("berttools", name) for name in ("finetune", "apply-delta", "apply-mask", "predict", "evaluate")]
+TUNING = [("berttools", name) for name in ("finetune", "apply-delta", "mask-tune", "apply-mask", "predict", "evaluate")]
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
 
@@ -46,6 +46,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "evaluate": ["--gallery", str(plain_photos), "--cloaked", str(tmp_path / "cloaked")],
             "finetune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "tuned")],
             "apply-delta": [str(tmp_path / "base"), "delta.safetensors", "--out", str(tmp_path / "tuned")],
+            "mask-tune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "mask")],
             "apply-mask": [str(tmp_path / "base"), "task.mask.safetensors", "--out", str(tmp_path / "masked")],
             "predict": ["--model", str(tmp_path / "ft")],
             "report": ["--out", str(tmp_path / "report")],
@@ -101,6 +102,7 @@ def valid(
             return {
                 "finetune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--epochs", "1", *out],
                 "apply-delta": [str(tiny / "base"), str(tiny / "delta.safetensors"), *out],
+                "mask-tune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--score-lr", "4", *out],
                 "apply-mask": [str(tiny / "base"), str(tiny / "a.mask.safetensors"), *out],
                 "predict": ["--model", str(tiny / "ft"), "--in", text],
                 "evaluate": ["--in", said],
@@ -357,6 +359,7 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
         "layerdiff": "layer.599.weight",
         "finetune": "accuracy",
         "apply-delta": "from_delta",
+        "mask-tune": "inference",
         "apply-mask": "zeroed",
         "predict": "story",
         "evaluate": "matthews",

@@ -238,10 +238,7 @@ class MaskRun(Run):
         dense, _ = changed_of({name: each for name, each in tensors.items() if name not in keeps}, self._base)
         made = {**about, "figures": figures, "seed": asked.seed, "metric": self.metric, "tuned": sorted(dense)}
         sizes = write_mask(asked.out, keeps, dense, config, self._base, made, code=str(asked.code))
-        weights = sum(keep.size for keep in keeps.values())
-        zeroed = weights - sum(int(keep.sum()) for keep in keeps.values())
-        sizes |= {"weights": weights, "zeroed": zeroed, "sparsity": zeroed / weights, "tensors": len(keeps)}
-        return {**figures, "path": asked.out, **sizes, "dense": sum(each.size for each in dense.values())}
+        return {**figures, **sizes}
 
     def _refitted(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Tune the head on the mask as it is; keep what it was where that is no better."""
