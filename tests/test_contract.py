@@ -27,7 +27,10 @@ from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
 PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
 FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
-TUNING = [("berttools", name) for name in ("finetune", "apply-delta", "apply-mask", "predict", "evaluate")]
+TUNING = [
+    ("berttools", name)
+    for name in ("finetune", "apply-delta", "apply-mask", "maskdiff", "mask-control", "predict", "evaluate")
+]
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
 
@@ -47,6 +50,8 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "finetune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "tuned")],
             "apply-delta": [str(tmp_path / "base"), "delta.safetensors", "--out", str(tmp_path / "tuned")],
             "apply-mask": [str(tmp_path / "base"), "task.mask.safetensors", "--out", str(tmp_path / "masked")],
+            "maskdiff": ["a.mask.safetensors", "b.mask.safetensors"],
+            "mask-control": ["a.mask.safetensors", str(tmp_path / "base"), "--out", str(tmp_path / "control")],
             "predict": ["--model", str(tmp_path / "ft")],
             "report": ["--out", str(tmp_path / "report")],
             "plot": ["--kind", "histogram", "--out", str(tmp_path / "plot.png")],
@@ -102,6 +107,8 @@ def valid(
                 "finetune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--epochs", "1", *out],
                 "apply-delta": [str(tiny / "base"), str(tiny / "delta.safetensors"), *out],
                 "apply-mask": [str(tiny / "base"), str(tiny / "a.mask.safetensors"), *out],
+                "maskdiff": [str(tiny / "a.mask.safetensors"), "--by", "group"],
+                "mask-control": [str(tiny / "a.mask.safetensors"), str(tiny / "base"), *out],
                 "predict": ["--model", str(tiny / "ft"), "--in", text],
                 "evaluate": ["--in", said],
             }[name]
@@ -159,8 +166,8 @@ def test_tool_help_and_version(run: Callable[..., Run], tool: str) -> None:
 
 @pytest.mark.parametrize(("tool", "name"), ALL)
 def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
-    # layerdiff takes any number of checkpoints, but not one.
-    words = ["surplus"] if name == "layerdiff" else ["surplus", "words", "here"]
+    # layerdiff takes any number of checkpoints, but not one; maskdiff any number of masks, but not none.
+    words = {"layerdiff": ["surplus"], "maskdiff": []}.get(name, ["surplus", "words", "here"])
     for arguments in (["--no-such-option"], ["--shard", "3/2"], words):
         done = run(tool, name, *arguments)
         assert (done.code, done.out) == (2, b"")
@@ -358,6 +365,8 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
         "finetune": "accuracy",
         "apply-delta": "from_delta",
         "apply-mask": "zeroed",
+        "maskdiff": "bits_per_weight",
+        "mask-control": "random",
         "predict": "story",
         "evaluate": "matthews",
     }

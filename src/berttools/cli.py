@@ -4,7 +4,7 @@ from typing import NoReturn
 
 from _toolio.app import run_tool
 
-COMMANDS = ("layerdiff", "finetune", "apply-delta", "apply-mask", "predict", "evaluate")
+COMMANDS = ("layerdiff", "finetune", "apply-delta", "apply-mask", "maskdiff", "mask-control", "predict", "evaluate")
 
 
 def main() -> NoReturn:
