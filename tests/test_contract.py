@@ -27,7 +27,19 @@ from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 ALL = [("facetools", name) for name in FACETOOLS] + [("berttools", name) for name in BERTTOOLS]
 PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align")]
 FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
-TUNING = [("berttools", name) for name in ("finetune", "apply-delta", "mask-tune", "apply-mask", "predict", "evaluate")]
+TUNING = [
+    ("berttools", name)
+    for name in (
+        "finetune",
+        "apply-delta",
+        "mask-tune",
+        "apply-mask",
+        "maskdiff",
+        "mask-control",
+        "predict",
+        "evaluate",
+    )
+]
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
 
@@ -48,6 +60,8 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "apply-delta": [str(tmp_path / "base"), "delta.safetensors", "--out", str(tmp_path / "tuned")],
             "mask-tune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "mask")],
             "apply-mask": [str(tmp_path / "base"), "task.mask.safetensors", "--out", str(tmp_path / "masked")],
+            "maskdiff": ["a.mask.safetensors", "b.mask.safetensors"],
+            "mask-control": ["a.mask.safetensors", str(tmp_path / "base"), "--out", str(tmp_path / "control")],
             "predict": ["--model", str(tmp_path / "ft")],
             "report": ["--out", str(tmp_path / "report")],
             "plot": ["--kind", "histogram", "--out", str(tmp_path / "plot.png")],
@@ -104,6 +118,8 @@ def valid(
                 "apply-delta": [str(tiny / "base"), str(tiny / "delta.safetensors"), *out],
                 "mask-tune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--score-lr", "4", *out],
                 "apply-mask": [str(tiny / "base"), str(tiny / "a.mask.safetensors"), *out],
+                "maskdiff": [str(tiny / "a.mask.safetensors"), "--by", "group"],
+                "mask-control": [str(tiny / "a.mask.safetensors"), str(tiny / "base"), *out],
                 "predict": ["--model", str(tiny / "ft"), "--in", text],
                 "evaluate": ["--in", said],
             }[name]
@@ -161,8 +177,8 @@ def test_tool_help_and_version(run: Callable[..., Run], tool: str) -> None:
 
 @pytest.mark.parametrize(("tool", "name"), ALL)
 def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
-    # layerdiff takes any number of checkpoints, but not one.
-    words = ["surplus"] if name == "layerdiff" else ["surplus", "words", "here"]
+    # layerdiff takes any number of checkpoints, but not one; maskdiff any number of masks, but not none.
+    words = {"layerdiff": ["surplus"], "maskdiff": []}.get(name, ["surplus", "words", "here"])
     for arguments in (["--no-such-option"], ["--shard", "3/2"], words):
         done = run(tool, name, *arguments)
         assert (done.code, done.out) == (2, b"")
@@ -361,6 +377,8 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
         "apply-delta": "from_delta",
         "mask-tune": "inference",
         "apply-mask": "zeroed",
+        "maskdiff": "bits_per_weight",
+        "mask-control": "random",
         "predict": "story",
         "evaluate": "matthews",
     }

@@ -58,7 +58,8 @@ def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPa
     make_base(folder / "base")
     for kind, change in (("ft", 0.01), ("ft2", 0.02)):
         make_tuned(folder / "base", folder / kind, change=change)
-    make_mask(folder / "base", folder / "task.mask.safetensors")
+    for number, name in enumerate(("task", "other")):
+        make_mask(folder / "base", folder / f"{name}.mask.safetensors", seed=number)
     write_lines(folder / "train.jsonl", texts(40))
     write_lines(folder / "dev.jsonl", texts(20, seed=1))
     rows = [f"{each['text_a']}\t{each['text_b']}\t{each['label']}" for each in texts(20, pairs=True, numbers=True)]
@@ -138,7 +139,7 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         return
     output = (folder / target[1]).read_text() if target else done.stdout
     if line.endswith("--csv"):
-        assert output.startswith("angle,")
+        assert output.startswith(("angle,", "sparsity,"))
         return
     assert output.count("\n") == output.count('"schema":') > 0
 

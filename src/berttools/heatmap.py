@@ -16,17 +16,21 @@ __all__ = ["draw_heatmap"]
 Cells = Mapping[tuple[int, str], float | None]
 
 
-def draw_heatmap(panels: Sequence[tuple[str, Cells]], groups: Sequence[str], kind: str = "png") -> bytes:
-    """Draw angles as a PNG, SVG or PDF; panels share one scale, which begins at 0.
+def draw_heatmap(
+    panels: Sequence[tuple[str, Cells]], groups: Sequence[str], kind: str = "png", *, label: str = "angle / π"
+) -> bytes:
+    """Draw angles, or other numbers from 0 on, as a PNG, SVG or PDF; panels share one scale, which begins at 0.
 
     Parameters
     ----------
     panels
-        Each one's title, and its cells: layer and group to angle / pi. A cell without a value stays blank.
+        Each one's title, and its cells: layer and group to number. A cell without a value stays blank.
     groups
         The columns, in order; those that no cell has are left out.
     kind
         One of `_toolio.charts.FORMATS`.
+    label
+        What the numbers are.
     """
     groups = [group for group in groups if any(group == known for _, cells in panels for _, known in cells)]
     layers = sorted({layer for _, cells in panels for layer, _ in cells})
@@ -39,7 +43,7 @@ def draw_heatmap(panels: Sequence[tuple[str, Cells]], groups: Sequence[str], kin
             image = _draw_panel(axes, cells, layers, groups, top)
             axes.set_title(label_of(title, chars=max(12, 9 * len(groups)), lines=3), fontsize=9)
         row[0].set_ylabel("layer")
-        figure.colorbar(image, ax=list(row), label="angle / π", format="%.2g")
+        figure.colorbar(image, ax=list(row), label=label, format="%.2g")
         return picture(figure, kind)
 
 

@@ -1,0 +1,92 @@
+"""What ``berttools maskdiff`` does between its options and its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError, of_the_whole_run
+from berttools.commands._layerdiff import By
+
+if TYPE_CHECKING:
+    from berttools.mask_statistics import Spot
+    from berttools.masks import Mask
+
+PLACE = ("mask", "mask_b", "by", "layer", "group", "name", "shape")
+ONE = ("weights", "zeroed", "bytes", "bits_per_weight", "tensors", "code", "dense_bytes", "file_bytes")
+TWO = ("sparsity_a", "sparsity_b", "weights", "hamming", "overlap", "overlap_expected", "z", "tensors", "reason")
+
+Fields = dict[str, Any]
+
+
+class Run:
+    """One mask, or every two of several, as records.
+
+    Parameters
+    ----------
+    by
+        What a record is about.
+    """
+
+    def __init__(self, by: By) -> None:
+        self._by = by
+        self._panels: list[tuple[str, Mapping[Spot, Any]]] = []
+
+    def records(self, paths: Sequence[Path], base: Path | None) -> Iterator[Fields]:
+        """Open the masks and count."""
+        from berttools.checkpoints import open_checkpoint
+        from berttools.mask_statistics import contents, overlaps
+        from berttools.masks import open_mask
+
+        masks = [open_mask(path) for path in paths]
+        if len(masks) == 1:
+            yield from self._of(masks[0], None, list(contents(masks[0])))
+            return
+        with of_the_whole_run():
+            found = overlaps(masks, open_checkpoint(base) if base else None)
+        for (one, other), counted in found.items():
+            yield from self._of(masks[one], masks[other], counted)
+
+    def _of(self, one: Mask, other: Mask | None, counted: Sequence[tuple[Spot, Any]]) -> Iterator[Fields]:
+        from berttools.mask_statistics import added_up
+
+        named = {"mask": one.path, **({"mask_b": other.path} if other else {})}
+        self._panels.append((" · ".join(path.name for path in named.values()), added_up(counted, "cell")))
+        for spot, found in added_up(counted, self._by).items():
+            place: Fields = {"by": self._by.value}
+            place |= {key: value for key, value in spot._asdict().items() if self._by in (By.tensor, key)}
+            if spot.name:
+                place["shape"] = one.shapes[spot.name]
+            yield {**named, **place, **found.fields(), **({} if other else _coded(one, spot, self._by))}
+
+    def draw(self, path: Path, kind: str, label: str) -> None:
+        """Write the heat map.
+
+        Raises
+        ------
+        ToolError
+            No matrix has a group, or the file cannot be written.
+        """
+        from _toolio.atomic import atomic_write_bytes
+        from berttools.heatmap import draw_heatmap
+        from berttools.mask_statistics import group_names
+
+        cells = [
+            (title, {(s.layer, s.group): c.fields()[label] for s, c in some.items() if s.layer is not None and s.group})
+            for title, some in self._panels
+        ]
+        if not any(each for _, each in cells):
+            raise ToolError(f"--heatmap {path}: no matrix that is masked has a layer and a group")
+        names = group_names([spot for _, some in self._panels for spot in some])
+        atomic_write_bytes(path, draw_heatmap(cells, names, kind, label=label))
+
+
+def _coded(mask: Mask, spot: Spot, by: By) -> Fields:
+    """Say what only one mask's records say: of a matrix its code, of the whole file what else is in it."""
+    if spot.name:
+        return {"code": mask.codes[spot.name]}
+    if by is not By.model:
+        return {}
+    figures = mask.figures()
+    return {"code": figures["code"], "dense_bytes": figures["dense_bytes"], "file_bytes": figures["bytes"]}

@@ -1,0 +1,49 @@
+"""The command ``berttools mask-control``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.errors import UsageError
+from _toolio.paths import refuse_existing, refuse_processes
+from _toolio.records import RecordWriter
+
+SCHEMA = "berttools.mask-control/1"
+COLUMNS = ("path", "kind", "zeroed", "weights", "bytes", "code")
+
+
+class Kind(StrEnum):
+    """How the zeroed entries are chosen."""
+
+    random = "random"
+    magnitude = "magnitude"
+
+
+def mask_control(
+    mask: Annotated[Path, typer.Argument(metavar="MASK", help="The mask whose sparsity and head are taken.")],
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The model that it was made for: a folder or a file.")],
+    out: options.OutFile,
+    kind: Annotated[Kind, typer.Option(help="By lot, or the smallest absolute values of each matrix.")] = Kind.random,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+) -> int:
+    """Write a mask that nothing was learned for, as sparse as another one.
+
+    As many entries of each matrix are zeroed as in MASK, at other places, and the head is that of MASK. A learned mask
+    is worth what it scores above both kinds.
+    """
+    refuse_processes("mask-control")
+    refuse_existing(out, force=force)
+    if out.exists() and any(each.exists() and out.samefile(each) for each in (mask, base)):
+        raise UsageError(f"--out {out}: is what is read; name another file")
+    with RecordWriter(SCHEMA, "sparsity", COLUMNS) as writer:
+        from berttools.mask_controls import write_control
+
+        found = write_control(mask, base, out, kind, seed)
+        writer.emit({"sparsity": None, "path": out, "kind": kind.value, "mask": mask, "base": base, **found})
+        return writer.exit_code

@@ -1,0 +1,46 @@
+"""The command ``berttools maskdiff``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio import options
+from _toolio.records import RecordWriter
+from berttools.commands import _layerdiff as parts
+from berttools.commands import _maskdiff
+
+SCHEMA = "berttools.maskdiff/1"
+
+
+def maskdiff(
+    masks: Annotated[list[Path], typer.Argument(metavar="MASK...", help="Mask files; every two are compared.")],
+    by: Annotated[parts.By, typer.Option(help="One record a matrix, or matrices added up.")] = parts.By.tensor,
+    base: Annotated[
+        Path | None, typer.Option(metavar="BASE", help="Their base; asked for where masks are coded given its weights.")
+    ] = None,
+    heatmap: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw layers by groups: a .png, .svg or .pdf.")
+    ] = None,
+    force: options.Force = False,
+    table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
+) -> int:
+    """Tell what a mask zeroes, or how far masks zero the same entries.
+
+    One mask: sparsity, bytes and bits a weight. Several: for every two of them the Jaccard index of what they zero, how
+    many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
+    matrix at random places: z says how many standard deviations lie between.
+    """
+    form, kind = parts.form_of(table=table, csv=csv), parts.drawn_as(heatmap, force=force)
+    rank, shown = ("sparsity", _maskdiff.ONE) if len(masks) == 1 else ("jaccard", _maskdiff.TWO)
+    fields = (*_maskdiff.PLACE, *shown)
+    with RecordWriter(SCHEMA, rank, fields, form=form, csv_fields=fields) as writer:
+        run = _maskdiff.Run(by)
+        for record in run.records(masks, base):
+            writer.emit(record)
+        if heatmap:
+            run.draw(heatmap, kind, rank)
+        return writer.exit_code

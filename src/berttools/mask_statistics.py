@@ -1,0 +1,188 @@
+"""What masks zero, and how far two of them zero the same.
+
+With n entries of which one mask zeroes a, the other b and both c, c of two independent masks is hypergeometric: a b / n
+is expected, with variance a b (n - a) (n - b) / (n^2 (n - 1)). Over several matrices both are added up, so that masks
+are not called alike only because both zero much in the same matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from _toolio.errors import ToolError
+from berttools.checkpoints import Checkpoint
+from berttools.groups import GROUPS, Grouping
+from berttools.masks import Mask, names_in_base
+
+__all__ = ["Content", "Overlap", "Spot", "added_up", "contents", "group_names", "overlap", "overlaps"]
+
+Fields = dict[str, Any]
+_TABLE = Grouping()
+
+
+class Spot(NamedTuple):
+    """Which matrix something was counted in, or, None where they differ, in which matrices."""
+
+    name: str | None
+    layer: int | None
+    group: str | None
+
+    @classmethod
+    def of(cls, name: str, shape: tuple[int, ...]) -> Spot:
+        """Place a matrix; one that holds several groups has them all: ``Q+K+V``."""
+        parts = _TABLE.parts(name, shape)
+        known = [part.group for part in parts if part.group]
+        return cls(name, parts[0].layer, "+".join(known) or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one mask zeroes, in some matrices: entries, zeroed ones, bytes of code."""
+
+    weights: int = 0
+    zeroed: int = 0
+    bytes: int = 0
+    tensors: int = 0
+
+    def __add__(self, other: Content) -> Content:
+        return Content(*(getattr(self, key) + getattr(other, key) for key in self.__slots__))
+
+    def fields(self) -> Fields:
+        """Give what a record says of it."""
+        return {
+            "sparsity": _ratio(self.zeroed, self.weights),
+            "weights": self.weights,
+            "zeroed": self.zeroed,
+            "bytes": self.bytes,
+            "bits_per_weight": _ratio(8 * self.bytes, self.weights),
+            "tensors": self.tensors,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What two masks zero, in some matrices.
+
+    Attributes
+    ----------
+    weights
+        Entries.
+    zeroed_a, zeroed_b, both
+        Zeroed by the one, by the other, by both.
+    expected, variance
+        Of `both`, if they were independent in each matrix.
+    tensors
+        Matrices.
+    """
+
+    weights: int = 0
+    zeroed_a: int = 0
+    zeroed_b: int = 0
+    both: int = 0
+    expected: float = 0.0
+    variance: float = 0.0
+    tensors: int = 0
+
+    def __add__(self, other: Overlap) -> Overlap:
+        return Overlap(*(getattr(self, key) + getattr(other, key) for key in self.__slots__))
+
+    def fields(self) -> Fields:
+        """Give what a record says of it."""
+        either = self.zeroed_a + self.zeroed_b - self.both
+        found: Fields = {
+            "jaccard": _ratio(self.both, either),
+            "sparsity_a": _ratio(self.zeroed_a, self.weights),
+            "sparsity_b": _ratio(self.zeroed_b, self.weights),
+            "weights": self.weights,
+            "hamming": either - self.both,
+            "overlap": self.both,
+            "overlap_expected": self.expected,
+            "z": (self.both - self.expected) / math.sqrt(self.variance) if self.variance else None,
+            "tensors": self.tensors,
+        }
+        if not either:
+            found["reason"] = "neither zeroes anything"
+        elif not self.variance:
+            found["reason"] = "one of them zeroes all or nothing: there is no other overlap"
+        return found
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Overlap:
+    """Compare two masks of one matrix, each True where an entry stays."""
+    n = one.size
+    a, b = (n - int(np.count_nonzero(keep)) for keep in (one, other))
+    both = n - int(np.count_nonzero(one | other))
+    variance = a * b * (n - a) * (n - b) / (n * n * (n - 1)) if n > 1 else 0.0
+    return Overlap(n, a, b, both, a * b / n if n else 0.0, variance, 1)
+
+
+def contents(mask: Mask) -> Iterator[tuple[Spot, Content]]:
+    """Tell what a mask zeroes, matrix by matrix; nothing is decoded."""
+    for name, shape in mask.shapes.items():
+        yield Spot.of(name, shape), Content(math.prod(shape), mask.zeroed[name], mask.coded_bytes[name], 1)
+
+
+def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], list[tuple[Spot, Overlap]]]:
+    """Compare every two masks, matrix by matrix, where both mask it; each is decoded once.
+
+    Raises
+    ------
+    ToolError
+        Two masks have no matrix in common, or have one in different shapes; the base is needed, or another one.
+    """
+    names = [names_in_base(mask, base) if base else {} for mask in masks]
+    found: dict[tuple[int, int], list[tuple[Spot, Overlap]]] = {pair: [] for pair in combinations(range(len(masks)), 2)}
+    for name in sorted({name for mask in masks for name in mask.shapes}):
+        have = [number for number, mask in enumerate(masks) if name in mask.shapes]
+        shapes = {masks[number].shapes[name]: masks[number].path for number in have}
+        if len(shapes) > 1:
+            (one, path), (other, path_of_other) = list(shapes.items())[:2]
+            raise ToolError(f"{path}: {name} has shape {one}, and in {path_of_other} {other}", kind="other-base")
+        if len(have) > 1:
+            keeps = {
+                number: masks[number].keep(name, base.flat(names[number][name]) if base else None) for number in have
+            }
+            for pair in combinations(have, 2):
+                found[pair].append((Spot.of(name, next(iter(shapes))), overlap(keeps[pair[0]], keeps[pair[1]])))
+    if empty := next((pair for pair, some in found.items() if not some), None):
+        raise ToolError(
+            f"{masks[empty[0]].path}: masks no matrix that {masks[empty[1]].path} masks too", kind="no-common-tensors"
+        )
+    return found
+
+
+def added_up(counted: Iterable[tuple[Spot, Any]], by: str) -> dict[Spot, Any]:
+    """Add up what was counted by matrix, ``layer``, ``group``, ``model``, or ``cell`` (layer and group)."""
+    keys = {"tensor": "name layer group", "layer": "layer", "group": "group", "model": "", "cell": "layer group"}[by]
+    found: dict[Spot, Any] = {}
+    for spot, counts in counted:
+        key = Spot(*(getattr(spot, each) if each in keys.split() else None for each in Spot._fields))
+        found[key] = found[key] + counts if key in found else counts
+    order = group_names(found)
+    return dict(
+        sorted(
+            found.items(),
+            key=lambda item: (
+                math.inf if item[0].layer is None else item[0].layer,
+                order.index(item[0].group) if item[0].group else len(order),
+                item[0].name or "",
+            ),
+        )
+    )
+
+
+def group_names(spots: Iterable[Spot]) -> list[str]:
+    """Give the groups there are, in the order in which a layer applies them."""
+    seen = {spot.group for spot in spots if spot.group}
+    return [*(group for group in GROUPS if group in seen), *sorted(seen.difference(GROUPS))]

@@ -1,0 +1,96 @@
+"""mask-control: as many zeros in each matrix, the same head, other places."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from berttools.checkpoints import open_checkpoint
+from berttools.mask_controls import by_lot, smallest
+from berttools.masks import check_base, open_mask
+from conftest import Run
+from tiny_models import make_base, make_mask
+
+
+@pytest.mark.parametrize("kind", ["random", "magnitude"])
+def test_a_control_is_as_sparse_and_has_the_head(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path, kind: str
+) -> None:
+    make_mask(base, tmp_path / "a.safetensors")
+    done = berttools(
+        "mask-control", tmp_path / "a.safetensors", base, "--kind", kind, "--out", tmp_path / "c", "--seed", "4"
+    )
+    assert (done.code, done.err) == (0, "")
+    (record,) = done.records
+    learned, control = open_mask(tmp_path / "a.safetensors"), open_mask(tmp_path / "c")
+    assert control.zeroed == learned.zeroed
+    assert record["sparsity"] == pytest.approx(learned.figures()["sparsity"], abs=1e-6)
+    assert control.config == learned.config
+    assert {name: array.tobytes() for name, array in control.dense.items()} == {
+        name: array.tobytes() for name, array in learned.dense.items()
+    }
+    assert (control.made["control"], control.made["of"]) == (kind, learned.made)
+    assert control.made["seed"] == (4 if kind == "random" else None)
+    assert "figures" not in control.made, "what the learned mask scored is not this one's"
+    opened = open_checkpoint(base)
+    for name, stored in check_base(control, opened).items():
+        values = np.abs(opened.flat(stored).values(0, opened.tensors[stored].size))
+        keep = control.keep(name, values).reshape(-1)
+        if kind == "magnitude":
+            assert values[~keep].max() <= values[keep].min()
+        else:
+            assert values[~keep].max() > values[keep].min()
+    assert berttools("apply-mask", base, tmp_path / "c", "--out", tmp_path / "out").code == 0
+
+
+def test_a_seed_decides(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
+    make_mask(base, tmp_path / "a.safetensors")
+    for out, seed in (("one", "1"), ("again", "1"), ("two", "2")):
+        assert (
+            berttools("mask-control", tmp_path / "a.safetensors", base, "--out", tmp_path / out, "--seed", seed).code
+            == 0
+        )
+    one, again, two = ((tmp_path / name).read_bytes() for name in ("one", "again", "two"))
+    assert one == again
+    assert one != two
+    # Matrices of one shape are not masked alike.
+    mask, opened = open_mask(tmp_path / "one"), open_checkpoint(base)
+    first, second = [
+        mask.keep(name, opened.flat(stored))
+        for name, stored in check_base(mask, opened).items()
+        if "key.weight" in name
+    ][:2]
+    assert not np.array_equal(first, second)
+
+
+def test_what_cannot_be(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
+    mask = tmp_path / "a.safetensors"
+    make_mask(base, mask)
+    refused = berttools("mask-control", mask, base, "--out", mask, "--force")
+    assert refused.code == 2
+    assert "is what is read" in refused.err
+    other = make_base(tmp_path / "other", seed=5)
+    done = berttools("mask-control", mask, other, "--out", tmp_path / "c")
+    assert done.code == 1
+    assert "was made for another base" in done.err
+    assert not (tmp_path / "c").exists()
+    shutil.copy(base / "model.safetensors", tmp_path / "weights.safetensors")
+    assert berttools("mask-control", mask, tmp_path / "weights.safetensors", "--out", tmp_path / "c").code == 0
+
+
+@given(values=st.lists(st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, 2.0, float("nan")]), min_size=1), data=st.data())
+def test_exactly_as_many_with_ties_and_nan(values: list[float], data: st.DataObject) -> None:
+    array = np.array(values, np.float32)
+    zeroed = data.draw(st.integers(0, array.size))
+    for choose in (smallest, by_lot):
+        keep = choose(array, zeroed, np.random.default_rng(0))
+        assert int((~keep).sum()) == zeroed
+    keep = smallest(array, zeroed, np.random.default_rng(0))
+    order = np.argsort(np.abs(array), kind="stable")
+    assert np.array_equal(np.flatnonzero(~keep), np.sort(order[:zeroed]))

@@ -1,0 +1,186 @@
+"""maskdiff on masks counted by hand, and its z against masks drawn at random."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from berttools.checkpoints import Checkpoint, open_checkpoint
+from berttools.mask_statistics import Overlap, Spot, overlap
+from berttools.masks import write_mask
+from conftest import Run
+from tiny_models import make_mask
+
+QUERY, OUTPUT, FUSED = (
+    f"model.layers.{n}.{name}.weight" for n, name in ((0, "attention.self.query"), (1, "mlp.Wo"), (1, "attn.Wqkv"))
+)
+SHAPES = {QUERY: (4, 4), OUTPUT: (4, 8), FUSED: (12, 4)}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Checkpoint:
+    rng = np.random.default_rng(0)
+    save_file(
+        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()},
+        tmp_path / "base.safetensors",
+    )
+    return open_checkpoint(tmp_path / "base.safetensors")
+
+
+def written(tmp_path: Path, weights: Checkpoint, name: str, zeros: dict[str, list[int]], code: str = "bits") -> Path:
+    """Zero entries of each matrix by their number."""
+    keeps = {}
+    for matrix, some in zeros.items():
+        keep = np.ones(SHAPES[matrix], np.bool_)
+        keep.reshape(-1)[some] = False
+        keeps[matrix] = keep
+    head = {"classifier.bias": np.zeros(2, np.float32)}
+    write_mask(tmp_path / name, keeps, head, "{}", weights, {}, code=code)
+    return tmp_path / name
+
+
+def test_one_mask(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    mask = written(tmp_path, weights, "a", {QUERY: [0, 1, 2, 3], OUTPUT: [5], FUSED: []})
+    done = berttools("maskdiff", mask)
+    assert (done.code, done.err) == (0, "")
+    found = {record["name"]: record for record in done.records}
+    assert list(found) == [QUERY, OUTPUT, FUSED], "by layer, then in the order of groups"
+    assert found[QUERY] == {
+        "sparsity": 0.25, "schema": "berttools.maskdiff/1", "mask": str(mask), "by": "tensor", "name": QUERY,
+        "layer": 0, "group": "Q", "shape": [4, 4], "weights": 16, "zeroed": 4, "bytes": 2, "bits_per_weight": 1.0,
+        "tensors": 1, "code": "bits",
+    }  # fmt: skip
+    assert [(found[name]["layer"], found[name]["group"]) for name in (OUTPUT, FUSED)] == [(1, "O"), (1, "Q+K+V")]
+    assert found[FUSED]["sparsity"] == 0
+    (whole,) = berttools("maskdiff", mask, "--by", "model").records
+    assert (whole["zeroed"], whole["weights"], whole["tensors"], whole["bytes"]) == (5, 96, 3, 12)
+    assert (whole["dense_bytes"], whole["file_bytes"], whole["code"]) == (8, mask.stat().st_size, "bits")
+    assert whole["sparsity"] == pytest.approx(5 / 96, abs=1e-6)
+    layers = berttools("maskdiff", mask, "--by", "layer").records
+    assert [(record["layer"], record["zeroed"], record["weights"]) for record in layers] == [(0, 4, 16), (1, 1, 80)]
+    groups = berttools("maskdiff", mask, "--by", "group").records
+    assert [(record["group"], record["zeroed"]) for record in groups] == [("Q", 4), ("O", 1), ("Q+K+V", 0)]
+
+
+def test_two_masks_by_hand(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0, 1, 2, 3], OUTPUT: [5]})
+    other = written(tmp_path, weights, "b", {QUERY: [2, 3, 4], OUTPUT: [5], FUSED: [1]})
+    done = berttools("maskdiff", one, other)
+    assert done.code == 0
+    query, output = done.records
+    assert (query["name"], query["mask"], query["mask_b"]) == (QUERY, str(one), str(other))
+    assert (query["jaccard"], query["overlap"], query["hamming"]) == (0.4, 2, 3)
+    assert (query["sparsity_a"], query["sparsity_b"]) == (0.25, 3 / 16)
+    assert query["overlap_expected"] == 0.75
+    assert query["z"] == pytest.approx(1.25 / (4 * 3 * 12 * 13 / (16 * 16 * 15)) ** 0.5)
+    assert (output["jaccard"], output["overlap"], output["hamming"]) == (1.0, 1, 0)
+    (whole,) = berttools("maskdiff", one, other, "--by", "model").records
+    assert (whole["overlap"], whole["hamming"], whole["tensors"], whole["weights"]) == (3, 3, 2, 48)
+    assert whole["jaccard"] == 0.5
+    assert whole["overlap_expected"] == pytest.approx(0.75 + 1 / 32)
+    variance = 4 * 3 * 12 * 13 / (16 * 16 * 15) + 31 * 31 / (32 * 32 * 31)
+    assert whole["z"] == pytest.approx((3 - 0.75 - 1 / 32) / variance**0.5)
+
+
+def test_every_two_of_three(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    paths = [written(tmp_path, weights, name, {QUERY: [number]}) for number, name in enumerate("abc")]
+    records = berttools("maskdiff", *paths, "--by", "model").records
+    pairs = [(Path(record["mask"]).name, Path(record["mask_b"]).name) for record in records]
+    assert pairs == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert {record["jaccard"] for record in records} == {0.0}
+
+
+def test_what_has_no_number_says_why(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    nothing = written(tmp_path, weights, "nothing", {QUERY: []})
+    everything = written(tmp_path, weights, "everything", {QUERY: list(range(16))})
+    (empty,) = berttools("maskdiff", nothing, nothing).records
+    assert (empty["jaccard"], empty["z"], empty["reason"]) == (None, None, "neither zeroes anything")
+    (full,) = berttools("maskdiff", nothing, everything).records
+    assert (full["jaccard"], full["z"]) == (0.0, None)
+    assert full["reason"].startswith("one of them zeroes all or nothing")
+
+
+def test_a_conditional_code_wants_the_base(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0, 1]}, "conditional")
+    other = written(tmp_path, weights, "b", {QUERY: [1]})
+    assert berttools("maskdiff", one).code == 0, "what one mask holds is known without"
+    refused = berttools("maskdiff", one, other)
+    assert refused.code == 1
+    assert "--base" in refused.err
+    (found,) = berttools("maskdiff", one, other, "--base", tmp_path / "base.safetensors").records
+    assert found["overlap"] == 1
+
+
+def test_masks_that_cannot_be_compared(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    one, other = (written(tmp_path, weights, name, {matrix: [0]}) for name, matrix in (("a", QUERY), ("b", OUTPUT)))
+    done = berttools("maskdiff", one, other)
+    assert done.code == 1
+    assert "masks no matrix that" in done.err
+    done = berttools("maskdiff", tmp_path / "base.safetensors")
+    assert done.code == 1
+    assert "is no mask" in done.err
+
+
+def test_the_heat_map(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    one, other = (written(tmp_path, weights, name, {QUERY: [n], OUTPUT: [1]}) for n, name in enumerate("ab"))
+    for number, masks in enumerate(([one], [one, other])):
+        assert berttools("maskdiff", *masks, "--heatmap", tmp_path / f"{number}.png").code == 0
+        assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
+    again = berttools("maskdiff", one, "--heatmap", tmp_path / "0.png")
+    assert again.code == 2
+
+
+@given(n=st.integers(1, 300), a=st.floats(0, 1), b=st.floats(0, 1), seed=st.integers(0, 1000))
+def test_counts_add_up(n: int, a: float, b: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.random(n) >= a, rng.random(n) >= b
+    found = overlap(one, other).fields()
+    assert found["overlap"] == int((~one & ~other).sum())
+    assert found["hamming"] == int((one != other).sum())
+    either = int((~one | ~other).sum())
+    assert found["jaccard"] == (found["overlap"] / either if either else None)
+    assert overlap(one, one).fields()["jaccard"] in (1.0, None)
+
+
+def test_z_is_that_of_masks_drawn_at_random() -> None:
+    """Of independent masks, z has mean 0 and variance 1, of one matrix and of two added up."""
+    rng = np.random.default_rng(0)
+    single, summed = [], []
+    for _ in range(3000):
+        total = Overlap()
+        for n, a, b in ((60, 20, 6), (200, 10, 150)):
+            masks = [rng.permutation(n) >= zeroed for zeroed in (a, b)]
+            total += overlap(*masks)
+        single.append(overlap(*masks).fields()["z"])
+        summed.append(total.fields()["z"])
+    for found in (single, summed):
+        assert abs(np.mean(found)) < 4 / 3000**0.5
+        assert abs(np.var(found) - 1) < 0.12
+
+
+def test_a_matrix_of_several_groups() -> None:
+    assert Spot.of(FUSED, (12, 4)) == (FUSED, 1, "Q+K+V")
+    assert Spot.of("lm_head.weight", (12, 4)) == ("lm_head.weight", None, None)
+
+
+@pytest.mark.parametrize("name", ["maskdiff", "mask-control"])
+def test_no_torch(base: Path, tmp_path: Path, name: str) -> None:
+    make_mask(base, tmp_path / "a.safetensors")
+    words = {
+        "maskdiff": [*2 * [str(tmp_path / "a.safetensors")], "--base", str(base)],
+        "mask-control": [str(tmp_path / "a.safetensors"), str(base), "--out", str(tmp_path / "out.safetensors")],
+    }[name]
+    code = (
+        f"import sys\nfrom berttools.cli import main\nsys.argv = ['berttools', {name!r}, *{words!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
