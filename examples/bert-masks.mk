@@ -1,6 +1,7 @@
-# How fine can fine-tuning be? arXiv 2004.14129 as a Makefile of pipes: which layers matter.
+# How fine can fine-tuning be? arXiv 2004.14129 as a Makefile of pipes: which layers matter, and tuning by zeroing.
 #
 #   make -f examples/bert-masks.mk BASE=minilm DATA=glue          figures of every run in work/<task>/<seed>/
+#   make -f examples/bert-masks.mk BASE=minilm DATA=glue masks    the second half: those of masks
 #   make -f examples/bert-masks.mk BASE=minilm DATA=glue check    the figures, ranked, on the terminal
 #   make -j2 -f examples/bert-masks.mk BASE=minilm DATA=glue TASKS=sst2 SEEDS=0
 #
@@ -49,7 +50,7 @@ first = awk -v most="$1" 'NR <= most'
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all check
+.PHONY: all check masks overlaps
 .DEFAULT_GOAL := all
 
 RUNS := full null head $(METRICS:%=most-%) least-angle random upper lower $(GROUPS:%=group-%)
@@ -151,3 +152,50 @@ $(foreach group,$(GROUPS),$(PLACES:%=%/group-$(group).jsonl)): $$(call data_of,$
 $(PLACES:%=%/head.jsonl): $$(call data_of,$$@)
 	@mkdir -p $(@D)
 	$(FINETUNE) $(ON_DATA) --only '$(HEAD)' > $@
+
+# --- which weights to zero -----------------------------------------------------------------------------------------
+#
+# work/<task>/<seed>/mask-<n>.jsonl: a mask that was learned from n percent of each matrix on; mask-<n>.<kind>.jsonl: one
+# of the same sparsity at other places, whose head was tuned in as many steps; mask-<group>.jsonl: masks of one group.
+
+SPARSITIES ?= 0 5 10 20 40
+CONTROLLED ?= 10# of which there are masks that nothing was learned for
+CONTROLS   ?= random magnitude
+MASK       ?= --batch 16 --lr 1e-3 --refit-head# how to learn; the head's rate
+GROUP_MASK ?= --initial-sparsity 0.1
+MASK_STEPS ?=# of a task: as many as finetune's, or MASK_STEPS_<task>
+
+MASKS := $(SPARSITIES:%=mask-%) $(GROUPS:%=mask-%)
+CONTROL_RUNS := $(foreach kind,$(CONTROLS),$(CONTROLLED:%=mask-%.$(kind)))
+mask_steps_of = $(or $(MASK_STEPS_$(call task_of,$1)),$(MASK_STEPS),$(call steps_of,$1))
+masks: $(foreach place,$(PLACES),$(MASKS:%=$(place)/%.jsonl) $(CONTROL_RUNS:%=$(place)/%.jsonl)) overlaps
+
+LEARN = $(BERTTOOLS) mask-tune --base $(BASE) --train $(word 1,$^) --dev $(word 2,$^) $(MASK) --seed $(call seed_of,$@) \
+	  --max-steps $(call mask_steps_of,$@) --evaluate-every $(call mask_steps_of,$@) $(call metric_of,$@) --force \
+	  --out $(@:.jsonl=.mask.safetensors)
+
+$(foreach n,$(SPARSITIES),$(PLACES:%=%/mask-$(n).jsonl)): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(LEARN) --initial-sparsity $$(awk 'BEGIN {print $(patsubst mask-%.jsonl,%,$(@F)) / 100}') > $@
+
+$(foreach group,$(GROUPS),$(PLACES:%=%/mask-$(group).jsonl)): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(LEARN) $(GROUP_MASK) --group $(patsubst mask-%.jsonl,%,$(@F)) > $@
+
+# The same zeros at other places, and the head tuned on them.
+define CONTROL
+$(foreach n,$(CONTROLLED),$(PLACES:%=%/mask-$(n).$1.jsonl)): %.$1.jsonl: %.jsonl
+	$$(BERTTOOLS) mask-control $$*.mask.safetensors $$(BASE) --kind $1 --seed $$(call seed_of,$$@) --force \
+	  --out $$*.$1.mask.safetensors > $$*.$1.made
+	$$(BERTTOOLS) apply-mask $$(BASE) $$*.$1.mask.safetensors --force --out $$*.$1 >> $$*.$1.made
+	$$(BERTTOOLS) finetune --base $$*.$1 --dev $$(DATA)/$$(call task_of,$$@)/dev.jsonl $$(TUNE) $$(ON_DATA) --only '$$(HEAD)' \
+	  --seed $$(call seed_of,$$@) --max-steps $$(call mask_steps_of,$$@) --evaluate-every $$(call mask_steps_of,$$@) \
+	  $$(call metric_of,$$@) --force > $$@
+endef
+$(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
+
+# Many good solutions? What every two masks of all groups have in common: of other seeds, sparsities and tasks.
+ALL_MASKS := $(foreach place,$(PLACES),$(SPARSITIES:%=$(place)/mask-%.jsonl))
+overlaps: $(WORK)/overlaps.jsonl
+$(WORK)/overlaps.jsonl: $(ALL_MASKS)
+	$(BERTTOOLS) maskdiff --by model --base $(BASE) $(ALL_MASKS:.jsonl=.mask.safetensors) > $@

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from _toolio.tensors import read_metadata
+from berttools.masks import open_mask
 from conftest import ROOT
 from tiny_models import make_base, texts, write_lines
 
@@ -143,3 +144,39 @@ def test_the_first_of_many_records_are_taken_without_breaking_the_pipe(tmp_path:
         ["make", "--no-print-directory", "first-of-many"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "1\n2\n"), done.stderr
+
+
+def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
+    make_base(tmp_path / "base", seed=7)
+    for task, seed in (("mood", 1), ("tone", 2)):
+        (tmp_path / "glue" / task).mkdir(parents=True)
+        for name, count in (("train", 40), ("dev", 24)):
+            write_lines(tmp_path / "glue" / task / f"{name}.jsonl", texts(count, seed=count + seed))
+    few = ("TASKS=mood tone", "SPARSITIES=0 10", "GROUPS=V", "CONTROLS=random", "MASK=--batch 8 --lr 1e-2 --score-lr 8")
+    done = make(tmp_path, "masks", *few)
+    assert done.returncode == 0, done.stderr[-2000:]
+    work = tmp_path / "work"
+    last = {path.name: read(path)[-1] for path in (work / "mood" / "0").glob("mask-*.jsonl")}
+    assert sorted(last) == [
+        "mask-0.jsonl", "mask-10.jsonl", "mask-10.random.jsonl", "mask-V.jsonl",
+    ]  # fmt: skip
+    assert last["mask-10.jsonl"]["sparsity"] > last["mask-0.jsonl"]["sparsity"]
+    assert last["mask-V.jsonl"]["matrices"] == 3
+    learned, by_lot = (open_mask(work / "mood" / "0" / f"mask-10{kind}.mask.safetensors") for kind in ("", ".random"))
+    assert learned.zeroed == by_lot.zeroed
+    tuned = read_metadata(work / "mood" / "0" / "mask-10.random.delta.safetensors")["made"]["tuned"]
+    assert {name.split(".")[-2] for name in tuned} == {"dense", "classifier"}
+
+    # Every two of two tasks and two sparsities.
+    assert len(read(work / "overlaps.jsonl")) == 6
+    assert make(tmp_path, "work/mood/0/full.jsonl", *few).returncode == 0
+    words = [sys.executable, str(ROOT / "tools" / "mask_figures.py"), str(work)]
+    tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines() if line.startswith("|")]
+    by_title = {row[0]: row for row in rows if len(row) == 5}
+    score = read(work / "mood" / "0" / "mask-10.jsonl")[-1]["score"]
+    assert by_title["masks from 10% on"][1] == f"{100 * score:.1f}"
+    pairs = {(row[0], row[1]): int(row[2]) for row in rows if row[0].startswith("another")}
+    assert pairs == {
+        ("another initial sparsity", "any two"): 2, ("another task", "0%"): 1, ("another task", "10%"): 1,
+    }  # fmt: skip
