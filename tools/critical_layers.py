@@ -48,8 +48,8 @@ def spread(values: Sequence[float | None], digits: int = 1, factor: float = 100)
     known = [factor * value for value in values if value is not None]
     if not known:
         return "-"
-    shown = f"{mean(known):.{digits}f}"
-    return shown if len(known) < 2 else f"{shown} ({min(known):.{digits}f} to {max(known):.{digits}f})"
+    shown, least, most = (f"{value:.{digits}f}" for value in (mean(known), min(known), max(known)))
+    return shown if least == most else f"{shown} ({least} to {most})"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
