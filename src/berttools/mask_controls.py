@@ -42,8 +42,7 @@ def smallest(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Boo
     keep: Bools = sizes >= last
     ties = np.flatnonzero(sizes == last)
     keep[ties[: zeroed - (keep.size - int(np.count_nonzero(keep)))]] = False
-    keep = keep.reshape(values.shape)
-    return keep
+    return keep.reshape(values.shape)
 
 
 KINDS: dict[str, Callable[[NDArray[Any], int, np.random.Generator], Bools]] = {"random": by_lot, "magnitude": smallest}
