@@ -31,8 +31,8 @@ SMALL = {
 }
 
 
-def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def make(folder: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    path = f"{path}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     settings = (f"{key}={value}" for key, value in {**SMALL, "PYTHON": sys.executable}.items())
     # Whoever runs the tests by make has set variables that would make this one a part of that run.
     environ = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
@@ -105,3 +105,41 @@ def test_the_paper_on_a_tiny_model(tmp_path: Path) -> None:
     assert cells[1] == f"{100 * last['least-angle']['score']:.1f}"
     assert cells[2] == f"{100 * (last['least-angle']['score'] - last['full']['score']):.1f}"
     assert cells[3] == f"{100 * last['least-angle']['tuned'] / last['full']['parameters']:.1f}"
+
+
+def test_a_pipe_whose_first_command_fails_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "glue" / "mood").mkdir(parents=True)
+    work = tmp_path / "work" / "mood" / "0"
+    work.mkdir(parents=True)
+    for path in (tmp_path / "glue" / "mood" / "train.jsonl", tmp_path / "glue" / "mood" / "dev.jsonl"):
+        write_lines(path, texts(2))
+    write_lines(work / "full.jsonl", [{"score": 1}])
+    write_lines(
+        work / "full.diff.jsonl", [{"angle": n / 9, "rel_l2": n, "name": f"m{n}", "layer": n} for n in range(4)]
+    )
+    tools = {
+        "sort": f'{shutil.which("sort")} "$@"; [ ! -e broken ]',  # gives what is asked for, and fails
+        "berttools": "cat",  # tunes nothing
+    }
+    (tmp_path / "bin").mkdir()
+    for name, script in tools.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    targets = [f"work/mood/0/{name}.jsonl" for name in ("most-rel_l2", "least-angle", "random")]
+    (tmp_path / "broken").touch()
+    for target in targets:
+        assert make(tmp_path, target, path=f"{tmp_path / 'bin'}{os.pathsep}").returncode == 2
+        assert not (tmp_path / target).exists()
+    (tmp_path / "broken").unlink()
+    assert make(tmp_path, *targets, path=f"{tmp_path / 'bin'}{os.pathsep}").returncode == 0
+    assert all((tmp_path / target).read_text().count("\n") == 2 for target in targets)
+
+
+def test_the_first_of_many_records_are_taken_without_breaking_the_pipe(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text(
+        f"include {ROOT / 'examples' / 'bert-masks.mk'}\nfirst-of-many:\n\t@seq 1000000 | $(call first,2)\n"
+    )
+    done = subprocess.run(
+        ["make", "--no-print-directory", "first-of-many"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n2\n"), done.stderr

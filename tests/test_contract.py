@@ -29,7 +29,16 @@ PHOTOS = [("facetools", name) for name in ("detect", "perturb", "embed", "align"
 FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
 TUNING = [
     ("berttools", name)
-    for name in ("finetune", "apply-delta", "apply-mask", "maskdiff", "mask-control", "predict", "evaluate")
+    for name in (
+        "finetune",
+        "apply-delta",
+        "mask-tune",
+        "apply-mask",
+        "maskdiff",
+        "mask-control",
+        "predict",
+        "evaluate",
+    )
 ]
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
@@ -49,6 +58,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "evaluate": ["--gallery", str(plain_photos), "--cloaked", str(tmp_path / "cloaked")],
             "finetune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "tuned")],
             "apply-delta": [str(tmp_path / "base"), "delta.safetensors", "--out", str(tmp_path / "tuned")],
+            "mask-tune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "mask")],
             "apply-mask": [str(tmp_path / "base"), "task.mask.safetensors", "--out", str(tmp_path / "masked")],
             "maskdiff": ["a.mask.safetensors", "b.mask.safetensors"],
             "mask-control": ["a.mask.safetensors", str(tmp_path / "base"), "--out", str(tmp_path / "control")],
@@ -106,6 +116,7 @@ def valid(
             return {
                 "finetune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--epochs", "1", *out],
                 "apply-delta": [str(tiny / "base"), str(tiny / "delta.safetensors"), *out],
+                "mask-tune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--score-lr", "4", *out],
                 "apply-mask": [str(tiny / "base"), str(tiny / "a.mask.safetensors"), *out],
                 "maskdiff": [str(tiny / "a.mask.safetensors"), "--by", "group"],
                 "mask-control": [str(tiny / "a.mask.safetensors"), str(tiny / "base"), *out],
@@ -364,6 +375,7 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
         "layerdiff": "layer.599.weight",
         "finetune": "accuracy",
         "apply-delta": "from_delta",
+        "mask-tune": "inference",
         "apply-mask": "zeroed",
         "maskdiff": "bits_per_weight",
         "mask-control": "random",

@@ -107,6 +107,8 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         line = line.replace("torchrun", "OMP_NUM_THREADS=1 torchrun")
     if "apply-delta" in line and "finetune" not in line:
         shell("berttools finetune --base base --train train.jsonl --save delta --out task.safetensors", folder)
+    if "berttools mask-tune" in line:  # a few texts are a few steps, which do not bring the usual scores to zero
+        line = line.replace("--out", "--score-lr 5 --force --out")
     if "berttools finetune" in line:
         line = line.replace("torchrun", "OMP_NUM_THREADS=1 torchrun")
     if "--extractor mine" in line and "--out mine" not in line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from _toolio.errors import ToolError
@@ -27,6 +29,33 @@ def pick_device(spec: str) -> torch.device:
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ToolError(f"--device {spec}: {torch.cuda.device_count()} GPUs found; use --device auto")
     return torch.device(spec)
+
+
+@contextmanager
+def enough_memory(device: torch.device, less: str) -> Iterator[None]:
+    """Turn what is raised where memory runs out inside the block into one line.
+
+    Parameters
+    ----------
+    device
+        Where it is computed.
+    less
+        What takes less memory: the message says to try it.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"memory"``.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error)
+        # torch.OutOfMemoryError; what the CPU's allocator says, on Linux and elsewhere; what cuBLAS does.
+        said = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(words in text for words in said):
+            raise
+        raise ToolError(f"{device}: out of memory; try {less}", kind="memory") from None
 
 
 def share_out(device: torch.device, batch: int) -> tuple[int, int]:

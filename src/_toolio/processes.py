@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from _toolio.errors import UsageError
+from _toolio.errors import ToolError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -50,24 +51,80 @@ class Processes:
         return DistributedDataParallel(module, broadcast_buffers=False)
 
     def agree(self, value: Any) -> Any:
-        """Give every process what the leading one has."""
+        """Give every process what the leading one has, which JSON can say."""
         if self.world == 1:
             return value
-        import torch.distributed
-
-        told = [value]
-        torch.distributed.broadcast_object_list(told, src=0)
-        return told[0]
+        return _board().exchange(value if self.leads else None, self, sources=[0])[0]
 
     def total(self, value: float) -> float:
         """Give the sum of all processes' values."""
         if self.world == 1:
             return value
+        return float(sum(_board().exchange(value, self, sources=range(self.world))))
+
+
+class Board:
+    """Where processes leave each other small values: the store through which they have met.
+
+    A tensor would be told faster, but one that Python has made may be let go of last by a thread of gloo's, which then
+    waits for the interpreter: if that is on its way out, the process hangs or aborts after all its work is done.
+
+    Parameters
+    ----------
+    store
+        A store of torch.distributed, the same one in every process.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store, self._told = store, 0
+
+    def exchange(self, value: Any, own: Processes, sources: Iterable[int]) -> list[Any]:
+        """Give the values of some processes, in their order; every process asks for the same at the same time."""
+        sources = list(sources)
+        name, self._told = f"told/{self._told}", self._told + 1
+        if own.rank in sources:
+            self._store.set(f"{name}/{own.rank}", json.dumps(value).encode())
+        found = [value if rank == own.rank else json.loads(self._wait(f"{name}/{rank}")) for rank in sources]
+        # The last to have read it wipes it off.
+        if self._store.add(f"{name}/read", 1) == own.world:
+            for key in (*(f"{name}/{rank}" for rank in sources), f"{name}/read"):
+                self._store.delete_key(key)
+        return found
+
+    def leave(self, own: Processes) -> None:
+        """Wait until all are done: the leading process may be the one that keeps the store, and goes last."""
+        if not own.leads:
+            self._store.set(f"left/{own.rank}", b"1")
+            return
+        for rank in range(1, own.world):
+            self._wait(f"left/{rank}")
+
+    def _wait(self, key: str) -> bytes:
         import torch.distributed
 
-        told: list[Any] = [None] * self.world
-        torch.distributed.all_gather_object(told, value)
-        return float(sum(told))
+        while True:  # in short spans: between them a signal is heard
+            try:
+                self._store.wait([key], timedelta(seconds=1))
+                return bytes(self._store.get(key))
+            except torch.distributed.DistStoreError:
+                if self._store.check([_FAILED]):
+                    raise ToolError(f"process {self._store.get(_FAILED).decode()} has failed", kind="process") from None
+            except torch.distributed.DistNetworkError:
+                raise ToolError("the leading process has gone; see what it said", kind="process") from None
+
+    def fail(self, own: Processes) -> None:
+        """Let the others know that they wait in vain."""
+        with suppress(RuntimeError):  # the store may have gone too
+            self._store.set(_FAILED, str(own.rank))
+
+
+_FAILED = "failed"
+_boards: list[Board] = []
+
+
+def _board() -> Board:
+    assert _boards, "processes agree inside the block of join"
+    return _boards[-1]
 
 
 def count_processes(environ: Callable[[str], str | None] = os.environ.get) -> Processes:
@@ -96,14 +153,25 @@ def join(processes: Processes, device: torch.device) -> Iterator[None]:
         yield
         return
     import torch.distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what is told to all goes through the current device
     # One of them may work for hours while the others wait.
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    patience = timedelta(days=1)
+    store, rank, world = next(rendezvous("env://", processes.rank, processes.world, timeout=patience))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=patience)
+    _boards.append(Board(PrefixStore("board", store)))
     try:
         yield
+        _board().leave(processes)
+    except BaseException:
+        _board().fail(processes)
+        raise
     finally:
+        _boards.pop()
         torch.distributed.destroy_process_group()
 
 

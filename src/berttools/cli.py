@@ -4,7 +4,10 @@ from typing import NoReturn
 
 from _toolio.app import run_tool
 
-COMMANDS = ("layerdiff", "finetune", "apply-delta", "apply-mask", "maskdiff", "mask-control", "predict", "evaluate")
+COMMANDS = (
+    "layerdiff", "finetune", "apply-delta", "mask-tune", "apply-mask", "maskdiff", "mask-control", "predict",
+    "evaluate",
+)  # fmt: skip
 
 
 def main() -> NoReturn:

@@ -16,7 +16,7 @@ from berttools.models import tokenizer_files, write_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DELTA", "apply_delta", "base_digest", "base_names", "write_delta"]
+__all__ = ["DELTA", "apply_delta", "base_digest", "base_names", "changed_of", "write_delta"]
 
 DELTA = "berttools.delta/1"
 _CHUNK = 1 << 22
@@ -60,6 +60,19 @@ def _as_opened(base: Checkpoint, name: str) -> NDArray[Any]:
     return values.reshape(base.tensors[name].shape)
 
 
+def changed_of(tensors: Mapping[str, NDArray[Any]], base: Checkpoint) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Sort a model's tensors into those that differ from the base, and the base's names of those that do not."""
+    import numpy as np
+
+    same = {}
+    for name, stored in base_names(base, {name: array.shape for name, array in tensors.items()}).items():
+        before = _as_opened(base, stored)
+        # Compared as bytes: -0.0 equals 0.0, and NaN nothing.
+        if before.dtype == tensors[name].dtype and before.tobytes() == np.ascontiguousarray(tensors[name]).tobytes():
+            same[name] = stored
+    return {name: array for name, array in tensors.items() if name not in same}, same
+
+
 def write_delta(
     out: Path, tensors: Mapping[str, NDArray[Any]], config: str, base: Checkpoint, made: Mapping[str, Any]
 ) -> int:
@@ -88,15 +101,7 @@ def write_delta(
     ToolError
         It cannot be written.
     """
-    import numpy as np
-
-    same = {}
-    for name, stored in base_names(base, {name: array.shape for name, array in tensors.items()}).items():
-        before = _as_opened(base, stored)
-        # Compared as bytes: -0.0 equals 0.0, and NaN nothing.
-        if before.dtype == tensors[name].dtype and before.tobytes() == np.ascontiguousarray(tensors[name]).tobytes():
-            same[name] = stored
-    changed = {name: array for name, array in tensors.items() if name not in same}
+    changed, same = changed_of(tensors, base)
     about = {
         "schema": DELTA,
         "base_sha256": made["base_sha256"],

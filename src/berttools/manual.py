@@ -127,6 +127,64 @@ PAGES = {
         },
         examples=(("berttools apply-delta base/ task.safetensors --out tuned/", "Restore a model that was tuned."),),
     ),
+    "mask-tune": Page(
+        fields={
+            "score": "The metric that ranks, on --dev; null without.",
+            "metric": "Which one that is.",
+            "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+            "step": "Steps so far, likewise.",
+            "loss": "Mean loss of the training texts since the measurement before; masks are drawn anew each step.",
+            "dev_loss": "Mean loss of --dev: cross-entropy, or squared error of numbers.",
+            "accuracy": "Share of right classes; for classes, as are the next three.",
+            "f1": "Of the second of two classes; of more the mean.",
+            "macro-f1": "The mean of all classes' F1.",
+            "matthews": "Matthews' correlation.",
+            "pearson": "Correlation of values; for numbers.",
+            "spearman": "Correlation of ranks; for numbers.",
+            "inference": "What the measured mask is: threshold, scores above 0 (for topk the largest), or draw, one"
+            " draw of the chances that the scores are.",
+            "threshold_score": "The metric of the one.",
+            "draw_score": "The metric of the other. The better of both is kept.",
+            "best": "Whether no measurement before was better.",
+            "refitted": "With --refit-head: whether the head that was tuned once more was better, and kept.",
+            "path": "What was written. With the fields below, in the last record only.",
+            "sparsity": "Share of the masked matrices' entries that are set to zero.",
+            "zeroed": "How many that are.",
+            "weights": "Of how many.",
+            "matrices": "How many matrices are masked.",
+            "bytes": "Of the file.",
+            "mask_bytes": "Of the masks in it.",
+            "dense_bytes": "Of the head in it.",
+            "code": "How the masks are coded.",
+            "train": "Texts to train on.",
+            "train_cut": "How many of them were too long for the model and were cut.",
+            "dev": "Texts to measure on.",
+            "dev_cut": "How many of them were cut.",
+            "base_sha256": "Digest of the base's tensors.",
+            "reason": "Why there is no score.",
+        },
+        examples=(
+            (
+                "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --out task.mask.safetensors",
+                "Learn which weights to zero.",
+            ),
+            (
+                "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --initial-sparsity 0.2"
+                " --group V,AO,O --refit-head --out task.mask.safetensors",
+                "Masks of some groups only, that begin with a fifth of each matrix zeroed.",
+            ),
+            (
+                "berttools layerdiff base/ ft/ | sort -r | head -8 | berttools mask-tune --base base/ --only -"
+                " --train train.jsonl --dev dev.jsonl --out task.mask.safetensors",
+                "Masks of what moved most when all was tuned.",
+            ),
+            (
+                "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --method topk"
+                " --target-sparsity 0.5 --distill ft/ --out task.mask.safetensors",
+                "Half of each matrix, with a tuned model as the teacher.",
+            ),
+        ),
+    ),
     "apply-mask": Page(
         fields={
             "sparsity": "Share of the masked matrices' entries that are zeroed.",

@@ -220,8 +220,11 @@ def _labels_of(config: Any) -> Labels:
 def _longest(model: Any, tokenizer: Any) -> int:
     """Give how many tokens a text may have: positions less those that RoBERTa's kind keeps for padding."""
     positions = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-    if getattr(model.config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet"):
-        positions -= 2
+    for name, module in model.named_modules():
+        # Such a model counts positions from the one behind the padding's.
+        if name.endswith("position_embeddings") and (padding := getattr(module, "padding_idx", None)) is not None:
+            positions = min(positions, module.num_embeddings) - (padding + 1)
+            break
     return min(int(positions), int(tokenizer.model_max_length))
 
 

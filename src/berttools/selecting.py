@@ -138,6 +138,11 @@ def _place(name: str, shape: tuple[int, ...]) -> tuple[int | None, frozenset[str
     return parts[0].layer, frozenset(part.group for part in parts if part.group)
 
 
+def groups_of(name: str, shape: tuple[int, ...]) -> frozenset[str]:
+    """Give every group that a tensor's matrix holds."""
+    return _place(name, shape)[1]
+
+
 def _check_groups(
     option: str, wanted: Collection[str], places: Mapping[str, tuple[int | None, frozenset[str]]]
 ) -> None:

@@ -41,6 +41,8 @@ SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "cs
 
 _WINDOW = 512
 _BLOCK = 1 << 16
+_LARGEST = 3.4e38
+"""Of a label that is a number: a model computes in float32."""
 
 Label = str | int | float
 
@@ -307,14 +309,21 @@ def read_examples(name: str, columns: Columns) -> list[Example]:
 
 
 def with_numbers(examples: list[Example]) -> list[Example]:
-    """Make labels numbers where every one of them is the writing of one."""
+    """Make labels numbers where every one of them is the writing of one.
+
+    Raises
+    ------
+    ToolError
+        All are, but one of nan or inf: it is no class among numbers.
+    """
     for kind in (int, float):
         try:
-            numbers: list[Label] = [kind(str(example.label)) for example in examples]
+            numbers: list[int | float] = [kind(str(example.label)) for example in examples]
         except ValueError:
             continue
-        if all(math.isfinite(float(number)) for number in numbers):
-            return [Example(e.where, e.text, e.second, n) for e, n in zip(examples, numbers, strict=True)]
+        if odd := next((e for e, n in zip(examples, numbers, strict=True) if not abs(n) < math.inf), None):
+            raise ToolError(f"{odd.where}: label {odd.label!r} is not finite", kind="bad-label")
+        return [Example(e.where, e.text, e.second, n) for e, n in zip(examples, numbers, strict=True)]
     return examples
 
 
@@ -361,6 +370,8 @@ class Labels:
         if self.regression:
             if isinstance(label, str) or label is None:
                 raise InputError(f"{where}: label {label!r} is no number, as others are", kind="bad-label")
+            if abs(label) > _LARGEST:
+                raise InputError(f"{where}: label is too large a number; give all on a smaller scale", kind="bad-label")
             return float(label)
         name = class_name(label)
         if name in self.names:

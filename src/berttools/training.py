@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,31 @@ class Knobs:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How AdamW moves a tensor that does not go by ``Knobs``: peak rate, decay, what is added to where it divides."""
+
+    learning_rate: float
+    weight_decay: float = 0.0
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
-    """Texts as tokens, and what a model should say of each: float64 [n], numbers of classes or values."""
+    """Texts as tokens, and what a model should say of each.
+
+    Attributes
+    ----------
+    texts
+        The tokens.
+    truth
+        Numbers of classes or values, float64 [n].
+    taught
+        A teacher's logits, float32 [n, outputs]; None where there is no teacher.
+    """
 
     texts: Sequence[Encoded]
     truth: npt.NDArray[np.float64]
+    taught: npt.NDArray[np.float32] | None = None
 
     @property
     def cut(self) -> int:
@@ -88,6 +109,7 @@ class Data:
         for text in self.texts:
             digest.update(len(text).to_bytes(4, "little") + text.ids.tobytes())
             digest.update(b"" if text.types is None else text.types.tobytes())
+        digest.update(b"" if self.taught is None else self.taught.tobytes())
         return digest.hexdigest()
 
 
@@ -96,6 +118,21 @@ def loss_of(logits: Tensor, truth: Tensor, classes: int) -> Tensor:
     if classes:
         return F.cross_entropy(logits.float(), truth.long(), reduction="sum")
     return F.mse_loss(logits.float().squeeze(-1), truth.float(), reduction="sum")
+
+
+TEMPERATURE, TAUGHT = 2.0, 0.5
+"""Of distillation: what logits are divided by, and the teacher's share of the loss."""
+
+
+def taught_loss(logits: Tensor, taught: Tensor, classes: int) -> Tensor:
+    """Sum how far examples are from a teacher: T^2 KL of softened classes, squared error of a regression.
+
+    Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
+    """
+    if not classes:
+        return F.mse_loss(logits.float(), taught, reduction="sum")
+    ours, theirs = (F.log_softmax(each.float() / TEMPERATURE, -1) for each in (logits, taught))
+    return TEMPERATURE**2 * F.kl_div(ours, theirs, reduction="sum", log_target=True)
 
 
 class Judge:
@@ -171,6 +208,10 @@ class Tuner:
         Where to compute.
     processes
         Which of several processes this is; each takes its part of every step's examples.
+    paces
+        Of tensors that do not go by ``knobs``.
+    before
+        What is to be done before each step, given its number.
     """
 
     def __init__(
@@ -182,6 +223,8 @@ class Tuner:
         *,
         device: torch.device,
         processes: Processes = Processes(),  # noqa: B008 - it is frozen
+        paces: Mapping[str, Pace] = MappingProxyType({}),
+        before: Callable[[int], object] = int,
     ) -> None:
         if device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -189,15 +232,16 @@ class Tuner:
             warnings.filterwarnings("ignore", message=".*deterministic.*")  # where there is no other way
         self.judge = Judge(classifier, device, half=knobs.half)
         self.knobs, self._data, self._processes, self._device = knobs, data, processes, device
+        self._before = before
         wanted = set(tuned)
         named = dict(self.judge.model.named_parameters())
         for name, parameter in named.items():
             parameter.requires_grad_(name in wanted)
         self.names = [name for name in named if name in wanted]
         self._tuned = nn.ParameterList([named[name] for name in self.names])
-        self._best = nn.ParameterList([nn.Parameter(p.detach().clone(), requires_grad=False) for p in self._tuned])
+        self._best: nn.ParameterList | None = None  # made when weights are kept that are not the last
         self.tuned, self.parameters = (sum(p.numel() for p in ps) for ps in (self._tuned, named.values()))
-        self._optimizer = torch.optim.AdamW(self._groups(classifier.head), lr=knobs.learning_rate, fused=True)
+        self._optimizer = torch.optim.AdamW(self._groups(classifier.head, paces), lr=knobs.learning_rate, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._slope)
         self._lengths = np.array([len(text) for text in data.texts])
         self._wrapped = processes.wrap(self.judge.model)
@@ -205,22 +249,30 @@ class Tuner:
         self.history: list[dict[str, Any]] = []
         """A record a round, which ``keep`` adds; kept in checkpoints."""
 
-    def _groups(self, head: Collection[str]) -> list[dict[str, Any]]:
+    def _groups(self, head: Collection[str], paces: Mapping[str, Pace]) -> list[dict[str, Any]]:
         """Sort what is tuned by how: matrices decay, biases and norms do not, and a head may have its own pace."""
         knobs = self.knobs
         own = knobs.head_learning_rate
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        groups: dict[Pace, list[nn.Parameter]] = {}
         for name, parameter in zip(self.names, self._tuned, strict=True):
-            decay = knobs.weight_decay if parameter.ndim >= 2 else 0.0
             rate = own if own is not None and name in head else knobs.learning_rate
-            groups.setdefault((rate, decay), []).append(parameter)
-        return [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]
+            usual = Pace(rate, knobs.weight_decay if parameter.ndim >= 2 else 0.0)
+            groups.setdefault(paces.get(name, usual), []).append(parameter)
+        return [
+            {"params": each, "lr": pace.learning_rate, "weight_decay": pace.weight_decay, "eps": pace.epsilon}
+            for pace, each in groups.items()
+        ]
 
     def _slope(self, step: int) -> float:
         warm = max(1, round(self.knobs.warmup * self.knobs.steps))
         if self.knobs.warmup and step < warm:
             return (step + 1) / warm
         return max(0.0, (self.knobs.steps - step) / max(1, self.knobs.steps - (warm if self.knobs.warmup else 0)))
+
+    @property
+    def slopes(self) -> list[float]:
+        """Each step's learning rate, over its peak."""
+        return [self._slope(step) for step in range(self.knobs.steps)]
 
     @property
     def step(self) -> int:
@@ -252,6 +304,7 @@ class Tuner:
 
     def _step(self, step: int) -> Tensor:
         """Update the weights once; give this process's part of the mean loss."""
+        self._before(step)
         torch.manual_seed(_mixed(self.knobs.seed, step, self._processes.rank))
         drawn = self._examples(step)
         own = drawn[self._processes.rank :: self._processes.world]
@@ -264,8 +317,7 @@ class Tuner:
         for part in parts:
             with self._quiet(last=part is parts[-1]):
                 logits = self.judge.forward(self._wrapped, [self._data.texts[i] for i in part])
-                truth = torch.from_numpy(self._data.truth[part]).to(self._device)
-                loss = loss_of(logits, truth, self.judge.classes) * weight
+                loss = self._loss(logits, part) * weight
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if self.knobs.clip:
@@ -274,6 +326,14 @@ class Tuner:
         self._schedule.step()
         return total / self._processes.world
 
+    def _loss(self, logits: Tensor, part: npt.NDArray[np.int64]) -> Tensor:
+        data, classes = self._data, self.judge.classes
+        loss = loss_of(logits, torch.from_numpy(data.truth[part]).to(self._device), classes)
+        if data.taught is None:
+            return loss
+        taught = taught_loss(logits, torch.from_numpy(data.taught[part]).to(self._device), classes)
+        return (1 - TAUGHT) * loss + TAUGHT * taught
+
     def _quiet(self, *, last: bool) -> AbstractContextManager[Any]:
         """Let gradients be averaged over the processes once a step."""
         if last or self._processes.world == 1:
@@ -281,22 +341,31 @@ class Tuner:
         assert isinstance(self._wrapped, nn.parallel.DistributedDataParallel)
         return self._wrapped.no_sync()
 
-    def keep(self, record: Mapping[str, Any], *, best: bool) -> None:
-        """Note a round's record; ``best``: the weights as they are now are those to give out."""
+    def keep(self, record: Mapping[str, Any], *, best: bool, last: bool = False) -> None:
+        """Note a round's record; ``best``: the weights as they are now are those to give out.
+
+        They are copied, to the CPU; not where ``last`` says that those of the last round are always given out.
+        """
         self.history.append(dict(record))
-        if best:
+        if best and not last:
             with torch.no_grad():
-                for kept, now in zip(self._best, self._tuned, strict=True):
+                for kept, now in zip(self._make_best(), self._tuned, strict=True):
                     kept.copy_(now)
 
+    def _make_best(self) -> nn.ParameterList:
+        if self._best is None:
+            copies = [torch.empty_like(each, device="cpu") for each in self._tuned]
+            self._best = nn.ParameterList([nn.Parameter(each, requires_grad=False) for each in copies])
+        return self._best
+
     def restore_best(self) -> None:
-        """Take the kept weights."""
+        """Take the kept weights, where any were kept."""
         with torch.no_grad():
-            for kept, now in zip(self._best, self._tuned, strict=True):
+            for kept, now in zip(self._best or (), self._tuned, strict=self._best is not None):
                 now.copy_(kept)
 
     def _parts(self) -> dict[str, nn.Module]:
-        return {"tuned": self._tuned, "best": self._best}
+        return {"tuned": self._tuned} if self._best is None else {"tuned": self._tuned, "best": self._best}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -312,14 +381,16 @@ class Tuner:
         now = {"step": self.step, "history": json.dumps(self.history)}
         save_training(path, self._parts(), self._optimizer, {**self._about(about), **now})
 
-    def load(self, path: Path, about: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+    def load(self, path: Path, about: Mapping[str, Any], *, best: bool) -> None:
+        """Go on from a checkpoint; ``best``: take the weights that were kept, too.
 
         Raises
         ------
         UsageError
             It was made with other arguments or inputs.
         """
+        if best:
+            self._make_best()
         found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about))
         self.history = json.loads(found["history"])
 

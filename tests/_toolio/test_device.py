@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from _toolio.device import pick_device, share_out
+from _toolio.device import enough_memory, pick_device, share_out
 from _toolio.errors import ToolError
 
 
@@ -36,3 +36,28 @@ def test_work_is_shared_out_by_core_on_a_cpu_and_by_batch_elsewhere(monkeypatch:
     assert told == []
     assert share_out(torch.device("cpu"), 8) == (5, 1)
     assert told == [1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.\nSee the documentation"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:83] . DefaultCPUAllocator: not enough memory: you tried to"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(error: Exception) -> None:
+    with pytest.raises(ToolError) as raised, enough_memory(torch.device("cpu"), "a smaller --batch"):
+        raise error
+    assert (raised.value.message, raised.value.exit_code) == ("cpu: out of memory; try a smaller --batch", 1)
+
+
+def test_what_a_cpu_says_that_has_no_memory_left() -> None:
+    with pytest.raises(ToolError, match="out of memory"), enough_memory(torch.device("cpu"), "less"):
+        torch.empty(1 << 50, dtype=torch.uint8)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="a bug"), enough_memory(torch.device("cpu"), "less"):
+        raise RuntimeError("a bug")

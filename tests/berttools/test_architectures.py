@@ -1,5 +1,7 @@
 """Real models of every family that is named, tiny and with random weights: names, groups, fused matrices."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from berttools.checkpoints import open_checkpoint
 from berttools.comparing import Choice, diff_checkpoints
 from berttools.distances import tensor_distance
 from berttools.groups import GROUPS, Grouping, read_group_map
+from berttools.models import _longest
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 20}
 DECODER = SMALL | {"num_key_value_heads": 1}
@@ -174,3 +177,25 @@ def test_groups_are_chosen(tmp_path):
     chosen = list(diff_checkpoints(base, base, Choice(Grouping(), groups=frozenset("QO"))))
     assert [diff.group for diff in chosen] == ["Q", "O"] * 2
     assert np.all([diff.distance.angle == 0 for diff in chosen])
+
+
+@pytest.mark.parametrize(
+    ("family", "padding", "most"),
+    [
+        ("bert", 1, 20), ("electra", 1, 20), ("deberta-v2", 1, 20), ("roberta", 1, 18), ("xlm-roberta", 1, 18),
+        ("camembert", 1, 18), ("mpnet", 1, 18), ("roberta", 0, 19), ("roberta-prelayernorm", 1, 18),
+    ],
+)  # fmt: skip
+def test_a_text_has_as_many_tokens_as_there_are_positions(family, padding, most):
+    config = AutoConfig.for_model(family, **(FAMILIES.get(family) or SMALL), max_position_embeddings=20)
+    config.pad_token_id = padding
+    model = ForLabels.from_config(config).eval()
+    assert _longest(model, SimpleNamespace(model_max_length=512)) == most
+    assert _longest(model, SimpleNamespace(model_max_length=10)) == 10
+    for length in (most, most + 1):
+        ids = torch.full((1, length), 5)
+        if length == most:
+            assert torch.isfinite(model(ids).logits).all()
+        else:
+            with pytest.raises((IndexError, RuntimeError)):
+                model(ids)

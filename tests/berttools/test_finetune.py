@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -148,6 +149,49 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
 
 
+def test_memory_that_runs_out_is_one_line_and_leaves_the_checkpoint(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["finetune", "--base", base, "--train", train, "--max-steps", "3", "--evaluate-every", "1"]
+    steps = training.Tuner._step
+
+    def too_large(self: Any, step: int) -> Any:
+        if step == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nOf it 1 GiB is free.")
+        return steps(self, step)
+
+    monkeypatch.setattr(training.Tuner, "_step", too_large)
+    done = berttools(*words, "--device", "cpu", "--out", tmp_path / "out")
+    assert (done.code, len(done.records), done.err.count("\n")) == (1, 1, 1)
+    assert done.err.startswith("berttools: error: cpu: out of memory; try a higher --accumulate, which changes no")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.checkpoint"]
+    monkeypatch.setattr(training.Tuner, "_step", steps)
+    assert berttools(*words, "--device", "cpu", "--out", tmp_path / "out", "--resume").code == 0
+
+
+def test_resuming_without_texts_to_measure_on(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["finetune", "--base", base, "--train", train, "--max-steps", "3", "--evaluate-every", "1", "--layers", "2"]
+    whole = berttools(*words, "--out", tmp_path / "whole")
+    saved = training.Tuner.save
+
+    def and_stop(self: Any, path: Path, about: dict[str, Any]) -> None:
+        saved(self, path, about)
+        if self.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Tuner, "save", and_stop)
+    assert berttools(*words, "--out", tmp_path / "cut").code == 130
+    held = read_metadata(tmp_path / "cut.checkpoint")["tuned"]
+    # The weights and two moments and a count of each, and no second copy of the weights.
+    assert len(load_file(tmp_path / "cut.checkpoint")) == 4 * len(held)
+    monkeypatch.setattr(training.Tuner, "save", saved)
+    done = berttools(*words, "--out", tmp_path / "cut", "--resume")
+    assert done.out.replace(b"/cut", b"/whole") == whole.out
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
     berttools: Berttools, base: Path, train: Path, tmp_path: Path
 ) -> None:
@@ -255,6 +299,12 @@ def test_several_processes_tune_as_one_does(berttools: Berttools, base: Path, tm
         (None, [{"text": "x", "label": 2}], [], "b.jsonl, line 1: label 2 is none of 0, 1, which --train"),
         (None, [{"text": "x", "label": "good"}], [], "b.jsonl, line 1: label 'good' is none of 0, 1, which --train"),
         (None, [{"text_a": "x", "text_b": "y", "label": 1}], [], "b.jsonl: holds pairs, and --train"),
+        ([{"text": "x", "label": 0.5}, {"text": "y", "label": 10**400}], None, [], "line 2: label is too large"),
+        ([{"text": "x", "label": 0.5}, {"text": "y", "label": 1e300}], None, [], "line 2: label is too large a number"),
+        ([{"text": "x", "label": 0.5}, {"text": "y", "label": math.nan}], None, [], "a.jsonl, line 2: "),
+        ([{"text": "x", "label": 1}, {"text": "y", "label": "a"}], None, [], "line 2: label 'a' is text, unlike 1"),
+        (None, None, ["--layers", "99"], "--layers 99: the model has none such; its layers are 0 to 2"),
+        (None, None, ["--freeze", "."], "nothing is left to tune"),
         ([{"text": "x", "label": 1}], None, [], "all labels are 1: there is nothing to learn"),
         (None, [], [], "b.jsonl: holds no example"),
         (None, None, ["--metric", "pearson"], "--metric pearson: the labels are classes; give one of accuracy"),
@@ -276,6 +326,27 @@ def test_data_that_cannot_be_tuned_on(
     done = berttools("finetune", "--base", base, "--train", data, "--dev", dev, *more, "--out", tmp_path / "out")
     refused(done, message, 2 if more else 1)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_on_stdin_that_no_model_has(berttools: Berttools, base: Path, train: Path, tmp_path: Path) -> None:
+    words = ["finetune", "--base", base, "--train", train, "--out", tmp_path / "out", "--only", "-"]
+    refused(
+        berttools(*words, stdin=b"\nnonesuch.weight\n"), "stdin, line 2: the model has no tensor nonesuch.weight", 2
+    )
+
+
+def test_tables_that_lack_names_or_lines(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    words = ["finetune", "--base", base, "--max-steps", "1", "--out", tmp_path / "out", "--train", tmp_path / "a.csv"]
+    for table, message in (
+        ("a good film,1\na bad film,0\n", "a.csv, line 1: no column text or text_a among a good film, 1; name them"),
+        ("", "a.csv: holds no example"),
+        ("\ufeff", "a.csv: holds no example"),
+        ("text,label\n\nx,0.5\ny,nan\n", "a.csv, line 4: label 'nan'"),
+    ):
+        (tmp_path / "a.csv").write_text(table)
+        refused(berttools(*words), message)
+    (tmp_path / "a.csv").write_text("\ufefftext,label\n\na good film,1\n\na bad film,0\n")
+    assert berttools(*words).code == 0
 
 
 def test_a_label_outside_the_range_of_the_base(berttools: Berttools, base: Path, tmp_path: Path) -> None:

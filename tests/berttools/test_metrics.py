@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as judge
 
-from berttools.metrics import bootstrap, measure
+from berttools.metrics import _correlation, bootstrap, measure
 
 
 @settings(deadline=None)
@@ -65,3 +66,53 @@ def test_the_interval_follows_from_the_seed_and_may_not_exist() -> None:
     assert bootstrap(truth, said, 2, "f1", seed=1) != bootstrap(truth, said, 2, "f1", seed=2)
     assert bootstrap([1], [1], 2, "accuracy") is None
     assert bootstrap([1, 2, 3], [4, 4, 4], 0, "pearson") is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "metric"),
+    [(2, "accuracy"), (2, "f1"), (3, "f1"), (3, "macro-f1"), (3, "matthews"), (0, "pearson"), (0, "spearman")],
+)
+def test_the_interval_is_that_of_examples_drawn_one_by_one(classes: int, metric: str) -> None:
+    rng = np.random.default_rng(5)
+    if classes:
+        truth = rng.integers(classes, size=120)
+        said = np.where(rng.random(120) < 0.7, truth, rng.integers(classes, size=120))
+    else:
+        truth = rng.integers(30, size=120) / 7  # with ties
+        said = truth + rng.normal(size=120)
+    draws = 3000
+    plain = []
+    for _ in range(draws):
+        drawn = rng.integers(120, size=120)
+        plain.append(measure(truth[drawn], said[drawn], classes)[metric])
+    found = bootstrap(truth, said, classes, metric, draws=draws, seed=1) or (0.0, 0.0)
+    expected = np.percentile(np.array(plain, float), (2.5, 97.5))
+    # The spread of a percentile of so many draws is some 5% of the interval's width.
+    np.testing.assert_allclose(found, expected, atol=0.12 * (expected[1] - expected[0]))
+
+
+def test_values_that_count_several_times_are_as_if_written_so_often() -> None:
+    truth, said = np.array([1.0, 4.0, 2.0, 4.0, 9.0]), np.array([0.5, 3.0, 3.0, 2.0, -1.0])
+    times = np.array([2.0, 0.0, 3.0, 1.0, 1.0])
+    rows = np.repeat(np.arange(5), times.astype(int))
+    for name, judged in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr)):
+        found = _correlation(name, truth, said)(times)
+        assert found == pytest.approx(judged(truth[rows], said[rows]).statistic, abs=1e-12)
+
+
+def test_the_interval_of_a_case_by_hand() -> None:
+    # Of two examples one is right: drawn with replacement, none, one or both are, 1, 2 and 1 times of 4.
+    assert bootstrap([0, 1], [0, 0], 2, "accuracy", draws=4000) == (0, 1)
+    # Whatever is drawn, it is right.
+    assert bootstrap([0, 1, 2, 0], [0, 1, 2, 0], 3, "accuracy") == (1, 1)
+
+
+def test_many_classes_cost_no_matrix_of_them_all() -> None:
+    truth = np.arange(5000) % 1000
+    said = np.where(np.arange(5000) < 4000, truth, (truth + 1) % 1000)
+    tracemalloc.start()
+    low, high = bootstrap(truth, said, 1000, "accuracy", draws=300) or (0, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert low < 0.8 < high
+    assert peak < 2e8  # 300 matrices of all classes would be 2.4 GB

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from berttools.training import Judge
 from conftest import Run
 from tiny_models import make_tuned, texts, write_lines
 
@@ -172,3 +173,33 @@ def test_predicting_again_keeps_the_right_label(berttools: Berttools, tuned: Pat
     once = berttools("predict", "--model", tuned, stdin=lines(*rows))
     twice = berttools("predict", "--model", tuned, stdin=once.out)
     assert [record["gold"] for record in twice.records] == [row["label"] for row in rows]
+
+
+def test_bfloat16_is_what_one_asks_for(
+    berttools: Berttools, tuned: Path, dev: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    plain = Judge.autocast
+
+    def noted(self: Judge) -> Any:
+        asked.append(self._half)
+        return plain(self)
+
+    monkeypatch.setattr(Judge, "autocast", noted)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    for words, half in (([], False), (["--precision", "float32"], False), (["--precision", "bfloat16"], True)):
+        done = berttools("predict", "--model", tuned, "--in", dev, *words)
+        assert (done.code, set(asked)) == (0, {half})
+        asked.clear()
+
+
+def test_memory_that_runs_out_is_one_line(
+    berttools: Berttools, tuned: Path, dev: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*words: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nMore of it")
+
+    monkeypatch.setattr(Judge, "forward", too_large)
+    done = berttools("predict", "--model", tuned, "--in", dev)
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+    assert "out of memory; try a smaller --batch" in done.err

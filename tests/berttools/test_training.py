@@ -215,3 +215,22 @@ def test_a_loss_that_is_no_number_ends_the_run(classifier: Classifier) -> None:
         classifier.model.classifier.weight.fill_(torch.inf)
     with pytest.raises(ToolError, match="lower --learning-rate"):
         list(Tuner(classifier, names_of(classifier), data_for(classifier), knobs, device=CPU).rounds())
+
+
+def test_the_best_weights_are_kept_on_the_cpu_and_only_where_they_may_not_be_the_last(classifier: Classifier) -> None:
+    tuner = Tuner(classifier, names_of(classifier), data_for(classifier), KNOBS, device=CPU)
+    rounds = tuner.rounds()
+    next(rounds)
+    tuner.keep({}, best=True, last=True)
+    assert list(tuner._parts()) == ["tuned"]
+    last = values(classifier)
+    tuner.restore_best()
+    assert all(np.array_equal(value, last[name]) for name, value in values(classifier).items())
+    tuner.keep({}, best=True)
+    next(rounds)
+    assert any((value != last[name]).any() for name, value in values(classifier).items())
+    tuner.keep({}, best=False)
+    assert {each.device for each in tuner._parts()["best"].parameters()} == {CPU}
+    assert not any(each.requires_grad for each in tuner._parts()["best"].parameters())
+    tuner.restore_best()
+    assert all(np.array_equal(value, last[name]) for name, value in values(classifier).items())

@@ -16,6 +16,7 @@ from _toolio.errors import ToolError, UsageError
 from _toolio.options import finite
 from _toolio.paths import STDIN, checkpoint_of, refuse_existing
 from _toolio.progress import track
+from _toolio.records import RecordWriter
 from berttools.commands._shared import Metric, Precision, in_half
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from berttools.selecting import Choice
     from berttools.tasks import Columns, Example, Labels
     from berttools.training import Data, Knobs, Tuner
+
+LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
 
 
 class Task(StrEnum):
@@ -151,7 +154,7 @@ class Asked:
         if STDIN in (self.only or ()) and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("--only -: stdin is a terminal; pipe names or records of layerdiff in")
         parse_columns(self.columns)
-        self.choice(named=False)
+        self.choice()
         check_folder(self.base)
         return checkpoint
 
@@ -161,12 +164,18 @@ class Asked:
 
         return has_head(self.base)
 
-    def choice(self, *, named: bool = True) -> Choice:
-        """Make of the options what to tune; ``named``: read stdin too, where that was asked for."""
+    def read_named(self) -> list[str] | None:
+        """Read the lines of stdin, where they name what to tune."""
+        if STDIN not in (self.only or ()):
+            return None
+        return [line.decode(errors="surrogateescape") for line in sys.stdin.buffer]
+
+    def choice(self, named: list[str] | None = None) -> Choice:
+        """Make of the options what to tune; ``named``: the lines that stdin had, where that was asked for."""
         from berttools.selecting import Choice, check_pattern, parse_freeze, parse_groups, parse_layers, read_named
 
         patterns = tuple(check_pattern(text, "--only") for text in self.only or () if text != STDIN)
-        lines = read_named(sys.stdin.buffer) if named and STDIN in (self.only or ()) else None
+        lines = None if named is None else read_named(line.encode(errors="surrogateescape") for line in named)
         freeze, groups = parse_freeze(self.freeze or ())
         return Choice(lines, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
 
@@ -207,10 +216,9 @@ class Run:
         from berttools.metrics import default_metric
         from berttools.models import open_base
         from berttools.tasks import parse_columns
-        from berttools.training import Tuner
 
         self._asked, self._processes, self._checkpoint = asked, processes, checkpoint
-        choice = processes.agree(asked.choice() if processes.leads else None)
+        choice = asked.choice(processes.agree(asked.read_named() if processes.leads else None))
         columns = parse_columns(asked.columns)
         train = _read(asked.train, columns)
         dev = _read(asked.dev, columns) if asked.dev else None
@@ -230,9 +238,9 @@ class Run:
         shapes = {name: tuple(each.shape) for name, each in self.classifier.model.named_parameters()}
         names = base_names(base, shapes)
         tuned = choice.resolve(shapes, base=names, head=self.classifier.head, others=base.tensors)
-        knobs = asked.knobs(len(train), half=in_half(asked.precision, device))
-        self.tuner: Tuner = Tuner(self.classifier, tuned, self.train, knobs, device=device, processes=processes)
-        self._base = base
+        self.knobs = asked.knobs(len(train), half=in_half(asked.precision, device))
+        self._base, self._device = base, device
+        self.tuner = self._prepare(tuned)
         self._about = {
             "version": tool_version(),
             "metric": self.metric,
@@ -240,9 +248,21 @@ class Run:
             "train_sha256": self.train.sha256,
             "dev_sha256": self.dev and self.dev.sha256,
             "labels": list(self.classifier.labels.names),
+            **self._more_about(),
         }
         if asked.resume and checkpoint.exists():
-            self.tuner.load(checkpoint, self._about)
+            self.tuner.load(checkpoint, self._about, best=self.dev is not None and processes.leads)
+
+    def _prepare(self, tuned: list[str]) -> Tuner:
+        """Make what tunes; ``tuned``: what the options choose."""
+        from berttools.training import Tuner
+
+        device, processes = self._device, self._processes
+        return Tuner(self.classifier, tuned, self.train, self.knobs, device=device, processes=processes)
+
+    def _more_about(self) -> dict[str, Any]:
+        """Say what else decides the outcome."""
+        return {}
 
     def rounds(self) -> Iterator[dict[str, Any]]:
         """Tune; give a record a round, those of an interrupted run too. The other processes give none."""
@@ -264,14 +284,18 @@ class Run:
         if self.dev is None:
             record |= {"reason": "no --dev"}
         else:
-            found = tuner.judge.measure(self.dev)
+            found = self._measured(self.dev)
             record |= {"score": found[self.metric], "dev_loss": found.pop("loss"), **found}
             if record["score"] is None:
                 record["reason"] = f"the model says the same of all texts: there is no {self.metric}"
         better = self.dev is None or best is None or _rank(record) > _rank(best)
         record["best"] = better
-        tuner.keep(record, best=better)
+        tuner.keep(record, best=better, last=self.dev is None)
         return record
+
+    def _measured(self, dev: Data) -> dict[str, Any]:
+        """Give the model's metrics, ``loss`` among them."""
+        return self.tuner.judge.measure(dev)
 
     @property
     def _best(self) -> dict[str, Any] | None:
@@ -285,15 +309,24 @@ class Run:
 
     def write(self) -> dict[str, Any]:
         """Write the best model; give the record of the whole run."""
-        from berttools.deltas import write_delta
-        from berttools.models import config_text, state_arrays, write_model
-
-        tuner, best, out = self.tuner, self._best, self._asked.out
+        tuner, best = self.tuner, self._best
         if best is None:  # no round was made, which cannot be
             raise ToolError("nothing was tuned")
         tuner.restore_best()
         figures = {key: value for key, value in best.items() if key not in ("best", "loss")}
-        made = {**self._about, "arguments": tuner.arguments, "tuned": tuner.names, "figures": figures}
+        about = {**self._about, "arguments": tuner.arguments, "tuned": tuner.names}
+        record = self._write(figures, about)
+        self._checkpoint.unlink(missing_ok=True)
+        sizes = {"train": len(self.train.texts), "train_cut": self.train.cut}
+        sizes |= {"dev": len(self.dev.texts), "dev_cut": self.dev.cut} if self.dev else {}
+        return {**record, **sizes, "base_sha256": about["base_sha256"]}
+
+    def _write(self, figures: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+        """Write the model as it is now; give its figures and sizes."""
+        from berttools.deltas import write_delta
+        from berttools.models import config_text, state_arrays, write_model
+
+        tuner, out, made = self.tuner, self._asked.out, {**about, "figures": figures}
         model = self.classifier.model
         tensors, config = state_arrays(model), config_text(model)
         if self._asked.save is Save.delta:
@@ -301,11 +334,29 @@ class Run:
         else:
             write_model(out, tensors, config, self._asked.base, made)
             stored = sum(array.size for array in tensors.values())
-        self._checkpoint.unlink(missing_ok=True)
         sizes = {"tensors": len(tuner.names), "tuned": tuner.tuned, "parameters": tuner.parameters, "stored": stored}
-        sizes |= {"train": len(self.train.texts), "train_cut": self.train.cut}
-        sizes |= {"dev": len(self.dev.texts), "dev_cut": self.dev.cut} if self.dev else {}
-        return {**figures, "path": out, "save": self._asked.save.value, **sizes, "base_sha256": made["base_sha256"]}
+        return {**figures, "path": out, "save": self._asked.save.value, **sizes}
+
+
+def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind: type[Run] = Run) -> int:
+    """Do all that was asked for, as one of several processes or alone; give the exit code."""
+    from _toolio.processes import count_processes, device_of, hush, join
+
+    processes = count_processes()
+    checkpoint = asked.check()
+    hush(processes)
+    with RecordWriter(schema, "score", columns) as writer:
+        from _toolio.device import enough_memory, pick_device
+
+        place = pick_device(device_of(processes, device))
+        with join(processes, place), enough_memory(place, LESS_MEMORY):
+            run = kind(asked, place, processes, checkpoint)
+            for record in run.rounds():
+                writer.emit(record)
+            if processes.leads:
+                writer.emit(run.write())
+            processes.agree(None)  # a process that ends is the end of all: the model is written first
+        return writer.exit_code
 
 
 def _rank(record: dict[str, Any]) -> float:

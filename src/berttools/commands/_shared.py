@@ -57,6 +57,13 @@ ColumnsOption = Annotated[
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="auto: bfloat16 where a GPU has it. Weights are float32 in any case.")
 ]
+PredictPrecision = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="auto: float32. In bfloat16, which is faster on a GPU, what is said of a text depends on its batch.",
+    ),
+]
 MaxLength = Annotated[
     int | None,
     typer.Option(min=8, metavar="TOKENS", help="Cut longer texts at their end. Default: what the model can take."),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from _toolio import options
-from _toolio.processes import count_processes, device_of, hush, join
-from _toolio.records import RecordWriter
 from berttools.commands import _finetuning as own
 from berttools.commands._shared import ColumnsOption, MaxLength, MetricOption, Precision, PrecisionOption
 
@@ -54,23 +52,9 @@ def finetune(
     Each measurement leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
     written. Runs under torchrun on several devices.
     """
-    processes = count_processes()
     asked = own.Asked(
         base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, save, epochs, max_steps,
         evaluate_every, patience, batch, accumulate, learning_rate, head_learning_rate, warmup, weight_decay, clip,
         max_length, precision, seed, resume, force,
     )  # fmt: skip
-    checkpoint = asked.check()
-    hush(processes)
-    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from _toolio.device import pick_device
-
-        place = pick_device(device_of(processes, device))
-        with join(processes, place):
-            run = own.Run(asked, place, processes, checkpoint)
-            for record in run.rounds():
-                writer.emit(record)
-            if processes.leads:
-                writer.emit(run.write())
-            processes.agree(None)  # a process that ends is the end of all: the model is written first
-        return writer.exit_code
+    return own.tune(SCHEMA, COLUMNS, asked, device)

@@ -16,8 +16,7 @@ from berttools.commands._shared import (
     DataInputs,
     MaxLength,
     Precision,
-    PrecisionOption,
-    in_half,
+    PredictPrecision,
     inputs_of,
 )
 
@@ -31,7 +30,7 @@ def predict(
     columns: ColumnsOption = None,
     max_length: MaxLength = None,
     batch: options.Batch = 32,
-    precision: PrecisionOption = Precision.auto,
+    precision: PredictPrecision = Precision.auto,
     device: options.Device = "auto",
 ) -> int:
     """Label texts.
@@ -46,15 +45,16 @@ def predict(
     known, names = parse_columns(columns), inputs_of(inputs)
     check_folder(model)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from _toolio.device import pick_device
+        from _toolio.device import enough_memory, pick_device
         from berttools.models import open_model
         from berttools.predicting import Predictor
 
         place = pick_device(device)
-        half = in_half(precision, place)
+        half = precision is Precision.bfloat16
         predictor = Predictor(open_model(model), place, half=half, batch=batch, longest=max_length)
         for window in (window for name in names for window in windows_of(name, known)):
-            found = predictor.look([row for row in window if "error" not in row.fields], known)
+            with enough_memory(place, "a smaller --batch, or a smaller --max-length"):
+                found = predictor.look([row for row in window if "error" not in row.fields], known)
             outcomes = iter(found)
             for row in window:
                 if "error" in row.fields:

@@ -1,0 +1,262 @@
+"""What ``berttools mask-tune`` alone needs: its options, and the way from scores to a mask's file."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from _toolio.errors import ToolError, UsageError
+from _toolio.options import finite
+from berttools.commands._finetuning import Asked, Run
+from berttools.recipes import FIRST, RATES, Method, Pattern, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from berttools.supermask import Draws
+    from berttools.training import Data, Pace, Tuner
+
+
+class Pooler(StrEnum):
+    """What becomes of the layer between the encoder and the head."""
+
+    freeze = "freeze"
+    dense = "dense"
+    mask = "mask"
+
+
+class Code(StrEnum):
+    """How masks are written."""
+
+    auto = "auto"
+    bits = "bits"
+    entropy = "entropy"
+    conditional = "conditional"
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mask's file: masks and the head.")]
+MethodOption = Annotated[
+    Method,
+    typer.Option(
+        help="bernoulli: a weight stays with probability sigmoid(score). threshold: where its score is above 0. "
+        "topk: where it is among the largest of its matrix."
+    ),
+]
+PatternOption = Annotated[
+    Pattern, typer.Option(help="What is zeroed together: single weights, two of each four, rows, attention heads.")
+]
+InitialSparsity = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=0.99, callback=finite, metavar="SHARE",
+        help="Share of each matrix, its weights nearest 0, that begins as zeroed.",
+    ),
+]  # fmt: skip
+TargetSparsity = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=0.99, callback=finite, metavar="SHARE", help="What topk's sparsity goes to, by a cubic schedule."
+    ),
+]
+InitialScore = Annotated[
+    float | None,
+    typer.Option(
+        min=1e-6, max=50.0, callback=finite,
+        help="How far from 0 scores begin. Default: 5 for bernoulli, 0.01 for threshold, 0.1 for topk.",
+    ),
+]  # fmt: skip
+ScoreRate = Annotated[
+    float | None,
+    typer.Option(
+        "--score-learning-rate", "--score-lr", min=1e-9, max=100.0, callback=finite,
+        help="The scores' peak. Default: 0.2 for bernoulli, 0.001 for threshold, 0.01 for topk.",
+    ),
+]  # fmt: skip
+PoolerOption = Annotated[Pooler, typer.Option(help="The layer between encoder and head, where the base has one.")]
+Refit = Annotated[
+    bool,
+    typer.Option("--refit-head", help="Tune the head once more on the mask that is stored, a tenth of the steps."),
+]
+Teacher = Annotated[
+    Path | None, typer.Option("--distill", metavar="DIR", help="Learn from a tuned model's logits too, by half.")
+]
+CodeOption = Annotated[
+    Code,
+    typer.Option(help="bits: one a weight. entropy: fewer. conditional: fewer, given the base. auto: least."),
+]
+
+
+@dataclass(frozen=True)
+class MaskAsked(Asked):
+    """The options, beside those of finetune."""
+
+    method: Method
+    pattern: Pattern
+    initial_sparsity: float
+    target_sparsity: float | None
+    initial_score: float | None
+    score_learning_rate: float | None
+    pooler: Pooler
+    refit_head: bool
+    distill: Path | None
+    code: Code
+
+    def check(self) -> Path:
+        """Refuse what cannot be, before anything heavy is imported; give the checkpoint's path."""
+        from berttools.models import check_folder
+
+        if self.target_sparsity is not None and self.method is not Method.topk:
+            raise UsageError(f"--target-sparsity goes with --method topk; {self.method} finds its own sparsity")
+        if self.pattern is Pattern.two_of_four and (self.initial_sparsity or self.target_sparsity):
+            raise UsageError("--pattern 2:4: half of each matrix is zeroed; give no sparsity")
+        if self.distill:
+            check_folder(self.distill)
+        return super().check()
+
+    @property
+    def everything(self) -> bool:
+        """Whether no option says which matrices."""
+        return not (self.only or self.group or self.layers)
+
+    @property
+    def pace(self) -> float:
+        """The scores' peak rate."""
+        return RATES[self.method] if self.score_learning_rate is None else self.score_learning_rate
+
+    def recipe(self) -> Recipe:
+        """Say how masks are learned."""
+        first = FIRST[self.method] if self.initial_score is None else self.initial_score
+        return Recipe(self.method, self.pattern, self.initial_sparsity, first, self.target_sparsity)
+
+
+class MaskRun(Run):
+    """One tuning by masks, from the files to the mask that is written."""
+
+    _asked: MaskAsked
+    _draws: Draws
+
+    def _prepare(self, tuned: Sequence[str]) -> Tuner:
+        from berttools.supermask import Draws, mask_model, reaches_zero
+        from berttools.training import Pace, Tuner
+
+        asked, recipe = self._asked, self._asked.recipe()
+        matrices, dense = self._sorted_out(tuned)
+        if asked.distill:
+            self.train = replace(self.train, taught=self._taught(asked.distill))
+        self._draws = Draws(asked.seed, self.knobs.steps)
+        self._scores = mask_model(self.classifier.model, matrices, recipe, self._draws)
+        self._dense = dense
+        paces: dict[str, Pace] = dict.fromkeys(self._scores.values(), Pace(asked.pace, 0.0, 1e-12))
+        tuner = Tuner(
+            self.classifier, [*self._scores.values(), *dense], self.train, self.knobs, device=self._device,
+            processes=self._processes, paces=paces, before=lambda step: setattr(self._draws, "step", step),
+        )  # fmt: skip
+        if self._processes.leads and not reaches_zero(recipe, tuner.slopes, asked.pace):
+            what = f"begin at {recipe.initial_score:g} and move by their learning rates, which add up to less"
+            sys.stderr.write(
+                f"berttools: warning: scores {what}: few cross 0; try more steps or a higher --score-learning-rate\n"
+            )
+        return tuner
+
+    def _sorted_out(self, tuned: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Tell which matrices to mask, and which tensors to tune as they are."""
+        from berttools.selecting import groups_of
+        from berttools.supermask import can_mask
+
+        model, head, asked = self.classifier.model, self.classifier.head, self._asked
+        shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
+        poolers = [name for name in shapes if "pooler" in name and name not in head]
+        wanted = [name for name in tuned if name not in head and name not in poolers]
+        matrices = [
+            name for name in wanted if can_mask(model, name) and (groups_of(name, shapes[name]) or not asked.everything)
+        ]
+        dense = [name for name in tuned if name in head]
+        if asked.pooler is Pooler.mask:
+            matrices += [name for name in poolers if can_mask(model, name)]
+        elif asked.pooler is Pooler.dense:
+            dense += poolers
+        if not matrices:
+            raise ToolError("no matrix of a linear layer fits the options: there is nothing to mask", kind="no-matrix")
+        return matrices, dense
+
+    def _taught(self, folder: Path) -> Any:
+        """Give a teacher's logits of the training texts, in its head's order of our labels."""
+        from berttools.models import open_model
+        from berttools.training import Judge
+
+        teacher = open_model(folder)
+        names, ours = list(teacher.labels.names), list(self.classifier.labels.names)
+        if sorted(names) != sorted(ours):
+            raise ToolError(
+                f"--distill {folder}: knows the labels {', '.join(names) or 'of numbers'}, and --train has"
+                f" {', '.join(ours) or 'numbers'}",
+                kind="other-labels",
+            )
+        if teacher.tokenizer.get_vocab() != self.classifier.tokenizer.get_vocab():
+            raise ToolError(f"--distill {folder}: has another vocabulary than --base", kind="other-vocabulary")
+        logits = Judge(teacher, self._device, half=self.knobs.half).logits(self.train.texts)
+        return logits[:, [names.index(name) for name in ours]] if ours else logits
+
+    def _more_about(self) -> dict[str, Any]:
+        asked = self._asked
+        recipe = {**asdict(asked.recipe()), "score_learning_rate": asked.pace, "pooler": str(asked.pooler)}
+        return {"recipe": {key: str(value) if isinstance(value, StrEnum) else value for key, value in recipe.items()}}
+
+    def _measured(self, dev: Data) -> dict[str, Any]:
+        """Measure the mask that would be stored: scores above zero, or where that is better one draw."""
+        found = {"inference": "threshold", **self._with(None, dev)}
+        if self._asked.method is not Method.bernoulli:
+            return found
+        drawn = {"inference": "draw", **self._with(self.tuner.step, dev)}
+        scores = [each[self.metric] for each in (found, drawn)]
+        best = drawn if scores[1] is not None and (scores[0] is None or scores[1] > scores[0]) else found
+        return {**best, "threshold_score": scores[0], "draw_score": scores[1]}
+
+    def _with(self, stored: int | None, dev: Data) -> dict[str, Any]:
+        self._draws.step, self._draws.stored = self.tuner.step, stored
+        return self.tuner.judge.measure(dev)
+
+    def _write(self, figures: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+        from berttools.deltas import changed_of
+        from berttools.masks import write_mask
+        from berttools.models import config_text, state_arrays
+        from berttools.supermask import unmask_model
+
+        model, asked = self.classifier.model, self._asked
+        self._draws.step = figures["step"]
+        self._draws.stored = figures["step"] if figures.get("inference") == "draw" else None
+        model.eval()
+        keeps = unmask_model(model, self._scores)
+        if asked.refit_head and self._dense:
+            figures = self._refitted(figures)
+        tensors, config = state_arrays(model), config_text(model)
+        dense, _ = changed_of({name: each for name, each in tensors.items() if name not in keeps}, self._base)
+        made = {**about, "figures": figures, "seed": asked.seed, "metric": self.metric, "tuned": sorted(dense)}
+        sizes = write_mask(asked.out, keeps, dense, config, self._base, made, code=str(asked.code))
+        return {**figures, **sizes}
+
+    def _refitted(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """Tune the head on the mask as it is; keep what it was where that is no better."""
+        from berttools.training import Tuner
+
+        model = self.classifier.model
+        before = {name: each.detach().clone() for name, each in model.named_parameters() if name in self._dense}
+        steps = max(1, self.knobs.steps // 10)
+        knobs = replace(self.knobs, steps=steps, every=steps)
+        tuner = Tuner(self.classifier, self._dense, self.train, knobs, device=self._device)
+        for _ in tuner.rounds():
+            pass
+        if self.dev is None:
+            return {**figures, "refitted": True}
+        found = tuner.judge.measure(self.dev)
+        better = (found[self.metric] or -1.0) > (figures["score"] if figures["score"] is not None else -2.0)
+        if not better:
+            for name, values in before.items():
+                model.get_parameter(name).data.copy_(values)
+            return {**figures, "refitted": False}
+        return {**figures, "score": found[self.metric], "dev_loss": found.pop("loss"), **found, "refitted": True}

@@ -1,0 +1,248 @@
+"""``berttools mask-tune``: what is learned, what is written, and bad input."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from berttools import training
+from berttools.checkpoints import open_checkpoint
+from berttools.commands import _mask_tuning
+from berttools.masks import check_base, open_mask
+from berttools.models import open_model
+from berttools.training import Judge
+from conftest import Run
+from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines
+
+Berttools = Callable[..., Run]
+pytestmark = pytest.mark.usefixtures("one_thread")
+USUAL = ("--batch", "8", "--max-steps", "40", "--evaluate-every", "20", "--lr", "1e-2", "--score-lr", "0.5")
+
+
+def words(base: Path, train: Path, dev: Path | None = None) -> list[str | Path]:
+    return ["mask-tune", "--base", base, "--train", train, *(["--dev", dev] if dev else []), *USUAL]
+
+
+def refused(done: Run, message: str, code: int = 1) -> None:
+    """One line on stderr that says it, and nothing on stdout."""
+    assert (done.code, done.out) == (code, b"")
+    assert done.err.startswith("berttools: error: ")
+    assert done.err.count("\n") == 1
+    assert message in done.err
+
+
+def keeps_of(path: Path, base: Path) -> dict[str, Any]:
+    mask, checkpoint = open_mask(path), open_checkpoint(base)
+    return {name: mask.keep(name, checkpoint.flat(stored)) for name, stored in check_base(mask, checkpoint).items()}
+
+
+def test_what_was_measured_is_what_apply_mask_writes(
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[_mask_tuning.MaskRun] = []
+    begin = _mask_tuning.MaskRun.__init__
+    monkeypatch.setattr(_mask_tuning.MaskRun, "__init__", lambda run, *args: runs.append(run) or begin(run, *args))
+    out = tmp_path / "a.mask"
+    done = berttools(*words(base, train, dev), "--initial-sparsity", "0.2", "--refit-head", "--out", out)
+    assert (done.code, done.err) == (0, "")
+    last = done.records[-1]
+    assert last["refitted"] in (True, False)
+    assert last["score"] == pytest.approx(last["accuracy"], abs=1e-6)
+    assert berttools("apply-mask", base, out, "--out", tmp_path / "applied").code == 0
+    applied = open_model(tmp_path / "applied")
+    [run] = runs
+    assert run.dev is not None
+    cpu = torch.device("cpu")
+    logits = [Judge(each, cpu).logits(run.dev.texts) for each in (run.classifier, applied)]
+    assert logits[0].tobytes() == logits[1].tobytes()
+    assert Judge(applied, cpu).measure(run.dev)["loss"] == last["dev_loss"]
+
+    # Besides masks there is the head, and nothing else.
+    mask = open_mask(out)
+    assert sorted(mask.dense) == ["classifier.bias", "classifier.weight"]
+    assert len(mask.names) == last["matrices"] == 18
+    zeroed = sum(int((~keep).sum()) for keep in keeps_of(out, base).values())
+    assert last["zeroed"] == zeroed
+    assert last["sparsity"] == pytest.approx(zeroed / last["weights"])
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "applied" / "model.safetensors")
+    for name, keep in keeps_of(out, base).items():
+        assert after[name].tobytes() == np.where(keep, before[name.removeprefix("bert.")], np.float32(0)).tobytes()
+    assert mask.made["recipe"]["initial_sparsity"] == 0.2
+    assert mask.made["figures"]["score"] == pytest.approx(last["score"], abs=1e-6)
+
+
+@needs_minilm
+@needs_glue
+def test_a_mask_learns_what_its_head_alone_does_not(berttools: Berttools, tmp_path: Path) -> None:
+    lines = (GLUE / "sst2" / "train.jsonl").read_text().splitlines(keepends=True)
+    train, dev = tmp_path / "train.jsonl", tmp_path / "dev.jsonl"
+    train.write_text("".join(lines[:2000]))
+    dev.write_text("".join(lines[2000:2300]))
+    usual = ["mask-tune", "--base", minilm(), "--train", train, "--dev", dev, "--batch", "16", "--max-steps", "60"]
+    usual += ["--initial-score", "2"]
+    learned = berttools(*usual, "--out", tmp_path / "a.mask").records[-1]
+    still = berttools(*usual, "--score-lr", "1e-9", "--out", tmp_path / "b.mask").records[-1]
+    assert still["zeroed"] == 0 or still["inference"] == "draw"
+    assert 0.005 < learned["sparsity"] < 0.5
+    assert learned["score"] > max(0.65, still["score"] + 0.05)
+
+
+@pytest.mark.parametrize("method", ["bernoulli", "threshold", "topk"])
+@pytest.mark.parametrize("pattern", ["free", "2:4", "row", "head"])
+def test_every_method_goes_with_every_pattern(
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, method: str, pattern: str
+) -> None:
+    out = tmp_path / "a.mask"
+    some = ["--method", method, "--pattern", pattern, "--group", "Q,K,V,AO", "--score-lr", "0.3", "--out", out]
+    some += [] if pattern == "2:4" else ["--initial-sparsity", "0.25"]
+    done = berttools(*words(base, train, dev), *some, "--code", "bits")
+    assert done.code == 0, done.err
+    keeps = keeps_of(out, base)
+    assert len(keeps) == 12
+    for name, keep in keeps.items():
+        if pattern == "2:4":
+            assert (keep.reshape(-1, 4).sum(1) == 2).all()
+        elif method == "topk" and pattern == "free":
+            assert (~keep).sum() == 64
+        elif pattern == "row":
+            assert np.isin(keep.sum(1), (0, keep.shape[1])).all()
+        elif pattern == "head":
+            across = keep.T if ".output." in name else keep
+            assert np.isin(across.reshape(2, -1).sum(1), (0, across.size // 2)).all()
+    assert ("draw_score" in done.records[-1]) == (method == "bernoulli")
+
+
+def test_topk_reaches_its_target(berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path) -> None:
+    some = ["--method", "topk", "--target-sparsity", "0.5", "--out", tmp_path / "a.mask"]
+    last = berttools(*words(base, train, dev), "--max-steps", "20", *some).records[-1]
+    assert last["sparsity"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_is_masked_and_what_becomes_of_the_pooler(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path
+) -> None:
+    def made(*more: str) -> tuple[set[str], set[str]]:
+        out = tmp_path / "a.mask"
+        done = berttools(*words(base, train), "--max-steps", "2", *more, "--force", "--out", out)
+        assert done.code == 0, done.err
+        mask = open_mask(out)
+        return set(mask.names), set(mask.dense) - {"classifier.weight", "classifier.bias"}
+
+    layer = "bert.encoder.layer.1.attention.self"
+    pooler = {"bert.pooler.dense.weight"}
+    assert made("--layers", "1", "--group", "Q,K") == ({f"{layer}.query.weight", f"{layer}.key.weight"}, set())
+    assert made("--only", r"1\.attention\.self\.value", "--pooler", "mask")[0] == {f"{layer}.value.weight"} | pooler
+    assert made("--layers", "1", "--pooler", "dense")[1] == pooler | {"bert.pooler.dense.bias"}
+    line = b'{"name":"encoder.layer.0.output.dense.weight"}\n'
+    done = berttools(*words(base, train), "--only", "-", "--force", "--out", tmp_path / "a.mask", stdin=line)
+    assert (done.code, open_mask(tmp_path / "a.mask").names) == (0, ["bert.encoder.layer.0.output.dense.weight"])
+
+
+def test_resuming_gives_what_an_uninterrupted_run_gives(
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = [*words(base, train, dev), "--seed", "5", "--initial-sparsity", "0.1", "--refit-head"]
+    whole = berttools(*usual, "--out", tmp_path / "whole.mask")
+    steps = training.Tuner._step
+
+    def until(self: Any, step: int) -> Any:
+        if step == 30:
+            raise KeyboardInterrupt
+        return steps(self, step)
+
+    monkeypatch.setattr(training.Tuner, "_step", until)
+    cut = berttools(*usual, "--out", tmp_path / "cut.mask")
+    assert (cut.code, cut.out) == (130, b"".join(whole.out.splitlines(True)[:1]))
+    monkeypatch.setattr(training.Tuner, "_step", steps)
+    again = [*usual, "--out", tmp_path / "cut.mask", "--resume"]
+    refused(berttools(*again, "--initial-sparsity", "0.2"), "made with other recipe (initial_sparsity was 0.1", 2)
+    done = berttools(*again)
+    assert done.code == 0, done.err
+    assert done.out.replace(b"cut.mask", b"whole.mask") == whole.out
+    assert (tmp_path / "cut.mask").read_bytes() == (tmp_path / "whole.mask").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.mask", "whole.mask"]
+
+
+def test_accumulating_changes_no_draw(berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path) -> None:
+    losses = []
+    for parts in ("1", "3"):
+        out = tmp_path / f"{parts}.mask"
+        done = berttools(*words(base, train, dev), "--max-steps", "5", "--accumulate", parts, "--out", out)
+        losses.append(done.records[0]["loss"])
+    # Dropout differs; the masks, which differ more from step to step, do not.
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_teacher_is_learned_from(berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path) -> None:
+    tuned = ["finetune", "--base", base, "--train", train, "--epochs", "10", "--lr", "1e-2"]
+    assert berttools(*tuned, "--out", tmp_path / "teacher").code == 0
+    plain = berttools(*words(base, train, dev), "--out", tmp_path / "a.mask")
+    taught = berttools(*words(base, train, dev), "--distill", tmp_path / "teacher", "--out", tmp_path / "b.mask")
+    assert (taught.code, taught.err) == (0, "")
+    assert taught.records[0]["loss"] != plain.records[0]["loss"]
+    other = make_tuned(base, tmp_path / "other", ("red", "green"))
+    done = berttools(*words(base, train), "--distill", other, "--out", tmp_path / "c.mask")
+    refused(done, "knows the labels red, green, and --train has 0, 1")
+
+
+def test_rates_that_cannot_reach_zero_are_told_of(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path
+) -> None:
+    done = berttools(*words(base, train), "--score-lr", "0.01", "--out", tmp_path / "a.mask")
+    assert done.code == 0
+    assert "scores begin at 5 and move by their learning rates, which add up to less" in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message", "code"),
+    [
+        (["--target-sparsity", "0.5"], "--target-sparsity goes with --method topk", 2),
+        (["--pattern", "2:4", "--initial-sparsity", "0.1"], "half of each matrix is zeroed", 2),
+        (["--pattern", "head"], "give --group Q,K,V,AO", 1),
+        (["--initial-sparsity", "1.5"], "--initial-sparsity", 2),
+        (["--only", "LayerNorm"], "there is nothing to mask", 1),
+        (["--only", "nowhere"], "--only nowhere: fits no tensor", 2),
+        (["--layers", "99"], "--layers 99: the model has none such", 2),
+        (["--distill", "nowhere"], "nowhere: no such folder", 1),
+        (["--patience", "2"], "--patience needs texts to measure on", 2),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, more: list[str], message: str, code: int
+) -> None:
+    refused(berttools(*words(base, train), *more, "--out", tmp_path / "a.mask"), message, code)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_kept(berttools: Berttools, base: Path, train: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mask").write_bytes(b"mine")
+    refused(berttools(*words(base, train), "--out", tmp_path / "a.mask"), "exists", 2)
+    assert (tmp_path / "a.mask").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "roberta", "electra", "modernbert"])
+def test_every_architecture_is_masked(berttools: Berttools, train: Path, tmp_path: Path, kind: str) -> None:
+    base = make_base(tmp_path / "base", kind)
+    done = berttools(*words(base, train), "--max-steps", "3", "--initial-sparsity", "0.3", "--out", tmp_path / "a.mask")
+    assert done.code == 0, done.err
+    assert berttools("apply-mask", base, tmp_path / "a.mask", "--out", tmp_path / "applied").code == 0
+    said = berttools("predict", "--model", tmp_path / "applied", "--in", train)
+    assert (said.code, len(said.records)) == (0, len(train.read_text().splitlines()))
+    assert done.records[-1]["sparsity"] == pytest.approx(0.3, abs=0.05)
+
+
+def test_numbers_are_learned_too(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    train = write_lines(tmp_path / "t.jsonl", texts(60, pairs=True, numbers=True))
+    done = berttools(*words(base, train, train), "--out", tmp_path / "a.mask")
+    assert (done.code, done.records[-1]["metric"]) == (0, "pearson")
+    shutil.rmtree(tmp_path / "applied", ignore_errors=True)
+    assert berttools("apply-mask", base, tmp_path / "a.mask", "--out", tmp_path / "applied").code == 0
+    assert open_model(tmp_path / "applied").labels.regression
