@@ -139,6 +139,16 @@ def make_mask(
     return model.eval()
 
 
+def logits(model: Any) -> Any:
+    """What a model says of two texts."""
+    import torch
+
+    with torch.no_grad():
+        return model(
+            input_ids=torch.tensor([[2, 5, 9, 13, 3], [2, 6, 3, 0, 0]]), attention_mask=torch.ones(2, 5).long()
+        ).logits
+
+
 def texts(count: int, *, seed: int = 0, pairs: bool = False, numbers: bool = False) -> list[dict[str, Any]]:
     """Make texts with a good or a bad word, which the label tells; as numbers, the share of good words."""
     rng = np.random.default_rng(seed)

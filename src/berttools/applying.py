@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from _toolio.atomic import atomic_folder
 from _toolio.errors import of_the_whole_run
+from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
 from berttools.groups import place
@@ -84,7 +85,7 @@ class _Work:
             base.flat(each)  # an unknown dtype is refused before anything is written
 
     def write(self, path: Path) -> None:
-        pool = ThreadPoolExecutor(1)
+        pool = ThreadPoolExecutor(max(1, most_processes() - 1))
         try:
             for name in self._mask.names:
                 self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])

@@ -278,6 +278,7 @@ PAGES = {
             "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",
             "label": "The likeliest class, or the number.",
             "scores": "The chance of every class.",
+            "task": "With --mask: the task of the line, as in the input.",
             "gold": "The label that the input had, if it had one.",
             "text": "As in the input, as are text_a, text_b and any other field.",
             "truncated": "How many tokens at the text's end were left out; absent where none.",
@@ -288,6 +289,11 @@ PAGES = {
             (
                 """echo '{"text":"a fine day"}' | berttools predict --model ft/""",
                 "Label what a pipe brings.",
+            ),
+            (
+                """echo '{"task":"other","text":"a fine day"}' | berttools predict --base base/"""
+                " --mask task.mask.safetensors --mask other.mask.safetensors",
+                "Each line by the mask that it names, all over one base.",
             ),
         ),
     ),

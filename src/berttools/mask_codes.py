@@ -129,7 +129,7 @@ def decode(coded: Bytes, size: int, keys: Keys | None = None) -> Bools:
         zeroed[low:high][order] = np.concatenate(runs)
     if not coder.is_empty():
         raise ValueError("more is coded than there are entries, or less")
-    return ~zeroed
+    return np.logical_not(zeroed, out=zeroed)
 
 
 def _run(coder: Any, chance: int, size: int) -> Bools:

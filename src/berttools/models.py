@@ -160,7 +160,7 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
         )
     if labels is not None and has_head(folder):
         new |= _draw_head(model, seed)
-    return Classifier(model, tokenizer, labels or _labels_of(model.config), frozenset(new), _longest(model, tokenizer))
+    return Classifier(model, tokenizer, labels or labels_of(model.config), frozenset(new), _longest(model, tokenizer))
 
 
 def open_model(folder: Path) -> Classifier:
@@ -207,7 +207,8 @@ def _as_config(labels: Labels) -> dict[str, Any]:
     return {"problem_type": "single_label_classification", "id2label": names, "label2id": numbers}
 
 
-def _labels_of(config: Any) -> Labels:
+def labels_of(config: Any) -> Labels:
+    """Give what a model's outputs mean, by its configuration."""
     if config.problem_type == "multi_label_classification":
         raise ToolError(
             f"{config._name_or_path}: gives several labels to a text, which is not known here", kind="multi-label"

@@ -18,14 +18,7 @@ from safetensors.torch import load_file, save_file
 from berttools.applying import masked_bits, names_in_model
 from berttools.checkpoints import open_checkpoint
 from conftest import Run
-from tiny_models import make_base, make_mask
-
-INPUTS = {"input_ids": torch.tensor([[2, 5, 9, 13, 3], [2, 6, 3, 0, 0]]), "attention_mask": torch.ones(2, 5).long()}
-
-
-def logits(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model(**INPUTS).logits
+from tiny_models import logits, make_base, make_mask
 
 
 def opened(folder: Path) -> Any:

@@ -11,21 +11,22 @@ from _toolio import options
 from _toolio.errors import InputError
 from _toolio.paths import refuse_processes
 from _toolio.records import RecordWriter
-from berttools.commands._shared import (
-    ColumnsOption,
-    DataInputs,
-    MaxLength,
-    Precision,
-    PredictPrecision,
-    inputs_of,
-)
+from berttools.commands._predicting import chosen, predictor_of
+from berttools.commands._shared import ColumnsOption, DataInputs, MaxLength, Precision, PredictPrecision, inputs_of
 
 SCHEMA = "berttools.predict/1"
 COLUMNS = ("label", "gold", "text", "text_a", "text_b", "truncated")
 
 
 def predict(
-    model: Annotated[Path, typer.Option("--model", metavar="DIR", help="A folder that finetune wrote, or any such.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="A folder that finetune wrote, or any such.")
+    ] = None,
+    base: Annotated[Path | None, typer.Option(metavar="DIR", help="Instead of --model: the base of masks.")] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[TASK=]FILE", help="A mask over --base; repeatable. TASK: its name up to the first dot."),
+    ] = None,
     inputs: DataInputs = None,
     columns: ColumnsOption = None,
     max_length: MaxLength = None,
@@ -36,22 +37,22 @@ def predict(
     """Label texts.
 
     One record a line of input, in its order, first field the chance of the label; for a model that gives numbers, the
-    number. Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it.
+    number. Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it. Of
+    several masks a line's task says which; the base is in memory once.
     """
     from berttools.models import check_folder
     from berttools.tasks import parse_columns, windows_of
 
     refuse_processes("predict")
+    folder, masks = chosen(model, base, mask or [])
     known, names = parse_columns(columns), inputs_of(inputs)
-    check_folder(model)
+    check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
         from _toolio.device import enough_memory, pick_device
-        from berttools.models import open_model
-        from berttools.predicting import Predictor
 
         place = pick_device(device)
         half = precision is Precision.bfloat16
-        predictor = Predictor(open_model(model), place, half=half, batch=batch, longest=max_length)
+        predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
         for window in (window for name in names for window in windows_of(name, known)):
             with enough_memory(place, "a smaller --batch, or a smaller --max-length"):
                 found = predictor.look([row for row in window if "error" not in row.fields], known)

@@ -1,0 +1,52 @@
+"""What ``berttools predict`` predicts with: one model, or one base and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from berttools.mask_switch import TaskPredictor
+    from berttools.predicting import Predictor
+
+
+def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple[Path, dict[str, Path]]:
+    """Give the folder to open, and task to mask file, none where the folder is a model of its own.
+
+    Raises
+    ------
+    UsageError
+        It is neither ``--model`` nor ``--base`` with masks, or two masks are of one task.
+    """
+    if model is not None and base is None and not masks:
+        return model, {}
+    if base is None or not masks or model is not None:
+        raise UsageError("give --model, or --base and --mask")
+    found: dict[str, Path] = {}
+    for text in masks:
+        name, equals, path = text.partition("=")
+        if not equals or Path(text).exists():
+            name, path = Path(text).name.partition(".")[0], text
+        if not name or name in found:
+            raise UsageError(f"--mask {text}: give TASK=FILE, with a task that no other has")
+        found[name] = Path(path)
+    return base, found
+
+
+def predictor_of(
+    folder: Path, masks: Mapping[str, Path], device: torch.device, **knobs: Any
+) -> Predictor | TaskPredictor:
+    """Open what ``chosen`` gave; ``knobs`` are those of ``Predictor``."""
+    if masks:
+        from berttools.mask_switch import MaskedModels, TaskPredictor
+
+        return TaskPredictor(MaskedModels(folder, masks), device, **knobs)
+    from berttools.models import open_model
+    from berttools.predicting import Predictor
+
+    return Predictor(open_model(folder), device, **knobs)

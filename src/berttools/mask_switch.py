@@ -1,0 +1,185 @@
+"""One base in memory, many masks: the model of one task after another, without loading any again.
+
+What a task has of its own is its head and its bits, an eighth of a byte a weight. The masked matrices are shared: a
+switch writes them anew from the base's files, which are mapped into memory, times the bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from _toolio.errors import InputError, ToolError, of_the_whole_run
+from berttools.checkpoints import open_checkpoint
+from berttools.deltas import base_names
+from berttools.mask_codes import bits_of
+from berttools.masks import Mask, check_base, open_mask
+from berttools.models import Classifier, labels_of, open_base
+from berttools.predicting import Prediction, Predictor
+from berttools.tasks import Columns, Row
+
+__all__ = ["MaskedModels", "TaskPredictor"]
+
+_CHUNK = 1 << 18  # entries; whole bytes of bits
+
+
+@dataclass(slots=True)
+class _Task:
+    """One mask: its model, whose encoder is shared, and its bits by the model's names."""
+
+    classifier: Classifier
+    bits: dict[str, NDArray[np.uint8]]
+
+
+class MaskedModels:
+    """Models of one base, of which one at a time is ready to use.
+
+    Parameters
+    ----------
+    base
+        The base's folder.
+    masks
+        Task to mask file. Every mask must be of that base.
+
+    Raises
+    ------
+    ToolError
+        A mask is none, or of another base or architecture.
+    """
+
+    def __init__(self, base: Path, masks: Mapping[str, Path]) -> None:
+        self._base = open_checkpoint(base)
+        self._tasks: dict[str, _Task] = {}
+        self._current: str | None = None
+        self._other_than_base: set[str] = set()
+        opened = {task: open_mask(path) for task, path in masks.items()}
+        configs = {task: _config_of(mask) for task, mask in opened.items()}
+        first = open_base(base, labels_of(next(iter(configs.values()))))
+        self._shared = dict(first.model.named_parameters())
+        shapes = {name: tuple(parameter.shape) for name, parameter in self._shared.items()}
+        self._stored = base_names(self._base, shapes)
+        for task, mask in opened.items():
+            with of_the_whole_run():
+                check_base(mask, self._base)
+                self._tasks[task] = _Task(self._classifier(first, mask, configs[task]), self._bits(mask))
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every task, in the order given."""
+        return list(self._tasks)
+
+    def _classifier(self, first: Classifier, mask: Mask, config: Any) -> Classifier:
+        """Give a model that shares with the first one what its mask file does not hold dense."""
+        if lacking := sorted(mask.shapes.keys() - (self._shared.keys() & self._stored.keys())):
+            raise ToolError(f"{mask.path}: a model of {self._base.path} has no {lacking[0]}", kind="other-base")
+        own = dict(mask.dense)
+        for name in sorted(first.new - own.keys()):  # drawn at random there: a head that the task took from the base
+            if name not in self._stored:
+                raise ToolError(f"{mask.path}: neither it nor {self._base.path} has {name}", kind="bad-mask")
+            own[name] = self._values(name)
+        shared = {id(each): each for name, each in self._shared.items() if name not in own}
+        model = copy.deepcopy(first.model, shared)
+        for name, array in own.items():
+            module, _, leaf = name.rpartition(".")
+            tensor = torch.from_numpy(array.astype(np.float32))
+            setattr(model.get_submodule(module), leaf, nn.Parameter(tensor, requires_grad=False))
+        for key in ("id2label", "label2id", "problem_type"):
+            setattr(model.config, key, getattr(config, key))
+        model.num_labels = model.config.num_labels
+        return Classifier(model.eval(), first.tokenizer, labels_of(config), frozenset(), first.longest)
+
+    def _values(self, name: str) -> NDArray[Any]:
+        stored = self._stored[name]
+        return self._base.flat(stored).values(0, self._base.tensors[stored].size).reshape(self._shared[name].shape)
+
+    def _bits(self, mask: Mask) -> dict[str, NDArray[np.uint8]]:
+        return {name: bits_of(mask.keep(name, self._base.flat(self._stored[name]))) for name in mask.names}
+
+    def classifier(self, task: str) -> Classifier:
+        """Give a task's model as an object; it is that of the task after ``switch(task)`` only."""
+        return self._tasks[task].classifier
+
+    def switch(self, task: str) -> Classifier:
+        """Make a task's model the one that is ready, and give it."""
+        after = self._tasks[task].bits
+        if task != self._current:
+            self._current = None  # whoever is interrupted in between begins again
+            self._other_than_base |= after.keys()
+            for name in sorted(self._other_than_base):
+                self._write(name, after.get(name))
+            self._other_than_base, self._current = set(after), task
+        return self.classifier(task)
+
+    @torch.no_grad()
+    def _write(self, name: str, bits: NDArray[np.uint8] | None) -> None:
+        """Write a matrix of the base, times its bits where it has any, into the shared model."""
+        flat, tensor = self._base.flat(self._stored[name]), self._shared[name].data
+        on_cpu = tensor.device.type == "cpu"
+        target = (tensor if on_cpu else torch.empty_like(tensor, device="cpu")).view(-1).numpy().view(np.uint32)
+        for start in range(0, target.size, _CHUNK):
+            stop = min(start + _CHUNK, target.size)
+            values = flat.values(start, stop).astype(np.float32, copy=False).view(np.uint32)
+            if bits is None:
+                target[start:stop] = values
+            else:
+                keep = np.unpackbits(bits[start // 8 : -(-stop // 8)], count=stop - start).view(np.bool_)
+                np.multiply(values, keep, out=target[start:stop])
+        if not on_cpu:
+            tensor.copy_(torch.from_numpy(target.view(np.float32)).view_as(tensor))
+
+
+def _config_of(mask: Mask) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        about = json.loads(mask.config)
+        return AutoConfig.for_model(about.pop("model_type"), **about)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ToolError(f"{mask.path}: no model has such a configuration: {error}", kind="bad-mask") from error
+
+
+class TaskPredictor:
+    """Labels rows, each by the model of its task.
+
+    Parameters
+    ----------
+    models
+        The models.
+    device, half, batch, longest
+        As of `Predictor`.
+    """
+
+    def __init__(
+        self, models: MaskedModels, device: torch.device, *, half: bool, batch: int, longest: int | None = None
+    ) -> None:
+        self._models = models
+        self._predictors = {
+            task: Predictor(models.classifier(task), device, half=half, batch=batch, longest=longest)
+            for task in models.tasks
+        }
+
+    def look(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:
+        """Label rows, in their order, with one switch a task; what cannot be used becomes an error."""
+        found: dict[int, Prediction | InputError] = {}
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            task = row.fields.get("task", self._models.tasks[0] if len(self._models.tasks) == 1 else None)
+            if isinstance(task, str) and task in self._predictors:
+                places.setdefault(task, []).append(place)
+            else:
+                known = ", ".join(self._models.tasks)
+                found[place] = InputError(f"{row.where}: its task is none of {known}", kind="unknown-task")
+        for task, some in places.items():
+            self._models.switch(task)
+            said = self._predictors[task].look([rows[place] for place in some], columns)
+            found.update(zip(some, said, strict=True))
+        return [found[place] for place in range(len(rows))]

@@ -1,0 +1,133 @@
+"""One base, many masks: each task's model says what its own folder says, whatever was ready before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from _toolio.errors import ToolError
+from berttools.mask_switch import MaskedModels
+from conftest import Run
+from tiny_models import logits, make_base, make_mask, make_tuned, texts, write_lines
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "modernbert"])
+@pytest.mark.parametrize("half", [False, True])
+def test_each_task_says_what_its_model_says(tmp_path: Path, kind: str, half: bool) -> None:
+    base = make_base(tmp_path / "base", kind)
+    if half:
+        tensors = {name: value.bfloat16() for name, value in load_file(base / "model.safetensors").items()}
+        save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    paths = {task: tmp_path / f"{task}.safetensors" for task in "abc"}
+    # The first masks one layer only: the others' matrices must be the base's again.
+    some = ("layers.1" if kind == "modernbert" else "layer.1", "", "")
+    expected = {
+        task: logits(make_mask(base, path, seed=n, sparsity=0.1 * n, only=some[n]))
+        for n, (task, path) in enumerate(paths.items())
+    }
+    models = MaskedModels(base, paths)
+    assert models.tasks == ["a", "b", "c"]
+    for task in "abcacbaabb":
+        found = models.switch(task)
+        assert torch.equal(logits(found.model), expected[task])
+        assert found.labels.names == ("bad", "good")
+
+
+def test_the_base_is_in_memory_once(base: Path, tmp_path: Path) -> None:
+    paths = {task: tmp_path / task for task in "ab"}
+    for number, path in enumerate(paths.values()):
+        make_mask(base, path, seed=number)
+    models = MaskedModels(base, paths)
+    one, other = (dict(models.classifier(task).model.named_parameters()) for task in "ab")
+    shared = {name for name in one if one[name].data_ptr() == other[name].data_ptr()}
+    assert one.keys() - shared == {"classifier.weight", "classifier.bias"}
+
+
+def test_an_interrupted_switch_is_made_good(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {task: tmp_path / task for task in "ab"}
+    expected = [logits(make_mask(base, path, seed=n)) for n, path in enumerate(paths.values())]
+    models = MaskedModels(base, paths)
+    models.switch("a")
+    write, calls = MaskedModels._write, []
+
+    def stopped(self: MaskedModels, *arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        write(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MaskedModels, "_write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        models.switch("b")
+    for task, logits_of_task in zip("ab", expected, strict=True):
+        assert torch.equal(logits(models.switch(task).model), logits_of_task)
+
+
+def test_another_base_is_refused(base: Path, tmp_path: Path) -> None:
+    make_mask(base, tmp_path / "a")
+    with pytest.raises(ToolError, match="was made for another base"):
+        MaskedModels(make_base(tmp_path / "other", seed=3), {"a": tmp_path / "a"})
+
+
+def test_predict_routes_by_task(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
+    alone = {}
+    for number, task in enumerate(("one", "two")):
+        make_mask(base, tmp_path / f"{task}.mask.safetensors", seed=number)
+        assert berttools("apply-mask", base, tmp_path / f"{task}.mask.safetensors", "--out", tmp_path / task).code == 0
+        lines = write_lines(tmp_path / f"{task}.jsonl", [{**text, "task": task} for text in texts(6)])
+        alone[task] = berttools("predict", "--model", tmp_path / task, "--in", lines).records
+    mixed = [{**text, "task": task} for text in texts(6) for task in ("two", "one")]
+    masks = ["--mask", tmp_path / "one.mask.safetensors", "--mask", tmp_path / "two.mask.safetensors"]
+    lines = write_lines(tmp_path / "mixed.jsonl", [*mixed, {"text": "a film"}, {"text": "a film", "task": "three"}])
+    done = berttools("predict", "--base", base, *masks, "--in", lines)
+    assert done.code == 3
+    assert [record["task"] for record in done.records[:12]] == 6 * ["two", "one"]
+    for task, start in (("two", 0), ("one", 1)):
+        assert done.records[start:12:2] == alone[task]
+    assert [record["error"]["kind"] for record in done.records[12:]] == 2 * ["unknown-task"]
+    assert "its task is none of one, two" in done.records[13]["error"]["message"]
+    # One mask needs no task, and may be called anything.
+    single = write_lines(tmp_path / "single.jsonl", texts(6))
+    done = berttools("predict", "--base", base, "--mask", f"two={tmp_path / 'one.mask.safetensors'}", "--in", single)
+    assert [record["score"] for record in done.records] == [record["score"] for record in alone["one"]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--base", "b"],
+        ["--mask", "m"],
+        ["--model", "a", "--base", "b"],
+        ["--base", "b", "--mask", "m", "--mask", "x/m.s"],
+    ],
+)
+def test_what_cannot_be_asked_for(berttools: Callable[..., Run], words: list[str]) -> None:
+    done = berttools("predict", *words)
+    assert done.code == 2
+    assert "--mask" in done.err
+
+
+def test_a_head_that_the_base_had_and_the_task_kept(base: Path, tmp_path: Path) -> None:
+    """What equals the base is not in the mask file, the head included."""
+    from berttools.checkpoints import open_checkpoint
+    from berttools.masks import open_mask, write_mask
+
+    tuned = make_tuned(base, tmp_path / "tuned", ("bad", "good"))
+    model = make_mask(tuned, tmp_path / "all")
+    mask, opened = open_mask(tmp_path / "all"), open_checkpoint(tuned)
+    keeps = {name: mask.keep(name, opened.flat(name)) for name in mask.names}
+    write_mask(tmp_path / "a", keeps, {}, mask.config, opened, {})
+    assert torch.equal(logits(MaskedModels(tuned, {"a": tmp_path / "a"}).switch("a").model), logits(model))
+    shutil.copytree(base, tmp_path / "headless")
+    about = json.loads((base / "config.json").read_text())
+    assert "ForSequenceClassification" not in json.dumps(about)
+    write_mask(tmp_path / "b", {}, {}, mask.config, open_checkpoint(base), {})
+    with pytest.raises(ToolError, match=r"neither it nor .* has classifier\.bias"):
+        MaskedModels(base, {"b": tmp_path / "b"})
