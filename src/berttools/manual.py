@@ -234,7 +234,7 @@ PAGES = {
         },
         examples=(
             ("berttools maskdiff task.mask.safetensors --by group", "What a mask zeroes of each group."),
-            ("berttools maskdiff task.mask.safetensors | sort -r | head -3", "The three sparsest matrices."),
+            ("berttools maskdiff task.mask.safetensors --by layer | sort -r | head -1", "The sparsest layer."),
             (
                 "berttools maskdiff task.mask.safetensors other.mask.safetensors --base base/ --by model",
                 "Do two masks zero the same?",
