@@ -52,7 +52,7 @@ def mask_tune(
     force: options.Force = False,
     device: options.Device = "auto",
 ) -> int:
-    """Fine-tune by learning which weights of the frozen base to set to zero.
+    """Fine-tune by zeroing weights of a frozen base.
 
     Each matrix of the encoder, or each that --group, --layers, --only and --freeze leave, gets a score a weight; only
     scores and the head are learned (--learning-rate is the head's). The file holds the masks and the head, and
