@@ -32,7 +32,7 @@ def mask_control(
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> int:
-    """Write a mask that nothing was learned for, as sparse as another one.
+    """Write a mask as sparse as another, but not learned.
 
     As many entries of each matrix are zeroed as in MASK, at other places, and the head is that of MASK. A learned mask
     is worth what it scores above both kinds.

@@ -28,7 +28,7 @@ def maskdiff(
     table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
-    """Tell what a mask zeroes, or how far masks zero the same entries.
+    """Tell what masks zero, and what they have in common.
 
     One mask: sparsity, bytes and bits a weight. Several: for every two of them the Jaccard index of what they zero, how
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
