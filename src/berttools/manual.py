@@ -2,6 +2,25 @@
 
 from _toolio.manual import Page
 
+_MEASURED = {
+    "dev_loss": "Mean loss of --dev: cross-entropy, or squared error of numbers.",
+    "accuracy": "Share of right classes; for classes, as are the next three.",
+    "f1": "Of the second of two classes; of more the mean.",
+    "macro-f1": "The mean of all classes' F1.",
+    "matthews": "Matthews' correlation.",
+    "pearson": "Correlation of values; for numbers.",
+    "spearman": "Correlation of ranks; for numbers.",
+}
+
+_TEXTS = {
+    "train": "Texts to train on.",
+    "train_cut": "How many of them were too long for the model and were cut.",
+    "dev": "Texts to measure on.",
+    "dev_cut": "How many of them were cut.",
+    "base_sha256": "Digest of the base's tensors.",
+    "reason": "Why there is no score.",
+}
+
 PAGES = {
     "layerdiff": Page(
         fields={
@@ -66,13 +85,7 @@ PAGES = {
             "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
             "step": "Steps so far, likewise.",
             "loss": "Mean loss of the training texts since the measurement before.",
-            "dev_loss": "Mean loss of --dev: cross-entropy, or squared error of numbers.",
-            "accuracy": "Share of right classes; for classes, as are the next three.",
-            "f1": "Of the second of two classes; of more the mean.",
-            "macro-f1": "The mean of all classes' F1.",
-            "matthews": "Matthews' correlation.",
-            "pearson": "Correlation of values; for numbers.",
-            "spearman": "Correlation of ranks; for numbers.",
+            **_MEASURED,
             "best": "Whether no measurement before was better: these weights are kept.",
             "path": "What was written. With the fields below, in the last record only.",
             "save": "model or delta.",
@@ -80,12 +93,7 @@ PAGES = {
             "tuned": "How many values they have.",
             "parameters": "How many values the model has that could be tuned.",
             "stored": "How many values were written.",
-            "train": "Texts to train on.",
-            "train_cut": "How many of them were too long for the model and were cut.",
-            "dev": "Texts to measure on.",
-            "dev_cut": "How many of them were cut.",
-            "base_sha256": "Digest of the base's tensors.",
-            "reason": "Why there is no score.",
+            **_TEXTS,
         },
         examples=(
             (
@@ -134,13 +142,7 @@ PAGES = {
             "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
             "step": "Steps so far, likewise.",
             "loss": "Mean loss of the training texts since the measurement before; masks are drawn anew each step.",
-            "dev_loss": "Mean loss of --dev: cross-entropy, or squared error of numbers.",
-            "accuracy": "Share of right classes; for classes, as are the next three.",
-            "f1": "Of the second of two classes; of more the mean.",
-            "macro-f1": "The mean of all classes' F1.",
-            "matthews": "Matthews' correlation.",
-            "pearson": "Correlation of values; for numbers.",
-            "spearman": "Correlation of ranks; for numbers.",
+            **_MEASURED,
             "inference": "What the measured mask is: threshold, scores above 0 (for topk the largest), or draw, one"
             " draw of the chances that the scores are.",
             "threshold_score": "The metric of the one.",
@@ -156,12 +158,7 @@ PAGES = {
             "mask_bytes": "Of the masks in it.",
             "dense_bytes": "Of the head in it.",
             "code": "How the masks are coded.",
-            "train": "Texts to train on.",
-            "train_cut": "How many of them were too long for the model and were cut.",
-            "dev": "Texts to measure on.",
-            "dev_cut": "How many of them were cut.",
-            "base_sha256": "Digest of the base's tensors.",
-            "reason": "Why there is no score.",
+            **_TEXTS,
         },
         examples=(
             (
