@@ -89,7 +89,11 @@ def figures_of(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     UsageError
         The file was made with other arguments or inputs.
     """
-    found = read_metadata(out)
+    return figures_in(read_metadata(out), out, about)
+
+
+def figures_in(found: Mapping[str, Any], out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``figures_of``, of what a file or folder says of itself."""
     for key, value in about.items():
         if found.get(key) != value:
             raise UsageError(

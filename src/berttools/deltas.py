@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from _toolio.errors import ToolError
 from _toolio.tensors import DTYPE_BYTES, open_safetensors, read_metadata, write_safetensors
 from berttools.checkpoints import Checkpoint, align_names, open_checkpoint
-from berttools.models import tokenizer_files, write_model
+from berttools.models import MADE, tokenizer_files, write_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DELTA", "apply_delta", "base_digest", "base_names", "changed_of", "write_delta"]
+__all__ = ["DELTA", "apply_delta", "base_digest", "base_names", "changed_of", "made_of", "write_delta"]
 
 DELTA = "berttools.delta/1"
 _CHUNK = 1 << 22
@@ -141,6 +141,23 @@ def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
             "tensors": len(changed),
             "base_sha256": about["base_sha256"],
         }
+
+
+def made_of(out: Path) -> dict[str, Any]:
+    """Read how a model's folder, a delta or a mask was made.
+
+    Raises
+    ------
+    ToolError
+        It is none of these.
+    """
+    try:
+        found = json.loads((out / MADE).read_bytes()) if out.is_dir() else read_metadata(out).get("made")
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("figures"), dict):
+        raise ToolError(f"{out}: was not made by this command; name another --out", kind="not-ours")
+    return found
 
 
 def _about(delta: Path) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class Choice:
         cells |= {(None, group) for _, group in cells}
         for each in self.named or ():
             if each.name and each.name not in known:
-                raise UsageError(f"--only: {each.where}: the model has no tensor {each.name}")
+                hint = "; records are wanted, or a name a line: no table" if "," in each.name else ""
+                raise UsageError(f"--only: {each.where}: the model has no tensor {each.name[:80]}{hint}")
             if not each.name and (each.layer, each.group) not in cells:
                 what = " ".join(
                     f"{kind} {value}"

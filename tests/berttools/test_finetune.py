@@ -149,6 +149,27 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
 
 
+@pytest.mark.parametrize("save", ["model", "delta"])
+def test_resuming_what_is_done_does_nothing(
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, save: str
+) -> None:
+    words = ["finetune", "--base", base, "--train", train, "--dev", dev, "--max-steps", "2", "--save", save]
+    words += ["--out", tmp_path / "out"]
+    first = berttools(*words)
+    again = berttools(*words, "--resume")
+    assert (first.code, again.code, again.err, len(again.records)) == (0, 0, "", 1)
+    assert {**first.records[-1], **again.records[0]} == first.records[-1]
+    refused(berttools(*words, "--resume", "--lr", "1e-4"), "learning_rate was 5e-05, and is 0.0001", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_where_nothing_can_be_written_nothing_is_tuned(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path
+) -> None:
+    words = ["finetune", "--base", base, "--train", train, "--max-steps", "1"]
+    refused(berttools(*words, "--out", tmp_path / "no" / "such"), "no is no folder; make it first", 2)
+
+
 def test_memory_that_runs_out_is_one_line_and_leaves_the_checkpoint(
     berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

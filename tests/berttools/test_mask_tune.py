@@ -201,6 +201,8 @@ def test_rates_that_cannot_reach_zero_are_told_of(
 ) -> None:
     done = berttools(*words(base, train), "--score-lr", "0.01", "--out", tmp_path / "a.mask")
     assert done.code == 0
+    halves = berttools(*words(base, train), "--score-lr", "0.01", "--pattern", "2:4", "--out", tmp_path / "b.mask")
+    assert (halves.code, halves.err) == (0, "")
     assert "scores begin at 5 and move by their learning rates, which add up to less" in done.err
     assert done.err.count("\n") == 1
 
@@ -208,6 +210,7 @@ def test_rates_that_cannot_reach_zero_are_told_of(
 @pytest.mark.parametrize(
     ("more", "message", "code"),
     [
+        (["--method", "topk"], "give --target-sparsity", 2),
         (["--target-sparsity", "0.5"], "--target-sparsity goes with --method topk", 2),
         (["--pattern", "2:4", "--initial-sparsity", "0.1"], "half of each matrix is zeroed", 2),
         (["--pattern", "head"], "give --group Q,K,V,AO", 1),
@@ -224,6 +227,22 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     refused(berttools(*words(base, train), *more, "--out", tmp_path / "a.mask"), message, code)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resuming_what_is_done_does_nothing(berttools: Berttools, base: Path, train: Path, tmp_path: Path) -> None:
+    usual = [*words(base, train, train), "--initial-sparsity", "0.1", "--out", tmp_path / "a.mask"]
+    first = berttools(*usual)
+    written = (tmp_path / "a.mask").stat()
+    again = berttools(*usual, "--resume")
+    assert (again.code, again.err, len(again.records)) == (0, "", 1)
+    assert {**first.records[-1], **again.records[0]} == first.records[-1]
+    assert (tmp_path / "a.mask").stat() == written
+    refused(
+        berttools(*usual, "--resume", "--initial-sparsity", "0.2"), "made with other recipe (initial_sparsity was", 2
+    )
+    (tmp_path / "a.mask").write_bytes(b"mine")
+    refused(berttools(*usual, "--resume"), "a.mask")
+    assert (tmp_path / "a.mask").read_bytes() == b"mine"
 
 
 def test_a_file_that_is_there_is_kept(berttools: Berttools, base: Path, train: Path, tmp_path: Path) -> None:

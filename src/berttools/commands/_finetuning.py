@@ -140,11 +140,14 @@ class Asked:
         from berttools.models import check_folder, refuse_model_folder
         from berttools.tasks import parse_columns
 
-        if self.save is Save.delta:
+        checkpoint = checkpoint_of(self.out, resume=self.resume, force=self.force)
+        if self.is_done(checkpoint):
+            pass  # whether it is what was asked for shows when the inputs are read
+        elif self.save is Save.delta:
             refuse_existing(self.out, force=self.force)
         else:
             refuse_model_folder(self.out, force=self.force, base=self.base)
-        checkpoint = checkpoint_of(self.out, resume=self.resume, force=self.force)
+            refuse_existing(checkpoint, force=True)
         if self.dev is None and (self.patience or self.metric):
             raise UsageError(f"--{'patience' if self.patience else 'metric'} needs texts to measure on: give --dev")
         if self.task is not Task.auto and not self.new_head and self._has_head:
@@ -157,6 +160,10 @@ class Asked:
         self.choice()
         check_folder(self.base)
         return checkpoint
+
+    def is_done(self, checkpoint: Path) -> bool:
+        """Tell whether --resume finds no run that was cut off, but what one has written."""
+        return self.resume and not self.force and self.out.exists() and not checkpoint.exists()
 
     @property
     def _has_head(self) -> bool:
@@ -250,6 +257,7 @@ class Run:
             "labels": list(self.classifier.labels.names),
             **self._more_about(),
         }
+        self._done = self._figures_of_done() if asked.is_done(checkpoint) else None
         if asked.resume and checkpoint.exists():
             self.tuner.load(checkpoint, self._about, best=self.dev is not None and processes.leads)
 
@@ -264,8 +272,18 @@ class Run:
         """Say what else decides the outcome."""
         return {}
 
+    def _figures_of_done(self) -> dict[str, Any]:
+        """Give the figures of what an earlier run has written, if it is what was asked for."""
+        from _toolio.training_state import figures_in
+        from berttools.deltas import made_of
+
+        about = {**self._about, "arguments": self.tuner.arguments}
+        return figures_in(made_of(self._asked.out), self._asked.out, about)
+
     def rounds(self) -> Iterator[dict[str, Any]]:
         """Tune; give a record a round, those of an interrupted run too. The other processes give none."""
+        if self._done is not None:
+            return
         yield from self.tuner.history
         if self._processes.agree(self._over):
             return
@@ -308,7 +326,9 @@ class Run:
         return self._asked.patience is not None and since >= self._asked.patience
 
     def write(self) -> dict[str, Any]:
-        """Write the best model; give the record of the whole run."""
+        """Write the best model; give the record of the whole run. What is there already stays as it is."""
+        if self._done is not None:
+            return {**self._done, "path": self._asked.out, "base_sha256": self._about["base_sha256"]}
         tuner, best = self.tuner, self._best
         if best is None:  # no round was made, which cannot be
             raise ToolError("nothing was tuned")

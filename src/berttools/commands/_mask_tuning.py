@@ -112,7 +112,10 @@ class MaskAsked(Asked):
 
         if self.target_sparsity is not None and self.method is not Method.topk:
             raise UsageError(f"--target-sparsity goes with --method topk; {self.method} finds its own sparsity")
-        if self.pattern is Pattern.two_of_four and (self.initial_sparsity or self.target_sparsity):
+        sparsity, fours = self.initial_sparsity or self.target_sparsity, self.pattern is Pattern.two_of_four
+        if self.method is Method.topk and not (sparsity or fours):
+            raise UsageError("--method topk zeroes as many weights as it is told to; give --target-sparsity")
+        if fours and sparsity:
             raise UsageError("--pattern 2:4: half of each matrix is zeroed; give no sparsity")
         if self.distill:
             check_folder(self.distill)
