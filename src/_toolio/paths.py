@@ -385,6 +385,40 @@ def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--i
             )
 
 
+def refuse_inside(out: Path, folder: Path, option: str) -> None:
+    """Refuse an output file that is read, or lies in a folder that is read, through links too.
+
+    Parameters
+    ----------
+    out
+        What is written.
+    folder
+        What is read: a folder, at any depth, with the files that links in it lead to; or one file. It need not exist.
+    option
+        What named `folder`.
+
+    Raises
+    ------
+    UsageError
+        The message names both.
+    """
+    target = Path(os.path.realpath(out))
+    if not folder.is_dir():
+        if _is_same(target, folder):
+            raise UsageError(f"--out {out}: is what is read as {option}; name another file")
+        return
+    inside = target.is_relative_to(os.path.realpath(folder))
+    if inside or any(_is_same(target, Path(top, name)) for top, _, names in os.walk(folder) for name in names):
+        raise UsageError(f"--out {out}: lies in {option} {folder}, whose files it could replace; name a file elsewhere")
+
+
+def _is_same(target: Path, other: Path) -> bool:
+    try:
+        return target == Path(os.path.realpath(other)) or target.samefile(other)
+    except (OSError, ValueError):  # one of the two does not exist, or cannot
+        return False
+
+
 def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
     """Name the checkpoint of a training that writes ``out``.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from _toolio.app import tool_version
 from _toolio.errors import of_the_whole_run
 from _toolio.journal import sha256_of_files
+from _toolio.paths import refuse_inside
 from berttools.checkpoints import open_checkpoint
 from berttools.masks import check_base, open_mask, write_mask
 
@@ -70,9 +71,11 @@ def write_control(mask: Path, base: Path, out: Path, kind: str, seed: int) -> di
     Raises
     ------
     ToolError
-        ``mask`` is no mask, or of another base, or the file cannot be written.
+        ``mask`` is no mask, or of another base, or the file cannot be written, or is one of those that are read.
     """
     checkpoint, learned = open_checkpoint(base), open_mask(mask)
+    for file in checkpoint.files:  # of an index, the files beside it
+        refuse_inside(out, file, "BASE")
     keeps = {}
     with of_the_whole_run():
         for name, stored in check_base(learned, checkpoint).items():

@@ -23,6 +23,7 @@ from _toolio.paths import (
     parse_shard,
     read_input,
     refuse_existing,
+    refuse_inside,
     refuse_nested,
 )
 
@@ -507,3 +508,33 @@ def test_refuse_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_each_shard_has_a_file_of_its_own(name: str, shard: tuple[int, int], expected: str) -> None:
     assert file_of_shard(Path(name), shard) == Path(expected)
+
+
+def test_refuse_an_output_inside_what_is_read(tmp_path: Path) -> None:
+    base = fill(tmp_path / "base", "model.safetensors", "deep/x")
+    fill(tmp_path / "blobs", "weights", "other")
+    (base / "linked").symlink_to(tmp_path / "blobs" / "weights")
+    (tmp_path / "link").symlink_to(base)
+    (tmp_path / "file").symlink_to(base / "model.safetensors")
+    (tmp_path / "dangling").symlink_to(base / "new")
+    (tmp_path / "hard").hardlink_to(base / "model.safetensors")
+    for out in (
+        base / "model.safetensors",
+        base / "deep" / "x",
+        base / "new",
+        tmp_path / "link" / "new",
+        tmp_path / "file",
+        tmp_path / "dangling",
+        tmp_path / "hard",
+        tmp_path / "blobs" / "weights",
+    ):
+        for folder in (base, tmp_path / "link"):
+            with pytest.raises(UsageError, match=r"lies in BASE .*; name a file elsewhere"):
+                refuse_inside(out, folder, "BASE")
+    for out in (base / "model.safetensors", tmp_path / "file", tmp_path / "hard"):
+        with pytest.raises(UsageError, match="is what is read as BASE"):
+            refuse_inside(out, base / "model.safetensors", "BASE")
+    for out in (tmp_path / "new", tmp_path / "blobs" / "other", tmp_path / "base.safetensors", Path("x" * 300)):
+        refuse_inside(out, base, "BASE")
+    refuse_inside(base / "new", base / "model.safetensors", "BASE")
+    refuse_inside(tmp_path / "new", tmp_path / "nothing", "BASE")

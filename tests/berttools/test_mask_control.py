@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,29 @@ def test_a_seed_decides(berttools: Callable[..., Run], base: Path, tmp_path: Pat
         if "key.weight" in name
     ][:2]
     assert not np.array_equal(first, second)
+
+
+def test_no_file_of_the_base_is_replaced(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
+    mask, weights = tmp_path / "a.safetensors", base / "model.safetensors"
+    make_mask(base, mask)
+    before = weights.read_bytes()
+    (tmp_path / "link").symlink_to(weights)
+    for out in (weights, tmp_path / "link", base / "new.safetensors"):
+        refused = berttools("mask-control", mask, base, "--out", out, "--force")
+        assert refused.code == 2
+        assert "lies in BASE" in refused.err
+    refused = berttools("mask-control", mask, weights, "--out", weights, "--force")
+    assert (refused.code, weights.read_bytes() == before) == (2, True)
+    # Weights in several files, named by their index.
+    (tmp_path / "parts").mkdir()
+    shutil.copy(weights, tmp_path / "parts" / "one.safetensors")
+    index = tmp_path / "parts" / "model.safetensors.index.json"
+    names = open_checkpoint(base).tensors
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "one.safetensors")}))
+    refused = berttools("mask-control", mask, index, "--out", tmp_path / "parts" / "one.safetensors", "--force")
+    assert refused.code == 2
+    assert (tmp_path / "parts" / "one.safetensors").read_bytes() == before
+    assert berttools("mask-control", mask, index, "--out", tmp_path / "c").code == 0
 
 
 def test_what_cannot_be(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:

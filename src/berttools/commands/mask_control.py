@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from _toolio import options
-from _toolio.errors import UsageError
-from _toolio.paths import refuse_existing, refuse_processes
+from _toolio.paths import refuse_existing, refuse_inside, refuse_processes
 from _toolio.records import RecordWriter
 
 SCHEMA = "berttools.mask-control/1"
@@ -38,9 +37,9 @@ def mask_control(
     is worth what it scores above both kinds.
     """
     refuse_processes("mask-control")
+    refuse_inside(out, mask, "MASK")
+    refuse_inside(out, base, "BASE")
     refuse_existing(out, force=force)
-    if out.exists() and any(each.exists() and out.samefile(each) for each in (mask, base)):
-        raise UsageError(f"--out {out}: is what is read; name another file")
     with RecordWriter(SCHEMA, "sparsity", COLUMNS) as writer:
         from berttools.mask_controls import write_control
 
