@@ -172,14 +172,25 @@ class TaskPredictor:
         found: dict[int, Prediction | InputError] = {}
         places: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
-            task = row.fields.get("task", self._models.tasks[0] if len(self._models.tasks) == 1 else None)
-            if isinstance(task, str) and task in self._predictors:
-                places.setdefault(task, []).append(place)
-            else:
-                known = ", ".join(self._models.tasks)
-                found[place] = InputError(f"{row.where}: its task is none of {known}", kind="unknown-task")
+            try:
+                places.setdefault(self._task(row), []).append(place)
+            except InputError as error:
+                found[place] = error
         for task, some in places.items():
             self._models.switch(task)
             said = self._predictors[task].look([rows[place] for place in some], columns)
             found.update(zip(some, said, strict=True))
         return [found[place] for place in range(len(rows))]
+
+    def _task(self, row: Row) -> str:
+        """Give the task of a row; of one mask it is the only one where the row has none."""
+        if row.error is not None:
+            raise row.error
+        task, known = row.fields.get("task"), self._models.tasks
+        if task is None or task == "":
+            if len(known) > 1:
+                raise InputError(f"{row.where}: has no task; give it one of {', '.join(known)}", kind="unknown-task")
+            return known[0]
+        if isinstance(task, str) and task in self._predictors:
+            return task
+        raise InputError(f"{row.where}: task {task!r:.80} is none of {', '.join(known)}", kind="unknown-task")

@@ -91,11 +91,42 @@ def test_predict_routes_by_task(berttools: Callable[..., Run], base: Path, tmp_p
     for task, start in (("two", 0), ("one", 1)):
         assert done.records[start:12:2] == alone[task]
     assert [record["error"]["kind"] for record in done.records[12:]] == 2 * ["unknown-task"]
-    assert "its task is none of one, two" in done.records[13]["error"]["message"]
+    assert done.records[12]["error"]["message"].endswith("line 13: has no task; give it one of one, two")
+    assert done.records[13]["error"]["message"].endswith("line 14: task 'three' is none of one, two")
     # One mask needs no task, and may be called anything.
     single = write_lines(tmp_path / "single.jsonl", texts(6))
     done = berttools("predict", "--base", base, "--mask", f"two={tmp_path / 'one.mask.safetensors'}", "--in", single)
     assert [record["score"] for record in done.records] == [record["score"] for record in alone["one"]]
+
+
+@pytest.mark.parametrize("tasks", ["a", "ab"])
+def test_a_line_that_is_no_record_is_the_same_error_however_many_masks(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path, tasks: str
+) -> None:
+    for task in tasks:
+        make_mask(base, tmp_path / task)
+    masks = [word for task in tasks for word in ("--mask", tmp_path / task)]
+    done = berttools("predict", "--base", base, *masks, stdin=b'not json\n[1,2]\n{"text":"good","task":"a"}\n')
+    assert done.code == 3
+    errors = [record.get("error", {}) for record in done.records]
+    assert [error.get("kind") for error in errors] == ["bad-record", "bad-record", None]
+    assert errors[0]["message"].startswith("stdin, line 1: not a JSON record")
+
+
+@pytest.mark.parametrize("tasks", ["a", "ab"])
+def test_an_empty_task_is_no_task(berttools: Callable[..., Run], base: Path, tmp_path: Path, tasks: str) -> None:
+    for task in tasks:
+        make_mask(base, tmp_path / task)
+    masks = [word for task in tasks for word in ("--mask", tmp_path / task)]
+    (tmp_path / "t.csv").write_text("text,task\ngood film,\ngood film,a\n")
+    rows = write_lines(tmp_path / "t.jsonl", [{"text": "good film", "task": task} for task in (None, "", "a")])
+    done = berttools("predict", "--base", base, *masks, "--in", tmp_path / "t.csv", "--in", rows)
+    if tasks == "a":
+        assert (done.code, len({record["score"] for record in done.records})) == (0, 1)
+    else:
+        messages = [record["error"]["message"] for record in done.records if "error" in record]
+        assert (done.code, len(messages)) == (3, 3)
+        assert all("has no task; give it one of a, b" in message for message in messages)
 
 
 @pytest.mark.parametrize(
