@@ -245,6 +245,20 @@ def test_resuming_what_is_done_does_nothing(berttools: Berttools, base: Path, tr
     assert (tmp_path / "a.mask").read_bytes() == b"mine"
 
 
+def test_nothing_that_is_read_is_replaced(berttools: Berttools, base: Path, train: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(base, tmp_path / "base"))
+    teacher = make_tuned(base, tmp_path / "teacher")
+    for folder, more in ((mine, []), (teacher, ["--distill", teacher])):
+        weights = (folder / "model.safetensors").read_bytes()
+        for command in (["mask-tune", *more], ["finetune", "--save", "delta"]):
+            if command[0] == "finetune" and more:
+                continue
+            out = ["--out", folder / "model.safetensors", "--force"]
+            done = berttools(*command, "--base", mine, "--train", train, "--max-steps", "1", *out)
+            refused(done, "whose files it could replace", 2)
+        assert (folder / "model.safetensors").read_bytes() == weights
+
+
 def test_a_file_that_is_there_is_kept(berttools: Berttools, base: Path, train: Path, tmp_path: Path) -> None:
     (tmp_path / "a.mask").write_bytes(b"mine")
     refused(berttools(*words(base, train), "--out", tmp_path / "a.mask"), "exists", 2)

@@ -14,7 +14,7 @@ import typer
 from _toolio.app import tool_version
 from _toolio.errors import ToolError, UsageError
 from _toolio.options import finite
-from _toolio.paths import STDIN, checkpoint_of, refuse_existing
+from _toolio.paths import STDIN, checkpoint_of, refuse_existing, refuse_inside
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from berttools.commands._shared import Metric, Precision, in_half
@@ -145,6 +145,8 @@ class Asked:
             pass  # whether it is what was asked for shows when the inputs are read
         elif self.save is Save.delta:
             refuse_existing(self.out, force=self.force)
+            for folder, option in self.read:
+                refuse_inside(self.out, folder, option)
         else:
             refuse_model_folder(self.out, force=self.force, base=self.base)
             refuse_existing(checkpoint, force=True)
@@ -160,6 +162,12 @@ class Asked:
         self.choice()
         check_folder(self.base)
         return checkpoint
+
+    @property
+    def read(self) -> list[tuple[Path, str]]:
+        """What is read, of which nothing may be replaced, and the options that name it."""
+        named = ((self.base, "--base"), (self.train, "--train"), (self.dev, "--dev"))
+        return [(Path(path), option) for path, option in named if path]
 
     def is_done(self, checkpoint: Path) -> bool:
         """Tell whether --resume finds no run that was cut off, but what one has written."""

@@ -122,6 +122,11 @@ class MaskAsked(Asked):
         return super().check()
 
     @property
+    def read(self) -> list[tuple[Path, str]]:
+        """What is read, of which nothing may be replaced, and the options that name it."""
+        return super().read + ([(self.distill, "--distill")] if self.distill else [])
+
+    @property
     def everything(self) -> bool:
         """Whether no option says which matrices."""
         return not (self.only or self.group or self.layers)
