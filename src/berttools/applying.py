@@ -61,7 +61,7 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
             (folder / "config.json").write_text(opened.config, encoding="utf-8")
             for path in tokenizer_files(base):
                 shutil.copyfile(path, folder / path.name)
-            made = {**opened.made, "mask": {"base_sha256": opened.base_sha256, "sparsity": opened.sparsity}}
+            made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
             text = json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
             (folder / MADE).write_text(text + "\n", encoding="utf-8")
             (folder / CARD).write_text(_card(opened, base), encoding="utf-8")
@@ -155,7 +155,7 @@ def _card(mask: Mask, base: Path) -> str:
         f" ({figures['sparsity']:.2%}) of the base are set to zero, and none is changed otherwise; the head was"
         " trained.",
         "",
-        f"- base: sha256 of the masked matrices `{mask.base_sha256}`",
+        f"- base: sha256 of the masked matrices `{mask.masked_sha256}`",
         f"- mask file: {figures['bytes']:,} bytes, of which the mask {figures['mask_bytes']:,} ({figures['code']})",
         *_said(made),
         "",

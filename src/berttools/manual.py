@@ -158,6 +158,7 @@ PAGES = {
             "mask_bytes": "Of the masks in it.",
             "dense_bytes": "Of the head in it.",
             "code": "How the masks are coded.",
+            "masked_sha256": "Digest of the base's matrices that are masked, and of no other tensor.",
             **_TEXTS,
         },
         examples=(
@@ -195,7 +196,7 @@ PAGES = {
             "weights": "How many entries they have.",
             "zeroed": "How many of those are zeroed.",
             "code": "How the mask is coded: bits, entropy, conditional; several are joined by +.",
-            "base_sha256": "Digest of the base's masked matrices.",
+            "masked_sha256": "Digest of the base's matrices that are masked, and of no other tensor.",
             "bytes": "Bytes of the mask file.",
         },
         examples=(
@@ -227,6 +228,8 @@ PAGES = {
             "overlap": "Entries that both zero.",
             "overlap_expected": "How many that would be by chance, each mask zeroing as many entries of each matrix.",
             "z": "overlap less overlap_expected, in standard deviations of the hypergeometric distribution.",
+            "left_out_a": "With --by model: how many matrices a masks and b does not; absent where there is none.",
+            "left_out_b": "How many b masks and a does not, likewise.",
             "reason": "Why there is no jaccard or no z.",
         },
         examples=(
@@ -255,7 +258,7 @@ PAGES = {
             "weights": "How many entries they have.",
             "zeroed": "How many of those are zeroed.",
             "code": "How the mask is coded: bits, entropy, conditional; several are joined by +.",
-            "base_sha256": "Digest of the base's masked matrices.",
+            "masked_sha256": "Digest of the base's matrices that are masked, and of no other tensor.",
             "bytes": "Bytes of the file.",
         },
         examples=(

@@ -61,7 +61,7 @@ def write_control(mask: Path, base: Path, out: Path, kind: str, seed: int) -> di
     kind
         One of `KINDS`.
     seed
-        What is drawn in a matrix follows from this and the matrix's name.
+        What is drawn in a matrix follows from this, the bits of ``mask`` and the matrix's name.
 
     Returns
     -------
@@ -76,12 +76,14 @@ def write_control(mask: Path, base: Path, out: Path, kind: str, seed: int) -> di
     checkpoint, learned = open_checkpoint(base), open_mask(mask)
     for file in checkpoint.files:  # of an index, the files beside it
         refuse_inside(out, file, "BASE")
-    keeps = {}
+    keeps, source = {}, bytes.fromhex(learned.bits_sha256)
     with of_the_whole_run():
         for name, stored in check_base(learned, checkpoint).items():
             flat, shape = checkpoint.flat(stored), learned.shapes[name]
             values = flat.values(0, int(np.prod(shape))).reshape(shape)
-            keeps[name] = KINDS[kind](values, learned.zeroed[name], np.random.default_rng([seed, *name.encode()]))
+            keeps[name] = KINDS[kind](
+                values, learned.zeroed[name], np.random.default_rng([seed, *source, *name.encode()])
+            )
             flat.release(0, values.size)
         made = {
             "version": tool_version(),

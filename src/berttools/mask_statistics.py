@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from _toolio.errors import ToolError
 from berttools.checkpoints import Checkpoint
 from berttools.groups import GROUPS, Grouping
-from berttools.masks import Mask, names_in_base
+from berttools.masks import Mask, check_base
 
 __all__ = ["Content", "Overlap", "Spot", "added_up", "contents", "group_names", "overlap", "overlaps"]
 
@@ -107,7 +107,9 @@ class Overlap:
             "z": (self.both - self.expected) / math.sqrt(self.variance) if self.variance else None,
             "tensors": self.tensors,
         }
-        if not either:
+        if not self.tensors:
+            found["reason"] = "they mask no matrix in common"
+        elif not either:
             found["reason"] = "neither zeroes anything"
         elif not self.variance:
             found["reason"] = "one of them zeroes all or nothing: there is no other overlap"
@@ -136,12 +138,17 @@ def contents(mask: Mask) -> Iterator[tuple[Spot, Content]]:
 def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], list[tuple[Spot, Overlap]]]:
     """Compare every two masks, matrix by matrix, where both mask it; each is decoded once.
 
+    Two masks with no matrix in common have one `Overlap` of nothing, in no matrix.
+
     Raises
     ------
     ToolError
-        Two masks have no matrix in common, or have one in different shapes; the base is needed, or another one.
+        No two masks have a matrix in common, or two have one in different shapes; the base is needed, or another one,
+        or masks that need it are of different bases.
     """
-    names = [names_in_base(mask, base) if base else {} for mask in masks]
+    _refuse_several_bases([mask for mask in masks if mask.needs_base])
+    # What is not coded given the weights of a base is compared whatever base it is of.
+    names = [check_base(mask, base) if base and mask.needs_base else {} for mask in masks]
     found: dict[tuple[int, int], list[tuple[Spot, Overlap]]] = {pair: [] for pair in combinations(range(len(masks)), 2)}
     for name in sorted({name for mask in masks for name in mask.shapes}):
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
@@ -151,15 +158,30 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
             raise ToolError(f"{path}: {name} has shape {one}, and in {path_of_other} {other}", kind="other-base")
         if len(have) > 1:
             keeps = {
-                number: masks[number].keep(name, base.flat(names[number][name]) if base else None) for number in have
+                number: masks[number].keep(name, base.flat(names[number][name]) if base and names[number] else None)
+                for number in have
             }
             for pair in combinations(have, 2):
                 found[pair].append((Spot.of(name, next(iter(shapes))), overlap(keeps[pair[0]], keeps[pair[1]])))
-    if empty := next((pair for pair, some in found.items() if not some), None):
+    if empty := next((pair for pair in found if not any(found.values())), None):
         raise ToolError(
             f"{masks[empty[0]].path}: masks no matrix that {masks[empty[1]].path} masks too", kind="no-common-tensors"
         )
-    return found
+    return {pair: some or [(Spot(None, None, None), Overlap())] for pair, some in found.items()}
+
+
+def _refuse_several_bases(masks: Sequence[Mask]) -> None:
+    """Refuse masks that all need a base, but not the same."""
+    for one, other in combinations(masks, 2):
+        for name in one.names:
+            first, second = one.base_sha256s[name], other.base_sha256s.get(name)
+            if second not in (first, None):
+                raise ToolError(
+                    f"{one.path} and {other.path}: are masks of different bases (base_sha256 of {name} is {first[:12]}"
+                    f" and {second[:12]}), and both are coded given its weights; masks that mask-tune wrote with --code"
+                    " bits or entropy can be compared",
+                    kind="other-base",
+                )
 
 
 def added_up(counted: Iterable[tuple[Spot, Any]], by: str) -> dict[Spot, Any]:

@@ -26,7 +26,17 @@ from berttools import mask_codes
 from berttools.checkpoints import Checkpoint
 from berttools.deltas import base_names
 
-__all__ = ["CODES", "MASK", "Mask", "check_base", "names_in_base", "open_mask", "tensor_digest", "write_mask"]
+__all__ = [
+    "CODES",
+    "MASK",
+    "Mask",
+    "check_base",
+    "is_mask",
+    "names_in_base",
+    "open_mask",
+    "tensor_digest",
+    "write_mask",
+]
 
 MASK = "berttools.mask/1"
 CODES = ("auto", "bits", "entropy", "conditional")
@@ -77,7 +87,8 @@ def write_mask(
     -------
     dict
         ``path``, ``bytes`` (of the file), ``mask_bytes``, ``dense_bytes``, ``matrices``, ``weights`` (masked entries),
-        ``zeroed``, ``sparsity``, ``code`` (those used, joined by +) and ``base_sha256``.
+        ``zeroed``, ``sparsity``, ``code`` (those used, joined by +) and ``masked_sha256``
+        (of the base's masked matrices).
 
     Raises
     ------
@@ -146,13 +157,13 @@ def _figures(
         "zeroed": zeroed,
         "sparsity": zeroed / max(1, weights),
         "code": "+".join(sorted({each["code"] for each in matrices.values()})),
-        "base_sha256": _base_sha256(matrices),
+        "masked_sha256": _digest_of(matrices, "base_sha256"),
     }
 
 
-def _base_sha256(matrices: Mapping[str, Any]) -> str:
-    """Give one sha256 of all that the masked matrices have in the base, by the model's names."""
-    return _sha256(_text({name: each["base_sha256"] for name, each in matrices.items()}))
+def _digest_of(matrices: Mapping[str, Any], key: str) -> str:
+    """Give one sha256 of a digest that each matrix has, by the model's names."""
+    return _sha256(_text({name: each[key] for name, each in matrices.items()}))
 
 
 def _text(about: Mapping[str, Any]) -> bytes:
@@ -222,9 +233,14 @@ class Mask:
         return list(self.shapes)
 
     @property
-    def base_sha256(self) -> str:
+    def masked_sha256(self) -> str:
         """One digest of all masked matrices of the base."""
-        return _base_sha256(self._matrices)
+        return _digest_of(self._matrices, "base_sha256")
+
+    @property
+    def bits_sha256(self) -> str:
+        """One digest of all bits, however they are coded."""
+        return _digest_of(self._matrices, "bits_sha256")
 
     @property
     def needs_base(self) -> bool:
@@ -299,6 +315,14 @@ def open_mask(path: Path) -> Mask:
             return Mask(file, about)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, "its metadata are") from error
+
+
+def is_mask(path: Path) -> bool:
+    """Tell whether a file says that it is a mask; nothing but its header is read."""
+    try:
+        return path.is_file() and read_metadata(path).get("schema") == MASK
+    except (ToolError, OSError):
+        return False
 
 
 def _damaged(path: Path, what: str) -> ToolError:

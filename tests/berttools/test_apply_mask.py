@@ -21,6 +21,15 @@ from conftest import Run
 from tiny_models import logits, make_base, make_mask
 
 
+def test_swapped_arguments(berttools: Callable[..., Run], base: Path, tmp_path: Path, mask: Path) -> None:
+    for other in (base, base / "model.safetensors"):
+        refused = berttools("apply-mask", mask, other, "--out", tmp_path / "out")
+        assert refused.code == 2
+        assert "the order is BASE MASK" in refused.err
+    refused = berttools("apply-mask", base / "model.safetensors", mask, "--out", tmp_path / "out")
+    assert "is no folder" in refused.err, "which is no mask"
+
+
 def opened(folder: Path) -> Any:
     from transformers import AutoModelForSequenceClassification
 
@@ -165,7 +174,10 @@ def test_the_card(berttools: Callable[..., Run], base: Path, mask: Path, tmp_pat
     ]  # fmt: skip
     made = json.loads((tmp_path / "out" / "berttools.json").read_text())
     assert made["seed"] == 0
-    assert len(made["mask"]["base_sha256"]) == 64
+    assert len(made["mask"]["masked_sha256"]) == 64
+    (record,) = berttools("apply-mask", base, mask, "--out", tmp_path / "out", "--force").records
+    assert record["masked_sha256"] == made["mask"]["masked_sha256"]
+    assert "base_sha256" not in record, "which is a digest of all tensors, in the records of other commands"
     assert berttools("apply-mask", base, mask, "--out", tmp_path / "free").code == 0
     assert "license" not in (tmp_path / "free" / "README.md").read_text()
 

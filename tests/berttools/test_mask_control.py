@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from berttools.checkpoints import open_checkpoint
 from berttools.mask_controls import by_lot, smallest
-from berttools.masks import check_base, open_mask
+from berttools.masks import check_base, open_mask, write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask
 
@@ -91,6 +92,34 @@ def test_no_file_of_the_base_is_replaced(berttools: Callable[..., Run], base: Pa
     assert refused.code == 2
     assert (tmp_path / "parts" / "one.safetensors").read_bytes() == before
     assert berttools("mask-control", mask, index, "--out", tmp_path / "c").code == 0
+
+
+def test_swapped_arguments(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
+    make_mask(base, tmp_path / "a.safetensors")
+    refused = berttools("mask-control", base, tmp_path / "a.safetensors", "--out", tmp_path / "c")
+    assert refused.code == 2
+    assert "the order is MASK BASE" in refused.err
+
+
+def test_controls_of_two_masks_are_independent(berttools: Callable[..., Run], tmp_path: Path) -> None:
+    """With one seed, the entries that the sparser control zeroes were all zeroed by the other too."""
+    name = "model.layers.0.attention.self.query.weight"
+    rng = np.random.default_rng(0)
+    save_file({name: rng.standard_normal((64, 64)).astype(np.float32)}, tmp_path / "base.safetensors")
+    weights = open_checkpoint(tmp_path / "base.safetensors")
+    for number, (out, share) in enumerate((("a", 0.2), ("b", 0.4), ("c", 0.2))):
+        keep = np.random.default_rng(number).random((64, 64)) >= share
+        write_mask(tmp_path / out, {name: keep}, {}, "{}", weights, {}, code="bits")
+        done = berttools("mask-control", tmp_path / out, weights.path, "--out", tmp_path / f"{out}.control")
+        assert done.code == 0
+    records = berttools("maskdiff", *(tmp_path / f"{out}.control" for out in "abc")).records
+    assert len(records) == 3
+    assert all(abs(record["z"]) < 5 for record in records)
+    # The bits decide, not how they are coded.
+    write_mask(tmp_path / "coded", {name: keep}, {}, "{}", weights, {}, code="entropy")
+    assert berttools("mask-control", tmp_path / "coded", weights.path, "--out", tmp_path / "again").code == 0
+    again, before = (open_mask(tmp_path / out).bits_sha256 for out in ("again", "c.control"))
+    assert again == before
 
 
 def test_what_cannot_be(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:

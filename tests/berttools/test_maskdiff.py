@@ -98,6 +98,67 @@ def test_every_two_of_three(berttools: Callable[..., Run], tmp_path: Path, weigh
     assert {record["jaccard"] for record in records} == {0.0}
 
 
+def test_a_pair_with_nothing_in_common_is_a_record(
+    berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint
+) -> None:
+    paths = [
+        written(tmp_path, weights, name, {matrix: [0]}) for name, matrix in (("a", QUERY), ("b", QUERY), ("c", OUTPUT))
+    ]
+    for by in ("tensor", "layer", "group", "model"):
+        done = berttools("maskdiff", *paths, "--by", by)
+        assert (done.code, done.err) == (0, "")
+        assert [(record["jaccard"], record.get("reason")) for record in done.records] == [
+            (1.0, None), (None, "they mask no matrix in common"), (None, "they mask no matrix in common"),
+        ]  # fmt: skip
+        assert done.records[1]["mask_b"] == str(paths[2])
+    assert berttools("maskdiff", *paths, "--heatmap", tmp_path / "h.png").code == 0
+
+
+def test_matrices_of_one_mask_alone_are_counted(
+    berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint
+) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0], OUTPUT: [1], FUSED: [1]})
+    other = written(tmp_path, weights, "b", {QUERY: [0]})
+    (record,) = berttools("maskdiff", one, other, "--by", "model").records
+    assert (record["tensors"], record["left_out_a"], "left_out_b" in record) == (1, 2, False)
+    (record,) = berttools("maskdiff", other, one, "--by", "model").records
+    assert ("left_out_a" in record, record["left_out_b"]) == (False, 2)
+
+
+def other_weights(tmp_path: Path) -> Checkpoint:
+    """Give another base with the same matrices."""
+    rng = np.random.default_rng(1)
+    save_file(
+        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()},
+        tmp_path / "other.safetensors",
+    )
+    return open_checkpoint(tmp_path / "other.safetensors")
+
+
+def test_the_base_of_one_mask_is_checked(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    mask = written(tmp_path, weights, "a", {QUERY: [0, 1]})
+    assert berttools("maskdiff", mask, "--base", weights.path).code == 0
+    for base, words in ((tmp_path / "none", "no such file"), (other_weights(tmp_path).path, "made for another base")):
+        refused = berttools("maskdiff", mask, "--base", base)
+        assert refused.code == 1
+        assert words in refused.err
+
+
+def test_conditional_masks_of_two_bases(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0, 1]}, "conditional")
+    other = written(tmp_path, other_weights(tmp_path), "b", {QUERY: [1]}, "conditional")
+    for words in ([], ["--base", weights.path], ["--base", tmp_path / "other.safetensors"]):
+        refused = berttools("maskdiff", one, other, *words)
+        assert refused.code == 1
+        assert "masks of different bases (base_sha256 of" in refused.err
+        assert "--code bits or entropy can be compared" in refused.err
+    plain = written(tmp_path, other_weights(tmp_path), "c", {QUERY: [1]})
+    (record,) = berttools("maskdiff", one, plain, "--base", weights.path).records
+    assert record["overlap"] == 1, "one of them needs its base, and has it"
+    refused = berttools("maskdiff", one, plain, "--base", tmp_path / "other.safetensors")
+    assert "made for another base" in refused.err
+
+
 def test_what_has_no_number_says_why(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
     nothing = written(tmp_path, weights, "nothing", {QUERY: []})
     everything = written(tmp_path, weights, "everything", {QUERY: list(range(16))})

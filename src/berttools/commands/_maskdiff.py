@@ -15,7 +15,19 @@ if TYPE_CHECKING:
 
 PLACE = ("mask", "mask_b", "by", "layer", "group", "name", "shape")
 ONE = ("weights", "zeroed", "bytes", "bits_per_weight", "tensors", "code", "dense_bytes", "file_bytes")
-TWO = ("sparsity_a", "sparsity_b", "weights", "hamming", "overlap", "overlap_expected", "z", "tensors", "reason")
+TWO = (
+    "sparsity_a",
+    "sparsity_b",
+    "weights",
+    "hamming",
+    "overlap",
+    "overlap_expected",
+    "z",
+    "tensors",
+    "left_out_a",
+    "left_out_b",
+    "reason",
+)
 
 Fields = dict[str, Any]
 
@@ -37,10 +49,12 @@ class Run:
         """Open the masks and count."""
         from berttools.checkpoints import open_checkpoint
         from berttools.mask_statistics import contents, overlaps
-        from berttools.masks import open_mask
+        from berttools.masks import check_base, open_mask
 
         masks = [open_mask(path) for path in paths]
         if len(masks) == 1:
+            if base:
+                check_base(masks[0], open_checkpoint(base))
             yield from self._of(masks[0], None, list(contents(masks[0])))
             return
         with of_the_whole_run():
@@ -52,13 +66,26 @@ class Run:
         from berttools.mask_statistics import added_up
 
         named = {"mask": one.path, **({"mask_b": other.path} if other else {})}
-        self._panels.append((" · ".join(path.name for path in named.values()), added_up(counted, "cell")))
+        if not other or one.shapes.keys() & other.shapes.keys():
+            self._panels.append((" · ".join(path.name for path in named.values()), added_up(counted, "cell")))
         for spot, found in added_up(counted, self._by).items():
             place: Fields = {"by": self._by.value}
             place |= {key: value for key, value in spot._asdict().items() if self._by in (By.tensor, key)}
             if spot.name:
                 place["shape"] = one.shapes[spot.name]
-            yield {**named, **place, **found.fields(), **({} if other else _coded(one, spot, self._by))}
+            yield {**named, **place, **found.fields(), **self._about(one, other, spot)}
+
+    def _about(self, one: Mask, other: Mask | None, spot: Spot) -> Fields:
+        """Say what is known without counting: of one mask its code, of two how many matrices only one masks."""
+        if not other:
+            return _coded(one, spot, self._by)
+        if self._by is not By.model:
+            return {}
+        left_out = {
+            "left_out_a": len(one.shapes.keys() - other.shapes.keys()),
+            "left_out_b": len(other.shapes.keys() - one.shapes.keys()),
+        }
+        return {key: value for key, value in left_out.items() if value}
 
     def draw(self, path: Path, kind: str, label: str) -> None:
         """Write the heat map.

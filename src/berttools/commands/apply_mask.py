@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from _toolio import options
+from _toolio.errors import UsageError
 from _toolio.paths import refuse_processes
 from _toolio.records import RecordWriter
 from berttools.commands._shared import ModelFolder
@@ -33,8 +34,10 @@ def apply_mask(
     refuse_processes("apply-mask")
     refuse_model_folder(out, force=force, base=base, card=True)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS) as writer:
-        from berttools import applying
+        from berttools import applying, masks
 
+        if masks.is_mask(base):
+            raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
         check_folder(base)
         found = applying.apply_mask(base, mask, out)
         writer.emit({"sparsity": None, "path": out, "base": base, "mask": mask, **found})

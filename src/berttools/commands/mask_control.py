@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from _toolio import options
+from _toolio.errors import UsageError
 from _toolio.paths import refuse_existing, refuse_inside, refuse_processes
 from _toolio.records import RecordWriter
 
@@ -37,6 +38,8 @@ def mask_control(
     is worth what it scores above both kinds.
     """
     refuse_processes("mask-control")
+    if mask.is_dir():
+        raise UsageError(f"{mask}: is a folder, not a mask; the order is MASK BASE")
     refuse_inside(out, mask, "MASK")
     refuse_inside(out, base, "BASE")
     refuse_existing(out, force=force)
