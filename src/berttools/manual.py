@@ -276,13 +276,13 @@ PAGES = {
     "predict": Page(
         fields={
             "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",
-            "label": "The likeliest class, or the number.",
+            "label": "The likeliest class, or the number with all its digits.",
             "scores": "The chance of every class.",
             "task": "With --mask: the task of the line, as in the input.",
             "gold": "The label that the input had, if it had one.",
             "text": "As in the input, as are text_a, text_b and any other field.",
             "truncated": "How many tokens at the text's end were left out; absent where none.",
-            "error": "What is wrong with this line: kind and message.",
+            "error": "What is wrong with this line, or was before: kind and message.",
         },
         examples=(
             ("berttools predict --model ft/ --in dev.jsonl | sort | head -3", "The three least certain labels."),
@@ -301,6 +301,7 @@ PAGES = {
         fields={
             "score": "The metric.",
             "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of numbers.",
+            "task": "Which task was judged; absent where the records are of one or none.",
             "interval": "95% of it, by bootstrap over texts.",
             "n": "How many predictions were judged.",
             "classes": "How many classes there are.",

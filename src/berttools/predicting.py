@@ -17,7 +17,7 @@ from berttools.training import Judge
 __all__ = ["Prediction", "Predictor"]
 
 _DECIMALS = 6
-"""Of chances and values: further digits depend on which texts are computed together."""
+"""Of chances and scores: further digits depend on which texts are computed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Prediction:
     score
         The chance of the label, 0 to 1; of a regression the value.
     label
-        The likeliest class; of a regression the value.
+        The likeliest class; of a regression the value with all its digits, so that metrics of it are exact.
     scores
         The chance of every class; empty for a regression.
     cut
@@ -84,8 +84,8 @@ class Predictor:
         if not np.isfinite(logits).all():
             return InputError(f"{example.where}: the model gives no number for this text", kind="not-finite")
         if self._labels.regression:
-            value = round(float(logits[0]), _DECIMALS)
-            return Prediction(value, value, {}, cut)
+            value = float(logits[0])
+            return Prediction(round(value, _DECIMALS), value, {}, cut)
         chances = np.exp(logits - logits.max())
         chances /= chances.sum()
         best = int(logits.argmax())

@@ -125,11 +125,11 @@ def parse_columns(text: str | None) -> Columns:
     return Columns({role: name for role, _, name in pairs})
 
 
-def rows_of(name: str, columns: Columns) -> Iterator[Row]:
+def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Iterator[Row]:
     """Read the rows of a ``.jsonl``, ``.csv`` or ``.tsv`` file, or JSONL on stdin (``-``), one at a time.
 
     CSV is quoted as in RFC 4180; TSV knows no quotes, as GLUE's files do not. A line of JSONL that is no record is a
-    row with an error.
+    row with an error. A table must have the columns ``needed``, or one of a text where none is named.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def rows_of(name: str, columns: Columns) -> Iterator[Row]:
         raise ToolError(f"{name}: is it JSONL, CSV or TSV? name it .jsonl, .csv or .tsv", kind="unknown-format")
     try:
         with path.open("rb") as stream:
-            yield from _jsonl(stream, name) if kind == "jsonl" else _table(stream, name, kind, columns)
+            yield from _jsonl(stream, name) if kind == "jsonl" else _table(stream, name, kind, columns, needed)
     except FileNotFoundError:
         raise ToolError(f"{name}: no such file", kind="missing") from None
     except OSError as error:
@@ -204,7 +204,7 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
             raise ToolError(f"{name}, line {number}: not UTF-8; save the file as UTF-8", kind="bad-text") from None
 
 
-def _table(stream: IO[bytes], name: str, kind: str, columns: Columns) -> Iterator[Row]:
+def _table(stream: IO[bytes], name: str, kind: str, columns: Columns, needed: Sequence[str]) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # a text may be longer than the 128 KB that csv allows
     form: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {"strict": True}
     reader = csv.reader(_lines(stream, name), **form)
@@ -214,7 +214,7 @@ def _table(stream: IO[bytes], name: str, kind: str, columns: Columns) -> Iterato
             if not cells:
                 continue
             if not header:
-                header = _checked_header(cells, f"{name}, line {reader.line_num}", columns)
+                header = _checked_header(cells, f"{name}, line {reader.line_num}", columns, needed)
                 continue
             where = f"{name}, line {reader.line_num}"
             if len(cells) != len(header):
@@ -226,11 +226,14 @@ def _table(stream: IO[bytes], name: str, kind: str, columns: Columns) -> Iterato
         raise ToolError(f"{name}, line {reader.line_num}: no {kind.upper()}: {error}", kind="bad-table") from None
 
 
-def _checked_header(cells: Sequence[str], where: str, columns: Columns) -> list[str]:
+def _checked_header(cells: Sequence[str], where: str, columns: Columns, needed: Sequence[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     if twice := next((cell for cell in header if header.count(cell) > 1), None):
         raise ToolError(f"{where}: two columns are called {twice!r}; rename one", kind="duplicate-column")
-    if columns.of("text") not in header and columns.of("text_a") not in header:
+    if lacking := next((each for each in needed if each not in header), None):
+        message = f"{where}: no column {lacking} among {', '.join(header[:8])}; needed are {' and '.join(needed)}"
+        raise ToolError(message, kind=f"no-{lacking}")
+    if not needed and columns.of("text") not in header and columns.of("text_a") not in header:
         raise ToolError(
             f"{where}: no column {columns.of('text')} or {columns.of('text_a')} among {', '.join(header[:8])};"
             " name them with --columns text=NAME,label=NAME, or count them where the file has no line of names",

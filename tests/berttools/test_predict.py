@@ -203,3 +203,60 @@ def test_memory_that_runs_out_is_one_line(
     done = berttools("predict", "--model", tuned, "--in", dev)
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
     assert "out of memory; try a smaller --batch" in done.err
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_an_empty_error_is_none(berttools: Berttools, tuned: Path, nothing: str | None) -> None:
+    done = berttools("predict", "--model", tuned, stdin=lines({"text": "good", "error": nothing}))
+    assert (done.code, done.records[0]["label"] in ("bad", "good"), "error" in done.records[0]) == (0, True, False)
+    judged = berttools("evaluate", stdin=lines({"label": "a", "gold": "a", "error": nothing}))
+    assert (judged.code, judged.records[0]["score"], judged.records[0]["n"]) == (0, 1.0, 1)
+
+
+def test_a_table_of_labels_is_judged(berttools: Berttools, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("label,gold\n1,1\n0,1\n")
+    done = berttools("evaluate", "--in", tmp_path / "g.csv", "--metric", "accuracy")
+    assert (done.code, [record["score"] for record in done.records]) == (0, [0.5])
+    (tmp_path / "h.csv").write_text("label,text\n1,good\n")
+    lacking = berttools("evaluate", "--in", tmp_path / "h.csv")
+    assert lacking.code == 1
+    assert "h.csv, line 1: no column gold among label, text; needed are label and gold" in lacking.err
+
+
+def test_several_metrics(berttools: Berttools) -> None:
+    stdin = lines({"label": 1, "gold": 1}, {"label": 0, "gold": 1})
+    done = berttools("evaluate", "--metric", "matthews", "--metric", "accuracy", stdin=stdin)
+    assert {record["metric"] for record in done.records} == {"accuracy", "matthews"}
+    told = berttools("evaluate", "--help").out.decode()
+    assert "Give only this metric" in told
+    assert "What ranks" not in told
+
+
+def test_each_task_is_judged_by_itself(berttools: Berttools) -> None:
+    one = [{"label": "a", "gold": gold, "task": "one", "scores": {"a": 0.9, "b": 0.1}} for gold in "aab"]
+    two = [{"label": n / 2, "gold": n**3, "task": "two"} for n in range(5)]
+    mixed = [each for pair in zip(one, two, strict=False) for each in pair] + two[3:]
+    done = berttools("evaluate", stdin=lines(*mixed))
+    assert done.code == 0
+    found = [(record["task"], record["metric"], record["n"]) for record in done.records]
+    assert found == [
+        *(("one", metric, 3) for metric in ("accuracy", "f1", "macro-f1", "matthews")),
+        *(("two", metric, 5) for metric in ("pearson", "spearman")),
+    ]
+    alone = berttools("evaluate", stdin=lines(*two))
+    for record, expected in zip(done.records[4:], alone.records, strict=True):
+        assert {key: value for key, value in record.items() if key != "task"} == expected
+    some = berttools("evaluate", "--metric", "accuracy", "--metric", "pearson", stdin=lines(*mixed))
+    assert [(record["task"], record["metric"]) for record in some.records] == [("one", "accuracy"), ("two", "pearson")]
+    # One task, or none, is one lump.
+    lump = berttools("evaluate", "--metric", "accuracy", stdin=lines(*one, {**one[0], "task": None}))
+    assert [(record["n"], "task" in record) for record in lump.records] == [(4, False)]
+
+
+def test_a_number_keeps_its_digits(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    model = make_tuned(base, tmp_path / "numbers", (), change=0.3)
+    done = berttools("predict", "--model", model, stdin=lines(*({"text": text} for text in ("good", "bad film"))))
+    assert done.code == 0
+    for record in done.records:
+        assert record["label"] == float(np.float32(record["label"])) != round(record["label"], 6)
+        assert record["score"] == round(record["label"], 6)

@@ -32,7 +32,7 @@ def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple
         name, equals, path = text.partition("=")
         if not equals or Path(text).exists():
             name, path = Path(text).name.partition(".")[0], text
-        if not name or name in found:
+        if not name or not path or name in found:
             raise UsageError(f"--mask {text}: give TASK=FILE, with a task that no other has")
         found[name] = Path(path)
     return base, found

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+import typer
+
 from _toolio import options
 from _toolio.errors import InputError
 from _toolio.paths import refuse_processes
 from _toolio.records import RecordWriter
-from berttools.commands._shared import DataInputs, MetricOption, inputs_of
+from berttools.commands._shared import DataInputs, Metric, inputs_of
 
 SCHEMA = "berttools.evaluate/1"
-COLUMNS = ("metric", "interval", "n", "classes", "reason")
+COLUMNS = ("metric", "task", "interval", "n", "classes", "reason")
 
 
-def evaluate(inputs: DataInputs = None, metric: MetricOption = None, seed: options.Seed = 0) -> int:
+def evaluate(
+    inputs: DataInputs = None,
+    metric: Annotated[list[Metric] | None, typer.Option(help="Give only this metric; repeatable.")] = None,
+    seed: options.Seed = 0,
+) -> int:
     """Judge predictions by their right labels.
 
     Reads records of predict, or any with label and gold, and gives one record a metric, first field its value, with
     the 95% interval of a bootstrap over texts. Without --metric: accuracy, f1, macro-f1 and matthews of classes,
-    pearson and spearman of numbers. f1 is that of the second of two classes, of more the mean. Records with an error
-    are handed on.
+    pearson and spearman of numbers. f1 is that of the second of two classes, of more the mean. Where the records
+    are of several tasks (their field task), each is judged by itself. Records with an error are handed on.
     """
     from berttools.tasks import parse_columns, rows_of
 
     refuse_processes("evaluate")
     names = inputs_of(inputs)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from berttools.judging import Tally
+        from berttools.judging import NEEDED, Tally
 
         tally = Tally()
-        for row in (row for name in names for row in rows_of(name, parse_columns(None))):
-            if "error" in row.fields:
+        for row in (row for name in names for row in rows_of(name, parse_columns(None), needed=NEEDED)):
+            if row.fields.get("error"):
                 writer.pass_on(row.fields)
                 continue
             try:
@@ -38,8 +46,10 @@ def evaluate(inputs: DataInputs = None, metric: MetricOption = None, seed: optio
                 tally.add(row.fields, row.where)
             except InputError as error:
                 writer.fail(error, {}, through=row.fields)
-        for judged in tally.judge(metric and metric.value, seed=seed):
-            fields = {"score": judged.value, "metric": judged.metric, "interval": judged.interval, "n": judged.count}
+        for judged in tally.judge([each.value for each in metric or []], seed=seed):
+            fields: dict[str, Any] = {"score": judged.value, "metric": judged.metric}
+            fields |= {"task": judged.task} if judged.task else {}
+            fields |= {"interval": judged.interval, "n": judged.count}
             fields |= {"classes": judged.classes} if judged.classes else {}
             fields |= {"reason": "one side has one value only"} if judged.value is None else {}
             writer.emit(fields)

@@ -38,7 +38,7 @@ def predict(
 
     One record a line of input, in its order, first field the chance of the label; for a model that gives numbers, the
     number. Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it. Of
-    several masks a line's task says which; the base is in memory once.
+    several masks a line's task says which; the base is in memory once. Records with an error pass through unlabelled.
     """
     from berttools.models import check_folder
     from berttools.tasks import parse_columns, windows_of
@@ -55,14 +55,14 @@ def predict(
         predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
         for window in (window for name in names for window in windows_of(name, known)):
             with enough_memory(place, "a smaller --batch, or a smaller --max-length"):
-                found = predictor.look([row for row in window if "error" not in row.fields], known)
+                found = predictor.look([row for row in window if not row.fields.get("error")], known)
             outcomes = iter(found)
             for row in window:
-                if "error" in row.fields:
+                if row.fields.get("error"):
                     writer.pass_on(row.fields)
                     continue
                 outcome = next(outcomes)
-                through = dict(row.fields)
+                through = {key: value for key, value in row.fields.items() if key != "error"}
                 if (gold := through.pop(known.of("label"), None)) is not None:
                     through.setdefault("gold", gold)
                 if isinstance(outcome, InputError):
