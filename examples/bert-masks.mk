@@ -166,13 +166,17 @@ CONTROLS   ?= random magnitude
 MASK       ?= --batch 16 --lr 1e-3 --refit-head# how to learn; the head's rate
 GROUP_MASK ?= --initial-sparsity 0.1
 MASK_STEPS ?=# of a task: as many as finetune's, or MASK_STEPS_<task>
+SCORE_LR   ?= 0.2# of the scores: slower where tuning is slower
+SCORE_LR_cola ?= 0.05
 
 MASKS := $(SPARSITIES:%=mask-%) $(GROUPS:%=mask-%)
 CONTROL_RUNS := $(foreach kind,$(CONTROLS),$(CONTROLLED:%=mask-%.$(kind)))
 mask_steps_of = $(or $(MASK_STEPS_$(call task_of,$1)),$(MASK_STEPS),$(call steps_of,$1))
 masks: $(foreach place,$(PLACES),$(MASKS:%=$(place)/%.jsonl) $(CONTROL_RUNS:%=$(place)/%.jsonl)) overlaps
 
-LEARN = $(BERTTOOLS) mask-tune --base $(BASE) --train $(word 1,$^) --dev $(word 2,$^) $(MASK) --seed $(call seed_of,$@) \
+score_lr_of = $(or $(SCORE_LR_$(call task_of,$1)),$(SCORE_LR))
+LEARN = $(BERTTOOLS) mask-tune --base $(BASE) --train $(word 1,$^) --dev $(word 2,$^) --score-lr $(call score_lr_of,$@) \
+	  $(MASK) --seed $(call seed_of,$@) \
 	  --max-steps $(call mask_steps_of,$@) --evaluate-every $(call mask_steps_of,$@) $(call metric_of,$@) --force \
 	  --out $(@:.jsonl=.mask.safetensors)
 
