@@ -57,12 +57,15 @@ def scores_table(task: Path) -> None:
     rows = []
     for run in sorted(found, key=order_of):
         records = found[run]
-        beside = [record["score"] - full[seed]["score"] for seed, record in records.items() if seed in full]
+        beside = [
+            record["score"] - full[seed]["score"]
+            for seed, record in records.items()
+            if seed in full and None not in (record["score"], full[seed]["score"])
+        ]
         sparsity = spread([record.get("sparsity") for record in records.values()])
-        taken = [record.get("bytes", BYTES * record.get("stored", 0)) / 1e3 for record in records.values()]
-        if "." in run:  # it stores a mask besides
-            taken = [0.0]
-        kilobytes = spread(taken, factor=1) if any(taken) else "-"
+        # What is tuned on a mask takes that mask besides: no figure is its own.
+        alone = [] if "." in run else records.values()
+        kilobytes = spread([record.get("bytes", BYTES * record.get("stored", 0)) / 1e3 for record in alone], factor=1)
         rows.append(
             [title_of(run), spread([r["score"] for r in records.values()]), spread(beside), sparsity, kilobytes]
         )

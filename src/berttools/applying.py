@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +19,7 @@ from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
 from berttools.groups import place
 from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
-from berttools.models import CARD, MADE, tokenizer_files
+from berttools.models import CARD, MADE, write_beside
 
 __all__ = ["apply_mask", "masked_bits", "names_in_model"]
 
@@ -58,12 +56,8 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
         work = _Work(checkpoint, opened, names_in_base(opened, checkpoint))
         with atomic_folder(out) as folder:
             work.write(folder / "model.safetensors")
-            (folder / "config.json").write_text(opened.config, encoding="utf-8")
-            for path in tokenizer_files(base):
-                shutil.copyfile(path, folder / path.name)
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
-            text = json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-            (folder / MADE).write_text(text + "\n", encoding="utf-8")
+            write_beside(folder, opened.config, base, made)
             (folder / CARD).write_text(_card(opened, base), encoding="utf-8")
     return {"tensors": len(work.plan), **opened.figures()}
 

@@ -25,6 +25,7 @@ from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safet
 from berttools import mask_codes
 from berttools.checkpoints import Checkpoint
 from berttools.deltas import base_names
+from berttools.recipes import Code
 
 __all__ = [
     "CODES",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 MASK = "berttools.mask/1"
-CODES = ("auto", "bits", "entropy", "conditional")
+CODES = tuple(code.value for code in Code)
 _CHUNK = 1 << 20
 
 Bools = NDArray[np.bool_]

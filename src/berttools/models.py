@@ -272,12 +272,17 @@ def write_model(
         It cannot be written.
     """
     with atomic_folder(out) as folder:
-        (folder / "config.json").write_text(config, encoding="utf-8")
         write_safetensors(folder / "model.safetensors", tensors, {"schema": "berttools.model/1"}, format="pt")
-        for path in tokenizer_files(base):
-            shutil.copyfile(path, folder / path.name)
-        text = json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        (folder / MADE).write_text(text + "\n", encoding="utf-8")
+        write_beside(folder, config, base, made)
+
+
+def write_beside(folder: Path, config: str, base: Path, made: Mapping[str, Any]) -> None:
+    """Write what lies beside a model's weights, as of ``write_model``: configuration, tokenizer, how it was made."""
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    for path in tokenizer_files(base):
+        shutil.copyfile(path, folder / path.name)
+    text = json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    (folder / MADE).write_text(text + "\n", encoding="utf-8")
 
 
 def refuse_model_folder(out: Path, *, force: bool, base: Path, card: bool = False) -> None:

@@ -23,6 +23,15 @@ class Pattern(StrEnum):
     head = "head"
 
 
+class Code(StrEnum):
+    """How masks are written; ``auto`` is the smallest of the others."""
+
+    auto = "auto"
+    bits = "bits"
+    entropy = "entropy"
+    conditional = "conditional"
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How masks are learned.

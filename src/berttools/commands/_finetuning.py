@@ -314,7 +314,7 @@ class Run:
             record |= {"score": found[self.metric], "dev_loss": found.pop("loss"), **found}
             if record["score"] is None:
                 record["reason"] = f"the model says the same of all texts: there is no {self.metric}"
-        better = self.dev is None or best is None or _rank(record) > _rank(best)
+        better = self.dev is None or best is None or rank_of(record) > rank_of(best)
         record["best"] = better
         tuner.keep(record, best=better, last=self.dev is None)
         return record
@@ -387,7 +387,8 @@ def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind:
         return writer.exit_code
 
 
-def _rank(record: dict[str, Any]) -> float:
+def rank_of(record: dict[str, Any]) -> float:
+    """Give what records of measurements are compared by; no score is worse than any."""
     return float("-inf") if record["score"] is None else float(record["score"])
 
 

@@ -12,8 +12,8 @@ import typer
 
 from _toolio.errors import ToolError, UsageError
 from _toolio.options import finite
-from berttools.commands._finetuning import Asked, Run
-from berttools.recipes import FIRST, RATES, Method, Pattern, Recipe
+from berttools.commands._finetuning import Asked, Run, rank_of
+from berttools.recipes import FIRST, RATES, Code, Method, Pattern, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,15 +28,6 @@ class Pooler(StrEnum):
     freeze = "freeze"
     dense = "dense"
     mask = "mask"
-
-
-class Code(StrEnum):
-    """How masks are written."""
-
-    auto = "auto"
-    bits = "bits"
-    entropy = "entropy"
-    conditional = "conditional"
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mask's file: masks and the head.")]
@@ -244,7 +235,7 @@ class MaskRun(Run):
             figures = self._refitted(figures)
         tensors, config = state_arrays(model), config_text(model)
         dense, _ = changed_of({name: each for name, each in tensors.items() if name not in keeps}, self._base)
-        made = {**about, "figures": figures, "seed": asked.seed, "metric": self.metric, "tuned": sorted(dense)}
+        made = {**about, "figures": figures, "seed": asked.seed, "tuned": sorted(dense)}
         sizes = write_mask(asked.out, keeps, dense, config, self._base, made, code=str(asked.code))
         return {**figures, **sizes}
 
@@ -262,8 +253,7 @@ class MaskRun(Run):
         if self.dev is None:
             return {**figures, "refitted": True}
         found = tuner.judge.measure(self.dev)
-        better = (found[self.metric] or -1.0) > (figures["score"] if figures["score"] is not None else -2.0)
-        if not better:
+        if rank_of({"score": found[self.metric]}) <= rank_of(figures):
             for name, values in before.items():
                 model.get_parameter(name).data.copy_(values)
             return {**figures, "refitted": False}

@@ -6,7 +6,7 @@ from _toolio import options
 from berttools.commands import _finetuning as usual
 from berttools.commands import _mask_tuning as own
 from berttools.commands._shared import ColumnsOption, MaxLength, MetricOption, Precision, PrecisionOption
-from berttools.recipes import Method, Pattern
+from berttools.recipes import Code, Method, Pattern
 
 SCHEMA = "berttools.mask-tune/1"
 COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "inference", "best", "path", "sparsity", "bytes", "reason")
@@ -35,7 +35,7 @@ def mask_tune(
     learning_rate: usual.LearningRate = 1e-3,
     refit_head: own.Refit = False,
     distill: own.Teacher = None,
-    code: own.CodeOption = own.Code.auto,
+    code: own.CodeOption = Code.auto,
     epochs: usual.Epochs = 3,
     max_steps: usual.MaxSteps = None,
     evaluate_every: usual.Every = None,
