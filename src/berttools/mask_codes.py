@@ -18,6 +18,7 @@ endian uint16), and the coder's words (little-endian uint32).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -35,6 +36,7 @@ _ALL = _KEYS - 1
 _FINEST = 1024
 """Ranges that the encoder begins with."""
 _MOST = 256
+_FEW = 6
 _RANGE_BITS = 32
 """What one range more costs: its first key and its p."""
 
@@ -68,15 +70,12 @@ def encode(keep: Bools, keys: Keys | None = None) -> Bytes:
     """Code a mask: by entropy, or given the weights' keys."""
     zeroed = ~keep.reshape(-1)
     cuts = np.empty(0, np.int64) if keys is None else _cuts(zeroed, keys)
-    table = _table(cuts)
     sizes, hits = np.zeros(cuts.size + 1, np.int64), np.zeros(cuts.size + 1, np.int64)
     runs = []
     for start, stop in _blocks(zeroed.size):
-        block, order, counts = zeroed[start:stop], None, np.array([stop - start])
-        if keys is not None:
-            order, counts = _sorted(table, keys(start, stop))
-            block = block[order]
-        for number, run in enumerate(np.split(block, np.cumsum(counts)[:-1])):
+        block = zeroed[start:stop]
+        found = [block] if keys is None else [block[places] for places in _places(cuts, keys(start, stop))]
+        for number, run in enumerate(found):
             sizes[number] += run.size
             hits[number] += np.count_nonzero(run)
             runs.append((number, run))
@@ -119,14 +118,14 @@ def decode(coded: Bytes, size: int, keys: Keys | None = None) -> Bools:
         raise ValueError("ranges of weights out of order")
     words = np.frombuffer(coded[start:].tobytes(), "<u4").astype(np.uint32)
     coder = constriction.stream.stack.AnsCoder(words)
-    table, zeroed = _table(cuts), np.empty(size, np.bool_)
+    zeroed = np.empty(size, np.bool_)
     for low, high in _blocks(size):
         if ranges == 1 or keys is None:
             zeroed[low:high] = _run(coder, chances[0], high - low)
             continue
-        order, counts = _sorted(table, keys(low, high))
-        runs = [_run(coder, p, int(count)) for p, count in zip(chances, counts, strict=True)]
-        zeroed[low:high][order] = np.concatenate(runs)
+        block = zeroed[low:high]
+        for chance, places in zip(chances, _places(cuts, keys(low, high)), strict=True):
+            block[places] = _run(coder, chance, places.size)
     if not coder.is_empty():
         raise ValueError("more is coded than there are entries, or less")
     return np.logical_not(zeroed, out=zeroed)
@@ -161,18 +160,19 @@ def _model(chance: int) -> Any:
     return constriction.stream.model.Categorical(np.array(counts) / (1 << 24), perfect=False)
 
 
-def _table(cuts: NDArray[np.int64]) -> Bytes:
-    """Give the number of each key's range."""
+def _places(cuts: NDArray[np.int64], keys: NDArray[np.uint16]) -> list[NDArray[np.intp]]:
+    """Give the entries of each range of keys, in the order of the matrix."""
+    if cuts.size < _FEW:
+        # Learned masks have two to four ranges: a comparison for each is quicker than any sorting.
+        reached = [keys >= np.uint16(cut) for cut in (0, *cuts)]
+        inside = [low > high for low, high in itertools.pairwise(reached)]
+        return [np.flatnonzero(each) for each in (*inside, reached[-1])]
     table = np.zeros(_KEYS, np.uint8)
     for cut in cuts.tolist():
         table[cut:] += 1
-    return table
-
-
-def _sorted(table: Bytes, keys: NDArray[np.uint16]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Give the entries range by range, each in the order of the matrix, and how many there are of each range."""
     ranges = table[keys]
-    return np.argsort(ranges, kind="stable"), np.bincount(ranges, minlength=int(table[-1]) + 1)
+    counts = np.bincount(ranges, minlength=cuts.size + 1)
+    return np.split(np.argsort(ranges, kind="stable"), np.cumsum(counts)[:-1])
 
 
 def _cuts(zeroed: Bools, keys: Keys) -> NDArray[np.int64]:

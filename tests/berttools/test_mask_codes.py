@@ -94,6 +94,18 @@ def test_more_entries_than_are_sorted_together(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_few_ranges_and_many_are_told_apart_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = np.random.default_rng(0).integers(0, 65536, 5000).astype(np.uint16)
+    keys[:4] = 0, 7, 65534, 65535
+    for cuts in ([], [7], [1, 7, 8, 30_000], [65535], [0, 65535]):
+        found = []
+        for few in (0, 6):
+            monkeypatch.setattr(mask_codes, "_FEW", few)
+            found.append(mask_codes._places(np.array(cuts, np.int64), keys))
+        assert [each.tolist() for each in found[0]] == [each.tolist() for each in found[1]]
+        assert sorted(np.concatenate(found[0]).tolist()) == list(range(5000))
+
+
 def test_keys_rank_absolute_values_and_half_precision_keeps_its_own() -> None:
     values = np.array([0.0, -0.0, 1e-40, -1e-10, 0.5, -0.5, 1.0, -3.0, np.inf], np.float32)
     assert (np.diff(mask_codes.weight_keys(values).astype(int)) >= 0).all()
