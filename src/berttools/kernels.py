@@ -1,8 +1,9 @@
 """The sums of `berttools.distances` on a GPU: one pass in float64, as a Triton kernel and in plain torch."""
 
-from __future__ import annotations
+# Kernels have no annotations but tl.constexpr: Triton looks names up as it compiles, and knows no others than its own.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 
-from typing import Any
+from __future__ import annotations
 
 import torch
 import triton
@@ -16,7 +17,7 @@ _WIDTH, _MAX = 7, 5
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _sum_blocks(a_ptr: Any, b_ptr: Any, out_ptr: Any, n: Any, BLOCK: tl.constexpr) -> None:  # noqa: N803
+def _sum_blocks(a_ptr, b_ptr, out_ptr, n, BLOCK: tl.constexpr):  # noqa: N803
     """Add up one block of both vectors; out has a row of seven sums a block."""
     block = tl.program_id(0).to(tl.int64)
     places = block * BLOCK + tl.arange(0, BLOCK)
