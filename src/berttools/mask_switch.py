@@ -1,7 +1,8 @@
 """One base in memory, many masks: the model of one task after another, without loading any again.
 
 What a task has of its own is its head and its bits, an eighth of a byte a weight. The masked matrices are shared: a
-switch writes them anew from the base's files, which are mapped into memory, times the bits.
+switch writes them anew, from the base's files, which are mapped into memory, times the bits. On a GPU the base's are
+kept there too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run
+from _toolio.tensors import FlatTensor
 from berttools.checkpoints import open_checkpoint
 from berttools.deltas import base_names
 from berttools.mask_codes import bits_of
 from berttools.masks import Mask, check_base, open_mask
 from berttools.models import Classifier, labels_of, open_base
 from berttools.predicting import Prediction, Predictor
+from berttools.supermask import kernels_for
 from berttools.tasks import Columns, Row
 
 __all__ = ["MaskedModels", "TaskPredictor"]
@@ -61,6 +64,7 @@ class MaskedModels:
         self._tasks: dict[str, _Task] = {}
         self._current: str | None = None
         self._other_than_base: set[str] = set()
+        self._held: dict[str, torch.Tensor] = {}
         opened = {task: open_mask(path) for task, path in masks.items()}
         configs = {task: _config_of(mask) for task, mask in opened.items()}
         first = open_base(base, labels_of(next(iter(configs.values()))))
@@ -122,9 +126,25 @@ class MaskedModels:
     @torch.no_grad()
     def _write(self, name: str, bits: NDArray[np.uint8] | None) -> None:
         """Write a matrix of the base, times its bits where it has any, into the shared model."""
-        flat, tensor = self._base.flat(self._stored[name]), self._shared[name].data
-        on_cpu = tensor.device.type == "cpu"
-        target = (tensor if on_cpu else torch.empty_like(tensor, device="cpu")).view(-1).numpy().view(np.uint32)
+        tensor = self._shared[name].data
+        if bits is not None and (kernels := kernels_for(tensor)) is not None:
+            kernels.masked_copy(self._there(name, tensor.device), torch.from_numpy(bits).to(tensor.device), tensor)
+        elif tensor.device.type != "cpu":
+            there = self._there(name, tensor.device)
+            keep = None if bits is None else np.unpackbits(bits, count=tensor.numel()).view(np.bool_)
+            stays = None if keep is None else torch.from_numpy(keep).to(tensor.device).view_as(tensor)
+            tensor.copy_(there if stays is None else torch.where(stays, there, 0.0))
+        else:
+            self._write_here(self._base.flat(self._stored[name]), bits, tensor.view(-1).numpy().view(np.uint32))
+
+    def _there(self, name: str, device: torch.device) -> torch.Tensor:
+        """Give a matrix of the base on another device than the CPU, where it stays."""
+        if name not in self._held:
+            self._held[name] = torch.from_numpy(self._values(name).astype(np.float32)).to(device)
+        return self._held[name]
+
+    @staticmethod
+    def _write_here(flat: FlatTensor, bits: NDArray[np.uint8] | None, target: NDArray[np.uint32]) -> None:
         for start in range(0, target.size, _CHUNK):
             stop = min(start + _CHUNK, target.size)
             values = flat.values(start, stop).astype(np.float32, copy=False).view(np.uint32)
@@ -133,8 +153,6 @@ class MaskedModels:
             else:
                 keep = np.unpackbits(bits[start // 8 : -(-stop // 8)], count=stop - start).view(np.bool_)
                 np.multiply(values, keep, out=target[start:stop])
-        if not on_cpu:
-            tensor.copy_(torch.from_numpy(target.view(np.float32)).view_as(tensor))
 
 
 def _config_of(mask: Mask) -> Any:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -31,11 +32,12 @@ from _toolio.errors import ToolError
 from berttools.recipes import Method, Pattern, Recipe
 
 __all__ = [
-    "Draws", "MaskedLinear", "can_mask", "mask_model", "reaches_zero", "unmask_model",
+    "Draws", "MaskedLinear", "can_mask", "kernels_for", "mask_model", "reaches_zero", "unmask_model",
 ]  # fmt: skip
 
 _BLOCK = 1 << 17  # weights whose scores, bits and products fit a core's cache together
 _STEPS = 65536  # of a probability: a draw takes 16 random bits
+_FUSED = {"cuda"}  # devices whose products unpack masks by themselves: `berttools.mask_kernels`
 
 
 @dataclass(slots=True)
@@ -64,13 +66,17 @@ class Draws:
         """Share of the steps that are made."""
         return self.step / self.steps
 
+    def key(self, step: int, index: int) -> int:
+        """Give what the draws of a step and a matrix begin from; 63 bits."""
+        return int(np.random.SeedSequence([self.seed, step, index]).generate_state(1, np.uint64)[0]) >> 1
+
     def bits(self, step: int, index: int, count: int, device: torch.device) -> Tensor:
         """Give random integers, the same whenever they are asked for: by seed, step and matrix; int16 [count]."""
-        key = np.random.SeedSequence([self.seed, step, index]).generate_state(2, np.uint64)
         if device.type == "cpu":
+            key = np.random.SeedSequence([self.seed, step, index]).generate_state(2, np.uint64)
             raw = np.random.Philox(key=key).random_raw(-(-count // 4))
             return torch.from_numpy(raw.view(np.int16)[:count])
-        generator = torch.Generator(device).manual_seed(int(key[0]) >> 1)
+        generator = torch.Generator(device).manual_seed(self.key(step, index))
         return torch.randint(-_STEPS // 2, _STEPS // 2, (count,), dtype=torch.int16, generator=generator, device=device)
 
 
@@ -87,13 +93,20 @@ def largest(scores: Tensor, sparsity: float) -> Tensor:
     keep = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
     if dropped:
         flat = scores.flatten()
-        limit = flat.kthvalue(dropped).values
+        limit = _smallest(flat, dropped)
         keep = flat > limit
         # Of those on the limit as many stay as there is room for.
         spare = scores.numel() - dropped - int(keep.sum())
         if spare:
             keep[(flat == limit).nonzero()[-spare:, 0]] = True
     return keep.view_as(scores)
+
+
+def _smallest(values: Tensor, k: int) -> float:
+    """Give the k-th smallest, the first being 1."""
+    if values.device.type == "cpu":  # numpy's selection is 20 times as fast as torch's there
+        return float(np.partition(values.numpy(), k - 1)[k - 1])
+    return float(values.kthvalue(k).values)
 
 
 def two_of_four(ranks: Tensor) -> Tensor:
@@ -199,6 +212,8 @@ class MaskedLinear(nn.Module):
         scores = self.scores.detach()
         if self.recipe.method is not Method.bernoulli:
             return self._for_good()
+        if self._fused and self._redraws:
+            return cast(Tensor, _kernels().unpack_bits(self._packed(step), scores.shape))
         bits = self._draws.bits(step, self._index, scores.numel(), scores.device)
         if self.recipe.pattern is Pattern.two_of_four:
             # Score and logistic noise rank as the logarithm of odds does that a coin is heads.
@@ -207,6 +222,22 @@ class MaskedLinear(nn.Module):
         keep = torch.empty(scores.numel(), dtype=torch.bool, device=scores.device)
         draw(scores.flatten(), bits, keep)
         return keep.view_as(scores)
+
+    @property
+    def _fused(self) -> bool:
+        """Whether products unpack the mask by themselves."""
+        return self.recipe.pattern in (Pattern.free, Pattern.two_of_four) and kernels_for(self.weight) is not None
+
+    @property
+    def _redraws(self) -> bool:
+        """Whether bits follow from scores and a counter one by one, so that nobody needs to keep them."""
+        return self.recipe.method is Method.bernoulli and self.recipe.pattern is Pattern.free
+
+    def _packed(self, step: int) -> Tensor:
+        """Give a step's mask as packed bits."""
+        if self._redraws:
+            return cast(Tensor, _kernels().draw_bits(self.scores.detach(), self._draws.key(step, self._index)))
+        return cast(Tensor, _kernels().pack_bits(self._drawn(step)))
 
     # --- products ----------------------------------------------------------------------------------------------------
 
@@ -243,10 +274,33 @@ class MaskedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply, [..., inputs] to [..., outputs]."""
+        if torch.is_grad_enabled() and self.training and self._fused:
+            smooth, draw = self.recipe.method is Method.bernoulli, partial(self._packed, self._draws.step)
+            product = _kernels().MaskedProduct.apply(
+                x, self.scores, self.weight, self.bias, draw, smooth, self._redraws
+            )
+            return cast(Tensor, product)
         keep = self.keep()
         if not torch.is_grad_enabled():
             return self.product(x, keep)
         return cast(Tensor, _Product.apply(x, self.scores, self, keep))
+
+
+@cache
+def _kernels() -> Any:
+    """Give ``berttools.mask_kernels``; None where there is no Triton."""
+    try:
+        from berttools import mask_kernels
+    except ImportError:
+        return None
+    return mask_kernels
+
+
+def kernels_for(matrix: Tensor) -> Any:
+    """Give ``berttools.mask_kernels`` where they take a matrix: on a GPU; None elsewhere."""
+    if matrix.device.type not in _FUSED or _kernels() is None or matrix.numel() > _kernels().MOST_ENTRIES:
+        return None
+    return _kernels()
 
 
 def _slope(scores: Tensor) -> Tensor:
