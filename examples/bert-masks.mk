@@ -49,6 +49,9 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 first = awk -v most="$1" 'NR <= most'
 
+# A command's seconds of processor time go beside what it writes.
+TIMED = TIMEFORMAT=%U; { time $1 2>&3; } 3>&2 2> $(@:.jsonl=.seconds)
+
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
@@ -85,7 +88,7 @@ data_of = $(DATA)/$(call task_of,$1)/train.jsonl $(DATA)/$(call task_of,$1)/dev.
 
 $(PLACES:%=%/full.jsonl): $$(call data_of,$$@)
 	@mkdir -p $(@D)
-	$(FINETUNE) --train $< $(ALL) > $@
+	$(call TIMED,$(FINETUNE) --train $< $(ALL)) > $@
 
 # Every label stays, of another text.
 define SHUFFLE
@@ -153,40 +156,50 @@ $(foreach group,$(GROUPS),$(PLACES:%=%/group-$(group).jsonl)): $$(call data_of,$
 
 $(PLACES:%=%/head.jsonl): $$(call data_of,$$@)
 	@mkdir -p $(@D)
-	$(FINETUNE) $(ON_DATA) --only '$(HEAD)' > $@
+	$(call TIMED,$(FINETUNE) $(ON_DATA) --only '$(HEAD)') > $@
 
 # --- which weights to zero -----------------------------------------------------------------------------------------
 #
-# work/<task>/<seed>/mask-<n>.jsonl: a mask that was learned from n percent of each matrix on; mask-<n>.<kind>.jsonl: one
-# of the same sparsity at other places, whose head was tuned in as many steps; mask-<group>.jsonl: masks of one group.
+# work/<task>/<seed>/mask-<n>.jsonl: a mask that was learned from n percent of each matrix on; mask-<n>.long.jsonl: one in
+# three times the steps; mask-<n>.<kind>.jsonl: one of the same sparsity at other places, whose head was tuned in as many
+# steps; mask-<group>.jsonl: masks of one group.
 
 SPARSITIES ?= 0 5 10 20 40
 CONTROLLED ?= 10# of which there are masks that nothing was learned for
 CONTROLS   ?= random magnitude
+LONG       ?= 10# of which there are masks that were learned in three times the steps
 MASK       ?= --batch 16 --lr 1e-3 --refit-head# how to learn; the head's rate
 GROUP_MASK ?= --initial-sparsity 0.1
 MASK_STEPS ?=# of a task: as many as finetune's, or MASK_STEPS_<task>
 SCORE_LR   ?= 0.2# of the scores: slower where tuning is slower
 SCORE_LR_cola ?= 0.05
+SCORE_LR_stsb ?= 0.05
 
 MASKS := $(SPARSITIES:%=mask-%) $(GROUPS:%=mask-%)
 CONTROL_RUNS := $(foreach kind,$(CONTROLS),$(CONTROLLED:%=mask-%.$(kind)))
+LONG_RUNS := $(LONG:%=mask-%.long)
 mask_steps_of = $(or $(MASK_STEPS_$(call task_of,$1)),$(MASK_STEPS),$(call steps_of,$1))
-masks: $(foreach place,$(PLACES),$(MASKS:%=$(place)/%.jsonl) $(CONTROL_RUNS:%=$(place)/%.jsonl)) overlaps
+masks: $(foreach place,$(PLACES),$(foreach run,$(MASKS) $(CONTROL_RUNS) $(LONG_RUNS),$(place)/$(run).jsonl)) overlaps
 
 score_lr_of = $(or $(SCORE_LR_$(call task_of,$1)),$(SCORE_LR))
 LEARN = $(BERTTOOLS) mask-tune --base $(BASE) --train $(word 1,$^) --dev $(word 2,$^) --score-lr $(call score_lr_of,$@) \
-	  $(MASK) --seed $(call seed_of,$@) \
-	  --max-steps $(call mask_steps_of,$@) --evaluate-every $(call mask_steps_of,$@) $(call metric_of,$@) --force \
-	  --out $(@:.jsonl=.mask.safetensors)
+	  $(MASK) --seed $(call seed_of,$@) $(call metric_of,$@) --force --out $(@:.jsonl=.mask.safetensors)
+FOR_STEPS = --max-steps $1 --evaluate-every $1
+AS_LONG = $(call FOR_STEPS,$(call mask_steps_of,$@))
 
+share = $$(awk 'BEGIN {print $1 / 100}')
 $(foreach n,$(SPARSITIES),$(PLACES:%=%/mask-$(n).jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)
-	$(LEARN) --initial-sparsity $$(awk 'BEGIN {print $(patsubst mask-%.jsonl,%,$(@F)) / 100}') > $@
+	$(call TIMED,$(LEARN) $(AS_LONG) --initial-sparsity $(call share,$(patsubst mask-%.jsonl,%,$(@F)))) > $@
+
+$(foreach n,$(LONG),$(PLACES:%=%/mask-$(n).long.jsonl)): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(call TIMED,$(LEARN) $(call FOR_STEPS,$$((3 * $(call mask_steps_of,$@)))) \
+	  --initial-sparsity $(call share,$(patsubst mask-%.long.jsonl,%,$(@F)))) > $@
 
 $(foreach group,$(GROUPS),$(PLACES:%=%/mask-$(group).jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)
-	$(LEARN) $(GROUP_MASK) --group $(patsubst mask-%.jsonl,%,$(@F)) > $@
+	$(call TIMED,$(LEARN) $(AS_LONG) $(GROUP_MASK) --group $(patsubst mask-%.jsonl,%,$(@F))) > $@
 
 # The same zeros at other places, and the head tuned on them.
 define CONTROL
@@ -195,8 +208,7 @@ $(foreach n,$(CONTROLLED),$(PLACES:%=%/mask-$(n).$1.jsonl)): %.$1.jsonl: %.jsonl
 	  --out $$*.$1.mask.safetensors > $$*.$1.made
 	$$(BERTTOOLS) apply-mask $$(BASE) $$*.$1.mask.safetensors --force --out $$*.$1 >> $$*.$1.made
 	$$(BERTTOOLS) finetune --base $$*.$1 --dev $$(DATA)/$$(call task_of,$$@)/dev.jsonl $$(TUNE) $$(ON_DATA) --only '$$(HEAD)' \
-	  --seed $$(call seed_of,$$@) --max-steps $$(call mask_steps_of,$$@) --evaluate-every $$(call mask_steps_of,$$@) \
-	  $$(call metric_of,$$@) --force > $$@
+	  --seed $$(call seed_of,$$@) $$(AS_LONG) $$(call metric_of,$$@) --force > $$@
 endef
 $(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
 

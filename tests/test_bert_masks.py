@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -158,8 +159,9 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
     work = tmp_path / "work"
     last = {path.name: read(path)[-1] for path in (work / "mood" / "0").glob("mask-*.jsonl")}
     assert sorted(last) == [
-        "mask-0.jsonl", "mask-10.jsonl", "mask-10.random.jsonl", "mask-V.jsonl",
+        "mask-0.jsonl", "mask-10.jsonl", "mask-10.long.jsonl", "mask-10.random.jsonl", "mask-V.jsonl",
     ]  # fmt: skip
+    assert [last[f"mask-10{kind}.jsonl"]["step"] for kind in ("", ".long", ".random")] == [4, 12, 4]
     assert last["mask-10.jsonl"]["sparsity"] > last["mask-0.jsonl"]["sparsity"]
     assert last["mask-V.jsonl"]["matrices"] == 3
     learned, by_lot = (open_mask(work / "mood" / "0" / f"mask-10{kind}.mask.safetensors") for kind in ("", ".random"))
@@ -170,12 +172,17 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
     # Every two of two tasks and two sparsities.
     assert len(read(work / "overlaps.jsonl")) == 6
     assert make(tmp_path, "work/mood/0/full.jsonl", *few).returncode == 0
-    words = [sys.executable, str(ROOT / "tools" / "mask_figures.py"), str(work)]
+    words = [sys.executable, str(ROOT / "tools" / "mask_figures.py"), str(work), str(tmp_path / "base")]
     tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines() if line.startswith("|")]
-    by_title = {row[0]: row for row in rows if len(row) == 5}
-    score = read(work / "mood" / "0" / "mask-10.jsonl")[-1]["score"]
-    assert by_title["masks from 10% on"][1] == f"{100 * score:.1f}"
+    by_title = {row[0]: row for row in rows if len(row) == 7}
+    for title, run in (("masks from 10% on", "mask-10"), ("masks from 10% on, three times the steps", "mask-10.long")):
+        seconds = float((work / "mood" / "0" / f"{run}.seconds").read_text())
+        assert by_title[title][2] == f"{100 * last[f'{run}.jsonl']['score']:.1f}"
+        assert by_title[title][6] == f"{seconds:.0f}" != "0"
+    stored = {row[0]: float(row[1]) for row in rows if len(row) == 2 and row[1][0].isdigit()}
+    weights = sum(math.prod(shape) for shape in learned.shapes.values())
+    assert stored["a bit a weight of the masked matrices"] == pytest.approx(weights / 8e3, abs=0.1)
     pairs = {(row[0], row[1]): int(row[2]) for row in rows if row[0].startswith("another")}
     assert pairs == {
         ("another initial sparsity", "any two"): 2, ("another task", "0%"): 1, ("another task", "10%"): 1,

@@ -1,7 +1,8 @@
-"""Tables of what the second half of examples/bert-masks.mk has measured: python tools/mask_figures.py WORK > tables.md.
+"""Tables of what the second half of examples/bert-masks.mk has measured: python tools/mask_figures.py WORK BASE.
 
-WORK/<task>/<seed>/mask-<n>.jsonl are records of ``berttools mask-tune``, full.jsonl, head.jsonl and
-mask-<n>.<kind>.jsonl those of ``berttools finetune``, and overlaps.jsonl those of ``berttools maskdiff --by model``.
+WORK/<task>/<seed>/mask-<n>.jsonl and mask-<n>.long.jsonl are records of ``berttools mask-tune``, full.jsonl, head.jsonl
+and mask-<n>.<kind>.jsonl those of ``berttools finetune``, <run>.seconds the processor time of a run, and overlaps.jsonl
+records of ``berttools maskdiff --by model``. BASE says what other ways to tune would store.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from berttools.checkpoints import open_checkpoint
+from berttools.groups import place
 from critical_layers import Record, read, spread, table
 
 BYTES = 4  # of a value that is stored as it is
@@ -22,7 +25,9 @@ def runs_of(task: Path) -> dict[str, dict[str, Record]]:
     for path in sorted(task.glob("*/*.jsonl")):
         run = path.name.removesuffix(".jsonl")
         if (run in ("full", "head") or run.startswith("mask-")) and (records := read(path)) and "path" in records[-1]:
-            found.setdefault(run, {})[path.parent.name] = records[-1]
+            took = path.with_suffix(".seconds")
+            seconds = float(took.read_text()) if took.exists() else None
+            found.setdefault(run, {})[path.parent.name] = {**records[-1], "seconds": seconds}
     return found
 
 
@@ -31,6 +36,8 @@ def title_of(run: str) -> str:
     if run in ("full", "head"):
         return {"full": "everything tuned", "head": "the head and the pooler tuned"}[run]
     place, _, kind = run.removeprefix("mask-").partition(".")
+    if kind == "long":
+        return f"masks from {place}% on, three times the steps"
     if kind:
         return f"as many zeros as from {place}%, {'by lot' if kind == 'random' else 'of the smallest'}; a head on them"
     return f"masks from {place}% on" if place.isdecimal() else f"masks of {place} alone, from 10% on"
@@ -40,7 +47,7 @@ def order_of(run: str) -> tuple[int, int, str]:
     """Rank runs: what masks are measured by first, then by sparsity, then by group."""
     place, _, kind = run.removeprefix("mask-").partition(".")
     return (
-        0 if run == "full" else 1 if run == "head" else 2 if not kind else 3,
+        0 if run == "full" else 1 if run == "head" else 2 if kind in ("", "long") else 3,
         int(place) if place.isdecimal() else 99,
         run,
     )
@@ -66,10 +73,27 @@ def scores_table(task: Path) -> None:
         # What is tuned on a mask takes that mask besides: no figure is its own.
         alone = [] if "." in run else records.values()
         kilobytes = spread([record.get("bytes", BYTES * record.get("stored", 0)) / 1e3 for record in alone], factor=1)
-        rows.append(
-            [title_of(run), spread([r["score"] for r in records.values()]), spread(beside), sparsity, kilobytes]
-        )
-    table(["learned", metric, "beside everything", "% zeroed", "kB a task"], rows)
+        seconds = spread([record["seconds"] for record in records.values()], digits=0, factor=1)
+        scores = spread([record["score"] for record in records.values()])
+        rows.append([title_of(run), str(len(records)), scores, spread(beside), sparsity, kilobytes, seconds])
+    table(["learned", "seeds", metric, "beside everything", "% zeroed", "kB a task", "s"], rows)
+
+
+def sizes_table(base: Path) -> None:
+    """Print what other ways to tune a base store of a task, heads left out."""
+    tensors = open_checkpoint(base).tensors
+    encoder = {name: each for name, each in tensors.items() if place(name, each.shape).group}
+    biases = sum(each.size for name, each in tensors.items() if name.endswith("bias") and "pooler" not in name)
+    lora = sum(8 * sum(each.shape) for name, each in encoder.items() if place(name, each.shape).group in ("Q", "V"))
+    weights = sum(each.size for each in encoder.values())
+    print("\n### What other ways store, without a head\n")
+    rows = [
+        ["everything", sum(each.size for each in tensors.values())],
+        ["LoRA of rank 8 on Q and V (arXiv 2106.09685)", lora],
+        ["all biases (BitFit, arXiv 2106.10199)", biases],
+        ["a bit a weight of the masked matrices", weights / 8 / BYTES],
+    ]
+    table(["stored", "kB"], [[name, f"{BYTES * count / 1e3:.1f}"] for name, count in rows])
 
 
 def place_of(path: str) -> tuple[str, str, str]:
@@ -116,8 +140,9 @@ def overlaps_table(path: Path) -> None:
     table(["beside a mask of", "from", "pairs", "Jaccard x 100", "overlap over chance"], rows)
 
 
-def main(work: Path) -> None:
+def main(work: Path, base: Path) -> None:
     """Print the tables."""
+    sizes_table(base)
     for task in sorted(path for path in work.iterdir() if path.is_dir()):
         scores_table(task)
     if (work / "overlaps.jsonl").exists():
@@ -125,4 +150,4 @@ def main(work: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
