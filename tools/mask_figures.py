@@ -87,13 +87,13 @@ def sizes_table(base: Path) -> None:
     lora = sum(8 * sum(each.shape) for name, each in encoder.items() if place(name, each.shape).group in ("Q", "V"))
     weights = sum(each.size for each in encoder.values())
     print("\n### What other ways store, without a head\n")
-    rows = [
-        ["everything", sum(each.size for each in tensors.values())],
-        ["LoRA of rank 8 on Q and V (arXiv 2106.09685)", lora],
-        ["all biases (BitFit, arXiv 2106.10199)", biases],
-        ["a bit a weight of the masked matrices", weights / 8 / BYTES],
-    ]
-    table(["stored", "kB"], [[name, f"{BYTES * count / 1e3:.1f}"] for name, count in rows])
+    counts = {
+        "everything": sum(each.size for each in tensors.values()),
+        "LoRA of rank 8 on Q and V (arXiv 2106.09685)": lora,
+        "all biases (BitFit, arXiv 2106.10199)": biases,
+        "a bit a weight of the masked matrices": weights / 8 / BYTES,
+    }
+    table(["stored", "kB"], [[name, f"{BYTES * count / 1e3:.1f}"] for name, count in counts.items()])
 
 
 def place_of(path: str) -> tuple[str, str, str]:
