@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from _toolio.errors import ToolError
 from berttools.checkpoints import Checkpoint
 from berttools.groups import GROUPS, Grouping
-from berttools.masks import Mask, check_base
+from berttools.masks import Mask, names_in_base, refuse_other, tensor_digest
 
 __all__ = ["Content", "Overlap", "Spot", "added_up", "contents", "group_names", "overlap", "overlaps"]
 
@@ -143,12 +143,11 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
     Raises
     ------
     ToolError
-        No two masks have a matrix in common, or two have one in different shapes; the base is needed, or another one,
-        or masks that need it are of different bases.
+        No two masks have a matrix in common, or two have one in different shapes; a base is needed, or one of the masks
+        is of another base than is given, or than one is of that needs it.
     """
-    _refuse_several_bases([mask for mask in masks if mask.needs_base])
-    # What is not coded given the weights of a base is compared whatever base it is of.
-    names = [check_base(mask, base) if base and mask.needs_base else {} for mask in masks]
+    _refuse_several_bases(masks)
+    names = _names_in(base, masks) if base else [{} for _ in masks]
     found: dict[tuple[int, int], list[tuple[Spot, Overlap]]] = {pair: [] for pair in combinations(range(len(masks)), 2)}
     for name in sorted({name for mask in masks for name in mask.shapes}):
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
@@ -158,7 +157,7 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
             raise ToolError(f"{path}: {name} has shape {one}, and in {path_of_other} {other}", kind="other-base")
         if len(have) > 1:
             keeps = {
-                number: masks[number].keep(name, base.flat(names[number][name]) if base and names[number] else None)
+                number: masks[number].keep(name, base.flat(names[number][name]) if base else None)
                 for number in have
             }
             for pair in combinations(have, 2):
@@ -170,16 +169,29 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
     return {pair: some or [(Spot(None, None, None), Overlap())] for pair, some in found.items()}
 
 
+def _names_in(base: Checkpoint, masks: Sequence[Mask]) -> list[dict[str, str]]:
+    """As `berttools.masks.check_base`, of every mask; each tensor of the base is read once."""
+    found, digests = [names_in_base(mask, base) for mask in masks], dict[str, str]()
+    for mask, names in zip(masks, found, strict=True):
+        for name, stored in names.items():
+            if stored not in digests:
+                digests[stored] = tensor_digest(base, stored)
+            refuse_other(mask, base, name, digests[stored])
+    return found
+
+
 def _refuse_several_bases(masks: Sequence[Mask]) -> None:
-    """Refuse masks that all need a base, but not the same."""
+    """Refuse masks of different bases where one cannot be read without its own: only one base can be given."""
     for one, other in combinations(masks, 2):
+        if not (one.needs_base or other.needs_base):
+            continue
         for name in one.names:
             first, second = one.base_sha256s[name], other.base_sha256s.get(name)
             if second not in (first, None):
                 raise ToolError(
-                    f"{one.path} and {other.path}: are masks of different bases (base_sha256 of {name} is {first[:12]}"
-                    f" and {second[:12]}), and both are coded given its weights; masks that mask-tune wrote with --code"
-                    " bits or entropy can be compared",
+                    f"{one.path} and {other.path}: are masks of different bases: the sha256 of {name} was {first[:12]}"
+                    f" and {second[:12]}; {(one if one.needs_base else other).path} is coded given its base's weights:"
+                    " with --code bits or entropy, mask-tune writes masks that can be compared all the same",
                     kind="other-base",
                 )
 

@@ -144,19 +144,42 @@ def test_the_base_of_one_mask_is_checked(berttools: Callable[..., Run], tmp_path
         assert words in refused.err
 
 
-def test_conditional_masks_of_two_bases(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
-    one = written(tmp_path, weights, "a", {QUERY: [0, 1]}, "conditional")
-    other = written(tmp_path, other_weights(tmp_path), "b", {QUERY: [1]}, "conditional")
+@pytest.mark.parametrize("code", ["bits", "entropy", "conditional"])
+def test_the_base_of_every_mask_is_checked(
+    berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint, code: str
+) -> None:
+    paths = [written(tmp_path, weights, name, {QUERY: [0, 1]}, code) for name in "ab"]
+    assert berttools("maskdiff", *paths, "--base", weights.path).code == 0
+    refused = berttools("maskdiff", *paths, "--base", other_weights(tmp_path).path)
+    assert (refused.code, refused.out) == (1, b"")
+    assert f"{paths[0]}: was made for another base: the sha256 of {QUERY} was" in refused.err
+    refused = berttools("maskdiff", *paths, "--base", tmp_path / "none")
+    assert (refused.code, "no such file" in refused.err) == (1, True)
+
+
+def test_plain_masks_of_two_bases(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0, 1]})
+    other = written(tmp_path, other_weights(tmp_path), "b", {QUERY: [1]}, "entropy")
+    (record,) = berttools("maskdiff", one, other).records
+    assert record["overlap"] == 1
+    for base, wrong in (("base", other), ("other", one)):
+        refused = berttools("maskdiff", one, other, "--base", tmp_path / f"{base}.safetensors")
+        assert (refused.code, refused.out) == (1, b"")
+        assert f"{wrong}: was made for another base" in refused.err
+
+
+@pytest.mark.parametrize("codes", [("conditional", "conditional"), ("conditional", "bits"), ("bits", "conditional")])
+def test_a_conditional_mask_and_one_of_another_base(
+    berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint, codes: tuple[str, str]
+) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0, 1]}, codes[0])
+    other = written(tmp_path, other_weights(tmp_path), "b", {QUERY: [1]}, codes[1])
     for words in ([], ["--base", weights.path], ["--base", tmp_path / "other.safetensors"]):
         refused = berttools("maskdiff", one, other, *words)
-        assert refused.code == 1
-        assert "masks of different bases (base_sha256 of" in refused.err
-        assert "--code bits or entropy can be compared" in refused.err
-    plain = written(tmp_path, other_weights(tmp_path), "c", {QUERY: [1]})
-    (record,) = berttools("maskdiff", one, plain, "--base", weights.path).records
-    assert record["overlap"] == 1, "one of them needs its base, and has it"
-    refused = berttools("maskdiff", one, plain, "--base", tmp_path / "other.safetensors")
-    assert "made for another base" in refused.err
+        assert (refused.code, refused.out) == (1, b"")
+        assert f"masks of different bases: the sha256 of {QUERY} was" in refused.err
+        assert f"{one if codes[0] == 'conditional' else other} is coded given its base's weights" in refused.err
+        assert "--code bits or entropy" in refused.err
 
 
 def test_what_has_no_number_says_why(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:

@@ -19,7 +19,8 @@ def maskdiff(
     masks: Annotated[list[Path], typer.Argument(metavar="MASK...", help="Mask files; every two are compared.")],
     by: Annotated[parts.By, typer.Option(help="One record a matrix, or matrices added up.")] = parts.By.tensor,
     base: Annotated[
-        Path | None, typer.Option(metavar="BASE", help="Their base; asked for where masks are coded given its weights.")
+        Path | None,
+        typer.Option(metavar="BASE", help="The base that all are of; needed where one is coded given its weights."),
     ] = None,
     heatmap: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw layers by groups: a .png, .svg or .pdf.")
