@@ -222,6 +222,8 @@ PAGES = {
             "code": "bits, entropy or conditional; several are joined by +.",
             "dense_bytes": "With --by model: bytes of the head, and of what else is in the file as it is.",
             "file_bytes": "With --by model: bytes of the file.",
+            "masked_sha256": "With --by model: digest of the base's matrices that are masked, as mask-tune's record has"
+            " it. Masks of the same matrices are of one base where they have the same.",
             "sparsity_a": "Share of the entries that a zeroes.",
             "sparsity_b": "Share that b zeroes.",
             "hamming": "Entries that one zeroes and the other does not.",

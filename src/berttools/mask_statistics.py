@@ -157,8 +157,7 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
             raise ToolError(f"{path}: {name} has shape {one}, and in {path_of_other} {other}", kind="other-base")
         if len(have) > 1:
             keeps = {
-                number: masks[number].keep(name, base.flat(names[number][name]) if base else None)
-                for number in have
+                number: masks[number].keep(name, base.flat(names[number][name]) if base else None) for number in have
             }
             for pair in combinations(have, 2):
                 found[pair].append((Spot.of(name, next(iter(shapes))), overlap(keeps[pair[0]], keeps[pair[1]])))

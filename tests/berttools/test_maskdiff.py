@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.mask_statistics import Overlap, Spot, overlap
-from berttools.masks import write_mask
+from berttools.masks import open_mask, write_mask
 from conftest import Run
 from tiny_models import make_mask
 
@@ -123,6 +123,19 @@ def test_matrices_of_one_mask_alone_are_counted(
     assert (record["tensors"], record["left_out_a"], "left_out_b" in record) == (1, 2, False)
     (record,) = berttools("maskdiff", other, one, "--by", "model").records
     assert ("left_out_a" in record, record["left_out_b"]) == (False, 2)
+
+
+def test_one_digest_tells_bases_apart(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    bases = {"a": weights, "b": weights, "c": other_weights(tmp_path)}
+    found = {}
+    for number, (name, base) in enumerate(bases.items()):
+        path = written(tmp_path, base, name, {QUERY: [number], OUTPUT: [1]})
+        (record,) = berttools("maskdiff", path, "--by", "model").records
+        found[name] = record["masked_sha256"]
+        assert found[name] == open_mask(path).masked_sha256
+        assert found[name] in berttools("maskdiff", path, "--by", "model", "--csv").out.decode()
+    assert found["a"] == found["b"] != found["c"]
+    assert all("masked_sha256" not in record for record in berttools("maskdiff", path).records)
 
 
 def other_weights(tmp_path: Path) -> Checkpoint:

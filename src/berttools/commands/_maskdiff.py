@@ -116,4 +116,5 @@ def _coded(mask: Mask, spot: Spot, by: By) -> Fields:
     if by is not By.model:
         return {}
     figures = mask.figures()
-    return {"code": figures["code"], "dense_bytes": figures["dense_bytes"], "file_bytes": figures["bytes"]}
+    sizes = {"dense_bytes": figures["dense_bytes"], "file_bytes": figures["bytes"]}
+    return {"code": figures["code"], **sizes, "masked_sha256": figures["masked_sha256"]}

@@ -36,9 +36,11 @@ def maskdiff(
     matrix at random places: z says how many standard deviations lie between.
     """
     form, kind = parts.form_of(table=table, csv=csv), parts.drawn_as(heatmap, force=force)
-    rank, shown = ("sparsity", _maskdiff.ONE) if len(masks) == 1 else ("jaccard", _maskdiff.TWO)
-    fields = (*_maskdiff.PLACE, *shown)
-    with RecordWriter(SCHEMA, rank, fields, form=form, csv_fields=fields) as writer:
+    rank, shown, more = (
+        ("sparsity", _maskdiff.ONE, ["masked_sha256"]) if len(masks) == 1 else ("jaccard", _maskdiff.TWO, [])
+    )
+    columns = (*_maskdiff.PLACE, *shown)
+    with RecordWriter(SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more)) as writer:
         run = _maskdiff.Run(by)
         for record in run.records(masks, base):
             writer.emit(record)
