@@ -233,6 +233,7 @@ PAGES = {
             "left_out_a": "With --by model: how many matrices a masks and b does not; absent where there is none.",
             "left_out_b": "How many b masks and a does not, likewise.",
             "reason": "Why there is no jaccard or no z.",
+            "error": "Why a matrix that both mask, or all of them, cannot be compared: kind and message.",
         },
         examples=(
             ("berttools maskdiff task.mask.safetensors --by group", "What a mask zeroes of each group."),

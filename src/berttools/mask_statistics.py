@@ -8,6 +8,7 @@ are not called alike only because both zero much in the same matrices.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,7 +22,7 @@ from berttools.checkpoints import Checkpoint
 from berttools.groups import GROUPS, Grouping
 from berttools.masks import Mask, names_in_base, refuse_other, tensor_digest
 
-__all__ = ["Content", "Overlap", "Spot", "added_up", "contents", "group_names", "overlap", "overlaps"]
+__all__ = ["Compared", "Content", "Overlap", "Spot", "added_up", "contents", "group_names", "overlap", "overlaps"]
 
 Fields = dict[str, Any]
 _TABLE = Grouping()
@@ -135,37 +136,66 @@ def contents(mask: Mask) -> Iterator[tuple[Spot, Content]]:
         yield Spot.of(name, shape), Content(math.prod(shape), mask.zeroed[name], mask.coded_bytes[name], 1)
 
 
-def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], list[tuple[Spot, Overlap]]]:
-    """Compare every two masks, matrix by matrix, where both mask it; each is decoded once.
+class Compared(NamedTuple):
+    """What came of two masks: matrices that were counted, and those that could not be compared."""
 
-    Two masks with no matrix in common have one `Overlap` of nothing, in no matrix.
+    counted: list[tuple[Spot, Overlap]]
+    refused: list[tuple[Spot, ToolError]]
+
+
+def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], Compared]:
+    """Compare every two masks, matrix by matrix, where both mask it in one shape; each is decoded once.
+
+    Two masks with no matrix in common have one `Overlap` of nothing, in no matrix; where all that they have in common
+    differs in shape, one refusal says so of the pair.
 
     Raises
     ------
     ToolError
-        No two masks have a matrix in common, or two have one in different shapes; a base is needed, or one of the masks
-        is of another base than is given, or than one is of that needs it.
+        No two masks have a matrix in common that can be compared; a base is needed, or one of the masks is of another
+        base than is given, or than one is of that needs it.
     """
     _refuse_several_bases(masks)
     names = _names_in(base, masks) if base else [{} for _ in masks]
-    found: dict[tuple[int, int], list[tuple[Spot, Overlap]]] = {pair: [] for pair in combinations(range(len(masks)), 2)}
+    found = {pair: Compared([], []) for pair in combinations(range(len(masks)), 2)}
     for name in sorted({name for mask in masks for name in mask.shapes}):
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
-        shapes = {masks[number].shapes[name]: masks[number].path for number in have}
-        if len(shapes) > 1:
-            (one, path), (other, path_of_other) = list(shapes.items())[:2]
-            raise ToolError(f"{path}: {name} has shape {one}, and in {path_of_other} {other}", kind="other-base")
-        if len(have) > 1:
-            keeps = {
-                number: masks[number].keep(name, base.flat(names[number][name]) if base else None) for number in have
-            }
-            for pair in combinations(have, 2):
-                found[pair].append((Spot.of(name, next(iter(shapes))), overlap(keeps[pair[0]], keeps[pair[1]])))
-    if empty := next((pair for pair in found if not any(found.values())), None):
-        raise ToolError(
-            f"{masks[empty[0]].path}: masks no matrix that {masks[empty[1]].path} masks too", kind="no-common-tensors"
-        )
-    return {pair: some or [(Spot(None, None, None), Overlap())] for pair, some in found.items()}
+        seen = Counter(masks[number].shapes[name] for number in have)
+        keeps = {
+            number: masks[number].keep(name, base.flat(names[number][name]) if base else None)
+            for number in have
+            if seen[masks[number].shapes[name]] > 1
+        }
+        for one, other in combinations(have, 2):
+            pair, spot = found[one, other], Spot.of(name, masks[one].shapes[name])
+            if masks[one].shapes[name] == masks[other].shapes[name]:
+                pair.counted.append((spot, overlap(keeps[one], keeps[other])))
+            else:
+                pair.refused.append((spot, _of_two_shapes(masks[one], masks[other], name)))
+    if not any(pair.counted for pair in found.values()):
+        one, other = next((numbers for numbers, pair in found.items() if pair.refused), (0, 1))
+        raise _apart(masks[one], masks[other])
+    for (one, other), pair in found.items():
+        if not pair.counted and pair.refused:
+            pair.refused[:] = [(Spot(None, None, None), _apart(masks[one], masks[other]))]
+        elif not pair.counted:
+            pair.counted.append((Spot(None, None, None), Overlap()))
+    return found
+
+
+def _of_two_shapes(one: Mask, other: Mask, name: str, why: str = "") -> ToolError:
+    shape, other_shape = ("x".join(map(str, mask.shapes[name])) for mask in (one, other))
+    return ToolError(
+        f"{one.path} and {other.path}: {why}{name} has the shapes {shape} and {other_shape}; give masks of one base",
+        kind="other-base",
+    )
+
+
+def _apart(one: Mask, other: Mask) -> ToolError:
+    """Say why nothing of two masks can be compared."""
+    if common := sorted(one.shapes.keys() & other.shapes.keys()):
+        return _of_two_shapes(one, other, common[0], "no matrix that both mask is of one shape: ")
+    return ToolError(f"{one.path}: masks no matrix that {other.path} masks too", kind="no-common-tensors")
 
 
 def _names_in(base: Checkpoint, masks: Sequence[Mask]) -> list[dict[str, str]]:

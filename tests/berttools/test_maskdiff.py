@@ -157,6 +157,45 @@ def test_the_base_of_one_mask_is_checked(berttools: Callable[..., Run], tmp_path
         assert words in refused.err
 
 
+def of_shapes(tmp_path: Path, name: str, shapes: dict[str, tuple[int, ...]]) -> Path:
+    """Write a mask of its own base, the first entry of each matrix zeroed."""
+    rng = np.random.default_rng(0)
+    save_file(
+        {each: rng.standard_normal(shape).astype(np.float32) for each, shape in shapes.items()},
+        tmp_path / f"{name}.base",
+    )
+    keeps = {each: np.arange(np.prod(shape)).reshape(shape) > 0 for each, shape in shapes.items()}
+    write_mask(tmp_path / name, keeps, {}, "{}", open_checkpoint(tmp_path / f"{name}.base"), {}, code="bits")
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("by", ["tensor", "layer", "group", "model"])
+def test_a_matrix_of_two_shapes_is_an_error_of_its_own(berttools: Callable[..., Run], tmp_path: Path, by: str) -> None:
+    one = of_shapes(tmp_path, "a", {QUERY: (4, 4), OUTPUT: (4, 8)})
+    other = of_shapes(tmp_path, "b", {QUERY: (4, 4), OUTPUT: (4, 6)})
+    done = berttools("maskdiff", one, other, "--by", by, "--heatmap", tmp_path / "h.png")
+    assert (done.code, done.err) == (3, "")
+    counted, refused = done.records
+    assert (counted["jaccard"], counted["tensors"], "error" in counted) == (1.0, 1, False)
+    assert (refused["jaccard"], refused["mask_b"], refused["name"], refused["layer"]) == (None, str(other), OUTPUT, 1)
+    assert refused["error"]["message"] == (
+        f"{one} and {other}: {OUTPUT} has the shapes 4x8 and 4x6; give masks of one base"
+    )
+    assert "give masks of one base" in berttools("maskdiff", one, other, "--by", by, "--csv").out.decode()
+
+
+def test_masks_whose_matrices_all_have_two_shapes(berttools: Callable[..., Run], tmp_path: Path) -> None:
+    one, other = (of_shapes(tmp_path, name, {QUERY: (n, 4), OUTPUT: (4, n)}) for name, n in (("a", 4), ("b", 5)))
+    done = berttools("maskdiff", one, other)
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+    assert f"no matrix that both mask is of one shape: {QUERY} has the shapes 4x4 and 5x4; give masks" in done.err
+    # Beside two that can be compared, the pairs that cannot have one line each.
+    done = berttools("maskdiff", one, other, of_shapes(tmp_path, "c", {QUERY: (4, 4), OUTPUT: (4, 4)}))
+    assert done.code == 3
+    assert [record["jaccard"] for record in done.records] == [None, 1.0, 1.0, None]
+    assert ["error" in record for record in done.records] == [True, False, False, True]
+
+
 @pytest.mark.parametrize("code", ["bits", "entropy", "conditional"])
 def test_the_base_of_every_mask_is_checked(
     berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint, code: str

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.records import error_fields
 from berttools.commands._layerdiff import By
 
 if TYPE_CHECKING:
@@ -59,14 +60,17 @@ class Run:
             return
         with of_the_whole_run():
             found = overlaps(masks, open_checkpoint(base) if base else None)
-        for (one, other), counted in found.items():
-            yield from self._of(masks[one], masks[other], counted)
+        for (one, other), pair in found.items():
+            yield from self._of(masks[one], masks[other], pair.counted)
+            for spot, error in pair.refused:
+                named = {"mask": masks[one].path, "mask_b": masks[other].path}
+                yield {**named, **(spot._asdict() if spot.name else {}), **error_fields(error)}
 
     def _of(self, one: Mask, other: Mask | None, counted: Sequence[tuple[Spot, Any]]) -> Iterator[Fields]:
         from berttools.mask_statistics import added_up
 
         named = {"mask": one.path, **({"mask_b": other.path} if other else {})}
-        if not other or one.shapes.keys() & other.shapes.keys():
+        if any(spot.name for spot, _ in counted):
             self._panels.append((" · ".join(path.name for path in named.values()), added_up(counted, "cell")))
         for spot, found in added_up(counted, self._by).items():
             place: Fields = {"by": self._by.value}

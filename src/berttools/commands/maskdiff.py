@@ -37,7 +37,7 @@ def maskdiff(
     """
     form, kind = parts.form_of(table=table, csv=csv), parts.drawn_as(heatmap, force=force)
     rank, shown, more = (
-        ("sparsity", _maskdiff.ONE, ["masked_sha256"]) if len(masks) == 1 else ("jaccard", _maskdiff.TWO, [])
+        ("sparsity", _maskdiff.ONE, ["masked_sha256"]) if len(masks) == 1 else ("jaccard", _maskdiff.TWO, ["error"])
     )
     columns = (*_maskdiff.PLACE, *shown)
     with RecordWriter(SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more)) as writer:
