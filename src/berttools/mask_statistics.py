@@ -20,27 +20,64 @@ from numpy.typing import NDArray
 from _toolio.errors import ToolError
 from berttools.checkpoints import Checkpoint
 from berttools.groups import GROUPS, Grouping
-from berttools.masks import Mask, names_in_base, refuse_other, tensor_digest
+from berttools.masks import Mask, check_base, names_in_base, refuse_other, tensor_digest
 
-__all__ = ["Compared", "Content", "Overlap", "Spot", "added_up", "contents", "group_names", "overlap", "overlaps"]
+__all__ = [
+    "Compared",
+    "Content",
+    "Overlap",
+    "Spot",
+    "added_up",
+    "contents",
+    "group_names",
+    "overlap",
+    "overlaps",
+    "spots_of",
+]
 
+Bools = NDArray[np.bool_]
 Fields = dict[str, Any]
 _TABLE = Grouping()
 
 
 class Spot(NamedTuple):
-    """Which matrix something was counted in, or, None where they differ, in which matrices."""
+    """Which matrix something was counted in, or, None where they differ, in which matrices.
 
-    name: str | None
-    layer: int | None
-    group: str | None
+    `part`: axis, start and stop, where it is one of several matrices that are stored as one.
+    """
 
-    @classmethod
-    def of(cls, name: str, shape: tuple[int, ...]) -> Spot:
-        """Place a matrix; one that holds several groups has them all: ``Q+K+V``."""
-        parts = _TABLE.parts(name, shape)
-        known = [part.group for part in parts if part.group]
-        return cls(name, parts[0].layer, "+".join(known) or None)
+    name: str | None = None
+    layer: int | None = None
+    group: str | None = None
+    part: tuple[int, int, int] | None = None
+
+    def of(self, whole: Bools) -> Bools:
+        """Give what of a stored matrix it is."""
+        if self.part is None:
+            return whole
+        axis, start, stop = self.part
+        return whole[start:stop] if axis == 0 else whole[:, start:stop]
+
+    def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """Give its shape, of the stored matrix's."""
+        if self.part is None:
+            return whole
+        axis, start, stop = self.part
+        return (stop - start, whole[1]) if axis == 0 else (whole[0], stop - start)
+
+
+def spots_of(name: str, shape: tuple[int, ...]) -> list[Spot]:
+    """Place a stored matrix, or each that it holds."""
+    return [
+        Spot(name, part.layer, part.group, None if part.axis is None else (part.axis, part.start, part.stop))
+        for part in _TABLE.parts(name, shape)
+    ]
+
+
+def _spot_of(name: str, shape: tuple[int, ...]) -> Spot:
+    """Place a stored matrix as a whole; one that holds several has no group."""
+    first, *rest = spots_of(name, shape)
+    return Spot(name, first.layer, None if rest else first.group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +158,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Overlap:
+def overlap(one: Bools, other: Bools) -> Overlap:
     """Compare two masks of one matrix, each True where an entry stays."""
     n = one.size
     a, b = (n - int(np.count_nonzero(keep)) for keep in (one, other))
@@ -130,10 +167,35 @@ def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Overlap:
     return Overlap(n, a, b, both, a * b / n if n else 0.0, variance, 1)
 
 
-def contents(mask: Mask) -> Iterator[tuple[Spot, Content]]:
-    """Tell what a mask zeroes, matrix by matrix; nothing is decoded."""
+def contents(mask: Mask, base: Checkpoint | None = None, *, divided: bool = True) -> Iterator[tuple[Spot, Content]]:
+    """Tell what a mask zeroes, matrix by matrix.
+
+    Parameters
+    ----------
+    mask
+        The mask.
+    base
+        Its base, which is checked.
+    divided
+        Tell matrices that are stored as one apart, for which they are decoded; nothing else is. Each has an equal share
+        of the code's bytes.
+
+    Raises
+    ------
+    ToolError
+        It is another base, or there is none, and what is to be decoded is coded given its weights.
+    """
+    names = check_base(mask, base) if base else {}
     for name, shape in mask.shapes.items():
-        yield Spot.of(name, shape), Content(math.prod(shape), mask.zeroed[name], mask.coded_bytes[name], 1)
+        spots, coded = spots_of(name, shape), mask.coded_bytes[name]
+        if len(spots) == 1 or not divided:
+            yield _spot_of(name, shape), Content(math.prod(shape), mask.zeroed[name], coded, len(spots))
+            continue
+        keep = mask.keep(name, base.flat(names[name]) if base else None)
+        for number, spot in enumerate(spots):
+            size, kept = spot.of(keep).size, int(np.count_nonzero(spot.of(keep)))
+            share = coded * (number + 1) // len(spots) - coded * number // len(spots)
+            yield spot, Content(size, size - kept, share, 1)
 
 
 class Compared(NamedTuple):
@@ -167,19 +229,21 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
             if seen[masks[number].shapes[name]] > 1
         }
         for one, other in combinations(have, 2):
-            pair, spot = found[one, other], Spot.of(name, masks[one].shapes[name])
-            if masks[one].shapes[name] == masks[other].shapes[name]:
-                pair.counted.append((spot, overlap(keeps[one], keeps[other])))
+            pair, shape = found[one, other], masks[one].shapes[name]
+            if shape == masks[other].shapes[name]:
+                spots = spots_of(name, shape)
+                pair.counted.extend((spot, overlap(spot.of(keeps[one]), spot.of(keeps[other]))) for spot in spots)
             else:
-                pair.refused.append((spot, _of_two_shapes(masks[one], masks[other], name)))
+                refused = _of_two_shapes(masks[one], masks[other], name)
+                pair.refused.append((_spot_of(name, shape), refused))
     if not any(pair.counted for pair in found.values()):
         one, other = next((numbers for numbers, pair in found.items() if pair.refused), (0, 1))
         raise _apart(masks[one], masks[other])
     for (one, other), pair in found.items():
         if not pair.counted and pair.refused:
-            pair.refused[:] = [(Spot(None, None, None), _apart(masks[one], masks[other]))]
+            pair.refused[:] = [(Spot(), _apart(masks[one], masks[other]))]
         elif not pair.counted:
-            pair.counted.append((Spot(None, None, None), Overlap()))
+            pair.counted.append((Spot(), Overlap()))
     return found
 
 
@@ -227,7 +291,9 @@ def _refuse_several_bases(masks: Sequence[Mask]) -> None:
 
 def added_up(counted: Iterable[tuple[Spot, Any]], by: str) -> dict[Spot, Any]:
     """Add up what was counted by matrix, ``layer``, ``group``, ``model``, or ``cell`` (layer and group)."""
-    keys = {"tensor": "name layer group", "layer": "layer", "group": "group", "model": "", "cell": "layer group"}[by]
+    keys = {"tensor": "name layer group part", "layer": "layer", "group": "group", "model": "", "cell": "layer group"}[
+        by
+    ]
     found: dict[Spot, Any] = {}
     for spot, counts in counted:
         key = Spot(*(getattr(spot, each) if each in keys.split() else None for each in Spot._fields))
@@ -247,5 +313,5 @@ def added_up(counted: Iterable[tuple[Spot, Any]], by: str) -> dict[Spot, Any]:
 
 def group_names(spots: Iterable[Spot]) -> list[str]:
     """Give the groups there are, in the order in which a layer applies them."""
-    seen = {spot.group for spot in spots if spot.group}
-    return [*(group for group in GROUPS if group in seen), *sorted(seen.difference(GROUPS))]
+    seen = {spot.group for spot in spots}
+    return [group for group in GROUPS if group in seen]

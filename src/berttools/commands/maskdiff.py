@@ -20,7 +20,10 @@ def maskdiff(
     by: Annotated[parts.By, typer.Option(help="One record a matrix, or matrices added up.")] = parts.By.tensor,
     base: Annotated[
         Path | None,
-        typer.Option(metavar="BASE", help="The base that all are of; needed where one is coded given its weights."),
+        typer.Option(
+            metavar="BASE",
+            help="The base that all are of; asked for where a mask coded given its weights must be decoded.",
+        ),
     ] = None,
     heatmap: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw layers by groups: a .png, .svg or .pdf.")
@@ -37,11 +40,13 @@ def maskdiff(
     """
     form, kind = parts.form_of(table=table, csv=csv), parts.drawn_as(heatmap, force=force)
     rank, shown, more = (
-        ("sparsity", _maskdiff.ONE, ["masked_sha256"]) if len(masks) == 1 else ("jaccard", _maskdiff.TWO, ["error"])
+        ("sparsity", _maskdiff.ONE, ["part", "masked_sha256"])
+        if len(masks) == 1
+        else ("jaccard", _maskdiff.TWO, ["part", "error"])
     )
     columns = (*_maskdiff.PLACE, *shown)
     with RecordWriter(SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more)) as writer:
-        run = _maskdiff.Run(by)
+        run = _maskdiff.Run(by, heatmap=heatmap is not None)
         for record in run.records(masks, base):
             writer.emit(record)
         if heatmap:
