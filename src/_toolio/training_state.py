@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import UsageError
+from _toolio.errors import ToolError, UsageError
 from _toolio.tensors import read_metadata, write_safetensors
 from _toolio.torch_files import read_tensors
 
@@ -55,8 +55,10 @@ def load_training(
     ------
     UsageError
         It was made with other arguments or inputs.
+    ToolError
+        It cannot be read to its end.
     """
-    found = read_metadata(path)
+    found = _read_about(path)
     for key, value in about.items():
         if found.get(key) != value:
             if key == "schema":
@@ -79,6 +81,18 @@ def load_training(
     state["param_groups"] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict(state)
     return found
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself; of a damaged one there is no other copy, but it can be done without."""
+    try:
+        return read_metadata(path)
+    except ToolError as error:
+        if error.kind not in ("truncated", "not-safetensors", "bad-header"):
+            raise
+        raise ToolError(
+            f"{path}: the checkpoint is empty, cut short or damaged; remove it to begin anew", kind=error.kind
+        ) from error
 
 
 def figures_of(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from _toolio.errors import of_the_whole_run
 from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
-from berttools.groups import place
+from berttools.mask_statistics import spots_of
 from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
 from berttools.models import CARD, MADE, write_beside
 
@@ -58,7 +58,7 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
             work.write(folder / "model.safetensors")
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
             write_beside(folder, opened.config, base, made)
-            (folder / CARD).write_text(_card(opened, base), encoding="utf-8")
+            (folder / CARD).write_text(_card(opened, base, work.groups), encoding="utf-8")
     return {"tensors": len(work.plan), **opened.figures()}
 
 
@@ -72,6 +72,8 @@ class _Work:
         self._base, self._mask = base, mask
         self._sources = {name: each for each, name in names_in_model(base, stored).items() if name not in mask.dense}
         self._digests: dict[str, Future[str]] = {}
+        self.groups: dict[str, tuple[int, int]] = {}
+        """Entries of each group, and how many of them are zeroed: of what is written."""
         self.plan = {name: (base.tensors[each].dtype, base.tensors[each].shape) for name, each in self._sources.items()}
         for name, array in mask.dense.items():
             self.plan[name] = FORMAT_NAMES[array.dtype.newbyteorder("<").str], array.shape
@@ -95,12 +97,20 @@ class _Work:
         flat, size = self._base.flat(source), self._base.tensors[source].size
         if name in self._digests:
             refuse_other(self._mask, self._base, name, self._digests[name].result())
-            keep = self._mask.keep(name, flat).reshape(-1)
+            whole = self._mask.keep(name, flat)
+            self._count(name, whole)
+            keep = whole.reshape(-1)
         for start in range(0, size, _CHUNK):
             stop = min(start + _CHUNK, size)
             bits = stored_bits(flat, start, stop)
             yield bits if keep is None else masked_bits(bits, keep[start:stop])
             flat.release(start, stop)
+
+    def _count(self, name: str, keep: NDArray[np.bool_]) -> None:
+        for spot in spots_of(name, keep.shape):
+            group, part = spot.group or "others", spot.of(keep)
+            weights, zeroed = self.groups.get(group, (0, 0))
+            self.groups[group] = weights + part.size, zeroed + part.size - int(np.count_nonzero(part))
 
 
 def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
@@ -139,8 +149,8 @@ def _prefixes(one: str, other: str) -> tuple[str, str]:
     return front[0], front[1]
 
 
-def _card(mask: Mask, base: Path) -> str:
-    """Write the model card: where the weights come from, and how many of them are zero."""
+def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:
+    """Write the model card: where the weights come from, and how many of them, of each group too, are zero."""
     figures, made = mask.figures(), mask.made
     lines = ["---", *_license(base), "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
     lines += [f"# {base.resolve().name}, masked", ""]
@@ -156,7 +166,7 @@ def _card(mask: Mask, base: Path) -> str:
         "| group | weights | zero |",
         "|---|---:|---:|",
     ]
-    for group, (weights, zeroed) in _by_group(mask).items():
+    for group, (weights, zeroed) in sorted(groups.items()):
         lines.append(f"| {group} | {weights:,} | {zeroed / max(1, weights):.2%} |")
     return "\n".join([*lines, "", f"`{MADE}` says how it was made.", ""])
 
@@ -179,12 +189,3 @@ def _said(made: Mapping[str, Any]) -> list[str]:
         *([f"- {metric} on the texts that it was measured on: {score:.4f}"] if isinstance(score, float) else []),
         *([f"- labels: {', '.join(map(str, labels))}"] if isinstance(labels, list) and labels else []),
     ]
-
-
-def _by_group(mask: Mask) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for name, shape in mask.shapes.items():
-        group = place(name, shape).group or "others"
-        weights, zeroed = found.get(group, (0, 0))
-        found[group] = weights + int(np.prod(shape)), zeroed + mask.zeroed[name]
-    return dict(sorted(found.items()))

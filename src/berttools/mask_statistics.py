@@ -8,6 +8,7 @@ are not called alike only because both zero much in the same matrices.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,27 +20,64 @@ from numpy.typing import NDArray
 from _toolio.errors import ToolError
 from berttools.checkpoints import Checkpoint
 from berttools.groups import GROUPS, Grouping
-from berttools.masks import Mask, check_base
+from berttools.masks import Mask, check_base, names_in_base, refuse_other, tensor_digest
 
-__all__ = ["Content", "Overlap", "Spot", "added_up", "contents", "group_names", "overlap", "overlaps"]
+__all__ = [
+    "Compared",
+    "Content",
+    "Overlap",
+    "Spot",
+    "added_up",
+    "contents",
+    "group_names",
+    "overlap",
+    "overlaps",
+    "spots_of",
+]
 
+Bools = NDArray[np.bool_]
 Fields = dict[str, Any]
 _TABLE = Grouping()
 
 
 class Spot(NamedTuple):
-    """Which matrix something was counted in, or, None where they differ, in which matrices."""
+    """Which matrix something was counted in, or, None where they differ, in which matrices.
 
-    name: str | None
-    layer: int | None
-    group: str | None
+    `part`: axis, start and stop, where it is one of several matrices that are stored as one.
+    """
 
-    @classmethod
-    def of(cls, name: str, shape: tuple[int, ...]) -> Spot:
-        """Place a matrix; one that holds several groups has them all: ``Q+K+V``."""
-        parts = _TABLE.parts(name, shape)
-        known = [part.group for part in parts if part.group]
-        return cls(name, parts[0].layer, "+".join(known) or None)
+    name: str | None = None
+    layer: int | None = None
+    group: str | None = None
+    part: tuple[int, int, int] | None = None
+
+    def of(self, whole: Bools) -> Bools:
+        """Give what of a stored matrix it is."""
+        if self.part is None:
+            return whole
+        axis, start, stop = self.part
+        return whole[start:stop] if axis == 0 else whole[:, start:stop]
+
+    def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """Give its shape, of the stored matrix's."""
+        if self.part is None:
+            return whole
+        axis, start, stop = self.part
+        return (stop - start, whole[1]) if axis == 0 else (whole[0], stop - start)
+
+
+def spots_of(name: str, shape: tuple[int, ...]) -> list[Spot]:
+    """Place a stored matrix, or each that it holds."""
+    return [
+        Spot(name, part.layer, part.group, None if part.axis is None else (part.axis, part.start, part.stop))
+        for part in _TABLE.parts(name, shape)
+    ]
+
+
+def _spot_of(name: str, shape: tuple[int, ...]) -> Spot:
+    """Place a stored matrix as a whole; one that holds several has no group."""
+    first, *rest = spots_of(name, shape)
+    return Spot(name, first.layer, None if rest else first.group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +158,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Overlap:
+def overlap(one: Bools, other: Bools) -> Overlap:
     """Compare two masks of one matrix, each True where an entry stays."""
     n = one.size
     a, b = (n - int(np.count_nonzero(keep)) for keep in (one, other))
@@ -129,64 +167,133 @@ def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Overlap:
     return Overlap(n, a, b, both, a * b / n if n else 0.0, variance, 1)
 
 
-def contents(mask: Mask) -> Iterator[tuple[Spot, Content]]:
-    """Tell what a mask zeroes, matrix by matrix; nothing is decoded."""
-    for name, shape in mask.shapes.items():
-        yield Spot.of(name, shape), Content(math.prod(shape), mask.zeroed[name], mask.coded_bytes[name], 1)
+def contents(mask: Mask, base: Checkpoint | None = None, *, divided: bool = True) -> Iterator[tuple[Spot, Content]]:
+    """Tell what a mask zeroes, matrix by matrix.
 
-
-def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], list[tuple[Spot, Overlap]]]:
-    """Compare every two masks, matrix by matrix, where both mask it; each is decoded once.
-
-    Two masks with no matrix in common have one `Overlap` of nothing, in no matrix.
+    Parameters
+    ----------
+    mask
+        The mask.
+    base
+        Its base, which is checked.
+    divided
+        Tell matrices that are stored as one apart, for which they are decoded; nothing else is. Each has an equal share
+        of the code's bytes.
 
     Raises
     ------
     ToolError
-        No two masks have a matrix in common, or two have one in different shapes; the base is needed, or another one,
-        or masks that need it are of different bases.
+        It is another base, or there is none, and what is to be decoded is coded given its weights.
     """
-    _refuse_several_bases([mask for mask in masks if mask.needs_base])
-    # What is not coded given the weights of a base is compared whatever base it is of.
-    names = [check_base(mask, base) if base and mask.needs_base else {} for mask in masks]
-    found: dict[tuple[int, int], list[tuple[Spot, Overlap]]] = {pair: [] for pair in combinations(range(len(masks)), 2)}
+    names = check_base(mask, base) if base else {}
+    for name, shape in mask.shapes.items():
+        spots, coded = spots_of(name, shape), mask.coded_bytes[name]
+        if len(spots) == 1 or not divided:
+            yield _spot_of(name, shape), Content(math.prod(shape), mask.zeroed[name], coded, len(spots))
+            continue
+        keep = mask.keep(name, base.flat(names[name]) if base else None)
+        for number, spot in enumerate(spots):
+            size, kept = spot.of(keep).size, int(np.count_nonzero(spot.of(keep)))
+            share = coded * (number + 1) // len(spots) - coded * number // len(spots)
+            yield spot, Content(size, size - kept, share, 1)
+
+
+class Compared(NamedTuple):
+    """What came of two masks: matrices that were counted, and those that could not be compared."""
+
+    counted: list[tuple[Spot, Overlap]]
+    refused: list[tuple[Spot, ToolError]]
+
+
+def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], Compared]:
+    """Compare every two masks, matrix by matrix, where both mask it in one shape; each is decoded once.
+
+    Two masks with no matrix in common have one `Overlap` of nothing, in no matrix; where all that they have in common
+    differs in shape, one refusal says so of the pair.
+
+    Raises
+    ------
+    ToolError
+        No two masks have a matrix in common that can be compared; a base is needed, or one of the masks is of another
+        base than is given, or than one is of that needs it.
+    """
+    _refuse_several_bases(masks)
+    names = _names_in(base, masks) if base else [{} for _ in masks]
+    found = {pair: Compared([], []) for pair in combinations(range(len(masks)), 2)}
     for name in sorted({name for mask in masks for name in mask.shapes}):
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
-        shapes = {masks[number].shapes[name]: masks[number].path for number in have}
-        if len(shapes) > 1:
-            (one, path), (other, path_of_other) = list(shapes.items())[:2]
-            raise ToolError(f"{path}: {name} has shape {one}, and in {path_of_other} {other}", kind="other-base")
-        if len(have) > 1:
-            keeps = {
-                number: masks[number].keep(name, base.flat(names[number][name]) if base and names[number] else None)
-                for number in have
-            }
-            for pair in combinations(have, 2):
-                found[pair].append((Spot.of(name, next(iter(shapes))), overlap(keeps[pair[0]], keeps[pair[1]])))
-    if empty := next((pair for pair in found if not any(found.values())), None):
-        raise ToolError(
-            f"{masks[empty[0]].path}: masks no matrix that {masks[empty[1]].path} masks too", kind="no-common-tensors"
-        )
-    return {pair: some or [(Spot(None, None, None), Overlap())] for pair, some in found.items()}
+        seen = Counter(masks[number].shapes[name] for number in have)
+        keeps = {
+            number: masks[number].keep(name, base.flat(names[number][name]) if base else None)
+            for number in have
+            if seen[masks[number].shapes[name]] > 1
+        }
+        for one, other in combinations(have, 2):
+            pair, shape = found[one, other], masks[one].shapes[name]
+            if shape == masks[other].shapes[name]:
+                spots = spots_of(name, shape)
+                pair.counted.extend((spot, overlap(spot.of(keeps[one]), spot.of(keeps[other]))) for spot in spots)
+            else:
+                refused = _of_two_shapes(masks[one], masks[other], name)
+                pair.refused.append((_spot_of(name, shape), refused))
+    if not any(pair.counted for pair in found.values()):
+        one, other = next((numbers for numbers, pair in found.items() if pair.refused), (0, 1))
+        raise _apart(masks[one], masks[other])
+    for (one, other), pair in found.items():
+        if not pair.counted and pair.refused:
+            pair.refused[:] = [(Spot(), _apart(masks[one], masks[other]))]
+        elif not pair.counted:
+            pair.counted.append((Spot(), Overlap()))
+    return found
+
+
+def _of_two_shapes(one: Mask, other: Mask, name: str, why: str = "") -> ToolError:
+    shape, other_shape = ("x".join(map(str, mask.shapes[name])) for mask in (one, other))
+    return ToolError(
+        f"{one.path} and {other.path}: {why}{name} has the shapes {shape} and {other_shape}; give masks of one base",
+        kind="other-base",
+    )
+
+
+def _apart(one: Mask, other: Mask) -> ToolError:
+    """Say why nothing of two masks can be compared."""
+    if common := sorted(one.shapes.keys() & other.shapes.keys()):
+        return _of_two_shapes(one, other, common[0], "no matrix that both mask is of one shape: ")
+    return ToolError(f"{one.path}: masks no matrix that {other.path} masks too", kind="no-common-tensors")
+
+
+def _names_in(base: Checkpoint, masks: Sequence[Mask]) -> list[dict[str, str]]:
+    """As `berttools.masks.check_base`, of every mask; each tensor of the base is read once."""
+    found, digests = [names_in_base(mask, base) for mask in masks], dict[str, str]()
+    for mask, names in zip(masks, found, strict=True):
+        for name, stored in names.items():
+            if stored not in digests:
+                digests[stored] = tensor_digest(base, stored)
+            refuse_other(mask, base, name, digests[stored])
+    return found
 
 
 def _refuse_several_bases(masks: Sequence[Mask]) -> None:
-    """Refuse masks that all need a base, but not the same."""
+    """Refuse masks of different bases where one cannot be read without its own: only one base can be given."""
     for one, other in combinations(masks, 2):
+        if not (one.needs_base or other.needs_base):
+            continue
         for name in one.names:
             first, second = one.base_sha256s[name], other.base_sha256s.get(name)
             if second not in (first, None):
                 raise ToolError(
-                    f"{one.path} and {other.path}: are masks of different bases (base_sha256 of {name} is {first[:12]}"
-                    f" and {second[:12]}), and both are coded given its weights; masks that mask-tune wrote with --code"
-                    " bits or entropy can be compared",
+                    f"{one.path} and {other.path}: are masks of different bases: the sha256 of {name} was {first[:12]}"
+                    f" and {second[:12]}; {(one if one.needs_base else other).path} is coded given its base's weights:"
+                    " with --code bits or entropy, mask-tune writes masks that can be compared all the same",
                     kind="other-base",
                 )
 
 
 def added_up(counted: Iterable[tuple[Spot, Any]], by: str) -> dict[Spot, Any]:
     """Add up what was counted by matrix, ``layer``, ``group``, ``model``, or ``cell`` (layer and group)."""
-    keys = {"tensor": "name layer group", "layer": "layer", "group": "group", "model": "", "cell": "layer group"}[by]
+    keys = {"tensor": "name layer group part", "layer": "layer", "group": "group", "model": "", "cell": "layer group"}[
+        by
+    ]
     found: dict[Spot, Any] = {}
     for spot, counts in counted:
         key = Spot(*(getattr(spot, each) if each in keys.split() else None for each in Spot._fields))
@@ -206,5 +313,5 @@ def added_up(counted: Iterable[tuple[Spot, Any]], by: str) -> dict[Spot, Any]:
 
 def group_names(spots: Iterable[Spot]) -> list[str]:
     """Give the groups there are, in the order in which a layer applies them."""
-    seen = {spot.group for spot in spots if spot.group}
-    return [*(group for group in GROUPS if group in seen), *sorted(seen.difference(GROUPS))]
+    seen = {spot.group for spot in spots}
+    return [group for group in GROUPS if group in seen]

@@ -301,11 +301,9 @@ def open_mask(path: Path) -> Mask:
     Raises
     ------
     ToolError
-        It is no mask file, or damaged. Kinds: ``"not-a-mask"``, ``"bad-mask"``, and those of `open_safetensors`.
+        It is no mask file, or damaged. Kinds: ``"not-a-mask"``, ``"bad-mask"``, and others of `open_safetensors`.
     """
-    about = read_metadata(path)
-    if about.get("schema") != MASK:
-        raise ToolError(f"{path}: is no mask; berttools mask-tune writes one", kind="not-a-mask")
+    about = _read_about(path)
     rest = {key: value for key, value in about.items() if key != "sha256"}
     try:
         if about["sha256"] != _sha256(_text(rest)):
@@ -316,6 +314,22 @@ def open_mask(path: Path) -> Mask:
             return Mask(file, about)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, "its metadata are") from error
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    """Read what a mask's file says of itself; how to mend a file that never was a mask is of no use."""
+    none = ToolError(f"{path}: is no mask; berttools mask-tune writes one", kind="not-a-mask")
+    if path.is_dir():
+        raise none
+    try:
+        about = read_metadata(path)
+    except ToolError as error:
+        if error.kind == "not-safetensors":
+            raise none from error
+        raise
+    if about.get("schema") != MASK:
+        raise none
+    return about
 
 
 def is_mask(path: Path) -> bool:

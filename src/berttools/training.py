@@ -70,6 +70,11 @@ class Knobs:
     head_learning_rate: float | None = None
 
 
+def arguments_of(knobs: Knobs, processes: Processes) -> dict[str, Any]:
+    """Give all that decides the outcome besides the model, the data and what is tuned."""
+    return {**asdict(knobs), "processes": processes.world}
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How AdamW moves a tensor that does not go by ``Knobs``: peak rate, decay, what is added to where it divides."""
@@ -104,12 +109,11 @@ class Data:
 
     @property
     def sha256(self) -> str:
-        """Digest of all of it."""
+        """Digest of texts and truth; what a teacher says of them follows from the teacher."""
         digest = hashlib.sha256(self.truth.tobytes())
         for text in self.texts:
             digest.update(len(text).to_bytes(4, "little") + text.ids.tobytes())
             digest.update(b"" if text.types is None else text.types.tobytes())
-        digest.update(b"" if self.taught is None else self.taught.tobytes())
         return digest.hexdigest()
 
 
@@ -370,7 +374,7 @@ class Tuner:
     @property
     def arguments(self) -> dict[str, Any]:
         """All that decides the outcome besides the model, the data and what is tuned."""
-        return {**asdict(self.knobs), "processes": self._processes.world}
+        return arguments_of(self.knobs, self._processes)
 
     def _about(self, about: Mapping[str, Any]) -> dict[str, Any]:
         return {"schema": CHECKPOINT, "arguments": self.arguments, "tuned": self.names, **about}

@@ -149,6 +149,31 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
 
 
+@pytest.mark.parametrize("command", ["finetune", "mask-tune"])
+def test_a_checkpoint_that_is_not_whole_says_what_can_be_done(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [command, "--base", base, "--train", train, "--max-steps", "2", "--evaluate-every", "1", "--layers", "2"]
+    words += ["--score-lr", "9"] if command == "mask-tune" else []
+    checkpoint = tmp_path / "out.checkpoint"
+    saved = training.Tuner.save
+
+    def and_stop(self: Any, path: Path, about: dict[str, Any]) -> None:
+        saved(self, path, about)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Tuner, "save", and_stop)
+        assert berttools(*words, "--out", tmp_path / "out").code == 130
+    whole = checkpoint.read_bytes()
+    for size in (0, 20, len(whole) - 1):
+        checkpoint.write_bytes(whole[:size])
+        done = berttools(*words, "--out", tmp_path / "out", "--resume")
+        refused(done, "out.checkpoint: the checkpoint is empty, cut short or damaged; remove it to begin anew")
+    checkpoint.unlink()
+    assert berttools(*words, "--out", tmp_path / "out", "--resume").code == 0
+
+
 @pytest.mark.parametrize("save", ["model", "delta"])
 def test_resuming_what_is_done_does_nothing(
     berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, save: str

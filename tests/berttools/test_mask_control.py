@@ -95,10 +95,26 @@ def test_no_file_of_the_base_is_replaced(berttools: Callable[..., Run], base: Pa
 
 
 def test_swapped_arguments(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
-    make_mask(base, tmp_path / "a.safetensors")
-    refused = berttools("mask-control", base, tmp_path / "a.safetensors", "--out", tmp_path / "c")
-    assert refused.code == 2
-    assert "the order is MASK BASE" in refused.err
+    mask = tmp_path / "a.safetensors"
+    make_mask(base, mask)
+    for other in (base, base / "model.safetensors", mask):
+        refused = berttools("mask-control", other, mask, "--out", tmp_path / "c")
+        assert (refused.code, refused.out, refused.err.count("\n")) == (2, b"", 1)
+        assert f"{mask}: is a mask, not a base; the order is MASK BASE" in refused.err
+
+
+def test_what_is_no_mask(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"PK\x03\x04 and the rest of a zip")
+    for other in (base, base / "model.safetensors", base / "config.json", tmp_path / "weights.bin"):
+        for words in (
+            ["mask-control", other, base, "--out", tmp_path / "c"],
+            ["apply-mask", base, other, "--out", tmp_path / "c"],
+            ["maskdiff", other],
+        ):
+            refused = berttools(*words)
+            assert (refused.code, refused.out, refused.err.count("\n")) == (1, b"", 1)
+            assert f"{other}: is no mask; berttools mask-tune writes one" in refused.err
+    assert not (tmp_path / "c").exists()
 
 
 def test_controls_of_two_masks_are_independent(berttools: Callable[..., Run], tmp_path: Path) -> None:

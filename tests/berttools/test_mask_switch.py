@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from _toolio.errors import ToolError
 from berttools.mask_switch import MaskedModels
+from berttools.masks import open_mask
+from berttools.models import open_model
 from conftest import Run
 from tiny_models import logits, make_base, make_mask, make_tuned, texts, write_lines
 
@@ -37,6 +39,27 @@ def test_each_task_says_what_its_model_says(tmp_path: Path, kind: str, half: boo
         found = models.switch(task)
         assert torch.equal(logits(found.model), expected[task])
         assert found.labels.names == ("bad", "good")
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+@pytest.mark.usefixtures("one_thread")
+def test_learned_masks_say_what_their_folders_say(
+    berttools: Callable[..., Run], train: Path, tmp_path: Path, kind: str
+) -> None:
+    """Masks and heads that mask-tune learned: alone, and back and forth with one that masks fewer matrices."""
+    base, expected = make_base(tmp_path / "base", kind), {}
+    usual = ["mask-tune", "--base", base, "--train", train, "--max-steps", "6", "--batch", "8", "--score-lr", "2"]
+    for task, some in (("all", ["--initial-sparsity", "0.2"]), ("few", ["--layers", "1", "--group", "AO,O"])):
+        assert berttools(*usual, *some, "--out", tmp_path / task).code == 0
+        assert berttools("apply-mask", base, tmp_path / task, "--out", tmp_path / f"{task}.folder").code == 0
+        expected[task] = logits(open_model(tmp_path / f"{task}.folder").model)
+        alone = MaskedModels(base, {task: tmp_path / task}).switch(task)
+        assert torch.equal(logits(alone.model), expected[task])
+    assert len(open_mask(tmp_path / "few").names) == 2
+    assert not torch.equal(*expected.values())
+    models = MaskedModels(base, {task: tmp_path / task for task in expected})
+    for task in ("few", "all", "few", "all", "all", "few"):
+        assert torch.equal(logits(models.switch(task).model), expected[task])
 
 
 def test_the_base_is_in_memory_once(base: Path, tmp_path: Path) -> None:
@@ -149,7 +172,7 @@ def test_what_cannot_be_asked_for(berttools: Callable[..., Run], words: list[str
 def test_a_head_that_the_base_had_and_the_task_kept(base: Path, tmp_path: Path) -> None:
     """What equals the base is not in the mask file, the head included."""
     from berttools.checkpoints import open_checkpoint
-    from berttools.masks import open_mask, write_mask
+    from berttools.masks import write_mask
 
     tuned = make_tuned(base, tmp_path / "tuned", ("bad", "good"))
     model = make_mask(tuned, tmp_path / "all")

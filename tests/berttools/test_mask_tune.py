@@ -196,6 +196,59 @@ def test_a_teacher_is_learned_from(berttools: Berttools, base: Path, train: Path
     refused(done, "knows the labels red, green, and --train has 0, 1")
 
 
+def test_a_teacher_is_not_asked_again_where_all_is_done(
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = make_tuned(base, tmp_path / "teacher")
+    usual = [*words(base, train, dev), "--out", tmp_path / "a.mask", "--resume"]
+    first = berttools(*usual, "--distill", teacher)
+    assert first.code == 0
+    # The text of its name is no part of what is compared, nor are files besides weights and config.json.
+    moved = Path(shutil.copytree(teacher, tmp_path / "moved"))
+    (moved / "README.md").write_text("mine")
+
+    def asked(*_: Any) -> None:
+        raise AssertionError("the teacher was asked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_mask_tuning.MaskRun, "_taught", asked)
+        again = berttools(*usual, "--distill", moved)
+        assert (again.code, again.err, len(again.records)) == (0, "", 1)
+        assert {**first.records[-1], **again.records[0]} == first.records[-1]
+        # Another teacher, or none, is another run.
+        refused(berttools(*usual), "made with other teacher_sha256", 2)
+        other = make_tuned(base, tmp_path / "other", change=0.02)
+        refused(berttools(*usual, "--distill", other), "made with other teacher_sha256", 2)
+        config = json.loads((moved / "config.json").read_text())
+        (moved / "config.json").write_text(json.dumps(config | {"id2label": {"0": "1", "1": "0"}}))
+        refused(berttools(*usual, "--distill", moved), "made with other teacher_sha256", 2)
+        refused(berttools(*usual, "--distill", teacher, "--lr", "1e-5"), "made with other arguments", 2)
+
+
+def test_a_cut_off_run_goes_on_with_its_own_teacher_only(
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teachers = [make_tuned(base, tmp_path / f"teacher{n}", change=n / 100) for n in (1, 2)]
+    usual = [*words(base, train, dev), "--out", tmp_path / "a.mask"]
+    whole = berttools(*usual, "--distill", teachers[0])
+    written = (tmp_path / "a.mask").read_bytes()
+    (tmp_path / "a.mask").unlink()
+    saved = training.Tuner.save
+
+    def and_stop(self: Any, path: Path, about: dict[str, Any]) -> None:
+        saved(self, path, about)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Tuner, "save", and_stop)
+        assert berttools(*usual, "--distill", teachers[0]).code == 130
+    refused(berttools(*usual, "--resume", "--distill", teachers[1]), "made with other teacher_sha256", 2)
+    refused(berttools(*usual, "--resume"), "made with other teacher_sha256", 2)
+    done = berttools(*usual, "--resume", "--distill", teachers[0])
+    assert (done.code, done.out) == (0, whole.out)
+    assert (tmp_path / "a.mask").read_bytes() == written
+
+
 def test_rates_that_cannot_reach_zero_are_told_of(
     berttools: Berttools, base: Path, train: Path, tmp_path: Path
 ) -> None:

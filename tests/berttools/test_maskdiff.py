@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from berttools.checkpoints import Checkpoint, open_checkpoint
-from berttools.mask_statistics import Overlap, Spot, overlap
-from berttools.masks import write_mask
+from berttools.groups import place
+from berttools.mask_statistics import Overlap, overlap, spots_of
+from berttools.masks import check_base, open_mask, write_mask
 from conftest import Run
-from tiny_models import make_mask
+from tiny_models import make_base, make_mask
 
 QUERY, OUTPUT, FUSED = (
     f"model.layers.{n}.{name}.weight" for n, name in ((0, "attention.self.query"), (1, "mlp.Wo"), (1, "attn.Wqkv"))
@@ -48,26 +49,34 @@ def written(tmp_path: Path, weights: Checkpoint, name: str, zeros: dict[str, lis
 
 
 def test_one_mask(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
-    mask = written(tmp_path, weights, "a", {QUERY: [0, 1, 2, 3], OUTPUT: [5], FUSED: []})
+    mask = written(tmp_path, weights, "a", {QUERY: [0, 1, 2, 3], OUTPUT: [5], FUSED: [16, 31, 47]})
     done = berttools("maskdiff", mask)
     assert (done.code, done.err) == (0, "")
+    named = [record["name"] for record in done.records]
+    assert named == [QUERY, *3 * [FUSED], OUTPUT], "by layer, then in the order of groups"
     found = {record["name"]: record for record in done.records}
-    assert list(found) == [QUERY, OUTPUT, FUSED], "by layer, then in the order of groups"
     assert found[QUERY] == {
         "sparsity": 0.25, "schema": "berttools.maskdiff/1", "mask": str(mask), "by": "tensor", "name": QUERY,
         "layer": 0, "group": "Q", "shape": [4, 4], "weights": 16, "zeroed": 4, "bytes": 2, "bits_per_weight": 1.0,
         "tensors": 1, "code": "bits",
     }  # fmt: skip
-    assert [(found[name]["layer"], found[name]["group"]) for name in (OUTPUT, FUSED)] == [(1, "O"), (1, "Q+K+V")]
-    assert found[FUSED]["sparsity"] == 0
+    assert [(record["layer"], record["group"]) for record in done.records[1:]] == [(1, group) for group in "QKVO"]
+    parts = [{"axis": 0, "start": start, "stop": start + 4} for start in (0, 4, 8)]
+    fused = [record for record in done.records if record["name"] == FUSED]
+    assert [record["part"] for record in fused] == parts
+    assert [(r["shape"], r["weights"], r["zeroed"], r["bytes"]) for r in fused] == [
+        ([4, 4], 16, 0, 2), ([4, 4], 16, 2, 2), ([4, 4], 16, 1, 2),
+    ]  # fmt: skip
     (whole,) = berttools("maskdiff", mask, "--by", "model").records
-    assert (whole["zeroed"], whole["weights"], whole["tensors"], whole["bytes"]) == (5, 96, 3, 12)
+    assert (whole["zeroed"], whole["weights"], whole["tensors"], whole["bytes"]) == (8, 96, 5, 12)
     assert (whole["dense_bytes"], whole["file_bytes"], whole["code"]) == (8, mask.stat().st_size, "bits")
-    assert whole["sparsity"] == pytest.approx(5 / 96, abs=1e-6)
+    assert whole["sparsity"] == pytest.approx(8 / 96, abs=1e-6)
     layers = berttools("maskdiff", mask, "--by", "layer").records
-    assert [(record["layer"], record["zeroed"], record["weights"]) for record in layers] == [(0, 4, 16), (1, 1, 80)]
+    assert [(record["layer"], record["zeroed"], record["weights"]) for record in layers] == [(0, 4, 16), (1, 4, 80)]
     groups = berttools("maskdiff", mask, "--by", "group").records
-    assert [(record["group"], record["zeroed"]) for record in groups] == [("Q", 4), ("O", 1), ("Q+K+V", 0)]
+    assert [(record["group"], record["zeroed"]) for record in groups] == [
+        ("Q", 4), ("K", 2), ("V", 1), ("O", 1),
+    ]  # fmt: skip
 
 
 def test_two_masks_by_hand(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
@@ -120,9 +129,22 @@ def test_matrices_of_one_mask_alone_are_counted(
     one = written(tmp_path, weights, "a", {QUERY: [0], OUTPUT: [1], FUSED: [1]})
     other = written(tmp_path, weights, "b", {QUERY: [0]})
     (record,) = berttools("maskdiff", one, other, "--by", "model").records
-    assert (record["tensors"], record["left_out_a"], "left_out_b" in record) == (1, 2, False)
+    assert (record["tensors"], record["left_out_a"], "left_out_b" in record) == (1, 4, False)
     (record,) = berttools("maskdiff", other, one, "--by", "model").records
-    assert ("left_out_a" in record, record["left_out_b"]) == (False, 2)
+    assert ("left_out_a" in record, record["left_out_b"]) == (False, 4)
+
+
+def test_one_digest_tells_bases_apart(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    bases = {"a": weights, "b": weights, "c": other_weights(tmp_path)}
+    found = {}
+    for number, (name, base) in enumerate(bases.items()):
+        path = written(tmp_path, base, name, {QUERY: [number], OUTPUT: [1]})
+        (record,) = berttools("maskdiff", path, "--by", "model").records
+        found[name] = record["masked_sha256"]
+        assert found[name] == open_mask(path).masked_sha256
+        assert found[name] in berttools("maskdiff", path, "--by", "model", "--csv").out.decode()
+    assert found["a"] == found["b"] != found["c"]
+    assert all("masked_sha256" not in record for record in berttools("maskdiff", path).records)
 
 
 def other_weights(tmp_path: Path) -> Checkpoint:
@@ -144,19 +166,81 @@ def test_the_base_of_one_mask_is_checked(berttools: Callable[..., Run], tmp_path
         assert words in refused.err
 
 
-def test_conditional_masks_of_two_bases(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
-    one = written(tmp_path, weights, "a", {QUERY: [0, 1]}, "conditional")
-    other = written(tmp_path, other_weights(tmp_path), "b", {QUERY: [1]}, "conditional")
+def of_shapes(tmp_path: Path, name: str, shapes: dict[str, tuple[int, ...]]) -> Path:
+    """Write a mask of its own base, the first entry of each matrix zeroed."""
+    rng = np.random.default_rng(0)
+    save_file(
+        {each: rng.standard_normal(shape).astype(np.float32) for each, shape in shapes.items()},
+        tmp_path / f"{name}.base",
+    )
+    keeps = {each: np.arange(np.prod(shape)).reshape(shape) > 0 for each, shape in shapes.items()}
+    write_mask(tmp_path / name, keeps, {}, "{}", open_checkpoint(tmp_path / f"{name}.base"), {}, code="bits")
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("by", ["tensor", "layer", "group", "model"])
+def test_a_matrix_of_two_shapes_is_an_error_of_its_own(berttools: Callable[..., Run], tmp_path: Path, by: str) -> None:
+    one = of_shapes(tmp_path, "a", {QUERY: (4, 4), OUTPUT: (4, 8)})
+    other = of_shapes(tmp_path, "b", {QUERY: (4, 4), OUTPUT: (4, 6)})
+    done = berttools("maskdiff", one, other, "--by", by, "--heatmap", tmp_path / "h.png")
+    assert (done.code, done.err) == (3, "")
+    counted, refused = done.records
+    assert (counted["jaccard"], counted["tensors"], "error" in counted) == (1.0, 1, False)
+    assert (refused["jaccard"], refused["mask_b"], refused["name"], refused["layer"]) == (None, str(other), OUTPUT, 1)
+    assert refused["error"]["message"] == (
+        f"{one} and {other}: {OUTPUT} has the shapes 4x8 and 4x6; give masks of one base"
+    )
+    assert "give masks of one base" in berttools("maskdiff", one, other, "--by", by, "--csv").out.decode()
+
+
+def test_masks_whose_matrices_all_have_two_shapes(berttools: Callable[..., Run], tmp_path: Path) -> None:
+    one, other = (of_shapes(tmp_path, name, {QUERY: (n, 4), OUTPUT: (4, n)}) for name, n in (("a", 4), ("b", 5)))
+    done = berttools("maskdiff", one, other)
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+    assert f"no matrix that both mask is of one shape: {QUERY} has the shapes 4x4 and 5x4; give masks" in done.err
+    # Beside two that can be compared, the pairs that cannot have one line each.
+    done = berttools("maskdiff", one, other, of_shapes(tmp_path, "c", {QUERY: (4, 4), OUTPUT: (4, 4)}))
+    assert done.code == 3
+    assert [record["jaccard"] for record in done.records] == [None, 1.0, 1.0, None]
+    assert ["error" in record for record in done.records] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("code", ["bits", "entropy", "conditional"])
+def test_the_base_of_every_mask_is_checked(
+    berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint, code: str
+) -> None:
+    paths = [written(tmp_path, weights, name, {QUERY: [0, 1]}, code) for name in "ab"]
+    assert berttools("maskdiff", *paths, "--base", weights.path).code == 0
+    refused = berttools("maskdiff", *paths, "--base", other_weights(tmp_path).path)
+    assert (refused.code, refused.out) == (1, b"")
+    assert f"{paths[0]}: was made for another base: the sha256 of {QUERY} was" in refused.err
+    refused = berttools("maskdiff", *paths, "--base", tmp_path / "none")
+    assert (refused.code, "no such file" in refused.err) == (1, True)
+
+
+def test_plain_masks_of_two_bases(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0, 1]})
+    other = written(tmp_path, other_weights(tmp_path), "b", {QUERY: [1]}, "entropy")
+    (record,) = berttools("maskdiff", one, other).records
+    assert record["overlap"] == 1
+    for base, wrong in (("base", other), ("other", one)):
+        refused = berttools("maskdiff", one, other, "--base", tmp_path / f"{base}.safetensors")
+        assert (refused.code, refused.out) == (1, b"")
+        assert f"{wrong}: was made for another base" in refused.err
+
+
+@pytest.mark.parametrize("codes", [("conditional", "conditional"), ("conditional", "bits"), ("bits", "conditional")])
+def test_a_conditional_mask_and_one_of_another_base(
+    berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint, codes: tuple[str, str]
+) -> None:
+    one = written(tmp_path, weights, "a", {QUERY: [0, 1]}, codes[0])
+    other = written(tmp_path, other_weights(tmp_path), "b", {QUERY: [1]}, codes[1])
     for words in ([], ["--base", weights.path], ["--base", tmp_path / "other.safetensors"]):
         refused = berttools("maskdiff", one, other, *words)
-        assert refused.code == 1
-        assert "masks of different bases (base_sha256 of" in refused.err
-        assert "--code bits or entropy can be compared" in refused.err
-    plain = written(tmp_path, other_weights(tmp_path), "c", {QUERY: [1]})
-    (record,) = berttools("maskdiff", one, plain, "--base", weights.path).records
-    assert record["overlap"] == 1, "one of them needs its base, and has it"
-    refused = berttools("maskdiff", one, plain, "--base", tmp_path / "other.safetensors")
-    assert "made for another base" in refused.err
+        assert (refused.code, refused.out) == (1, b"")
+        assert f"masks of different bases: the sha256 of {QUERY} was" in refused.err
+        assert f"{one if codes[0] == 'conditional' else other} is coded given its base's weights" in refused.err
+        assert "--code bits or entropy" in refused.err
 
 
 def test_what_has_no_number_says_why(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:
@@ -227,9 +311,51 @@ def test_z_is_that_of_masks_drawn_at_random() -> None:
         assert abs(np.var(found) - 1) < 0.12
 
 
-def test_a_matrix_of_several_groups() -> None:
-    assert Spot.of(FUSED, (12, 4)) == (FUSED, 1, "Q+K+V")
-    assert Spot.of("lm_head.weight", (12, 4)) == ("lm_head.weight", None, None)
+def test_matrices_that_are_stored_as_one() -> None:
+    assert spots_of(FUSED, (12, 4)) == [(FUSED, 1, g, (0, n, n + 4)) for g, n in (("Q", 0), ("K", 4), ("V", 8))]
+    assert spots_of(FUSED, (11, 4)) == [(FUSED, 1, None, None)]
+    assert spots_of("lm_head.weight", (12, 4)) == [("lm_head.weight", None, None, None)]
+    keep = np.arange(24).reshape(2, 12) != 5
+    columns = spots_of("h.0.attn.c_attn.weight", keep.shape)
+    assert [spot.of(keep).sum() for spot in columns] == [8, 7, 8]
+    assert {spot.shape(keep.shape) for spot in columns} == {(2, 4)}
+
+
+@pytest.mark.parametrize("code", ["bits", "conditional"])
+def test_masks_of_a_modernbert_by_group(berttools: Callable[..., Run], tmp_path: Path, code: str) -> None:
+    base = make_base(tmp_path / "base", "modernbert")
+    masks = [tmp_path / name for name in "ab"]
+    for number, path in enumerate(masks):
+        make_mask(base, path, seed=number, sparsity=0.2 + number / 5, code=code)
+    one, opened = open_mask(masks[0]), open_checkpoint(base)
+    expected = dict.fromkeys(("Q", "K", "V", "AO", "I", "O"), 0)
+    for name, stored in check_base(one, opened).items():
+        keep = one.keep(name, opened.flat(stored))
+        groups = "QKV" if "Wqkv" in name else [place(name, keep.shape).group]
+        for group, rows in zip(groups, np.split(keep, len(groups)), strict=True):
+            expected[group] += int((~rows).sum())
+    found = berttools("maskdiff", masks[0], "--base", base, "--by", "group").records
+    assert {record["group"]: record["zeroed"] for record in found} == expected
+    assert {record["tensors"] for record in found} == {3}
+    assert sum(record["bytes"] for record in found) == sum(one.coded_bytes.values())
+    pair = berttools("maskdiff", *masks, "--base", base, "--by", "group").records
+    assert [record["group"] for record in pair] == list(expected)
+    assert [round(record["sparsity_a"] * record["weights"]) for record in pair] == list(expected.values())
+    # The model's card has the same groups.
+    assert berttools("apply-mask", base, masks[0], "--out", tmp_path / "out").code == 0
+    rows = [line.split(" | ") for line in (tmp_path / "out" / "README.md").read_text().splitlines()]
+    card = {row[0][2:]: row[2] for row in rows if row[0][:2] == "| " and row[0] != "| group"}
+    weights = {record["group"]: record["weights"] for record in found}
+    assert card == {group: f"{zeroed / weights[group]:.2%} |" for group, zeroed in sorted(expected.items())}
+    # Without the base, what is coded given it cannot be told apart, but added up.
+    done = berttools("maskdiff", masks[0], "--by", "group")
+    assert (done.code, "give the base with --base" in done.err) == ((1, True) if code == "conditional" else (0, False))
+    for by, sums in (("model", 1), ("layer", 3)):
+        done = berttools("maskdiff", masks[0], "--by", by)
+        assert (done.code, len(done.records)) == (0, sums)
+        assert sum(record["zeroed"] for record in done.records) == sum(expected.values())
+        assert sum(record["tensors"] for record in done.records) == 18
+    assert berttools("maskdiff", masks[0], "--base", base, "--by", "model", "--heatmap", tmp_path / "h.png").code == 0
 
 
 @pytest.mark.parametrize("name", ["maskdiff", "mask-control"])

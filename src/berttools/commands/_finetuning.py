@@ -255,7 +255,6 @@ class Run:
         tuned = choice.resolve(shapes, base=names, head=self.classifier.head, others=base.tensors)
         self.knobs = asked.knobs(len(train), half=in_half(asked.precision, device))
         self._base, self._device = base, device
-        self.tuner = self._prepare(tuned)
         self._about = {
             "version": tool_version(),
             "metric": self.metric,
@@ -266,11 +265,12 @@ class Run:
             **self._more_about(),
         }
         self._done = self._figures_of_done() if asked.is_done(checkpoint) else None
+        self.tuner = self._prepare(tuned)
         if asked.resume and checkpoint.exists():
             self.tuner.load(checkpoint, self._about, best=self.dev is not None and processes.leads)
 
     def _prepare(self, tuned: list[str]) -> Tuner:
-        """Make what tunes; ``tuned``: what the options choose."""
+        """Make what tunes; ``tuned``: what the options choose. Nothing is tuned where an earlier run is done."""
         from berttools.training import Tuner
 
         device, processes = self._device, self._processes
@@ -284,8 +284,9 @@ class Run:
         """Give the figures of what an earlier run has written, if it is what was asked for."""
         from _toolio.training_state import figures_in
         from berttools.deltas import made_of
+        from berttools.training import arguments_of
 
-        about = {**self._about, "arguments": self.tuner.arguments}
+        about = {**self._about, "arguments": arguments_of(self.knobs, self._processes)}
         return figures_in(made_of(self._asked.out), self._asked.out, about)
 
     def rounds(self) -> Iterator[dict[str, Any]]:

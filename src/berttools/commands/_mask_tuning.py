@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -145,7 +147,7 @@ class MaskRun(Run):
 
         asked, recipe = self._asked, self._asked.recipe()
         matrices, dense = self._sorted_out(tuned)
-        if asked.distill:
+        if asked.distill and self._done is None:
             self.train = replace(self.train, taught=self._taught(asked.distill))
         self._draws = Draws(asked.seed, self.knobs.steps)
         self._scores = mask_model(self.classifier.model, matrices, recipe, self._draws)
@@ -204,7 +206,8 @@ class MaskRun(Run):
     def _more_about(self) -> dict[str, Any]:
         asked = self._asked
         recipe = {**asdict(asked.recipe()), "score_learning_rate": asked.pace, "pooler": str(asked.pooler)}
-        return {"recipe": {key: str(value) if isinstance(value, StrEnum) else value for key, value in recipe.items()}}
+        recipe = {key: str(value) if isinstance(value, StrEnum) else value for key, value in recipe.items()}
+        return {"recipe": recipe, "teacher_sha256": _teacher_digest(asked.distill) if asked.distill else None}
 
     def _measured(self, dev: Data) -> dict[str, Any]:
         """Measure the mask that would be stored: scores above zero, or where that is better one draw."""
@@ -258,3 +261,12 @@ class MaskRun(Run):
                 model.get_parameter(name).data.copy_(values)
             return {**figures, "refitted": False}
         return {**figures, "score": found[self.metric], "dev_loss": found.pop("loss"), **found, "refitted": True}
+
+
+def _teacher_digest(folder: Path) -> str:
+    """Give the sha256 of all that a teacher's logits follow from, besides the texts: its weights and config.json."""
+    from berttools.checkpoints import open_checkpoint
+    from berttools.deltas import base_digest
+
+    teacher = open_checkpoint(folder)
+    return hashlib.sha256(json.dumps([base_digest(teacher), teacher.config], sort_keys=True).encode()).hexdigest()

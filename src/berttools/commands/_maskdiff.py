@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.records import error_fields
 from berttools.commands._layerdiff import By
 
 if TYPE_CHECKING:
@@ -39,40 +40,51 @@ class Run:
     ----------
     by
         What a record is about.
+    heatmap
+        Whether it will be drawn.
     """
 
-    def __init__(self, by: By) -> None:
+    def __init__(self, by: By, *, heatmap: bool) -> None:
         self._by = by
+        self._divided = heatmap or by in (By.tensor, By.group)
         self._panels: list[tuple[str, Mapping[Spot, Any]]] = []
 
     def records(self, paths: Sequence[Path], base: Path | None) -> Iterator[Fields]:
         """Open the masks and count."""
         from berttools.checkpoints import open_checkpoint
         from berttools.mask_statistics import contents, overlaps
-        from berttools.masks import check_base, open_mask
+        from berttools.masks import open_mask
 
         masks = [open_mask(path) for path in paths]
+        opened = open_checkpoint(base) if base else None
         if len(masks) == 1:
-            if base:
-                check_base(masks[0], open_checkpoint(base))
-            yield from self._of(masks[0], None, list(contents(masks[0])))
+            with of_the_whole_run():
+                counted = list(contents(masks[0], opened, divided=self._divided))
+            yield from self._of(masks[0], None, counted)
             return
         with of_the_whole_run():
-            found = overlaps(masks, open_checkpoint(base) if base else None)
-        for (one, other), counted in found.items():
-            yield from self._of(masks[one], masks[other], counted)
+            found = overlaps(masks, opened)
+        for (one, other), pair in found.items():
+            yield from self._of(masks[one], masks[other], pair.counted)
+            for spot, error in pair.refused:
+                named = {"mask": masks[one].path, "mask_b": masks[other].path}
+                place = {"name": spot.name, "layer": spot.layer, "group": spot.group} if spot.name else {}
+                yield {**named, **place, **error_fields(error)}
 
     def _of(self, one: Mask, other: Mask | None, counted: Sequence[tuple[Spot, Any]]) -> Iterator[Fields]:
         from berttools.mask_statistics import added_up
 
         named = {"mask": one.path, **({"mask_b": other.path} if other else {})}
-        if not other or one.shapes.keys() & other.shapes.keys():
+        if any(spot.name for spot, _ in counted):
             self._panels.append((" · ".join(path.name for path in named.values()), added_up(counted, "cell")))
         for spot, found in added_up(counted, self._by).items():
             place: Fields = {"by": self._by.value}
-            place |= {key: value for key, value in spot._asdict().items() if self._by in (By.tensor, key)}
+            keys = [key for key in ("name", "layer", "group") if self._by in (By.tensor, key)]
+            place |= {key: getattr(spot, key) for key in keys}
             if spot.name:
-                place["shape"] = one.shapes[spot.name]
+                place["shape"] = spot.shape(one.shapes[spot.name])
+            if spot.part:
+                place["part"] = dict(zip(("axis", "start", "stop"), spot.part, strict=True))
             yield {**named, **place, **found.fields(), **self._about(one, other, spot)}
 
     def _about(self, one: Mask, other: Mask | None, spot: Spot) -> Fields:
@@ -81,10 +93,7 @@ class Run:
             return _coded(one, spot, self._by)
         if self._by is not By.model:
             return {}
-        left_out = {
-            "left_out_a": len(one.shapes.keys() - other.shapes.keys()),
-            "left_out_b": len(other.shapes.keys() - one.shapes.keys()),
-        }
+        left_out = {"left_out_a": _only_in(one, other), "left_out_b": _only_in(other, one)}
         return {key: value for key, value in left_out.items() if value}
 
     def draw(self, path: Path, kind: str, label: str) -> None:
@@ -109,6 +118,12 @@ class Run:
         atomic_write_bytes(path, draw_heatmap(cells, names, kind, label=label))
 
 
+def _only_in(one: Mask, other: Mask) -> int:
+    from berttools.mask_statistics import spots_of
+
+    return sum(len(spots_of(name, shape)) for name, shape in one.shapes.items() if name not in other.shapes)
+
+
 def _coded(mask: Mask, spot: Spot, by: By) -> Fields:
     """Say what only one mask's records say: of a matrix its code, of the whole file what else is in it."""
     if spot.name:
@@ -116,4 +131,5 @@ def _coded(mask: Mask, spot: Spot, by: By) -> Fields:
     if by is not By.model:
         return {}
     figures = mask.figures()
-    return {"code": figures["code"], "dense_bytes": figures["dense_bytes"], "file_bytes": figures["bytes"]}
+    sizes = {"dense_bytes": figures["dense_bytes"], "file_bytes": figures["bytes"]}
+    return {"code": figures["code"], **sizes, "masked_sha256": figures["masked_sha256"]}

@@ -38,14 +38,15 @@ def mask_control(
     is worth what it scores above both kinds.
     """
     refuse_processes("mask-control")
-    if mask.is_dir():
-        raise UsageError(f"{mask}: is a folder, not a mask; the order is MASK BASE")
     refuse_inside(out, mask, "MASK")
     refuse_inside(out, base, "BASE")
     refuse_existing(out, force=force)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS) as writer:
         from berttools.mask_controls import write_control
+        from berttools.masks import is_mask
 
+        if is_mask(base):
+            raise UsageError(f"{base}: is a mask, not a base; the order is MASK BASE")
         found = write_control(mask, base, out, kind, seed)
         writer.emit({"sparsity": None, "path": out, "kind": kind.value, "mask": mask, "base": base, **found})
         return writer.exit_code

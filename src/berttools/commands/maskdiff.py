@@ -19,7 +19,11 @@ def maskdiff(
     masks: Annotated[list[Path], typer.Argument(metavar="MASK...", help="Mask files; every two are compared.")],
     by: Annotated[parts.By, typer.Option(help="One record a matrix, or matrices added up.")] = parts.By.tensor,
     base: Annotated[
-        Path | None, typer.Option(metavar="BASE", help="Their base; asked for where masks are coded given its weights.")
+        Path | None,
+        typer.Option(
+            metavar="BASE",
+            help="The base that all are of; asked for where a mask coded given its weights must be decoded.",
+        ),
     ] = None,
     heatmap: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw layers by groups: a .png, .svg or .pdf.")
@@ -35,10 +39,14 @@ def maskdiff(
     matrix at random places: z says how many standard deviations lie between.
     """
     form, kind = parts.form_of(table=table, csv=csv), parts.drawn_as(heatmap, force=force)
-    rank, shown = ("sparsity", _maskdiff.ONE) if len(masks) == 1 else ("jaccard", _maskdiff.TWO)
-    fields = (*_maskdiff.PLACE, *shown)
-    with RecordWriter(SCHEMA, rank, fields, form=form, csv_fields=fields) as writer:
-        run = _maskdiff.Run(by)
+    rank, shown, more = (
+        ("sparsity", _maskdiff.ONE, ["part", "masked_sha256"])
+        if len(masks) == 1
+        else ("jaccard", _maskdiff.TWO, ["part", "error"])
+    )
+    columns = (*_maskdiff.PLACE, *shown)
+    with RecordWriter(SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more)) as writer:
+        run = _maskdiff.Run(by, heatmap=heatmap is not None)
         for record in run.records(masks, base):
             writer.emit(record)
         if heatmap:
