@@ -293,6 +293,8 @@ def test_resuming_what_is_done_does_nothing(berttools: Berttools, base: Path, tr
     refused(
         berttools(*usual, "--resume", "--initial-sparsity", "0.2"), "made with other recipe (initial_sparsity was", 2
     )
+    refused(berttools(*usual, "--resume", "--refit-head"), "made with other recipe (refit_head was False", 2)
+    refused(berttools(*usual, "--resume", "--layers", "1"), "made with other tuned_sha256", 2)
     (tmp_path / "a.mask").write_bytes(b"mine")
     refused(berttools(*usual, "--resume"), "a.mask")
     assert (tmp_path / "a.mask").read_bytes() == b"mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -262,6 +263,7 @@ class Run:
             "train_sha256": self.train.sha256,
             "dev_sha256": self.dev and self.dev.sha256,
             "labels": list(self.classifier.labels.names),
+            "tuned_sha256": hashlib.sha256("\n".join(tuned).encode()).hexdigest(),
             **self._more_about(),
         }
         self._done = self._figures_of_done() if asked.is_done(checkpoint) else None

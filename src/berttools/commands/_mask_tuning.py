@@ -205,7 +205,8 @@ class MaskRun(Run):
 
     def _more_about(self) -> dict[str, Any]:
         asked = self._asked
-        recipe = {**asdict(asked.recipe()), "score_learning_rate": asked.pace, "pooler": str(asked.pooler)}
+        recipe = {**asdict(asked.recipe()), "score_learning_rate": asked.pace, "pooler": asked.pooler}
+        recipe |= {"refit_head": asked.refit_head, "code": asked.code}
         recipe = {key: str(value) if isinstance(value, StrEnum) else value for key, value in recipe.items()}
         return {"recipe": recipe, "teacher_sha256": _teacher_digest(asked.distill) if asked.distill else None}
 
