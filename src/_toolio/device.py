@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 def pick_device(spec: str) -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is there.
 
-    ``cuda:N`` becomes the process's current device: kernels of our own are launched there, wherever their tensors lie.
-
     Raises
     ------
     ToolError
@@ -30,8 +28,6 @@ def pick_device(spec: str) -> torch.device:
     # The text is asked, as torch keeps the index in one byte and takes cuda:256 for cuda:0.
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ToolError(f"--device {spec}: {torch.cuda.device_count()} GPUs found; use --device auto")
-    if number:
-        torch.cuda.set_device(int(number))
     return torch.device(spec)
 
 

@@ -156,6 +156,8 @@ def join(processes: Processes, device: torch.device) -> Iterator[None]:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what is told to all goes through the current device
     # One of them may work for hours while the others wait.
     patience = timedelta(days=1)
     store, rank, world = next(rendezvous("env://", processes.rank, processes.world, timeout=patience))

@@ -16,10 +16,7 @@ from _toolio.errors import ToolError
 def test_a_device_that_is_there(monkeypatch: pytest.MonkeyPatch, spec: str, gpus: int, expected: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    current: list[int] = []
-    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert pick_device(spec) == torch.device(expected)
-    assert current == ([1] if spec == "cuda:1" else [])
 
 
 @pytest.mark.parametrize(
