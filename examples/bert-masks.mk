@@ -161,13 +161,15 @@ $(PLACES:%=%/head.jsonl): $$(call data_of,$$@)
 # --- which weights to zero -----------------------------------------------------------------------------------------
 #
 # work/<task>/<seed>/mask-<n>.jsonl: a mask that was learned from n percent of each matrix on; mask-<n>.long.jsonl: one in
-# three times the steps; mask-<n>.<kind>.jsonl: one of the same sparsity at other places, whose head was tuned in as many
-# steps; mask-<group>.jsonl: masks of one group.
+# three times the steps; mask-<n>.taught.jsonl: one in as many, with what is tuned in full as a teacher;
+# mask-<n>.<kind>.jsonl: one of the same sparsity at other places, whose head was tuned in as many steps as the first;
+# mask-<group>.jsonl: masks of one group.
 
 SPARSITIES ?= 0 5 10 20 40
 CONTROLLED ?= 10# of which there are masks that nothing was learned for
 CONTROLS   ?= random magnitude
 LONG       ?= 10# of which there are masks that were learned in three times the steps
+TAUGHT     ?= 10# and such with a teacher
 MASK       ?= --batch 16 --lr 1e-3 --refit-head# how to learn; the head's rate
 GROUP_MASK ?= --initial-sparsity 0.1
 MASK_STEPS ?=# of a task: as many as finetune's, or MASK_STEPS_<task>
@@ -177,7 +179,7 @@ SCORE_LR_stsb ?= 0.05
 
 MASKS := $(SPARSITIES:%=mask-%) $(GROUPS:%=mask-%)
 CONTROL_RUNS := $(foreach kind,$(CONTROLS),$(CONTROLLED:%=mask-%.$(kind)))
-LONG_RUNS := $(LONG:%=mask-%.long)
+LONG_RUNS := $(LONG:%=mask-%.long) $(TAUGHT:%=mask-%.taught)
 mask_steps_of = $(or $(MASK_STEPS_$(call task_of,$1)),$(MASK_STEPS),$(call steps_of,$1))
 masks: $(foreach place,$(PLACES),$(foreach run,$(MASKS) $(CONTROL_RUNS) $(LONG_RUNS),$(place)/$(run).jsonl)) overlaps
 
@@ -192,10 +194,15 @@ $(foreach n,$(SPARSITIES),$(PLACES:%=%/mask-$(n).jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)
 	$(call TIMED,$(LEARN) $(AS_LONG) --initial-sparsity $(call share,$(patsubst mask-%.jsonl,%,$(@F)))) > $@
 
+LEARN_LONG = $(call TIMED,$(LEARN) $(call FOR_STEPS,$$((3 * $(call mask_steps_of,$@)))) \
+	  --initial-sparsity $(call share,$(patsubst mask-%$(suffix $(@:.jsonl=)).jsonl,%,$(@F))) $1) > $@
+
 $(foreach n,$(LONG),$(PLACES:%=%/mask-$(n).long.jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)
-	$(call TIMED,$(LEARN) $(call FOR_STEPS,$$((3 * $(call mask_steps_of,$@)))) \
-	  --initial-sparsity $(call share,$(patsubst mask-%.long.jsonl,%,$(@F)))) > $@
+	$(call LEARN_LONG)
+
+$(foreach n,$(TAUGHT),$(PLACES:%=%/mask-$(n).taught.jsonl)): $$(call data_of,$$@) $$(@D)/full.jsonl
+	$(call LEARN_LONG,--distill $(@D)/full)
 
 $(foreach group,$(GROUPS),$(PLACES:%=%/mask-$(group).jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 import triton
 import triton.language as tl
 
-__all__ = ["block_sums", "torch_sums"]
+__all__ = ["block_sums", "device_of", "torch_sums"]
 
 _BLOCK = 4096
 # sum a^2, sum a d, sum d^2, sum |a|, sum |d|, max |d|, how many differ; as `berttools.distances.Sums`.
@@ -36,6 +38,12 @@ def _sum_blocks(a_ptr, b_ptr, out_ptr, n, BLOCK: tl.constexpr):  # noqa: N803
     tl.store(row + 6, tl.sum((a != b).to(tl.float64)))
 
 
+def device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    """Launch kernels on a tensor's device: left alone, they go to the current one."""
+    device: AbstractContextManager[object] = torch.cuda.device_of(tensor)  # type: ignore[no-untyped-call]
+    return device
+
+
 def block_sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Add up two vectors of equal length on their device, with one read of each.
 
@@ -51,7 +59,8 @@ def block_sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """
     blocks = triton.cdiv(a.numel(), _BLOCK)
     out = torch.empty((blocks, _WIDTH), dtype=torch.float64, device=a.device)
-    _sum_blocks[(blocks,)](a, b, out, a.numel(), BLOCK=_BLOCK)
+    with device_of(a):
+        _sum_blocks[(blocks,)](a, b, out, a.numel(), BLOCK=_BLOCK)
     return _joined(out)
 
 

@@ -145,8 +145,8 @@ PAGES = {
             **_MEASURED,
             "inference": "What the measured mask is: threshold, scores above 0 (for topk the largest), or draw, one"
             " draw of the chances that the scores are.",
-            "threshold_score": "The metric of the one.",
-            "draw_score": "The metric of the other. The better of both is kept.",
+            "score_at_threshold": "The metric of the one.",
+            "score_of_draw": "The metric of the other. The better of both is kept.",
             "best": "Whether it is better than every measurement before: this mask is kept.",
             "refitted": "With --refit-head: whether the head that was tuned once more was better, and kept.",
             "path": "What was written. With the fields below, in the last record only.",

@@ -1,5 +1,7 @@
 """Masked matrices on a GPU, as Triton kernels: draws, products that leave out what is zeroed, and the zeroing itself.
 
+Kernels are launched on the device that their tensors lie on, whichever is the current one.
+
 A mask is packed bits, uint8, eight entries of the flattened matrix to a byte, the first one highest; 1 stays. That is a
 32nd of the weights' own memory: no product needs a second copy of them.
 """
@@ -16,6 +18,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from berttools.kernels import device_of
 
 __all__ = [
     "MOST_ENTRIES", "MaskedProduct", "draw_bits", "gradient_of_scores", "masked_copy", "masked_product", "pack_bits",
@@ -138,7 +142,8 @@ def pack_bits(keep: Tensor) -> Tensor:
 def _packed(source: Tensor, seed: int, *, draw: bool) -> Tensor:
     n = source.numel()
     bits = torch.empty(-(-n // 8), dtype=torch.uint8, device=source.device)
-    _pack[(triton.cdiv(bits.numel(), _BYTES),)](source, bits, _counted(n), seed, DRAW=draw, BYTES=_BYTES)
+    with device_of(source):
+        _pack[(triton.cdiv(bits.numel(), _BYTES),)](source, bits, _counted(n), seed, DRAW=draw, BYTES=_BYTES)
     return bits
 
 
@@ -159,7 +164,8 @@ def masked_copy(weight: Tensor, bits: Tensor, out: Tensor) -> None:
         Packed.
     """
     n = weight.numel()
-    _zero[(triton.cdiv(n, _ENTRIES),)](weight, bits, out, _counted(n), BLOCK=_ENTRIES)
+    with device_of(out):
+        _zero[(triton.cdiv(n, _ENTRIES),)](weight, bits, out, _counted(n), BLOCK=_ENTRIES)
 
 
 def masked_product(
@@ -193,10 +199,11 @@ def masked_product(
     tile = {"ROWS": 128 if rows > 64 else 64 if rows > 16 else 16, "INNER": 32, "OUTER": 64}
     grid = (triton.cdiv(rows, tile["ROWS"]), triton.cdiv(outer, tile["OUTER"]))
     _counted(weight.numel())
-    _product[grid](
-        a, weight, bits, a if bias is None else bias, out, rows, inner, outer, *strides,
-        BIAS=bias is not None, PRECISION=_precision(), **tile,
-    )  # fmt: skip
+    with device_of(a):
+        _product[grid](
+            a, weight, bits, a if bias is None else bias, out, rows, inner, outer, *strides,
+            BIAS=bias is not None, PRECISION=_precision(), **tile,
+        )  # fmt: skip
     return out
 
 
@@ -224,9 +231,10 @@ def gradient_of_scores(gradient: Tensor, x: Tensor, weight: Tensor, scores: Tens
     tile = {"ROWS": 32, "OUTPUTS": 64, "INPUTS": 64}
     grid = (triton.cdiv(outputs, tile["OUTPUTS"]), triton.cdiv(inputs, tile["INPUTS"]))
     _counted(weight.numel())
-    _gradient[grid](
-        gradient, x, weight, scores, out, len(x), outputs, inputs, SMOOTH=smooth, PRECISION=_precision(), **tile
-    )
+    with device_of(x):
+        _gradient[grid](
+            gradient, x, weight, scores, out, len(x), outputs, inputs, SMOOTH=smooth, PRECISION=_precision(), **tile
+        )
     return out
 
 

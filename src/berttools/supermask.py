@@ -18,6 +18,7 @@ with dL/dm = W * (dL/dy^T x). What is kept for good is s > 0, or the k largest, 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -32,11 +33,12 @@ from _toolio.errors import ToolError
 from berttools.recipes import Method, Pattern, Recipe
 
 __all__ = [
-    "Draws", "MaskedLinear", "can_mask", "kernels_for", "mask_model", "reaches_zero", "unmask_model",
+    "Draws", "MaskedLinear", "can_mask", "draws_of", "kernels_for", "mask_model", "reaches_zero", "unmask_model",
 ]  # fmt: skip
 
 _BLOCK = 1 << 17  # weights whose scores, bits and products fit a core's cache together
 _STEPS = 65536  # of a probability: a draw takes 16 random bits
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a value
 _FUSED = {"cuda"}  # devices whose products unpack masks by themselves: `berttools.mask_kernels`
 
 
@@ -106,7 +108,7 @@ def _smallest(values: Tensor, k: int) -> float:
     """Give the k-th smallest, the first being 1."""
     if values.device.type == "cpu":  # numpy's selection is 20 times as fast as torch's there
         return float(np.partition(values.numpy(), k - 1)[k - 1])
-    return float(values.kthvalue(k).values)
+    return float(values.sort().values[k - 1])  # kthvalue is one block's work on a GPU
 
 
 def two_of_four(ranks: Tensor) -> Tensor:
@@ -242,15 +244,19 @@ class MaskedLinear(nn.Module):
     # --- products ----------------------------------------------------------------------------------------------------
 
     def masked(self, keep: Tensor) -> Tensor:
-        """Give the weights that stay, 0 for others, float [outputs, inputs]."""
+        """Give the weights that stay, bit for bit, and +0.0 for others, [outputs, inputs]."""
         weight = self.weight.detach()
         found = torch.empty_like(weight)
+        # As whole numbers: 0 times what is infinite is 0 too, and it is quicker.
+        words = _WORDS[weight.element_size()]
+        source, target = weight.view(words), found.view(words)
         if weight.device.type != "cpu":
-            return torch.mul(weight, keep, out=found)
+            torch.mul(source, keep, out=target)
+            return found
         rows = max(1, _BLOCK // weight.shape[1])
         for start in range(0, len(weight), rows):  # whole matrices would leave the cache between one step and the next
             part = slice(start, start + rows)
-            torch.mul(weight[part], keep[part], out=found[part])
+            torch.mul(source[part], keep[part], out=target[part])
         return found
 
     def product(self, x: Tensor, keep: Tensor) -> Tensor:
@@ -288,11 +294,18 @@ class MaskedLinear(nn.Module):
 
 @cache
 def _kernels() -> Any:
-    """Give ``berttools.mask_kernels``; None where there is no Triton."""
+    """Give ``berttools.mask_kernels``; None where there is no Triton, or nothing that it could compile with."""
     try:
         from berttools import mask_kernels
     except ImportError:
         return None
+    if torch.cuda.is_available():
+        try:
+            mask_kernels.pack_bits(torch.ones(8, dtype=torch.bool, device="cuda"))
+        except RuntimeError as error:  # a C compiler is missing, most likely
+            why = str(error).partition("\n")[0]
+            sys.stderr.write(f"berttools: warning: Triton cannot be used, and masks take longer without: {why}\n")
+            return None
     return mask_kernels
 
 
@@ -332,13 +345,13 @@ def mask_model(model: nn.Module, names: Iterable[str], recipe: Recipe, draws: Dr
         A matrix is of no linear layer, or the pattern does not fit it.
     """
     scores = {}
-    heads = getattr(getattr(model, "config", None), "num_attention_heads", None)
+    config = getattr(model, "config", None)
     for index, name in enumerate(names):
         place = name.rpartition(".")[0]
         if not can_mask(model, name):
             raise ToolError(f"{name}: is not the matrix of a linear layer; leave it out", kind="not-linear")
         layer = cast(nn.Linear, model.get_submodule(place))
-        together = _together(name, layer, recipe.pattern, heads)
+        together = _together(name, layer, recipe.pattern, config)
         masked = MaskedLinear(layer, recipe, draws, index, together)
         parent, _, own = place.rpartition(".")
         setattr(model.get_submodule(parent), own, masked)
@@ -346,20 +359,30 @@ def mask_model(model: nn.Module, names: Iterable[str], recipe: Recipe, draws: Dr
     return scores
 
 
-def _together(name: str, layer: nn.Linear, pattern: Pattern, heads: int | None) -> int:
+def _together(name: str, layer: nn.Linear, pattern: Pattern, config: Any) -> int:
     from berttools.groups import place
 
-    rows, columns = layer.weight.shape
+    rows, columns = (int(side) for side in layer.weight.shape)
     group = place(name, (rows, columns)).group
     if pattern is Pattern.two_of_four and columns % 4:
         raise ToolError(f"--pattern 2:4: the rows of {name} are no multiple of 4", kind="bad-pattern")
     if pattern is not Pattern.head:
         return 1
+    heads: int | None = getattr(config, "num_attention_heads", None)
+    if group in ("K", "V"):  # of which several queries' heads may share one
+        heads = getattr(config, "num_key_value_heads", None) or heads
     if group not in ("Q", "K", "V", "AO") or not heads or (columns if group == "AO" else rows) % heads:
         raise ToolError(
             f"--pattern head: {name} does not belong to attention heads; give --group Q,K,V,AO", kind="bad-pattern"
         )
     return -columns // heads if group == "AO" else rows // heads
+
+
+def draws_of(device: torch.device, pattern: Pattern) -> str:
+    """Name what draws come from: with another source, a seed means other masks."""
+    if device.type == "cpu":
+        return "numpy"
+    return "triton" if device.type in _FUSED and pattern is Pattern.free and _kernels() is not None else "torch"
 
 
 @torch.no_grad()
@@ -386,8 +409,7 @@ def unmask_model(model: nn.Module, scores: Mapping[str, str]) -> dict[str, np.nd
         keep = masked.keep()
         outputs, inputs = masked.weight.shape
         layer = nn.Linear(inputs, outputs, bias=masked.bias is not None, device="meta")
-        # Adding makes 0 of the -0 that a negative weight times 0 is.
-        layer.weight = nn.Parameter(masked.masked(keep).add_(0.0), requires_grad=False)
+        layer.weight = nn.Parameter(masked.masked(keep), requires_grad=False)
         layer.bias = masked.bias
         parent, _, own = place.rpartition(".")
         setattr(model.get_submodule(parent), own, layer)

@@ -120,7 +120,7 @@ def test_every_method_goes_with_every_pattern(
         elif pattern == "head":
             across = keep.T if ".output." in name else keep
             assert np.isin(across.reshape(2, -1).sum(1), (0, across.size // 2)).all()
-    assert ("draw_score" in done.records[-1]) == (method == "bernoulli")
+    assert ("score_of_draw" in done.records[-1]) == (method == "bernoulli")
 
 
 def test_topk_reaches_its_target(berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path) -> None:
@@ -294,7 +294,14 @@ def test_resuming_what_is_done_does_nothing(berttools: Berttools, base: Path, tr
         berttools(*usual, "--resume", "--initial-sparsity", "0.2"), "made with other recipe (initial_sparsity was", 2
     )
     refused(berttools(*usual, "--resume", "--refit-head"), "made with other recipe (refit_head was False", 2)
-    refused(berttools(*usual, "--resume", "--layers", "1"), "made with other tuned_sha256", 2)
+    refused(berttools(*usual, "--resume", "--layers", "1"), "made with other choice (layers was None, and is '1')", 2)
+    # Cut off after the mask was written, and before its checkpoint was removed.
+    checkpoint = tmp_path / "a.mask.checkpoint"
+    shutil.copy(tmp_path / "a.mask", checkpoint)
+    refused(berttools(*usual, "--resume", "--seed", "9"), "made with other arguments (seed was 0, and is 9)", 2)
+    assert checkpoint.exists()
+    assert berttools(*usual, "--resume").records == again.records
+    assert not checkpoint.exists()
     (tmp_path / "a.mask").write_bytes(b"mine")
     refused(berttools(*usual, "--resume"), "a.mask")
     assert (tmp_path / "a.mask").read_bytes() == b"mine"

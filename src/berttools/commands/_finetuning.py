@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -142,7 +142,7 @@ class Asked:
         from berttools.tasks import parse_columns
 
         checkpoint = checkpoint_of(self.out, resume=self.resume, force=self.force)
-        if self.is_done(checkpoint):
+        if self.is_done:
             pass  # whether it is what was asked for shows when the inputs are read
         elif self.save is Save.delta:
             refuse_existing(self.out, force=self.force)
@@ -170,9 +170,10 @@ class Asked:
         named = ((self.base, "--base"), (self.train, "--train"), (self.dev, "--dev"))
         return [(Path(path), option) for path, option in named if path]
 
-    def is_done(self, checkpoint: Path) -> bool:
-        """Tell whether --resume finds no run that was cut off, but what one has written."""
-        return self.resume and not self.force and self.out.exists() and not checkpoint.exists()
+    @property
+    def is_done(self) -> bool:
+        """Tell whether --resume finds what a run has written, be it that it was cut off right after."""
+        return self.resume and not self.force and self.out.exists()
 
     @property
     def _has_head(self) -> bool:
@@ -194,6 +195,13 @@ class Asked:
         lines = None if named is None else read_named(line.encode(errors="surrogateescape") for line in named)
         freeze, groups = parse_freeze(self.freeze or ())
         return Choice(lines, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
+
+    def chosen(self, tuned: Sequence[str]) -> dict[str, Any]:
+        """Say which options chose what is tuned; ``tuned`` says it of lines that stdin had."""
+        options = {"only": self.only, "group": self.group, "layers": self.layers, "freeze": self.freeze}
+        if STDIN in (self.only or ()):
+            options["stdin"] = hashlib.sha256("\n".join(tuned).encode()).hexdigest()
+        return {key: value for key, value in options.items() if value}
 
     def new_labels(self, examples: list[Example]) -> Labels | None:
         """Give what a new head shall say; None where the base's own head is tuned on."""
@@ -263,12 +271,12 @@ class Run:
             "train_sha256": self.train.sha256,
             "dev_sha256": self.dev and self.dev.sha256,
             "labels": list(self.classifier.labels.names),
-            "tuned_sha256": hashlib.sha256("\n".join(tuned).encode()).hexdigest(),
+            "choice": asked.chosen(tuned),
             **self._more_about(),
         }
-        self._done = self._figures_of_done() if asked.is_done(checkpoint) else None
+        self._done = self._figures_of_done() if asked.is_done else None
         self.tuner = self._prepare(tuned)
-        if asked.resume and checkpoint.exists():
+        if self._done is None and asked.resume and checkpoint.exists():
             self.tuner.load(checkpoint, self._about, best=self.dev is not None and processes.leads)
 
     def _prepare(self, tuned: list[str]) -> Tuner:
@@ -339,6 +347,7 @@ class Run:
     def write(self) -> dict[str, Any]:
         """Write the best model; give the record of the whole run. What is there already stays as it is."""
         if self._done is not None:
+            self._checkpoint.unlink(missing_ok=True)
             return {**self._done, "path": self._asked.out, "base_sha256": self._about["base_sha256"]}
         tuner, best = self.tuner, self._best
         if best is None:  # no round was made, which cannot be

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -171,8 +172,10 @@ class MaskRun(Run):
 
         model, head, asked = self.classifier.model, self.classifier.head, self._asked
         shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
+        frozen = asked.choice().freeze
         poolers = [name for name in shapes if "pooler" in name and name not in head]
-        wanted = [name for name in tuned if name not in head and name not in poolers]
+        poolers = [name for name in poolers if not any(re.search(each, name) for each in frozen)]
+        wanted = [name for name in tuned if name not in head and "pooler" not in name]
         matrices = [
             name for name in wanted if can_mask(model, name) and (groups_of(name, shapes[name]) or not asked.everything)
         ]
@@ -204,9 +207,13 @@ class MaskRun(Run):
         return logits[:, [names.index(name) for name in ours]] if ours else logits
 
     def _more_about(self) -> dict[str, Any]:
+        from berttools.supermask import draws_of
+
         asked = self._asked
         recipe = {**asdict(asked.recipe()), "score_learning_rate": asked.pace, "pooler": asked.pooler}
         recipe |= {"refit_head": asked.refit_head, "code": asked.code}
+        if asked.method is Method.bernoulli:
+            recipe["draws"] = draws_of(self._device, asked.pattern)
         recipe = {key: str(value) if isinstance(value, StrEnum) else value for key, value in recipe.items()}
         return {"recipe": recipe, "teacher_sha256": _teacher_digest(asked.distill) if asked.distill else None}
 
@@ -218,7 +225,7 @@ class MaskRun(Run):
         drawn = {"inference": "draw", **self._with(self.tuner.step, dev)}
         scores = [each[self.metric] for each in (found, drawn)]
         best = drawn if scores[1] is not None and (scores[0] is None or scores[1] > scores[0]) else found
-        return {**best, "threshold_score": scores[0], "draw_score": scores[1]}
+        return {**best, "score_at_threshold": scores[0], "score_of_draw": scores[1]}
 
     def _with(self, stored: int | None, dev: Data) -> dict[str, Any]:
         self._draws.step, self._draws.stored = self.tuner.step, stored
