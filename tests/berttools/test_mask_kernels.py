@@ -56,8 +56,13 @@ from berttools import kernels, mask_kernels as masks
 def compiled(kernel, types, **constants):
     names = [name for name in kernel.arg_names if name not in constants]
     signature = dict(zip(names, types.split(), strict=True)) | dict.fromkeys(constants, "constexpr")
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-    assert triton.compile(source, target=GPUTarget("cuda", {capability}, 32)).asm["cubin"]
+    for aligned in (False, True):  # tensors lie on 16 bytes as a rule, and a launch then says so
+        places = [(n,) for n, name in enumerate(kernel.arg_names) if signature[name][0] == "*"] if aligned else ()
+        source = ASTSource(
+            fn=kernel, signature=signature, constexprs=constants,
+            attrs={{place: [["tt.divisibility", 16]] for place in places}},
+        )
+        assert triton.compile(source, target=GPUTarget("cuda", {capability}, 32)).asm["cubin"]
 
 for one in ("fp32", "bf16", "fp64"):
     compiled(kernels._sum_blocks, f"*{{one}} *fp32 *fp64 i64", BLOCK=4096)
@@ -65,10 +70,10 @@ compiled(masks._pack, "*fp32 *u8 i32 i64", DRAW=True, BYTES=256)
 compiled(masks._pack, "*u8 *u8 i32 i32", DRAW=False, BYTES=256)
 for one in ("fp32", "bf16"):
     compiled(masks._zero, f"*{{one}} *u8 *fp32 i32", BLOCK=1024)
-    for rows in (16, 128):
-        tile = dict(ROWS=rows, INNER=32, OUTER=64)
-        types = f"*{{one}} *fp32 *u8 *fp32 *{{one}} i32 i32 i32 i32 i32"
-        compiled(masks._product, types, BIAS=True, PRECISION="ieee", **tile)
+    for rows, stride in ((16, "inner_stride"), (128, "outer_stride")):  # a launch takes a 1 for a constant
+        tile = {{"ROWS": rows, "INNER": 32, "OUTER": 64, stride: 1}}
+        types = f"*{{one}} *fp32 *u8 *fp32 *{{one}} i32 i32 i32 i32"
+        compiled(masks._product, types, BIAS=rows == 16, PRECISION="ieee", **tile)
     tile = dict(ROWS=32, OUTPUTS=64, INPUTS=64)
     types = f"*{{one}} *{{one}} *fp32 *fp32 *fp32 i32 i32 i32"
     compiled(masks._gradient, types, SMOOTH=True, PRECISION="tf32", **tile)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from _toolio.errors import ToolError
+from berttools import supermask
 from berttools.models import Classifier, open_base
 from berttools.recipes import Method, Pattern, Recipe
 from berttools.supermask import (
@@ -172,6 +173,34 @@ def test_a_head_has_the_sum_of_its_weights_gradients() -> None:
     layer(x).sum().backward()
     each = layer.weight.detach() * x.sum(0)
     torch.testing.assert_close(layer.scores.grad, each.reshape(2, -1).sum(1, keepdim=True))
+
+
+def test_queries_that_share_keys_have_heads_of_their_own() -> None:
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    config = LlamaConfig(
+        vocab_size=20, hidden_size=32, intermediate_size=16, num_hidden_layers=1, num_attention_heads=8,
+        num_key_value_heads=2, pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForSequenceClassification(config)
+    places = {group: f"model.layers.0.self_attn.{group}_proj.weight" for group in "qkvo"}
+    mask_model(model, places.values(), Recipe(pattern=Pattern.head), Draws(0, 10))
+    found = {group: tuple(model.get_parameter(name[:-6] + "scores").shape) for group, name in places.items()}
+    assert found == {"q": (8, 1), "k": (2, 1), "v": (2, 1), "o": (1, 8)}
+
+
+def test_what_is_zeroed_is_zero_whatever_it_was() -> None:
+    layer = layer_of(2, 3, Recipe())
+    layer.weight.data = torch.tensor([[torch.inf, -torch.inf, torch.nan], [-0.0, -2.0, 3.0]])
+    keep = torch.tensor([[False, False, False], [True, False, True]])
+    assert layer.masked(keep).tolist() == [[0.0, 0.0, 0.0], [-0.0, 0.0, 3.0]]
+    assert torch.signbit(layer.masked(keep)).tolist() == [[False] * 3, [True, False, False]]
+
+
+def test_the_k_th_smallest_is_sortings() -> None:
+    values = torch.randn(1000).round(decimals=1)
+    for k in (1, 2, 500, 999, 1000):
+        assert float(values.sort().values[k - 1]) == supermask._smallest(values, k)
 
 
 def test_topk_goes_to_its_target() -> None:
