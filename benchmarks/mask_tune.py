@@ -1,10 +1,10 @@
 """What a step of mask-tune costs beside one of finetune: python benchmarks/mask_tune.py BASE TRAIN [DEVICE].
 
 BASE is a model's folder, TRAIN its texts (JSONL); both real, or the figure is worth nothing. DEVICE is cpu (one thread,
-the default) or cuda (bfloat16). Prints one JSON object a method: seconds a step, of processor time on a CPU, the fastest
-of ROUNDS of STEPS that all methods take in turn, and its ratio to a step of tuning all of the model (1.15 is the goal);
-and the largest memory that a process which does nothing else has had (Linux; on a GPU what tensors took), with its
-ratio (1.1).
+the default) or cuda (bfloat16). Prints one JSON object a method: seconds a step, of processor time on a CPU, the
+fastest of ROUNDS of STEPS that all methods take in turn, and its ratio to a step of tuning all of the model (1.15 is
+the goal); and the largest memory that a process which does nothing else has had (Linux; on a GPU what tensors took),
+with its ratio (1.1).
 """
 
 from __future__ import annotations
