@@ -153,15 +153,23 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
         (tmp_path / "glue" / task).mkdir(parents=True)
         for name, count in (("train", 40), ("dev", 24)):
             write_lines(tmp_path / "glue" / task / f"{name}.jsonl", texts(count, seed=count + seed))
-    few = ("TASKS=mood tone", "SPARSITIES=0 10", "GROUPS=V", "CONTROLS=random", "MASK=--batch 8 --lr 1e-2 --score-lr 8")
+    few = (
+        "TASKS=mood tone",
+        "LONG=",
+        "SPARSITIES=0 10",
+        "GROUPS=V",
+        "CONTROLS=random",
+        "MASK=--batch 8 --lr 1e-2 --score-lr 8",
+    )
     done = make(tmp_path, "masks", *few)
     assert done.returncode == 0, done.stderr[-2000:]
     work = tmp_path / "work"
     last = {path.name: read(path)[-1] for path in (work / "mood" / "0").glob("mask-*.jsonl")}
     assert sorted(last) == [
-        "mask-0.jsonl", "mask-10.jsonl", "mask-10.long.jsonl", "mask-10.random.jsonl", "mask-V.jsonl",
+        "mask-0.jsonl", "mask-10.jsonl", "mask-10.random.jsonl", "mask-10.taught.jsonl", "mask-V.jsonl",
     ]  # fmt: skip
-    assert [last[f"mask-10{kind}.jsonl"]["step"] for kind in ("", ".long", ".random")] == [4, 12, 4]
+    assert [last[f"mask-10{kind}.jsonl"]["step"] for kind in ("", ".taught", ".random")] == [4, 12, 4]
+    assert open_mask(work / "mood" / "0" / "mask-10.taught.mask.safetensors").made["teacher_sha256"]
     assert last["mask-10.jsonl"]["sparsity"] > last["mask-0.jsonl"]["sparsity"]
     assert last["mask-V.jsonl"]["matrices"] == 3
     learned, by_lot = (open_mask(work / "mood" / "0" / f"mask-10{kind}.mask.safetensors") for kind in ("", ".random"))
@@ -175,11 +183,17 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "tools" / "mask_figures.py"), str(work), str(tmp_path / "base")]
     tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines() if line.startswith("|")]
-    by_title = {row[0]: row for row in rows if len(row) == 7}
-    for title, run in (("masks from 10% on", "mask-10"), ("masks from 10% on, three times the steps", "mask-10.long")):
+    by_title = {row[0]: row for row in reversed(rows) if len(row) == 9}  # of the first task
+    titles = {
+        "masks from 10% on": "mask-10",
+        "masks from 10% on, three times the steps, taught by everything tuned": "mask-10.taught",
+    }
+    for title, run in titles.items():
         seconds = float((work / "mood" / "0" / f"{run}.seconds").read_text())
-        assert by_title[title][2] == f"{100 * last[f'{run}.jsonl']['score']:.1f}"
-        assert by_title[title][6] == f"{seconds:.0f}" != "0"
+        keys = ("score", None, "score_at_threshold", "score_of_draw", "sparsity")
+        for cell, key in zip(by_title[title][2:], keys, strict=False):
+            assert key is None or cell == f"{100 * last[f'{run}.jsonl'][key]:.1f}"
+        assert by_title[title][8] == f"{seconds:.0f}" != "0"
     stored = {row[0]: float(row[1]) for row in rows if len(row) == 2 and row[1][0].isdigit()}
     weights = sum(math.prod(shape) for shape in learned.shapes.values())
     assert stored["a bit a weight of the masked matrices"] == pytest.approx(weights / 8e3, abs=0.1)

@@ -17,6 +17,7 @@ from berttools.groups import place
 from critical_layers import Record, read, spread, table
 
 BYTES = 4  # of a value that is stored as it is
+LONGER = ("long", "taught")  # what is said of masks that took three times the steps
 
 
 def runs_of(task: Path) -> dict[str, dict[str, Record]]:
@@ -31,13 +32,18 @@ def runs_of(task: Path) -> dict[str, dict[str, Record]]:
     return found
 
 
+def kind_of(run: str) -> str:
+    """Say what else there is to a run than its mask's sparsity."""
+    return run.partition(".")[2]
+
+
 def title_of(run: str) -> str:
     """Say what a run learned."""
     if run in ("full", "head"):
         return {"full": "everything tuned", "head": "the head and the pooler tuned"}[run]
     place, _, kind = run.removeprefix("mask-").partition(".")
-    if kind == "long":
-        return f"masks from {place}% on, three times the steps"
+    if kind in LONGER:
+        return f"masks from {place}% on, three times the steps{', taught by everything tuned' * (kind == 'taught')}"
     if kind:
         return f"as many zeros as from {place}%, {'by lot' if kind == 'random' else 'of the smallest'}; a head on them"
     return f"masks from {place}% on" if place.isdecimal() else f"masks of {place} alone, from 10% on"
@@ -47,7 +53,7 @@ def order_of(run: str) -> tuple[int, int, str]:
     """Rank runs: what masks are measured by first, then by sparsity, then by group."""
     place, _, kind = run.removeprefix("mask-").partition(".")
     return (
-        0 if run == "full" else 1 if run == "head" else 2 if kind in ("", "long") else 3,
+        0 if run == "full" else 1 if run == "head" else 2 if kind in ("", *LONGER) else 3,
         int(place) if place.isdecimal() else 99,
         run,
     )
@@ -71,12 +77,18 @@ def scores_table(task: Path) -> None:
         ]
         sparsity = spread([record.get("sparsity") for record in records.values()])
         # What is tuned on a mask takes that mask besides: no figure is its own.
-        alone = [] if "." in run else records.values()
+        alone = [] if kind_of(run) not in ("", *LONGER) else records.values()
         kilobytes = spread([record.get("bytes", BYTES * record.get("stored", 0)) / 1e3 for record in alone], factor=1)
         seconds = spread([record["seconds"] for record in records.values()], digits=0, factor=1)
         scores = spread([record["score"] for record in records.values()])
-        rows.append([title_of(run), str(len(records)), scores, spread(beside), sparsity, kilobytes, seconds])
-    table(["learned", "seeds", metric, "beside everything", "% zeroed", "kB a task", "s"], rows)
+        # The better of both is what was stored, and then its head was tuned once more.
+        both = [
+            spread([record.get(key) for record in records.values()]) for key in ("score_at_threshold", "score_of_draw")
+        ]
+        rows.append([title_of(run), str(len(records)), scores, spread(beside), *both, sparsity, kilobytes, seconds])
+    table(
+        ["learned", "seeds", metric, "beside everything", "threshold", "one draw", "% zeroed", "kB a task", "s"], rows
+    )
 
 
 def sizes_table(base: Path) -> None:
