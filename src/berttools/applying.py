@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from _toolio.errors import of_the_whole_run
 from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
+from berttools.mask_configs import model_config
 from berttools.mask_statistics import spots_of
 from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
 from berttools.models import CARD, MADE, write_beside
@@ -30,7 +32,7 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
     """Write the model of a mask as a folder.
 
     A masked entry becomes +0.0, every other value of the base keeps its dtype and its bits, and what the mask file
-    holds dense comes from there.
+    holds dense comes from there. config.json is the base's, but for what a task changes of it.
 
     Parameters
     ----------
@@ -53,11 +55,13 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
     """
     checkpoint, opened = open_checkpoint(base), open_mask(mask)
     with of_the_whole_run():
-        work = _Work(checkpoint, opened, names_in_base(opened, checkpoint))
+        stored = names_in_base(opened, checkpoint)
+        config = model_config(checkpoint.config, opened.task_config, mask=mask, folder=base)
+        work = _Work(checkpoint, opened, stored)
         with atomic_folder(out) as folder:
             work.write(folder / "model.safetensors")
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
-            write_beside(folder, opened.config, base, made)
+            write_beside(folder, json.dumps(config, indent=2, sort_keys=True) + "\n", base, made)
             (folder / CARD).write_text(_card(opened, base, work.groups), encoding="utf-8")
     return {"tensors": len(work.plan), **opened.figures()}
 

@@ -8,10 +8,10 @@ kept there too.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,15 @@ from torch import nn
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run
 from _toolio.tensors import FlatTensor
-from berttools.checkpoints import open_checkpoint
+from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.deltas import base_names
 from berttools.mask_codes import bits_of
+from berttools.mask_configs import label_fields, model_config
 from berttools.masks import Mask, check_base, open_mask
 from berttools.models import Classifier, labels_of, open_base
 from berttools.predicting import Prediction, Predictor
 from berttools.supermask import kernels_for
-from berttools.tasks import Columns, Row
+from berttools.tasks import Columns, Labels, Row
 
 __all__ = ["MaskedModels", "TaskPredictor"]
 
@@ -66,22 +67,22 @@ class MaskedModels:
         self._other_than_base: set[str] = set()
         self._held: dict[str, torch.Tensor] = {}
         opened = {task: open_mask(path) for task, path in masks.items()}
-        configs = {task: _config_of(mask) for task, mask in opened.items()}
-        first = open_base(base, labels_of(next(iter(configs.values()))))
+        labels = {task: _labels(mask, self._base) for task, mask in opened.items()}
+        first = open_base(base, next(iter(labels.values()))[0])
         self._shared = dict(first.model.named_parameters())
         shapes = {name: tuple(parameter.shape) for name, parameter in self._shared.items()}
         self._stored = base_names(self._base, shapes)
         for task, mask in opened.items():
             with of_the_whole_run():
                 check_base(mask, self._base)
-                self._tasks[task] = _Task(self._classifier(first, mask, configs[task]), self._bits(mask))
+                self._tasks[task] = _Task(self._classifier(first, mask, *labels[task]), self._bits(mask))
 
     @property
     def tasks(self) -> list[str]:
         """Every task, in the order given."""
         return list(self._tasks)
 
-    def _classifier(self, first: Classifier, mask: Mask, config: Any) -> Classifier:
+    def _classifier(self, first: Classifier, mask: Mask, labels: Labels, fields: Mapping[str, Any]) -> Classifier:
         """Give a model that shares with the first one what its mask file does not hold dense."""
         if lacking := sorted(mask.shapes.keys() - (self._shared.keys() & self._stored.keys())):
             raise ToolError(f"{mask.path}: a model of {self._base.path} has no {lacking[0]}", kind="other-base")
@@ -96,10 +97,10 @@ class MaskedModels:
             module, _, leaf = name.rpartition(".")
             tensor = torch.from_numpy(array.astype(np.float32))
             setattr(model.get_submodule(module), leaf, nn.Parameter(tensor, requires_grad=False))
-        for key in ("id2label", "label2id", "problem_type"):
-            setattr(model.config, key, getattr(config, key))
+        for key, value in fields.items():
+            setattr(model.config, key, value)
         model.num_labels = model.config.num_labels
-        return Classifier(model.eval(), first.tokenizer, labels_of(config), frozenset(), first.longest)
+        return Classifier(model.eval(), first.tokenizer, labels, frozenset(), first.longest)
 
     def _values(self, name: str) -> NDArray[Any]:
         stored = self._stored[name]
@@ -155,14 +156,12 @@ class MaskedModels:
                 np.multiply(values, keep, out=target[start:stop])
 
 
-def _config_of(mask: Mask) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        about = json.loads(mask.config)
-        return AutoConfig.for_model(about.pop("model_type"), **about)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ToolError(f"{mask.path}: no model has such a configuration: {error}", kind="bad-mask") from error
+def _labels(mask: Mask, base: Checkpoint) -> tuple[Labels, dict[str, Any]]:
+    """Give what a task's outputs mean, as of the folder that apply-mask writes, also as its model's configuration."""
+    config = model_config(base.config, mask.task_config, mask=mask.path, folder=base.path)
+    fields = label_fields(config)
+    count = len(fields["id2label"])
+    return labels_of(SimpleNamespace(**fields, num_labels=count, _name_or_path=mask.path)), fields
 
 
 class TaskPredictor:

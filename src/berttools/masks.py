@@ -25,6 +25,7 @@ from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safet
 from berttools import mask_codes
 from berttools.checkpoints import Checkpoint
 from berttools.deltas import base_names
+from berttools.mask_configs import task_config
 from berttools.recipes import Code
 
 __all__ = [
@@ -193,6 +194,8 @@ class Mask:
     path : Path
     config : str
         The text of config.json.
+    task_config : dict
+        What it says, of which only the keys of `mask_configs.TASK_KEYS` are the task's.
     made : dict
         How it was made.
     shapes : dict of str to tuple of int
@@ -218,6 +221,7 @@ class Mask:
         if not isinstance(about["config"], str) or not isinstance(about["made"], dict):
             raise TypeError("config is no text, or made is no object")
         self.config: str = about["config"]
+        self.task_config = task_config(self.config)
         self.made: dict[str, Any] = about["made"]
         self.shapes = {name: tuple(each["shape"]) for name, each in matrices.items()}
         self.sparsity: dict[str, float] = {name: each["sparsity"] for name, each in matrices.items()}

@@ -17,7 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from berttools.applying import masked_bits, names_in_model
 from berttools.checkpoints import open_checkpoint
+from berttools.mask_configs import TASK_KEYS
+from berttools.models import open_base, open_model
 from conftest import Run
+from mask_forging import forged, set_config
 from tiny_models import logits, make_base, make_mask
 
 
@@ -180,6 +183,87 @@ def test_the_card(berttools: Callable[..., Run], base: Path, mask: Path, tmp_pat
     assert "base_sha256" not in record, "which is a digest of all tensors, in the records of other commands"
     assert berttools("apply-mask", base, mask, "--out", tmp_path / "free").code == 0
     assert "license" not in (tmp_path / "free" / "README.md").read_text()
+
+
+STRANGE = {
+    "auto_map": {"AutoModelForSequenceClassification": "somebody/else--x.M"},
+    "attn_implementation": "somebody/kernel",
+    "_attn_implementation": "somebody/kernel",
+    "hidden_act": "relu",
+    "transformers_version": "9",
+}
+
+
+def test_a_mask_sets_nothing_of_the_configuration_but_the_task(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path
+) -> None:
+    model = make_mask(base, tmp_path / "good")
+    forged(tmp_path / "good", tmp_path / "strange", set_config(**STRANGE, problem_type="single_label_classification"))
+    assert berttools("apply-mask", base, tmp_path / "strange", "--out", tmp_path / "out").code == 0
+    before, after = (json.loads((folder / "config.json").read_bytes()) for folder in (base, tmp_path / "out"))
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    assert {"architectures", "id2label"} <= changed <= {*TASK_KEYS}
+    assert after["id2label"] == {"0": "bad", "1": "good"}
+    assert torch.equal(logits(open_model(tmp_path / "out").model), logits(model))
+
+
+def test_labels_of_the_base_are_not_those_of_a_task_that_names_none(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path
+) -> None:
+    """What equals a default is not in the text of a configuration."""
+    other = shutil.copytree(base, tmp_path / "other")
+    about = json.loads((base / "config.json").read_bytes())
+    about |= {"id2label": {"0": "x", "1": "y", "2": "z"}, "label2id": {"x": 0, "y": 1, "z": 2}}
+    (other / "config.json").write_text(json.dumps(about))
+
+    def unnamed(metadata: dict[str, Any]) -> None:
+        config = json.loads(metadata["config"])
+        metadata["config"] = json.dumps({key: each for key, each in config.items() if "label" not in key})
+
+    forged(mask, tmp_path / "unnamed", unnamed)
+    assert berttools("apply-mask", other, tmp_path / "unnamed", "--out", tmp_path / "out").code == 0
+    assert open_model(tmp_path / "out").labels.names == ("LABEL_0", "LABEL_1")
+
+
+def test_a_mask_of_another_type_of_model_is_refused(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path
+) -> None:
+    forged(mask, tmp_path / "other", set_config(model_type="evil"))
+    lines = tmp_path / "x.jsonl"
+    lines.write_text('{"text":"a good film"}\n')
+    for words in (
+        ["apply-mask", base, tmp_path / "other", "--out", tmp_path / "out"],
+        ["predict", "--base", base, "--mask", tmp_path / "other", "--in", lines],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert "was made for a model of type 'evil'" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attn_implementation": "somebody/kernel"},
+        {"_attn_implementation": "somebody/kernel"},
+        {"attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "somebody/kernel@main:forward"},
+        {"experts_implementation": "somebody/kernel"},
+    ],
+)
+def test_a_configuration_chooses_no_kernel(
+    base: Path, tmp_path: Path, fields: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import modeling_utils
+
+    def fetched(*_: object, **__: object) -> None:
+        raise AssertionError("a kernel was asked for")
+
+    monkeypatch.setattr(modeling_utils, "lazy_import_flash_attention", fetched, raising=False)
+    folder = shutil.copytree(base, tmp_path / "base")
+    about = json.loads((base / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps({**about, **fields}))
+    assert open_base(folder, None).model.config._attn_implementation in ("eager", "sdpa")
 
 
 def test_names_of_the_model() -> None:

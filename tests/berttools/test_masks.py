@@ -18,6 +18,7 @@ from _toolio.tensors import read_metadata, stored_bits, stream_safetensors, writ
 from berttools import masks
 from berttools.checkpoints import open_checkpoint
 from berttools.masks import check_base, open_mask, write_mask
+from mask_forging import forged
 
 QUERY, OUTPUT = (f"bert.encoder.layer.1.{name}.weight" for name in ("attention.self.query", "output.dense"))
 HEAD = {"classifier.weight": np.float32([[1, 2, 3]]), "classifier.bias": np.float32([-0.0])}
@@ -228,3 +229,27 @@ def test_a_stream_of_other_length_than_planned_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="not as many bytes"):
         stream_safetensors(tmp_path / "x", {"a": ("F32", (3,))}, lambda name: [np.zeros(2, np.float32)])
     assert list(tmp_path.iterdir()) == []
+
+
+def deep(levels: int) -> Any:
+    found: Any = {}
+    for _ in range(levels):
+        found = {"of": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "hello", "[1]", "", "[" * 5000, '{"id2label":{"0":"a","7":"b"}}', '{"id2label":{"0":1}}', '{"id2label":[]}',
+        '{"id2label":{"0":"a","1":"b"},"num_labels":3}', '{"num_labels":1e3}', '{"num_labels":1000000000}',
+        '{"label2id":{"a":"b"}}', '{"architectures":"BertModel"}', '{"dtype":"int8"}', '{"pad_token_id":true}',
+        '{"problem_type":"none"}', '{"model_type":3}', '{"id2label":{"0":"\\ud800"}}',
+    ],
+)  # fmt: skip
+def test_a_configuration_that_no_task_has_is_refused(tmp_path: Path, config: str) -> None:
+    _, out = written(tmp_path)
+    forged(out, out, lambda about: about.__setitem__("config", config))
+    with pytest.raises(ToolError, match="damaged") as refused:
+        open_mask(out)
+    assert (refused.value.kind, refused.value.message.count("\n")) == ("bad-mask", 0)
