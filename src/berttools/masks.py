@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ __all__ = [
 MASK = "berttools.mask/1"
 CODES = tuple(code.value for code in Code)
 _CHUNK = 1 << 20
+_MOST = 1 << 33
+"""Entries of a matrix: twice the largest embeddings that there are."""
+_DEEPEST = 100
+"""Levels of what a mask says of how it was made; a control says that of the mask it is one of."""
 
 Bools = NDArray[np.bool_]
 
@@ -110,7 +115,6 @@ def write_mask(
             "code": chosen,
             "shape": list(keep.shape),
             "zeroed": zeroed,
-            "sparsity": zeroed / max(1, keep.size),
             "base_sha256": tensor_digest(base, names[name]),
             "bits_sha256": _bits_sha256(keep),
         }
@@ -215,17 +219,15 @@ class Mask:
     """
 
     def __init__(self, file: SafetensorsFile, about: Mapping[str, Any]) -> None:
-        self.path, self._file, self._about = file.path, file, about
+        self.path, self._file = file.path, file
         matrices: dict[str, Any] = {name: about["matrices"][name] for name in sorted(about["matrices"])}
         self._matrices = matrices
-        if not isinstance(about["config"], str) or not isinstance(about["made"], dict):
-            raise TypeError("config is no text, or made is no object")
         self.config: str = about["config"]
         self.task_config = task_config(self.config)
         self.made: dict[str, Any] = about["made"]
         self.shapes = {name: tuple(each["shape"]) for name, each in matrices.items()}
-        self.sparsity: dict[str, float] = {name: each["sparsity"] for name, each in matrices.items()}
         self.zeroed: dict[str, int] = {name: each["zeroed"] for name, each in matrices.items()}
+        self.sparsity = {name: self.zeroed[name] / max(1, math.prod(shape)) for name, shape in self.shapes.items()}
         self.codes: dict[str, str] = {name: each["code"] for name, each in matrices.items()}
         self.base_sha256s: dict[str, str] = {name: each["base_sha256"] for name, each in matrices.items()}
         entries = file.entries
@@ -288,7 +290,7 @@ class Mask:
         except (ValueError, MemoryError) as error:
             raise self._bad(name) from error
         # With other weights the conditional code may well be read to its end: the bits tell.
-        if _bits_sha256(keep) != self._matrices[name]["bits_sha256"]:
+        if _bits_sha256(keep) != self._matrices[name]["bits_sha256"] or size - keep.sum() != self.zeroed[name]:
             raise self._bad(name)
         return keep.reshape(shape)
 
@@ -315,8 +317,11 @@ def open_mask(path: Path) -> Mask:
         file = open_safetensors(path)
         with of_the_whole_run():
             _check_stored(file, about)
+            for name, entry in about["matrices"].items():
+                _check_matrix(name, entry, file)
+            _check_about(about)
             return Mask(file, about)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise _damaged(path, "its metadata are") from error
 
 
@@ -353,10 +358,48 @@ def _check_stored(file: SafetensorsFile, about: Mapping[str, Any]) -> None:
     if file.entries.keys() != about["stored_sha256"].keys() or not about["matrices"].keys() <= file.entries.keys():
         raise _damaged(file.path, "the names of its tensors are")
     for name, sha256 in about["stored_sha256"].items():
-        if _array_digest(file.tensor(name)) != sha256 or (
-            name in about["matrices"] and file.entries[name].dtype != "U8"
-        ):
+        if _array_digest(file.tensor(name)) != sha256:
             raise _damaged(file.path, f"{name} is")
+
+
+def _check_matrix(name: str, entry: Mapping[str, Any], file: SafetensorsFile) -> None:
+    """Refuse what no command writes of a matrix: digests may be right and say of nonsense that it is whole."""
+    shape, zeroed, stored = entry["shape"], entry["zeroed"], file.entries[name]
+    if not (
+        isinstance(shape, list)
+        and len(shape) >= 2
+        and all(map(_is_count, shape))
+        and _is_count(zeroed)
+        and zeroed <= math.prod(shape) <= _MOST
+        and entry["code"] in CODES[1:]
+        and all(_is_digest(entry[key]) for key in ("base_sha256", "bits_sha256"))
+        and stored.dtype == "U8"
+        and len(stored.shape) == 1
+    ):
+        raise _damaged(file.path, f"what it says of {name} is")
+
+
+def _check_about(about: Mapping[str, Any]) -> None:
+    """Refuse what could not be written beside a model, or not be read back."""
+    if not isinstance(about["config"], str) or not isinstance(about["made"], dict):
+        raise TypeError("config is no text, or made is no object")
+    json.dumps(about, ensure_ascii=False).encode()  # half a surrogate pair has no bytes
+    level: list[Any] = [about["made"]]
+    for _ in range(_DEEPEST):
+        level = [
+            each for some in level if isinstance(some, dict | list)
+            for each in (some.values() if isinstance(some, dict) else some)
+        ]  # fmt: skip
+    if level:
+        raise ValueError("made is too deep")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0  # a JSON true is an int to isinstance
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def names_in_base(mask: Mask, base: Checkpoint) -> dict[str, str]:

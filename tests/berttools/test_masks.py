@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,61 @@ def test_a_configuration_that_no_task_has_is_refused(tmp_path: Path, config: str
     with pytest.raises(ToolError, match="damaged") as refused:
         open_mask(out)
     assert (refused.value.kind, refused.value.message.count("\n")) == ("bad-mask", 0)
+
+
+def of_query(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    """Change what a mask says of one matrix; drop what is ``...``."""
+
+    def change(about: dict[str, Any]) -> None:
+        entry = about["matrices"][QUERY]
+        entry.update(fields)
+        for key in [key for key, value in entry.items() if value is ...]:
+            del entry[key]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(of_query(shape=shape) for shape in (["a"], [24.0, 24.0], [-24, -24], [576], [True, 576], "x", 3)),
+        of_query(shape=[1 << 20, 1 << 20]),
+        *(of_query(zeroed=zeroed) for zeroed in ("x", -1, 10**30, 577, 1.0, True, None, ...)),
+        *(of_query(code=code) for code in ("zip", "auto", ["bits"], None, ...)),
+        *(of_query(base_sha256=sha256) for sha256 in (3, "", "G" * 64, ...)),
+        of_query(bits_sha256=...),
+        lambda about: about["matrices"].update({QUERY: None}),
+        lambda about: about.update(matrices=[QUERY, OUTPUT]),
+        lambda about: about.update(made=deep(101)),
+        lambda about: about.update(made={"labels": ["\ud800"]}),
+    ],
+)  # fmt: skip
+def test_what_no_command_says_of_a_mask_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    base, out = written(tmp_path, code="bits")
+    forged(out, out, change)
+    with pytest.raises(ToolError) as refused:
+        mask, opened = open_mask(out), open_checkpoint(base)
+        names = check_base(mask, opened)
+        mask.keep(QUERY, opened.flat(names[QUERY]))
+    assert (refused.value.kind, refused.value.message.count("\n")) == ("bad-mask", 0)
+
+
+def test_what_is_said_of_zeros_is_compared_with_the_bits(tmp_path: Path) -> None:
+    base, out = written(tmp_path)
+    forged(out, out, lambda about: about["matrices"][QUERY].update(sparsity=0.5))
+    mask = open_mask(out)
+    assert mask.sparsity[QUERY] == mask.zeroed[QUERY] / 576
+    for code in masks.CODES[1:]:
+        written(tmp_path, code=code)
+        forged(out, out, of_query(zeroed=open_mask(out).zeroed[QUERY] + 1))
+        mask = open_mask(out)
+        with pytest.raises(ToolError, match="are not those that were written"):
+            mask.keep(QUERY, open_checkpoint(base).flat(QUERY.removeprefix("bert.")))
+
+
+@pytest.mark.parametrize("shape", [(1, 72), (72, 1), (8, 9)])
+def test_bits_that_are_no_run_of_bytes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    _, out = written(tmp_path, code="bits")
+    forged(out, out, tensors=lambda stored: stored.update({QUERY: stored[QUERY].reshape(shape)}))
+    with pytest.raises(ToolError, match=f"what it says of {QUERY} is"):
+        open_mask(out)
