@@ -18,6 +18,7 @@ from _toolio.errors import of_the_whole_run
 from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
+from berttools.mask_codes import unpack
 from berttools.mask_configs import model_config
 from berttools.mask_statistics import spots_of
 from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
@@ -25,7 +26,7 @@ from berttools.models import CARD, MADE, write_beside
 
 __all__ = ["apply_mask", "masked_bits", "names_in_model"]
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 18  # entries; whole bytes of bits
 
 
 def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
@@ -97,22 +98,25 @@ class _Work:
         if name not in self._sources:
             yield self._mask.dense[name]
             return
-        source, keep = self._sources[name], None
+        source, packed = self._sources[name], None
         flat, size = self._base.flat(source), self._base.tensors[source].size
         if name in self._digests:
             refuse_other(self._mask, self._base, name, self._digests[name].result())
-            whole = self._mask.keep(name, flat)
-            self._count(name, whole)
-            keep = whole.reshape(-1)
+            packed = self._mask.bits(name, flat)
         for start in range(0, size, _CHUNK):
             stop = min(start + _CHUNK, size)
             bits = stored_bits(flat, start, stop)
-            yield bits if keep is None else masked_bits(bits, keep[start:stop])
+            if packed is not None:
+                keep = unpack(packed, start, stop)
+                self._count(name, start, keep)
+                bits = masked_bits(bits, keep)
+            yield bits
             flat.release(start, stop)
 
-    def _count(self, name: str, keep: NDArray[np.bool_]) -> None:
-        for spot in spots_of(name, keep.shape):
-            group, part = spot.group or "others", spot.of(keep)
+    def _count(self, name: str, start: int, keep: NDArray[np.bool_]) -> None:
+        shape = self._mask.shapes[name]
+        for spot in spots_of(name, shape):
+            group, part = spot.group or "others", spot.of_run(keep, start, shape)
             weights, zeroed = self.groups.get(group, (0, 0))
             self.groups[group] = weights + part.size, zeroed + part.size - int(np.count_nonzero(part))
 

@@ -23,7 +23,7 @@ from _toolio.errors import InputError, ToolError, of_the_whole_run
 from _toolio.tensors import FlatTensor
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.deltas import base_names
-from berttools.mask_codes import bits_of
+from berttools.mask_codes import unpack
 from berttools.mask_configs import label_fields, model_config
 from berttools.masks import Mask, check_base, open_mask
 from berttools.models import Classifier, labels_of, open_base
@@ -107,7 +107,7 @@ class MaskedModels:
         return self._base.flat(stored).values(0, self._base.tensors[stored].size).reshape(self._shared[name].shape)
 
     def _bits(self, mask: Mask) -> dict[str, NDArray[np.uint8]]:
-        return {name: bits_of(mask.keep(name, self._base.flat(self._stored[name]))) for name in mask.names}
+        return {name: mask.bits(name, self._base.flat(self._stored[name])) for name in mask.names}
 
     def classifier(self, task: str) -> Classifier:
         """Give a task's model as an object; it is that of the task after ``switch(task)`` only."""
@@ -152,8 +152,7 @@ class MaskedModels:
             if bits is None:
                 target[start:stop] = values
             else:
-                keep = np.unpackbits(bits[start // 8 : -(-stop // 8)], count=stop - start).view(np.bool_)
-                np.multiply(values, keep, out=target[start:stop])
+                np.multiply(values, unpack(bits, start, stop), out=target[start:stop])
 
 
 def _labels(mask: Mask, base: Checkpoint) -> tuple[Labels, dict[str, Any]]:

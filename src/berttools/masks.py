@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -259,8 +259,10 @@ class Mask:
         coded = {name: self._file.tensor(name) for name in self._matrices}
         return _figures(self._matrices, coded, self.dense) | {"bytes": self.path.stat().st_size}
 
-    def keep(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Bools:
-        """Read one matrix's mask: True where an entry stays.
+    def blocks(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Read one matrix's mask, `mask_codes.BLOCK` entries at a time, packed as by `mask_codes.bits_of`.
+
+        Whether they are those that were written is known when the last has been given, and said then.
 
         Parameters
         ----------
@@ -275,24 +277,53 @@ class Mask:
             Kind ``"needs-base"``: no weights were given and the code needs them; ``"bad-mask"``: the bits are not
             those that were written.
         """
-        shape, code = self.shapes[name], self.codes[name]
-        size, coded = math.prod(shape), self._file.tensor(name)
-        if code == "conditional" and weights is None:
+        if self.codes[name] == "conditional" and weights is None:
             raise ToolError(
                 f"{self.path}: {name} is coded given the base's weights; give the base with --base", kind="needs-base"
             )
         flat = ArrayTensor(weights) if isinstance(weights, np.ndarray) else weights
+        digest, zeroed = hashlib.sha256(), math.prod(self.shapes[name])
         try:
-            if code == "bits":
-                keep = np.unpackbits(coded, count=size).view(np.bool_)
-            else:
-                keep = mask_codes.decode(coded, size, _keys(flat) if code == "conditional" and flat else None)
+            for packed in self._packed(name, flat):
+                digest.update(packed.data)
+                zeroed -= int.from_bytes(packed.data, "little").bit_count()
+                yield packed
         except (ValueError, MemoryError) as error:
             raise self._bad(name) from error
         # With other weights the conditional code may well be read to its end: the bits tell.
-        if _bits_sha256(keep) != self._matrices[name]["bits_sha256"] or size - keep.sum() != self.zeroed[name]:
+        if digest.hexdigest() != self._matrices[name]["bits_sha256"] or zeroed != self.zeroed[name]:
             raise self._bad(name)
-        return keep.reshape(shape)
+
+    def _packed(self, name: str, flat: FlatTensor | None) -> Iterator[NDArray[np.uint8]]:
+        size, coded = math.prod(self.shapes[name]), self._file.tensor(name)
+        if self.codes[name] != "bits":
+            keys = _keys(flat) if self.codes[name] == "conditional" and flat else None
+            yield from mask_codes.decode_blocks(coded, size, keys)
+            return
+        for start in range(0, size, mask_codes.BLOCK):
+            stop = min(start + mask_codes.BLOCK, size)
+            yield mask_codes.without_rest(coded[start // 8 : -(-stop // 8)].copy(), stop - start)
+
+    def runs(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Iterator[tuple[int, Bools]]:
+        """Give `blocks` as the number of the first entry and True where one stays."""
+        first, size = 0, math.prod(self.shapes[name])
+        for packed in self.blocks(name, weights):
+            run = mask_codes.unpack(packed, 0, min(8 * packed.size, size - first))
+            yield first, run
+            first += run.size
+
+    def bits(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> NDArray[np.uint8]:
+        """Read one matrix's mask, eight entries to a byte: as `blocks`, whole."""
+        found, at = np.empty(-(-math.prod(self.shapes[name]) // 8), np.uint8), 0
+        for packed in self.blocks(name, weights):
+            found[at : at + packed.size] = packed
+            at += packed.size
+        return found
+
+    def keep(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Bools:
+        """Read one matrix's mask: True where an entry stays. Else as `blocks`."""
+        shape = self.shapes[name]
+        return mask_codes.unpack(self.bits(name, weights), 0, math.prod(shape)).reshape(shape)
 
     def _bad(self, name: str) -> ToolError:
         why = (

@@ -85,7 +85,7 @@ def test_a_mask_that_weights_say_nothing_of_costs_no_more_given_them() -> None:
 
 
 def test_more_entries_than_are_sorted_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mask_codes, "_BLOCK", 1000)
+    monkeypatch.setattr(mask_codes, "BLOCK", 1000)
     weights = normal(4321)
     keep = (np.abs(weights) > 0.01) ^ (np.random.default_rng(0).random(4321) < 0.1)
     assert np.array_equal(mask_codes.decode(mask_codes.encode(keep), keep.size), keep)

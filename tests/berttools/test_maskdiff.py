@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.groups import place
-from berttools.mask_statistics import Overlap, overlap, spots_of
+from berttools.mask_statistics import Overlap, _compared, overlap, spots_of
 from berttools.masks import check_base, open_mask, write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask
@@ -317,8 +317,22 @@ def test_matrices_that_are_stored_as_one() -> None:
     assert spots_of("lm_head.weight", (12, 4)) == [("lm_head.weight", None, None, None)]
     keep = np.arange(24).reshape(2, 12) != 5
     columns = spots_of("h.0.attn.c_attn.weight", keep.shape)
-    assert [spot.of(keep).sum() for spot in columns] == [8, 7, 8]
+    assert [spot.of_run(keep.reshape(-1), 0, keep.shape).sum() for spot in columns] == [8, 7, 8]
     assert {spot.shape(keep.shape) for spot in columns} == {(2, 4)}
+
+
+@pytest.mark.parametrize("name", [FUSED, "h.0.attn.c_attn.weight", QUERY])
+@pytest.mark.parametrize("block", [8, 16, 64, 1 << 20])
+def test_runs_of_a_matrix_say_what_the_whole_says(name: str, block: int) -> None:
+    one, other = np.random.default_rng(0).random((2, 12, 12)) > 0.3
+    starts = range(0, one.size, block)
+    runs = [[(first, keep.reshape(-1)[first : first + block]) for first in starts] for keep in (one, other)]
+    ((_, found),) = _compared(spots_of(name, one.shape), one.shape, dict(enumerate(map(iter, runs)))).items()
+    axis = 1 if "c_attn" in name else 0
+    parts = len(spots_of(name, one.shape))
+    assert parts == (1 if name == QUERY else 3)
+    expected = zip(np.split(one, parts, axis), np.split(other, parts, axis), strict=True)
+    assert [each for _, each in found] == [overlap(*both) for both in expected]
 
 
 @pytest.mark.parametrize("code", ["bits", "conditional"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -312,3 +313,19 @@ def test_bits_that_are_no_run_of_bytes_are_refused(tmp_path: Path, shape: tuple[
     forged(out, out, tensors=lambda stored: stored.update({QUERY: stored[QUERY].reshape(shape)}))
     with pytest.raises(ToolError, match=f"what it says of {QUERY} is"):
         open_mask(out)
+
+
+@pytest.mark.parametrize("code", ["bits", "entropy"])
+def test_bits_are_read_in_an_eighth_of_a_byte_an_entry(tmp_path: Path, code: str) -> None:
+    shape = (2048, 8192)
+    save_file({QUERY: np.zeros(shape, np.float16)}, tmp_path / "base.safetensors")
+    keep = np.random.default_rng(0).random(shape, np.float32) > 0.1
+    base = open_checkpoint(tmp_path / "base.safetensors")
+    write_mask(tmp_path / "a", {QUERY: keep}, {}, "{}", base, {}, code=code)
+    mask = open_mask(tmp_path / "a")
+    tracemalloc.start()
+    packed = mask.bits(QUERY)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(packed, np.packbits(keep))
+    assert most < keep.size / 2
