@@ -19,6 +19,7 @@ endian uint16), and the coder's words (little-endian uint32).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "BLOCK",
     "Keys",
     "bits_of",
+    "can_hold",
     "decode",
     "decode_blocks",
     "encode",
@@ -144,6 +146,26 @@ def decode_blocks(coded: Bytes, size: int, keys: Keys | None = None) -> Iterator
         yield without_rest(np.invert(packed, out=packed), high - low)
     if not coder.is_empty():
         raise ValueError("more is coded than there are entries, or less")
+
+
+def can_hold(code: str, coded: Bytes, size: int, zeroed: int) -> bool:
+    """Tell, before anything is read, whether a run of bytes may be that of `size` entries of which `zeroed` are zeroed.
+
+    Few bytes may stand for any number of entries that stay: a chance of 0 costs no bits, nor do those behind the last
+    zeroed one. Each zeroed one costs its share, but where all are.
+    """
+    if code == "bits":
+        return coded.size == -(-size // 8)
+    start = 4 * (int(coded[0]) + 1) - 1 if coded.size else 0
+    if not 3 <= start <= coded.size or (coded.size - start) % 4:
+        return False
+    if code == "conditional":  # how many entries a range has, only the weights say
+        return True
+    chance, words = int.from_bytes(coded[1:3].tobytes(), "little"), 8 * (coded.size - start)
+    if start != 3 or chance != _chance(size, zeroed) or chance in (0, _ALL):
+        return start == 3 and chance == _chance(size, zeroed) and not words
+    # Chances of bytes are whole numbers of 2^-24, none 0, and rounded up: eight zeroed entries may cost 23 bits only.
+    return 0.95 * zeroed * min(math.log2(_KEYS / chance), 3.0) <= words + 64
 
 
 def without_rest(packed: Bytes, size: int) -> Bytes:

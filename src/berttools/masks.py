@@ -408,6 +408,8 @@ def _check_matrix(name: str, entry: Mapping[str, Any], file: SafetensorsFile) ->
         and len(stored.shape) == 1
     ):
         raise _damaged(file.path, f"what it says of {name} is")
+    if not mask_codes.can_hold(entry["code"], file.tensor(name), math.prod(shape), zeroed):
+        raise _damaged(file.path, f"the code of {name} is")
 
 
 def _check_about(about: Mapping[str, Any]) -> None:

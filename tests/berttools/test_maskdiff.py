@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors.numpy import save_file
 
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.groups import place
-from berttools.mask_statistics import Overlap, _compared, overlap, spots_of
+from berttools.mask_statistics import Overlap, _compared, overlap, overlaps, spots_of
 from berttools.masks import check_base, open_mask, write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask
@@ -385,3 +386,18 @@ def test_no_torch(base: Path, tmp_path: Path, name: str) -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_few_bytes_take_no_memory_however_large_the_matrix(tmp_path: Path) -> None:
+    """All kept, all zeroed: three bytes each, for any number of entries."""
+    name, shape = "model.layers.0.attention.self.query.weight", (4096, 16_384)
+    save_file({name: np.zeros(shape, np.int8)}, tmp_path / "base.safetensors")
+    opened = open_checkpoint(tmp_path / "base.safetensors")
+    for out, kept in (("a", True), ("b", False), ("c", False)):
+        write_mask(tmp_path / out, {name: np.full(shape, kept)}, {}, "{}", opened, {}, code="entropy")
+    tracemalloc.start()
+    found = overlaps([open_mask(tmp_path / out) for out in "abc"], None)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [pair.counted[0][1].both for pair in found.values()] == [0, 0, 4096 * 16_384]
+    assert most < 20e6
