@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.atomic import atomic_folder
-from _toolio.errors import of_the_whole_run
+from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
 from berttools.mask_codes import unpack
-from berttools.mask_configs import model_config
+from berttools.mask_configs import label_fields, model_config
 from berttools.mask_statistics import spots_of
 from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
 from berttools.models import CARD, MADE, write_beside
@@ -27,6 +27,13 @@ from berttools.models import CARD, MADE, write_beside
 __all__ = ["apply_mask", "masked_bits", "names_in_model"]
 
 _CHUNK = 1 << 18  # entries; whole bytes of bits
+
+# What transformers' models for sequence classification call the parts of a head, and the last of them.
+_HEADS = (
+    "classifier", "pre_classifier", "score", "head", "classification_head", "sequence_summary", "logits_proj", "dense",
+    "projector", "layer_weights", "pooler",
+)  # fmt: skip
+_OUTPUTS = ("classifier", "score", "out_proj", "logits_proj")
 
 
 def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
@@ -59,6 +66,7 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
         stored = names_in_base(opened, checkpoint)
         config = model_config(checkpoint.config, opened.task_config, mask=mask, folder=base)
         work = _Work(checkpoint, opened, stored)
+        work.check_dense(len(label_fields(config)["id2label"]))
         with atomic_folder(out) as folder:
             work.write(folder / "model.safetensors")
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
@@ -75,7 +83,9 @@ class _Work:
 
     def __init__(self, base: Checkpoint, mask: Mask, stored: Mapping[str, str]) -> None:
         self._base, self._mask = base, mask
-        self._sources = {name: each for each, name in names_in_model(base, stored).items() if name not in mask.dense}
+        ours = {name: each for each, name in names_in_model(base, stored).items()}
+        self._shapes = {name: base.tensors[each].shape for name, each in ours.items()}
+        self._sources = {name: each for name, each in ours.items() if name not in mask.dense}
         self._digests: dict[str, Future[str]] = {}
         self.groups: dict[str, tuple[int, int]] = {}
         """Entries of each group, and how many of them are zeroed: of what is written."""
@@ -84,6 +94,29 @@ class _Work:
             self.plan[name] = FORMAT_NAMES[array.dtype.newbyteorder("<").str], array.shape
         for each in self._sources.values():
             base.flat(each)  # an unknown dtype is refused before anything is written
+
+    def check_dense(self, labels: int) -> None:
+        """Refuse a tensor that is stored as it is and that no model of so many labels over this base has.
+
+        As far as names and shapes tell: what a head is made of, only transformers knows.
+        """
+        encoder = {name.split(".")[0] for name in self._mask.names}
+        widths = {size for shape in self._shapes.values() for size in shape}
+        for name, array in self._mask.dense.items():
+            *parts, kind = name.split(".")
+            is_head = bool(parts) and parts[0] in _HEADS and parts[0] not in encoder
+            if is_head and parts[-1] in _OUTPUTS:
+                fits = array.shape[:1] == (labels,) and widths.issuperset(array.shape[1:])
+                fits = fits and array.ndim == 1 + (kind == "weight")
+            else:
+                fits = is_head or array.shape == self._shapes.get(name) or "pooler" in parts
+            if not fits:
+                shape = "x".join(map(str, array.shape))
+                raise ToolError(
+                    f"{self._mask.path}: no model of {labels} labels over {self._base.path} has a {name} of shape"
+                    f" {shape}; copy it again, or make it anew",
+                    kind="bad-mask",
+                )
 
     def write(self, path: Path) -> None:
         pool = ThreadPoolExecutor(max(1, most_processes() - 1))

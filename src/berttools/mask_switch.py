@@ -91,6 +91,7 @@ class MaskedModels:
             if name not in self._stored:
                 raise ToolError(f"{mask.path}: neither it nor {self._base.path} has {name}", kind="bad-mask")
             own[name] = self._values(name)
+        self._check_shapes(first, mask, fields, own)
         shared = {id(each): each for name, each in self._shared.items() if name not in own}
         model = copy.deepcopy(first.model, shared)
         for name, array in own.items():
@@ -101,6 +102,24 @@ class MaskedModels:
             setattr(model.config, key, value)
         model.num_labels = model.config.num_labels
         return Classifier(model.eval(), first.tokenizer, labels, frozenset(), first.longest)
+
+    def _check_shapes(
+        self, first: Classifier, mask: Mask, fields: Mapping[str, Any], own: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Refuse a mask file whose own tensors are not those of a model with its labels."""
+        config = copy.deepcopy(first.model.config)
+        for key, value in fields.items():
+            setattr(config, key, value)
+        with torch.device("meta"):
+            wanted = {name: tuple(each.shape) for name, each in type(first.model)(config).named_parameters()}
+        for name in sorted({*own, *wanted}):
+            found = own[name].shape if name in own else tuple(self._shared[name].shape)
+            if found != wanted.get(name):
+                raise ToolError(
+                    f"{mask.path}: no model of {len(fields['id2label'])} labels over {self._base.path} has a {name} of"
+                    f" shape {'x'.join(map(str, found))}; copy it again, or make it anew",
+                    kind="bad-mask",
+                )
 
     def _values(self, name: str) -> NDArray[Any]:
         stored = self._stored[name]
