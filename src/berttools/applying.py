@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +16,23 @@ from _toolio.atomic import atomic_folder
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
-from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
+from berttools.checkpoints import Checkpoint, open_checkpoint
+from berttools.mask_bases import (
+    names_in_base,
+    names_in_model,
+    others_in_base,
+    refuse_other,
+    refuse_other_rest,
+    refuse_other_tokenizer,
+    tensor_digest,
+)
 from berttools.mask_codes import unpack
 from berttools.mask_configs import label_fields, model_config
 from berttools.mask_statistics import spots_of
-from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
+from berttools.masks import Mask, open_mask
 from berttools.models import CARD, MADE, write_beside
 
-__all__ = ["apply_mask", "masked_bits", "names_in_model"]
+__all__ = ["apply_mask", "masked_bits"]
 
 _CHUNK = 1 << 18  # entries; whole bytes of bits
 
@@ -64,6 +72,7 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
     checkpoint, opened = open_checkpoint(base), open_mask(mask)
     with of_the_whole_run():
         stored = names_in_base(opened, checkpoint)
+        refuse_other_tokenizer(opened, checkpoint)
         config = model_config(checkpoint.config, opened.task_config, mask=mask, folder=base)
         work = _Work(checkpoint, opened, stored)
         work.check_dense(len(label_fields(config)["id2label"]))
@@ -78,7 +87,7 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
 class _Work:
     """One mask over one base: what is written, and where it comes from.
 
-    The sha256 of the base's matrices is taken beside the writing, each before its mask is decoded.
+    The sha256 of the base's tensors is taken beside the writing, that of a matrix before its mask is decoded.
     """
 
     def __init__(self, base: Checkpoint, mask: Mask, stored: Mapping[str, str]) -> None:
@@ -86,6 +95,7 @@ class _Work:
         ours = {name: each for each, name in names_in_model(base, stored).items()}
         self._shapes = {name: base.tensors[each].shape for name, each in ours.items()}
         self._sources = {name: each for name, each in ours.items() if name not in mask.dense}
+        self._others = others_in_base(mask, base)
         self._digests: dict[str, Future[str]] = {}
         self.groups: dict[str, tuple[int, int]] = {}
         """Entries of each group, and how many of them are zeroed: of what is written."""
@@ -123,7 +133,9 @@ class _Work:
         try:
             for name in self._mask.names:
                 self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])
+            others = {name: pool.submit(tensor_digest, self._base, each) for name, each in self._others.items()}
             stream_safetensors(path, self.plan, self._pieces, {"schema": "berttools.model/1"}, format="pt")
+            refuse_other_rest(self._mask, self._base, {name: each.result() for name, each in others.items()})
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -158,36 +170,6 @@ def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
     """Give the bits of floats of any kind, those that are not kept set to those of +0.0."""
     masked: NDArray[Any] = bits * keep
     return masked
-
-
-def names_in_model(base: Checkpoint, stored: Mapping[str, str]) -> dict[str, str]:
-    """Map every name of the base to the one that the model's state dict has.
-
-    Parameters
-    ----------
-    base
-        The base.
-    stored
-        Names of the model to those of the base, for some matrices: the prefixes that these differ by are the others'
-        too, where they have them. LayerNorm's gamma and beta become weight and bias.
-    """
-    seen = Counter(_prefixes(theirs, ours) for ours, theirs in stored.items())
-    (theirs, ours), _ = seen.most_common(1)[0] if seen else (("", ""), 0)
-    known = {name: model for model, name in stored.items()}
-    return {
-        name: known.get(name) or modern_name(ours + name.removeprefix(theirs) if name.startswith(theirs) else name)
-        for name in base.tensors
-    }
-
-
-def _prefixes(one: str, other: str) -> tuple[str, str]:
-    """Give what stands in front of the parts that two names end in alike."""
-    left, right = one.split("."), other.split(".")
-    while left and right and left[-1] == right[-1]:
-        left.pop()
-        right.pop()
-    front = [".".join(parts) + "." if parts else "" for parts in (left, right)]
-    return front[0], front[1]
 
 
 def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:

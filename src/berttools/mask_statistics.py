@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from _toolio.errors import ToolError
 from berttools.checkpoints import Checkpoint
 from berttools.groups import GROUPS, Grouping
-from berttools.masks import Mask, check_base, names_in_base, refuse_other, tensor_digest
+from berttools.mask_bases import check_base
+from berttools.masks import Mask
 
 __all__ = [
     "Compared",
@@ -231,7 +232,8 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
         base than is given, or than one is of that needs it.
     """
     _refuse_several_bases(masks)
-    names = _names_in(base, masks) if base else [{} for _ in masks]
+    digests: dict[str, str] = {}
+    names = [check_base(mask, base, digests) if base else {} for mask in masks]
     found = {pair: Compared([], []) for pair in combinations(range(len(masks)), 2)}
     for name in sorted({name for mask in masks for name in mask.shapes}):
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
@@ -286,17 +288,6 @@ def _apart(one: Mask, other: Mask) -> ToolError:
     if common := sorted(one.shapes.keys() & other.shapes.keys()):
         return _of_two_shapes(one, other, common[0], "no matrix that both mask is of one shape: ")
     return ToolError(f"{one.path}: masks no matrix that {other.path} masks too", kind="no-common-tensors")
-
-
-def _names_in(base: Checkpoint, masks: Sequence[Mask]) -> list[dict[str, str]]:
-    """As `berttools.masks.check_base`, of every mask; each tensor of the base is read once."""
-    found, digests = [names_in_base(mask, base) for mask in masks], dict[str, str]()
-    for mask, names in zip(masks, found, strict=True):
-        for name, stored in names.items():
-            if stored not in digests:
-                digests[stored] = tensor_digest(base, stored)
-            refuse_other(mask, base, name, digests[stored])
-    return found
 
 
 def _refuse_several_bases(masks: Sequence[Mask]) -> None:

@@ -23,9 +23,10 @@ from _toolio.errors import InputError, ToolError, of_the_whole_run
 from _toolio.tensors import FlatTensor
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.deltas import base_names
+from berttools.mask_bases import check_base
 from berttools.mask_codes import unpack
 from berttools.mask_configs import label_fields, model_config
-from berttools.masks import Mask, check_base, open_mask
+from berttools.masks import Mask, open_mask
 from berttools.models import Classifier, labels_of, open_base
 from berttools.predicting import Prediction, Predictor
 from berttools.supermask import kernels_for
@@ -72,9 +73,10 @@ class MaskedModels:
         self._shared = dict(first.model.named_parameters())
         shapes = {name: tuple(parameter.shape) for name, parameter in self._shared.items()}
         self._stored = base_names(self._base, shapes)
+        digests: dict[str, str] = {}
         for task, mask in opened.items():
             with of_the_whole_run():
-                check_base(mask, self._base)
+                check_base(mask, self._base, digests)
                 self._tasks[task] = _Task(self._classifier(first, mask, *labels[task]), self._bits(mask))
 
     @property

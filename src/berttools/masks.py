@@ -2,8 +2,9 @@
 
 One safetensors file. Each masked matrix is under its own name, its bits coded by `berttools.mask_codes` as a run of
 bytes; the head, and whatever else was tuned, is there as it is. The metadata's one key says all else: for each matrix
-its code, shape, how many entries are zeroed, the sha256 of the base's values and of the bits; config.json; how the mask
-was made; and the sha256 of every stored tensor and of the metadata themselves, so that a damaged file is refused.
+its code, shape, how many entries are zeroed, the sha256 of the base's values and of the bits; what else the model uses
+of the base by name, with one sha256, and that of the tokenizer (`berttools.mask_bases`); config.json; how the mask was
+made; and the sha256 of every stored tensor and of the metadata themselves, so that a damaged file is refused.
 
 A zeroed entry is +0.0, whatever the weight's sign was.
 """
@@ -22,10 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors import (
+    ArrayTensor,
+    FlatTensor,
+    SafetensorsFile,
+    open_safetensors,
+    read_metadata,
+    write_safetensors,
+)
 from berttools import mask_codes
 from berttools.checkpoints import Checkpoint
-from berttools.deltas import base_names
+from berttools.mask_bases import check_base, digest_of, names_in_base, names_of, rest_of, tensor_digest, tokenizer_of
 from berttools.mask_configs import task_config
 from berttools.recipes import Code
 
@@ -43,22 +51,12 @@ __all__ = [
 
 MASK = "berttools.mask/1"
 CODES = tuple(code.value for code in Code)
-_CHUNK = 1 << 20
 _MOST = 1 << 33
 """Entries of a matrix: twice the largest embeddings that there are."""
 _DEEPEST = 100
 """Levels of what a mask says of how it was made; a control says that of the mask it is one of."""
 
 Bools = NDArray[np.bool_]
-
-
-def tensor_digest(base: Checkpoint, name: str) -> str:
-    """Give the sha256 of one tensor's dtype, shape and values, wherever it lies and whatever it is called."""
-    stored = base.tensors[name]
-    digest = hashlib.sha256(json.dumps([stored.dtype, list(stored.shape)]).encode())
-    for values in base.chunks(name, _CHUNK):
-        digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()
 
 
 def write_mask(
@@ -70,6 +68,8 @@ def write_mask(
     made: Mapping[str, Any],
     *,
     code: str = "auto",
+    others: Mapping[str, str] | None = None,
+    tokenizer_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Write a mask file.
 
@@ -89,6 +89,10 @@ def write_mask(
         How: anything that JSON can say.
     code
         One of `CODES`; ``auto`` takes the smallest, for each matrix.
+    others
+        What else the model uses of the base, as of `names_in_base`; else all that it has besides.
+    tokenizer_sha256
+        As of `deltas.tokenizer_digest`; else of the base's, where it has one.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def write_mask(
     """
     if code not in CODES or keeps.keys() & tensors.keys():
         raise ValueError(f"code {code!r}, or a tensor that is masked and dense")
-    names = _names(base, {name: keep.shape for name, keep in keeps.items()}, base.path)
+    names = names_of(base, {name: keep.shape for name, keep in keeps.items()}, base.path)
     coded, matrices = {}, {}
     for name, keep in keeps.items():
         chosen, coded[name] = _coded(keep, base, names[name], code)
@@ -120,10 +124,18 @@ def write_mask(
         }
     stored = {**tensors, **coded}
     about = {"schema": MASK, "matrices": matrices, "config": config, "made": made}
+    about["others"] = _about_others(base, rest_of(base, names, tensors) if others is None else others)
+    about["tokenizer_sha256"] = tokenizer_sha256 or tokenizer_of(base)
     about["stored_sha256"] = {name: _array_digest(array) for name, array in stored.items()}
     about = json.loads(_text(about))  # as it will be read: keys are text
     write_safetensors(out, stored, about | {"sha256": _sha256(_text(about))})
     return {"path": out} | _figures(matrices, coded, tensors) | {"bytes": out.stat().st_size}
+
+
+def _about_others(base: Checkpoint, others: Mapping[str, str]) -> dict[str, Any]:
+    """Say once what the tensors that are used besides are called, and one sha256 of them all."""
+    digests = {name: tensor_digest(base, stored) for name, stored in others.items()}
+    return {"names": sorted(others), "sha256": digest_of(digests)}
 
 
 def _coded(keep: Bools, base: Checkpoint, name: str, code: str) -> tuple[str, NDArray[np.uint8]]:
@@ -169,7 +181,7 @@ def _figures(
 
 def _digest_of(matrices: Mapping[str, Any], key: str) -> str:
     """Give one sha256 of a digest that each matrix has, by the model's names."""
-    return _sha256(_text({name: each[key] for name, each in matrices.items()}))
+    return digest_of({name: each[key] for name, each in matrices.items()})
 
 
 def _text(about: Mapping[str, Any]) -> bytes:
@@ -214,6 +226,12 @@ class Mask:
         How many bytes each takes.
     base_sha256s : dict of str to str
         As `tensor_digest` gives them of the base.
+    others : list of str
+        What else the model uses of the base, by its names.
+    others_sha256 : str
+        One digest of all these.
+    tokenizer_sha256 : str or None
+        As `deltas.tokenizer_digest` gives it; None where the base had no tokenizer.
     dense : dict of str to array
         What is stored as it is.
     """
@@ -229,6 +247,10 @@ class Mask:
         self.zeroed: dict[str, int] = {name: each["zeroed"] for name, each in matrices.items()}
         self.sparsity = {name: self.zeroed[name] / max(1, math.prod(shape)) for name, shape in self.shapes.items()}
         self.codes: dict[str, str] = {name: each["code"] for name, each in matrices.items()}
+        others = about.get("others") or {"names": [], "sha256": ""}
+        self.others: list[str] = others["names"]
+        self.others_sha256: str = others["sha256"]
+        self.tokenizer_sha256: str | None = about.get("tokenizer_sha256")
         self.base_sha256s: dict[str, str] = {name: each["base_sha256"] for name, each in matrices.items()}
         entries = file.entries
         self.coded_bytes = {name: entries[name].end - entries[name].begin for name in matrices}
@@ -417,6 +439,11 @@ def _check_about(about: Mapping[str, Any]) -> None:
     if not isinstance(about["config"], str) or not isinstance(about["made"], dict):
         raise TypeError("config is no text, or made is no object")
     json.dumps(about, ensure_ascii=False).encode()  # half a surrogate pair has no bytes
+    others, tokenizer = about.get("others"), about.get("tokenizer_sha256")
+    if others is not None and not (_are_names(others["names"], about) and _is_digest(others["sha256"])):
+        raise ValueError("others are no tensors of the base")
+    if tokenizer is not None and not _is_digest(tokenizer):
+        raise ValueError("the tokenizer's digest is none")
     level: list[Any] = [about["made"]]
     for _ in range(_DEEPEST):
         level = [
@@ -427,56 +454,18 @@ def _check_about(about: Mapping[str, Any]) -> None:
         raise ValueError("made is too deep")
 
 
+def _are_names(names: object, about: Mapping[str, Any]) -> bool:
+    """Tell whether these can be tensors that are not in the file."""
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) and name not in about["stored_sha256"] for name in names)
+        and len(set(names)) == len(names)
+    )
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0  # a JSON true is an int to isinstance
 
 
 def _is_digest(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def names_in_base(mask: Mask, base: Checkpoint) -> dict[str, str]:
-    """Map the masked matrices to their names in the base, which may have another prefix.
-
-    Raises
-    ------
-    ToolError
-        Kind ``"other-base"``: the base lacks one, or has it in another shape.
-    """
-    return _names(base, mask.shapes, mask.path)
-
-
-def _names(base: Checkpoint, shapes: Mapping[str, tuple[int, ...]], wanted_by: Path) -> dict[str, str]:
-    names = base_names(base, shapes)
-    if lacking := next((name for name in sorted(shapes) if name not in names), None):
-        shape = "x".join(map(str, shapes[lacking]))
-        raise ToolError(
-            f"{base.path}: has no {lacking} of shape {shape}, which {wanted_by} masks; give the base that it was made"
-            " for",
-            kind="other-base",
-        )
-    return names
-
-
-def check_base(mask: Mask, base: Checkpoint) -> dict[str, str]:
-    """Refuse another base; give the masked matrices' names in it.
-
-    Raises
-    ------
-    ToolError
-        Kind ``"other-base"``: names the first matrix that differs.
-    """
-    names = names_in_base(mask, base)
-    for name, stored in names.items():
-        refuse_other(mask, base, name, tensor_digest(base, stored))
-    return names
-
-
-def refuse_other(mask: Mask, base: Checkpoint, name: str, sha256: str) -> None:
-    """Refuse a base where `sha256`, that of its tensor `name`, is not the one the mask was made for."""
-    if sha256 != mask.base_sha256s[name]:
-        raise ToolError(
-            f"{mask.path}: was made for another base: the sha256 of {name} was {mask.base_sha256s[name][:12]}, and in"
-            f" {base.path} it is {sha256[:12]}; give that one",
-            kind="other-base",
-        )

@@ -15,13 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from berttools.applying import masked_bits, names_in_model
+from berttools.applying import masked_bits
 from berttools.checkpoints import open_checkpoint
+from berttools.mask_bases import names_in_model
 from berttools.mask_configs import TASK_KEYS
+from berttools.masks import open_mask
 from berttools.models import open_base, open_model
 from conftest import Run
 from mask_forging import forged, set_config
-from tiny_models import logits, make_base, make_mask
+from tiny_models import logits, make_base, make_mask, texts, write_lines
 
 
 def test_swapped_arguments(berttools: Callable[..., Run], base: Path, tmp_path: Path, mask: Path) -> None:
@@ -162,6 +164,51 @@ def test_another_base_is_refused_and_nothing_left(
     done = berttools("apply-mask", other, mask, "--out", tmp_path / "out")
     assert done.code == 1
     assert "has no bert.encoder.layer.2.output.dense.weight of shape 16x32" in done.err
+
+
+@pytest.mark.parametrize("name", ["embeddings.word_embeddings.weight", "encoder.layer.0.output.LayerNorm.bias"])
+def test_a_base_that_differs_outside_the_masked_matrices_is_refused(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path, name: str
+) -> None:
+    other, lines = shutil.copytree(base, tmp_path / "other"), write_lines(tmp_path / "x.jsonl", texts(1))
+    tensors = load_file(base / "model.safetensors")
+    tensors[name].view(-1)[3] += 1
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    for words in (
+        ["apply-mask", other, mask, "--out", tmp_path / "out"],
+        ["predict", "--base", other, "--mask", mask, "--in", lines],
+        ["mask-control", mask, other, "--out", tmp_path / "out"],
+        ["maskdiff", mask, "--base", other],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert "was made for another base: the sha256 of what is outside the masked matrices was" in done.err
+    assert not (tmp_path / "out").exists()
+    # Of a control too.
+    assert berttools("mask-control", mask, base, "--out", tmp_path / "control").code == 0
+    assert berttools("apply-mask", other, tmp_path / "control", "--out", tmp_path / "out").code == 1
+    before, after = open_mask(mask), open_mask(tmp_path / "control")
+    assert (before.others, before.tokenizer_sha256) == (after.others, after.tokenizer_sha256)
+
+
+def test_a_base_with_another_tokenizer_is_refused(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path
+) -> None:
+    other, lines = shutil.copytree(base, tmp_path / "other"), write_lines(tmp_path / "x.jsonl", texts(1))
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text.replace('"good"', '"swap"').replace('"bad"', '"good"'))
+    for words in (
+        ["apply-mask", other, mask, "--out", tmp_path / "out"],
+        ["predict", "--base", other, "--mask", mask, "--in", lines],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert "was made for another base: its tokenizer is not the one in" in done.err
+    assert not (tmp_path / "out").exists()
+    # One that is not there cannot be compared.
+    assert berttools("maskdiff", mask, "--base", base / "model.safetensors").code == 0
+    forged(mask, tmp_path / "b", lambda about: about.update(tokenizer_sha256=None))
+    assert berttools("apply-mask", other, tmp_path / "b", "--out", tmp_path / "out").code == 0
 
 
 def test_the_card(berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path) -> None:

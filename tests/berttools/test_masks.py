@@ -19,6 +19,7 @@ from _toolio.errors import ToolError
 from _toolio.tensors import read_metadata, stored_bits, stream_safetensors, write_safetensors
 from berttools import masks
 from berttools.checkpoints import open_checkpoint
+from berttools.mask_bases import names_of
 from berttools.masks import check_base, open_mask, write_mask
 from mask_forging import forged
 
@@ -45,7 +46,7 @@ def write_base(folder: Path, dtype: str = "float32", *, prefix: str = "", seed: 
 def keeps_of(base: Path, *, sparsity: float = 0.3, seed: int = 1) -> dict[str, NDArray[np.bool_]]:
     """By magnitude, and some flips."""
     rng, opened, found = np.random.default_rng(seed), open_checkpoint(base), {}
-    for name, stored in masks._names(opened, {QUERY: (24, 24), OUTPUT: (24, 40)}, base).items():
+    for name, stored in names_of(opened, {QUERY: (24, 24), OUTPUT: (24, 40)}, base).items():
         values = np.abs(opened.flat(stored).values(0, opened.tensors[stored].size).astype(np.float32))
         keep = values >= np.quantile(values, sparsity)
         found[name] = (keep ^ (rng.random(keep.size) < 0.05)).reshape(opened.tensors[stored].shape)
@@ -152,10 +153,40 @@ def test_another_base_is_refused_by_the_tensor_that_differs(tmp_path: Path) -> N
     save_file(changed, other)
     with pytest.raises(ToolError, match="of shape 24x40"):
         check_base(mask, open_checkpoint(other))
-    # What no mask touches may differ: the head is the task's own, and biases are not looked at.
-    tensors["encoder.layer.1.attention.self.query.bias"] += 1
-    save_file(tensors, other)
+    # What the model does not use may be there or not.
+    save_file({**tensors, "cls.predictions.bias": np.zeros(3, np.float32)}, other)
     check_base(mask, open_checkpoint(other))
+    for name in ("encoder.layer.1.attention.self.query.bias", "embeddings.w"):
+        changed = {each: array + (each == name) for each, array in tensors.items()}
+        save_file(changed, other)
+        with pytest.raises(ToolError, match="another base: the sha256 of what is outside the masked matrices was"):
+            check_base(mask, open_checkpoint(other))
+        del changed[name]
+        save_file(changed, other)
+        with pytest.raises(ToolError, match=f"has no bert.{name}, which the model of"):
+            check_base(mask, open_checkpoint(other))
+
+
+def test_a_mask_that_names_nothing_else_of_its_base_is_read(tmp_path: Path) -> None:
+    base, out = written(tmp_path)
+    forged(out, out, lambda about: [about.pop(key) for key in ("others", "tokenizer_sha256")])
+    tensors = load_file(base / "model.safetensors")
+    save_file({**tensors, "embeddings.w": tensors["embeddings.w"] + 1}, base / "model.safetensors")
+    assert check_base(open_mask(out), open_checkpoint(base)).keys() == {QUERY, OUTPUT}
+
+
+def test_what_else_is_used_is_one_digest_and_names(tmp_path: Path) -> None:
+    base, out = written(tmp_path)
+    mask, opened = open_mask(out), open_checkpoint(base)
+    assert mask.others == ["bert.embeddings.w", QUERY.replace("weight", "bias")]
+    others = {"bert.embeddings.w": "embeddings.w"}
+    write_mask(out, keeps_of(base), HEAD, "{}", opened, {}, others=others)
+    mask = open_mask(out)
+    assert mask.others == list(others)
+    tensors = load_file(base / "model.safetensors")
+    tensors["encoder.layer.1.attention.self.query.bias"] += 1
+    save_file(tensors, base / "model.safetensors")
+    assert check_base(mask, open_checkpoint(base)), "which this model does not use"
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
@@ -281,6 +312,9 @@ def of_query(**fields: Any) -> Callable[[dict[str, Any]], None]:
         lambda about: about["matrices"].update({QUERY: None}),
         lambda about: about.update(matrices=[QUERY, OUTPUT]),
         lambda about: about.update(made=deep(101)),
+        *(lambda about, some=some: about.update(others=some) for some in ([], {}, {"names": [], "sha256": "x"}, "x")),
+        *(lambda about, some=some: about["others"].update(names=some) for some in ([3], [QUERY], ["a", "a"], "ab")),
+        lambda about: about.update(tokenizer_sha256="x"),
         lambda about: about.update(made={"labels": ["\ud800"]}),
     ],
 )  # fmt: skip
