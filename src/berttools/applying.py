@@ -119,7 +119,8 @@ class _Work:
                 fits = array.shape[:1] == (labels,) and widths.issuperset(array.shape[1:])
                 fits = fits and array.ndim == 1 + (kind == "weight")
             else:
-                fits = is_head or array.shape == self._shapes.get(name) or "pooler" in parts
+                known = self._shapes.get(name)
+                fits = is_head or ("pooler" in parts if known is None else array.shape == known)
             if not fits:
                 shape = "x".join(map(str, array.shape))
                 raise ToolError(

@@ -96,6 +96,6 @@ def write_control(mask: Path, base: Path, out: Path, kind: str, seed: int) -> di
         }
         return write_mask(
             out, keeps, learned.dense, learned.config, checkpoint, made,
-            others=others_in_base(learned, checkpoint) if learned.others else None,
+            others=others_in_base(learned, checkpoint) if learned.others_sha256 else None,
             tokenizer_sha256=learned.tokenizer_sha256,
         )  # fmt: skip

@@ -170,7 +170,8 @@ def overlap(one: Bools, other: Bools) -> Overlap:
 def _counts(one: Bools, other: Bools) -> tuple[int, int, int, int]:
     """Count entries, those that one zeroes, that the other does, and that both do."""
     n = one.size
-    return n, *(n - int(np.count_nonzero(keep)) for keep in (one, other, one | other))
+    a, b, both = (n - int(np.count_nonzero(keep)) for keep in (one, other, one | other))
+    return n, a, b, both
 
 
 def _overlap_of(n: int, a: int, b: int, both: int) -> Overlap:
@@ -241,8 +242,9 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
             alike = [number for number in have if masks[number].shapes[name] == shape]
             flats = [base.flat(names[number][name]) if base else None for number in alike]
             runs = [masks[number].runs(name, flat) for number, flat in zip(alike, flats, strict=True)]
-            for pair, counted in _compared(spots_of(name, shape), shape, dict(zip(alike, runs, strict=True))).items():
-                found[pair].counted.extend(counted)
+            compared = _compared(spots_of(name, shape), shape, dict(zip(alike, runs, strict=True)))
+            for numbers, counted in compared.items():
+                found[numbers].counted.extend(counted)
         for one, other in combinations(have, 2):
             if (shape := masks[one].shapes[name]) != masks[other].shapes[name]:
                 refused = _of_two_shapes(masks[one], masks[other], name)

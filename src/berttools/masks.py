@@ -123,7 +123,7 @@ def write_mask(
             "bits_sha256": _bits_sha256(keep),
         }
     stored = {**tensors, **coded}
-    about = {"schema": MASK, "matrices": matrices, "config": config, "made": made}
+    about: dict[str, Any] = {"schema": MASK, "matrices": matrices, "config": config, "made": made}
     about["others"] = _about_others(base, rest_of(base, names, tensors) if others is None else others)
     about["tokenizer_sha256"] = tokenizer_sha256 or tokenizer_of(base)
     about["stored_sha256"] = {name: _array_digest(array) for name, array in stored.items()}
@@ -241,7 +241,10 @@ class Mask:
         matrices: dict[str, Any] = {name: about["matrices"][name] for name in sorted(about["matrices"])}
         self._matrices = matrices
         self.config: str = about["config"]
-        self.task_config = task_config(self.config)
+        try:
+            self.task_config = task_config(self.config)
+        except ValueError as error:
+            raise _damaged(self.path, f"its configuration ({error}) is") from error
         self.made: dict[str, Any] = about["made"]
         self.shapes = {name: tuple(each["shape"]) for name, each in matrices.items()}
         self.zeroed: dict[str, int] = {name: each["zeroed"] for name, each in matrices.items()}

@@ -211,6 +211,35 @@ def test_a_base_with_another_tokenizer_is_refused(
     assert berttools("apply-mask", other, tmp_path / "b", "--out", tmp_path / "out").code == 0
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about["matrices"][QUERY].update(shape=["a"]),
+        lambda about: about["matrices"][QUERY].update(zeroed=10**30),
+        lambda about: about["matrices"][QUERY].update(code="zip"),
+        lambda about: about.update(config="hello"),
+        lambda about: about.update(made=[]),
+        set_config(id2label={"0": "a", "7": "b"}),
+    ],
+)
+def test_wrong_contents_under_right_digests_are_one_line_of_every_command(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path, change: Any
+) -> None:
+    bad, lines = forged(mask, tmp_path / "bad", change), write_lines(tmp_path / "x.jsonl", texts(1))
+    for words in (
+        ["apply-mask", base, bad, "--out", tmp_path / "out"],
+        ["predict", "--base", base, "--mask", bad, "--in", lines],
+        ["mask-control", bad, base, "--out", tmp_path / "out"],
+        ["maskdiff", bad],
+        ["maskdiff", mask, bad],
+        ["maskdiff", bad, "--base", base],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert f"{bad}: damaged: " in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_card(berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path) -> None:
     licensed = shutil.copytree(base, tmp_path / "licensed")
     (licensed / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n\nlicense: no\n")
@@ -232,6 +261,7 @@ def test_the_card(berttools: Callable[..., Run], base: Path, mask: Path, tmp_pat
     assert "license" not in (tmp_path / "free" / "README.md").read_text()
 
 
+QUERY = "bert.encoder.layer.1.attention.self.query.weight"
 STRANGE = {
     "auto_map": {"AutoModelForSequenceClassification": "somebody/else--x.M"},
     "attn_implementation": "somebody/kernel",

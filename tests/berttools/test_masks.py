@@ -283,7 +283,7 @@ def deep(levels: int) -> Any:
 def test_a_configuration_that_no_task_has_is_refused(tmp_path: Path, config: str) -> None:
     _, out = written(tmp_path)
     forged(out, out, lambda about: about.__setitem__("config", config))
-    with pytest.raises(ToolError, match="damaged") as refused:
+    with pytest.raises(ToolError, match="damaged: its configuration") as refused:
         open_mask(out)
     assert (refused.value.kind, refused.value.message.count("\n")) == ("bad-mask", 0)
 
