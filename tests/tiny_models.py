@@ -105,7 +105,15 @@ def make_tuned(base: Path, folder: Path, labels: Sequence[str] = ("0", "1"), *, 
 
 
 def make_mask(
-    base: Path, out: Path, *, sparsity: float = 0.2, seed: int = 0, code: str = "auto", only: str = "", **more: Any
+    base: Path,
+    out: Path,
+    *,
+    sparsity: float = 0.2,
+    seed: int = 0,
+    code: str = "auto",
+    only: str = "",
+    labels: Sequence[str] = ("bad", "good"),
+    **more: Any,
 ) -> Any:
     """Write a mask that drops some of the small weights and some others, with a head; give the model that it makes."""
     import torch
@@ -117,9 +125,9 @@ def make_mask(
     from berttools.models import config_text
 
     torch.manual_seed(seed)
-    rng, labels = np.random.default_rng(seed), {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    rng, numbers = np.random.default_rng(seed), {name: number for number, name in enumerate(labels)}
     model, loading = AutoModelForSequenceClassification.from_pretrained(
-        base, **labels, dtype=torch.float32, output_loading_info=True
+        base, id2label=dict(enumerate(labels)), label2id=numbers, dtype=torch.float32, output_loading_info=True
     )
     keeps = {}
     for name, parameter in model.named_parameters():
@@ -134,7 +142,7 @@ def make_mask(
         for name, tensor in model.state_dict().items()
         if name in loading["missing_keys"] or not name.startswith(inside)
     }
-    made = {"metric": "accuracy", "figures": {"score": 0.75}, "labels": ["bad", "good"], "seed": seed, **more}
+    made = {"metric": "accuracy", "figures": {"score": 0.75}, "labels": list(labels), "seed": seed, **more}
     write_mask(out, keeps, dense, config_text(model), open_checkpoint(base), made, code=code)
     return model.eval()
 

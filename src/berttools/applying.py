@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,24 +13,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.atomic import atomic_folder
-from _toolio.errors import of_the_whole_run
+from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
-from berttools.checkpoints import Checkpoint, modern_name, open_checkpoint
+from berttools.checkpoints import Checkpoint, open_checkpoint
+from berttools.mask_bases import (
+    names_in_base,
+    names_in_model,
+    others_in_base,
+    refuse_other,
+    refuse_other_rest,
+    refuse_other_tokenizer,
+    tensor_digest,
+)
+from berttools.mask_codes import unpack
+from berttools.mask_configs import label_fields, model_config
 from berttools.mask_statistics import spots_of
-from berttools.masks import Mask, names_in_base, open_mask, refuse_other, tensor_digest
+from berttools.masks import Mask, open_mask
 from berttools.models import CARD, MADE, write_beside
 
-__all__ = ["apply_mask", "masked_bits", "names_in_model"]
+__all__ = ["apply_mask", "masked_bits"]
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 18  # entries; whole bytes of bits
+
+# What transformers' models for sequence classification call the parts of a head, and the last of them.
+_HEADS = (
+    "classifier", "pre_classifier", "score", "head", "classification_head", "sequence_summary", "logits_proj", "dense",
+    "projector", "layer_weights", "pooler",
+)  # fmt: skip
+_OUTPUTS = ("classifier", "score", "out_proj", "logits_proj")
 
 
 def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
     """Write the model of a mask as a folder.
 
     A masked entry becomes +0.0, every other value of the base keeps its dtype and its bits, and what the mask file
-    holds dense comes from there.
+    holds dense comes from there. config.json is the base's, but for what a task changes of it.
 
     Parameters
     ----------
@@ -53,11 +71,15 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
     """
     checkpoint, opened = open_checkpoint(base), open_mask(mask)
     with of_the_whole_run():
-        work = _Work(checkpoint, opened, names_in_base(opened, checkpoint))
+        stored = names_in_base(opened, checkpoint)
+        refuse_other_tokenizer(opened, checkpoint)
+        config = model_config(checkpoint.config, opened.task_config, mask=mask, folder=base)
+        work = _Work(checkpoint, opened, stored)
+        work.check_dense(len(label_fields(config)["id2label"]))
         with atomic_folder(out) as folder:
             work.write(folder / "model.safetensors")
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
-            write_beside(folder, opened.config, base, made)
+            write_beside(folder, json.dumps(config, indent=2, sort_keys=True) + "\n", base, made)
             (folder / CARD).write_text(_card(opened, base, work.groups), encoding="utf-8")
     return {"tensors": len(work.plan), **opened.figures()}
 
@@ -65,12 +87,15 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
 class _Work:
     """One mask over one base: what is written, and where it comes from.
 
-    The sha256 of the base's matrices is taken beside the writing, each before its mask is decoded.
+    The sha256 of the base's tensors is taken beside the writing, that of a matrix before its mask is decoded.
     """
 
     def __init__(self, base: Checkpoint, mask: Mask, stored: Mapping[str, str]) -> None:
         self._base, self._mask = base, mask
-        self._sources = {name: each for each, name in names_in_model(base, stored).items() if name not in mask.dense}
+        ours = {name: each for each, name in names_in_model(base, stored).items()}
+        self._shapes = {name: base.tensors[each].shape for name, each in ours.items()}
+        self._sources = {name: each for name, each in ours.items() if name not in mask.dense}
+        self._others = others_in_base(mask, base)
         self._digests: dict[str, Future[str]] = {}
         self.groups: dict[str, tuple[int, int]] = {}
         """Entries of each group, and how many of them are zeroed: of what is written."""
@@ -80,12 +105,38 @@ class _Work:
         for each in self._sources.values():
             base.flat(each)  # an unknown dtype is refused before anything is written
 
+    def check_dense(self, labels: int) -> None:
+        """Refuse a tensor that is stored as it is and that no model of so many labels over this base has.
+
+        As far as names and shapes tell: what a head is made of, only transformers knows.
+        """
+        encoder = {name.split(".")[0] for name in self._mask.names}
+        widths = {size for shape in self._shapes.values() for size in shape}
+        for name, array in self._mask.dense.items():
+            *parts, kind = name.split(".")
+            is_head = bool(parts) and parts[0] in _HEADS and parts[0] not in encoder
+            if is_head and parts[-1] in _OUTPUTS:
+                fits = array.shape[:1] == (labels,) and widths.issuperset(array.shape[1:])
+                fits = fits and array.ndim == 1 + (kind == "weight")
+            else:
+                known = self._shapes.get(name)
+                fits = is_head or ("pooler" in parts if known is None else array.shape == known)
+            if not fits:
+                shape = "x".join(map(str, array.shape))
+                raise ToolError(
+                    f"{self._mask.path}: no model of {labels} labels over {self._base.path} has a {name} of shape"
+                    f" {shape}; copy it again, or make it anew",
+                    kind="bad-mask",
+                )
+
     def write(self, path: Path) -> None:
         pool = ThreadPoolExecutor(max(1, most_processes() - 1))
         try:
             for name in self._mask.names:
                 self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])
+            others = {name: pool.submit(tensor_digest, self._base, each) for name, each in self._others.items()}
             stream_safetensors(path, self.plan, self._pieces, {"schema": "berttools.model/1"}, format="pt")
+            refuse_other_rest(self._mask, self._base, {name: each.result() for name, each in others.items()})
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -93,22 +144,25 @@ class _Work:
         if name not in self._sources:
             yield self._mask.dense[name]
             return
-        source, keep = self._sources[name], None
+        source, packed = self._sources[name], None
         flat, size = self._base.flat(source), self._base.tensors[source].size
         if name in self._digests:
             refuse_other(self._mask, self._base, name, self._digests[name].result())
-            whole = self._mask.keep(name, flat)
-            self._count(name, whole)
-            keep = whole.reshape(-1)
+            packed = self._mask.bits(name, flat)
         for start in range(0, size, _CHUNK):
             stop = min(start + _CHUNK, size)
             bits = stored_bits(flat, start, stop)
-            yield bits if keep is None else masked_bits(bits, keep[start:stop])
+            if packed is not None:
+                keep = unpack(packed, start, stop)
+                self._count(name, start, keep)
+                bits = masked_bits(bits, keep)
+            yield bits
             flat.release(start, stop)
 
-    def _count(self, name: str, keep: NDArray[np.bool_]) -> None:
-        for spot in spots_of(name, keep.shape):
-            group, part = spot.group or "others", spot.of(keep)
+    def _count(self, name: str, start: int, keep: NDArray[np.bool_]) -> None:
+        shape = self._mask.shapes[name]
+        for spot in spots_of(name, shape):
+            group, part = spot.group or "others", spot.of_run(keep, start, shape)
             weights, zeroed = self.groups.get(group, (0, 0))
             self.groups[group] = weights + part.size, zeroed + part.size - int(np.count_nonzero(part))
 
@@ -117,36 +171,6 @@ def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
     """Give the bits of floats of any kind, those that are not kept set to those of +0.0."""
     masked: NDArray[Any] = bits * keep
     return masked
-
-
-def names_in_model(base: Checkpoint, stored: Mapping[str, str]) -> dict[str, str]:
-    """Map every name of the base to the one that the model's state dict has.
-
-    Parameters
-    ----------
-    base
-        The base.
-    stored
-        Names of the model to those of the base, for some matrices: the prefixes that these differ by are the others'
-        too, where they have them. LayerNorm's gamma and beta become weight and bias.
-    """
-    seen = Counter(_prefixes(theirs, ours) for ours, theirs in stored.items())
-    (theirs, ours), _ = seen.most_common(1)[0] if seen else (("", ""), 0)
-    known = {name: model for model, name in stored.items()}
-    return {
-        name: known.get(name) or modern_name(ours + name.removeprefix(theirs) if name.startswith(theirs) else name)
-        for name in base.tensors
-    }
-
-
-def _prefixes(one: str, other: str) -> tuple[str, str]:
-    """Give what stands in front of the parts that two names end in alike."""
-    left, right = one.split("."), other.split(".")
-    while left and right and left[-1] == right[-1]:
-        left.pop()
-        right.pop()
-    front = [".".join(parts) + "." if parts else "" for parts in (left, right)]
-    return front[0], front[1]
 
 
 def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from _toolio.errors import ToolError
 from _toolio.tensors import ArrayTensor, FlatTensor
 from berttools.checkpoints import Checkpoint, Stored
+from berttools.models import without_kernels
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,7 @@ def random_init(base: Checkpoint, seed: int) -> Checkpoint:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         config = transformers.AutoConfig.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
+        without_kernels(config)
         kind = _class_of(transformers, config)
         # The generator of the whole process is set: layers draw from no other.
         with torch.random.fork_rng(devices=[]):

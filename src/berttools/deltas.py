@@ -16,7 +16,16 @@ from berttools.models import MADE, tokenizer_files, write_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DELTA", "apply_delta", "base_digest", "base_names", "changed_of", "made_of", "write_delta"]
+__all__ = [
+    "DELTA",
+    "apply_delta",
+    "base_digest",
+    "base_names",
+    "changed_of",
+    "made_of",
+    "tokenizer_digest",
+    "write_delta",
+]
 
 DELTA = "berttools.delta/1"
 _CHUNK = 1 << 22
@@ -36,7 +45,7 @@ def base_digest(base: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _tokenizer_digest(base: Path) -> str:
+def tokenizer_digest(base: Path) -> str:
     """Give the sha256 of the tokenizer's files: with another one the same weights say something else."""
     digest = hashlib.sha256()
     for path in tokenizer_files(base):
@@ -105,7 +114,7 @@ def write_delta(
     about = {
         "schema": DELTA,
         "base_sha256": made["base_sha256"],
-        "tokenizer_sha256": _tokenizer_digest(base.path),
+        "tokenizer_sha256": tokenizer_digest(base.path),
         "config": config,
         "from_base": same,
         "made": made,
@@ -177,7 +186,7 @@ def _check_base(base: Path, checkpoint: Checkpoint, delta: Path, about: Mapping[
             f" {sha256[:12]}; give that one",
             kind="other-base",
         )
-    if _tokenizer_digest(base) != about["tokenizer_sha256"]:
+    if tokenizer_digest(base) != about["tokenizer_sha256"]:
         raise ToolError(
             f"{delta}: was made from this base with another tokenizer; give {base} the files that it had then",
             kind="other-base",

@@ -19,6 +19,7 @@ endian uint16), and the coder's words (little-endian uint32).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -26,10 +27,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Keys", "bits_of", "decode", "encode", "entropy_bits", "weight_keys"]
+__all__ = [
+    "BLOCK",
+    "Keys",
+    "bits_of",
+    "can_hold",
+    "decode",
+    "decode_blocks",
+    "encode",
+    "entropy_bits",
+    "unpack",
+    "weight_keys",
+    "without_rest",
+]
 
-_BLOCK = 1 << 20
-"""Entries that are sorted together: what is needed of memory does not depend on the matrix."""
+BLOCK = 1 << 20
+"""Entries that are sorted together, whole bytes: what is needed of memory does not depend on the matrix."""
 _KEYS = 1 << 16
 _ALL = _KEYS - 1
 """As a p it stands for 1: every entry of the range is zeroed. 0 is as it says. Neither costs a bit."""
@@ -99,13 +112,71 @@ def _words(runs: list[tuple[int, Bools]], chances: list[int]) -> Bytes:
 
 
 def decode(coded: Bytes, size: int, keys: Keys | None = None) -> Bools:
-    """Read back which of `size` entries stay.
+    """Read back which of `size` entries stay. Raises as `decode_blocks`."""
+    packed = np.empty(-(-size // 8), np.uint8)
+    for number, block in enumerate(decode_blocks(coded, size, keys)):
+        packed[number * BLOCK // 8 :][: block.size] = block
+    return unpack(packed, 0, size)
+
+
+def unpack(packed: Bytes, start: int, stop: int) -> Bools:
+    """Give entries `start`, a multiple of eight, to `stop` of what `bits_of` packed."""
+    return np.unpackbits(packed[start // 8 : -(-stop // 8)], count=stop - start).view(np.bool_)
+
+
+def decode_blocks(coded: Bytes, size: int, keys: Keys | None = None) -> Iterator[Bytes]:
+    """Read back which of `size` entries stay, packed as by `bits_of`, `BLOCK` entries at a time.
 
     Raises
     ------
     ValueError
-        It is no such stream, or was made with other keys and it shows.
+        It is no such stream, or was made with other keys and it shows: not before the last block, perhaps.
     """
+    cuts, chances, coder = _opened(coded)
+    if cuts.size and (keys is None or np.any(np.diff(cuts) <= 0)):
+        raise ValueError("ranges of weights out of order")
+    for low, high in _blocks(size):
+        if not cuts.size or keys is None:
+            packed = _bytes(coder, chances[0], high - low)
+        else:
+            zeroed = np.empty(high - low, np.bool_)
+            for chance, places in zip(chances, _places(cuts, keys(low, high)), strict=True):
+                zeroed[places] = np.unpackbits(_bytes(coder, chance, places.size), count=places.size).view(np.bool_)
+            packed = np.packbits(zeroed)
+        yield without_rest(np.invert(packed, out=packed), high - low)
+    if not coder.is_empty():
+        raise ValueError("more is coded than there are entries, or less")
+
+
+def can_hold(code: str, coded: Bytes, size: int, zeroed: int) -> bool:
+    """Tell, before anything is read, whether a run of bytes may be that of `size` entries of which `zeroed` are zeroed.
+
+    Few bytes may stand for any number of entries that stay: a chance of 0 costs no bits, nor do those behind the last
+    zeroed one. Each zeroed one costs its share, but where all are.
+    """
+    if code == "bits":
+        return coded.size == -(-size // 8)
+    start = 4 * (int(coded[0]) + 1) - 1 if coded.size else 0
+    if not 3 <= start <= coded.size or (coded.size - start) % 4:
+        return False
+    if code == "conditional":  # how many entries a range has, only the weights say
+        return True
+    chance, words = int.from_bytes(coded[1:3].tobytes(), "little"), 8 * (coded.size - start)
+    if start != 3 or chance != _chance(size, zeroed) or chance in (0, _ALL):
+        return start == 3 and chance == _chance(size, zeroed) and not words
+    # Chances of bytes are whole numbers of 2^-24, none 0, and rounded up: eight zeroed entries may cost 23 bits only.
+    return 0.95 * zeroed * min(math.log2(_KEYS / chance), 3.0) <= words + 64
+
+
+def without_rest(packed: Bytes, size: int) -> Bytes:
+    """Clear, in place, the bits of the last byte that stand for no entry."""
+    if size % 8:
+        packed[-1] &= 0xFF00 >> size % 8 & 0xFF
+    return packed
+
+
+def _opened(coded: Bytes) -> tuple[NDArray[np.int64], list[int], Any]:
+    """Give the first keys of all ranges but one, the chance of each range, and what decodes the rest."""
     import constriction
 
     ranges = int(coded[0]) + 1 if coded.size else 0
@@ -113,34 +184,22 @@ def decode(coded: Bytes, size: int, keys: Keys | None = None) -> Bools:
     if not ranges or start > coded.size or (coded.size - start) % 4:
         raise ValueError("cut short")
     head = np.frombuffer(coded[1:start].tobytes(), "<u2").astype(np.int64)
-    cuts, chances = head[: ranges - 1], head[ranges - 1 :].tolist()
-    if ranges > 1 and (keys is None or np.any(np.diff(cuts) <= 0)):
-        raise ValueError("ranges of weights out of order")
-    words = np.frombuffer(coded[start:].tobytes(), "<u4").astype(np.uint32)
-    coder = constriction.stream.stack.AnsCoder(words)
-    zeroed = np.empty(size, np.bool_)
-    for low, high in _blocks(size):
-        if ranges == 1 or keys is None:
-            zeroed[low:high] = _run(coder, chances[0], high - low)
-            continue
-        block = zeroed[low:high]
-        for chance, places in zip(chances, _places(cuts, keys(low, high)), strict=True):
-            block[places] = _run(coder, chance, places.size)
-    if not coder.is_empty():
-        raise ValueError("more is coded than there are entries, or less")
-    return np.logical_not(zeroed, out=zeroed)
+    words = np.array(coded[start:].view("<u4"), np.uint32)
+    return head[: ranges - 1], head[ranges - 1 :].tolist(), constriction.stream.stack.AnsCoder(words)
 
 
-def _run(coder: Any, chance: int, size: int) -> Bools:
+def _bytes(coder: Any, chance: int, size: int) -> Bytes:
+    """Read which of the next `size` entries of a range are zeroed, eight to a byte."""
+    count = -(-size // 8)
     if not size or chance in (0, _ALL):
-        return np.full(size, chance == _ALL)
-    packed = coder.decode(_model(chance), -(-size // 8)).astype(np.uint8)
-    return np.unpackbits(packed, count=size).view(np.bool_)
+        return np.full(count, 0xFF if chance == _ALL else 0, np.uint8)
+    packed: Bytes = coder.decode(_model(chance), count).astype(np.uint8)
+    return packed
 
 
 def _blocks(size: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, size, _BLOCK):
-        yield start, min(start + _BLOCK, size)
+    for start in range(0, size, BLOCK):
+        yield start, min(start + BLOCK, size)
 
 
 def _chance(size: int, zeroed: int) -> int:

@@ -17,7 +17,8 @@ from _toolio.errors import of_the_whole_run
 from _toolio.journal import sha256_of_files
 from _toolio.paths import refuse_inside
 from berttools.checkpoints import open_checkpoint
-from berttools.masks import check_base, open_mask, write_mask
+from berttools.mask_bases import check_base, others_in_base
+from berttools.masks import open_mask, write_mask
 
 __all__ = ["KINDS", "by_lot", "smallest", "write_control"]
 
@@ -93,4 +94,8 @@ def write_control(mask: Path, base: Path, out: Path, kind: str, seed: int) -> di
             "of_sha256": sha256_of_files(mask),
             "of": learned.made,
         }
-        return write_mask(out, keeps, learned.dense, learned.config, checkpoint, made)
+        return write_mask(
+            out, keeps, learned.dense, learned.config, checkpoint, made,
+            others=others_in_base(learned, checkpoint) if learned.others_sha256 else None,
+            tokenizer_sha256=learned.tokenizer_sha256,
+        )  # fmt: skip

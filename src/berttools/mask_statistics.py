@@ -8,8 +8,7 @@ are not called alike only because both zero much in the same matrices.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from _toolio.errors import ToolError
 from berttools.checkpoints import Checkpoint
 from berttools.groups import GROUPS, Grouping
-from berttools.masks import Mask, check_base, names_in_base, refuse_other, tensor_digest
+from berttools.mask_bases import check_base
+from berttools.masks import Mask
 
 __all__ = [
     "Compared",
@@ -51,12 +51,16 @@ class Spot(NamedTuple):
     group: str | None = None
     part: tuple[int, int, int] | None = None
 
-    def of(self, whole: Bools) -> Bools:
-        """Give what of a stored matrix it is."""
+    def of_run(self, run: Bools, first: int, whole: tuple[int, ...]) -> Bools:
+        """Give what is of it among the entries from number `first` on of a stored matrix of shape `whole`."""
         if self.part is None:
-            return whole
+            return run
         axis, start, stop = self.part
-        return whole[start:stop] if axis == 0 else whole[:, start:stop]
+        row, unit = math.prod(whole[1:]), math.prod(whole[axis + 1 :])
+        if axis == 0:
+            return run[max(0, start * unit - first) : max(0, stop * unit - first)]
+        places = np.arange(first, first + run.size) % max(1, row)
+        return run[(start * unit <= places) & (places < stop * unit)]
 
     def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
         """Give its shape, of the stored matrix's."""
@@ -160,9 +164,17 @@ def _ratio(part: float, whole: float) -> float | None:
 
 def overlap(one: Bools, other: Bools) -> Overlap:
     """Compare two masks of one matrix, each True where an entry stays."""
+    return _overlap_of(*_counts(one, other))
+
+
+def _counts(one: Bools, other: Bools) -> tuple[int, int, int, int]:
+    """Count entries, those that one zeroes, that the other does, and that both do."""
     n = one.size
-    a, b = (n - int(np.count_nonzero(keep)) for keep in (one, other))
-    both = n - int(np.count_nonzero(one | other))
+    a, b, both = (n - int(np.count_nonzero(keep)) for keep in (one, other, one | other))
+    return n, a, b, both
+
+
+def _overlap_of(n: int, a: int, b: int, both: int) -> Overlap:
     variance = a * b * (n - a) * (n - b) / (n * n * (n - 1)) if n > 1 else 0.0
     return Overlap(n, a, b, both, a * b / n if n else 0.0, variance, 1)
 
@@ -191,11 +203,14 @@ def contents(mask: Mask, base: Checkpoint | None = None, *, divided: bool = True
         if len(spots) == 1 or not divided:
             yield _spot_of(name, shape), Content(math.prod(shape), mask.zeroed[name], coded, len(spots))
             continue
-        keep = mask.keep(name, base.flat(names[name]) if base else None)
-        for number, spot in enumerate(spots):
-            size, kept = spot.of(keep).size, int(np.count_nonzero(spot.of(keep)))
+        counts = np.zeros((len(spots), 2), np.int64)
+        for first, run in mask.runs(name, base.flat(names[name]) if base else None):
+            for number, spot in enumerate(spots):
+                part = spot.of_run(run, first, shape)
+                counts[number] += part.size, part.size - np.count_nonzero(part)
+        for number, (spot, (size, zeroed)) in enumerate(zip(spots, counts.tolist(), strict=True)):
             share = coded * (number + 1) // len(spots) - coded * number // len(spots)
-            yield spot, Content(size, size - kept, share, 1)
+            yield spot, Content(size, zeroed, share, 1)
 
 
 class Compared(NamedTuple):
@@ -206,7 +221,7 @@ class Compared(NamedTuple):
 
 
 def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], Compared]:
-    """Compare every two masks, matrix by matrix, where both mask it in one shape; each is decoded once.
+    """Compare every two masks, matrix by matrix, where both mask it in one shape; each is decoded once, in runs.
 
     Two masks with no matrix in common have one `Overlap` of nothing, in no matrix; where all that they have in common
     differs in shape, one refusal says so of the pair.
@@ -218,24 +233,22 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
         base than is given, or than one is of that needs it.
     """
     _refuse_several_bases(masks)
-    names = _names_in(base, masks) if base else [{} for _ in masks]
+    digests: dict[str, str] = {}
+    names = [check_base(mask, base, digests) if base else {} for mask in masks]
     found = {pair: Compared([], []) for pair in combinations(range(len(masks)), 2)}
     for name in sorted({name for mask in masks for name in mask.shapes}):
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
-        seen = Counter(masks[number].shapes[name] for number in have)
-        keeps = {
-            number: masks[number].keep(name, base.flat(names[number][name]) if base else None)
-            for number in have
-            if seen[masks[number].shapes[name]] > 1
-        }
+        for shape in {masks[number].shapes[name]: None for number in have}:
+            alike = [number for number in have if masks[number].shapes[name] == shape]
+            flats = [base.flat(names[number][name]) if base else None for number in alike]
+            runs = [masks[number].runs(name, flat) for number, flat in zip(alike, flats, strict=True)]
+            compared = _compared(spots_of(name, shape), shape, dict(zip(alike, runs, strict=True)))
+            for numbers, counted in compared.items():
+                found[numbers].counted.extend(counted)
         for one, other in combinations(have, 2):
-            pair, shape = found[one, other], masks[one].shapes[name]
-            if shape == masks[other].shapes[name]:
-                spots = spots_of(name, shape)
-                pair.counted.extend((spot, overlap(spot.of(keeps[one]), spot.of(keeps[other]))) for spot in spots)
-            else:
+            if (shape := masks[one].shapes[name]) != masks[other].shapes[name]:
                 refused = _of_two_shapes(masks[one], masks[other], name)
-                pair.refused.append((_spot_of(name, shape), refused))
+                found[one, other].refused.append((_spot_of(name, shape), refused))
     if not any(pair.counted for pair in found.values()):
         one, other = next((numbers for numbers, pair in found.items() if pair.refused), (0, 1))
         raise _apart(masks[one], masks[other])
@@ -245,6 +258,23 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
         elif not pair.counted:
             pair.counted.append((Spot(), Overlap()))
     return found
+
+
+def _compared(
+    spots: Sequence[Spot], shape: tuple[int, ...], runs: Mapping[int, Iterator[tuple[int, Bools]]]
+) -> dict[tuple[int, int], list[tuple[Spot, Overlap]]]:
+    """Compare every two masks of a matrix, a run of each in memory; one alone is not read."""
+    counts = {pair: np.zeros((len(spots), 4), np.int64) for pair in combinations(runs, 2)}
+    for read in zip(*runs.values(), strict=True) if counts else ():
+        keeps = dict(zip(runs, read, strict=True))
+        for number, spot in enumerate(spots):
+            parts = {mask: spot.of_run(run, first, shape) for mask, (first, run) in keeps.items()}
+            for (one, other), sums in counts.items():
+                sums[number] += _counts(parts[one], parts[other])
+    return {
+        pair: [(spot, _overlap_of(*some)) for spot, some in zip(spots, sums.tolist(), strict=True)]
+        for pair, sums in counts.items()
+    }
 
 
 def _of_two_shapes(one: Mask, other: Mask, name: str, why: str = "") -> ToolError:
@@ -260,17 +290,6 @@ def _apart(one: Mask, other: Mask) -> ToolError:
     if common := sorted(one.shapes.keys() & other.shapes.keys()):
         return _of_two_shapes(one, other, common[0], "no matrix that both mask is of one shape: ")
     return ToolError(f"{one.path}: masks no matrix that {other.path} masks too", kind="no-common-tensors")
-
-
-def _names_in(base: Checkpoint, masks: Sequence[Mask]) -> list[dict[str, str]]:
-    """As `berttools.masks.check_base`, of every mask; each tensor of the base is read once."""
-    found, digests = [names_in_base(mask, base) for mask in masks], dict[str, str]()
-    for mask, names in zip(masks, found, strict=True):
-        for name, stored in names.items():
-            if stored not in digests:
-                digests[stored] = tensor_digest(base, stored)
-            refuse_other(mask, base, name, digests[stored])
-    return found
 
 
 def _refuse_several_bases(masks: Sequence[Mask]) -> None:

@@ -8,10 +8,10 @@ kept there too.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,16 @@ from torch import nn
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run
 from _toolio.tensors import FlatTensor
-from berttools.checkpoints import open_checkpoint
+from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.deltas import base_names
-from berttools.mask_codes import bits_of
-from berttools.masks import Mask, check_base, open_mask
+from berttools.mask_bases import check_base
+from berttools.mask_codes import unpack
+from berttools.mask_configs import label_fields, model_config
+from berttools.masks import Mask, open_mask
 from berttools.models import Classifier, labels_of, open_base
 from berttools.predicting import Prediction, Predictor
 from berttools.supermask import kernels_for
-from berttools.tasks import Columns, Row
+from berttools.tasks import Columns, Labels, Row
 
 __all__ = ["MaskedModels", "TaskPredictor"]
 
@@ -66,22 +68,23 @@ class MaskedModels:
         self._other_than_base: set[str] = set()
         self._held: dict[str, torch.Tensor] = {}
         opened = {task: open_mask(path) for task, path in masks.items()}
-        configs = {task: _config_of(mask) for task, mask in opened.items()}
-        first = open_base(base, labels_of(next(iter(configs.values()))))
+        labels = {task: _labels(mask, self._base) for task, mask in opened.items()}
+        first = open_base(base, next(iter(labels.values()))[0])
         self._shared = dict(first.model.named_parameters())
         shapes = {name: tuple(parameter.shape) for name, parameter in self._shared.items()}
         self._stored = base_names(self._base, shapes)
+        digests: dict[str, str] = {}
         for task, mask in opened.items():
             with of_the_whole_run():
-                check_base(mask, self._base)
-                self._tasks[task] = _Task(self._classifier(first, mask, configs[task]), self._bits(mask))
+                check_base(mask, self._base, digests)
+                self._tasks[task] = _Task(self._classifier(first, mask, *labels[task]), self._bits(mask))
 
     @property
     def tasks(self) -> list[str]:
         """Every task, in the order given."""
         return list(self._tasks)
 
-    def _classifier(self, first: Classifier, mask: Mask, config: Any) -> Classifier:
+    def _classifier(self, first: Classifier, mask: Mask, labels: Labels, fields: Mapping[str, Any]) -> Classifier:
         """Give a model that shares with the first one what its mask file does not hold dense."""
         if lacking := sorted(mask.shapes.keys() - (self._shared.keys() & self._stored.keys())):
             raise ToolError(f"{mask.path}: a model of {self._base.path} has no {lacking[0]}", kind="other-base")
@@ -90,23 +93,42 @@ class MaskedModels:
             if name not in self._stored:
                 raise ToolError(f"{mask.path}: neither it nor {self._base.path} has {name}", kind="bad-mask")
             own[name] = self._values(name)
+        self._check_shapes(first, mask, fields, own)
         shared = {id(each): each for name, each in self._shared.items() if name not in own}
         model = copy.deepcopy(first.model, shared)
         for name, array in own.items():
             module, _, leaf = name.rpartition(".")
             tensor = torch.from_numpy(array.astype(np.float32))
             setattr(model.get_submodule(module), leaf, nn.Parameter(tensor, requires_grad=False))
-        for key in ("id2label", "label2id", "problem_type"):
-            setattr(model.config, key, getattr(config, key))
+        for key, value in fields.items():
+            setattr(model.config, key, value)
         model.num_labels = model.config.num_labels
-        return Classifier(model.eval(), first.tokenizer, labels_of(config), frozenset(), first.longest)
+        return Classifier(model.eval(), first.tokenizer, labels, frozenset(), first.longest)
+
+    def _check_shapes(
+        self, first: Classifier, mask: Mask, fields: Mapping[str, Any], own: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Refuse a mask file whose own tensors are not those of a model with its labels."""
+        config = copy.deepcopy(first.model.config)
+        for key, value in fields.items():
+            setattr(config, key, value)
+        with torch.device("meta"):
+            wanted = {name: tuple(each.shape) for name, each in type(first.model)(config).named_parameters()}
+        for name in sorted({*own, *wanted}):
+            found = own[name].shape if name in own else tuple(self._shared[name].shape)
+            if found != wanted.get(name):
+                raise ToolError(
+                    f"{mask.path}: no model of {len(fields['id2label'])} labels over {self._base.path} has a {name} of"
+                    f" shape {'x'.join(map(str, found))}; copy it again, or make it anew",
+                    kind="bad-mask",
+                )
 
     def _values(self, name: str) -> NDArray[Any]:
         stored = self._stored[name]
         return self._base.flat(stored).values(0, self._base.tensors[stored].size).reshape(self._shared[name].shape)
 
     def _bits(self, mask: Mask) -> dict[str, NDArray[np.uint8]]:
-        return {name: bits_of(mask.keep(name, self._base.flat(self._stored[name]))) for name in mask.names}
+        return {name: mask.bits(name, self._base.flat(self._stored[name])) for name in mask.names}
 
     def classifier(self, task: str) -> Classifier:
         """Give a task's model as an object; it is that of the task after ``switch(task)`` only."""
@@ -151,18 +173,15 @@ class MaskedModels:
             if bits is None:
                 target[start:stop] = values
             else:
-                keep = np.unpackbits(bits[start // 8 : -(-stop // 8)], count=stop - start).view(np.bool_)
-                np.multiply(values, keep, out=target[start:stop])
+                np.multiply(values, unpack(bits, start, stop), out=target[start:stop])
 
 
-def _config_of(mask: Mask) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        about = json.loads(mask.config)
-        return AutoConfig.for_model(about.pop("model_type"), **about)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ToolError(f"{mask.path}: no model has such a configuration: {error}", kind="bad-mask") from error
+def _labels(mask: Mask, base: Checkpoint) -> tuple[Labels, dict[str, Any]]:
+    """Give what a task's outputs mean, as of the folder that apply-mask writes, also as its model's configuration."""
+    config = model_config(base.config, mask.task_config, mask=mask.path, folder=base.path)
+    fields = label_fields(config)
+    count = len(fields["id2label"])
+    return labels_of(SimpleNamespace(**fields, num_labels=count, _name_or_path=mask.path)), fields
 
 
 class TaskPredictor:

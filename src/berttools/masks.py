@@ -2,8 +2,9 @@
 
 One safetensors file. Each masked matrix is under its own name, its bits coded by `berttools.mask_codes` as a run of
 bytes; the head, and whatever else was tuned, is there as it is. The metadata's one key says all else: for each matrix
-its code, shape, how many entries are zeroed, the sha256 of the base's values and of the bits; config.json; how the mask
-was made; and the sha256 of every stored tensor and of the metadata themselves, so that a damaged file is refused.
+its code, shape, how many entries are zeroed, the sha256 of the base's values and of the bits; what else the model uses
+of the base by name, with one sha256, and that of the tokenizer (`berttools.mask_bases`); config.json; how the mask was
+made; and the sha256 of every stored tensor and of the metadata themselves, so that a damaged file is refused.
 
 A zeroed entry is +0.0, whatever the weight's sign was.
 """
@@ -13,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors import (
+    ArrayTensor,
+    FlatTensor,
+    SafetensorsFile,
+    open_safetensors,
+    read_metadata,
+    write_safetensors,
+)
 from berttools import mask_codes
 from berttools.checkpoints import Checkpoint
-from berttools.deltas import base_names
+from berttools.mask_bases import check_base, digest_of, names_in_base, names_of, rest_of, tensor_digest, tokenizer_of
+from berttools.mask_configs import task_config
 from berttools.recipes import Code
 
 __all__ = [
@@ -41,18 +51,12 @@ __all__ = [
 
 MASK = "berttools.mask/1"
 CODES = tuple(code.value for code in Code)
-_CHUNK = 1 << 20
+_MOST = 1 << 33
+"""Entries of a matrix: twice the largest embeddings that there are."""
+_DEEPEST = 100
+"""Levels of what a mask says of how it was made; a control says that of the mask it is one of."""
 
 Bools = NDArray[np.bool_]
-
-
-def tensor_digest(base: Checkpoint, name: str) -> str:
-    """Give the sha256 of one tensor's dtype, shape and values, wherever it lies and whatever it is called."""
-    stored = base.tensors[name]
-    digest = hashlib.sha256(json.dumps([stored.dtype, list(stored.shape)]).encode())
-    for values in base.chunks(name, _CHUNK):
-        digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()
 
 
 def write_mask(
@@ -64,6 +68,8 @@ def write_mask(
     made: Mapping[str, Any],
     *,
     code: str = "auto",
+    others: Mapping[str, str] | None = None,
+    tokenizer_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Write a mask file.
 
@@ -83,6 +89,10 @@ def write_mask(
         How: anything that JSON can say.
     code
         One of `CODES`; ``auto`` takes the smallest, for each matrix.
+    others
+        What else the model uses of the base, as of `names_in_base`; else all that it has besides.
+    tokenizer_sha256
+        As of `deltas.tokenizer_digest`; else of the base's, where it has one.
 
     Returns
     -------
@@ -100,7 +110,7 @@ def write_mask(
     """
     if code not in CODES or keeps.keys() & tensors.keys():
         raise ValueError(f"code {code!r}, or a tensor that is masked and dense")
-    names = _names(base, {name: keep.shape for name, keep in keeps.items()}, base.path)
+    names = names_of(base, {name: keep.shape for name, keep in keeps.items()}, base.path)
     coded, matrices = {}, {}
     for name, keep in keeps.items():
         chosen, coded[name] = _coded(keep, base, names[name], code)
@@ -109,16 +119,23 @@ def write_mask(
             "code": chosen,
             "shape": list(keep.shape),
             "zeroed": zeroed,
-            "sparsity": zeroed / max(1, keep.size),
             "base_sha256": tensor_digest(base, names[name]),
             "bits_sha256": _bits_sha256(keep),
         }
     stored = {**tensors, **coded}
-    about = {"schema": MASK, "matrices": matrices, "config": config, "made": made}
+    about: dict[str, Any] = {"schema": MASK, "matrices": matrices, "config": config, "made": made}
+    about["others"] = _about_others(base, rest_of(base, names, tensors) if others is None else others)
+    about["tokenizer_sha256"] = tokenizer_sha256 or tokenizer_of(base)
     about["stored_sha256"] = {name: _array_digest(array) for name, array in stored.items()}
     about = json.loads(_text(about))  # as it will be read: keys are text
     write_safetensors(out, stored, about | {"sha256": _sha256(_text(about))})
     return {"path": out} | _figures(matrices, coded, tensors) | {"bytes": out.stat().st_size}
+
+
+def _about_others(base: Checkpoint, others: Mapping[str, str]) -> dict[str, Any]:
+    """Say once what the tensors that are used besides are called, and one sha256 of them all."""
+    digests = {name: tensor_digest(base, stored) for name, stored in others.items()}
+    return {"names": sorted(others), "sha256": digest_of(digests)}
 
 
 def _coded(keep: Bools, base: Checkpoint, name: str, code: str) -> tuple[str, NDArray[np.uint8]]:
@@ -164,7 +181,7 @@ def _figures(
 
 def _digest_of(matrices: Mapping[str, Any], key: str) -> str:
     """Give one sha256 of a digest that each matrix has, by the model's names."""
-    return _sha256(_text({name: each[key] for name, each in matrices.items()}))
+    return digest_of({name: each[key] for name, each in matrices.items()})
 
 
 def _text(about: Mapping[str, Any]) -> bytes:
@@ -193,6 +210,8 @@ class Mask:
     path : Path
     config : str
         The text of config.json.
+    task_config : dict
+        What it says, of which only the keys of `mask_configs.TASK_KEYS` are the task's.
     made : dict
         How it was made.
     shapes : dict of str to tuple of int
@@ -207,22 +226,34 @@ class Mask:
         How many bytes each takes.
     base_sha256s : dict of str to str
         As `tensor_digest` gives them of the base.
+    others : list of str
+        What else the model uses of the base, by its names.
+    others_sha256 : str
+        One digest of all these.
+    tokenizer_sha256 : str or None
+        As `deltas.tokenizer_digest` gives it; None where the base had no tokenizer.
     dense : dict of str to array
         What is stored as it is.
     """
 
     def __init__(self, file: SafetensorsFile, about: Mapping[str, Any]) -> None:
-        self.path, self._file, self._about = file.path, file, about
+        self.path, self._file = file.path, file
         matrices: dict[str, Any] = {name: about["matrices"][name] for name in sorted(about["matrices"])}
         self._matrices = matrices
-        if not isinstance(about["config"], str) or not isinstance(about["made"], dict):
-            raise TypeError("config is no text, or made is no object")
         self.config: str = about["config"]
+        try:
+            self.task_config = task_config(self.config)
+        except ValueError as error:
+            raise _damaged(self.path, f"its configuration ({error}) is") from error
         self.made: dict[str, Any] = about["made"]
         self.shapes = {name: tuple(each["shape"]) for name, each in matrices.items()}
-        self.sparsity: dict[str, float] = {name: each["sparsity"] for name, each in matrices.items()}
         self.zeroed: dict[str, int] = {name: each["zeroed"] for name, each in matrices.items()}
+        self.sparsity = {name: self.zeroed[name] / max(1, math.prod(shape)) for name, shape in self.shapes.items()}
         self.codes: dict[str, str] = {name: each["code"] for name, each in matrices.items()}
+        others = about.get("others") or {"names": [], "sha256": ""}
+        self.others: list[str] = others["names"]
+        self.others_sha256: str = others["sha256"]
+        self.tokenizer_sha256: str | None = about.get("tokenizer_sha256")
         self.base_sha256s: dict[str, str] = {name: each["base_sha256"] for name, each in matrices.items()}
         entries = file.entries
         self.coded_bytes = {name: entries[name].end - entries[name].begin for name in matrices}
@@ -253,8 +284,10 @@ class Mask:
         coded = {name: self._file.tensor(name) for name in self._matrices}
         return _figures(self._matrices, coded, self.dense) | {"bytes": self.path.stat().st_size}
 
-    def keep(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Bools:
-        """Read one matrix's mask: True where an entry stays.
+    def blocks(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Read one matrix's mask, `mask_codes.BLOCK` entries at a time, packed as by `mask_codes.bits_of`.
+
+        Whether they are those that were written is known when the last has been given, and said then.
 
         Parameters
         ----------
@@ -269,24 +302,53 @@ class Mask:
             Kind ``"needs-base"``: no weights were given and the code needs them; ``"bad-mask"``: the bits are not
             those that were written.
         """
-        shape, code = self.shapes[name], self.codes[name]
-        size, coded = math.prod(shape), self._file.tensor(name)
-        if code == "conditional" and weights is None:
+        if self.codes[name] == "conditional" and weights is None:
             raise ToolError(
                 f"{self.path}: {name} is coded given the base's weights; give the base with --base", kind="needs-base"
             )
         flat = ArrayTensor(weights) if isinstance(weights, np.ndarray) else weights
+        digest, zeroed = hashlib.sha256(), math.prod(self.shapes[name])
         try:
-            if code == "bits":
-                keep = np.unpackbits(coded, count=size).view(np.bool_)
-            else:
-                keep = mask_codes.decode(coded, size, _keys(flat) if code == "conditional" and flat else None)
+            for packed in self._packed(name, flat):
+                digest.update(packed.data)
+                zeroed -= int.from_bytes(packed.data, "little").bit_count()
+                yield packed
         except (ValueError, MemoryError) as error:
             raise self._bad(name) from error
         # With other weights the conditional code may well be read to its end: the bits tell.
-        if _bits_sha256(keep) != self._matrices[name]["bits_sha256"]:
+        if digest.hexdigest() != self._matrices[name]["bits_sha256"] or zeroed != self.zeroed[name]:
             raise self._bad(name)
-        return keep.reshape(shape)
+
+    def _packed(self, name: str, flat: FlatTensor | None) -> Iterator[NDArray[np.uint8]]:
+        size, coded = math.prod(self.shapes[name]), self._file.tensor(name)
+        if self.codes[name] != "bits":
+            keys = _keys(flat) if self.codes[name] == "conditional" and flat else None
+            yield from mask_codes.decode_blocks(coded, size, keys)
+            return
+        for start in range(0, size, mask_codes.BLOCK):
+            stop = min(start + mask_codes.BLOCK, size)
+            yield mask_codes.without_rest(coded[start // 8 : -(-stop // 8)].copy(), stop - start)
+
+    def runs(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Iterator[tuple[int, Bools]]:
+        """Give `blocks` as the number of the first entry and True where one stays."""
+        first, size = 0, math.prod(self.shapes[name])
+        for packed in self.blocks(name, weights):
+            run = mask_codes.unpack(packed, 0, min(8 * packed.size, size - first))
+            yield first, run
+            first += run.size
+
+    def bits(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> NDArray[np.uint8]:
+        """Read one matrix's mask, eight entries to a byte: as `blocks`, whole."""
+        found, at = np.empty(-(-math.prod(self.shapes[name]) // 8), np.uint8), 0
+        for packed in self.blocks(name, weights):
+            found[at : at + packed.size] = packed
+            at += packed.size
+        return found
+
+    def keep(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Bools:
+        """Read one matrix's mask: True where an entry stays. Else as `blocks`."""
+        shape = self.shapes[name]
+        return mask_codes.unpack(self.bits(name, weights), 0, math.prod(shape)).reshape(shape)
 
     def _bad(self, name: str) -> ToolError:
         why = (
@@ -311,8 +373,11 @@ def open_mask(path: Path) -> Mask:
         file = open_safetensors(path)
         with of_the_whole_run():
             _check_stored(file, about)
+            for name, entry in about["matrices"].items():
+                _check_matrix(name, entry, file)
+            _check_about(about)
             return Mask(file, about)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise _damaged(path, "its metadata are") from error
 
 
@@ -349,54 +414,61 @@ def _check_stored(file: SafetensorsFile, about: Mapping[str, Any]) -> None:
     if file.entries.keys() != about["stored_sha256"].keys() or not about["matrices"].keys() <= file.entries.keys():
         raise _damaged(file.path, "the names of its tensors are")
     for name, sha256 in about["stored_sha256"].items():
-        if _array_digest(file.tensor(name)) != sha256 or (
-            name in about["matrices"] and file.entries[name].dtype != "U8"
-        ):
+        if _array_digest(file.tensor(name)) != sha256:
             raise _damaged(file.path, f"{name} is")
 
 
-def names_in_base(mask: Mask, base: Checkpoint) -> dict[str, str]:
-    """Map the masked matrices to their names in the base, which may have another prefix.
-
-    Raises
-    ------
-    ToolError
-        Kind ``"other-base"``: the base lacks one, or has it in another shape.
-    """
-    return _names(base, mask.shapes, mask.path)
-
-
-def _names(base: Checkpoint, shapes: Mapping[str, tuple[int, ...]], wanted_by: Path) -> dict[str, str]:
-    names = base_names(base, shapes)
-    if lacking := next((name for name in sorted(shapes) if name not in names), None):
-        shape = "x".join(map(str, shapes[lacking]))
-        raise ToolError(
-            f"{base.path}: has no {lacking} of shape {shape}, which {wanted_by} masks; give the base that it was made"
-            " for",
-            kind="other-base",
-        )
-    return names
+def _check_matrix(name: str, entry: Mapping[str, Any], file: SafetensorsFile) -> None:
+    """Refuse what no command writes of a matrix: digests may be right and say of nonsense that it is whole."""
+    shape, zeroed, stored = entry["shape"], entry["zeroed"], file.entries[name]
+    if not (
+        isinstance(shape, list)
+        and len(shape) >= 2
+        and all(map(_is_count, shape))
+        and _is_count(zeroed)
+        and zeroed <= math.prod(shape) <= _MOST
+        and entry["code"] in CODES[1:]
+        and all(_is_digest(entry[key]) for key in ("base_sha256", "bits_sha256"))
+        and stored.dtype == "U8"
+        and len(stored.shape) == 1
+    ):
+        raise _damaged(file.path, f"what it says of {name} is")
+    if not mask_codes.can_hold(entry["code"], file.tensor(name), math.prod(shape), zeroed):
+        raise _damaged(file.path, f"the code of {name} is")
 
 
-def check_base(mask: Mask, base: Checkpoint) -> dict[str, str]:
-    """Refuse another base; give the masked matrices' names in it.
+def _check_about(about: Mapping[str, Any]) -> None:
+    """Refuse what could not be written beside a model, or not be read back."""
+    if not isinstance(about["config"], str) or not isinstance(about["made"], dict):
+        raise TypeError("config is no text, or made is no object")
+    json.dumps(about, ensure_ascii=False).encode()  # half a surrogate pair has no bytes
+    others, tokenizer = about.get("others"), about.get("tokenizer_sha256")
+    if others is not None and not (_are_names(others["names"], about) and _is_digest(others["sha256"])):
+        raise ValueError("others are no tensors of the base")
+    if tokenizer is not None and not _is_digest(tokenizer):
+        raise ValueError("the tokenizer's digest is none")
+    level: list[Any] = [about["made"]]
+    for _ in range(_DEEPEST):
+        level = [
+            each for some in level if isinstance(some, dict | list)
+            for each in (some.values() if isinstance(some, dict) else some)
+        ]  # fmt: skip
+    if level:
+        raise ValueError("made is too deep")
 
-    Raises
-    ------
-    ToolError
-        Kind ``"other-base"``: names the first matrix that differs.
-    """
-    names = names_in_base(mask, base)
-    for name, stored in names.items():
-        refuse_other(mask, base, name, tensor_digest(base, stored))
-    return names
+
+def _are_names(names: object, about: Mapping[str, Any]) -> bool:
+    """Tell whether these can be tensors that are not in the file."""
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) and name not in about["stored_sha256"] for name in names)
+        and len(set(names)) == len(names)
+    )
 
 
-def refuse_other(mask: Mask, base: Checkpoint, name: str, sha256: str) -> None:
-    """Refuse a base where `sha256`, that of its tensor `name`, is not the one the mask was made for."""
-    if sha256 != mask.base_sha256s[name]:
-        raise ToolError(
-            f"{mask.path}: was made for another base: the sha256 of {name} was {mask.base_sha256s[name][:12]}, and in"
-            f" {base.path} it is {sha256[:12]}; give that one",
-            kind="other-base",
-        )
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0  # a JSON true is an int to isinstance
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None

@@ -114,6 +114,22 @@ def has_head(folder: Path) -> bool:
         return False
 
 
+_ATTENTION = ("eager", "sdpa", "flex_attention")
+"""What comes with transformers and torch; any other may be a kernel that would be downloaded and run."""
+
+
+def without_kernels(config: Any) -> None:
+    """Let a configuration choose no code but what ships with transformers; else its defaults are taken."""
+    chosen, experts = (getattr(config, f"_{kind}_implementation", None) for kind in ("attn", "experts"))
+    if chosen is not None and chosen not in _ATTENTION:
+        config._attn_implementation = None
+    if experts is not None and not str(experts).isidentifier():
+        config._experts_implementation = None
+    for name in getattr(config, "sub_configs", None) or ():
+        if hasattr(part := getattr(config, name, None), "to_dict"):
+            without_kernels(part)
+
+
 def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifier:
     """Open a model to tune: its own head, or a new one drawn from ``seed``.
 
@@ -140,6 +156,7 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
     torch.manual_seed(seed % 2**63)
     with _transformers_at(folder):
         config = AutoConfig.from_pretrained(folder, **about)
+        without_kernels(config)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
             output_loading_info=True, ignore_mismatched_sizes=labels is not None,

@@ -15,10 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from berttools.applying import masked_bits, names_in_model
+from berttools.applying import masked_bits
 from berttools.checkpoints import open_checkpoint
+from berttools.mask_bases import names_in_model
+from berttools.mask_configs import TASK_KEYS
+from berttools.masks import open_mask
+from berttools.models import open_base, open_model
 from conftest import Run
-from tiny_models import logits, make_base, make_mask
+from mask_forging import forged, set_config
+from tiny_models import logits, make_base, make_mask, texts, write_lines
 
 
 def test_swapped_arguments(berttools: Callable[..., Run], base: Path, tmp_path: Path, mask: Path) -> None:
@@ -161,6 +166,80 @@ def test_another_base_is_refused_and_nothing_left(
     assert "has no bert.encoder.layer.2.output.dense.weight of shape 16x32" in done.err
 
 
+@pytest.mark.parametrize("name", ["embeddings.word_embeddings.weight", "encoder.layer.0.output.LayerNorm.bias"])
+def test_a_base_that_differs_outside_the_masked_matrices_is_refused(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path, name: str
+) -> None:
+    other, lines = shutil.copytree(base, tmp_path / "other"), write_lines(tmp_path / "x.jsonl", texts(1))
+    tensors = load_file(base / "model.safetensors")
+    tensors[name].view(-1)[3] += 1
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    for words in (
+        ["apply-mask", other, mask, "--out", tmp_path / "out"],
+        ["predict", "--base", other, "--mask", mask, "--in", lines],
+        ["mask-control", mask, other, "--out", tmp_path / "out"],
+        ["maskdiff", mask, "--base", other],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert "was made for another base: the sha256 of what is outside the masked matrices was" in done.err
+    assert not (tmp_path / "out").exists()
+    # Of a control too.
+    assert berttools("mask-control", mask, base, "--out", tmp_path / "control").code == 0
+    assert berttools("apply-mask", other, tmp_path / "control", "--out", tmp_path / "out").code == 1
+    before, after = open_mask(mask), open_mask(tmp_path / "control")
+    assert (before.others, before.tokenizer_sha256) == (after.others, after.tokenizer_sha256)
+
+
+def test_a_base_with_another_tokenizer_is_refused(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path
+) -> None:
+    other, lines = shutil.copytree(base, tmp_path / "other"), write_lines(tmp_path / "x.jsonl", texts(1))
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text.replace('"good"', '"swap"').replace('"bad"', '"good"'))
+    for words in (
+        ["apply-mask", other, mask, "--out", tmp_path / "out"],
+        ["predict", "--base", other, "--mask", mask, "--in", lines],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert "was made for another base: its tokenizer is not the one in" in done.err
+    assert not (tmp_path / "out").exists()
+    # One that is not there cannot be compared.
+    assert berttools("maskdiff", mask, "--base", base / "model.safetensors").code == 0
+    forged(mask, tmp_path / "b", lambda about: about.update(tokenizer_sha256=None))
+    assert berttools("apply-mask", other, tmp_path / "b", "--out", tmp_path / "out").code == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about["matrices"][QUERY].update(shape=["a"]),
+        lambda about: about["matrices"][QUERY].update(zeroed=10**30),
+        lambda about: about["matrices"][QUERY].update(code="zip"),
+        lambda about: about.update(config="hello"),
+        lambda about: about.update(made=[]),
+        set_config(id2label={"0": "a", "7": "b"}),
+    ],
+)
+def test_wrong_contents_under_right_digests_are_one_line_of_every_command(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path, change: Any
+) -> None:
+    bad, lines = forged(mask, tmp_path / "bad", change), write_lines(tmp_path / "x.jsonl", texts(1))
+    for words in (
+        ["apply-mask", base, bad, "--out", tmp_path / "out"],
+        ["predict", "--base", base, "--mask", bad, "--in", lines],
+        ["mask-control", bad, base, "--out", tmp_path / "out"],
+        ["maskdiff", bad],
+        ["maskdiff", mask, bad],
+        ["maskdiff", bad, "--base", base],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert f"{bad}: damaged: " in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_card(berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path) -> None:
     licensed = shutil.copytree(base, tmp_path / "licensed")
     (licensed / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n\nlicense: no\n")
@@ -180,6 +259,88 @@ def test_the_card(berttools: Callable[..., Run], base: Path, mask: Path, tmp_pat
     assert "base_sha256" not in record, "which is a digest of all tensors, in the records of other commands"
     assert berttools("apply-mask", base, mask, "--out", tmp_path / "free").code == 0
     assert "license" not in (tmp_path / "free" / "README.md").read_text()
+
+
+QUERY = "bert.encoder.layer.1.attention.self.query.weight"
+STRANGE = {
+    "auto_map": {"AutoModelForSequenceClassification": "somebody/else--x.M"},
+    "attn_implementation": "somebody/kernel",
+    "_attn_implementation": "somebody/kernel",
+    "hidden_act": "relu",
+    "transformers_version": "9",
+}
+
+
+def test_a_mask_sets_nothing_of_the_configuration_but_the_task(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path
+) -> None:
+    model = make_mask(base, tmp_path / "good")
+    forged(tmp_path / "good", tmp_path / "strange", set_config(**STRANGE, problem_type="single_label_classification"))
+    assert berttools("apply-mask", base, tmp_path / "strange", "--out", tmp_path / "out").code == 0
+    before, after = (json.loads((folder / "config.json").read_bytes()) for folder in (base, tmp_path / "out"))
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    assert {"architectures", "id2label"} <= changed <= {*TASK_KEYS}
+    assert after["id2label"] == {"0": "bad", "1": "good"}
+    assert torch.equal(logits(open_model(tmp_path / "out").model), logits(model))
+
+
+def test_labels_of_the_base_are_not_those_of_a_task_that_names_none(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path
+) -> None:
+    """What equals a default is not in the text of a configuration."""
+    other = shutil.copytree(base, tmp_path / "other")
+    about = json.loads((base / "config.json").read_bytes())
+    about |= {"id2label": {"0": "x", "1": "y", "2": "z"}, "label2id": {"x": 0, "y": 1, "z": 2}}
+    (other / "config.json").write_text(json.dumps(about))
+
+    def unnamed(metadata: dict[str, Any]) -> None:
+        config = json.loads(metadata["config"])
+        metadata["config"] = json.dumps({key: each for key, each in config.items() if "label" not in key})
+
+    forged(mask, tmp_path / "unnamed", unnamed)
+    assert berttools("apply-mask", other, tmp_path / "unnamed", "--out", tmp_path / "out").code == 0
+    assert open_model(tmp_path / "out").labels.names == ("LABEL_0", "LABEL_1")
+
+
+def test_a_mask_of_another_type_of_model_is_refused(
+    berttools: Callable[..., Run], base: Path, mask: Path, tmp_path: Path
+) -> None:
+    forged(mask, tmp_path / "other", set_config(model_type="evil"))
+    lines = tmp_path / "x.jsonl"
+    lines.write_text('{"text":"a good film"}\n')
+    for words in (
+        ["apply-mask", base, tmp_path / "other", "--out", tmp_path / "out"],
+        ["predict", "--base", base, "--mask", tmp_path / "other", "--in", lines],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert "was made for a model of type 'evil'" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attn_implementation": "somebody/kernel"},
+        {"_attn_implementation": "somebody/kernel"},
+        {"attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "somebody/kernel@main:forward"},
+        {"experts_implementation": "somebody/kernel"},
+    ],
+)
+def test_a_configuration_chooses_no_kernel(
+    base: Path, tmp_path: Path, fields: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import modeling_utils
+
+    def fetched(*_: object, **__: object) -> None:
+        raise AssertionError("a kernel was asked for")
+
+    monkeypatch.setattr(modeling_utils, "lazy_import_flash_attention", fetched, raising=False)
+    folder = shutil.copytree(base, tmp_path / "base")
+    about = json.loads((base / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps({**about, **fields}))
+    assert open_base(folder, None).model.config._attn_implementation in ("eager", "sdpa")
 
 
 def test_names_of_the_model() -> None:

@@ -54,6 +54,9 @@ def test_every_code_reads_back_what_it_wrote(
     assert np.array_equal(mask_codes.decode(mask_codes.encode(keep), size), keep)
     coded = mask_codes.encode(keep, keys_of(weights))
     assert np.array_equal(mask_codes.decode(coded, size, keys_of(weights)), keep)
+    zeroed = size - int(keep.sum())
+    streams = {"bits": packed, "entropy": mask_codes.encode(keep), "conditional": coded}
+    assert all(mask_codes.can_hold(code, stream, size, zeroed) for code, stream in streams.items())
 
 
 @pytest.mark.parametrize("sparsity", [0.005, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5])
@@ -85,7 +88,7 @@ def test_a_mask_that_weights_say_nothing_of_costs_no_more_given_them() -> None:
 
 
 def test_more_entries_than_are_sorted_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mask_codes, "_BLOCK", 1000)
+    monkeypatch.setattr(mask_codes, "BLOCK", 1000)
     weights = normal(4321)
     keep = (np.abs(weights) > 0.01) ^ (np.random.default_rng(0).random(4321) < 0.1)
     assert np.array_equal(mask_codes.decode(mask_codes.encode(keep), keep.size), keep)
@@ -135,6 +138,19 @@ def test_a_stream_of_more_entries_is_refused() -> None:
     coded = mask_codes.encode(np.random.default_rng(0).random(10_000) > 0.3)
     with pytest.raises(ValueError, match="more is coded"):
         mask_codes.decode(coded, 5_000)
+
+
+@pytest.mark.parametrize("zeroed", [1, 8, 100, 12_500, 50_000, 87_500, 99_992, 99_999])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_of_zeroed_entries_can_be_held(zeroed: int, first: bool) -> None:
+    """What lies together costs least: whole bytes of zeroed entries, and those that stay behind them."""
+    keep = np.ones(100_000, np.bool_)
+    keep[:zeroed] = False
+    coded = mask_codes.encode(keep if first else keep[::-1].copy())
+    assert mask_codes.can_hold("entropy", coded, keep.size, zeroed)
+    for words in (0, 1):
+        short = coded[: 3 + 4 * words]
+        assert not mask_codes.can_hold("entropy", short, 1000 * keep.size, 1000 * zeroed) or zeroed == 1
 
 
 def test_no_torch() -> None:

@@ -6,16 +6,20 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from _toolio.errors import ToolError
+from berttools.applying import apply_mask
 from berttools.mask_switch import MaskedModels
 from berttools.masks import open_mask
 from berttools.models import open_model
 from conftest import Run
+from mask_forging import forged, set_config
 from tiny_models import logits, make_base, make_mask, make_tuned, texts, write_lines
 
 
@@ -186,3 +190,70 @@ def test_a_head_that_the_base_had_and_the_task_kept(base: Path, tmp_path: Path) 
     write_mask(tmp_path / "b", {}, {}, mask.config, open_checkpoint(base), {})
     with pytest.raises(ToolError, match=r"neither it nor .* has classifier\.bias"):
         MaskedModels(base, {"b": tmp_path / "b"})
+
+
+def stored(name: str, *shape: int) -> Callable[[dict[str, Any]], None]:
+    return lambda tensors: tensors.update({name: np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors"),
+    [
+        ({}, stored("foo.bar", 3)),
+        ({}, stored("bert.foo", 3)),
+        ({}, stored("bert.embeddings.LayerNorm.bias", 17)),
+        ({}, stored("classifier.weight", 2, 7)),
+        ({}, stored("classifier.weight", 3, 16)),
+        ({}, stored("classifier.weight", 32)),
+        ({}, stored("classifier.weight")),
+        ({}, stored("classifier.bias", 1)),
+        ({}, stored("classifier", 2)),
+        ({}, stored("", 2)),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": None}, None),
+        ({"id2label": {"0": "a", "7": "b"}}, None),
+        ({"id2label": None, "label2id": None, "num_labels": 5}, None),
+        ({"id2label": {"0": "value"}, "label2id": None, "problem_type": "regression"}, None),
+        ({"id2label": "ab"}, None),
+    ],
+)
+def test_what_is_no_part_of_a_tasks_model_is_refused(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path, config: dict[str, Any], tensors: Any
+) -> None:
+    """With digests that are right; alone, and behind a mask that is as it should be."""
+    make_mask(base, tmp_path / "good")
+    bad = forged(tmp_path / "good", tmp_path / "bad", set_config(**config), tensors)
+    lines = write_lines(tmp_path / "x.jsonl", texts(1))
+    for words in (
+        ["predict", "--base", base, "--mask", bad, "--in", lines],
+        ["predict", "--base", base, "--mask", tmp_path / "good", "--mask", bad, "--in", lines],
+        ["apply-mask", base, bad, "--out", tmp_path / "out"],
+    ):
+        done = berttools(*words)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert f"{bad}: " in done.err
+    with pytest.raises(ToolError) as refused:
+        MaskedModels(base, {"bad": bad})
+    assert refused.value.kind == "bad-mask"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "modernbert"])
+def test_tasks_of_as_many_labels_as_they_like(tmp_path: Path, kind: str) -> None:
+    """A head of other labels beside it, and one that is as wide as the model: neither is refused."""
+    base = make_base(tmp_path / "base", kind)
+    expected = {}
+    for count in (2, 16, 1, 3):
+        names = [f"label{number}" for number in range(count)]
+        expected[str(count)] = make_mask(base, tmp_path / str(count), seed=count, labels=names)
+        apply_mask(base, tmp_path / str(count), tmp_path / f"{count}.folder")
+        assert_same(open_model(tmp_path / f"{count}.folder").model, expected[str(count)])
+    models = MaskedModels(base, {task: tmp_path / task for task in expected})
+    for task in ("3", "16", "2", "1", "2"):
+        assert_same(models.switch(task).model, expected[task])
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Compare values: a product with one row may depend on where in memory they lie."""
+    pairs = zip(one.named_parameters(), other.named_parameters(), strict=True)
+    assert all(name == name_too and torch.equal(a, b) for (name, a), (name_too, b) in pairs)
+    assert torch.allclose(logits(one), logits(other), atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors.numpy import save_file
 
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.groups import place
-from berttools.mask_statistics import Overlap, overlap, spots_of
+from berttools.mask_statistics import Overlap, _compared, overlap, overlaps, spots_of
 from berttools.masks import check_base, open_mask, write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask
@@ -317,8 +318,22 @@ def test_matrices_that_are_stored_as_one() -> None:
     assert spots_of("lm_head.weight", (12, 4)) == [("lm_head.weight", None, None, None)]
     keep = np.arange(24).reshape(2, 12) != 5
     columns = spots_of("h.0.attn.c_attn.weight", keep.shape)
-    assert [spot.of(keep).sum() for spot in columns] == [8, 7, 8]
+    assert [spot.of_run(keep.reshape(-1), 0, keep.shape).sum() for spot in columns] == [8, 7, 8]
     assert {spot.shape(keep.shape) for spot in columns} == {(2, 4)}
+
+
+@pytest.mark.parametrize("name", [FUSED, "h.0.attn.c_attn.weight", QUERY])
+@pytest.mark.parametrize("block", [8, 16, 64, 1 << 20])
+def test_runs_of_a_matrix_say_what_the_whole_says(name: str, block: int) -> None:
+    one, other = np.random.default_rng(0).random((2, 12, 12)) > 0.3
+    starts = range(0, one.size, block)
+    runs = [[(first, keep.reshape(-1)[first : first + block]) for first in starts] for keep in (one, other)]
+    ((_, found),) = _compared(spots_of(name, one.shape), one.shape, dict(enumerate(map(iter, runs)))).items()
+    axis = 1 if "c_attn" in name else 0
+    parts = len(spots_of(name, one.shape))
+    assert parts == (1 if name == QUERY else 3)
+    expected = zip(np.split(one, parts, axis), np.split(other, parts, axis), strict=True)
+    assert [each for _, each in found] == [overlap(*both) for both in expected]
 
 
 @pytest.mark.parametrize("code", ["bits", "conditional"])
@@ -371,3 +386,18 @@ def test_no_torch(base: Path, tmp_path: Path, name: str) -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_few_bytes_take_no_memory_however_large_the_matrix(tmp_path: Path) -> None:
+    """All kept, all zeroed: three bytes each, for any number of entries."""
+    name, shape = "model.layers.0.attention.self.query.weight", (4096, 16_384)
+    save_file({name: np.zeros(shape, np.int8)}, tmp_path / "base.safetensors")
+    opened = open_checkpoint(tmp_path / "base.safetensors")
+    for out, kept in (("a", True), ("b", False), ("c", False)):
+        write_mask(tmp_path / out, {name: np.full(shape, kept)}, {}, "{}", opened, {}, code="entropy")
+    tracemalloc.start()
+    found = overlaps([open_mask(tmp_path / out) for out in "abc"], None)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [pair.counted[0][1].both for pair in found.values()] == [0, 0, 4096 * 16_384]
+    assert most < 20e6

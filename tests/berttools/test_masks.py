@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from _toolio.errors import ToolError
 from _toolio.tensors import read_metadata, stored_bits, stream_safetensors, write_safetensors
 from berttools import masks
 from berttools.checkpoints import open_checkpoint
+from berttools.mask_bases import names_of
 from berttools.masks import check_base, open_mask, write_mask
+from mask_forging import forged
 
 QUERY, OUTPUT = (f"bert.encoder.layer.1.{name}.weight" for name in ("attention.self.query", "output.dense"))
 HEAD = {"classifier.weight": np.float32([[1, 2, 3]]), "classifier.bias": np.float32([-0.0])}
@@ -42,7 +46,7 @@ def write_base(folder: Path, dtype: str = "float32", *, prefix: str = "", seed: 
 def keeps_of(base: Path, *, sparsity: float = 0.3, seed: int = 1) -> dict[str, NDArray[np.bool_]]:
     """By magnitude, and some flips."""
     rng, opened, found = np.random.default_rng(seed), open_checkpoint(base), {}
-    for name, stored in masks._names(opened, {QUERY: (24, 24), OUTPUT: (24, 40)}, base).items():
+    for name, stored in names_of(opened, {QUERY: (24, 24), OUTPUT: (24, 40)}, base).items():
         values = np.abs(opened.flat(stored).values(0, opened.tensors[stored].size).astype(np.float32))
         keep = values >= np.quantile(values, sparsity)
         found[name] = (keep ^ (rng.random(keep.size) < 0.05)).reshape(opened.tensors[stored].shape)
@@ -149,10 +153,40 @@ def test_another_base_is_refused_by_the_tensor_that_differs(tmp_path: Path) -> N
     save_file(changed, other)
     with pytest.raises(ToolError, match="of shape 24x40"):
         check_base(mask, open_checkpoint(other))
-    # What no mask touches may differ: the head is the task's own, and biases are not looked at.
-    tensors["encoder.layer.1.attention.self.query.bias"] += 1
-    save_file(tensors, other)
+    # What the model does not use may be there or not.
+    save_file({**tensors, "cls.predictions.bias": np.zeros(3, np.float32)}, other)
     check_base(mask, open_checkpoint(other))
+    for name in ("encoder.layer.1.attention.self.query.bias", "embeddings.w"):
+        changed = {each: array + (each == name) for each, array in tensors.items()}
+        save_file(changed, other)
+        with pytest.raises(ToolError, match="another base: the sha256 of what is outside the masked matrices was"):
+            check_base(mask, open_checkpoint(other))
+        del changed[name]
+        save_file(changed, other)
+        with pytest.raises(ToolError, match=f"has no bert.{name}, which the model of"):
+            check_base(mask, open_checkpoint(other))
+
+
+def test_a_mask_that_names_nothing_else_of_its_base_is_read(tmp_path: Path) -> None:
+    base, out = written(tmp_path)
+    forged(out, out, lambda about: [about.pop(key) for key in ("others", "tokenizer_sha256")])
+    tensors = load_file(base / "model.safetensors")
+    save_file({**tensors, "embeddings.w": tensors["embeddings.w"] + 1}, base / "model.safetensors")
+    assert check_base(open_mask(out), open_checkpoint(base)).keys() == {QUERY, OUTPUT}
+
+
+def test_what_else_is_used_is_one_digest_and_names(tmp_path: Path) -> None:
+    base, out = written(tmp_path)
+    mask, opened = open_mask(out), open_checkpoint(base)
+    assert mask.others == ["bert.embeddings.w", QUERY.replace("weight", "bias")]
+    others = {"bert.embeddings.w": "embeddings.w"}
+    write_mask(out, keeps_of(base), HEAD, "{}", opened, {}, others=others)
+    mask = open_mask(out)
+    assert mask.others == list(others)
+    tensors = load_file(base / "model.safetensors")
+    tensors["encoder.layer.1.attention.self.query.bias"] += 1
+    save_file(tensors, base / "model.safetensors")
+    assert check_base(mask, open_checkpoint(base)), "which this model does not use"
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
@@ -228,3 +262,118 @@ def test_a_stream_of_other_length_than_planned_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="not as many bytes"):
         stream_safetensors(tmp_path / "x", {"a": ("F32", (3,))}, lambda name: [np.zeros(2, np.float32)])
     assert list(tmp_path.iterdir()) == []
+
+
+def deep(levels: int) -> Any:
+    found: Any = {}
+    for _ in range(levels):
+        found = {"of": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "hello", "[1]", "", "[" * 5000, '{"id2label":{"0":"a","7":"b"}}', '{"id2label":{"0":1}}', '{"id2label":[]}',
+        '{"id2label":{"0":"a","1":"b"},"num_labels":3}', '{"num_labels":1e3}', '{"num_labels":1000000000}',
+        '{"label2id":{"a":"b"}}', '{"architectures":"BertModel"}', '{"dtype":"int8"}', '{"pad_token_id":true}',
+        '{"problem_type":"none"}', '{"model_type":3}', '{"id2label":{"0":"\\ud800"}}',
+    ],
+)  # fmt: skip
+def test_a_configuration_that_no_task_has_is_refused(tmp_path: Path, config: str) -> None:
+    _, out = written(tmp_path)
+    forged(out, out, lambda about: about.__setitem__("config", config))
+    with pytest.raises(ToolError, match="damaged: its configuration") as refused:
+        open_mask(out)
+    assert (refused.value.kind, refused.value.message.count("\n")) == ("bad-mask", 0)
+
+
+def of_query(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    """Change what a mask says of one matrix; drop what is ``...``."""
+
+    def change(about: dict[str, Any]) -> None:
+        entry = about["matrices"][QUERY]
+        entry.update(fields)
+        for key in [key for key, value in entry.items() if value is ...]:
+            del entry[key]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(of_query(shape=shape) for shape in (["a"], [24.0, 24.0], [-24, -24], [576], [True, 576], "x", 3)),
+        *(of_query(shape=shape) for shape in ([1 << 20, 1 << 20], [24, 25], [24, 23], [50_000, 40_000])),
+        *(of_query(zeroed=zeroed) for zeroed in ("x", -1, 10**30, 577, 1.0, True, None, ...)),
+        *(of_query(code=code) for code in ("zip", "auto", ["bits"], None, ...)),
+        *(of_query(base_sha256=sha256) for sha256 in (3, "", "G" * 64, ...)),
+        of_query(bits_sha256=...),
+        lambda about: about["matrices"].update({QUERY: None}),
+        lambda about: about.update(matrices=[QUERY, OUTPUT]),
+        lambda about: about.update(made=deep(101)),
+        *(lambda about, some=some: about.update(others=some) for some in ([], {}, {"names": [], "sha256": "x"}, "x")),
+        *(lambda about, some=some: about["others"].update(names=some) for some in ([3], [QUERY], ["a", "a"], "ab")),
+        lambda about: about.update(tokenizer_sha256="x"),
+        lambda about: about.update(made={"labels": ["\ud800"]}),
+    ],
+)  # fmt: skip
+def test_what_no_command_says_of_a_mask_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    base, out = written(tmp_path, code="bits")
+    forged(out, out, change)
+    with pytest.raises(ToolError) as refused:
+        mask, opened = open_mask(out), open_checkpoint(base)
+        names = check_base(mask, opened)
+        mask.keep(QUERY, opened.flat(names[QUERY]))
+    assert (refused.value.kind, refused.value.message.count("\n")) == ("bad-mask", 0)
+
+
+def test_what_is_said_of_zeros_is_compared_with_the_bits(tmp_path: Path) -> None:
+    base, out = written(tmp_path)
+    forged(out, out, lambda about: about["matrices"][QUERY].update(sparsity=0.5))
+    mask = open_mask(out)
+    assert mask.sparsity[QUERY] == mask.zeroed[QUERY] / 576
+    for code in masks.CODES[1:]:
+        written(tmp_path, code=code)
+        forged(out, out, of_query(zeroed=open_mask(out).zeroed[QUERY] + 1))
+        with pytest.raises(ToolError, match=r"not (what was|those that were) written"):
+            open_mask(out).keep(QUERY, open_checkpoint(base).flat(QUERY.removeprefix("bert.")))
+
+
+@pytest.mark.parametrize("shape", [(1, 72), (72, 1), (8, 9)])
+def test_bits_that_are_no_run_of_bytes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    _, out = written(tmp_path, code="bits")
+    forged(out, out, tensors=lambda stored: stored.update({QUERY: stored[QUERY].reshape(shape)}))
+    with pytest.raises(ToolError, match=f"what it says of {QUERY} is"):
+        open_mask(out)
+
+
+@pytest.mark.parametrize("code", ["bits", "entropy"])
+def test_bits_are_read_in_an_eighth_of_a_byte_an_entry(tmp_path: Path, code: str) -> None:
+    shape = (2048, 8192)
+    save_file({QUERY: np.zeros(shape, np.float16)}, tmp_path / "base.safetensors")
+    keep = np.random.default_rng(0).random(shape, np.float32) > 0.1
+    base = open_checkpoint(tmp_path / "base.safetensors")
+    write_mask(tmp_path / "a", {QUERY: keep}, {}, "{}", base, {}, code=code)
+    mask = open_mask(tmp_path / "a")
+    tracemalloc.start()
+    packed = mask.bits(QUERY)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(packed, np.packbits(keep))
+    assert most < keep.size / 2
+
+
+@pytest.mark.parametrize("chance", [0, 30_000, 65_535])
+@pytest.mark.parametrize("words", [0, 3])
+def test_a_stream_that_cannot_hold_so_many_is_refused_when_opened(tmp_path: Path, chance: int, words: int) -> None:
+    _, out = written(tmp_path, code="entropy")
+    stream = np.frombuffer(b"\0" + chance.to_bytes(2, "little") + bytes(4 * words), np.uint8)
+    size = 50_000 * 40_000
+    said = of_query(shape=[50_000, 40_000], zeroed=size * chance // 65_535)
+    forged(out, out, said, lambda stored: stored.update({QUERY: stream}))
+    if chance == 30_000 or words:
+        with pytest.raises(ToolError, match=f"the code of {QUERY} is"):
+            open_mask(out)
+    else:
+        assert open_mask(out).sparsity[QUERY] == chance / 65_535, "which costs no bits"

@@ -245,9 +245,9 @@ class MaskRun(Run):
         if asked.refit_head and self._dense:
             figures = self._refitted(figures)
         tensors, config = state_arrays(model), config_text(model)
-        dense, _ = changed_of({name: each for name, each in tensors.items() if name not in keeps}, self._base)
+        dense, same = changed_of({name: each for name, each in tensors.items() if name not in keeps}, self._base)
         made = {**about, "figures": figures, "seed": asked.seed, "tuned": sorted(dense)}
-        sizes = write_mask(asked.out, keeps, dense, config, self._base, made, code=str(asked.code))
+        sizes = write_mask(asked.out, keeps, dense, config, self._base, made, code=str(asked.code), others=same)
         return {**figures, **sizes}
 
     def _refitted(self, figures: dict[str, Any]) -> dict[str, Any]:

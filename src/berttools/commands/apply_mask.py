@@ -26,8 +26,9 @@ def apply_mask(
     """Write a base with a mask laid over it as a model of its own.
 
     The folder is one that from_pretrained opens: config.json, weights, tokenizer, and a model card. Zeroed entries are
-    +0.0; all other values of the base keep their bits and their dtype. Refuses another base than the mask was made for,
-    whatever its files, shards and prefixes are called.
+    +0.0; all other values of the base keep their bits and their dtype, and config.json says what the base's does but
+    for the task's labels. Refuses another base than the mask was made for, or another tokenizer, whatever its files,
+    shards and prefixes are called.
     """
     from berttools.models import check_folder, refuse_model_folder
 
