@@ -343,6 +343,26 @@ def test_a_configuration_chooses_no_kernel(
     assert open_base(folder, None).model.config._attn_implementation in ("eager", "sdpa")
 
 
+@pytest.mark.parametrize("chosen", ["somebody/kernel", "flash_attention_2", "paged|somebody/kernel@main:forward"])
+def test_no_kernel_is_chosen_where_transformers_would_follow_the_file(
+    base: Path, monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    """Which keys of a config.json it follows is another in each of its versions."""
+    from transformers import AutoConfig
+
+    read = AutoConfig.from_pretrained
+
+    def followed(*words: Any, **more: Any) -> Any:
+        config = read(*words, **more)
+        config._attn_implementation, config._experts_implementation = chosen, "somebody/kernel"
+        return config
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", followed)
+    model = open_base(base, None).model
+    assert model.config._attn_implementation in ("eager", "sdpa")
+    assert "/" not in str(model.config._experts_implementation)
+
+
 def test_names_of_the_model() -> None:
     class Base:
         tensors = dict.fromkeys(["encoder.layer.0.a.weight", "embeddings.LayerNorm.gamma", "x"])
