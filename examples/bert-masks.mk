@@ -211,7 +211,7 @@ $(foreach group,$(GROUPS),$(PLACES:%=%/mask-$(group).jsonl)): $$(call data_of,$$
 # The same zeros at other places, and the head tuned on them.
 define CONTROL
 $(foreach n,$(CONTROLLED),$(PLACES:%=%/mask-$(n).$1.jsonl)): %.$1.jsonl: %.jsonl
-	$$(BERTTOOLS) mask-control $$*.mask.safetensors $$(BASE) --kind $1 --seed $$(call seed_of,$$@) --force \
+	$$(BERTTOOLS) mask-control $$(BASE) $$*.mask.safetensors --kind $1 --seed $$(call seed_of,$$@) --force \
 	  --out $$*.$1.mask.safetensors > $$*.$1.made
 	$$(BERTTOOLS) apply-mask $$(BASE) $$*.$1.mask.safetensors --force --out $$*.$1 >> $$*.$1.made
 	$$(BERTTOOLS) finetune --base $$*.$1 --dev $$(DATA)/$$(call task_of,$$@)/dev.jsonl $$(TUNE) $$(ON_DATA) --only '$$(HEAD)' \

@@ -61,7 +61,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "mask-tune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "mask")],
             "apply-mask": [str(tmp_path / "base"), "task.mask.safetensors", "--out", str(tmp_path / "masked")],
             "maskdiff": ["a.mask.safetensors", "b.mask.safetensors"],
-            "mask-control": ["a.mask.safetensors", str(tmp_path / "base"), "--out", str(tmp_path / "control")],
+            "mask-control": [str(tmp_path / "base"), "a.mask.safetensors", "--out", str(tmp_path / "control")],
             "predict": ["--model", str(tmp_path / "ft")],
             "report": ["--out", str(tmp_path / "report")],
             "plot": ["--kind", "histogram", "--out", str(tmp_path / "plot.png")],
@@ -119,7 +119,7 @@ def valid(
                 "mask-tune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--score-lr", "4", *out],
                 "apply-mask": [str(tiny / "base"), str(tiny / "a.mask.safetensors"), *out],
                 "maskdiff": [str(tiny / "a.mask.safetensors"), "--by", "group"],
-                "mask-control": [str(tiny / "a.mask.safetensors"), str(tiny / "base"), *out],
+                "mask-control": [str(tiny / "base"), str(tiny / "a.mask.safetensors"), *out],
                 "predict": ["--model", str(tiny / "ft"), "--in", text],
                 "evaluate": ["--in", said],
             }[name]

@@ -178,10 +178,15 @@ def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:
     figures, made = mask.figures(), mask.made
     lines = ["---", *_license(base), "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
     lines += [f"# {base.resolve().name}, masked", ""]
+    control = made.get("control")
+    head = (
+        f"nothing was learned (control: {control}), and the head is another mask's."
+        if control
+        else "the head was trained."
+    )
     lines += [
         f"{figures['zeroed']:,} of {figures['weights']:,} weights in {figures['matrices']} matrices"
-        f" ({figures['sparsity']:.2%}) of the base are set to zero, and none is changed otherwise; the head was"
-        " trained.",
+        f" ({figures['sparsity']:.2%}) of the base are set to zero, and none is changed otherwise; {head}",
         "",
         f"- base: sha256 of the masked matrices `{mask.masked_sha256}`",
         f"- mask file: {figures['bytes']:,} bytes, of which the mask {figures['mask_bytes']:,} ({figures['code']})",

@@ -164,7 +164,7 @@ PAGES = {
         examples=(
             (
                 "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --out task.mask.safetensors",
-                "Learn which weights to zero.",
+                "Learn which weights to zero, of some thousands of texts; of a few, with a higher --score-lr.",
             ),
             (
                 "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --initial-sparsity 0.2"
@@ -267,11 +267,11 @@ PAGES = {
         },
         examples=(
             (
-                "berttools mask-control task.mask.safetensors base/ --kind random --out random.mask.safetensors",
+                "berttools mask-control base/ task.mask.safetensors --kind random --out random.mask.safetensors",
                 "As many zeros at random places.",
             ),
             (
-                "berttools mask-control task.mask.safetensors base/ --kind magnitude --out small.mask.safetensors"
+                "berttools mask-control base/ task.mask.safetensors --kind magnitude --out small.mask.safetensors"
                 " && berttools maskdiff task.mask.safetensors small.mask.safetensors --base base/ --by model",
                 "As many zeros among the smallest weights, and how many of them the mask has too.",
             ),

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.app import tool_version
-from _toolio.errors import of_the_whole_run
+from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.journal import sha256_of_files
 from _toolio.paths import refuse_inside
 from berttools.checkpoints import open_checkpoint
 from berttools.mask_bases import check_base, others_in_base
-from berttools.masks import open_mask, write_mask
+from berttools.masks import Mask, open_mask, write_mask
 
 __all__ = ["KINDS", "by_lot", "smallest", "write_control"]
 
@@ -50,12 +50,38 @@ def smallest(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Boo
 KINDS: dict[str, Callable[[NDArray[Any], int, np.random.Generator], Bools]] = {"random": by_lot, "magnitude": smallest}
 
 
-def write_control(mask: Path, base: Path, out: Path, kind: str, seed: int) -> dict[str, Any]:
-    """Write a mask with the sparsity and the head of another.
+def chosen(values: NDArray[Any], zeroed: int, kind: str, pattern: str, rng: np.random.Generator) -> Bools:
+    """Keep all but so many entries of a matrix, by a kind, and together as the pattern of the learned mask has them."""
+    if pattern == "row":
+        sizes = np.abs(values.astype(np.float64)).sum(1)
+        return np.repeat(KINDS[kind](sizes, zeroed // values.shape[1], rng)[:, None], values.shape[1], 1)
+    if pattern == "2:4":
+        ranks = rng.random(values.shape) if kind == "random" else np.abs(values)
+        order = np.argsort(-ranks.reshape(-1, 4), axis=1, kind="stable")
+        keep = np.zeros_like(order, np.bool_)
+        np.put_along_axis(keep, order[:, :2], values=True, axis=1)
+        return keep.reshape(values.shape)
+    return KINDS[kind](values, zeroed, rng)
+
+
+def _pattern_of(learned: Mask) -> str:
+    recipe = learned.made.get("recipe")
+    pattern = recipe.get("pattern") if isinstance(recipe, dict) else None
+    if pattern == "head":
+        raise ToolError(
+            f"{learned.path}: zeroes whole attention heads, and there is no control of those: single weights, or rows,"
+            " would be no measure of them",
+            kind="bad-pattern",
+        )
+    return str(pattern)
+
+
+def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> dict[str, Any]:
+    """Write a mask with the sparsity, the pattern and the head of another.
 
     Parameters
     ----------
-    mask, base
+    base, mask
         The learned mask, and what it was made for.
     out
         The file.
@@ -79,12 +105,12 @@ def write_control(mask: Path, base: Path, out: Path, kind: str, seed: int) -> di
         refuse_inside(out, file, "BASE")
     keeps, source = {}, bytes.fromhex(learned.bits_sha256)
     with of_the_whole_run():
+        pattern = _pattern_of(learned)
         for name, stored in check_base(learned, checkpoint).items():
             flat, shape = checkpoint.flat(stored), learned.shapes[name]
             values = flat.values(0, int(np.prod(shape))).reshape(shape)
-            keeps[name] = KINDS[kind](
-                values, learned.zeroed[name], np.random.default_rng([seed, *source, *name.encode()])
-            )
+            rng = np.random.default_rng([seed, *source, *name.encode()])
+            keeps[name] = chosen(values, learned.zeroed[name], kind, pattern, rng)
             flat.release(0, values.size)
         made = {
             "version": tool_version(),

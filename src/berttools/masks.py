@@ -33,6 +33,7 @@ from _toolio.tensors import (
 )
 from berttools import mask_codes
 from berttools.checkpoints import Checkpoint
+from berttools.deltas import DELTA
 from berttools.mask_bases import check_base, digest_of, names_in_base, names_of, rest_of, tensor_digest, tokenizer_of
 from berttools.mask_configs import task_config
 from berttools.recipes import Code
@@ -371,6 +372,8 @@ def open_mask(path: Path) -> Mask:
         if about["sha256"] != _sha256(_text(rest)):
             raise _damaged(path, "its metadata are")
         file = open_safetensors(path)
+        if path.stat().st_size != max(entry.end for entry in file.entries.values()):
+            raise _damaged(path, "what lies behind its tensors is")
         with of_the_whole_run():
             _check_stored(file, about)
             for name, entry in about["matrices"].items():
@@ -392,6 +395,8 @@ def _read_about(path: Path) -> dict[str, Any]:
         if error.kind == "not-safetensors":
             raise none from error
         raise
+    if about.get("schema") == DELTA:
+        raise ToolError(f"{path}: is a delta, not a mask; use berttools apply-delta", kind="not-a-mask")
     if about.get("schema") != MASK:
         raise none
     return about

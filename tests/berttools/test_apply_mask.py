@@ -177,7 +177,7 @@ def test_a_base_that_differs_outside_the_masked_matrices_is_refused(
     for words in (
         ["apply-mask", other, mask, "--out", tmp_path / "out"],
         ["predict", "--base", other, "--mask", mask, "--in", lines],
-        ["mask-control", mask, other, "--out", tmp_path / "out"],
+        ["mask-control", other, mask, "--out", tmp_path / "out"],
         ["maskdiff", mask, "--base", other],
     ):
         done = berttools(*words)
@@ -185,7 +185,7 @@ def test_a_base_that_differs_outside_the_masked_matrices_is_refused(
         assert "was made for another base: the sha256 of what is outside the masked matrices was" in done.err
     assert not (tmp_path / "out").exists()
     # Of a control too.
-    assert berttools("mask-control", mask, base, "--out", tmp_path / "control").code == 0
+    assert berttools("mask-control", base, mask, "--out", tmp_path / "control").code == 0
     assert berttools("apply-mask", other, tmp_path / "control", "--out", tmp_path / "out").code == 1
     before, after = open_mask(mask), open_mask(tmp_path / "control")
     assert (before.others, before.tokenizer_sha256) == (after.others, after.tokenizer_sha256)
@@ -229,7 +229,7 @@ def test_wrong_contents_under_right_digests_are_one_line_of_every_command(
     for words in (
         ["apply-mask", base, bad, "--out", tmp_path / "out"],
         ["predict", "--base", base, "--mask", bad, "--in", lines],
-        ["mask-control", bad, base, "--out", tmp_path / "out"],
+        ["mask-control", base, bad, "--out", tmp_path / "out"],
         ["maskdiff", bad],
         ["maskdiff", mask, bad],
         ["maskdiff", bad, "--base", base],

@@ -183,7 +183,7 @@ def test_resuming_what_is_done_does_nothing(
     first = berttools(*words)
     again = berttools(*words, "--resume")
     assert (first.code, again.code, again.err, len(again.records)) == (0, 0, "", 1)
-    assert {**first.records[-1], **again.records[0]} == first.records[-1]
+    assert again.records[0] == first.records[-1]
     refused(berttools(*words, "--resume", "--lr", "1e-4"), "learning_rate was 5e-05, and is 0.0001", 2)
     refused(berttools(*words, "--resume", "--group", "Q"), "made with other choice (group was None, and is 'Q')", 2)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -17,7 +17,7 @@ from berttools.checkpoints import open_checkpoint
 from berttools.mask_controls import by_lot, smallest
 from berttools.masks import check_base, open_mask, write_mask
 from conftest import Run
-from tiny_models import make_base, make_mask
+from tiny_models import make_base, make_mask, texts, write_lines
 
 
 @pytest.mark.parametrize("kind", ["random", "magnitude"])
@@ -26,7 +26,7 @@ def test_a_control_is_as_sparse_and_has_the_head(
 ) -> None:
     make_mask(base, tmp_path / "a.safetensors")
     done = berttools(
-        "mask-control", tmp_path / "a.safetensors", base, "--kind", kind, "--out", tmp_path / "c", "--seed", "4"
+        "mask-control", base, tmp_path / "a.safetensors", "--kind", kind, "--out", tmp_path / "c", "--seed", "4"
     )
     assert (done.code, done.err) == (0, "")
     (record,) = done.records
@@ -49,13 +49,51 @@ def test_a_control_is_as_sparse_and_has_the_head(
         else:
             assert values[~keep].max() > values[keep].min()
     assert berttools("apply-mask", base, tmp_path / "c", "--out", tmp_path / "out").code == 0
+    assert f"nothing was learned (control: {kind})" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["random", "magnitude"])
+@pytest.mark.parametrize("pattern", ["2:4", "row"])
+def test_what_was_zeroed_together_is_so_in_a_control(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path, kind: str, pattern: str
+) -> None:
+    write_lines(tmp_path / "train.jsonl", texts(16))
+    some = ["--pattern", pattern, "--max-steps", "2", "--out", tmp_path / "a"]
+    some += ["--initial-sparsity", "0.25"] if pattern == "row" else []
+    assert berttools("mask-tune", "--base", base, "--train", tmp_path / "train.jsonl", *some).code == 0
+    done = berttools("mask-control", base, tmp_path / "a", "--kind", kind, "--out", tmp_path / "c")
+    assert (done.code, done.err) == (0, "")
+    learned, control, opened = open_mask(tmp_path / "a"), open_mask(tmp_path / "c"), open_checkpoint(base)
+    assert control.zeroed == learned.zeroed
+    for name, stored in check_base(control, opened).items():
+        values = np.abs(opened.flat(stored).values(0, opened.tensors[stored].size)).reshape(control.shapes[name])
+        keep = control.keep(name, values)
+        if pattern == "row":
+            assert set(keep.sum(1)) == {0, keep.shape[1]}
+            sizes, kept = values.sum(1), keep.any(1)
+        else:
+            assert (keep.reshape(-1, 4).sum(1) == 2).all()
+            fours, keep = values.reshape(-1, 4), keep.reshape(-1, 4)
+            sizes, kept = fours[0], keep[0]
+        assert kind == "random" or sizes[~kept].max() <= sizes[kept].min()
+    assert kind == "magnitude" or control.bits_sha256 != learned.bits_sha256
+
+
+def test_there_is_no_control_of_heads(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "train.jsonl", texts(16))
+    some = ["--pattern", "head", "--group", "Q,K", "--max-steps", "2", "--out", tmp_path / "a"]
+    assert berttools("mask-tune", "--base", base, "--train", tmp_path / "train.jsonl", *some).code == 0
+    refused = berttools("mask-control", base, tmp_path / "a", "--out", tmp_path / "c")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (1, b"", 1)
+    assert "zeroes whole attention heads" in refused.err
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_seed_decides(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
     make_mask(base, tmp_path / "a.safetensors")
     for out, seed in (("one", "1"), ("again", "1"), ("two", "2")):
         assert (
-            berttools("mask-control", tmp_path / "a.safetensors", base, "--out", tmp_path / out, "--seed", seed).code
+            berttools("mask-control", base, tmp_path / "a.safetensors", "--out", tmp_path / out, "--seed", seed).code
             == 0
         )
     one, again, two = ((tmp_path / name).read_bytes() for name in ("one", "again", "two"))
@@ -77,10 +115,10 @@ def test_no_file_of_the_base_is_replaced(berttools: Callable[..., Run], base: Pa
     before = weights.read_bytes()
     (tmp_path / "link").symlink_to(weights)
     for out in (weights, tmp_path / "link", base / "new.safetensors"):
-        refused = berttools("mask-control", mask, base, "--out", out, "--force")
+        refused = berttools("mask-control", base, mask, "--out", out, "--force")
         assert refused.code == 2
         assert "lies in BASE" in refused.err
-    refused = berttools("mask-control", mask, weights, "--out", weights, "--force")
+    refused = berttools("mask-control", weights, mask, "--out", weights, "--force")
     assert (refused.code, weights.read_bytes() == before) == (2, True)
     # Weights in several files, named by their index.
     (tmp_path / "parts").mkdir()
@@ -88,26 +126,26 @@ def test_no_file_of_the_base_is_replaced(berttools: Callable[..., Run], base: Pa
     index = tmp_path / "parts" / "model.safetensors.index.json"
     names = open_checkpoint(base).tensors
     index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "one.safetensors")}))
-    refused = berttools("mask-control", mask, index, "--out", tmp_path / "parts" / "one.safetensors", "--force")
+    refused = berttools("mask-control", index, mask, "--out", tmp_path / "parts" / "one.safetensors", "--force")
     assert refused.code == 2
     assert (tmp_path / "parts" / "one.safetensors").read_bytes() == before
-    assert berttools("mask-control", mask, index, "--out", tmp_path / "c").code == 0
+    assert berttools("mask-control", index, mask, "--out", tmp_path / "c").code == 0
 
 
 def test_swapped_arguments(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
     mask = tmp_path / "a.safetensors"
     make_mask(base, mask)
     for other in (base, base / "model.safetensors", mask):
-        refused = berttools("mask-control", other, mask, "--out", tmp_path / "c")
+        refused = berttools("mask-control", mask, other, "--out", tmp_path / "c")
         assert (refused.code, refused.out, refused.err.count("\n")) == (2, b"", 1)
-        assert f"{mask}: is a mask, not a base; the order is MASK BASE" in refused.err
+        assert f"{mask}: is a mask, not a base; the order is BASE MASK" in refused.err
 
 
 def test_what_is_no_mask(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"PK\x03\x04 and the rest of a zip")
     for other in (base, base / "model.safetensors", base / "config.json", tmp_path / "weights.bin"):
         for words in (
-            ["mask-control", other, base, "--out", tmp_path / "c"],
+            ["mask-control", base, other, "--out", tmp_path / "c"],
             ["apply-mask", base, other, "--out", tmp_path / "c"],
             ["maskdiff", other],
         ):
@@ -126,14 +164,14 @@ def test_controls_of_two_masks_are_independent(berttools: Callable[..., Run], tm
     for number, (out, share) in enumerate((("a", 0.2), ("b", 0.4), ("c", 0.2))):
         keep = np.random.default_rng(number).random((64, 64)) >= share
         write_mask(tmp_path / out, {name: keep}, {}, "{}", weights, {}, code="bits")
-        done = berttools("mask-control", tmp_path / out, weights.path, "--out", tmp_path / f"{out}.control")
+        done = berttools("mask-control", weights.path, tmp_path / out, "--out", tmp_path / f"{out}.control")
         assert done.code == 0
     records = berttools("maskdiff", *(tmp_path / f"{out}.control" for out in "abc")).records
     assert len(records) == 3
     assert all(abs(record["z"]) < 5 for record in records)
     # The bits decide, not how they are coded.
     write_mask(tmp_path / "coded", {name: keep}, {}, "{}", weights, {}, code="entropy")
-    assert berttools("mask-control", tmp_path / "coded", weights.path, "--out", tmp_path / "again").code == 0
+    assert berttools("mask-control", weights.path, tmp_path / "coded", "--out", tmp_path / "again").code == 0
     again, before = (open_mask(tmp_path / out).bits_sha256 for out in ("again", "c.control"))
     assert again == before
 
@@ -141,16 +179,16 @@ def test_controls_of_two_masks_are_independent(berttools: Callable[..., Run], tm
 def test_what_cannot_be(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
     mask = tmp_path / "a.safetensors"
     make_mask(base, mask)
-    refused = berttools("mask-control", mask, base, "--out", mask, "--force")
+    refused = berttools("mask-control", base, mask, "--out", mask, "--force")
     assert refused.code == 2
     assert "is what is read" in refused.err
     other = make_base(tmp_path / "other", seed=5)
-    done = berttools("mask-control", mask, other, "--out", tmp_path / "c")
+    done = berttools("mask-control", other, mask, "--out", tmp_path / "c")
     assert done.code == 1
     assert "was made for another base" in done.err
     assert not (tmp_path / "c").exists()
     shutil.copy(base / "model.safetensors", tmp_path / "weights.safetensors")
-    assert berttools("mask-control", mask, tmp_path / "weights.safetensors", "--out", tmp_path / "c").code == 0
+    assert berttools("mask-control", tmp_path / "weights.safetensors", mask, "--out", tmp_path / "c").code == 0
 
 
 @given(values=st.lists(st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, 2.0, float("nan")]), min_size=1), data=st.data())

@@ -378,7 +378,7 @@ def test_no_torch(base: Path, tmp_path: Path, name: str) -> None:
     make_mask(base, tmp_path / "a.safetensors")
     words = {
         "maskdiff": [*2 * [str(tmp_path / "a.safetensors")], "--base", str(base)],
-        "mask-control": [str(tmp_path / "a.safetensors"), str(base), "--out", str(tmp_path / "out.safetensors")],
+        "mask-control": [str(base), str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "out.safetensors")],
     }[name]
     code = (
         f"import sys\nfrom berttools.cli import main\nsys.argv = ['berttools', {name!r}, *{words!r}]\n"

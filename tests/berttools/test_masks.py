@@ -22,6 +22,7 @@ from berttools.checkpoints import open_checkpoint
 from berttools.mask_bases import names_of
 from berttools.masks import check_base, open_mask, write_mask
 from mask_forging import forged
+from tiny_models import make_mask
 
 QUERY, OUTPUT = (f"bert.encoder.layer.1.{name}.weight" for name in ("attention.self.query", "output.dense"))
 HEAD = {"classifier.weight": np.float32([[1, 2, 3]]), "classifier.bias": np.float32([-0.0])}
@@ -377,3 +378,11 @@ def test_a_stream_that_cannot_hold_so_many_is_refused_when_opened(tmp_path: Path
             open_mask(out)
     else:
         assert open_mask(out).sparsity[QUERY] == chance / 65_535, "which costs no bits"
+
+
+def test_bytes_behind_the_tensors_are_refused(base: Path, tmp_path: Path) -> None:
+    make_mask(base, tmp_path / "a")
+    with (tmp_path / "a").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(ToolError, match="damaged: what lies behind its tensors is not what was written"):
+        open_mask(tmp_path / "a")

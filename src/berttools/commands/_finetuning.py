@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -325,7 +326,7 @@ class Run:
             record |= {"score": found[self.metric], "dev_loss": found.pop("loss"), **found}
             if record["score"] is None:
                 record["reason"] = f"the model says the same of all texts: there is no {self.metric}"
-        better = self.dev is None or best is None or rank_of(record) > rank_of(best)
+        better = self.dev is None or best is None or self._rank(record) > self._rank(best)
         record["best"] = better
         tuner.keep(record, best=better, last=self.dev is None)
         return record
@@ -333,6 +334,10 @@ class Run:
     def _measured(self, dev: Data) -> dict[str, Any]:
         """Give the model's metrics, ``loss`` among them."""
         return self.tuner.judge.measure(dev)
+
+    def _rank(self, record: dict[str, Any]) -> tuple[float, ...]:
+        """Give what measurements are compared by."""
+        return (rank_of(record),)
 
     @property
     def _best(self) -> dict[str, Any] | None:
@@ -347,35 +352,45 @@ class Run:
     def write(self) -> dict[str, Any]:
         """Write the best model; give the record of the whole run. What is there already stays as it is."""
         if self._done is not None:
-            self._checkpoint.unlink(missing_ok=True)
-            return {**self._done, "path": self._asked.out, "base_sha256": self._about["base_sha256"]}
-        tuner, best = self.tuner, self._best
-        if best is None:  # no round was made, which cannot be
-            raise ToolError("nothing was tuned")
-        tuner.restore_best()
-        figures = {key: value for key, value in best.items() if key not in ("best", "loss")}
-        about = {**self._about, "arguments": tuner.arguments, "tuned": tuner.names}
-        record = self._write(figures, about)
+            record = self._as_written(self._done)
+        else:
+            tuner, best = self.tuner, self._best
+            if best is None:  # no round was made, which cannot be
+                raise ToolError("nothing was tuned")
+            tuner.restore_best()
+            figures = {key: value for key, value in best.items() if key not in ("best", "loss")}
+            record = self._write(figures, {**self._about, "arguments": tuner.arguments, "tuned": tuner.names})
         self._checkpoint.unlink(missing_ok=True)
         sizes = {"train": len(self.train.texts), "train_cut": self.train.cut}
         sizes |= {"dev": len(self.dev.texts), "dev_cut": self.dev.cut} if self.dev else {}
-        return {**record, **sizes, "base_sha256": about["base_sha256"]}
+        return {**record, **sizes, "base_sha256": self._about["base_sha256"]}
+
+    def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """Give the figures of what is there, and its sizes."""
+        from _toolio.tensors import open_safetensors
+        from berttools.checkpoints import open_checkpoint
+
+        tuner, asked = self.tuner, self._asked
+        if asked.save is Save.delta:
+            stored = sum(math.prod(entry.shape) for entry in open_safetensors(asked.out).entries.values())
+        else:
+            stored = sum(tensor.size for tensor in open_checkpoint(asked.out).tensors.values())
+        sizes = {"tensors": len(tuner.names), "tuned": tuner.tuned, "parameters": tuner.parameters, "stored": stored}
+        return {**figures, "path": asked.out, "save": asked.save.value, **sizes}
 
     def _write(self, figures: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
         """Write the model as it is now; give its figures and sizes."""
         from berttools.deltas import write_delta
         from berttools.models import config_text, state_arrays, write_model
 
-        tuner, out, made = self.tuner, self._asked.out, {**about, "figures": figures}
+        out, made = self._asked.out, {**about, "figures": figures}
         model = self.classifier.model
         tensors, config = state_arrays(model), config_text(model)
         if self._asked.save is Save.delta:
-            stored = write_delta(out, tensors, config, self._base, made)
+            write_delta(out, tensors, config, self._base, made)
         else:
             write_model(out, tensors, config, self._asked.base, made)
-            stored = sum(array.size for array in tensors.values())
-        sizes = {"tensors": len(tuner.names), "tuned": tuner.tuned, "parameters": tuner.parameters, "stored": stored}
-        return {**figures, "path": out, "save": self._asked.save.value, **sizes}
+        return self._as_written(figures)
 
 
 def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind: type[Run] = Run) -> int:

@@ -42,7 +42,11 @@ MethodOption = Annotated[
     ),
 ]
 PatternOption = Annotated[
-    Pattern, typer.Option(help="What is zeroed together: single weights, two of each four, rows, attention heads.")
+    Pattern,
+    typer.Option(
+        help="What is zeroed together: single weights, two of each four, rows, or attention heads, of Q, K, V and AO "
+        "(--group) each by itself."
+    ),
 ]
 InitialSparsity = Annotated[
     float,
@@ -158,12 +162,17 @@ class MaskRun(Run):
             self.classifier, [*self._scores.values(), *dense], self.train, self.knobs, device=self._device,
             processes=self._processes, paces=paces, before=lambda step: setattr(self._draws, "step", step),
         )  # fmt: skip
-        if self._processes.leads and not reaches_zero(recipe, tuner.slopes, asked.pace):
-            what = f"begin at {recipe.initial_score:g} and move by their learning rates, which add up to less"
-            sys.stderr.write(
-                f"berttools: warning: scores {what}: few cross 0; try more steps or a higher --score-learning-rate\n"
+        if not reaches_zero(recipe, tuner.slopes, asked.pace):
+            reach = f"{asked.pace * sum(tuner.slopes):.2g}"
+            self._warn(
+                f"scores begin {recipe.initial_score:g} away from 0 and move by their learning rates, which add up to"
+                f" {reach}: few cross 0; try more steps or a higher --score-learning-rate"
             )
         return tuner
+
+    def _warn(self, what: str) -> None:
+        if self._processes.leads:
+            sys.stderr.write(f"berttools: warning: {what}\n")
 
     def _sorted_out(self, tuned: Sequence[str]) -> tuple[list[str], list[str]]:
         """Tell which matrices to mask, and which tensors to tune as they are."""
@@ -185,7 +194,14 @@ class MaskRun(Run):
         elif asked.pooler is Pooler.dense:
             dense += poolers
         if not matrices:
-            raise ToolError("no matrix of a linear layer fits the options: there is nothing to mask", kind="no-matrix")
+            what = "of linear layers in the groups that are known" if asked.everything else "that the options choose"
+            raise ToolError(
+                f"{asked.base}: there is nothing to mask: no tensor {what} is a linear layer's matrix (GPT-2's Conv1D"
+                " is no linear layer); choose others with --only",
+                kind="no-matrix",
+            )
+        if asked.only and (left := len(wanted) - len(set(wanted) & set(matrices))):
+            self._warn(f"{left} of {len(wanted)} tensors that were chosen are no matrices of linear layers: they stay")
         return matrices, dense
 
     def _taught(self, folder: Path) -> Any:
@@ -216,6 +232,18 @@ class MaskRun(Run):
             recipe["draws"] = draws_of(self._device, asked.pattern)
         recipe = {key: str(value) if isinstance(value, StrEnum) else value for key, value in recipe.items()}
         return {"recipe": recipe, "teacher_sha256": _teacher_digest(asked.distill) if asked.distill else None}
+
+    def _rank(self, record: dict[str, Any]) -> tuple[float, ...]:
+        """Rank a mask that topk has not yet brought to its target below all that it has."""
+        return (float(self._at_target(record["step"])), *super()._rank(record))
+
+    def _at_target(self, step: int) -> bool:
+        recipe = self._asked.recipe()
+        return recipe.sparsity_at(step / self.knobs.steps) == recipe.sparsity_at(1.0)
+
+    @property
+    def _over(self) -> bool:
+        return self._at_target(self.tuner.step) and super()._over
 
     def _measured(self, dev: Data) -> dict[str, Any]:
         """Measure the mask that would be stored: scores above zero, or where that is better one draw."""
@@ -249,6 +277,11 @@ class MaskRun(Run):
         made = {**about, "figures": figures, "seed": asked.seed, "tuned": sorted(dense)}
         sizes = write_mask(asked.out, keeps, dense, config, self._base, made, code=str(asked.code), others=same)
         return {**figures, **sizes}
+
+    def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
+        from berttools.masks import open_mask
+
+        return {**figures, "path": self._asked.out, **open_mask(self._asked.out).figures()}
 
     def _refitted(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Tune the head on the mask as it is; keep what it was where that is no better."""

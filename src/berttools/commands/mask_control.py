@@ -25,8 +25,8 @@ class Kind(StrEnum):
 
 
 def mask_control(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The model that MASK was made for: a folder or a file.")],
     mask: Annotated[Path, typer.Argument(metavar="MASK", help="The mask whose sparsity and head are taken.")],
-    base: Annotated[Path, typer.Argument(metavar="BASE", help="The model that it was made for: a folder or a file.")],
     out: options.OutFile,
     kind: Annotated[Kind, typer.Option(help="By lot, or the smallest absolute values of each matrix.")] = Kind.random,
     seed: options.Seed = 0,
@@ -34,8 +34,8 @@ def mask_control(
 ) -> int:
     """Write a mask as sparse as another, but not learned.
 
-    As many entries of each matrix are zeroed as in MASK, at other places, and the head is that of MASK. A learned mask
-    is worth what it scores above both kinds.
+    As many entries of each matrix are zeroed as in MASK, chosen by lot or by size, two of each four or whole rows where
+    those of MASK are, and the head is that of MASK. A learned mask is worth what it scores above both kinds.
     """
     refuse_processes("mask-control")
     refuse_inside(out, mask, "MASK")
@@ -46,7 +46,7 @@ def mask_control(
         from berttools.masks import is_mask
 
         if is_mask(base):
-            raise UsageError(f"{base}: is a mask, not a base; the order is MASK BASE")
-        found = write_control(mask, base, out, kind, seed)
+            raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
+        found = write_control(base, mask, out, kind, seed)
         writer.emit({"sparsity": None, "path": out, "kind": kind.value, "mask": mask, "base": base, **found})
         return writer.exit_code
