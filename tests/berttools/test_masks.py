@@ -386,3 +386,9 @@ def test_bytes_behind_the_tensors_are_refused(base: Path, tmp_path: Path) -> Non
         file.write(b"more")
     with pytest.raises(ToolError, match="damaged: what lies behind its tensors is not what was written"):
         open_mask(tmp_path / "a")
+
+
+def test_a_delta_is_told_from_a_mask(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "a", {"w": np.zeros(3, np.float32)}, {"schema": "berttools.delta/1"})
+    with pytest.raises(ToolError, match="is a delta, not a mask; use berttools apply-delta"):
+        open_mask(tmp_path / "a")
