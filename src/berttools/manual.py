@@ -29,7 +29,8 @@ PAGES = {
             "base": "Which checkpoint is the base of this record; given, with ft, where several pairs are compared.",
             "ft": "Which checkpoint is the fine-tuned one.",
             "by": "layer, group or model, where tensors are added up: the distances are of them laid end to end.",
-            "tensors": "How many were added up, a tied copy not counted again; left_out could not be compared.",
+            "tensors": "How many were added up, a tied copy not counted again; left_out could not be compared, or are"
+            " whole numbers that are no quantised weights, such as position ids.",
             "n": "Entries that were added up.",
             "name_ft": "Its name in the fine-tuned model, where that differs.",
             "layer": "Number of its layer, from 0; null where it belongs to none.",
