@@ -283,8 +283,9 @@ PAGES = {
             "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",
             "label": "The likeliest class, or the number with all its digits.",
             "scores": "The chance of every class.",
-            "task": "With --mask: the task of the line, as in the input.",
-            "gold": "The label that the input had, if it had one.",
+            "task": "With --mask: the task of the line, as in the input. One that no mask has is an error,"
+            " unknown-task, with one --mask too. A line without is of the only mask; of several it is an error.",
+            "gold": "The gold that the input had, or else its label, if it had one.",
             "text": "As in the input, as are text_a, text_b and any other field.",
             "truncated": "How many tokens at the text's end were left out; absent where none.",
             "error": "What is wrong with this line, or was before: kind and message.",
