@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import pty
@@ -39,6 +40,11 @@ TUNING = [
         "predict",
         "evaluate",
     )
+]
+MAKERS = [
+    *(("facetools", name) for name in ("perturb", "align", "embed", "compare")),
+    *(("berttools", name) for name in ("layerdiff", "finetune", "apply-delta", "mask-tune", "apply-mask", "maskdiff")),
+    ("berttools", "mask-control"),
 ]
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL")
@@ -281,6 +287,42 @@ def test_reader_goes_away(valid: Callable[[str], list[str]], tool: str, name: st
     assert process.stderr is not None
     assert process.stderr.read() == b""
     assert process.wait(120) == 0
+
+
+@pytest.mark.parametrize(("tool", "name"), MAKERS)
+def test_what_makes_files_goes_on_without_a_reader(
+    valid: Callable[[str], list[str]], tiny: Path, plain_photos: Path, tmp_path: Path, tool: str, name: str
+) -> None:
+    picture = tmp_path / "picture.png"
+    made = {
+        **dict.fromkeys(("layerdiff", "maskdiff", "compare"), picture),
+        "embed": tmp_path / "out.safetensors",
+        "perturb": tmp_path / "out" / "0.png",
+        "align": tmp_path / "out" / "0.png.face0.png",
+    }.get(name, tmp_path / "tuned")
+    if name in ("perturb", "align", "embed"):
+        (plain_photos / "broken.jpg").write_bytes(b"no photo")
+    arguments = [str(tiny / "base"), str(tiny / "ft")] if name == "layerdiff" else valid(name)
+    more = {"compare": ["--grid", str(picture)], "align": ["--faces", "largest"]}.get(name, [])
+    more = ["--heatmap", str(picture)] if name in ("layerdiff", "maskdiff") else more
+    # The first record meets a pipe that nobody reads.
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(command(tool, name, *arguments, *more), stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(120) == (3 if name in ("perturb", "align", "embed") else 0)
+    assert made.exists(), sorted(map(str, tmp_path.rglob("*")))
+
+
+@pytest.mark.parametrize(("tool", "name"), ALL)
+def test_every_command_with_an_out_says_that_it_makes_files(tool: str, name: str) -> None:
+    module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
+    if "out" not in inspect.signature(getattr(module, name.replace("-", "_"))).parameters:
+        return
+    sources = [inspect.getsource(each) for each in (module, *filter(inspect.ismodule, vars(module).values()))]
+    assert any(re.search(r"RecordWriter\([^)]*makes_files=True", source) for source in sources)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

@@ -1,7 +1,7 @@
 """A tool's command line: its commands, and the one wrapper that turns every end of a run into an exit code.
 
 0 all well, 1 failed, 2 usage, 3 some inputs failed, 130 interrupted. A reader that goes away ends the
-run quietly with 0.
+run quietly with 0, unless its result is files: then it goes on (`_toolio.records.RecordWriter`).
 """
 
 import errno
@@ -20,7 +20,7 @@ import typer
 from _toolio.errors import ToolError
 from _toolio.manual import EXIT_STATUS
 from _toolio.parallel import THREAD_PREFIX
-from _toolio.records import ReaderGoneError, printable
+from _toolio.records import ReaderGoneError, discard_stdout, printable
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
 
@@ -185,4 +185,4 @@ def _silence_stdout() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard_stdout()

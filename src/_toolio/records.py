@@ -138,6 +138,8 @@ class RecordWriter:
         CSV has a line of names first, and the fields of ``csv_fields``; what is no number or text is JSON.
     csv_fields
         Fields of CSV, in order, after the ranking one.
+    makes_files
+        The command's result is files: when the reader of its records goes away, it goes on without them.
     """
 
     def __init__(
@@ -149,9 +151,11 @@ class RecordWriter:
         decimals: int = 6,
         form: Form = Form.auto,
         csv_fields: Sequence[str] = (),
+        makes_files: bool = False,
     ) -> None:
         self.schema, self.rank, self.columns, self.decimals = schema, rank, tuple(columns), decimals
         self.failures = 0
+        self._makes_files = makes_files
         self._rows: list[Record] = []
         if sys.stdout is None:
             raise ToolError("stdout is closed; give it a file or a pipe")
@@ -165,7 +169,7 @@ class RecordWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # What was found before an interruption is still worth a look.
         if self._rows and kind in (None, KeyboardInterrupt):
-            _draw(self._rows, self.rank, self.columns, self.decimals)
+            self._write(_drawn(self._rows, self.rank, self.columns, self.decimals))
 
     @property
     def exit_code(self) -> int:
@@ -189,7 +193,15 @@ class RecordWriter:
         elif self._csv:
             self._write_csv(_plain(record))
         else:
-            write_out(dump_record(record, decimals=self.decimals))
+            self._write(dump_record(record, decimals=self.decimals))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            write_out(data)
+        except ReaderGoneError:
+            if not self._makes_files:
+                raise
+            discard_stdout()
 
     def _write_csv(self, record: Record) -> None:
         lines = [[_csv_cell(record.get(name)) for name in self._csv]]
@@ -200,7 +212,7 @@ class RecordWriter:
             lines.insert(0, list(self._csv))
             self._headed = True
         text = "".join(",".join(map(_csv_quoted, line)) + "\n" for line in lines)
-        write_out(text.encode("utf-8", "surrogateescape"))
+        self._write(text.encode("utf-8", "surrogateescape"))
 
     def fail(self, error: ToolError, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
         """Write the record of an input that could not be used."""
@@ -212,7 +224,7 @@ class RecordWriter:
         if self._table:
             self._rows.append({self.rank: None, **record})
             return
-        write_out(dump_record(record, decimals=self.decimals))
+        self._write(dump_record(record, decimals=self.decimals))
 
 
 def write_out(data: bytes) -> None:
@@ -224,6 +236,13 @@ def write_out(data: bytes) -> None:
         raise ReaderGoneError from None
     except OSError as error:
         raise ToolError(f"stdout: {error.strerror}", kind="write") from None
+
+
+def discard_stdout() -> None:
+    """Send all that is yet to be flushed nowhere: the interpreter's last flush, too, would fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _cell(value: Any) -> str:
@@ -254,7 +273,7 @@ def _csv_quoted(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell
 
 
-def _draw(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: int) -> None:
+def _drawn(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: int) -> bytes:
     """Draw the records as a table for a person; a column that no record fills is left out."""
     from rich.console import Console
     from rich.table import Table
@@ -273,7 +292,11 @@ def _draw(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: i
         # Text, not markup: a file may be called "[red].jpg"; and no control character of a name reaches the screen.
         table.add_row(*(Text(printable(cell)) for cell in (first, *cells)))
     # A pipe has no width that cells would have to fold into.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    # Not printed by rich, which ends a process whose reader has gone by itself.
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().encode(sys.stdout.encoding, "backslashreplace")
 
 
 def printable(text: str) -> str:

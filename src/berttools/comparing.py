@@ -47,6 +47,8 @@ class TensorDiff:
         Where the dtypes differ: the angle / pi that storing the finer side in the coarser dtype makes by itself.
     error
         Set if the tensor could not be read: the run goes on.
+    whole
+        Either side holds whole numbers that stand for themselves, such as position ids: `summarise` leaves them out.
     measured, rounded
         The sums behind both, for `summarise` and for those who read the pair again.
     """
@@ -66,6 +68,7 @@ class TensorDiff:
     rounding_angle: float | None = None
     reason: str | None = None
     error: InputError | None = None
+    whole: bool = False
     measured: Measured | None = field(default=None, compare=False, repr=False)
     rounded: Measured | None = field(default=None, compare=False, repr=False)
 
@@ -284,9 +287,15 @@ def _prepare(base: Checkpoint, ft: Checkpoint, unit: _Unit) -> tuple[list[Pair],
         return [], partial(found, reason="shapes differ")
     try:
         flat, flat_ft = _cut(base, unit.name, unit.part), _cut(ft, unit.name_ft or "", unit.part)
+        whole = _is_whole(flat, stored) or _is_whole(flat_ft, stored_ft)
     except InputError as error:
         return [], partial(found, error=error)
-    return _pairs(flat, flat_ft, stored, stored_ft, unit), found
+    return _pairs(flat, flat_ft, stored, stored_ft, unit), partial(found, whole=whole)
+
+
+def _is_whole(flat: FlatTensor, stored: Stored) -> bool:
+    """Tell whole numbers that are no weights: quantised weights are stored as such, and read as floats."""
+    return stored.dtype.startswith(("I", "U", "BOOL")) and (not stored.size or flat.values(0, 1).dtype.kind in "iub")
 
 
 def _pairs(flat: FlatTensor, flat_ft: FlatTensor, stored: Stored, stored_ft: Stored, unit: _Unit) -> list[Pair]:
@@ -343,7 +352,7 @@ class Summary(NamedTuple):
     group: str | None
     tensors: int
     left_out: int
-    """Tensors of that place that could not be compared."""
+    """Tensors of that place that could not be compared, or are whole numbers and no weights."""
     distance: TensorDistance
     rounding_angle: float | None
 
@@ -360,7 +369,8 @@ KEYS: Mapping[str, Callable[[TensorDiff], tuple[int | None, str | None]]] = {
 def summarise(diffs: Iterable[TensorDiff], by: str, groups: Sequence[str] = GROUPS) -> list[Summary]:
     """Add up by layer, group, cell (both) or model, in that order, what belongs nowhere last.
 
-    A tensor that is another one's copy (`TensorDiff.tied_to`) counts once.
+    A tensor that is another one's copy (`TensorDiff.tied_to`) counts once. Whole numbers that are no weights
+    (`TensorDiff.whole`) are left out: position ids up to 511 would outweigh all else.
 
     Parameters
     ----------
@@ -384,7 +394,7 @@ def summarise(diffs: Iterable[TensorDiff], by: str, groups: Sequence[str] = GROU
 
 
 def _summary(place: tuple[int | None, str | None], diffs: Sequence[TensorDiff]) -> Summary:
-    known = [(diff.measured, diff.rounded) for diff in diffs if diff.measured is not None]
+    known = [(diff.measured, diff.rounded) for diff in diffs if diff.measured is not None and not diff.whole]
     rounding = None
     if any(rounded for _, rounded in known):
         rounding = Measured.joined([rounded or measured.unchanged() for measured, rounded in known]).distance.angle

@@ -29,7 +29,8 @@ PAGES = {
             "base": "Which checkpoint is the base of this record; given, with ft, where several pairs are compared.",
             "ft": "Which checkpoint is the fine-tuned one.",
             "by": "layer, group or model, where tensors are added up: the distances are of them laid end to end.",
-            "tensors": "How many were added up, a tied copy not counted again; left_out could not be compared.",
+            "tensors": "How many were added up, a tied copy not counted again; left_out could not be compared, or are"
+            " whole numbers that are no quantised weights, such as position ids.",
             "n": "Entries that were added up.",
             "name_ft": "Its name in the fine-tuned model, where that differs.",
             "layer": "Number of its layer, from 0; null where it belongs to none.",
@@ -282,8 +283,9 @@ PAGES = {
             "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",
             "label": "The likeliest class, or the number with all its digits.",
             "scores": "The chance of every class.",
-            "task": "With --mask: the task of the line, as in the input.",
-            "gold": "The label that the input had, if it had one.",
+            "task": "With --mask: the task of the line, as in the input. One that no mask has is an error,"
+            " unknown-task, with one --mask too. A line without is of the only mask; of several it is an error.",
+            "gold": "The gold that the input had, or else its label, if it had one.",
             "text": "As in the input, as are text_a, text_b and any other field.",
             "truncated": "How many tokens at the text's end were left out; absent where none.",
             "error": "What is wrong with this line, or was before: kind and message.",

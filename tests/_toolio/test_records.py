@@ -24,6 +24,7 @@ from _toolio.records import (
     Form,
     ReaderGoneError,
     RecordWriter,
+    discard_stdout,
     dump_record,
     error_fields,
     parse_record,
@@ -260,6 +261,31 @@ def test_failing_stdout(monkeypatch: pytest.MonkeyPatch, error: OSError, becomes
     if becomes is ToolError:
         assert str(caught.value) == "stdout: No space left on device"
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("form", [Form.auto, Form.csv, Form.table])
+@pytest.mark.parametrize("makes_files", [True, False])
+def test_a_reader_that_goes_away(monkeypatch: pytest.MonkeyPatch, form: Form, makes_files: bool) -> None:
+    def write(stream: io.TextIOWrapper) -> int:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with RecordWriter("t.c/1", "score", (), form=form, makes_files=makes_files) as writer:
+            for _ in range(3):
+                writer.fail(InputError("gone"), {})
+        stream.flush()
+        return writer.exit_code
+
+    read, end = os.pipe()
+    os.close(read)
+    with os.fdopen(end, "w") as stream:
+        try:
+            if makes_files:
+                assert write(stream) == 3
+            else:
+                with pytest.raises(ReaderGoneError):
+                    write(stream)
+                discard_stdout()
+        finally:
+            monkeypatch.undo()
 
 
 def test_error_fields() -> None:

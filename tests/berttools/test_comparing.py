@@ -123,6 +123,39 @@ def test_a_model_that_only_was_stored_in_bfloat16_shows_it(tmp_path):
     assert diff.rounding_angle == diff.distance.angle > 1e-4
 
 
+@pytest.mark.parametrize("by", ["layer", "group", "model", "cell"])
+@pytest.mark.parametrize("sides", ["both", "base", "ft as floats"])
+def test_whole_numbers_that_are_no_weights_are_in_no_sum(tmp_path, by, sides):
+    base, ft, one, other = models(tmp_path)
+    without = summarise(diff_checkpoints(one, other), by)
+    buffers = {
+        "embeddings.position_ids": np.arange(512).reshape(1, -1),
+        "embeddings.token_type_ids": np.zeros((1, 512), np.uint8),
+        "encoder.layer.0.output.norm.num_batches_tracked": np.int64(9999),
+        "encoder.layer.1.attention.causal": np.ones((5, 5), bool),
+    }
+    on_ft = {"both": buffers, "base": {}, "ft as floats": {k: np.float32(v) for k, v in buffers.items()}}[sides]
+    one, other = write(tmp_path / "base2", base | buffers), write(tmp_path / "ft2", ft | on_ft)
+    diffs = list(diff_checkpoints(one, other))
+    found = summarise(diffs, by)
+    assert [s._replace(left_out=0) for s in found] == without
+    assert sum(s.left_out for s in found) == len(buffers)
+    if sides != "base":  # as tensors they are compared like any other
+        assert {d.name for d in diffs if d.distance is not None} >= set(buffers)
+
+
+def test_quantised_weights_are_added_up(tmp_path):
+    from berttools.quantised import with_scales
+
+    rng = np.random.default_rng(0)
+    weight, scales = rng.integers(-127, 127, (6, 5)).astype(np.int8), rng.random(6).astype(np.float32)
+    base = write(tmp_path / "base", {"a.weight": weight * scales[:, None], "b.weight": np.ones((2, 2), np.float32)})
+    packed = {"a.weight": weight, "a.weight_scale": scales, "b.weight": np.ones((2, 2), np.float32)}
+    (summary,) = summarise(diff_checkpoints(base, with_scales(write(tmp_path / "ft", packed))), "model")
+    assert (summary.tensors, summary.left_out, summary.distance.n) == (2, 0, 34)
+    assert summary.distance.angle == pytest.approx(0, abs=1e-7)
+
+
 def test_what_is_left_out_is_counted_and_what_is_not_finite_said(tmp_path):
     base, ft, one, _ = models(tmp_path)
     names = sorted(base)

@@ -175,6 +175,38 @@ def test_predicting_again_keeps_the_right_label(berttools: Berttools, tuned: Pat
     assert [record["gold"] for record in twice.records] == [row["label"] for row in rows]
 
 
+def test_what_an_earlier_run_said_is_no_outcome_of_this_one(berttools: Berttools, tuned: Path) -> None:
+    stale = {"score": 0.7, "label": "bad", "scores": {"x": 0.7}, "truncated": 99, "id": 1, "gold": 1}
+    done = berttools("predict", "--model", tuned, stdin=lines({**stale, "text": "good"}, {**stale, "text": ""}))
+    fits, empty = done.records
+    assert ("truncated" in fits, set(fits["scores"]), fits["id"]) == (False, {"bad", "good"}, 1)
+    assert set(empty) == {"score", "schema", "id", "gold", "text", "error"}
+    cut = berttools("predict", "--model", tuned, stdin=lines({**stale, "text": "good " * 50})).records[0]
+    assert cut["truncated"] == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "columns", "gold", "kept"),
+    [
+        ({"label": 1}, [], 1, {}),
+        ({"label": 1, "gold": 0}, [], 0, {}),
+        ({"label": 1, "gold": None}, [], 1, {}),
+        ({"gold": 0}, ["label=gold"], 0, {}),
+        ({"right": 1}, ["label=right"], 1, {}),
+        ({"right": 1, "gold": 0}, ["label=right"], 0, {"right": 1}),
+        ({"score": 0.5}, ["label=score"], 0.5, {}),
+    ],
+)
+def test_gold_wins_over_a_label(
+    berttools: Berttools, tuned: Path, fields: dict[str, Any], columns: list[str], gold: float, kept: dict[str, Any]
+) -> None:
+    words = [word for column in columns for word in ("--columns", column)]
+    (record,) = berttools("predict", "--model", tuned, *words, stdin=lines({**fields, "text": "good"})).records
+    assert record["gold"] == gold
+    assert record["label"] in ("bad", "good")
+    assert {key: record[key] for key in record if key == "right"} == kept
+
+
 def test_bfloat16_is_what_one_asks_for(
     berttools: Berttools, tuned: Path, dev: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +283,20 @@ def test_each_task_is_judged_by_itself(berttools: Berttools) -> None:
     # One task, or none, is one lump.
     lump = berttools("evaluate", "--metric", "accuracy", stdin=lines(*one, {**one[0], "task": None}))
     assert [(record["n"], "task" in record) for record in lump.records] == [(4, False)]
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (["X=a", "X=b"], "--mask X=b: the task X is given twice"),
+        (["a/x.mask.safetensors", "b/x.mask.safetensors"], "--mask b/x.mask.safetensors: the task x is given twice"),
+        (["X="], "--mask X=: give TASK=FILE"),
+    ],
+)
+def test_tasks_of_masks(berttools: Berttools, base: Path, masks: list[str], message: str) -> None:
+    done = berttools("predict", "--base", base, *(word for mask in masks for word in ("--mask", mask)))
+    assert (done.code, done.out) == (2, b"")
+    assert done.err.startswith(f"berttools: error: {message}")
 
 
 def test_a_number_keeps_its_digits(berttools: Berttools, base: Path, tmp_path: Path) -> None:

@@ -400,7 +400,7 @@ def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind:
     processes = count_processes()
     checkpoint = asked.check()
     hush(processes)
-    with RecordWriter(schema, "score", columns) as writer:
+    with RecordWriter(schema, "score", columns, makes_files=True) as writer:
         from _toolio.device import enough_memory, pick_device
 
         place = pick_device(device_of(processes, device))

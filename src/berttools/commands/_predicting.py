@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from berttools.mask_switch import TaskPredictor
     from berttools.predicting import Predictor
 
+_OUTCOME = ("score", "label", "scores", "truncated", "error")
+
 
 def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple[Path, dict[str, Path]]:
     """Give the folder to open, and task to mask file, none where the folder is a model of its own.
@@ -32,10 +34,24 @@ def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple
         name, equals, path = text.partition("=")
         if not equals or Path(text).exists():
             name, path = Path(text).name.partition(".")[0], text
-        if not name or not path or name in found:
-            raise UsageError(f"--mask {text}: give TASK=FILE, with a task that no other has")
+        if not name or not path:
+            raise UsageError(f"--mask {text}: give TASK=FILE")
+        if name in found:
+            raise UsageError(f"--mask {text}: the task {name} is given twice; give TASK=FILE, each with another task")
         found[name] = Path(path)
     return base, found
+
+
+def handed_on(fields: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Give what of a line's fields its record keeps: no outcome of an earlier run, and its label as gold.
+
+    A gold that is there already, as in records of an earlier run, wins over what ``label`` names.
+    """
+    kept = {key: value for key, value in fields.items() if key not in _OUTCOME}
+    if fields.get(label) is not None and kept.get("gold") in (None, ""):
+        kept.pop(label, None)
+        kept["gold"] = fields[label]
+    return kept
 
 
 def predictor_of(

@@ -31,7 +31,7 @@ def apply_delta(
 
     refuse_processes("apply-delta")
     refuse_model_folder(out, force=force, base=base)
-    with RecordWriter(SCHEMA, "share", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "share", COLUMNS, makes_files=True) as writer:
         from berttools import deltas
 
         check_folder(base)

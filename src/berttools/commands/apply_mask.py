@@ -34,7 +34,7 @@ def apply_mask(
 
     refuse_processes("apply-mask")
     refuse_model_folder(out, force=force, base=base, card=True)
-    with RecordWriter(SCHEMA, "sparsity", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
         from berttools import applying, masks
 
         if masks.is_mask(base):

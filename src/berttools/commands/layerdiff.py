@@ -67,7 +67,9 @@ def layerdiff(
         parts.pairs_of(len(ft) + 1, each_other=pairs),
         parts.choose(only, group, group_map, strip_prefix or []),
     )
-    with RecordWriter(SCHEMA, "angle", parts.COLUMNS, decimals=12, form=form, csv_fields=parts.CSV_FIELDS) as writer:
+    with RecordWriter(
+        SCHEMA, "angle", parts.COLUMNS, decimals=12, form=form, csv_fields=parts.CSV_FIELDS, makes_files=bool(heatmap)
+    ) as writer:
         run, models = parts.Run(choice, by, svd, device, heatmap=heatmap is not None), parts.open_models(base, ft)
         fresh = run.baseline(models[0], seed) if baseline else {}
         for one, other in wanted:

@@ -41,7 +41,7 @@ def mask_control(
     refuse_inside(out, mask, "MASK")
     refuse_inside(out, base, "BASE")
     refuse_existing(out, force=force)
-    with RecordWriter(SCHEMA, "sparsity", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
         from berttools.mask_controls import write_control
         from berttools.masks import is_mask
 

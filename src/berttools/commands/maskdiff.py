@@ -45,7 +45,9 @@ def maskdiff(
         else ("jaccard", _maskdiff.TWO, ["part", "error"])
     )
     columns = (*_maskdiff.PLACE, *shown)
-    with RecordWriter(SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more)) as writer:
+    with RecordWriter(
+        SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more), makes_files=bool(heatmap)
+    ) as writer:
         run = _maskdiff.Run(by, heatmap=heatmap is not None)
         for record in run.records(masks, base):
             writer.emit(record)

@@ -11,7 +11,7 @@ from _toolio import options
 from _toolio.errors import InputError
 from _toolio.paths import refuse_processes
 from _toolio.records import RecordWriter
-from berttools.commands._predicting import chosen, predictor_of
+from berttools.commands._predicting import chosen, handed_on, predictor_of
 from berttools.commands._shared import ColumnsOption, DataInputs, MaxLength, Precision, PredictPrecision, inputs_of
 
 SCHEMA = "berttools.predict/1"
@@ -37,8 +37,14 @@ def predict(
     """Label texts.
 
     One record a line of input, in its order, first field the chance of the label; for a model that gives numbers, the
-    number. Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it. Of
-    several masks a line's task says which; the base is in memory once. Records with an error pass through unlabelled.
+    number. Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it. A
+    gold that is there already wins, as in records of an earlier predict. Records with an error pass through unlabelled.
+
+    Of several masks a line's task says which; the base is in memory once. Of one mask, a line without a task is of it,
+    and a line with another task is an error.
+
+    The last digits of a number can differ with the texts that are computed together (--batch); in bfloat16 earlier
+    ones can.
     """
     from berttools.models import check_folder
     from berttools.tasks import parse_columns, windows_of
@@ -62,9 +68,7 @@ def predict(
                     writer.pass_on(row.fields)
                     continue
                 outcome = next(outcomes)
-                through = {key: value for key, value in row.fields.items() if key != "error"}
-                if (gold := through.pop(known.of("label"), None)) is not None:
-                    through.setdefault("gold", gold)
+                through = handed_on(row.fields, known.of("label"))
                 if isinstance(outcome, InputError):
                     writer.fail(outcome, {}, through=through)
                     continue

@@ -32,7 +32,7 @@ def align(
     """
     refuse_nested(out, inputs)
     items = open_items(inputs, null=null, shard=parse_shard(shard))
-    with RecordWriter(SCHEMA, "confidence", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
         from _toolio.device import pick_device
         from facetools.embedding import chips_of
         from facetools.extractors import open_extractor

@@ -69,7 +69,7 @@ def compare(
         grid = file_of_shard(grid, part)
         refuse_picture(grid, (clean, cloaked), force=force)
     before, after = list(open_items([clean])), list(open_items([cloaked]))
-    with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=bool(grid)) as writer:
         from _toolio.device import pick_device
         from facetools.comparing import Comparer
         from facetools.extractors import open_extractors

@@ -41,7 +41,7 @@ def embed(
     out = file_of_shard(out, part)
     refuse_existing(out, force=force)
     items = open_items(inputs, null=null, shard=part)
-    with RecordWriter(SCHEMA, "row", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
         from _toolio.device import pick_device
         from _toolio.tensors import write_safetensors
         from facetools.embedding import Embedder

@@ -66,7 +66,7 @@ def import_extractor(
         raise UsageError(f"--architecture {architecture}: not known; choose from {', '.join(architectures())}")
     refuse_existing(out, force=force)
     failed: ToolError | None = None
-    with RecordWriter(SCHEMA, "dimensions", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "dimensions", COLUMNS, makes_files=True) as writer:
         from facetools import importing
 
         try:

@@ -79,7 +79,7 @@ def perturb(
     items = open_items(inputs, null=null, shard=part)
     if save_mask is not None:
         items = list(items)  # photos are read twice
-    with RecordWriter(SCHEMA, "moved", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer:
         from facetools.outputs import PhotoFolder
 
         which = "crop" if crops else (faces or own.usual_faces(method)).value

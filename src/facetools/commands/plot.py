@@ -68,7 +68,7 @@ def plot(
     from facetools.scores import read_scores
 
     truth = parse_truth([*(files or ()), *(inputs or ())], clean or (), cloaked or ())
-    with RecordWriter(SCHEMA, RANKS[kind], COLUMNS) as writer:
+    with RecordWriter(SCHEMA, RANKS[kind], COLUMNS, makes_files=True) as writer:
         from facetools.plotting import draw
 
         scores = read_scores(truth, threshold=threshold)

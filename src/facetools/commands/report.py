@@ -56,7 +56,7 @@ def report(
     photos = [clean or "", *(path for _, path in wanted.cloaked)] if wanted else []
     refuse_nested(out, photos, option="a folder of photos")
     refuse_folder(out, force=force)
-    with RecordWriter(SCHEMA, "bytes", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "bytes", COLUMNS, makes_files=True) as writer:
         from facetools.reporting.records import read_findings
 
         for each in Report(read_findings(inputs), title, wanted).write(out):

@@ -60,7 +60,7 @@ def train_detector(
     named = name_cloaks(clean, cloaked)
     refuse_nested(out, [*clean, *(path for _, path in named)], option="an input,")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
-    with RecordWriter(SCHEMA, "auc", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "auc", COLUMNS, makes_files=True) as writer:
         from _toolio.device import pick_device
         from _toolio.training_state import figures_of
         from facetools.detector import save_detector

@@ -48,7 +48,7 @@ def train_extractor(
     refuse_processes("train-extractor")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
     items = open_items(inputs, null=null)
-    with RecordWriter(SCHEMA, "agreement", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "agreement", COLUMNS, makes_files=True) as writer:
         import torch
 
         from _toolio.device import pick_device

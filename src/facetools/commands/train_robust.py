@@ -79,7 +79,7 @@ def train_robust(
         refuse_nested(cloaks, cloaked, option="--cloaked")
     held = own.read_names(hold_out or [])
     hush(processes)
-    with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
         from _toolio.device import pick_device
         from facetools import robust_training as training
         from facetools.extractor_files import save_extractor, tensors_of
