@@ -325,6 +325,33 @@ def test_every_command_with_an_out_says_that_it_makes_files(tool: str, name: str
     assert any(re.search(r"RecordWriter\([^)]*makes_files=True", source) for source in sources)
 
 
+@pytest.mark.parametrize("name", ["finetune", "mask-tune"])
+def test_a_name_that_has_no_room_for_the_checkpoint_is_refused_at_once(
+    run: Callable[..., Run], valid: Callable[[str], list[str]], tmp_path: Path, name: str
+) -> None:
+    done = run("berttools", name, *valid(name)[:-1], str(tmp_path / ("y" * 250)))
+    assert (done.code, done.out) == (1, b"")
+    assert_one_error_line(done, "berttools")
+    assert done.err.endswith("y.checkpoint: File name too long; give a shorter name\n")
+
+
+@pytest.mark.parametrize(("tool", "name"), ALL)
+def test_names_that_are_too_long(
+    run: Callable[..., Run], words: Callable[[str], list[str]], tmp_path: Path, tool: str, name: str
+) -> None:
+    inputs = {"layerdiff": ["base", "ft"], "evaluate": ["--in", "said.jsonl"], "predict": ["--model", "ft"]}
+    usual = inputs[name] if tool == "berttools" and name in inputs else words(name)
+    usual += ["--in", "some.jsonl"] if (tool, name) in (*PHOTOS, ("berttools", "predict")) else []
+    usual += ["some.jsonl"] if name in ("extractors", "report", "plot") else []
+    places = {place for place, word in enumerate(usual) if re.search("[./]|^(base|ft)$", word)}
+    written = {place for place in places if place and usual[place - 1] == "--out"}
+    for some in filter(None, (written, places - written)):
+        done = run(tool, name, *(str(tmp_path / ("x" * 300)) if n in some else word for n, word in enumerate(usual)))
+        assert done.code in (1, 2, 3)
+        if done.err or done.code != 3:  # of an input among many it is a record
+            assert_one_error_line(done, tool)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 @pytest.mark.parametrize(("tool", "name"), WRITERS)
 def test_full_disk(valid: Callable[[str], list[str]], tool: str, name: str) -> None:

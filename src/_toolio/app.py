@@ -108,10 +108,7 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
             raise
         code = stop.code
     except OSError as error:
-        # Flushing what typer printed itself, such as help into a full disk.
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise
-        complain(package, f"stdout: {error.strerror}")
+        complain(package, _of_a_file(error))
     _silence_stdout()
     if any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):
         # A thread that still waits for stdin holds its lock, and the interpreter dies of that on its way out.
@@ -148,6 +145,18 @@ def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
         complain(package, f"{_one_line(error.format_message())}{_hint(error)}")
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _of_a_file(error: OSError) -> str:
+    """Say what is wrong with a file that a command found in no other way; raise again what is about none."""
+    if error.filename is not None and error.strerror:
+        name = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else str(error.filename)
+        advice = "; give a shorter name" if error.errno == errno.ENAMETOOLONG else ""
+        return f"{os.fsdecode(name)}: {error.strerror}{advice}"
+    # Flushing what typer printed itself, such as help into a full disk.
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return f"stdout: {error.strerror}"
+    raise error
 
 
 def _hint(error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import types
@@ -59,6 +60,12 @@ def raising(error: BaseException) -> Callable[[], None]:
         (ReaderGoneError(), 0, ""),
         (BrokenPipeError(), 0, ""),
         (OSError(28, "No space left on device"), 1, "sometool: error: stdout: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "a\nb"), 1, "sometool: error: a\\nb: Permission denied\n"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", b"a"),
+            1,
+            "sometool: error: a: File name too long; give a shorter name\n",
+        ),
     ],
 )
 def test_endings(
@@ -73,7 +80,7 @@ def test_a_command_gives_its_exit_code(tool: Callable[..., int], result: object,
     assert tool(lambda: result) == code
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), PermissionError(13, "Permission denied", "some file")])
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("no file"), OSError(9, "Bad descriptor")])
 def test_bugs_keep_their_traceback(tool: Callable[..., int], error: Exception) -> None:
     with pytest.raises(type(error)):
         tool(raising(error))
