@@ -372,7 +372,8 @@ def open_mask(path: Path) -> Mask:
         if about["sha256"] != _sha256(_text(rest)):
             raise _damaged(path, "its metadata are")
         file = open_safetensors(path)
-        if path.stat().st_size != max(entry.end for entry in file.entries.values()):
+        size = path.stat().st_size
+        if size != max((entry.end for entry in file.entries.values()), default=size):
             raise _damaged(path, "what lies behind its tensors is")
         with of_the_whole_run():
             _check_stored(file, about)
