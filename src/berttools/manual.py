@@ -173,8 +173,9 @@ PAGES = {
                 "Masks of some groups only, that begin with a fifth of each matrix zeroed.",
             ),
             (
-                "berttools layerdiff base/ ft/ | sort -r | head -8 | berttools mask-tune --base base/ --only -"
-                " --train train.jsonl --dev dev.jsonl --out task.mask.safetensors",
+                "berttools layerdiff base/ ft/ --group Q,K,V,AO,I,O | sort -r | head -8"
+                " | berttools mask-tune --base base/ --only - --train train.jsonl --dev dev.jsonl"
+                " --out task.mask.safetensors",
                 "Masks of what moved most when all was tuned.",
             ),
             (
