@@ -197,6 +197,17 @@ def test_what_is_zeroed_is_zero_whatever_it_was() -> None:
     assert torch.signbit(layer.masked(keep)).tolist() == [[False] * 3, [True, False, False]]
 
 
+def test_what_draws_come_from_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    assert supermask.draws_of(CPU, Pattern.free) == "numpy"
+    assert supermask.kernels_for(torch.zeros(2, 2)) is None
+    monkeypatch.setattr(supermask, "_kernels", lambda: None)
+    assert supermask.draws_of(cuda, Pattern.free) == "torch"
+    monkeypatch.setattr(supermask, "_kernels", lambda: supermask)
+    assert supermask.draws_of(cuda, Pattern.free) == "triton"
+    assert supermask.draws_of(cuda, Pattern.two_of_four) == "torch"
+
+
 def test_the_k_th_smallest_is_sortings() -> None:
     values = torch.randn(1000).round(decimals=1)
     for k in (1, 2, 500, 999, 1000):
