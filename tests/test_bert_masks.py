@@ -201,3 +201,19 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
     assert pairs == {
         ("another initial sparsity", "any two"): 2, ("another task", "0%"): 1, ("another task", "10%"): 1,
     }  # fmt: skip
+
+
+def test_draws_that_were_not_stored(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    path = tmp_path / "texts.jsonl"
+    # Of numbers: Pearson's correlation differs wherever two models do.
+    write_lines(path, [{**record, "label": record["label"] + 0.5} for record in texts(24)])
+    words = ["--base", base, "--train", path, "--dev", path, "--max-steps", "2", "--evaluate-every", "2"]
+    words += ["--initial-score", "0.5", "--score-lr", "1e-6", "--out", tmp_path / "a.mask"]
+    line = [sys.executable, str(ROOT / "tools" / "mask_draws.py"), "8", *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    last = json.loads(done.stdout.splitlines()[-1])
+    measured = [json.loads(text) for text in done.stderr.splitlines() if text.startswith("{")]
+    assert [record["step"] for record in measured] == [2]
+    assert measured[0]["threshold"] == last["score_at_threshold"]
+    assert len(set(measured[0]["draws"]) - {last["score_at_threshold"], last["score_of_draw"]}) == 8
