@@ -32,16 +32,17 @@ def runs_of(task: Path) -> dict[str, dict[str, Record]]:
     return found
 
 
-def kind_of(run: str) -> str:
-    """Say what else there is to a run than its mask's sparsity."""
-    return run.partition(".")[2]
+def parts_of(run: str) -> tuple[str, str]:
+    """Give the sparsity or the group of a run's mask, and what else there is to it."""
+    place, _, kind = run.removeprefix("mask-").partition(".")
+    return place, kind
 
 
 def title_of(run: str) -> str:
     """Say what a run learned."""
     if run in ("full", "head"):
         return {"full": "everything tuned", "head": "the head and the pooler tuned"}[run]
-    place, _, kind = run.removeprefix("mask-").partition(".")
+    place, kind = parts_of(run)
     if kind in LONGER:
         return f"masks from {place}% on, three times the steps{', taught by everything tuned' * (kind == 'taught')}"
     if kind:
@@ -51,7 +52,7 @@ def title_of(run: str) -> str:
 
 def order_of(run: str) -> tuple[int, int, str]:
     """Rank runs: what masks are measured by first, then by sparsity, then by group."""
-    place, _, kind = run.removeprefix("mask-").partition(".")
+    place, kind = parts_of(run)
     return (
         0 if run == "full" else 1 if run == "head" else 2 if kind in ("", *LONGER) else 3,
         int(place) if place.isdecimal() else 99,
@@ -77,7 +78,7 @@ def scores_table(task: Path) -> None:
         ]
         sparsity = spread([record.get("sparsity") for record in records.values()])
         # What is tuned on a mask takes that mask besides: no figure is its own.
-        alone = [] if kind_of(run) not in ("", *LONGER) else records.values()
+        alone = [] if parts_of(run)[1] not in ("", *LONGER) else records.values()
         kilobytes = spread([record.get("bytes", BYTES * record.get("stored", 0)) / 1e3 for record in alone], factor=1)
         seconds = spread([record["seconds"] for record in records.values()], digits=0, factor=1)
         scores = spread([record["score"] for record in records.values()])

@@ -33,6 +33,7 @@ __all__ = [
     "FlatTensor",
     "SafetensorsFile",
     "decode",
+    "is_count",
     "open_safetensors",
     "read_metadata",
     "stored_bits",
@@ -362,7 +363,8 @@ def _checked_metadata(path: Path, metadata: object) -> dict[str, str]:
     return metadata
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Tell whether JSON says a whole number of 0 or more."""
     return type(value) is int and value >= 0  # a JSON true is an int to isinstance
 
 
@@ -373,9 +375,9 @@ def _entry(path: Path, name: str, fields: object, data_start: int) -> Entry:
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str):
         raise _bad_header(path, f"the dtype of {name} is not a string")
-    if not isinstance(shape, list) or not all(map(_is_count, shape)):
+    if not isinstance(shape, list) or not all(map(is_count, shape)):
         raise _bad_header(path, f"the shape of {name} is not a list of whole numbers of 0 or more")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
         raise _bad_header(path, f"the data_offsets of {name} are not two whole numbers of 0 or more")
     begin, end = offsets
     if begin > end:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.atomic import atomic_folder
-from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.errors import of_the_whole_run
 from _toolio.forks import most_processes
 from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, open_checkpoint
@@ -27,7 +27,7 @@ from berttools.mask_bases import (
     tensor_digest,
 )
 from berttools.mask_codes import unpack
-from berttools.mask_configs import label_fields, model_config
+from berttools.mask_configs import label_fields, model_config, unfit_tensor
 from berttools.mask_statistics import spots_of
 from berttools.masks import Mask, open_mask
 from berttools.models import CARD, MADE, write_beside
@@ -122,12 +122,7 @@ class _Work:
                 known = self._shapes.get(name)
                 fits = is_head or ("pooler" in parts if known is None else array.shape == known)
             if not fits:
-                shape = "x".join(map(str, array.shape))
-                raise ToolError(
-                    f"{self._mask.path}: no model of {labels} labels over {self._base.path} has a {name} of shape"
-                    f" {shape}; copy it again, or make it anew",
-                    kind="bad-mask",
-                )
+                raise unfit_tensor(self._mask.path, self._base.path, labels, name, array.shape)
 
     def write(self, path: Path) -> None:
         pool = ThreadPoolExecutor(max(1, most_processes() - 1))

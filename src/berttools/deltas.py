@@ -84,7 +84,7 @@ def changed_of(tensors: Mapping[str, NDArray[Any]], base: Checkpoint) -> tuple[d
 
 def write_delta(
     out: Path, tensors: Mapping[str, NDArray[Any]], config: str, base: Checkpoint, made: Mapping[str, Any]
-) -> int:
+) -> None:
     """Write what differs from the base as one safetensors file.
 
     Parameters
@@ -99,11 +99,6 @@ def write_delta(
         The folder where all else comes from.
     made
         How the model was made, for its ``berttools.json``; ``base_sha256`` in it is ``base_digest(base)``.
-
-    Returns
-    -------
-    int
-        How many values are in the file.
 
     Raises
     ------
@@ -120,7 +115,6 @@ def write_delta(
         "made": made,
     }
     write_safetensors(out, changed, about)
-    return sum(array.size for array in changed.values())
 
 
 def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +36,7 @@ __all__ = [
     "decode_blocks",
     "encode",
     "entropy_bits",
+    "joined",
     "unpack",
     "weight_keys",
     "without_rest",
@@ -113,10 +114,16 @@ def _words(runs: list[tuple[int, Bools]], chances: list[int]) -> Bytes:
 
 def decode(coded: Bytes, size: int, keys: Keys | None = None) -> Bools:
     """Read back which of `size` entries stay. Raises as `decode_blocks`."""
-    packed = np.empty(-(-size // 8), np.uint8)
-    for number, block in enumerate(decode_blocks(coded, size, keys)):
-        packed[number * BLOCK // 8 :][: block.size] = block
-    return unpack(packed, 0, size)
+    return unpack(joined(decode_blocks(coded, size, keys), size), 0, size)
+
+
+def joined(blocks: Iterable[Bytes], size: int) -> Bytes:
+    """Give `size` packed entries, which come block by block, as one run."""
+    packed, at = np.empty(-(-size // 8), np.uint8), 0
+    for block in blocks:
+        packed[at : at + block.size] = block
+        at += block.size
+    return packed
 
 
 def unpack(packed: Bytes, start: int, stop: int) -> Bools:
@@ -156,14 +163,15 @@ def can_hold(code: str, coded: Bytes, size: int, zeroed: int) -> bool:
     """
     if code == "bits":
         return coded.size == -(-size // 8)
-    start = 4 * (int(coded[0]) + 1) - 1 if coded.size else 0
-    if not 3 <= start <= coded.size or (coded.size - start) % 4:
+    if (start := _start_of_words(coded)) is None:
         return False
     if code == "conditional":  # how many entries a range has, only the weights say
         return True
     chance, words = int.from_bytes(coded[1:3].tobytes(), "little"), 8 * (coded.size - start)
-    if start != 3 or chance != _chance(size, zeroed) or chance in (0, _ALL):
-        return start == 3 and chance == _chance(size, zeroed) and not words
+    if start != 3 or chance != _chance(size, zeroed):
+        return False
+    if chance in (0, _ALL):
+        return not words
     # Chances of bytes are whole numbers of 2^-24, none 0, and rounded up: eight zeroed entries may cost 23 bits only.
     return 0.95 * zeroed * min(math.log2(_KEYS / chance), 3.0) <= words + 64
 
@@ -175,14 +183,19 @@ def without_rest(packed: Bytes, size: int) -> Bytes:
     return packed
 
 
+def _start_of_words(coded: Bytes) -> int | None:
+    """Give where the coder's words begin, behind keys and chances; None where there is no room for these."""
+    start = 4 * (int(coded[0]) + 1) - 1 if coded.size else 1
+    return None if start > coded.size or (coded.size - start) % 4 else start
+
+
 def _opened(coded: Bytes) -> tuple[NDArray[np.int64], list[int], Any]:
     """Give the first keys of all ranges but one, the chance of each range, and what decodes the rest."""
     import constriction
 
-    ranges = int(coded[0]) + 1 if coded.size else 0
-    start = 4 * ranges - 1
-    if not ranges or start > coded.size or (coded.size - start) % 4:
+    if (start := _start_of_words(coded)) is None:
         raise ValueError("cut short")
+    ranges = int(coded[0]) + 1
     head = np.frombuffer(coded[1:start].tobytes(), "<u2").astype(np.int64)
     words = np.array(coded[start:].view("<u4"), np.uint32)
     return head[: ranges - 1], head[ranges - 1 :].tolist(), constriction.stream.stack.AnsCoder(words)

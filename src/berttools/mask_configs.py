@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from _toolio.errors import ToolError
 
-__all__ = ["TASK_KEYS", "label_fields", "model_config", "task_config"]
+__all__ = ["TASK_KEYS", "label_fields", "model_config", "task_config", "unfit_tensor"]
 
 TASK_KEYS = (
     "architectures", "id2label", "label2id", "num_labels", "problem_type", "dtype", "torch_dtype", "pad_token_id",
@@ -86,6 +86,15 @@ def label_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         names = {number: f"LABEL_{number}" for number in range(config.get("num_labels") or 2)}
     numbers = config.get("label2id") or {name: number for number, name in names.items()}
     return {"id2label": names, "label2id": numbers, "problem_type": config.get("problem_type")}
+
+
+def unfit_tensor(mask: Path, folder: Path, labels: int, name: str, shape: Iterable[int]) -> ToolError:
+    """Say that a mask file holds, or leaves to its base in `folder`, what no model of so many labels has."""
+    return ToolError(
+        f"{mask}: no model of {labels} labels over {folder} has a {name} of shape {'x'.join(map(str, shape))}; copy it"
+        " again, or make it anew",
+        kind="bad-mask",
+    )
 
 
 def model_config(base: Mapping[str, Any], task: Mapping[str, Any], *, mask: Path, folder: Path) -> dict[str, Any]:

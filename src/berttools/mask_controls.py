@@ -103,10 +103,11 @@ def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> di
     checkpoint, learned = open_checkpoint(base), open_mask(mask)
     for file in checkpoint.files:  # of an index, the files beside it
         refuse_inside(out, file, "BASE")
+    digests: dict[str, str] = {}
     keeps, source = {}, bytes.fromhex(learned.bits_sha256)
     with of_the_whole_run():
         pattern = _pattern_of(learned)
-        for name, stored in check_base(learned, checkpoint).items():
+        for name, stored in check_base(learned, checkpoint, digests).items():
             flat, shape = checkpoint.flat(stored), learned.shapes[name]
             values = flat.values(0, int(np.prod(shape))).reshape(shape)
             rng = np.random.default_rng([seed, *source, *name.encode()])
@@ -123,5 +124,5 @@ def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> di
         return write_mask(
             out, keeps, learned.dense, learned.config, checkpoint, made,
             others=others_in_base(learned, checkpoint) if learned.others_sha256 else None,
-            tokenizer_sha256=learned.tokenizer_sha256,
+            tokenizer_sha256=learned.tokenizer_sha256, digests=digests,
         )  # fmt: skip

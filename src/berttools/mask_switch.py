@@ -25,7 +25,7 @@ from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.deltas import base_names
 from berttools.mask_bases import check_base
 from berttools.mask_codes import unpack
-from berttools.mask_configs import label_fields, model_config
+from berttools.mask_configs import label_fields, model_config, unfit_tensor
 from berttools.masks import Mask, open_mask
 from berttools.models import Classifier, labels_of, open_base
 from berttools.predicting import Prediction, Predictor
@@ -100,8 +100,7 @@ class MaskedModels:
             module, _, leaf = name.rpartition(".")
             tensor = torch.from_numpy(array.astype(np.float32))
             setattr(model.get_submodule(module), leaf, nn.Parameter(tensor, requires_grad=False))
-        for key, value in fields.items():
-            setattr(model.config, key, value)
+        _with_labels(model.config, fields)
         model.num_labels = model.config.num_labels
         return Classifier(model.eval(), first.tokenizer, labels, frozenset(), first.longest)
 
@@ -109,19 +108,13 @@ class MaskedModels:
         self, first: Classifier, mask: Mask, fields: Mapping[str, Any], own: Mapping[str, NDArray[Any]]
     ) -> None:
         """Refuse a mask file whose own tensors are not those of a model with its labels."""
-        config = copy.deepcopy(first.model.config)
-        for key, value in fields.items():
-            setattr(config, key, value)
+        config = _with_labels(copy.deepcopy(first.model.config), fields)
         with torch.device("meta"):
             wanted = {name: tuple(each.shape) for name, each in type(first.model)(config).named_parameters()}
         for name in sorted({*own, *wanted}):
             found = own[name].shape if name in own else tuple(self._shared[name].shape)
             if found != wanted.get(name):
-                raise ToolError(
-                    f"{mask.path}: no model of {len(fields['id2label'])} labels over {self._base.path} has a {name} of"
-                    f" shape {'x'.join(map(str, found))}; copy it again, or make it anew",
-                    kind="bad-mask",
-                )
+                raise unfit_tensor(mask.path, self._base.path, len(fields["id2label"]), name, found)
 
     def _values(self, name: str) -> NDArray[Any]:
         stored = self._stored[name]
@@ -153,9 +146,10 @@ class MaskedModels:
             kernels.masked_copy(self._there(name, tensor.device), torch.from_numpy(bits).to(tensor.device), tensor)
         elif tensor.device.type != "cpu":
             there = self._there(name, tensor.device)
-            keep = None if bits is None else np.unpackbits(bits, count=tensor.numel()).view(np.bool_)
-            stays = None if keep is None else torch.from_numpy(keep).to(tensor.device).view_as(tensor)
-            tensor.copy_(there if stays is None else torch.where(stays, there, 0.0))
+            if bits is not None:
+                stays = torch.from_numpy(unpack(bits, 0, tensor.numel())).to(tensor.device).view_as(tensor)
+                there = torch.where(stays, there, 0.0)
+            tensor.copy_(there)
         else:
             self._write_here(self._base.flat(self._stored[name]), bits, tensor.view(-1).numpy().view(np.uint32))
 
@@ -174,6 +168,12 @@ class MaskedModels:
                 target[start:stop] = values
             else:
                 np.multiply(values, unpack(bits, start, stop), out=target[start:stop])
+
+
+def _with_labels(config: Any, fields: Mapping[str, Any]) -> Any:
+    for key, value in fields.items():
+        setattr(config, key, value)
+    return config
 
 
 def _labels(mask: Mask, base: Checkpoint) -> tuple[Labels, dict[str, Any]]:

@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from _toolio.tensors import (
     ArrayTensor,
     FlatTensor,
     SafetensorsFile,
+    is_count,
     open_safetensors,
     read_metadata,
     write_safetensors,
@@ -34,7 +36,7 @@ from _toolio.tensors import (
 from berttools import mask_codes
 from berttools.checkpoints import Checkpoint
 from berttools.deltas import DELTA
-from berttools.mask_bases import check_base, digest_of, names_in_base, names_of, rest_of, tensor_digest, tokenizer_of
+from berttools.mask_bases import digest_of, names_of, rest_of, tensor_digest, tokenizer_of
 from berttools.mask_configs import task_config
 from berttools.recipes import Code
 
@@ -42,11 +44,8 @@ __all__ = [
     "CODES",
     "MASK",
     "Mask",
-    "check_base",
     "is_mask",
-    "names_in_base",
     "open_mask",
-    "tensor_digest",
     "write_mask",
 ]
 
@@ -71,6 +70,7 @@ def write_mask(
     code: str = "auto",
     others: Mapping[str, str] | None = None,
     tokenizer_sha256: str | None = None,
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write a mask file.
 
@@ -94,6 +94,8 @@ def write_mask(
         What else the model uses of the base, as of `names_in_base`; else all that it has besides.
     tokenizer_sha256
         As of `deltas.tokenizer_digest`; else of the base's, where it has one.
+    digests
+        By the base's names: `tensor_digest` of what was looked at before, as `mask_bases.check_base` gives them.
 
     Returns
     -------
@@ -120,12 +122,12 @@ def write_mask(
             "code": chosen,
             "shape": list(keep.shape),
             "zeroed": zeroed,
-            "base_sha256": tensor_digest(base, names[name]),
+            "base_sha256": digests.get(names[name]) or tensor_digest(base, names[name]),
             "bits_sha256": _bits_sha256(keep),
         }
     stored = {**tensors, **coded}
     about: dict[str, Any] = {"schema": MASK, "matrices": matrices, "config": config, "made": made}
-    about["others"] = _about_others(base, rest_of(base, names, tensors) if others is None else others)
+    about["others"] = _about_others(base, rest_of(base, names, tensors) if others is None else others, digests)
     about["tokenizer_sha256"] = tokenizer_sha256 or tokenizer_of(base)
     about["stored_sha256"] = {name: _array_digest(array) for name, array in stored.items()}
     about = json.loads(_text(about))  # as it will be read: keys are text
@@ -133,10 +135,10 @@ def write_mask(
     return {"path": out} | _figures(matrices, coded, tensors) | {"bytes": out.stat().st_size}
 
 
-def _about_others(base: Checkpoint, others: Mapping[str, str]) -> dict[str, Any]:
+def _about_others(base: Checkpoint, others: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, Any]:
     """Say once what the tensors that are used besides are called, and one sha256 of them all."""
-    digests = {name: tensor_digest(base, stored) for name, stored in others.items()}
-    return {"names": sorted(others), "sha256": digest_of(digests)}
+    found = {name: digests.get(stored) or tensor_digest(base, stored) for name, stored in others.items()}
+    return {"names": sorted(others), "sha256": digest_of(found)}
 
 
 def _coded(keep: Bools, base: Checkpoint, name: str, code: str) -> tuple[str, NDArray[np.uint8]]:
@@ -340,11 +342,7 @@ class Mask:
 
     def bits(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> NDArray[np.uint8]:
         """Read one matrix's mask, eight entries to a byte: as `blocks`, whole."""
-        found, at = np.empty(-(-math.prod(self.shapes[name]) // 8), np.uint8), 0
-        for packed in self.blocks(name, weights):
-            found[at : at + packed.size] = packed
-            at += packed.size
-        return found
+        return mask_codes.joined(self.blocks(name, weights), math.prod(self.shapes[name]))
 
     def keep(self, name: str, weights: NDArray[Any] | FlatTensor | None = None) -> Bools:
         """Read one matrix's mask: True where an entry stays. Else as `blocks`."""
@@ -430,8 +428,8 @@ def _check_matrix(name: str, entry: Mapping[str, Any], file: SafetensorsFile) ->
     if not (
         isinstance(shape, list)
         and len(shape) >= 2
-        and all(map(_is_count, shape))
-        and _is_count(zeroed)
+        and all(map(is_count, shape))
+        and is_count(zeroed)
         and zeroed <= math.prod(shape) <= _MOST
         and entry["code"] in CODES[1:]
         and all(_is_digest(entry[key]) for key in ("base_sha256", "bits_sha256"))
@@ -470,10 +468,6 @@ def _are_names(names: object, about: Mapping[str, Any]) -> bool:
         and all(isinstance(name, str) and name not in about["stored_sha256"] for name in names)
         and len(set(names)) == len(names)
     )
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0  # a JSON true is an int to isinstance
 
 
 def _is_digest(value: object) -> bool:

@@ -311,9 +311,8 @@ def _kernels() -> Any:
 
 def kernels_for(matrix: Tensor) -> Any:
     """Give ``berttools.mask_kernels`` where they take a matrix: on a GPU; None elsewhere."""
-    if matrix.device.type not in _FUSED or _kernels() is None or matrix.numel() > _kernels().MOST_ENTRIES:
-        return None
-    return _kernels()
+    kernels = _kernels() if matrix.device.type in _FUSED else None
+    return None if kernels is None or matrix.numel() > kernels.MOST_ENTRIES else kernels
 
 
 def _slope(scores: Tensor) -> Tensor:

@@ -233,7 +233,8 @@ class Tuner:
         if device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)  # sums by atomics differ from run to run
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all that is made empty is filled
+            # All that is made empty is filled by whoever made it.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             warnings.filterwarnings("ignore", message=".*deterministic.*")  # where there is no other way
         self.judge = Judge(classifier, device, half=knobs.half)
         self.knobs, self._data, self._processes, self._device = knobs, data, processes, device

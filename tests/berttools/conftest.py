@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from berttools import training
 from berttools.cli import main
 from conftest import Run
 from tiny_models import make_base, texts, write_lines
@@ -29,6 +32,32 @@ def berttools(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixtu
         return Run(int(end.value.code or 0), shown.out, shown.err.decode())
 
     return call
+
+
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[None]]:
+    """Interrupt trainings inside the block: before a step, or after a checkpoint, the first or that of a step."""
+
+    @contextmanager
+    def within(*, before: int | None = None, saved: int | None = None) -> Iterator[None]:
+        save, step = training.Tuner.save, training.Tuner._step
+
+        def and_stop(self: training.Tuner, *arguments: Any) -> None:
+            save(self, *arguments)
+            if before is None and saved in (None, self.step):
+                raise KeyboardInterrupt
+
+        def until(self: training.Tuner, number: int) -> Any:
+            if number == before:
+                raise KeyboardInterrupt
+            return step(self, number)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training.Tuner, "save", and_stop)
+            patched.setattr(training.Tuner, "_step", until)
+            yield
+
+    return within
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from conftest import Run
 from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines
 
 Berttools = Callable[..., Run]
+CutOff = Callable[..., AbstractContextManager[None]]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -120,23 +122,15 @@ def test_labels_that_are_words(berttools: Berttools, base: Path, tmp_path: Path)
 
 
 def test_resuming_gives_what_an_uninterrupted_run_gives(
-    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, cut_off: CutOff
 ) -> None:
     words = ["finetune", "--base", base, "--train", train, "--dev", dev, "--epochs", "3", "--batch", "7", "--seed", "5"]
     words += ["--evaluate-every", "4", "--accumulate", "2", "--group", "Q,I"]
     whole = berttools(*words, "--out", tmp_path / "whole")
-    steps = training.Tuner._step
-
-    def until_the_sixth(self: Any, step: int) -> Any:
-        if step == 6:
-            raise KeyboardInterrupt
-        return steps(self, step)
-
-    monkeypatch.setattr(training.Tuner, "_step", until_the_sixth)
-    cut = berttools(*words, "--out", tmp_path / "cut")
+    with cut_off(before=6):
+        cut = berttools(*words, "--out", tmp_path / "cut")
     assert (cut.code, cut.out) == (130, b"".join(whole.out.splitlines(True)[:1]))
     assert not (tmp_path / "cut").exists()
-    monkeypatch.setattr(training.Tuner, "_step", steps)
     refused(berttools(*words, "--out", tmp_path / "cut"), "cut.checkpoint: exists; use --resume", 2)
     other = [*words, "--out", tmp_path / "cut", "--resume"]
     refused(berttools(*other, "--lr", "1e-4"), "learning_rate was 5e-05, and is 0.0001", 2)
@@ -151,19 +145,12 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
 
 @pytest.mark.parametrize("command", ["finetune", "mask-tune"])
 def test_a_checkpoint_that_is_not_whole_says_what_can_be_done(
-    berttools: Berttools, base: Path, train: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, command: str, cut_off: CutOff
 ) -> None:
     words = [command, "--base", base, "--train", train, "--max-steps", "2", "--evaluate-every", "1", "--layers", "2"]
     words += ["--score-lr", "9"] if command == "mask-tune" else []
     checkpoint = tmp_path / "out.checkpoint"
-    saved = training.Tuner.save
-
-    def and_stop(self: Any, path: Path, about: dict[str, Any]) -> None:
-        saved(self, path, about)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training.Tuner, "save", and_stop)
+    with cut_off():
         assert berttools(*words, "--out", tmp_path / "out").code == 130
     whole = checkpoint.read_bytes()
     for size in (0, 20, len(whole) - 1):
@@ -217,23 +204,15 @@ def test_memory_that_runs_out_is_one_line_and_leaves_the_checkpoint(
 
 
 def test_resuming_without_texts_to_measure_on(
-    berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, cut_off: CutOff
 ) -> None:
     words = ["finetune", "--base", base, "--train", train, "--max-steps", "3", "--evaluate-every", "1", "--layers", "2"]
     whole = berttools(*words, "--out", tmp_path / "whole")
-    saved = training.Tuner.save
-
-    def and_stop(self: Any, path: Path, about: dict[str, Any]) -> None:
-        saved(self, path, about)
-        if self.step == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training.Tuner, "save", and_stop)
-    assert berttools(*words, "--out", tmp_path / "cut").code == 130
+    with cut_off(saved=2):
+        assert berttools(*words, "--out", tmp_path / "cut").code == 130
     held = read_metadata(tmp_path / "cut.checkpoint")["tuned"]
     # The weights and two moments and a count of each, and no second copy of the weights.
     assert len(load_file(tmp_path / "cut.checkpoint")) == 4 * len(held)
-    monkeypatch.setattr(training.Tuner, "save", saved)
     done = berttools(*words, "--out", tmp_path / "cut", "--resume")
     assert done.out.replace(b"/cut", b"/whole") == whole.out
     assert files(tmp_path / "cut") == files(tmp_path / "whole")

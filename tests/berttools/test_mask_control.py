@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from berttools.checkpoints import open_checkpoint
+from berttools.mask_bases import check_base
 from berttools.mask_controls import by_lot, smallest
-from berttools.masks import check_base, open_mask, write_mask
+from berttools.masks import open_mask, write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask, texts, write_lines
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from berttools import training
 from berttools.checkpoints import open_checkpoint
 from berttools.commands import _mask_tuning
-from berttools.masks import check_base, open_mask
+from berttools.mask_bases import check_base
+from berttools.masks import open_mask
 from berttools.models import open_model
 from berttools.supermask import MaskedLinear
 from berttools.training import Judge
@@ -28,6 +29,7 @@ from conftest import Run
 from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines
 
 Berttools = Callable[..., Run]
+CutOff = Callable[..., AbstractContextManager[None]]
 pytestmark = pytest.mark.usefixtures("one_thread")
 USUAL = ("--batch", "8", "--max-steps", "40", "--evaluate-every", "20", "--lr", "1e-2", "--score-lr", "0.5")
 
@@ -161,21 +163,13 @@ def test_what_is_masked_and_what_becomes_of_the_pooler(
 
 
 def test_resuming_gives_what_an_uninterrupted_run_gives(
-    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, cut_off: CutOff
 ) -> None:
     usual = [*words(base, train, dev), "--seed", "5", "--initial-sparsity", "0.1", "--refit-head"]
     whole = berttools(*usual, "--out", tmp_path / "whole.mask")
-    steps = training.Tuner._step
-
-    def until(self: Any, step: int) -> Any:
-        if step == 30:
-            raise KeyboardInterrupt
-        return steps(self, step)
-
-    monkeypatch.setattr(training.Tuner, "_step", until)
-    cut = berttools(*usual, "--out", tmp_path / "cut.mask")
+    with cut_off(before=30):
+        cut = berttools(*usual, "--out", tmp_path / "cut.mask")
     assert (cut.code, cut.out) == (130, b"".join(whole.out.splitlines(True)[:1]))
-    monkeypatch.setattr(training.Tuner, "_step", steps)
     again = [*usual, "--out", tmp_path / "cut.mask", "--resume"]
     refused(berttools(*again, "--initial-sparsity", "0.2"), "made with other recipe (initial_sparsity was 0.1", 2)
     done = berttools(*again)
@@ -248,21 +242,14 @@ def test_a_teacher_is_not_asked_again_where_all_is_done(
 
 
 def test_a_cut_off_run_goes_on_with_its_own_teacher_only(
-    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, cut_off: CutOff
 ) -> None:
     teachers = [make_tuned(base, tmp_path / f"teacher{n}", change=n / 100) for n in (1, 2)]
     usual = [*words(base, train, dev), "--out", tmp_path / "a.mask"]
     whole = berttools(*usual, "--distill", teachers[0])
     written = (tmp_path / "a.mask").read_bytes()
     (tmp_path / "a.mask").unlink()
-    saved = training.Tuner.save
-
-    def and_stop(self: Any, path: Path, about: dict[str, Any]) -> None:
-        saved(self, path, about)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training.Tuner, "save", and_stop)
+    with cut_off():
         assert berttools(*usual, "--distill", teachers[0]).code == 130
     refused(berttools(*usual, "--resume", "--distill", teachers[1]), "made with other teacher_sha256", 2)
     refused(berttools(*usual, "--resume"), "made with other teacher_sha256", 2)

@@ -16,8 +16,9 @@ from safetensors.numpy import save_file
 
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.groups import place
+from berttools.mask_bases import check_base
 from berttools.mask_statistics import Overlap, _compared, overlap, overlaps, spots_of
-from berttools.masks import check_base, open_mask, write_mask
+from berttools.masks import open_mask, write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask
 
@@ -27,14 +28,16 @@ QUERY, OUTPUT, FUSED = (
 SHAPES = {QUERY: (4, 4), OUTPUT: (4, 8), FUSED: (12, 4)}
 
 
+def base_of(seed: int, path: Path) -> Checkpoint:
+    """Give a base with these matrices."""
+    rng = np.random.default_rng(seed)
+    save_file({name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}, path)
+    return open_checkpoint(path)
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Checkpoint:
-    rng = np.random.default_rng(0)
-    save_file(
-        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()},
-        tmp_path / "base.safetensors",
-    )
-    return open_checkpoint(tmp_path / "base.safetensors")
+    return base_of(0, tmp_path / "base.safetensors")
 
 
 def written(tmp_path: Path, weights: Checkpoint, name: str, zeros: dict[str, list[int]], code: str = "bits") -> Path:
@@ -150,12 +153,7 @@ def test_one_digest_tells_bases_apart(berttools: Callable[..., Run], tmp_path: P
 
 def other_weights(tmp_path: Path) -> Checkpoint:
     """Give another base with the same matrices."""
-    rng = np.random.default_rng(1)
-    save_file(
-        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()},
-        tmp_path / "other.safetensors",
-    )
-    return open_checkpoint(tmp_path / "other.safetensors")
+    return base_of(1, tmp_path / "other.safetensors")
 
 
 def test_the_base_of_one_mask_is_checked(berttools: Callable[..., Run], tmp_path: Path, weights: Checkpoint) -> None:

@@ -19,8 +19,8 @@ from _toolio.errors import ToolError
 from _toolio.tensors import read_metadata, stored_bits, stream_safetensors, write_safetensors
 from berttools import masks
 from berttools.checkpoints import open_checkpoint
-from berttools.mask_bases import names_of
-from berttools.masks import check_base, open_mask, write_mask
+from berttools.mask_bases import check_base, names_of
+from berttools.masks import open_mask, write_mask
 from mask_forging import forged
 from tiny_models import make_mask
 

@@ -200,7 +200,7 @@ class MaskRun(Run):
                 " is no linear layer); choose others with --only",
                 kind="no-matrix",
             )
-        if asked.only and (left := len(wanted) - len(set(wanted) & set(matrices))):
+        if asked.only and (left := len(set(wanted) - set(matrices))):
             self._warn(f"{left} of {len(wanted)} tensors that were chosen are no matrices of linear layers: they stay")
         return matrices, dense
 
