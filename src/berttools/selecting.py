@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from _toolio.errors import UsageError, of_the_whole_run
 from _toolio.records import Record, parse_record
 from berttools.groups import GROUPS, Grouping
 
-__all__ = ["Choice", "Named", "check_pattern", "parse_freeze", "parse_groups", "parse_layers", "read_named"]
+__all__ = ["Choice", "Named", "Span", "check_pattern", "parse_freeze", "parse_groups", "parse_layers", "read_named"]
+
+Span = tuple[int, int, int]
+"""Rows (axis 0) or columns (axis 1) of a matrix: axis, start and stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a line of ``--only -`` names: a tensor, or all of a layer, a group, or both."""
+    """What a line of ``--only -`` names: a tensor or a part of it, or all of a layer, a group, or both.
+
+    Attributes
+    ----------
+    where
+        The line.
+    name, layer, group
+        None where the line does not say.
+    span
+        The part of the tensor called ``name``; None for all of it.
+    without
+        ``"layer"`` or ``"group"`` for all tensors that belong to none, such as the embeddings.
+    """
 
     where: str
     name: str | None = None
     layer: int | None = None
     group: str | None = None
+    span: Span | None = None
+    without: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +98,13 @@ class Choice:
         """
         places = {name: _place(name, shape) for name, shape in shapes.items()}
         self._check(places, base, others)
-        stored = {other: name for name, other in base.items()}
-        names = {stored.get(each.name, each.name) for each in self.named or () if each.name}
-        wanted = {(each.layer, each.group) for each in self.named or () if not each.name}
+        self._check_spans(shapes, base)
+        wanted = _Wanted(self.named or (), base)
         chosen, admitted = [], False
         for name, (layer, groups) in places.items():
             frozen = _matches(self.freeze, name, base) or bool(groups & set(self.freeze_groups))
-            alike = {(layer, None), *((where, group) for group in groups for where in (layer, None))}
             found = not frozen and (
-                (self.named is None or name in names or bool(alike - {(None, None)} & wanted))
+                (self.named is None or bool(wanted.hits(name, shapes[name])))
                 and (not self.patterns or _matches(self.patterns, name, base))
                 and (self.groups is None or bool(groups & set(self.groups)))
                 and (self.layers is None or layer in self.layers)
@@ -101,6 +116,38 @@ class Choice:
             raise UsageError("no tensor fits all of --only, --group, --layers and --freeze: nothing is left to tune")
         return chosen
 
+    def spans(
+        self,
+        tuned: Iterable[str],
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        base: Mapping[str, str],
+        head: Collection[str],
+    ) -> dict[str, tuple[Span, ...]]:
+        """Return which rows or columns to tune of each tensor that lines of stdin name in part only.
+
+        Parameters
+        ----------
+        tuned
+            What ``resolve`` has returned.
+        shapes, base, head
+            As of ``resolve``. A head is tuned whole.
+
+        Raises
+        ------
+        UsageError
+            Rows and columns of one tensor are named.
+        """
+        if self.named is None:
+            return {}
+        wanted = _Wanted(self.named, base)
+        found = {name: _merged(name, wanted.hits(name, shapes[name])) for name in tuned if name not in head}
+        return {
+            name: spans
+            for name, spans in found.items()
+            if spans and spans != ((spans[0][0], 0, shapes[name][spans[0][0]]),)
+        }
+
     def _check(
         self,
         places: Mapping[str, tuple[int | None, frozenset[str]]],
@@ -110,7 +157,13 @@ class Choice:
         known = {*places, *base.values(), *others}
         cells = {(layer, group) for layer, groups in places.values() for group in (None, *groups)}
         cells |= {(None, group) for _, group in cells}
+        without = {"layer" for layer, _ in places.values() if layer is None}
+        without |= {"group" for _, groups in places.values() if not groups}
         for each in self.named or ():
+            if each.without:
+                if each.without not in without:
+                    raise UsageError(f"--only: {each.where}: every tensor of the model has a {each.without}")
+                continue
             if each.name and each.name not in known:
                 hint = "; records are wanted, or a name a line: no table" if "," in each.name else ""
                 raise UsageError(f"--only: {each.where}: the model has no tensor {each.name[:80]}{hint}")
@@ -131,6 +184,65 @@ class Choice:
             for pattern in patterns:
                 if not any(_matches((pattern,), name, base) for name in places):
                     raise UsageError(f"{option} {pattern}: fits no tensor of the model")
+
+    def _check_spans(self, shapes: Mapping[str, tuple[int, ...]], base: Mapping[str, str]) -> None:
+        stored = {other: name for name, other in base.items()}
+        for each in self.named or ():
+            shape = shapes.get(stored.get(each.name or "", each.name or ""))
+            if each.span is None or shape is None:
+                continue
+            axis, start, stop = each.span
+            if len(shape) != 2 or axis not in (0, 1) or not 0 <= start < stop <= shape[axis]:
+                raise UsageError(
+                    f"--only: {each.where}: {each.name} of shape {list(shape)} has no part of axis {axis} from"
+                    f" {start} to {stop}; are the records of another model?"
+                )
+
+
+class _Wanted:
+    """Lines of stdin, sorted by what they name, so that each tensor is looked up once."""
+
+    def __init__(self, named: Iterable[Named], base: Mapping[str, str]) -> None:
+        stored = {other: name for name, other in base.items()}
+        self._names: dict[str, list[Span | None]] = {}
+        self._cells: set[tuple[int | None, str | None]] = set()
+        self._without: set[str] = set()
+        for each in named:
+            if each.name:
+                self._names.setdefault(stored.get(each.name, each.name), []).append(each.span)
+            elif each.without:
+                self._without.add(each.without)
+            else:
+                self._cells.add((each.layer, each.group))
+
+    def hits(self, name: str, shape: tuple[int, ...]) -> list[Span | None]:
+        """Return the parts of a tensor that lines name, None for all of it; empty where none does."""
+        found = list(self._names.get(name, ()))
+        for part in Grouping().parts(name, shape):
+            span = None if part.axis is None else (part.axis, part.start, part.stop)
+            if part.layer is not None and (part.layer, None) in self._cells:
+                found.append(None)
+            if part.group is not None and self._cells & {(part.layer, part.group), (None, part.group)}:
+                found.append(span)
+            if ("layer" in self._without and part.layer is None) or ("group" in self._without and part.group is None):
+                found.append(None)
+        return found
+
+
+def _merged(name: str, spans: Sequence[Span | None]) -> tuple[Span, ...]:
+    """Join parts that meet or overlap; none are left where one is the whole tensor."""
+    parts = [span for span in spans if span is not None]
+    if len(parts) != len(spans):
+        return ()
+    if len({axis for axis, _, _ in parts}) > 1:
+        raise UsageError(f"--only: stdin names rows and columns of {name}; give one kind, or its name alone")
+    merged: list[Span] = []
+    for axis, start, stop in sorted(parts):
+        if merged and start <= merged[-1][2]:
+            merged[-1] = (axis, merged[-1][1], max(stop, merged[-1][2]))
+        else:
+            merged.append((axis, start, stop))
+    return tuple(merged)
 
 
 def _place(name: str, shape: tuple[int, ...]) -> tuple[int | None, frozenset[str]]:
@@ -234,8 +346,20 @@ def read_named(lines: Iterable[bytes]) -> tuple[Named, ...]:
 def _of_record(record: Record, where: str) -> Named:
     name, layer, group = (record.get(key) for key in ("name", "layer", "group"))
     if isinstance(name, str) and name:
-        return Named(where, name)
+        return Named(where, name, span=_span_of(record.get("part"), where))
+    by = record.get("by")
+    if by in ("layer", "group") and by in record and layer is group is None:
+        return Named(where, without=str(by))
     known = (layer is None or type(layer) is int) and (group is None or isinstance(group, str))
     if known and not layer is group is None:
         return Named(where, None, layer, group)
     raise UsageError(f"--only -: {where}: the record has no name, no layer and no group")
+
+
+def _span_of(part: object, where: str) -> Span | None:
+    if part is None:
+        return None
+    axis, start, stop = (part.get(key) if isinstance(part, dict) else None for key in ("axis", "start", "stop"))
+    if type(axis) is int and type(start) is int and type(stop) is int:
+        return axis, start, stop
+    raise UsageError(f"--only -: {where}: the record's part is no axis, start and stop")

@@ -25,6 +25,7 @@ from _toolio.training_state import load_training, save_training
 from berttools.encoding import Encoded, collate, draw_steps, in_parts
 from berttools.metrics import measure
 from berttools.models import Classifier
+from berttools.tuned_parts import TunedParts
 
 CHECKPOINT = "berttools.checkpoint/1"
 
@@ -214,6 +215,8 @@ class Tuner:
         Which of several processes this is; each takes its part of every step's examples.
     paces
         Of tensors that do not go by ``knobs``.
+    spans
+        Of tensors that are tuned in part only: axis, start and stop of each part. The rest stays bit for bit.
     before
         What is to be done before each step, given its number.
     """
@@ -228,6 +231,7 @@ class Tuner:
         device: torch.device,
         processes: Processes = Processes(),  # noqa: B008 - it is frozen
         paces: Mapping[str, Pace] = MappingProxyType({}),
+        spans: Mapping[str, Sequence[tuple[int, int, int]]] = MappingProxyType({}),
         before: Callable[[int], object] = int,
     ) -> None:
         if device.type == "cuda":
@@ -244,7 +248,8 @@ class Tuner:
         for name, parameter in named.items():
             parameter.requires_grad_(name in wanted)
         self.names = [name for name in named if name in wanted]
-        self._tuned = nn.ParameterList([named[name] for name in self.names])
+        self._updated = TunedParts({name: named[name] for name in self.names}, spans)
+        self._tuned = self._updated.parameters
         self._best: nn.ParameterList | None = None  # made when weights are kept that are not the last
         self.tuned, self.parameters = (sum(p.numel() for p in ps) for ps in (self._tuned, named.values()))
         self._optimizer = torch.optim.AdamW(self._groups(classifier.head, paces), lr=knobs.learning_rate, fused=True)
@@ -260,7 +265,7 @@ class Tuner:
         knobs = self.knobs
         own = knobs.head_learning_rate
         groups: dict[Pace, list[nn.Parameter]] = {}
-        for name, parameter in zip(self.names, self._tuned, strict=True):
+        for name, parameter in zip(self._updated.names, self._tuned, strict=True):
             rate = own if own is not None and name in head else knobs.learning_rate
             usual = Pace(rate, knobs.weight_decay if parameter.ndim >= 2 else 0.0)
             groups.setdefault(paces.get(name, usual), []).append(parameter)
@@ -326,9 +331,11 @@ class Tuner:
                 loss = self._loss(logits, part) * weight
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        self._updated.take_gradients()
         if self.knobs.clip:
             nn.utils.clip_grad_norm_(self._tuned, self.knobs.clip)
         self._optimizer.step()
+        self._updated.write_back()
         self._schedule.step()
         return total / self._processes.world
 
@@ -369,6 +376,7 @@ class Tuner:
         with torch.no_grad():
             for kept, now in zip(self._best or (), self._tuned, strict=self._best is not None):
                 now.copy_(kept)
+        self._updated.write_back()
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"tuned": self._tuned} if self._best is None else {"tuned": self._tuned, "best": self._best}
@@ -398,6 +406,7 @@ class Tuner:
         if best:
             self._make_best()
         found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about))
+        self._updated.write_back()
         self.history = json.loads(found["history"])
 
 

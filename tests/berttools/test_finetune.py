@@ -84,6 +84,62 @@ def test_the_pipe_of_the_most_moved_tensors(
     assert {name.removeprefix("bert.") for name in tuned[:-2]} == {json.loads(line)["name"] for line in named}
 
 
+@pytest.mark.parametrize("save", ["model", "delta"])
+def test_of_a_fused_matrix_only_the_part_is_tuned_that_a_record_names(
+    berttools: Berttools, train: Path, dev: Path, tmp_path: Path, cut_off: CutOff, save: str
+) -> None:
+    base = make_base(tmp_path / "base", "modernbert")
+    tuned = make_tuned(base, tmp_path / "other")
+    line = berttools("layerdiff", "--group", "K", base, tuned).out.splitlines(True)[1]
+    record = json.loads(line)
+    assert record["part"] == {"axis": 0, "start": 16, "stop": 32}
+    words = ["finetune", "--base", base, "--train", train, "--dev", dev, "--only", "-", "--epochs", "2"]
+    words += ["--lr", "1e-2", "--weight-decay", "0.5", "--save", save]
+    done = berttools(*words, "--out", tmp_path / "out", stdin=line)
+    assert (done.code, done.err) == (0, "")
+    folder = tmp_path / "out"
+    if save == "delta":
+        folder = tmp_path / "restored"
+        assert berttools("apply-delta", base, tmp_path / "out", "--out", folder).code == 0
+    before, after = load_file(base / "model.safetensors"), load_file(folder / "model.safetensors")
+    name = f"model.{record['name']}"
+    was, now = before[record["name"]], after[name]
+    assert was.shape == (48, 16)
+    assert (was[16:32] != now[16:32]).mean() > 0.99
+    assert was[:16].tobytes() == now[:16].tobytes()
+    assert was[32:].tobytes() == now[32:].tobytes()
+    assert all(value.tobytes() == before[key[6:]].tobytes() for key, value in after.items()
+               if key.startswith("model.") and key != name)  # fmt: skip
+    head = sum(value.size for key, value in after.items() if not key.startswith("model."))
+    assert done.records[-1]["tuned"] == 16 * 16 + head
+    made = json.loads((folder / "berttools.json").read_text())
+    assert made["choice"]["parts"] == {name: [[0, 16, 32]]}
+
+    with cut_off():
+        assert berttools(*words, "--out", tmp_path / "again", stdin=line).code == 130
+    other = line.replace(b'"start":16,"stop":32', b'"start":0,"stop":16')
+    refused(berttools(*words, "--resume", "--out", tmp_path / "again", stdin=other), "made with other choice", 2)
+    resumed = berttools(*words, "--resume", "--out", tmp_path / "again", stdin=line)
+    assert (resumed.code, resumed.err) == (0, "")
+    if save == "delta":
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "out").read_bytes()
+    else:
+        assert files(tmp_path / "again") == files(folder)
+
+
+def test_the_record_of_what_belongs_to_no_layer(berttools: Berttools, base: Path, train: Path, tmp_path: Path) -> None:
+    tuned = make_tuned(base, tmp_path / "other")
+    lines = berttools("layerdiff", "--by", "layer", base, tuned).out.splitlines(True)
+    assert json.loads(lines[-1])["layer"] is None
+    words = ["finetune", "--base", base, "--train", train, "--max-steps", "2", "--only", "-"]
+    done = berttools(*words, "--out", tmp_path / "out", stdin=lines[-1])
+    assert (done.code, done.err) == (0, "")
+    names = json.loads((tmp_path / "out" / "berttools.json").read_text())["tuned"]
+    assert names
+    assert all("embeddings" in name or "pooler" in name or "classifier" in name for name in names)
+    assert "bert.embeddings.word_embeddings.weight" in names
+
+
 def test_texts_that_are_pairs_with_numbers(berttools: Berttools, base: Path, tmp_path: Path) -> None:
     rows = texts(40, pairs=True, numbers=True)
     table = ["one\ttwo\tnear", *(f"{row['text_a']}\t{row['text_b']}\t{row['label']}" for row in rows)]

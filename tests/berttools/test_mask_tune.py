@@ -291,6 +291,20 @@ def test_what_cannot_be_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_part_of_a_matrix_is_masked(berttools: Berttools, train: Path, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "modernbert")
+    tuned = make_tuned(base, tmp_path / "other")
+    three = berttools("layerdiff", "--group", "Q,K,V", base, tuned).out.splitlines(True)[:3]
+    out = ["--max-steps", "2", "--only", "-", "--out", tmp_path / "m"]
+    done = berttools(*words(base, train), *out, stdin=three[1])
+    refused(done, "rows 16 to 31 of model.layers.0.attn.Wqkv.weight, and masks are of whole matrices; give the name", 2)
+    assert not (tmp_path / "m").exists()
+    for lines in (three, [json.loads(three[1])["name"].encode()]):
+        done = berttools(*words(base, train), *out, "--force", stdin=b"".join(lines))
+        assert done.code == 0, done.err
+        assert list(open_mask(tmp_path / "m").shapes) == ["model.layers.0.attn.Wqkv.weight"]
+
+
 def untouched(path: Path) -> tuple[int, ...]:
     """Give what changes when a file is written or replaced, to the nanosecond, and not when it is read."""
     found = path.stat()

@@ -86,6 +86,66 @@ def test_records_of_layers_and_groups_on_stdin() -> None:
     assert cell == [QUERY.format(0), "classifier.weight"]
 
 
+def test_a_record_of_what_belongs_to_no_layer_or_group_on_stdin() -> None:
+    assert chosen(Choice(read_named(lines({"angle": 0.1, "by": "layer", "layer": None})))) == [
+        "bert.embeddings.word_embeddings.weight", "classifier.weight",
+    ]  # fmt: skip
+    group = chosen(Choice(read_named(lines({"angle": 0.1, "by": "group", "group": None}))))
+    assert group == [name for name in SHAPES if not any(part in name for part in ("query.w", "key", "dense"))]
+    layered = {name: shape for name, shape in SHAPES.items() if ".layer." in name}
+    with pytest.raises(UsageError, match="line 1: every tensor of the model has a layer"):
+        Choice(read_named(lines({"by": "layer", "layer": None}))).resolve(layered, base={}, head=())
+
+
+WQKV, CATTN = "layers.{}.attn.Wqkv.weight", "h.{}.attn.c_attn.weight"
+FUSED = {WQKV.format(0): (24, 8), WQKV.format(1): (24, 8), CATTN.format(2): (8, 24), "layers.0.mlp.Wo.weight": (8, 8)}
+
+
+def part(name: str, start: int, stop: int, axis: int = 0) -> dict[str, object]:
+    return {"angle": 0.2, "name": name, "part": {"axis": axis, "start": start, "stop": stop}}
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([part(WQKV.format(0), 8, 16)], {WQKV.format(0): ((0, 8, 16),)}),
+        ([part(CATTN.format(2), 16, 24, 1)], {CATTN.format(2): ((1, 16, 24),)}),
+        ([part(WQKV.format(0), 16, 24), part(WQKV.format(0), 0, 8)], {WQKV.format(0): ((0, 0, 8), (0, 16, 24))}),
+        ([part(WQKV.format(0), 8, 16), part(WQKV.format(0), 0, 8)], {WQKV.format(0): ((0, 0, 16),)}),
+        ([part(WQKV.format(0), *each) for each in ((0, 8), (8, 16), (16, 24))], {WQKV.format(0): ()}),
+        ([part(WQKV.format(0), 0, 8), WQKV.format(0)], {WQKV.format(0): ()}),
+        ([part(WQKV.format(0), 0, 8), {"by": "layer", "layer": 0}], {WQKV.format(0): (), "layers.0.mlp.Wo.weight": ()}),
+        ([{"layer": 1, "group": "K"}], {WQKV.format(1): ((0, 8, 16),)}),
+        (
+            [{"by": "group", "group": "V"}],
+            {WQKV.format(0): ((0, 16, 24),), WQKV.format(1): ((0, 16, 24),), CATTN.format(2): ((1, 16, 24),)},
+        ),
+        ([{"by": "group", "group": "O"}], {"layers.0.mlp.Wo.weight": ()}),
+    ],
+)
+def test_of_a_fused_matrix_only_the_part_is_tuned_that_a_record_names(
+    records: list[object], expected: dict[str, tuple[object, ...]]
+) -> None:
+    choice = Choice(read_named(lines(*records)))
+    tuned = choice.resolve(FUSED, base={}, head=())
+    assert tuned == list(expected)
+    assert choice.spans(tuned, FUSED, base={}, head=()) == {name: each for name, each in expected.items() if each}
+    prefixed = {f"model.{name}": shape for name, shape in FUSED.items()}
+    base = {f"model.{name}": name for name in FUSED}
+    assert choice.spans(choice.resolve(prefixed, base=base, head=()), prefixed, base=base, head=()) == {
+        f"model.{name}": each for name, each in expected.items() if each
+    }
+
+
+def test_rows_and_columns_of_one_tensor_and_no_parts_where_stdin_names_none() -> None:
+    choice = Choice(read_named(lines(part(WQKV.format(0), 0, 8), part(WQKV.format(0), 0, 4, 1))))
+    with pytest.raises(UsageError, match=r"rows and columns of layers\.0\.attn\.Wqkv\.weight; give one"):
+        choice.spans(choice.resolve(FUSED, base={}, head=()), FUSED, base={}, head=())
+    assert Choice(groups=("Q", "K", "V")).spans(list(FUSED), FUSED, base={}, head=()) == {}
+    named = Choice(read_named(lines(part(WQKV.format(0), 0, 8))))
+    assert named.spans([WQKV.format(0)], FUSED, base={}, head=[WQKV.format(0)]) == {}, "a head is tuned whole"
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [
@@ -93,7 +153,12 @@ def test_records_of_layers_and_groups_on_stdin() -> None:
         ([{"layer": 7}], "stdin, line 1: the model has no layer 7"),
         ([{"layer": 0, "group": "O"}], "the model has no layer 0 group O"),
         ([{"angle": 1}], "has no name, no layer and no group"),
-        ([{"by": "layer", "layer": None}], "has no name, no layer and no group"),
+        ([{"by": "model", "layer": None}], "has no name, no layer and no group"),
+        ([{"name": QUERY.format(0), "part": {"axis": 0, "start": 4, "stop": 9}}], "line 1: bert.encoder.layer.0"),
+        ([{"name": QUERY.format(0), "part": {"axis": 2, "start": 0, "stop": 4}}], "no part of axis 2 from 0 to 4"),
+        ([{"name": QUERY.format(0), "part": {"axis": 0, "start": 4, "stop": 4}}], "no part of axis 0 from 4 to 4"),
+        ([{"name": QUERY.format(0)[:-6] + "bias", "part": {"axis": 0, "start": 0, "stop": 4}}], "of shape [8] has no"),
+        ([{"name": QUERY.format(0), "part": {"axis": 0, "start": "0"}}], "part is no axis, start and stop"),
         ([], "stdin names no tensor"),
         ([{"name": "cls.predictions.bias"}], "nothing is left to tune"),
         (["{broken"], "stdin, line 1: not a JSON record"),

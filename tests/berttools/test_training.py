@@ -169,6 +169,37 @@ def test_frozen_tensors_have_no_gradient_no_moments_and_stay(classifier: Classif
     assert changed == set(names)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_of_a_tensor_only_the_part_is_tuned(base: Path, classifier: Classifier, axis: int) -> None:
+    name, other = (f"bert.encoder.layer.1.attention.self.{each}.weight" for each in ("query", "key"))
+    before = values(classifier)
+    spans = {name: [(axis, 2, 5), (axis, 9, 16)]}
+    tuner = Tuner(classifier, [name, other], data_for(classifier), KNOBS, device=CPU, spans=spans)
+    assert tuner.tuned == 10 * 16 + 16 * 16
+    list(tuner.rounds())
+    moments = [slots["exp_avg"].numel() for slots in tuner._optimizer.state_dict()["state"].values()]
+    assert sorted(moments) == [3 * 16, 7 * 16, 16 * 16], "what is not tuned has no moments"
+    after = values(classifier)
+    tuned = np.zeros(16, bool)
+    tuned[2:5] = tuned[9:16] = True
+    was, now = (np.moveaxis(each[name], axis, 0) for each in (before, after))
+    assert was[~tuned].tobytes() == now[~tuned].tobytes(), "not even decay moves the rest"
+    assert (was[tuned] != now[tuned]).all()
+    assert [key for key in before if before[key].tobytes() != after[key].tobytes()] == [name, other]
+    assert all(parameter.grad is None for key, parameter in classifier.model.named_parameters() if key != other)
+
+
+def test_all_parts_of_a_tensor_are_tuned_as_the_whole_is(base: Path, classifier: Classifier) -> None:
+    name = "bert.encoder.layer.1.attention.self.query.weight"
+    cuts = {name: [(1, 0, 7), (1, 7, 16)]}
+    found = []
+    for spans in ({}, cuts):
+        same = open_base(base, Labels(("0", "1")), seed=0)
+        list(Tuner(same, [name], data_for(same), KNOBS, device=CPU, spans=spans).rounds())
+        found.append(values(same)[name])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-8)
+
+
 def test_frozen_layers_drop_as_tuned_ones_do_and_only_in_training(classifier: Classifier) -> None:
     data = data_for(classifier)
     names = names_of(classifier, Choice(patterns=("classifier",)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from _toolio.processes import Processes
     from berttools.models import Classifier
-    from berttools.selecting import Choice
+    from berttools.selecting import Choice, Span
     from berttools.tasks import Columns, Example, Labels
     from berttools.training import Data, Knobs, Tuner
 
@@ -68,7 +68,7 @@ Only = Annotated[
     typer.Option(
         metavar="REGEX|-",
         help="Tune only tensors in whose name it is found, and the head; repeatable. -: those that stdin names, a name "
-        "or a record of layerdiff a line.",
+        "or a record of layerdiff a line: a tensor, its part, a layer or a group.",
     ),
 ]
 Group = Annotated[str | None, typer.Option(metavar="Q,K", help="Tune only matrices of these groups, and the head.")]
@@ -197,9 +197,10 @@ class Asked:
         freeze, groups = parse_freeze(self.freeze or ())
         return Choice(lines, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
 
-    def chosen(self, tuned: Sequence[str]) -> dict[str, Any]:
-        """Say which options chose what is tuned; ``tuned`` says it of lines that stdin had."""
-        options = {"only": self.only, "group": self.group, "layers": self.layers, "freeze": self.freeze}
+    def chosen(self, tuned: Sequence[str], spans: Mapping[str, Sequence[Span]]) -> dict[str, Any]:
+        """Say which options chose what is tuned; ``tuned`` and ``spans`` say it of lines that stdin had."""
+        options: dict[str, Any] = {"only": self.only, "group": self.group, "layers": self.layers, "freeze": self.freeze}
+        options["parts"] = {name: [list(span) for span in each] for name, each in spans.items()}
         if STDIN in (self.only or ()):
             options["stdin"] = hashlib.sha256("\n".join(tuned).encode()).hexdigest()
         return {key: value for key, value in options.items() if value}
@@ -263,6 +264,7 @@ class Run:
         shapes = {name: tuple(each.shape) for name, each in self.classifier.model.named_parameters()}
         names = base_names(base, shapes)
         tuned = choice.resolve(shapes, base=names, head=self.classifier.head, others=base.tensors)
+        self._spans = choice.spans(tuned, shapes, base=names, head=self.classifier.head)
         self.knobs = asked.knobs(len(train), half=in_half(asked.precision, device))
         self._base, self._device = base, device
         self._about = {
@@ -272,7 +274,7 @@ class Run:
             "train_sha256": self.train.sha256,
             "dev_sha256": self.dev and self.dev.sha256,
             "labels": list(self.classifier.labels.names),
-            "choice": asked.chosen(tuned),
+            "choice": asked.chosen(tuned, self._spans),
             **self._more_about(),
         }
         self._done = self._figures_of_done() if asked.is_done else None
@@ -285,7 +287,9 @@ class Run:
         from berttools.training import Tuner
 
         device, processes = self._device, self._processes
-        return Tuner(self.classifier, tuned, self.train, self.knobs, device=device, processes=processes)
+        return Tuner(
+            self.classifier, tuned, self.train, self.knobs, device=device, processes=processes, spans=self._spans
+        )
 
     def _more_about(self) -> dict[str, Any]:
         """Say what else decides the outcome."""

@@ -151,6 +151,7 @@ class MaskRun(Run):
         from berttools.training import Pace, Tuner
 
         asked, recipe = self._asked, self._asked.recipe()
+        self._refuse_parts()
         matrices, dense = self._sorted_out(tuned)
         if asked.distill and self._done is None:
             self.train = replace(self.train, taught=self._taught(asked.distill))
@@ -169,6 +170,15 @@ class MaskRun(Run):
                 f" {reach}: few cross 0; try more steps or a higher --score-learning-rate"
             )
         return tuner
+
+    def _refuse_parts(self) -> None:
+        """Refuse parts of matrices: sparsity, patterns and a mask's file are of whole ones."""
+        for name, ((axis, start, stop), *_) in self._spans.items():
+            what = f"{'columns' if axis else 'rows'} {start} to {stop - 1} of {name}"
+            raise UsageError(
+                f"--only -: stdin names {what}, and masks are of whole matrices; give the name instead of the record to"
+                " mask all of it, or the record to finetune"
+            )
 
     def _warn(self, what: str) -> None:
         if self._processes.leads:
