@@ -8,9 +8,10 @@ from __future__ import annotations
 import codecs
 import csv
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +44,10 @@ _WINDOW = 512
 _BLOCK = 1 << 16
 _LARGEST = 3.4e38
 """Of a label that is a number: a model computes in float32."""
+
+_PRINTED = re.compile(r"0|-?[1-9][0-9]*")
+"""A whole number as it is printed: 007, +7 and 1_0 are names."""
+_DIGITS = re.compile(r"[+-]?\d+")
 
 Label = str | int | float
 
@@ -88,12 +93,25 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text, or a pair of texts, and its label if it has one; ``where`` names file and line."""
+    """A text, or a pair of texts, and its label if it has one.
+
+    Attributes
+    ----------
+    where
+        File and line.
+    text, second
+        The text, or both of a pair.
+    label
+        None where it has none.
+    written
+        The label as a table has it, whose cells are all text; None for a label of JSONL.
+    """
 
     where: str
     text: str
     second: str | None = None
     label: Label | None = None
+    written: str | None = None
 
 
 def parse_columns(text: str | None) -> Columns:
@@ -312,22 +330,42 @@ def read_examples(name: str, columns: Columns) -> list[Example]:
 
 
 def with_numbers(examples: list[Example]) -> list[Example]:
-    """Make labels numbers where every one of them is the writing of one.
+    """Make the labels of a table numbers where every one of them is written as a number.
+
+    They are whole numbers where each is written as that number is printed, and numbers with a decimal point where one
+    has it, or an exponent. Others are names: 007 and 010, or 1_0, are not 7, 10 and 10.
 
     Raises
     ------
     ToolError
-        All are, but one of nan or inf: it is no class among numbers.
+        All are numbers, but one of nan or inf: it is no class among numbers.
     """
-    for kind in (int, float):
-        try:
-            numbers: list[int | float] = [kind(str(example.label)) for example in examples]
-        except ValueError:
-            continue
-        if odd := next((e for e, n in zip(examples, numbers, strict=True) if not abs(n) < math.inf), None):
-            raise ToolError(f"{odd.where}: label {odd.label!r} is not finite", kind="bad-label")
-        return [Example(e.where, e.text, e.second, n) for e, n in zip(examples, numbers, strict=True)]
-    return examples
+    written = [str(example.label) for example in examples]
+    numbers = _numbers([word.strip() for word in written])
+    if numbers is None:
+        return [replace(example, written=word) for example, word in zip(examples, written, strict=True)]
+    if odd := next((e for e, n in zip(examples, numbers, strict=True) if not abs(n) < math.inf), None):
+        raise ToolError(f"{odd.where}: label {odd.label!r} is not finite", kind="bad-label")
+    return [replace(e, label=n, written=word) for e, n, word in zip(examples, numbers, written, strict=True)]
+
+
+def _numbers(words: Sequence[str]) -> Sequence[int | float] | None:
+    """Return what a column's cells are as numbers, or None where they are names."""
+    if any("_" in word for word in words):
+        return None
+    try:
+        if all(_PRINTED.fullmatch(word) for word in words):
+            return [int(word) for word in words]
+    except ValueError:  # of more digits than Python converts
+        return _floats(words)
+    return None if all(_DIGITS.fullmatch(word) for word in words) else _floats(words)
+
+
+def _floats(words: Iterable[str]) -> list[float] | None:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +390,8 @@ class Labels:
 
     @property
     def are_numbers(self) -> bool:
-        """Whether every class is called by a whole number, as in GLUE."""
-        return all(name.removeprefix("-").isdecimal() for name in self.names)
+        """Whether every class is called by a whole number, as it is printed, as in GLUE."""
+        return all(_PRINTED.fullmatch(name) for name in self.names)
 
     def number(self, label: Label | None, where: str, source: str = "there are") -> float:
         """Give what a model should say where ``label`` is right: the number of its class, or its value.
@@ -429,8 +467,8 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
         )
     fraction = next((example for example in examples if isinstance(example.label, float)), None)
     if task == "regression" or (task == "auto" and fraction is not None):
-        if is_text:
-            raise ToolError(f"{examples[0].where}: label {examples[0].label!r} is no number", kind="bad-label")
+        if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
+            raise ToolError(f"{text.where}: label {text.label!r} is no number", kind="bad-label")
         return Labels()
     for example in examples:
         if isinstance(example.label, float) and not example.label.is_integer():
@@ -456,4 +494,21 @@ def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list
         A label is none of those; ``source`` says where they are from.
     """
     with of_the_whole_run():
-        return [labels.number(example.label, example.where, source) for example in examples]
+        return [labels.number(_as_known(example, labels), example.where, source) for example in examples]
+
+
+def _as_known(example: Example, labels: Labels) -> Label | None:
+    """Return a table's label as what is known of the labels has it, whatever the rest of its column looks like."""
+    written = example.written
+    if written is None:
+        return example.label
+    if labels.regression:
+        values = None if "_" in written else _floats([written])
+        return values[0] if values and abs(values[0]) < math.inf else example.label
+    # 2.0 may be the name of a class, and 007 is none called 7, though other lines have 1.5.
+    return written if written in labels.names or _is_name(written) else example.label
+
+
+def _is_name(written: str) -> bool:
+    word = written.strip()
+    return bool(_DIGITS.fullmatch(word)) and not _PRINTED.fullmatch(word)

@@ -84,6 +84,22 @@ def test_the_pipe_of_the_most_moved_tensors(
     assert {name.removeprefix("bert.") for name in tuned[:-2]} == {json.loads(line)["name"] for line in named}
 
 
+def test_classes_of_a_table_that_only_look_like_numbers(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    for name, count in (("train.csv", 20), ("dev.csv", 8)):
+        lines = [f"{row['text']},{'010' if row['label'] else '007'}" for row in texts(count, seed=count)]
+        (tmp_path / name).write_text("\n".join(["text,label", *lines]))
+    words = ["finetune", "--base", base, "--train", tmp_path / "train.csv", "--dev", tmp_path / "dev.csv"]
+    done = berttools(*words, "--max-steps", "2", "--out", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["id2label"] == {"0": "007", "1": "010"}
+    said = berttools("predict", "--model", tmp_path / "out", "--in", tmp_path / "dev.csv")
+    assert {record["label"] for record in said.records} <= {"007", "010"}
+    judged = berttools("evaluate", "--metric", "accuracy", stdin=said.out)
+    assert judged.code == 0
+    assert judged.records[0]["score"] == pytest.approx(done.records[-1]["accuracy"], abs=1e-6)
+
+
 @pytest.mark.parametrize("save", ["model", "delta"])
 def test_of_a_fused_matrix_only_the_part_is_tuned_that_a_record_names(
     berttools: Berttools, train: Path, dev: Path, tmp_path: Path, cut_off: CutOff, save: str

@@ -17,6 +17,7 @@ from berttools.tasks import (
     Labels,
     Row,
     learn_labels,
+    numbers_of,
     parse_columns,
     read_examples,
     to_example,
@@ -43,6 +44,15 @@ def shown(found: list[Example]) -> list[tuple[str, str | None, object]]:
         ("a.csv", 'text,label\n"x, ""y""\nz",1\nw,0\n', None, [('x, "y"\nz', None, 1), ("w", None, 0)]),
         ("a.csv", "text,label\nx,1\ny,0.5\n", None, [("x", None, 1.0), ("y", None, 0.5)]),
         ("a.csv", "text,label\nx,1\ny,no\n", None, [("x", None, "1"), ("y", None, "no")]),
+        ("a.csv", "text,label\nx,007\ny,010\n", None, [("x", None, "007"), ("y", None, "010")]),
+        ("a.csv", "text,label\nx,1_0\ny,2\n", None, [("x", None, "1_0"), ("y", None, "2")]),
+        ("a.csv", "text,label\nx,1_0.0\ny,2.5\n", None, [("x", None, "1_0.0"), ("y", None, "2.5")]),
+        ("a.tsv", "text\tlabel\nx\t+1\ny\t-1\n", None, [("x", None, "+1"), ("y", None, "-1")]),
+        ("a.tsv", "text\tlabel\nx\t-0\ny\t1\n", None, [("x", None, "-0"), ("y", None, "1")]),
+        ("a.tsv", "text\tlabel\nx\t\u0663\ny\t1\n", None, [("x", None, "\u0663"), ("y", None, "1")]),
+        ("a.tsv", "text\tlabel\nx\t-1\ny\t 20 \nz\t0\n", None, [("x", None, -1), ("y", None, 20), ("z", None, 0)]),
+        ("a.tsv", "text\tlabel\nx\t05\ny\t+2.50\n", None, [("x", None, 5.0), ("y", None, 2.5)]),
+        ("a.tsv", "text\tlabel\nx\t2\ny\t1e1\n", None, [("x", None, 2.0), ("y", None, 10.0)]),
         ("a.tsv", 'text\tlabel\nthe "x\t1\n', None, [('the "x', None, 1)]),
         ("a.tsv", "gj04\t1\t\tsome words\n", "-,label,-,text", [("some words", None, 1)]),
         ("a.tsv", "one\ttwo\tnear\nx\ty\t5\n", "text_a=one,text_b=two,label=near", [("x", "y", 5)]),
@@ -73,6 +83,8 @@ def test_what_is_read(
         ("a.csv", "text,text\n", "two columns are called 'text'"),
         ("a.csv", "sentence,label\n", "no column text or text_a among sentence, label"),
         ("a.tsv", b"text\tlabel\n\xff\t1\n", "line 2: not UTF-8"),
+        ("a.csv", "text,label\nx,1.5\ny,nan\n", "line 3: label 'nan' is not finite"),
+        ("a.csv", f"text,label\nx,1\ny,1{'0' * 5000}\n", "line 3: label '1000"),
         ("a.txt", "x", "is it JSONL, CSV or TSV"),
     ],
 )  # fmt: skip
@@ -137,6 +149,60 @@ def test_a_label_becomes_a_number_or_is_refused() -> None:
     for labels, label in ((named, "nice"), (named, 2), (learned, 1), (Labels(("1", "2")), 0), (Labels(), "x")):
         with pytest.raises(InputError, match=r"line 4: label .* is no"):
             labels.number(label, "line 4", "--train has")  # type: ignore[arg-type]
+
+
+def column(folder: Path, *cells: str) -> list[Example]:
+    return examples(folder, "a.csv", "text,label\n" + "".join(f"x,{cell}\n" for cell in cells))
+
+
+@pytest.mark.parametrize(
+    ("learned", "names", "cells", "numbers"),
+    [
+        (("007", "010"), ("007", "010"), ("010", "007"), [1, 0]),
+        (("007", "10"), ("007", "10"), ("10",), [1]),  # a column of its own would be of whole numbers
+        (("1_0", "2.0"), ("1_0", "2.0"), ("2.0",), [1]),  # or of numbers to come near to
+        (("10", "9"), ("9", "10"), ("9.0", "10.0"), [0, 1]),
+        (("1.5", "2"), (), ("1", "2"), [1.0, 2.0]),
+        (("1.5", "2"), (), ("05", "+10"), [5.0, 10.0]),
+    ],
+)
+def test_labels_of_another_table_are_read_as_those_learned(
+    tmp_path: Path, learned: tuple[str, ...], names: tuple[str, ...], cells: tuple[str, ...], numbers: list[float]
+) -> None:
+    labels = learn_labels(column(tmp_path, *learned))
+    assert labels.names == names
+    assert numbers_of(column(tmp_path, *cells), labels, "--train has") == numbers
+
+
+@pytest.mark.parametrize(
+    ("learned", "cells", "message"),
+    [
+        (("7", "10"), ("007", "010"), "line 2: label '007' is none of 7, 10, which --train has"),
+        (("7", "10"), ("10.0", "007"), "line 3: label '007' is none of 7, 10"),
+        (("007", "010"), ("7", "10"), "line 2: label 7 is none of 007, 010"),
+        (("1.5", "2"), ("1_0", "5"), "line 2: label '1_0' is no number"),
+        (("1.5", "2"), ("good", "5"), "line 2: label 'good' is no number"),
+    ],
+)
+def test_labels_of_another_table_that_were_not_learned(
+    tmp_path: Path, learned: tuple[str, ...], cells: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ToolError, match=message):
+        numbers_of(column(tmp_path, *cells), learn_labels(column(tmp_path, *learned)), "--train has")
+
+
+def test_numbers_with_zeros_in_front_where_a_regression_is_asked_for(tmp_path: Path) -> None:
+    found = column(tmp_path, "05", "+10")
+    labels = learn_labels(found, task="regression")
+    assert labels.regression
+    assert numbers_of(found, labels, "--train has") == [5.0, 10.0]
+    with pytest.raises(ToolError, match="line 3: label '1_0' is no number"):
+        learn_labels(column(tmp_path, "05", "1_0"), task="regression")
+
+
+def test_classes_that_only_look_like_numbers_are_shown_as_they_are_called() -> None:
+    labels = Labels(("007", "010"))
+    assert [labels.shown(number) for number in (0, 1)] == ["007", "010"]
 
 
 def test_half_a_letter_becomes_a_question_mark() -> None:
