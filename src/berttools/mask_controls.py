@@ -65,7 +65,10 @@ def chosen(values: NDArray[Any], zeroed: int, kind: str, pattern: str, rng: np.r
 
 
 def _pattern_of(learned: Mask) -> str:
-    recipe = learned.made.get("recipe")
+    made = learned.made
+    while "recipe" not in made and isinstance(made.get("of"), dict):  # a control keeps the pattern of what it is of
+        made = made["of"]
+    recipe = made.get("recipe")
     pattern = recipe.get("pattern") if isinstance(recipe, dict) else None
     if pattern == "head":
         raise ToolError(

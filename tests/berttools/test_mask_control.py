@@ -80,6 +80,32 @@ def test_what_was_zeroed_together_is_so_in_a_control(
     assert kind == "magnitude" or control.bits_sha256 != learned.bits_sha256
 
 
+@pytest.mark.parametrize("pattern", ["2:4", "row"])
+def test_a_control_of_a_control_keeps_the_pattern(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path, pattern: str
+) -> None:
+    make_mask(base, tmp_path / "free.safetensors")
+    learned, opened = open_mask(tmp_path / "free.safetensors"), open_checkpoint(base)
+    keeps = {}
+    for name, (rows, columns) in learned.shapes.items():
+        half = np.resize([True, False, True, False], rows if pattern == "row" else columns)
+        keeps[name] = np.broadcast_to(half[:, None] if pattern == "row" else half, (rows, columns)).copy()
+    made = {"recipe": {"pattern": pattern}, "labels": ["bad", "good"]}
+    write_mask(tmp_path / "0", keeps, learned.dense, learned.config, opened, made)
+    for number, kind in enumerate(("random", "magnitude", "random"), 1):
+        before, out = tmp_path / str(number - 1), tmp_path / str(number)
+        done = berttools("mask-control", base, before, "--kind", kind, "--out", out)
+        assert (done.code, done.err) == (0, "")
+        mask = open_mask(out)
+        for name, stored in check_base(mask, opened).items():
+            values = np.abs(opened.flat(stored).values(0, opened.tensors[stored].size)).reshape(mask.shapes[name])
+            kept = mask.keep(name, values)
+            if pattern == "row":
+                assert set(kept.sum(1)) == {0, kept.shape[1]}
+            else:
+                assert (kept.reshape(-1, 4).sum(1) == 2).all()
+
+
 def test_there_is_no_control_of_heads(berttools: Callable[..., Run], base: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "train.jsonl", texts(16))
     some = ["--pattern", "head", "--group", "Q,K", "--max-steps", "2", "--out", tmp_path / "a"]
