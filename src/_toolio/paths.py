@@ -419,6 +419,14 @@ def _is_same(target: Path, other: Path) -> bool:
         return False
 
 
+def is_empty_folder(path: Path) -> bool:
+    """Tell a folder in which nothing was written yet, such as one that was made for what is to come."""
+    try:
+        return path.is_dir() and not any(path.iterdir())
+    except OSError:  # one that may not be read is refused where it is written
+        return False
+
+
 def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
     """Name the checkpoint of a training that writes ``out``.
 

@@ -19,6 +19,7 @@ from _toolio.paths import (
     Item,
     count,
     file_of_shard,
+    is_empty_folder,
     open_items,
     parse_shard,
     read_input,
@@ -392,6 +393,15 @@ def test_ranks_that_cannot_be(rank: str) -> None:
     """Were they passed over, each of the processes would do all the work."""
     with pytest.raises(UsageError, match=f"RANK={rank} WORLD_SIZE=4"):
         parse_shard(None, {"RANK": rank, "WORLD_SIZE": "4"}.get)
+
+
+def test_is_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / ".a").touch()
+    found = {name: is_empty_folder(tmp_path / name) for name in ("file", "empty", "hidden", "absent")}
+    assert found == {"file": False, "empty": True, "hidden": False, "absent": False}
 
 
 def test_refuse_existing(tmp_path: Path) -> None:

@@ -248,6 +248,22 @@ def test_resuming_what_is_done_does_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_resuming_takes_an_empty_folder_where_a_run_does(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path
+) -> None:
+    words = ["--base", base, "--train", train, "--max-steps", "2", "--resume", "--out", tmp_path / "out"]
+    (tmp_path / "out").mkdir()
+    for command in (["finetune", "--save", "delta"], ["mask-tune"]):
+        refused(berttools(*command, *words), "out: is a folder; name a file in it", 2)
+    done = berttools("finetune", *words)
+    assert (done.code, done.err, len(done.records)) == (0, "", 2)
+    again = berttools("finetune", *words)
+    assert (again.code, again.err, len(again.records)) == (0, "", 1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").touch()
+    refused(berttools("finetune", *words[:-1], tmp_path / "other"), "other: was not made by this command", 1)
+
+
 def test_where_nothing_can_be_written_nothing_is_tuned(
     berttools: Berttools, base: Path, train: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ import typer
 from _toolio.app import tool_version
 from _toolio.errors import ToolError, UsageError
 from _toolio.options import finite
-from _toolio.paths import STDIN, checkpoint_of, refuse_existing, refuse_inside
+from _toolio.paths import STDIN, checkpoint_of, is_empty_folder, refuse_existing, refuse_inside
 from _toolio.progress import track
 from _toolio.records import RecordWriter
 from berttools.commands._shared import Metric, Precision, in_half
@@ -174,7 +174,7 @@ class Asked:
     @property
     def is_done(self) -> bool:
         """Tell whether --resume finds what a run has written, be it that it was cut off right after."""
-        return self.resume and not self.force and self.out.exists()
+        return self.resume and not self.force and self.out.exists() and not is_empty_folder(self.out)
 
     @property
     def _has_head(self) -> bool:
