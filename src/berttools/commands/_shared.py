@@ -99,5 +99,6 @@ def in_half(precision: Precision, device: torch.device) -> bool:
     import torch
 
     if precision is Precision.auto:
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        # Older GPUs emulate bfloat16, which is slower than float32.
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision is Precision.bfloat16
