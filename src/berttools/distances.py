@@ -1,7 +1,7 @@
 """How far tensors moved: one pass over a pair of checkpoints, in float64, for every distance at once.
 
-Angles and L1 distances are those of arXiv 2004.14129. With base a, fine-tuned b and change d = b - a, the
-pass sums a.a, a.d, d.d, |a| and |d|. The angle then comes from the chord between the unit vectors,
+Angles and L1 distances are what arXiv 2004.14129 compares models by. With base a, fine-tuned b and change d = b - a,
+the pass sums a.a, a.d, d.d, |a| and |d|. The angle then comes from the chord between the unit vectors,
 
     |b/|b| - a/|a||^2 = (d.d - (|b| - |a|)^2) / (|a||b|),   |b| - |a| = (2 a.d + d.d) / (|a| + |b|),
 
@@ -52,7 +52,7 @@ class TensorDistance:
     angle
         Angle between a and b as vectors, divided by pi: 0 the same direction, 0.5 orthogonal, 1 opposite.
     l1
-        sum|d| / sqrt(n), the scale of arXiv 2004.14129.
+        sum|d| / sqrt(n): at most l2, and as large where all entries changed by as much. The scale is chosen here.
     mean_abs
         sum|d| / n.
     rel_l1

@@ -37,7 +37,7 @@ PAGES = {
             "group": "Q, K, V, AO, I or O for the matrices of a transformer layer; null for all else.",
             "shape": "Of the tensor; shape_ft is given where that differs.",
             "angle_rad": "The angle in radians, with all its digits.",
-            "l1": "sum|d| / sqrt(n), where d is fine-tuned minus base and n the number of entries.",
+            "l1": "sum|d| / sqrt(n), d being fine-tuned minus base and n the number of entries: a scale chosen here.",
             "mean_abs": "sum|d| / n.",
             "rel_l1": "sum|d| over the sum of the base's absolute values.",
             "l2": "Length of d.",

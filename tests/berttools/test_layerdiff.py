@@ -388,3 +388,9 @@ def test_usage(run: Callable[..., Run], pair: tuple[Path, Path], words: list[str
 def test_nothing_chosen(run: Callable[..., Run], pair: tuple[Path, Path]) -> None:
     done = run("berttools", "layerdiff", *pair, "--only", "no such name")
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+
+
+def test_help_says_what_l1_is_and_whose_scale_it_has(berttools: Callable[..., Run]) -> None:
+    text = " ".join(berttools("layerdiff", "--help").out.decode().split())
+    assert "the scale of l1, sum|d| / sqrt(n), is chosen here" in text
+    assert "Distances are those of arXiv" not in text
