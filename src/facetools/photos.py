@@ -55,6 +55,9 @@ _NEVER_LOSSY = ("PNG", "TIFF", "BMP", "PPM")
 GUESSED_QUALITY = {"WEBP": 95, "HEIF": 90}
 """Of formats whose files do not tell the quality that they were saved with."""
 
+NEW_JPEG_QUALITY = 95
+"""Of a JPEG that is made from a photo in another format."""
+
 WRITTEN_AS_PNG = " is written as PNG"
 """Ends the note of a photo in a format that is not written."""
 
@@ -442,8 +445,8 @@ def encode_photo(
     file_format
         A key of ``SUFFIXES``; None keeps the photo's own.
     quality
-        JPEG, WebP and HEIF quality, 1 to 100. None keeps a JPEG's own tables, and gives WebP and HEIF 90 (or
-        lossless, if they were) and a JPEG made from another format 95.
+        JPEG, WebP and HEIF quality, 1 to 100. None keeps a JPEG's own tables; a JPEG made from another format gets
+        ``NEW_JPEG_QUALITY``, WebP and HEIF get ``GUESSED_QUALITY`` (or are lossless, if they were).
     strip_gps
         Leave out where the photo was taken; ``Photo.has_gps`` tells whether it says so.
 
@@ -517,7 +520,7 @@ def _kept(photo: Photo, *names: str) -> dict[str, Any]:
 def _jpeg_options(photo: Photo, quality: int | None) -> dict[str, Any]:
     tables = photo.save_options.get("qtables")
     if quality is not None or photo.format != "JPEG" or not tables:
-        return {"quality": quality or 95, "subsampling": photo.save_options.get("subsampling", 0)}
+        return {"quality": quality or NEW_JPEG_QUALITY, "subsampling": photo.save_options.get("subsampling", 0)}
     # A grey result needs one table, a colour one two: PIL refuses more tables than it can use.
     return _kept(photo, "qtables", "subsampling", "progressive")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
 import sys
 import zlib
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from PIL.PngImagePlugin import PngInfo
 from _toolio.errors import InputError
 from conftest import faceless, saved
 from facetools import photos
-from facetools.photos import decode_photo, encode_photo, fitting_name
+from facetools.commands._perturbing import Quality
+from facetools.photos import GUESSED_QUALITY, NEW_JPEG_QUALITY, decode_photo, encode_photo, fitting_name
 
 ORIENTATIONS = range(1, 9)
 
@@ -172,6 +174,23 @@ def test_lossless_webp_stays_lossless_unless_a_quality_is_asked_for(mode: str) -
     lossy = decode_photo(encode_photo(photo, photo.pixels, quality=50), "x")
     assert not np.array_equal(lossy.pixels, photo.pixels)
     assert "lossless" not in lossy.save_options
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "HEIF"])
+def test_a_quality_that_no_file_tells_is_the_documented_one(kind: str) -> None:
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif")
+    photo = decode_photo(saved(faceless(), "BMP"), "x")
+    quality = {**GUESSED_QUALITY, "JPEG": NEW_JPEG_QUALITY}[kind]
+    assert encode_photo(photo, photo.pixels, file_format=kind) == encode_photo(
+        photo, photo.pixels, file_format=kind, quality=quality
+    )
+
+
+def test_help_and_docstring_say_the_same_quality() -> None:
+    (option,) = (each for each in get_args(Quality) if hasattr(each, "help"))
+    assert option.help.endswith(f"get {GUESSED_QUALITY['WEBP']} (WebP) or {GUESSED_QUALITY['HEIF']} (HEIF).")
+    assert not re.search(r"WebP and HEIF (get )?\d", encode_photo.__doc__ or ""), "the constant is named, not its value"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM", "JPEG"])

@@ -77,7 +77,13 @@ WhichFaces = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="Keep the photo's own format, or write another.")]
 Quality = Annotated[
-    int | None, typer.Option(min=1, max=100, help="JPEG, WebP or HEIF quality. Default: the photo's own.")
+    int | None,
+    typer.Option(
+        min=1,
+        max=100,
+        help="JPEG, WebP or HEIF quality. Default: a JPEG's own; files that do not tell theirs get 95 (WebP) or 90 "
+        "(HEIF).",
+    ),
 ]
 Suffix = Annotated[str, typer.Option(metavar="TEXT", callback=lambda text: _plain(text), help="Put behind each name.")]
 StripGps = Annotated[bool, typer.Option("--strip-gps", help="Leave the place out of the EXIF.")]
