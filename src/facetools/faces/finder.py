@@ -448,14 +448,6 @@ def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
     return boxes + (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2) * offsets
 
 
-def _joined(parts: Sequence[_Windows]) -> _Windows:
-    return _Windows(
-        torch.cat([part.boxes for part in parts]),
-        torch.cat([part.photo for part in parts]),
-        torch.cat([part.score for part in parts]),
-    )
-
-
 def _distinct(windows: _Windows, group: Tensor, overlap: float) -> Tensor:
     """Non-maximum suppression by intersection over union among the windows of each group, int64 [N]."""
     boxes = windows.boxes
