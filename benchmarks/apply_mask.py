@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _toolio.tensors import stream_safetensors
+from _toolio.tensors.safetensors_files import stream_safetensors
 from berttools.checkpoints import open_checkpoint
 from berttools.groups import place
 from berttools.masks import CODES, write_mask

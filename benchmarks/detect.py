@@ -39,7 +39,7 @@ from typing import Any
 
 import torch
 
-from _toolio.paths import open_items
+from _toolio.streams.inputs import open_items
 from facetools.detector import SHIPPED, looks_of, open_detector
 from facetools.faces.finder import Finder
 from facetools.photos import Pixels, as_tensor, decode_photo

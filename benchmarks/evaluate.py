@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from facetools.evaluation import Cloaks, Evaluation, Plan
 from facetools.galleries import Gallery, name_people, read_gallery
 

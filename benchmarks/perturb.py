@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from _toolio.device import pick_device
+from _toolio.compute.device import pick_device
 from facetools import attacks
 from facetools.extractors import DEFAULT_ENSEMBLE, Extractor, open_extractors
 from facetools.faces.alignment import template_of

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from facetools.detector_examples import Example
 from facetools.faces.finder import Face
 from facetools.intake import Intake

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from _toolio.tensors import read_metadata, write_safetensors
+from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
 from berttools import masks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from _toolio.records import dump_record
+from _toolio.streams.records import dump_record
 from embedding_files import write
 from facetools.evaluation import Evaluation, Plan, match_cloaks, summarise
 from facetools.galleries import name_people, read_gallery

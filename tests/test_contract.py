@@ -484,9 +484,9 @@ def test_shards_concatenate(
 def test_no_plumbing_imports_more_than_it_says() -> None:
     code = (
         "import sys, importlib, pkgutil, _toolio\n"
-        "names = [m.name for m in pkgutil.iter_modules(_toolio.__path__)]\n"
-        "light = [n for n in names if n not in ('app', 'options')]\n"
-        "[importlib.import_module(f'_toolio.{n}') for n in light]\n"
+        "names = [m.name for m in pkgutil.walk_packages(_toolio.__path__, '_toolio.')]\n"
+        "light = [n for n in names if n not in ('_toolio.cli.app', '_toolio.cli.options')]\n"
+        "[importlib.import_module(n) for n in light]\n"
         "foreign = {m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names) - {'_toolio', '__main__'}\n"
         "print(sorted(m for m in foreign if not m.startswith(('_', 'site', 'distutils'))))"
     )

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from _toolio.tensors import open_safetensors
+from _toolio.tensors.safetensors_files import open_safetensors
 from facetools.metrics import distances, mean_interval
 from facetools.people import is_held_out, person_of
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import typer
 
-from _toolio.app import build_app, tool_version
-from _toolio.manual import EXIT_STATUS, Page
+from _toolio.cli.app import build_app, tool_version
+from _toolio.cli.manual import EXIT_STATUS, Page
 
 TOOLS = ("facetools", "berttools")
 

@@ -1,7 +1,7 @@
 """The three ways in which a run can fail on purpose. Anything else is a bug and keeps its traceback.
 
-Only an ``OSError`` that names a file, and that nobody foresaw, is taken for the file's fault: `_toolio.app` says it in
-one line.
+Only an ``OSError`` that names a file, and that nobody foresaw, is taken for the file's fault: `_toolio.cli.app`
+says it in one line.
 """
 
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ from berttools.distances import Pair, sum_window
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from _toolio.tensors import FlatTensor
+    from _toolio.tensors.safetensors_files import FlatTensor
 
 __all__ = ["Stream"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.tensors import FlatTensor
+from _toolio.tensors.safetensors_files import FlatTensor
 from berttools.checkpoints import Checkpoint, Source, Stored, align_names, open_checkpoint, read_config
 from berttools.derived import MergedTensor
 

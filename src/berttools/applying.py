@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from _toolio.atomic import atomic_folder
 from _toolio.errors import of_the_whole_run
+from _toolio.files.atomic import atomic_folder
 from _toolio.forks import most_processes
-from _toolio.tensors import FORMAT_NAMES, stored_bits, stream_safetensors
+from _toolio.tensors.safetensors_files import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.mask_bases import (
     names_in_base,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
-from _toolio.tensors import ArrayTensor, FlatTensor
+from _toolio.tensors.safetensors_files import ArrayTensor, FlatTensor
 from berttools.checkpoints import Checkpoint, Stored
 from berttools.models import without_kernels
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
-from _toolio.torch_files import load_torch
+from _toolio.tensors.safetensors_files import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
+from _toolio.tensors.torch_files import load_torch
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +187,7 @@ def _open_file(path: Path) -> dict[str, tuple[Stored, Source]]:
 
 
 def _open_torch_zip(path: Path) -> SafetensorsFile | None:
-    from _toolio.torch_zip import open_torch_zip
+    from _toolio.tensors.torch_zip import open_torch_zip
 
     return open_torch_zip(path)
 

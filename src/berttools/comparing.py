@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
 from _toolio.forks import Crew, most_processes
-from _toolio.tensors import FlatTensor
+from _toolio.tensors.safetensors_files import FlatTensor
 from berttools.checkpoints import Checkpoint, Stored, align_names
 from berttools.derived import ColumnsTensor, RoundedTensor, RowsTensor, coarser
 from berttools.distances import Measured, Pair, Sums, TensorDistance, sum_window
@@ -161,7 +161,7 @@ _Job = tuple[Pair, int, int]
 
 def _worker(device: str, processes: int) -> Callable[[Sequence[_Job]], _Worker]:
     if device != "cpu":
-        from _toolio.device import pick_device
+        from _toolio.compute.device import pick_device
 
         picked = pick_device(device)
         if picked.type == "cuda":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
-from _toolio.tensors import DTYPE_BYTES, open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors.safetensors_files import DTYPE_BYTES, open_safetensors, read_metadata, write_safetensors
 from berttools.checkpoints import Checkpoint, align_names, open_checkpoint
 from berttools.models import MADE, tokenizer_files, write_model
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _toolio.tensors import FlatTensor, decode
+from _toolio.tensors.safetensors_files import FlatTensor, decode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

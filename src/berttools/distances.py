@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from _toolio.tensors import ArrayTensor, FlatTensor
+from _toolio.tensors.safetensors_files import ArrayTensor, FlatTensor
 
 __all__ = ["Measured", "Pair", "Sums", "TensorDistance", "sum_window", "tensor_distance"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from _toolio.charts import INK, label_of, new_figure, picture, style
+from _toolio.cli.charts import INK, label_of, new_figure, picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def draw_heatmap(
     groups
         The columns, in order; those that no cell has are left out.
     kind
-        One of `_toolio.charts.FORMATS`.
+        One of `_toolio.cli.charts.FORMATS`.
     label
         What the numbers are.
     """

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
-from _toolio.records import Record
+from _toolio.streams.records import Record
 from berttools.metrics import CLASSIFICATION, REGRESSION, bootstrap, measure
 from berttools.tasks import Example, Label, Labels, check_label, learn_labels, with_numbers
 

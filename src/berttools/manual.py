@@ -1,6 +1,6 @@
 """What the man pages say besides the options: the fields of each command's records, and examples."""
 
-from _toolio.manual import Page
+from _toolio.cli.manual import Page
 
 _MEASURED = {
     "dev_loss": "Mean loss of --dev: cross-entropy, or squared error of numbers.",

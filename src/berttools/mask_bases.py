@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from _toolio.errors import ToolError
-from _toolio.tensors import DTYPE_BYTES
+from _toolio.tensors.safetensors_files import DTYPE_BYTES
 from berttools.checkpoints import Checkpoint, align_names, modern_name
 from berttools.deltas import base_names, tokenizer_digest
 from berttools.models import tokenizer_files

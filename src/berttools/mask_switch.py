@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run
-from _toolio.tensors import FlatTensor
+from _toolio.tensors.safetensors_files import FlatTensor
 from berttools.checkpoints import Checkpoint, open_checkpoint
 from berttools.deltas import base_names
 from berttools.mask_bases import check_base

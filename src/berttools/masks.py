@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.tensors import (
+from _toolio.tensors.safetensors_files import (
     ArrayTensor,
     FlatTensor,
     SafetensorsFile,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.atomic import atomic_folder
 from _toolio.errors import ToolError, UsageError
-from _toolio.tensors import write_safetensors
+from _toolio.files.atomic import atomic_folder
+from _toolio.tensors.safetensors_files import write_safetensors
 from berttools.checkpoints import open_checkpoint
 from berttools.tasks import Labels
 

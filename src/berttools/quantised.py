@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from _toolio.errors import InputError
-from _toolio.tensors import FlatTensor
+from _toolio.tensors.safetensors_files import FlatTensor
 from berttools.checkpoints import Checkpoint, Source, Stored
 from berttools.derived import ScaledTensor
 

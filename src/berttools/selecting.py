@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from _toolio.errors import UsageError, of_the_whole_run
-from _toolio.records import Record, parse_record
+from _toolio.streams.records import Record, parse_record
 from berttools.groups import GROUPS, Grouping
 
 __all__ = ["Choice", "Named", "Span", "check_pattern", "parse_freeze", "parse_groups", "parse_layers", "read_named"]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
-from _toolio.paths import STDIN
-from _toolio.records import Record, parse_record
+from _toolio.streams.inputs import STDIN
+from _toolio.streams.records import Record, parse_record
 
 __all__ = [
     "Columns",

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from _toolio.compute.checkpoints import load_training, save_training
+from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError
-from _toolio.processes import Processes
-from _toolio.training_state import load_training, save_training
 from berttools.encoding import Encoded, collate, draw_steps, in_parts
 from berttools.metrics import measure
 from berttools.models import Classifier

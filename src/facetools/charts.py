@@ -1,7 +1,7 @@
 """Charts: bars with intervals, and lines; PNG, SVG and PDF. The same numbers give the same bytes.
 
-The look is that of `_toolio.charts`. Colours are those of Okabe and Ito, which people tell apart whatever colours they
-see; lines differ in their dashes and markers too.
+The look is that of `_toolio.cli.charts`. Colours are those of Okabe and Ito, which people tell apart whatever
+colours they see; lines differ in their dashes and markers too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from _toolio.charts import INK, label_of, new_figure, picture, style
+from _toolio.cli.charts import INK, label_of, new_figure, picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

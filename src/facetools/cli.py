@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from _toolio.app import run_tool
+from _toolio.cli.app import run_tool
 
 COMMANDS = (
     "detect",

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from _toolio.errors import InputError
-from _toolio.records import error_fields
+from _toolio.streams.records import error_fields
 from facetools import perceptual
 from facetools.attacks import Method
 from facetools.embedding import chip_of

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from _toolio.errors import InputError
-from _toolio.paths import Item
-from _toolio.records import error_fields
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import error_fields
 from facetools.cloaking import describe_change, measure_change
 from facetools.extractors import Extractor
 from facetools.grid import Grid

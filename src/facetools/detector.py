@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from _toolio.errors import InputError, ToolError
-from _toolio.journal import sha256_of
-from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
+from _toolio.files.hashing import sha256_of
+from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
 from facetools.faces.finder import Face
 from facetools.photos import Pixels, as_tensor
 from facetools.residual_net import ResidualNet

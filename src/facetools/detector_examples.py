@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from _toolio.errors import ToolError
-from _toolio.journal import sha256_of
+from _toolio.files.hashing import sha256_of
 from facetools.detector import ROOM as LOOKED_AT
 from facetools.detector import Box, cut_square, looks_of, square_of
 from facetools.intake import Intake

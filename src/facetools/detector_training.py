@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from _toolio.compute.checkpoints import load_training, save_training
+from _toolio.compute.threads import ordered
 from _toolio.errors import ToolError
-from _toolio.parallel import ordered
-from _toolio.training_state import load_training, save_training
 from facetools.detector_calibration import measure, score
 from facetools.detector_examples import Example
 from facetools.detector_windows import draw_lone, draw_pair

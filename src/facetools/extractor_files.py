@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from _toolio.errors import ToolError
-from _toolio.journal import sha256_of_files
-from _toolio.tensors import read_metadata, write_safetensors
-from _toolio.torch_files import read_tensors
+from _toolio.files.hashing import sha256_of_files
+from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+from _toolio.tensors.torch_files import read_tensors
 from facetools.extractors import SCHEMA, Extractor, Settings, architectures, find_architecture
 
 

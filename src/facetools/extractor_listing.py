@@ -11,14 +11,9 @@ from typing import Any
 import torch
 
 from _toolio.errors import ToolError
-from _toolio.journal import sha256_of_files
+from _toolio.files.hashing import sha256_of_files
 from facetools.extractor_files import read_about
-from facetools.extractors import (
-    BUILT_IN,
-    architectures,
-    find_architecture,
-    open_extractor,
-)
+from facetools.extractors import BUILT_IN, architectures, find_architecture, open_extractor
 
 
 def built_in() -> Iterator[dict[str, Any]]:

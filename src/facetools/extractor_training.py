@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from _toolio.compute.checkpoints import load_training, save_training
+from _toolio.compute.threads import ordered
 from _toolio.errors import ToolError
-from _toolio.parallel import ordered
-from _toolio.training_state import load_training, save_training
 from facetools.extractor_files import Prepared
 from facetools.extractors import Extractor
 from facetools.metrics import area_under_roc

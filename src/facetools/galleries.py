@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.paths import STDIN, Item
-from _toolio.records import Record, read_records
-from _toolio.tensors import open_safetensors, read_metadata
+from _toolio.streams.inputs import STDIN, Item
+from _toolio.streams.records import Record, read_records
+from _toolio.tensors.safetensors_files import open_safetensors, read_metadata
 from facetools.matching import without_suffix
 from facetools.people import folded, folders_of, person_of
 

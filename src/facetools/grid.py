@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.atomic import atomic_write_bytes
 from _toolio.errors import UsageError
-from _toolio.records import printable
+from _toolio.files.atomic import atomic_write_bytes
+from _toolio.streams.records import printable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.journal import sha256_of, sha256_of_files
-from _toolio.torch_files import load_torch, read_tensors
-from facetools.extractors import (
-    SCHEMA,
-    MismatchedTensorsError,
-    Problem,
-    Settings,
-    architectures,
-    find_architecture,
-)
+from _toolio.files.hashing import sha256_of, sha256_of_files
+from _toolio.tensors.torch_files import load_torch, read_tensors
+from facetools.extractors import SCHEMA, MismatchedTensorsError, Problem, Settings, architectures, find_architecture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,7 +157,7 @@ def _walk(loaded: object, name: str, levels: int) -> Iterator[tuple[str, dict[st
 
 
 def _read_safetensors(path: Path) -> Weights:
-    from _toolio.tensors import read_metadata
+    from _toolio.tensors.safetensors_files import read_metadata
     from facetools.extractor_files import read_about
 
     containers = {"": _tensors_of(path)}

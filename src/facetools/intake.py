@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from _toolio.compute.threads import ordered
 from _toolio.errors import InputError
-from _toolio.journal import sha256_of
-from _toolio.parallel import ordered
-from _toolio.paths import Item
-from _toolio.records import Record
+from _toolio.files.hashing import sha256_of
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import Record
 from facetools.faces.finder import Face, Finder
 from facetools.photos import Photo, decode_photo
 
 if TYPE_CHECKING:
     import torch
-
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.torch_files import load_torch, read_tensors
+from _toolio.tensors.torch_files import load_torch, read_tensors
 
 SMALLEST_PX = 64
 """Photos whose shorter side is shorter are enlarged to it: AlexNet's last map would be empty below 63."""

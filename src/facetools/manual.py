@@ -1,6 +1,6 @@
 """What the man pages say besides the options: the fields of each command's records, and examples."""
 
-from _toolio.manual import Page
+from _toolio.cli.manual import Page
 
 _FACE = {
     "face": "Number of the face in its photo, from 0, largest first; null where there is none.",

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from _toolio.errors import InputError, ToolError
-from _toolio.journal import sha256_of
-from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
+from _toolio.files.hashing import sha256_of
+from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
 from facetools.faces.alignment import Points, chip_matrix
 from facetools.faces.finder import Face
 from facetools.intake import Intake

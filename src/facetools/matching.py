@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from _toolio.errors import ToolError
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from _toolio.app import tool_version
-from _toolio.atomic import atomic_write_bytes
+from _toolio.cli.app import tool_version
 from _toolio.errors import InputError, ToolError
-from _toolio.journal import Journal, sha256_of
-from _toolio.paths import Item
-from _toolio.records import Record, RecordWriter, error_fields
+from _toolio.files.atomic import atomic_write_bytes
+from _toolio.files.hashing import sha256_of
+from _toolio.files.journal import Journal
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import Record, RecordWriter, error_fields
 from facetools.intake import Intake, digest_of
 
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _toolio.charts import INK, WIDTH_IN, new_figure, picture, style
+from _toolio.cli.charts import INK, WIDTH_IN, new_figure, picture, style
 from _toolio.errors import ToolError
-from _toolio.records import printable
+from _toolio.streams.records import printable
 from facetools.charts import COLOURS, DASHES, HATCHES, MARKERS, percent
 from facetools.metrics import (
     area_interval,

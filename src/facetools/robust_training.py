@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from _toolio.compute.checkpoints import load_training, save_training
+from _toolio.compute.distributed import Processes
+from _toolio.compute.threads import ordered
 from _toolio.errors import ToolError, UsageError
-from _toolio.journal import sha256_of
-from _toolio.parallel import ordered
-from _toolio.processes import Processes
-from _toolio.training_state import load_training, save_training
+from _toolio.files.hashing import sha256_of
 from facetools.extractor_files import Prepared
 from facetools.extractors import Extractor
 from facetools.heads import Head, make_head

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from _toolio.cli.progress import track
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.paths import STDIN
-from _toolio.progress import track
-from _toolio.records import Record, read_records
+from _toolio.streams.inputs import STDIN
+from _toolio.streams.records import Record, read_records
 from facetools.naming import CLEAN
 from facetools.people import person_of, photo_of
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.journal import sha256_of
-from _toolio.tensors import open_safetensors, read_metadata
+from _toolio.files.hashing import sha256_of
+from _toolio.tensors.safetensors_files import open_safetensors, read_metadata
 from facetools.extractors import Extractor
 from facetools.people import person_of
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from _toolio.errors import ToolError
-from _toolio.journal import sha256_of
+from _toolio.files.hashing import sha256_of
 from facetools.extractors import Settings
 from facetools.faces.alignment import ChipCutter, Points, chip_corners, chip_matrix
 from facetools.intake import Intake

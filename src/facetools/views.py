@@ -17,6 +17,7 @@ from _toolio.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+if TYPE_CHECKING:
     View = Callable[[torch.Tensor], torch.Tensor]
 
 QUALITIES = (50, 95)

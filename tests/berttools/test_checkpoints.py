@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors import write_safetensors
+from _toolio.tensors.safetensors_files import write_safetensors
 from berttools.checkpoints import align_names, open_checkpoint
 
 A = np.arange(6, dtype=np.float32).reshape(2, 3)

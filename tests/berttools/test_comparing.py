@@ -88,7 +88,7 @@ def test_opposite_and_scaled_parts_are_read_again():
 
 
 def _measured(a, b):
-    from _toolio.tensors import ArrayTensor
+    from _toolio.tensors.safetensors_files import ArrayTensor
     from berttools.distances import Pair, sum_window
 
     pair = Pair(ArrayTensor(a), ArrayTensor(b), a.size)

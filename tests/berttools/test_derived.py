@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from _toolio.tensors import ArrayTensor
+from _toolio.tensors.safetensors_files import ArrayTensor
 from berttools.derived import ColumnsTensor, MergedTensor, RoundedTensor, RowsTensor, ScaledTensor, coarser
 
 MATRIX = np.arange(35, dtype=np.float32).reshape(7, 5)

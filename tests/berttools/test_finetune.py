@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from _toolio.tensors import read_metadata, write_safetensors
+from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
 from berttools import training
 from conftest import Run
 from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from _toolio.errors import ToolError
-from _toolio.tensors import read_metadata, stored_bits, stream_safetensors, write_safetensors
+from _toolio.tensors.safetensors_files import read_metadata, stored_bits, stream_safetensors, write_safetensors
 from berttools import masks
 from berttools.checkpoints import open_checkpoint
 from berttools.mask_bases import check_base, names_of

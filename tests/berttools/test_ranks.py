@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from _toolio.tensors import ArrayTensor
+from _toolio.tensors.safetensors_files import ArrayTensor
 from berttools import ranks
 from berttools.distances import Pair
 from berttools.ranks import energy_share

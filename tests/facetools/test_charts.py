@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetools.charts import COLOURS, MOST_BARS, Bar, Line, Panel, bar_chart, label_of, line_chart, parts
+from _toolio.cli.charts import label_of
+from facetools.charts import COLOURS, MOST_BARS, Bar, Line, Panel, bar_chart, line_chart, parts
 
 GROUPS = ["one", "$\\frac{ two_", "\u4eba\udcff" * 60]
 

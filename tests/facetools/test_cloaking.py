@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from _toolio.journal import sha256_of
-from _toolio.paths import Item
+from _toolio.files.hashing import sha256_of
+from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.attacks import find
 from facetools.cloaking import (

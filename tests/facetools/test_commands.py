@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from _toolio.errors import UsageError
-from _toolio.records import RecordWriter
-from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
+from _toolio.streams.records import RecordWriter
+from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
 from conftest import Run, faceless, saved
 from detector_faces import network, smooth, striped
 from facetools.commands._detector_training import name_cloaks, number_attacks, read_examples

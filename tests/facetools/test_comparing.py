@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from conftest import Run, faceless, saved
 from facetools.comparing import Comparer, largest_change_outside
 from facetools.embedding import chip_of

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from _toolio.errors import ToolError
-from _toolio.tensors import open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
 from detector_faces import CPU, face_at, network, picture
 from facetools.detector import (
     LARGEST_PX,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.embedding import Embedder, chip_of, chips_of
 from facetools.extractors import Extractor, open_extractor

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _toolio.app import run_tool
-from _toolio.records import _cell
+from _toolio.cli.app import run_tool
+from _toolio.streams.records import _cell
 from conftest import Run, faceless, saved
 from embedding_files import NAMES, write
 from facetools.evaluation import Plan, split_photos

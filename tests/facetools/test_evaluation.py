@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from _toolio.errors import InputError, ToolError
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from facetools.evaluation import Cloaks, Evaluation, Plan, Verifier, match_cloaks, rank_of, split_photos, summarise
 from facetools.galleries import Gallery
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from conftest import Run
 from facetools.extractor_files import Prepared, open_file
 from facetools.extractor_training import Trainer

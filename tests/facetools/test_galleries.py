@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from _toolio.errors import ToolError
-from _toolio.paths import Item
-from _toolio.tensors import write_safetensors
+from _toolio.streams.inputs import Item
+from _toolio.tensors.safetensors_files import write_safetensors
 from conftest import faceless
 from embedding_files import NAMES, write
 from facetools.extractor_files import Prepared

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from _toolio.errors import InputError
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.faces.finder import Finder
 from facetools.intake import Finished, Intake, Refusal, describe_face, digest_of, face_of, take_in, work_on

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from _toolio.errors import ToolError
-from _toolio.paths import Item
+from _toolio.streams.inputs import Item
 from facetools.matching import match_photos
 
 

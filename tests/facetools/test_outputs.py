@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.paths import Item
-from _toolio.records import RecordWriter
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import RecordWriter
 from facetools import outputs
 from facetools.faces.finder import Face
 from facetools.intake import Intake

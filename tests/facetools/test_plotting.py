@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from _toolio.charts import FORMATS, WIDTH_IN, style
+from _toolio.cli.charts import FORMATS, WIDTH_IN, style
 from _toolio.errors import ToolError
 from facetools.metrics import share_interval
 from facetools.plotting import BARS, KINDS, draw

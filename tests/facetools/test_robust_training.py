@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from _toolio.compute.distributed import Processes, count_processes
 from _toolio.errors import ToolError, UsageError
-from _toolio.paths import Item
-from _toolio.processes import Processes, count_processes
-from _toolio.records import RecordWriter
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import RecordWriter
 from conftest import Run
 from facetools.commands._robust_training import Pantry, read_names
 from facetools.extractor_files import Prepared, open_file

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from _toolio.app import tool_version
+from _toolio.cli.app import tool_version
+from _toolio.cli.options import finite
+from _toolio.cli.progress import track
 from _toolio.errors import ToolError, UsageError
-from _toolio.options import finite
-from _toolio.paths import STDIN, checkpoint_of, is_empty_folder, refuse_existing, refuse_inside
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside
+from _toolio.streams.inputs import STDIN, is_empty_folder
+from _toolio.streams.records import RecordWriter
 from berttools.commands._shared import Metric, Precision, in_half
 
 if TYPE_CHECKING:
     import torch
 
-    from _toolio.processes import Processes
+    from _toolio.compute.distributed import Processes
     from berttools.models import Classifier
     from berttools.selecting import Choice, Span
     from berttools.tasks import Columns, Example, Labels
@@ -297,7 +298,7 @@ class Run:
 
     def _figures_of_done(self) -> dict[str, Any]:
         """Give the figures of what an earlier run has written, if it is what was asked for."""
-        from _toolio.training_state import figures_in
+        from _toolio.compute.checkpoints import figures_in
         from berttools.deltas import made_of
         from berttools.training import arguments_of
 
@@ -371,7 +372,7 @@ class Run:
 
     def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Give the figures of what is there, and its sizes."""
-        from _toolio.tensors import open_safetensors
+        from _toolio.tensors.safetensors_files import open_safetensors
         from berttools.checkpoints import open_checkpoint
 
         tuner, asked = self.tuner, self._asked
@@ -399,13 +400,13 @@ class Run:
 
 def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind: type[Run] = Run) -> int:
     """Do all that was asked for, as one of several processes or alone; give the exit code."""
-    from _toolio.processes import count_processes, device_of, hush, join
+    from _toolio.compute.distributed import count_processes, device_of, hush, join
 
     processes = count_processes()
     checkpoint = asked.check()
     hush(processes)
     with RecordWriter(schema, "score", columns, makes_files=True) as writer:
-        from _toolio.device import enough_memory, pick_device
+        from _toolio.compute.device import enough_memory, pick_device
 
         place = pick_device(device_of(processes, device))
         with join(processes, place), enough_memory(place, LESS_MEMORY):

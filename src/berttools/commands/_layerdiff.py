@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from _toolio.cli.progress import track
 from _toolio.errors import ToolError, UsageError
-from _toolio.progress import track
-from _toolio.records import Form, error_fields
+from _toolio.streams.records import Form, error_fields
 
 if TYPE_CHECKING:
     from berttools.checkpoints import Checkpoint
@@ -93,10 +93,10 @@ def form_of(*, table: bool, csv: bool) -> Form:
 
 
 def drawn_as(path: Path | None, *, force: bool) -> str:
-    """Tell as what a heat map is drawn; "" for none. Raises as `_toolio.charts.form_of`."""
+    """Tell as what a heat map is drawn; "" for none. Raises as `_toolio.cli.charts.form_of`."""
     if path is None:
         return ""
-    from _toolio.charts import form_of as kind_of
+    from _toolio.cli.charts import form_of as kind_of
 
     return kind_of(path, force=force, option="--heatmap")
 
@@ -176,7 +176,7 @@ class Run:
         ToolError
             No matrix that was compared has a group, or the file cannot be written.
         """
-        from _toolio.atomic import atomic_write_bytes
+        from _toolio.files.atomic import atomic_write_bytes
         from berttools.heatmap import draw_heatmap
 
         if not any(cells for _, cells in self.cells):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from _toolio.cli.options import finite
 from _toolio.errors import ToolError, UsageError
-from _toolio.options import finite
 from berttools.commands._finetuning import Asked, Run, rank_of
 from berttools.recipes import FIRST, RATES, Code, Method, Pattern, Recipe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.records import error_fields
+from _toolio.streams.records import error_fields
 from berttools.commands._layerdiff import By
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Run:
         ToolError
             No matrix has a group, or the file cannot be written.
         """
-        from _toolio.atomic import atomic_write_bytes
+        from _toolio.files.atomic import atomic_write_bytes
         from berttools.heatmap import draw_heatmap
         from berttools.mask_statistics import group_names
 

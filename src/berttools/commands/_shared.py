@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from _toolio.errors import UsageError
-from _toolio.paths import STDIN
+from _toolio.streams.inputs import STDIN
 
 if TYPE_CHECKING:
     import torch

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from _toolio import options
+from _toolio.cli import options
 from _toolio.errors import InputError
-from _toolio.paths import refuse_processes
-from _toolio.records import RecordWriter
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import refuse_processes
 from berttools.commands._shared import DataInputs, Metric, inputs_of
 
 SCHEMA = "berttools.evaluate/1"

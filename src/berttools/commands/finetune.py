@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _toolio import options
+from _toolio.cli import options
 from berttools.commands import _finetuning as own
 from berttools.commands._shared import ColumnsOption, MaxLength, MetricOption, Precision, PrecisionOption
 

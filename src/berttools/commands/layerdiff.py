@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
+from _toolio.cli import options
 from _toolio.errors import UsageError
-from _toolio.records import RecordWriter
+from _toolio.streams.records import RecordWriter
 from berttools.commands import _layerdiff as parts
 
 SCHEMA = "berttools.layerdiff/1"

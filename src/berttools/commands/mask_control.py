@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
+from _toolio.cli import options
 from _toolio.errors import UsageError
-from _toolio.paths import refuse_existing, refuse_inside, refuse_processes
-from _toolio.records import RecordWriter
+from _toolio.files.overwriting import refuse_existing, refuse_inside
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import refuse_processes
 
 SCHEMA = "berttools.mask-control/1"
 COLUMNS = ("path", "kind", "zeroed", "weights", "bytes", "code")

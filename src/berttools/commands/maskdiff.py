@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.streams.records import RecordWriter
 from berttools.commands import _layerdiff as parts
 from berttools.commands import _maskdiff
 

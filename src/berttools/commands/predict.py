@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from _toolio import options
+from _toolio.cli import options
 from _toolio.errors import InputError
-from _toolio.paths import refuse_processes
-from _toolio.records import RecordWriter
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import refuse_processes
 from berttools.commands._predicting import chosen, handed_on, predictor_of
 from berttools.commands._shared import ColumnsOption, DataInputs, MaxLength, Precision, PredictPrecision, inputs_of
 
@@ -54,7 +54,7 @@ def predict(
     known, names = parse_columns(columns), inputs_of(inputs)
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from _toolio.device import enough_memory, pick_device
+        from _toolio.compute.device import enough_memory, pick_device
 
         place = pick_device(device)
         half = precision is Precision.bfloat16

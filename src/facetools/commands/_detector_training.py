@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from _toolio.cli.options import finite
+from _toolio.cli.progress import track
 from _toolio.errors import UsageError
-from _toolio.options import finite
-from _toolio.paths import STDIN, count, open_items
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.streams.inputs import STDIN, count, open_items
+from _toolio.streams.records import RecordWriter
 from facetools.commands._shared import needing_work
 from facetools.naming import CLEAN, parse_cloaked
 

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
+from _toolio.cli.options import finite
 from _toolio.errors import ToolError, UsageError
-from _toolio.options import finite
-from _toolio.paths import STDIN
+from _toolio.streams.inputs import STDIN
 from facetools.commands._shared import OneFace, check_names
 from facetools.extractors import DEFAULT, check_named
 from facetools.preprocessing import Preprocess, parse_preprocess

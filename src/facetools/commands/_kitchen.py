@@ -8,11 +8,11 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from _toolio.device import pick_device
+from _toolio.cli.progress import track
+from _toolio.compute.device import pick_device
 from _toolio.errors import InputError, ToolError
-from _toolio.paths import count, open_items
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.streams.inputs import count, open_items
+from _toolio.streams.records import RecordWriter
 from facetools.commands._evaluating import END_TO_END, NEIGHBOURS, TWO_MODELS, Asked
 from facetools.commands._shared import needing_work
 from facetools.evaluation import Cloaks, Evaluation, Plan, match_cloaks, refuse_equal, refuse_few, summarise

@@ -17,8 +17,8 @@ from facetools.commands._shared import Faces, Format, check_names
 from facetools.views import parse_views
 
 if TYPE_CHECKING:
-    from _toolio.paths import Item
-    from _toolio.records import Record
+    from _toolio.streams.inputs import Item
+    from _toolio.streams.records import Record
     from facetools.cloaking import Cloaker, Recipe, Saving
     from facetools.intake import Finished, Intake, Refusal
     from facetools.outputs import Output
@@ -133,7 +133,7 @@ class Kitchen:
     """Where faces are found and cloaked: several at once, while the next photos are read."""
 
     def __init__(self, device: str, *, faces: str, min_face_px: float | None, batch: int) -> None:
-        from _toolio.device import pick_device, share_out
+        from _toolio.compute.device import pick_device, share_out
 
         self.device, self.faces, self._min_face = pick_device(device), faces, min_face_px
         self._workers, self._batch = share_out(self.device, batch)
@@ -172,7 +172,7 @@ class Kitchen:
         self, recipe: Recipe, items: Iterable[Item], mask: Path | None, save_mask: Path | None, *, resume: bool
     ) -> Recipe:
         """Read masks, or make and save one for each person in the photos; ``resume`` takes those that are saved."""
-        from _toolio.app import tool_version
+        from _toolio.cli.app import tool_version
         from facetools.cloaking import make_mask
         from facetools.intake import Intake
         from facetools.masks import Masks, gather, save_masks
@@ -219,7 +219,7 @@ class Kitchen:
         finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None],
     ) -> Iterator[tuple[Any, Output | None]]:
         """Cloak photos; give each input with its output, or with None where there was nothing to do, in order."""
-        from _toolio.parallel import ordered
+        from _toolio.compute.threads import ordered
         from facetools.intake import Intake, in_groups
 
         def work(group: list[Any]) -> list[tuple[Any, Output | None]]:

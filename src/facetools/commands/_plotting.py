@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _toolio.errors import UsageError
-from _toolio.paths import STDIN
+from _toolio.streams.inputs import STDIN
 from facetools.naming import CLEAN, parse_cloaked
 from facetools.scores import Truth
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from _toolio.cli.options import finite
+from _toolio.cli.progress import track
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
-from _toolio.options import finite
-from _toolio.paths import STDIN, Item, open_items
-from _toolio.progress import track
-from _toolio.records import RecordWriter, parse_record
+from _toolio.streams.inputs import STDIN, Item, open_items
+from _toolio.streams.records import RecordWriter, parse_record
 from facetools import attacks
 from facetools.commands import _perturbing
 from facetools.commands._shared import Format, needing_work
@@ -24,7 +24,7 @@ from facetools.people import folded, person_in, person_of
 if TYPE_CHECKING:
     import torch
 
-    from _toolio.processes import Processes
+    from _toolio.compute.distributed import Processes
     from facetools.faces.finder import Face
     from facetools.robust_training import Faces, RobustTrainer
     from facetools.training_faces import Sample

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from _toolio.options import finite
-from _toolio.records import Record, RecordWriter
+from _toolio.cli.options import finite
+from _toolio.streams.records import Record, RecordWriter
 from facetools.extractors import check_name
 
 if TYPE_CHECKING:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from _toolio import options
-from _toolio.paths import count, open_items, parse_shard, refuse_nested
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.cli.progress import track
+from _toolio.files.overwriting import refuse_nested
+from _toolio.streams.inputs import count, open_items
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import parse_shard
 from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, needing_work
 from facetools.extractors import DEFAULT
 
@@ -33,7 +35,7 @@ def align(
     refuse_nested(out, inputs)
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
-        from _toolio.device import pick_device
+        from _toolio.compute.device import pick_device
         from facetools.embedding import chips_of
         from facetools.extractors import open_extractor
         from facetools.intake import take_in

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
+from _toolio.cli import options
+from _toolio.cli.progress import track
 from _toolio.errors import UsageError
-from _toolio.paths import STDIN, file_of_shard, open_items, parse_shard
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.streams.inputs import STDIN, open_items
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.commands._shared import (
     AllowDownload,
     CloakSuffix,
@@ -70,7 +71,7 @@ def compare(
         refuse_picture(grid, (clean, cloaked), force=force)
     before, after = list(open_items([clean])), list(open_items([cloaked]))
     with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=bool(grid)) as writer:
-        from _toolio.device import pick_device
+        from _toolio.compute.device import pick_device
         from facetools.comparing import Comparer
         from facetools.extractors import open_extractors
         from facetools.matching import match_photos

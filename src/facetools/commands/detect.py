@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
-from _toolio.paths import count, open_items, parse_shard
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.cli.progress import track
+from _toolio.streams.inputs import count, open_items
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import parse_shard
 from facetools.commands._shared import Crops, LookedAt, LookedAtOption, MinFace, Threshold, hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
@@ -42,7 +43,7 @@ def detect(
     """
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from _toolio.device import pick_device, share_out
+        from _toolio.compute.device import pick_device, share_out
         from facetools.detector import SHIPPED, Look, describe_verdict, open_detector
         from facetools.intake import Intake, describe_face, work_on
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from _toolio import options
-from _toolio.app import tool_version
-from _toolio.paths import count, file_of_shard, open_items, parse_shard, refuse_existing
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.cli.app import tool_version
+from _toolio.cli.progress import track
+from _toolio.files.overwriting import refuse_existing
+from _toolio.streams.inputs import count, open_items
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.commands._shared import Crops, ExtractorOption, Faces, FacesOption, MinFace, hand_on
 from facetools.extractors import DEFAULT
 
@@ -42,8 +44,8 @@ def embed(
     refuse_existing(out, force=force)
     items = open_items(inputs, null=null, shard=part)
     with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
-        from _toolio.device import pick_device
-        from _toolio.tensors import write_safetensors
+        from _toolio.compute.device import pick_device
+        from _toolio.tensors.safetensors_files import write_safetensors
         from facetools.embedding import Embedder
         from facetools.extractors import open_extractor
         from facetools.intake import Intake, take_in

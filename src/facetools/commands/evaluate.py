@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
-from _toolio.paths import refuse_processes
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import refuse_processes
 from facetools.commands import _evaluating as own
 from facetools.commands._shared import CloakSuffix, Crops, MinFace
 

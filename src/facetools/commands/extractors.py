@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from _toolio.errors import ToolError
-from _toolio.records import RecordWriter
+from _toolio.streams.records import RecordWriter
 
 SCHEMA = "facetools.extractors/1"
 COLUMNS = ("kind", "name", "architecture", "installed", "summary", "reason", "error")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
-from _toolio.app import tool_version
+from _toolio.cli import options
+from _toolio.cli.app import tool_version
 from _toolio.errors import ToolError, UsageError
-from _toolio.paths import refuse_existing
-from _toolio.records import RecordWriter
+from _toolio.files.overwriting import refuse_existing
+from _toolio.streams.records import RecordWriter
 from facetools.extractors import architectures
 from facetools.importing import parse_settings
 

@@ -6,22 +6,16 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
+from _toolio.cli import options
+from _toolio.cli.progress import track
 from _toolio.errors import UsageError
-from _toolio.paths import count, open_items, parse_shard, refuse_existing, refuse_nested
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.files.overwriting import refuse_existing, refuse_nested
+from _toolio.streams.inputs import count, open_items
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import parse_shard
 from facetools import attacks
 from facetools.commands import _perturbing as own
-from facetools.commands._shared import (
-    AllowDownload,
-    Crops,
-    Ensemble,
-    Format,
-    LpipsWeights,
-    MinFace,
-    hand_on,
-)
+from facetools.commands._shared import AllowDownload, Crops, Ensemble, Format, LpipsWeights, MinFace, hand_on
 from facetools.extractors import DEFAULT_ENSEMBLE
 
 SCHEMA = "facetools.perturb/1"

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
-from _toolio.atomic import atomic_write_bytes
-from _toolio.charts import form_of
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.cli.charts import form_of
+from _toolio.files.atomic import atomic_write_bytes
+from _toolio.streams.records import RecordWriter
 
 SCHEMA = "facetools.plot/1"
 COLUMNS = ("name", "auc_interval", "eer", "recall", "precision", "false_alarms", "faces", "clean", "cloaked", "reason")

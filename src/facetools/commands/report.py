@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from _toolio import options
-from _toolio.paths import refuse_nested
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.files.overwriting import refuse_nested
+from _toolio.streams.records import RecordWriter
 from facetools.commands._shared import CloakSuffix
 
 SCHEMA = "facetools.report/1"

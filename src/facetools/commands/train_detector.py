@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from _toolio import options
-from _toolio.app import tool_version
-from _toolio.paths import checkpoint_of, refuse_existing, refuse_nested, refuse_processes
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.cli.app import tool_version
+from _toolio.cli.progress import track
+from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import refuse_processes
 from facetools.commands._detector_training import (
     Clean,
     Cloaked,
@@ -61,8 +62,8 @@ def train_detector(
     refuse_nested(out, [*clean, *(path for _, path in named)], option="an input,")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
     with RecordWriter(SCHEMA, "auc", COLUMNS, makes_files=True) as writer:
-        from _toolio.device import pick_device
-        from _toolio.training_state import figures_of
+        from _toolio.compute.checkpoints import figures_of
+        from _toolio.compute.device import pick_device
         from facetools.detector import save_detector
         from facetools.detector_calibration import calibrate
         from facetools.detector_examples import digest_of, split_people

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from _toolio import options
-from _toolio.app import tool_version
-from _toolio.paths import checkpoint_of, count, open_items, refuse_existing, refuse_processes
-from _toolio.progress import track
-from _toolio.records import RecordWriter
+from _toolio.cli import options
+from _toolio.cli.app import tool_version
+from _toolio.cli.progress import track
+from _toolio.files.overwriting import checkpoint_of, refuse_existing
+from _toolio.streams.inputs import count, open_items
+from _toolio.streams.records import RecordWriter
+from _toolio.streams.shards import refuse_processes
 from facetools.commands._shared import ExtractorOption, HeldOut, MinFace, needing_work
 from facetools.extractors import DEFAULT
 
@@ -51,7 +53,7 @@ def train_extractor(
     with RecordWriter(SCHEMA, "agreement", COLUMNS, makes_files=True) as writer:
         import torch
 
-        from _toolio.device import pick_device
+        from _toolio.compute.device import pick_device
         from facetools import extractor_training as training
         from facetools.detector_examples import digest_of
         from facetools.extractor_files import Prepared, save_extractor

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from _toolio import options
-from _toolio.app import tool_version
+from _toolio.cli import options
+from _toolio.cli.app import tool_version
+from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError
-from _toolio.paths import checkpoint_of, refuse_existing, refuse_nested
-from _toolio.processes import count_processes, device_of, hush, join
-from _toolio.records import RecordWriter
+from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
+from _toolio.streams.records import RecordWriter
 from facetools.commands import _robust_training as own
 from facetools.commands._shared import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.extractors import BUILT_IN, DEFAULT
@@ -80,7 +80,7 @@ def train_robust(
     held = own.read_names(hold_out or [])
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
-        from _toolio.device import pick_device
+        from _toolio.compute.device import pick_device
         from facetools import robust_training as training
         from facetools.extractor_files import save_extractor, tensors_of
         from facetools.extractors import open_extractor

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (the name that every PyTorch user knows)
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from facetools.extractor_layouts import beneath, shape_of

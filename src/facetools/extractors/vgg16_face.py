@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (the name that every PyTorch user knows)
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from facetools.extractor_layouts import flat, shape_of

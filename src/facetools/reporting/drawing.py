@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from _toolio.records import printable
+from _toolio.streams.records import printable
 from facetools.charts import Bar, Line, Panel, bar_chart, line_chart, parts
 from facetools.naming import short_names
 from facetools.reporting.records import KEYS, Result, Training, share_of, varying

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.paths import STDIN, Item, open_items
-from _toolio.records import printable
+from _toolio.streams.inputs import STDIN, Item, open_items
+from _toolio.streams.records import printable
 from facetools.grid import draw_cells
 from facetools.matching import match_photos
 from facetools.naming import parse_cloaked

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from _toolio.records import printable
+from _toolio.streams.records import printable
 from facetools.reporting.drawing import Picture
 from facetools.reporting.examples import Example
 from facetools.reporting.records import Findings, Problem, Result, Source, Training, share_of

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.journal import sha256_of
-from _toolio.paths import STDIN, open_items
-from _toolio.records import Record, parse_record
+from _toolio.files.hashing import sha256_of
+from _toolio.streams.inputs import STDIN, open_items
+from _toolio.streams.records import Record, parse_record
 
 EVALUATE = "facetools.evaluate/1"
 TRAIN_ROBUST = "facetools.train-robust/1"

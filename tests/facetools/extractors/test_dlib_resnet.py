@@ -9,14 +9,7 @@ from PIL import Image
 from _toolio.errors import ToolError
 from conftest import LFW, needs_lfw
 from facetools.extractors import dlib_resnet
-from facetools.extractors.dlib_resnet import (
-    SHA256,
-    THRESHOLD,
-    DlibResNet,
-    open_default,
-    packaged_path,
-    read_dat,
-)
+from facetools.extractors.dlib_resnet import SHA256, THRESHOLD, DlibResNet, open_default, packaged_path, read_dat
 from facetools.faces.alignment import template_of
 from facetools.faces.finder import Finder
 

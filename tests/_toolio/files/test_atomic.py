@@ -4,8 +4,8 @@ import stat
 
 import pytest
 
-from _toolio.atomic import atomic_folder, atomic_path, atomic_write_bytes
 from _toolio.errors import ToolError
+from _toolio.files.atomic import atomic_folder, atomic_path, atomic_write_bytes
 
 
 def test_the_file_appears_only_when_the_block_ends(tmp_path):

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from _toolio.errors import UsageError
-from _toolio.paths import parse_shard
+from _toolio.streams.shards import parse_shard
 
 
 def _device(text: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.journal import Journal, sha256_of
+from _toolio.files.hashing import sha256_of
+from _toolio.files.journal import Journal
 
 ARGUMENTS = {"schema": "t.c/1", "attack": "none", "knobs": {"steps": 3, "size": 0.0025}, "quality": None}
 RECORDS = [{"moved": 0.123456789, "path": "out/a.jpg", "name": "\udcff"}, {"moved": None, "path": None}]

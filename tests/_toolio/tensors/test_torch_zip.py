@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from _toolio.torch_zip import open_torch_zip
+from _toolio.tensors.torch_zip import open_torch_zip
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -104,7 +104,7 @@ def test_compressed_members_and_the_other_byte_order_are_left_to_torch(tmp_path)
 def test_no_torch_is_needed(tmp_path):
     torch.save({"a": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "x.bin")
     code = (
-        "import sys; from pathlib import Path; from _toolio.torch_zip import open_torch_zip as o;"
+        "import sys; from pathlib import Path; from _toolio.tensors.torch_zip import open_torch_zip as o;"
         f"print(o(Path({str(tmp_path / 'x.bin')!r})).tensor('a').tolist(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -124,7 +124,7 @@ def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path):
             archive.writestr(name, bomb if name.endswith("data.pkl") else data)
     assert members[next(name for name in members if name.endswith("data.pkl"))][2:3] == b"}"
     code = (
-        "from pathlib import Path; from _toolio.torch_zip import open_torch_zip as o;"
+        "from pathlib import Path; from _toolio.tensors.torch_zip import open_torch_zip as o;"
         # The most that was resident since this program began; getrusage counts what it was started by, too.
         f"print(o(Path({str(path)!r})) is None, Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )

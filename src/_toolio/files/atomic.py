@@ -10,8 +10,6 @@ from pathlib import Path
 
 from _toolio.errors import ToolError
 
-__all__ = ["atomic_folder", "atomic_path", "atomic_write_bytes"]
-
 # The disk's own failures. An OSError of another kind out of the caller's block may be about another file.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _serial = count()

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _toolio.errors import InputError, ToolError
-from _toolio.records import (
+from _toolio.streams.records import (
     DEEPEST,
     Form,
     ReaderGoneError,

@@ -1,7 +1,7 @@
 """A tool's command line: its commands, and the one wrapper that turns every end of a run into an exit code.
 
 0 all well, 1 failed, 2 usage, 3 some inputs failed, 130 interrupted. A reader that goes away ends the
-run quietly with 0, unless its result is files: then it goes on (`_toolio.records.RecordWriter`).
+run quietly with 0, unless its result is files: then it goes on (`_toolio.streams.records.RecordWriter`).
 """
 
 import errno
@@ -17,10 +17,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from _toolio.cli.manual import EXIT_STATUS
+from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError
-from _toolio.manual import EXIT_STATUS
-from _toolio.parallel import THREAD_PREFIX
-from _toolio.records import ReaderGoneError, discard_stdout, printable
+from _toolio.streams.records import ReaderGoneError, discard_stdout, printable
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
 

@@ -17,9 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _toolio.tensors import DTYPE_BYTES, Entry, SafetensorsFile
-
-__all__ = ["open_torch_zip"]
+from _toolio.tensors.safetensors_files import DTYPE_BYTES, Entry, SafetensorsFile
 
 _STORAGES = {
     "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
@@ -52,7 +50,7 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
     -------
     SafetensorsFile or None
         None where the file is of another kind, or holds what is not plainly a tensor in C order: give it to
-        `_toolio.torch_files.load_torch`, which reads it or says what is wrong.
+        `_toolio.tensors.torch_files.load_torch`, which reads it or says what is wrong.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:

@@ -13,20 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from _toolio import paths
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.paths import (
-    Item,
-    count,
-    file_of_shard,
-    is_empty_folder,
-    open_items,
-    parse_shard,
-    read_input,
-    refuse_existing,
-    refuse_inside,
-    refuse_nested,
-)
+from _toolio.files.overwriting import refuse_existing, refuse_inside, refuse_nested
+from _toolio.streams import inputs as paths
+from _toolio.streams.inputs import Item, count, is_empty_folder, open_items, read_input
+from _toolio.streams.shards import file_of_shard, parse_shard
 
 
 def fill(folder: Path, *names: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from _toolio.device import enough_memory, pick_device, share_out
+from _toolio.compute.device import enough_memory, pick_device, share_out
 from _toolio.errors import ToolError
 
 

@@ -73,7 +73,7 @@ def read_tensors(path: Path, wanted: Callable[[str], object] | None = None) -> d
     import numpy as np
     import torch
 
-    from _toolio.tensors import open_safetensors
+    from _toolio.tensors.safetensors_files import open_safetensors
 
     with open_safetensors(path) as file, of_the_whole_run():
         return {n: torch.from_numpy(np.array(file.tensor(n))) for n in file.entries if not wanted or wanted(n)}

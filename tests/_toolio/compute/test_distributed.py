@@ -9,13 +9,13 @@ import textwrap
 
 import pytest
 
-from _toolio.processes import Processes
+from _toolio.compute.distributed import Processes
 
 PROGRAM = textwrap.dedent("""
     import json, os, sys, time
     import torch, torch.distributed
     from torch.distributed import distributed_c10d
-    from _toolio.processes import count_processes, join
+    from _toolio.compute.distributed import count_processes, join
 
     def refuse(*words, **more):
         raise AssertionError("a tensor that Python made was given to a thread of gloo's")
@@ -92,7 +92,7 @@ def test_a_process_that_fails_leaves_no_other_waiting(culprit: int) -> None:
     program = textwrap.dedent(f"""
         import torch
         from _toolio.errors import ToolError
-        from _toolio.processes import count_processes, join
+        from _toolio.compute.distributed import count_processes, join
 
         processes = count_processes()
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.tensors import read_metadata, write_safetensors
-from _toolio.torch_files import read_tensors
+from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+from _toolio.tensors.torch_files import read_tensors
 
 if TYPE_CHECKING:
     import numpy.typing as npt

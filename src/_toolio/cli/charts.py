@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import UsageError
-from _toolio.paths import refuse_existing
-from _toolio.records import printable
+from _toolio.files.overwriting import refuse_existing
+from _toolio.streams.records import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ["DPI", "FAINT", "FORMATS", "INK", "WIDTH_IN", "form_of", "label_of", "new_figure", "picture", "style"]
 
 INK, FAINT = "#1a1a1a", "#d0d0d0"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from _toolio import app
+from _toolio.cli import app
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.records import ReaderGoneError
+from _toolio.streams.records import ReaderGoneError
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ every photo, and so lines with ``arguments`` may come more than once.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -22,22 +21,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.records import Record, dump_record
-
-
-def sha256_of_files(*paths: Path) -> str:
-    """Give the sha256 of files, one behind the other, in hexadecimal; OSError if one cannot be read."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def sha256_of(data: bytes) -> str:
-    """Hash the bytes of an input or an output."""
-    return hashlib.sha256(data).hexdigest()
+from _toolio.files.hashing import sha256_of, sha256_of_files
+from _toolio.streams.records import Record, dump_record
 
 
 class Journal:

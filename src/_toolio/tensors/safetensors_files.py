@@ -17,29 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from _toolio.atomic import atomic_path
 from _toolio.errors import InputError, ToolError
+from _toolio.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = [
-    "DTYPE_BYTES",
-    "FORMAT_NAMES",
-    "METADATA_KEY",
-    "ArrayTensor",
-    "Entry",
-    "FlatTensor",
-    "SafetensorsFile",
-    "decode",
-    "is_count",
-    "open_safetensors",
-    "read_metadata",
-    "stored_bits",
-    "stream_safetensors",
-    "write_safetensors",
-]
 
 METADATA_KEY = "epsilon-tools"
 """The one metadata key that is written: with several, their order, and so the bytes, may change."""

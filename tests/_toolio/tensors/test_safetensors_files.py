@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors import (
+from _toolio.tensors.safetensors_files import (
     METADATA_KEY,
     ArrayTensor,
     open_safetensors,
@@ -333,6 +333,7 @@ def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory, data):
 
 
 def test_importing_needs_the_standard_library_only():
-    code = "import sys, _toolio.tensors, _toolio.atomic; print({'numpy', 'torch', 'safetensors'} & sys.modules.keys())"
+    ours = "_toolio.tensors.safetensors_files, _toolio.files.atomic"
+    code = f"import sys, {ours}; print({{'numpy', 'torch', 'safetensors'}} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from _toolio.parallel import ordered
+from _toolio.compute.threads import ordered
 
 
 def test_results_come_in_order_whatever_takes_longest() -> None:

@@ -7,13 +7,13 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
-from _toolio.records import Record, parse_record
+from _toolio.streams.records import Record, parse_record
 
 if TYPE_CHECKING:
     import tarfile
@@ -65,12 +65,13 @@ def read_input(path: str) -> bytes:
     except NotADirectoryError:
         return _read_member(path)
     except OSError as error:
-        raise InputError(f"{path}: {_reason(error)}", kind="unreadable") from None
+        raise InputError(f"{path}: {reason_of(error)}", kind="unreadable") from None
     except ValueError:
         raise InputError(f"{path}: a path cannot hold a NUL byte", kind="missing") from None
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Return the system's words for an error, in lower case."""
     text = error.strerror or type(error).__name__
     return text[:1].lower() + text[1:]
 
@@ -185,7 +186,7 @@ def _check_exists(name: str) -> None:
         with of_the_whole_run():
             read_input(name)
     except OSError as error:
-        raise ToolError(f"{name}: {_reason(error)}", kind="unreadable") from None
+        raise ToolError(f"{name}: {reason_of(error)}", kind="unreadable") from None
 
 
 def _from_path(name: str) -> Iterator[Item]:
@@ -228,7 +229,7 @@ def _walk_below(folder: str, top: str) -> Iterator[Item]:
                 (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries
             )
     except OSError as error:
-        message = f"{folder}: {_reason(error)}; give a folder that you may read"
+        message = f"{folder}: {reason_of(error)}; give a folder that you may read"
         if folder == top:
             raise ToolError(message, kind="unreadable") from None
         relative = os.path.relpath(folder, top)
@@ -319,104 +320,9 @@ def _split(stream: IO[bytes], end: bytes, size: int = io.DEFAULT_BUFFER_SIZE) ->
         yield rest
 
 
-def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> tuple[int, int]:
-    """Read ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard."""
-    if text is None:
-        rank, world = environ("RANK"), environ("WORLD_SIZE")
-        if rank is None or world is None:
-            return (1, 1)
-        if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
-            raise UsageError(
-                f"RANK={rank} WORLD_SIZE={world}: RANK counts from 0 to WORLD_SIZE - 1; unset or mend them"
-            )
-        text = f"{int(rank) + 1}/{world}"
-    number, slash, total = text.partition("/")
-    if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise UsageError(f"--shard {text}: give K/N with K from 1 to N, such as 2/8")
-    return int(number), int(total)
-
-
 def count(items: Iterable[Item]) -> int | None:
     """Give the number of items if it is known without reading them."""
     return len(items) if isinstance(items, list) else None
-
-
-def refuse_processes(command: str, environ: Callable[[str], str | None] = os.environ.get) -> None:
-    """Refuse to run as one of many processes: a command that trains in one would write one output many times.
-
-    Raises
-    ------
-    UsageError
-        ``WORLD_SIZE`` says that there are several.
-    """
-    if environ("WORLD_SIZE") not in (None, "", "1"):
-        raise UsageError(
-            f"WORLD_SIZE={environ('WORLD_SIZE')}: {command} runs in one process; unset it, or run it alone"
-        )
-
-
-def file_of_shard(path: Path, shard: tuple[int, int]) -> Path:
-    """Name the file that one of several shards writes: X.safetensors gives X.2-of-8.safetensors."""
-    number, total = shard
-    return path if total == 1 else path.with_name(f"{path.stem}.{number}-of-{total}{path.suffix}")
-
-
-def _is_ours(path: Path, starts: tuple[bytes, ...]) -> bool:
-    """Tell a file of the kind that is written, or an empty one, from what a slip of the keys could destroy."""
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    return not start or (start.startswith(starts) if starts else start[8:] == b"{")
-
-
-def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--in") -> None:
-    """Refuse an output folder inside an input folder: the next run would take its outputs for inputs.
-
-    ``option`` is what the inputs were named with.
-
-    Raises
-    ------
-    UsageError
-        The message names both.
-    """
-    for name in inputs or ():
-        if name != STDIN and Path(name).is_dir() and out.resolve().is_relative_to(Path(name).resolve()):
-            raise UsageError(
-                f"--out {out}: lies in {option} {name}, whose files it would add to; name a folder elsewhere"
-            )
-
-
-def refuse_inside(out: Path, folder: Path, option: str) -> None:
-    """Refuse an output file that is read, or lies in a folder that is read, through links too.
-
-    Parameters
-    ----------
-    out
-        What is written.
-    folder
-        What is read: a folder, at any depth, with the files that links in it lead to; or one file. It need not exist.
-    option
-        What named `folder`.
-
-    Raises
-    ------
-    UsageError
-        The message names both.
-    """
-    target = Path(os.path.realpath(out))
-    if not folder.is_dir():
-        if _is_same(target, folder):
-            raise UsageError(f"--out {out}: is what is read as {option}; name another file")
-        return
-    inside = target.is_relative_to(os.path.realpath(folder))
-    if inside or any(_is_same(target, Path(top, name)) for top, _, names in os.walk(folder) for name in names):
-        raise UsageError(f"--out {out}: lies in {option} {folder}, whose files it could replace; name a file elsewhere")
-
-
-def _is_same(target: Path, other: Path) -> bool:
-    try:
-        return target == Path(os.path.realpath(other)) or target.samefile(other)
-    except (OSError, ValueError):  # one of the two does not exist, or cannot
-        return False
 
 
 def is_empty_folder(path: Path) -> bool:
@@ -425,62 +331,3 @@ def is_empty_folder(path: Path) -> bool:
         return path.is_dir() and not any(path.iterdir())
     except OSError:  # one that may not be read is refused where it is written
         return False
-
-
-def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
-    """Name the checkpoint of a training that writes ``out``.
-
-    Raises
-    ------
-    UsageError
-        It exists, and nobody said whether to go on from it.
-    """
-    checkpoint = Path(f"{out}.checkpoint")
-    if checkpoint.exists() and not (resume or force):
-        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
-    if checkpoint.exists() and not (checkpoint.is_file() and _is_ours(checkpoint, ())):
-        raise UsageError(f"{checkpoint}: is no checkpoint, and would be replaced; move it, or name another --out")
-    return checkpoint
-
-
-def refuse_existing(
-    path: Path,
-    *,
-    force: bool,
-    option: str = "--out",
-    kind: str = "safetensors file",
-    starts: tuple[bytes, ...] = (),
-) -> None:
-    """Refuse a file that exists or cannot be written, before any work is done for it.
-
-    Parameters
-    ----------
-    path, option
-        The file, and what named it.
-    force
-        It may be replaced.
-    kind, starts
-        What ``force`` may replace, and how a file of that kind begins. Without: safetensors files.
-
-    Raises
-    ------
-    UsageError
-        The message says what to try.
-    """
-    try:
-        # The file that is written is the one that a link leads to.
-        folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
-        if path.is_dir():
-            raise UsageError(f"{option} {path}: is a folder; name a file in it")
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{option} {path}: is no regular file; name one that can be replaced")
-        if path.exists() and not force:
-            raise UsageError(f"{option} {path}: exists; use --force to replace it")
-        if path.exists() and not _is_ours(path, starts):
-            raise UsageError(f"{option} {path}: is no {kind}, and --force replaces no other; name another file")
-        if not folder.is_dir():
-            raise UsageError(f"{option} {path}: {folder} is no folder; make it first")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"{option} {path}: {folder} may not be written to; name a file elsewhere")
-    except OSError as error:
-        raise UsageError(f"{option} {path}: {_reason(error)}; name another file") from None

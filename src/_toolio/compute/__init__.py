@@ -1,0 +1,1 @@
+"""Devices, threads, distributed processes, training checkpoints."""

@@ -1,0 +1,127 @@
+"""Refuse to overwrite inputs or outputs that exist."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from _toolio.errors import UsageError
+from _toolio.streams.inputs import STDIN, reason_of
+
+
+def _is_ours(path: Path, starts: tuple[bytes, ...]) -> bool:
+    """Tell a file of the kind that is written, or an empty one, from what a slip of the keys could destroy."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    return not start or (start.startswith(starts) if starts else start[8:] == b"{")
+
+
+def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--in") -> None:
+    """Refuse an output folder inside an input folder: the next run would take its outputs for inputs.
+
+    ``option`` is what the inputs were named with.
+
+    Raises
+    ------
+    UsageError
+        The message names both.
+    """
+    for name in inputs or ():
+        if name != STDIN and Path(name).is_dir() and out.resolve().is_relative_to(Path(name).resolve()):
+            raise UsageError(
+                f"--out {out}: lies in {option} {name}, whose files it would add to; name a folder elsewhere"
+            )
+
+
+def refuse_inside(out: Path, folder: Path, option: str) -> None:
+    """Refuse an output file that is read, or lies in a folder that is read, through links too.
+
+    Parameters
+    ----------
+    out
+        What is written.
+    folder
+        What is read: a folder, at any depth, with the files that links in it lead to; or one file. It need not exist.
+    option
+        What named `folder`.
+
+    Raises
+    ------
+    UsageError
+        The message names both.
+    """
+    target = Path(os.path.realpath(out))
+    if not folder.is_dir():
+        if _is_same(target, folder):
+            raise UsageError(f"--out {out}: is what is read as {option}; name another file")
+        return
+    inside = target.is_relative_to(os.path.realpath(folder))
+    if inside or any(_is_same(target, Path(top, name)) for top, _, names in os.walk(folder) for name in names):
+        raise UsageError(f"--out {out}: lies in {option} {folder}, whose files it could replace; name a file elsewhere")
+
+
+def _is_same(target: Path, other: Path) -> bool:
+    try:
+        return target == Path(os.path.realpath(other)) or target.samefile(other)
+    except (OSError, ValueError):  # one of the two does not exist, or cannot
+        return False
+
+
+def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
+    """Name the checkpoint of a training that writes ``out``.
+
+    Raises
+    ------
+    UsageError
+        It exists, and nobody said whether to go on from it.
+    """
+    checkpoint = Path(f"{out}.checkpoint")
+    if checkpoint.exists() and not (resume or force):
+        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+    if checkpoint.exists() and not (checkpoint.is_file() and _is_ours(checkpoint, ())):
+        raise UsageError(f"{checkpoint}: is no checkpoint, and would be replaced; move it, or name another --out")
+    return checkpoint
+
+
+def refuse_existing(
+    path: Path,
+    *,
+    force: bool,
+    option: str = "--out",
+    kind: str = "safetensors file",
+    starts: tuple[bytes, ...] = (),
+) -> None:
+    """Refuse a file that exists or cannot be written, before any work is done for it.
+
+    Parameters
+    ----------
+    path, option
+        The file, and what named it.
+    force
+        It may be replaced.
+    kind, starts
+        What ``force`` may replace, and how a file of that kind begins. Without: safetensors files.
+
+    Raises
+    ------
+    UsageError
+        The message says what to try.
+    """
+    try:
+        # The file that is written is the one that a link leads to.
+        folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+        if path.is_dir():
+            raise UsageError(f"{option} {path}: is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{option} {path}: is no regular file; name one that can be replaced")
+        if path.exists() and not force:
+            raise UsageError(f"{option} {path}: exists; use --force to replace it")
+        if path.exists() and not _is_ours(path, starts):
+            raise UsageError(f"{option} {path}: is no {kind}, and --force replaces no other; name another file")
+        if not folder.is_dir():
+            raise UsageError(f"{option} {path}: {folder} is no folder; make it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{option} {path}: {folder} may not be written to; name a file elsewhere")
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {reason_of(error)}; name another file") from None

@@ -1,0 +1,1 @@
+"""What flows in and out of a command: inputs, shards, records."""

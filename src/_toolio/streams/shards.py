@@ -1,0 +1,46 @@
+"""Deal inputs out to processes: ``--shard K/N``, or the launcher's rank."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from _toolio.errors import UsageError
+
+
+def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> tuple[int, int]:
+    """Read ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard."""
+    if text is None:
+        rank, world = environ("RANK"), environ("WORLD_SIZE")
+        if rank is None or world is None:
+            return (1, 1)
+        if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
+            raise UsageError(
+                f"RANK={rank} WORLD_SIZE={world}: RANK counts from 0 to WORLD_SIZE - 1; unset or mend them"
+            )
+        text = f"{int(rank) + 1}/{world}"
+    number, slash, total = text.partition("/")
+    if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise UsageError(f"--shard {text}: give K/N with K from 1 to N, such as 2/8")
+    return int(number), int(total)
+
+
+def refuse_processes(command: str, environ: Callable[[str], str | None] = os.environ.get) -> None:
+    """Refuse to run as one of many processes: a command that trains in one would write one output many times.
+
+    Raises
+    ------
+    UsageError
+        ``WORLD_SIZE`` says that there are several.
+    """
+    if environ("WORLD_SIZE") not in (None, "", "1"):
+        raise UsageError(
+            f"WORLD_SIZE={environ('WORLD_SIZE')}: {command} runs in one process; unset it, or run it alone"
+        )
+
+
+def file_of_shard(path: Path, shard: tuple[int, int]) -> Path:
+    """Name the file that one of several shards writes: X.safetensors gives X.2-of-8.safetensors."""
+    number, total = shard
+    return path if total == 1 else path.with_name(f"{path.stem}.{number}-of-{total}{path.suffix}")

@@ -1,0 +1,1 @@
+"""Tensor files: safetensors larger than memory, and PyTorch's files without unpickling."""
