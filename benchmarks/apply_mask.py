@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 
 from _toolio.tensors.safetensors_files import stream_safetensors
-from berttools.checkpoints import open_checkpoint
-from berttools.groups import place
-from berttools.masks import CODES, write_mask
+from berttools.checkpoints.files import open_checkpoint
+from berttools.checkpoints.groups import place
+from berttools.masks.file import CODES, write_mask
 
 RUNS, MOST_MB = 7, 300
 OURS = (sys.executable, "-m", "berttools", "apply-mask")

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from berttools.encoding import encode
-from berttools.models import open_base
-from berttools.selecting import Choice
-from berttools.tasks import Columns, learn_labels, numbers_of, read_examples
-from berttools.training import Data, Knobs, Tuner
+from berttools.classifier.model import open_base
+from berttools.texts.batches import Data, encode
+from berttools.texts.examples import Columns, read_examples
+from berttools.texts.labels import learn_labels, numbers_of
+from berttools.tuning.parameters import Choice
+from berttools.tuning.trainer import Knobs, Tuner
 
 ROUNDS, STEPS, BATCH = 4, 5, 32
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from berttools import mask_codes
+from berttools.masks import coding
 
 MATRICES = 12 * [(768, 768)] * 4 + 24 * [(3072, 768)]
 MOST_OF_BOUND, MOST_OF_PLAIN, MOST_S, MOST_CONDITIONAL_S = 1.02, 0.5, 1.0, 5.0
@@ -43,10 +43,10 @@ def learned(weights: NDArray[np.float32], sparsity: float, rng: np.random.Genera
     return keep ^ (rng.random(weights.shape, np.float32) < 0.01 * likelier / likelier.mean())
 
 
-def keys_of(weights: NDArray[np.float32]) -> mask_codes.Keys:
+def keys_of(weights: NDArray[np.float32]) -> coding.Keys:
     """Give the keys as a base's file would be read for them."""
     flat = weights.reshape(-1)
-    return lambda start, stop: mask_codes.weight_keys(flat[start:stop])
+    return lambda start, stop: coding.weight_keys(flat[start:stop])
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -66,15 +66,15 @@ def measure(kind: str, sparsity: float) -> bool:
         weights = rng.standard_normal(shape, np.float32) * np.float32(0.02)
         keep = {"random": by_lot, "learned": learned}[kind](weights, sparsity, rng)
         hits, keys = keep.size - int(np.count_nonzero(keep)), keys_of(weights)
-        zeroed, bound = zeroed + hits, bound + mask_codes.entropy_bits(keep.size, hits) / 8
+        zeroed, bound = zeroed + hits, bound + coding.entropy_bits(keep.size, hits) / 8
         for code, given in (("entropy", None), ("conditional", keys)):
-            seconds, coded = timed(lambda given=given, keep=keep: mask_codes.encode(keep, given))
+            seconds, coded = timed(lambda given=given, keep=keep: coding.encode(keep, given))
             took[f"encode_{code}_s"] += seconds
             room[f"{code}_bytes"] += coded.size
-            seconds, back = timed(lambda given=given, coded=coded, n=keep.size: mask_codes.decode(coded, n, given))
+            seconds, back = timed(lambda given=given, coded=coded, n=keep.size: coding.decode(coded, n, given))
             took[f"{code}_s"] += seconds
             assert np.array_equal(back, keep.reshape(-1))
-        packed = mask_codes.bits_of(keep)
+        packed = coding.bits_of(keep)
         room["bits_bytes"] += packed.size
         took["bits_s"] += timed(lambda packed=packed, n=keep.size: np.unpackbits(packed, count=n))[0]
     record: dict[str, Any] = {"kind": kind, "sparsity": sparsity, "zeroed": zeroed / sum(a * b for a, b in MATRICES)}

@@ -24,12 +24,12 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from berttools.applying import apply_mask
-from berttools.checkpoints import open_checkpoint
-from berttools.groups import place
-from berttools.mask_switch import MaskedModels
-from berttools.masks import write_mask
-from berttools.models import config_text, open_model
+from berttools.checkpoints.files import open_checkpoint
+from berttools.checkpoints.groups import place
+from berttools.classifier.masked import MaskedModels
+from berttools.classifier.model import config_text, open_model
+from berttools.masks.apply import apply_mask
+from berttools.masks.file import write_mask
 
 MOST_MS, ROUNDS = 100.0, 5
 

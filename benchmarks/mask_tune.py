@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from berttools.encoding import encode
-from berttools.models import open_base
-from berttools.recipes import FIRST, RATES, Method, Recipe
-from berttools.selecting import groups_of
-from berttools.supermask import Draws, mask_model
-from berttools.tasks import Columns, learn_labels, numbers_of, read_examples
-from berttools.training import Data, Knobs, Pace, Tuner
+from berttools.classifier.model import open_base
+from berttools.mask_tuning.masked_linear import Draws, mask_model
+from berttools.mask_tuning.recipe import FIRST, RATES, Method, Recipe
+from berttools.texts.batches import Data, encode
+from berttools.texts.examples import Columns, read_examples
+from berttools.texts.labels import learn_labels, numbers_of
+from berttools.tuning.parameters import groups_of
+from berttools.tuning.trainer import Knobs, Pace, Tuner
 
 ROUNDS, STEPS, BATCH = 4, 5, 16
 NAMES = ("finetune", *Method)

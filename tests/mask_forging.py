@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
-from berttools import masks
+from berttools.masks import file as mask_file
 
 
 def forged(
@@ -24,11 +24,11 @@ def forged(
     about, stored = read_metadata(mask), load_file(mask)
     if tensors:
         tensors(stored)
-    about["stored_sha256"] = {name: masks._array_digest(array) for name, array in stored.items()}
+    about["stored_sha256"] = {name: mask_file._array_digest(array) for name, array in stored.items()}
     if change:
         change(about)
     about.pop("sha256", None)
-    about["sha256"] = masks._sha256(masks._text(about))
+    about["sha256"] = mask_file._sha256(mask_file._text(about))
     write_safetensors(out, stored, about)
     return out
 

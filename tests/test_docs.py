@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from berttools.manual import PAGES as BERTTOOLS
+from berttools.commands._manual import PAGES as BERTTOOLS
 from conftest import ROOT, saved
 from facetools.detector import SHIPPED
 from facetools.extractor_files import save_extractor

@@ -119,10 +119,10 @@ def make_mask(
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from berttools.checkpoints import open_checkpoint
-    from berttools.groups import Grouping
-    from berttools.masks import write_mask
-    from berttools.models import config_text
+    from berttools.checkpoints.files import open_checkpoint
+    from berttools.checkpoints.groups import Grouping
+    from berttools.classifier.model import config_text
+    from berttools.masks.file import write_mask
 
     torch.manual_seed(seed)
     rng, numbers = np.random.default_rng(seed), {name: number for number, name in enumerate(labels)}

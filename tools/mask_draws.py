@@ -12,10 +12,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from berttools.cli import main
-from berttools.commands import _mask_tuning
+from berttools.mask_tuning import run as _mask_tuning
 
 if TYPE_CHECKING:
-    from berttools.training import Data
+    from berttools.texts.batches import Data
 
 FIRST = 1_000_000
 """The first of the steps whose draws are taken: none that is made."""

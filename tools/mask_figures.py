@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from berttools.checkpoints import open_checkpoint
-from berttools.groups import place
+from berttools.checkpoints.files import open_checkpoint
+from berttools.checkpoints.groups import place
 from critical_layers import Record, read, spread, table
 
 BYTES = 4  # of a value that is stored as it is

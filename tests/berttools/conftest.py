@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from berttools import training
 from berttools.cli import main
+from berttools.tuning import trainer as training
 from conftest import Run
 from tiny_models import make_base, texts, write_lines
 

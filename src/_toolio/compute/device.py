@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from _toolio.errors import ToolError
@@ -71,3 +71,11 @@ def share_out(device: torch.device, batch: int) -> tuple[int, int]:
     workers = torch.get_num_threads()
     torch.set_num_threads(1)
     return workers, 1
+
+
+def device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    """Launch kernels on a tensor's device: left alone, they go to the current one."""
+    import torch
+
+    device: AbstractContextManager[object] = torch.cuda.device_of(tensor)  # type: ignore[no-untyped-call]
+    return device

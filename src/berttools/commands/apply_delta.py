@@ -10,7 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from berttools.commands._shared import ModelFolder
+from berttools.commands._options import ModelFolder
 
 SCHEMA = "berttools.apply-delta/1"
 COLUMNS = ("path", "base", "delta", "tensors", "from_delta", "from_base")
@@ -27,12 +27,12 @@ def apply_delta(
     The folder that is written holds the same bytes as finetune --save model would have written. A base of which any
     tensor or the tokenizer is another one is refused.
     """
-    from berttools.models import check_folder, refuse_model_folder
+    from berttools.checkpoints.model_folder import check_folder, refuse_model_folder
 
     refuse_processes("apply-delta")
     refuse_model_folder(out, force=force, base=base)
     with RecordWriter(SCHEMA, "share", COLUMNS, makes_files=True) as writer:
-        from berttools import deltas
+        from berttools.tuning import delta as deltas
 
         check_folder(base)
         found = deltas.apply_delta(base, delta, out)

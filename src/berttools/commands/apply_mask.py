@@ -11,7 +11,7 @@ from _toolio.cli import options
 from _toolio.errors import UsageError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from berttools.commands._shared import ModelFolder
+from berttools.commands._options import ModelFolder
 
 SCHEMA = "berttools.apply-mask/1"
 COLUMNS = ("path", "base", "mask", "zeroed", "weights", "bytes")
@@ -30,14 +30,15 @@ def apply_mask(
     for the task's labels. Refuses another base than the mask was made for, or another tokenizer, whatever its files,
     shards and prefixes are called.
     """
-    from berttools.models import check_folder, refuse_model_folder
+    from berttools.checkpoints.model_folder import check_folder, refuse_model_folder
 
     refuse_processes("apply-mask")
     refuse_model_folder(out, force=force, base=base, card=True)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
-        from berttools import applying, masks
+        from berttools.masks import apply as applying
+        from berttools.masks import file as mask_file
 
-        if masks.is_mask(base):
+        if mask_file.is_mask(base):
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
         check_folder(base)
         found = applying.apply_mask(base, mask, out)

@@ -10,7 +10,8 @@ from _toolio.cli import options
 from _toolio.errors import InputError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from berttools.commands._shared import DataInputs, Metric, inputs_of
+from berttools.commands._options import DataInputs, inputs_of
+from berttools.texts.metrics import Metric
 
 SCHEMA = "berttools.evaluate/1"
 COLUMNS = ("metric", "task", "interval", "n", "classes", "reason")
@@ -28,12 +29,12 @@ def evaluate(
     pearson and spearman of numbers. f1 is that of the second of two classes, of more the mean. Where the records
     are of several tasks (their field task), each is judged by itself. Records with an error are handed on.
     """
-    from berttools.tasks import parse_columns, rows_of
+    from berttools.texts.examples import parse_columns, rows_of
 
     refuse_processes("evaluate")
     names = inputs_of(inputs)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from berttools.judging import NEEDED, Tally
+        from berttools.texts.evaluation import NEEDED, Tally
 
         tally = Tally()
         for row in (row for name in names for row in rows_of(name, parse_columns(None), needed=NEEDED)):

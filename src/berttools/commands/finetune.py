@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from _toolio.cli import options
-from berttools.commands import _finetuning as own
-from berttools.commands._shared import ColumnsOption, MaxLength, MetricOption, Precision, PrecisionOption
+from berttools.classifier.inference import Precision
+from berttools.commands import _training as own
+from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
+from berttools.tuning import finetune as tuning_run
 
 SCHEMA = "berttools.finetune/1"
 COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "best", "path", "tuned", "parameters", "stored", "reason")
@@ -16,14 +18,14 @@ def finetune(
     out: own.Out,
     dev: own.Dev = None,
     columns: ColumnsOption = None,
-    task: own.TaskOption = own.Task.auto,
+    task: own.TaskOption = tuning_run.Task.auto,
     new_head: own.NewHead = False,
     metric: MetricOption = None,
     only: own.Only = None,
     group: own.Group = None,
     layers: own.Layers = None,
     freeze: own.Freeze = None,
-    save: own.SaveOption = own.Save.model,
+    save: own.SaveOption = tuning_run.Save.model,
     epochs: own.Epochs = 3,
     max_steps: own.MaxSteps = None,
     evaluate_every: own.Every = None,
@@ -52,7 +54,7 @@ def finetune(
     Each measurement leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
     written. Runs under torchrun on several devices.
     """
-    asked = own.Asked(
+    asked = tuning_run.Asked(
         base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, save, epochs, max_steps,
         evaluate_every, patience, batch, accumulate, learning_rate, head_learning_rate, warmup, weight_decay, clip,
         max_length, precision, seed, resume, force,

@@ -10,7 +10,10 @@ import typer
 from _toolio.cli import options
 from _toolio.errors import UsageError
 from _toolio.streams.records import RecordWriter
+from berttools.checkpoints import groups
 from berttools.commands import _layerdiff as parts
+from berttools.commands import _options
+from berttools.layerdiff import records
 
 SCHEMA = "berttools.layerdiff/1"
 
@@ -21,7 +24,7 @@ def layerdiff(
         list[Path],
         typer.Argument(metavar="FT...", help="The fine-tuned checkpoints: folders, files, or LoRA adapters of BASE."),
     ],
-    by: Annotated[parts.By, typer.Option(help="One record a tensor, or tensors added up exactly.")] = parts.By.tensor,
+    by: Annotated[groups.By, typer.Option(help="One record a tensor, or tensors added up exactly.")] = groups.By.tensor,
     only: Annotated[
         str | None,
         typer.Option(metavar="REGEX", callback=parts.expression, help="Only tensors in whose name it is found."),
@@ -60,18 +63,24 @@ def layerdiff(
     A line of --group-map such as Q attn[.]query names the group, then an expression looked for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
     """
-    form = parts.form_of(table=table, csv=csv)
-    if svd and by is not parts.By.tensor:
+    form = _options.form_of(table=table, csv=csv)
+    if svd and by is not groups.By.tensor:
         raise UsageError(f"--svd {svd} is of single matrices: leave out --by {by}")
-    kind = parts.drawn_as(heatmap, force=force)
+    kind = _options.drawn_as(heatmap, force=force)
     wanted, choice = (
         parts.pairs_of(len(ft) + 1, each_other=pairs),
         parts.choose(only, group, group_map, strip_prefix or []),
     )
     with RecordWriter(
-        SCHEMA, "angle", parts.COLUMNS, decimals=12, form=form, csv_fields=parts.CSV_FIELDS, makes_files=bool(heatmap)
+        SCHEMA,
+        "angle",
+        records.COLUMNS,
+        decimals=12,
+        form=form,
+        csv_fields=records.CSV_FIELDS,
+        makes_files=bool(heatmap),
     ) as writer:
-        run, models = parts.Run(choice, by, svd, device, heatmap=heatmap is not None), parts.open_models(base, ft)
+        run, models = records.Run(choice, by, svd, device, heatmap=heatmap is not None), parts.open_models(base, ft)
         fresh = run.baseline(models[0], seed) if baseline else {}
         for one, other in wanted:
             named = {"base": models[one].path, "ft": models[other].path} if len(models) > 2 else {}

@@ -43,8 +43,8 @@ def mask_control(
     refuse_inside(out, base, "BASE")
     refuse_existing(out, force=force)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
-        from berttools.mask_controls import write_control
-        from berttools.masks import is_mask
+        from berttools.masks.controls import write_control
+        from berttools.masks.file import is_mask
 
         if is_mask(base):
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")

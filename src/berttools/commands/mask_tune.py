@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from _toolio.cli import options
-from berttools.commands import _finetuning as usual
-from berttools.commands import _mask_tuning as own
-from berttools.commands._shared import ColumnsOption, MaxLength, MetricOption, Precision, PrecisionOption
-from berttools.recipes import Code, Method, Pattern
+from berttools.classifier.inference import Precision
+from berttools.commands import _mask_options as own
+from berttools.commands import _training as usual
+from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
+from berttools.mask_tuning import run
+from berttools.mask_tuning.recipe import Method, Pattern
+from berttools.masks.coding import Code
+from berttools.tuning import finetune as tuning_run
 
 SCHEMA = "berttools.mask-tune/1"
 COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "inference", "best", "path", "sparsity", "bytes", "reason")
@@ -18,7 +22,7 @@ def mask_tune(
     out: own.Out,
     dev: usual.Dev = None,
     columns: ColumnsOption = None,
-    task: usual.TaskOption = usual.Task.auto,
+    task: usual.TaskOption = tuning_run.Task.auto,
     new_head: usual.NewHead = False,
     metric: MetricOption = None,
     method: own.MethodOption = Method.bernoulli,
@@ -29,7 +33,7 @@ def mask_tune(
     group: usual.Group = None,
     layers: usual.Layers = None,
     freeze: usual.Freeze = None,
-    pooler: own.PoolerOption = own.Pooler.freeze,
+    pooler: own.PoolerOption = run.Pooler.freeze,
     score_learning_rate: own.ScoreRate = None,
     initial_score: own.InitialScore = None,
     learning_rate: usual.LearningRate = 1e-3,
@@ -60,10 +64,10 @@ def mask_tune(
 
     With --dev each measurement is of the mask that would be stored: scores above 0, or one draw where that is better.
     """
-    asked = own.MaskAsked(
-        base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, usual.Save.delta, epochs,
-        max_steps, evaluate_every, patience, batch, accumulate, learning_rate, None, warmup, weight_decay, clip,
+    asked = run.MaskAsked(
+        base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, tuning_run.Save.delta,
+        epochs, max_steps, evaluate_every, patience, batch, accumulate, learning_rate, None, warmup, weight_decay, clip,
         max_length, precision, seed, resume, force, method, pattern, initial_sparsity, target_sparsity, initial_score,
         score_learning_rate, pooler, refit_head, distill, code,
     )  # fmt: skip
-    return usual.tune(SCHEMA, COLUMNS, asked, device, own.MaskRun)
+    return usual.tune(SCHEMA, COLUMNS, asked, device, run.MaskRun)

@@ -9,15 +9,16 @@ import typer
 
 from _toolio.cli import options
 from _toolio.streams.records import RecordWriter
-from berttools.commands import _layerdiff as parts
-from berttools.commands import _maskdiff
+from berttools.checkpoints import groups
+from berttools.commands import _options
+from berttools.masks import records as _maskdiff
 
 SCHEMA = "berttools.maskdiff/1"
 
 
 def maskdiff(
     masks: Annotated[list[Path], typer.Argument(metavar="MASK...", help="Mask files; every two are compared.")],
-    by: Annotated[parts.By, typer.Option(help="One record a matrix, or matrices added up.")] = parts.By.tensor,
+    by: Annotated[groups.By, typer.Option(help="One record a matrix, or matrices added up.")] = groups.By.tensor,
     base: Annotated[
         Path | None,
         typer.Option(
@@ -38,7 +39,7 @@ def maskdiff(
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
     matrix at random places: z says how many standard deviations lie between.
     """
-    form, kind = parts.form_of(table=table, csv=csv), parts.drawn_as(heatmap, force=force)
+    form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
     rank, shown, more = (
         ("sparsity", _maskdiff.ONE, ["part", "masked_sha256"])
         if len(masks) == 1

@@ -11,8 +11,10 @@ from _toolio.cli import options
 from _toolio.errors import InputError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from berttools.commands._predicting import chosen, handed_on, predictor_of
-from berttools.commands._shared import ColumnsOption, DataInputs, MaxLength, Precision, PredictPrecision, inputs_of
+from berttools.classifier.inference import Precision
+from berttools.classifier.masked import predictor_of
+from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of
+from berttools.commands._predict import chosen, handed_on
 
 SCHEMA = "berttools.predict/1"
 COLUMNS = ("label", "gold", "text", "text_a", "text_b", "truncated")
@@ -46,8 +48,8 @@ def predict(
     The last digits of a number can differ with the texts that are computed together (--batch); in bfloat16 earlier
     ones can.
     """
-    from berttools.models import check_folder
-    from berttools.tasks import parse_columns, windows_of
+    from berttools.checkpoints.model_folder import check_folder
+    from berttools.texts.examples import parse_columns, windows_of
 
     refuse_processes("predict")
     folder, masks = chosen(model, base, mask or [])

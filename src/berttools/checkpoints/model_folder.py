@@ -1,0 +1,162 @@
+"""Write a model folder and check one; never load code or kernels from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError, UsageError
+from _toolio.files.atomic import atomic_folder
+from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DELTA = "berttools.delta/1"
+
+
+def made_of(out: Path) -> dict[str, Any]:
+    """Read how a model's folder, a delta or a mask was made.
+
+    Raises
+    ------
+    ToolError
+        It is none of these.
+    """
+    try:
+        found = json.loads((out / MADE).read_bytes()) if out.is_dir() else read_metadata(out).get("made")
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("figures"), dict):
+        raise ToolError(f"{out}: was not made by this command; name another --out", kind="not-ours")
+    return found
+
+
+MADE = "berttools.json"
+"""The file in a model's folder that says how it was made; a folder without it is never replaced."""
+
+CARD = "README.md"
+
+# What a tokenizer may be made of; without one of the vocabularies transformers invents an empty one.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "sentencepiece.bpe.model")
+_TOKENIZER_FILES = (
+    *_VOCABULARIES, "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "merges.txt", "bpe.codes", "chat_template.jinja",
+)  # fmt: skip
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no model's folder, without importing anything.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"not-found"``, ``"no-config"`` or ``"no-tokenizer"``; the message says what to try.
+    """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "no such folder"
+        raise ToolError(f"{folder}: {what}; name a local model's folder, nothing is downloaded", kind="not-found")
+    if not (folder / "config.json").is_file():
+        raise ToolError(f"{folder}: no config.json in it; give a model's folder", kind="no-config")
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise ToolError(
+            f"{folder}: no tokenizer in it (none of {', '.join(_VOCABULARIES)}); copy it there", kind="no-tokenizer"
+        )
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """List what a folder's tokenizer is made of."""
+    return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+
+
+def has_head(folder: Path) -> bool:
+    """Tell whether a folder's model was made to classify sequences: its head's labels bind then."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        return any("ForSequenceClassification" in name for name in config.get("architectures") or ())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+_ATTENTION = ("eager", "sdpa", "flex_attention")
+"""What comes with transformers and torch; any other may be a kernel that would be downloaded and run."""
+
+
+def without_kernels(config: Any) -> None:
+    """Let a configuration choose no code but what ships with transformers; else its defaults are taken."""
+    chosen, experts = (getattr(config, f"_{kind}_implementation", None) for kind in ("attn", "experts"))
+    if chosen is not None and chosen not in _ATTENTION:
+        config._attn_implementation = None
+    if experts is not None and not str(experts).isidentifier():
+        config._experts_implementation = None
+    for name in getattr(config, "sub_configs", None) or ():
+        if hasattr(part := getattr(config, name, None), "to_dict"):
+            without_kernels(part)
+
+
+def write_model(
+    out: Path, tensors: Mapping[str, NDArray[Any]], config: str, base: Path, made: Mapping[str, Any]
+) -> None:
+    """Write a folder that ``from_pretrained`` opens, whole or not at all.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    tensors
+        By the names of the model's state dict.
+    config
+        The text of config.json.
+    base
+        Where the tokenizer's files come from.
+    made
+        How the model was made, for ``berttools.json``.
+
+    Raises
+    ------
+    ToolError
+        It cannot be written.
+    """
+    with atomic_folder(out) as folder:
+        write_safetensors(folder / "model.safetensors", tensors, {"schema": "berttools.model/1"}, format="pt")
+        write_beside(folder, config, base, made)
+
+
+def write_beside(folder: Path, config: str, base: Path, made: Mapping[str, Any]) -> None:
+    """Write what lies beside a model's weights, as of ``write_model``: configuration, tokenizer, how it was made."""
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    for path in tokenizer_files(base):
+        shutil.copyfile(path, folder / path.name)
+    text = json.dumps(made, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    (folder / MADE).write_text(text + "\n", encoding="utf-8")
+
+
+def refuse_model_folder(out: Path, *, force: bool, base: Path, card: bool = False) -> None:
+    """Refuse a folder that is ``base``, cannot be written, or holds anything but an older model of ours.
+
+    With ``card`` a model card counts as part of that.
+
+    Raises
+    ------
+    UsageError
+        The message says what to try.
+    """
+    ours = {*_TOKENIZER_FILES, "config.json", "model.safetensors", MADE, *([CARD] if card else [])}
+    try:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out {out}: is no folder; name one that is new or empty")
+        if out.exists() and base.exists() and out.samefile(base):
+            raise UsageError(f"--out {out}: is the base; name another folder")
+        held = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        if held and not force:
+            raise UsageError(f"--out {out}: is not empty; use --force to replace the model in it")
+        if foreign := [name for name in held if name not in ours] or (held and MADE not in held and [held[0]]):
+            raise UsageError(
+                f"--out {out}: {foreign[0]} in it is not of a model that berttools wrote, and --force replaces nothing"
+                " else; name another folder"
+            )
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror}; name another folder") from None

@@ -1,0 +1,164 @@
+"""Tensors that are made of others while they are read, some values at a time: a part, rounded, scaled, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from _toolio.tensors.safetensors_files import FlatTensor, decode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_E5M2": 2}
+
+
+def coarser(dtype: str, other: str) -> str | None:
+    """Tell which of two dtypes of safetensors has fewer digits; None if neither has, or one is no float."""
+    digits, others = _MANTISSA_BITS.get(dtype), _MANTISSA_BITS.get(other)
+    if digits is None or others is None or digits == others:
+        return None
+    return dtype if digits < others else other
+
+
+class RowsTensor:
+    """A run of another tensor's values, from `begin` on: some of its rows."""
+
+    def __init__(self, whole: FlatTensor, begin: int) -> None:
+        self._whole, self._begin = whole, begin
+
+    def values(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop`."""
+        return self._whole.values(self._begin + start, self._begin + stop)
+
+    def release(self, start: int, stop: int) -> None:
+        """Let go of these values."""
+        self._whole.release(self._begin + start, self._begin + stop)
+
+
+class _ByRows:
+    """A matrix of which `columns` values make a row, worked on in whole rows."""
+
+    def __init__(self, source: FlatTensor, source_columns: int, columns: int) -> None:
+        self._source, self._source_columns, self._columns = source, source_columns, columns
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """Give rows `first` to `last`, shape (last - first, columns)."""
+        raise NotImplementedError
+
+    def _source_rows(self, first: int, last: int) -> NDArray[Any]:
+        width = self._source_columns
+        return self._source.values(first * width, last * width).reshape(-1, width)
+
+    def _around(self, start: int, stop: int) -> tuple[int, int]:
+        return start // self._columns, -(-stop // self._columns)
+
+    def values(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop`."""
+        first, last = self._around(start, stop)
+        skipped = first * self._columns
+        return self.rows(first, last).reshape(-1)[start - skipped : stop - skipped]
+
+    def release(self, start: int, stop: int) -> None:
+        """Let go of these values."""
+        first, last = self._around(start, stop)
+        self._source.release(first * self._source_columns, last * self._source_columns)
+
+
+class ColumnsTensor(_ByRows):
+    """Columns `begin` to `end` of a matrix with `width` of them."""
+
+    def __init__(self, whole: FlatTensor, width: int, begin: int, end: int) -> None:
+        super().__init__(whole, width, end - begin)
+        self._begin, self._end = begin, end
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """Give rows `first` to `last`."""
+        return self._source_rows(first, last)[:, self._begin : self._end]
+
+
+class ScaledTensor(_ByRows):
+    """Integers with a scale for each row, or one for all: float64.
+
+    Parameters
+    ----------
+    scales
+        Shape (rows,) or (1,).
+    """
+
+    def __init__(self, integers: FlatTensor, columns: int, scales: NDArray[Any]) -> None:
+        super().__init__(integers, columns, columns)
+        self._scales = scales.astype(np.float64).reshape(-1, 1)
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """Give rows `first` to `last`."""
+        scales = self._scales if len(self._scales) == 1 else self._scales[first:last]
+        scaled: NDArray[Any] = self._source_rows(first, last) * scales
+        return scaled
+
+
+class MergedTensor(_ByRows):
+    """A matrix plus a product of two thin ones: float64, so that nothing of a small change is rounded away.
+
+    Parameters
+    ----------
+    factors
+        Gives the thin matrices, (rows, r) and (r, columns); asked whenever some rows are wanted.
+    """
+
+    def __init__(
+        self, base: FlatTensor, columns: int, factors: Callable[[], tuple[NDArray[Any], NDArray[Any]]]
+    ) -> None:
+        super().__init__(base, columns, columns)
+        self._factors = factors
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """Give rows `first` to `last`."""
+        left, right = self._factors()
+        merged: NDArray[Any] = left[first:last] @ right
+        merged += self._source_rows(first, last)
+        return merged
+
+
+class RoundedTensor:
+    """Another tensor's values as they would be had they been stored in `dtype`."""
+
+    def __init__(self, exact: FlatTensor, dtype: str) -> None:
+        self._exact, self._dtype = exact, dtype
+
+    def values(self, start: int, stop: int) -> NDArray[Any]:
+        """Give values `start` to `stop`."""
+        return _round(self._exact.values(start, stop), self._dtype)
+
+    def release(self, start: int, stop: int) -> None:
+        """Let go of these values."""
+        self._exact.release(start, stop)
+
+
+def _round(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Round to the nearest value of a dtype of safetensors, ties to even."""
+    if dtype == "BF16":
+        bits = values.astype(np.float32).view(np.uint32)
+        half = bits >> 16
+        half &= 1
+        half += 0x7FFF
+        bits += half
+        bits &= 0xFFFF0000
+        return bits.view(np.float32)
+    if dtype.startswith("F8_"):
+        return _round_to_table(values, decode(np.arange(128, dtype=np.uint8), dtype))
+    with np.errstate(over="ignore"):
+        return values.astype({"F16": np.float16, "F32": np.float32, "F64": np.float64}[dtype])
+
+
+def _round_to_table(values: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:
+    """Round to the nearest of a table's values from 0 up, or to their negatives; what is larger becomes the largest."""
+    table = table[np.isfinite(table)]
+    sizes = np.abs(values)
+    above = np.searchsorted(table, sizes).clip(1, len(table) - 1)
+    low, high = table[above - 1], table[above]
+    up = (sizes - low > high - sizes) | ((sizes - low == high - sizes) & (above % 2 == 0))
+    rounded: NDArray[Any] = np.copysign(np.where(up, high, low), values)
+    return rounded

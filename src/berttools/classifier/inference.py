@@ -1,0 +1,88 @@
+"""Predict logits for encoded texts, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from berttools.classifier.losses import loss_of
+from berttools.classifier.model import Classifier
+from berttools.texts.batches import Data, Encoded, collate
+from berttools.texts.metrics import measure
+
+
+class Precision(StrEnum):
+    """What to compute in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def in_half(precision: Precision, device: torch.device) -> bool:
+    """Tell whether to compute in bfloat16."""
+    import torch
+
+    if precision is Precision.auto:
+        # Older GPUs emulate bfloat16, which is slower than float32.
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision is Precision.bfloat16
+
+
+class Judge:
+    """Says what a model makes of texts.
+
+    Parameters
+    ----------
+    classifier
+        The model and what it can say; it is moved to ``device``.
+    device, half
+        Where to compute, and whether in bfloat16.
+    """
+
+    def __init__(self, classifier: Classifier, device: torch.device, *, half: bool = False) -> None:
+        self.model: nn.Module = classifier.model.to(device)
+        self.classes = len(classifier.labels.names)
+        self._pad, self._device, self._half = int(classifier.tokenizer.pad_token_id), device, half
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute in bfloat16, if so wanted, inside the block."""
+        return torch.autocast(self._device.type, torch.bfloat16) if self._half else nullcontext()
+
+    def forward(self, model: nn.Module, texts: Sequence[Encoded]) -> Tensor:
+        """Give logits, [texts, outputs]."""
+        with self.autocast():
+            logits: Tensor = model(**collate(texts, self._pad, self._device)).logits
+        return logits
+
+    @torch.inference_mode()
+    def logits(self, texts: Sequence[Encoded], *, batch: int = 32) -> npt.NDArray[np.float32]:
+        """Give logits of texts in their order, float32 [n, outputs]; the model is in eval mode meanwhile."""
+        was_training = self.model.training
+        self.model.eval()
+        order = np.argsort([-len(text) for text in texts], kind="stable")
+        found: list[Tensor] = []
+        for start in range(0, len(order), batch):
+            found.append(self.forward(self.model, [texts[i] for i in order[start : start + batch]]).float().cpu())
+        self.model.train(was_training)
+        sorted_logits = torch.cat(found).numpy()
+        logits = np.empty_like(sorted_logits)
+        logits[order] = sorted_logits
+        return logits
+
+    def said(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Turn logits into what the model says: numbers of classes, or values; float64 [n]."""
+        return (logits.argmax(1) if self.classes else logits[:, 0]).astype(np.float64)
+
+    def measure(self, data: Data) -> dict[str, float | None]:
+        """Give every metric of the task, and ``loss``, the mean."""
+        logits = self.logits(data.texts)
+        loss = loss_of(torch.from_numpy(logits), torch.from_numpy(data.truth), self.classes)
+        return {**measure(data.truth, self.said(logits), self.classes), "loss": float(loss) / len(data.texts)}

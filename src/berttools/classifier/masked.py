@@ -1,0 +1,244 @@
+"""One base in memory, many masks: the model of one task after another, without loading any again.
+
+What a task has of its own is its head and its bits, an eighth of a byte a weight. The masked matrices are shared: a
+switch writes them anew, from the base's files, which are mapped into memory, times the bits. On a GPU the base's are
+kept there too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from _toolio.errors import InputError, ToolError, of_the_whole_run
+from _toolio.tensors.safetensors_files import FlatTensor
+from berttools.checkpoints.files import Checkpoint, open_checkpoint
+from berttools.checkpoints.names import base_names
+from berttools.classifier.model import Classifier, labels_of, open_base
+from berttools.classifier.predictor import Prediction, Predictor
+from berttools.kernels.available import kernels_for
+from berttools.masks.base import check_base
+from berttools.masks.coding import unpack
+from berttools.masks.file import Mask, open_mask
+from berttools.masks.task_config import label_fields, model_config, unfit_tensor
+from berttools.texts.examples import Columns, Row
+from berttools.texts.labels import Labels
+
+_CHUNK = 1 << 18  # entries; whole bytes of bits
+
+
+@dataclass(slots=True)
+class _Task:
+    """One mask: its model, whose encoder is shared, and its bits by the model's names."""
+
+    classifier: Classifier
+    bits: dict[str, NDArray[np.uint8]]
+
+
+class MaskedModels:
+    """Models of one base, of which one at a time is ready to use.
+
+    Parameters
+    ----------
+    base
+        The base's folder.
+    masks
+        Task to mask file. Every mask must be of that base.
+
+    Raises
+    ------
+    ToolError
+        A mask is none, or of another base or architecture.
+    """
+
+    def __init__(self, base: Path, masks: Mapping[str, Path]) -> None:
+        self._base = open_checkpoint(base)
+        self._tasks: dict[str, _Task] = {}
+        self._current: str | None = None
+        self._other_than_base: set[str] = set()
+        self._held: dict[str, torch.Tensor] = {}
+        opened = {task: open_mask(path) for task, path in masks.items()}
+        labels = {task: _labels(mask, self._base) for task, mask in opened.items()}
+        first = open_base(base, next(iter(labels.values()))[0])
+        self._shared = dict(first.model.named_parameters())
+        shapes = {name: tuple(parameter.shape) for name, parameter in self._shared.items()}
+        self._stored = base_names(self._base, shapes)
+        digests: dict[str, str] = {}
+        for task, mask in opened.items():
+            with of_the_whole_run():
+                check_base(mask, self._base, digests)
+                self._tasks[task] = _Task(self._classifier(first, mask, *labels[task]), self._bits(mask))
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every task, in the order given."""
+        return list(self._tasks)
+
+    def _classifier(self, first: Classifier, mask: Mask, labels: Labels, fields: Mapping[str, Any]) -> Classifier:
+        """Give a model that shares with the first one what its mask file does not hold dense."""
+        if lacking := sorted(mask.shapes.keys() - (self._shared.keys() & self._stored.keys())):
+            raise ToolError(f"{mask.path}: a model of {self._base.path} has no {lacking[0]}", kind="other-base")
+        own = dict(mask.dense)
+        for name in sorted(first.new - own.keys()):  # drawn at random there: a head that the task took from the base
+            if name not in self._stored:
+                raise ToolError(f"{mask.path}: neither it nor {self._base.path} has {name}", kind="bad-mask")
+            own[name] = self._values(name)
+        self._check_shapes(first, mask, fields, own)
+        shared = {id(each): each for name, each in self._shared.items() if name not in own}
+        model = copy.deepcopy(first.model, shared)
+        for name, array in own.items():
+            module, _, leaf = name.rpartition(".")
+            tensor = torch.from_numpy(array.astype(np.float32))
+            setattr(model.get_submodule(module), leaf, nn.Parameter(tensor, requires_grad=False))
+        _with_labels(model.config, fields)
+        model.num_labels = model.config.num_labels
+        return Classifier(model.eval(), first.tokenizer, labels, frozenset(), first.longest)
+
+    def _check_shapes(
+        self, first: Classifier, mask: Mask, fields: Mapping[str, Any], own: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Refuse a mask file whose own tensors are not those of a model with its labels."""
+        config = _with_labels(copy.deepcopy(first.model.config), fields)
+        with torch.device("meta"):
+            wanted = {name: tuple(each.shape) for name, each in type(first.model)(config).named_parameters()}
+        for name in sorted({*own, *wanted}):
+            found = own[name].shape if name in own else tuple(self._shared[name].shape)
+            if found != wanted.get(name):
+                raise unfit_tensor(mask.path, self._base.path, len(fields["id2label"]), name, found)
+
+    def _values(self, name: str) -> NDArray[Any]:
+        stored = self._stored[name]
+        return self._base.flat(stored).values(0, self._base.tensors[stored].size).reshape(self._shared[name].shape)
+
+    def _bits(self, mask: Mask) -> dict[str, NDArray[np.uint8]]:
+        return {name: mask.bits(name, self._base.flat(self._stored[name])) for name in mask.names}
+
+    def classifier(self, task: str) -> Classifier:
+        """Give a task's model as an object; it is that of the task after ``switch(task)`` only."""
+        return self._tasks[task].classifier
+
+    def switch(self, task: str) -> Classifier:
+        """Make a task's model the one that is ready, and give it."""
+        after = self._tasks[task].bits
+        if task != self._current:
+            self._current = None  # whoever is interrupted in between begins again
+            self._other_than_base |= after.keys()
+            for name in sorted(self._other_than_base):
+                self._write(name, after.get(name))
+            self._other_than_base, self._current = set(after), task
+        return self.classifier(task)
+
+    @torch.no_grad()
+    def _write(self, name: str, bits: NDArray[np.uint8] | None) -> None:
+        """Write a matrix of the base, times its bits where it has any, into the shared model."""
+        tensor = self._shared[name].data
+        if bits is not None and (kernels := kernels_for(tensor)) is not None:
+            kernels.masked_copy(self._there(name, tensor.device), torch.from_numpy(bits).to(tensor.device), tensor)
+        elif tensor.device.type != "cpu":
+            there = self._there(name, tensor.device)
+            if bits is not None:
+                stays = torch.from_numpy(unpack(bits, 0, tensor.numel())).to(tensor.device).view_as(tensor)
+                there = torch.where(stays, there, 0.0)
+            tensor.copy_(there)
+        else:
+            self._write_here(self._base.flat(self._stored[name]), bits, tensor.view(-1).numpy().view(np.uint32))
+
+    def _there(self, name: str, device: torch.device) -> torch.Tensor:
+        """Give a matrix of the base on another device than the CPU, where it stays."""
+        if name not in self._held:
+            self._held[name] = torch.from_numpy(self._values(name).astype(np.float32)).to(device)
+        return self._held[name]
+
+    @staticmethod
+    def _write_here(flat: FlatTensor, bits: NDArray[np.uint8] | None, target: NDArray[np.uint32]) -> None:
+        for start in range(0, target.size, _CHUNK):
+            stop = min(start + _CHUNK, target.size)
+            values = flat.values(start, stop).astype(np.float32, copy=False).view(np.uint32)
+            if bits is None:
+                target[start:stop] = values
+            else:
+                np.multiply(values, unpack(bits, start, stop), out=target[start:stop])
+
+
+def _with_labels(config: Any, fields: Mapping[str, Any]) -> Any:
+    for key, value in fields.items():
+        setattr(config, key, value)
+    return config
+
+
+def _labels(mask: Mask, base: Checkpoint) -> tuple[Labels, dict[str, Any]]:
+    """Give what a task's outputs mean, as of the folder that apply-mask writes, also as its model's configuration."""
+    config = model_config(base.config, mask.task_config, mask=mask.path, folder=base.path)
+    fields = label_fields(config)
+    count = len(fields["id2label"])
+    return labels_of(SimpleNamespace(**fields, num_labels=count, _name_or_path=mask.path)), fields
+
+
+class TaskPredictor:
+    """Labels rows, each by the model of its task.
+
+    Parameters
+    ----------
+    models
+        The models.
+    device, half, batch, longest
+        As of `Predictor`.
+    """
+
+    def __init__(
+        self, models: MaskedModels, device: torch.device, *, half: bool, batch: int, longest: int | None = None
+    ) -> None:
+        self._models = models
+        self._predictors = {
+            task: Predictor(models.classifier(task), device, half=half, batch=batch, longest=longest)
+            for task in models.tasks
+        }
+
+    def look(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:
+        """Label rows, in their order, with one switch a task; what cannot be used becomes an error."""
+        found: dict[int, Prediction | InputError] = {}
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            try:
+                places.setdefault(self._task(row), []).append(place)
+            except InputError as error:
+                found[place] = error
+        for task, some in places.items():
+            self._models.switch(task)
+            said = self._predictors[task].look([rows[place] for place in some], columns)
+            found.update(zip(some, said, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def _task(self, row: Row) -> str:
+        """Give the task of a row; of one mask it is the only one where the row has none."""
+        if row.error is not None:
+            raise row.error
+        task, known = row.fields.get("task"), self._models.tasks
+        if task is None or task == "":
+            if len(known) > 1:
+                raise InputError(f"{row.where}: has no task; give it one of {', '.join(known)}", kind="unknown-task")
+            return known[0]
+        if isinstance(task, str) and task in self._predictors:
+            return task
+        raise InputError(f"{row.where}: task {task!r:.80} is none of {', '.join(known)}", kind="unknown-task")
+
+
+def predictor_of(
+    folder: Path, masks: Mapping[str, Path], device: torch.device, **knobs: Any
+) -> Predictor | TaskPredictor:
+    """Open what ``chosen`` gave; ``knobs`` are those of ``Predictor``."""
+    if masks:
+        return TaskPredictor(MaskedModels(folder, masks), device, **knobs)
+    from berttools.classifier.model import open_model
+    from berttools.classifier.predictor import Predictor
+
+    return Predictor(open_model(folder), device, **knobs)

@@ -1,0 +1,201 @@
+"""Models that label texts: opened from a base, written as a folder of the kind that transformers opens.
+
+transformers is imported where a model is opened; nothing is downloaded, and nothing of a file is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError
+from berttools.checkpoints.files import open_checkpoint
+from berttools.checkpoints.model_folder import check_folder, has_head, without_kernels
+from berttools.texts.labels import Labels
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+
+@dataclass(slots=True)
+class Classifier:
+    """A model, its tokenizer and what it can say.
+
+    Attributes
+    ----------
+    model
+        A transformers model for sequence classification, float32, on the CPU.
+    tokenizer
+        Of the same folder.
+    labels
+        What the model's outputs mean.
+    new
+        Parameters that the folder lacked and that were drawn at random: a new head.
+    longest
+        Tokens that the model can take.
+    """
+
+    model: Any
+    tokenizer: Any
+    labels: Labels
+    new: frozenset[str]
+    longest: int
+
+    @property
+    def head(self) -> frozenset[str]:
+        """Parameters that belong to the task: outside the encoder, or new."""
+        inside = f"{self.model.base_model_prefix}."
+        return self.new | {name for name, _ in self.model.named_parameters() if not name.startswith(inside)}
+
+
+@contextmanager
+def _transformers_at(folder: Path) -> Iterator[None]:
+    """Keep transformers silent, and turn what it raises into one line about the folder."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ToolError(f"{folder}: transformers cannot open it: {why.rstrip('.')}", kind="bad-model") from error
+
+
+def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifier:
+    """Open a model to tune: its own head, or a new one drawn from ``seed``.
+
+    Parameters
+    ----------
+    folder
+        A model's folder.
+    labels
+        What a new head shall say; None keeps the folder's own head and labels.
+
+    Raises
+    ------
+    ToolError
+        The folder holds no such model, no tokenizer, or no weights.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    check_folder(folder)
+    open_checkpoint(folder)  # says better than transformers what is wrong with weights
+    about: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if labels is not None:
+        about |= _as_config(labels)
+    torch.manual_seed(seed % 2**63)
+    with _transformers_at(folder):
+        config = AutoConfig.from_pretrained(folder, **about)
+        without_kernels(config)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            folder, config=config, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+            output_loading_info=True, ignore_mismatched_sizes=labels is not None,
+        )  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        raise ToolError(f"{folder}: its tokenizer has no padding token; give it one", kind="no-padding")
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+    inside = f"{model.base_model_prefix}."
+    # A pooler stands between encoder and head, and some bases have none.
+    if odd := min((name for name in new if name.startswith(inside) and "pooler" not in name), default=None):
+        raise ToolError(
+            f"{folder}: its weights have no {odd}, or of another shape, as its config.json wants it of a"
+            f" {type(model).__name__}; are both of the same model?",
+            kind="bad-model",
+        )
+    if labels is not None and has_head(folder):
+        new |= _draw_head(model, seed)
+    return Classifier(model, tokenizer, labels or labels_of(model.config), frozenset(new), _longest(model, tokenizer))
+
+
+def open_model(folder: Path) -> Classifier:
+    """Open a model that was tuned, to predict with it.
+
+    Raises
+    ------
+    ToolError
+        As of ``open_base``; and the folder holds no head.
+    """
+    check_folder(folder)
+    if not has_head(folder):
+        raise ToolError(f"{folder}: has no head that labels texts; tune it with berttools finetune", kind="no-head")
+    opened = open_base(folder, None)
+    if missing := sorted(opened.new):
+        raise ToolError(f"{folder}: its weights lack {missing[0]}; copy them again", kind="no-head")
+    opened.model.eval()
+    return opened
+
+
+def _draw_head(model: Any, seed: int) -> set[str]:
+    """Draw a head anew where the folder had one for other labels."""
+    import torch
+
+    inside = f"{model.base_model_prefix}."
+    torch.manual_seed(seed % 2**63)
+    drawn = set()
+    for name, module in model.named_modules():
+        own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+        if own and not f"{name}.".startswith(inside):
+            module._is_hf_initialized = False
+            for parameter in module.parameters(recurse=False):
+                parameter._is_hf_initialized = False
+            model._init_weights(module)
+            drawn |= own
+    return drawn
+
+
+def _as_config(labels: Labels) -> dict[str, Any]:
+    if labels.regression:
+        return {"num_labels": 1, "problem_type": "regression", "id2label": {0: "value"}, "label2id": {"value": 0}}
+    names = dict(enumerate(labels.names))
+    numbers = {name: number for number, name in names.items()}
+    return {"problem_type": "single_label_classification", "id2label": names, "label2id": numbers}
+
+
+def labels_of(config: Any) -> Labels:
+    """Give what a model's outputs mean, by its configuration."""
+    if config.problem_type == "multi_label_classification":
+        raise ToolError(
+            f"{config._name_or_path}: gives several labels to a text, which is not known here", kind="multi-label"
+        )
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return Labels()
+    return Labels(tuple(str(config.id2label[number]) for number in range(config.num_labels)), numbered=True)
+
+
+def _longest(model: Any, tokenizer: Any) -> int:
+    """Give how many tokens a text may have: positions less those that RoBERTa's kind keeps for padding."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    for name, module in model.named_modules():
+        # Such a model counts positions from the one behind the padding's.
+        if name.endswith("position_embeddings") and (padding := getattr(module, "padding_idx", None)) is not None:
+            positions = min(positions, module.num_embeddings) - (padding + 1)
+            break
+    return min(int(positions), int(tokenizer.model_max_length))
+
+
+def state_arrays(model: torch.nn.Module) -> dict[str, NDArray[Any]]:
+    """Give a model's tensors as arrays, a tied one once."""
+    state, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        if (place := (tensor.data_ptr(), tuple(tensor.shape))) not in seen or not tensor.numel():
+            state[name] = tensor.detach().cpu().contiguous().numpy()
+            seen.add(place)
+    return state
+
+
+def config_text(model: Any) -> str:
+    """Write a model's configuration as transformers does."""
+    import copy
+
+    config = copy.deepcopy(model.config)
+    config.architectures, config.dtype = [type(model).__name__], "float32"
+    return str(config.to_json_string())

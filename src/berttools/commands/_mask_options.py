@@ -1,0 +1,68 @@
+"""What ``berttools mask-tune`` alone needs: its options, and the way from scores to a mask's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio.cli.options import finite
+from berttools.mask_tuning.recipe import Method, Pattern
+from berttools.mask_tuning.run import Pooler
+from berttools.masks.coding import Code
+
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mask's file: masks and the head.")]
+MethodOption = Annotated[
+    Method,
+    typer.Option(
+        help="bernoulli: a weight stays with probability sigmoid(score). threshold: where its score is above 0. "
+        "topk: where it is among the largest of its matrix."
+    ),
+]
+PatternOption = Annotated[
+    Pattern,
+    typer.Option(
+        help="What is zeroed together: single weights, two of each four, rows, or attention heads, of Q, K, V and AO "
+        "(--group) each by itself."
+    ),
+]
+InitialSparsity = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=0.99, callback=finite, metavar="SHARE",
+        help="Share of each matrix, its weights nearest 0, that begins as zeroed.",
+    ),
+]  # fmt: skip
+TargetSparsity = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=0.99, callback=finite, metavar="SHARE", help="What topk's sparsity goes to, by a cubic schedule."
+    ),
+]
+InitialScore = Annotated[
+    float | None,
+    typer.Option(
+        min=1e-6, max=50.0, callback=finite,
+        help="How far from 0 scores begin. Default: 5 for bernoulli, 0.01 for threshold, 0.1 for topk.",
+    ),
+]  # fmt: skip
+ScoreRate = Annotated[
+    float | None,
+    typer.Option(
+        "--score-learning-rate", "--score-lr", min=1e-9, max=100.0, callback=finite,
+        help="The scores' peak. Default: 0.2 for bernoulli, 0.001 for threshold, 0.01 for topk.",
+    ),
+]  # fmt: skip
+PoolerOption = Annotated[Pooler, typer.Option(help="The layer between encoder and head, where the base has one.")]
+Refit = Annotated[
+    bool,
+    typer.Option("--refit-head", help="Tune the head once more on the mask that is stored, a tenth of the steps."),
+]
+Teacher = Annotated[
+    Path | None, typer.Option("--distill", metavar="DIR", help="Learn from a tuned model's logits too, by half.")
+]
+CodeOption = Annotated[
+    Code,
+    typer.Option(help="bits: one a weight. entropy: fewer. conditional: fewer, given the base. auto: least."),
+]

@@ -1,0 +1,89 @@
+"""Options that several commands on texts share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio.errors import UsageError
+from _toolio.streams.inputs import STDIN
+from _toolio.streams.records import Form
+from berttools.classifier.inference import Precision
+from berttools.texts.metrics import Metric
+
+DataInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--in",
+        "-i",
+        metavar="FILE",
+        help="A .jsonl, .csv or .tsv file, or - for JSONL on stdin; may be repeated. Default: stdin.",
+    ),
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="ROLE=NAME,...",
+        help="Which field is text, text_a, text_b and label: text=sentence,label=gold; or, for a table without a line "
+        "of names, what each column is: -,label,-,text.",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto: bfloat16 where a GPU has it. Weights are float32 in any case.")
+]
+PredictPrecision = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="auto: float32. In bfloat16, which is faster on a GPU, what is said of a text depends on its batch.",
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(min=8, metavar="TOKENS", help="Cut longer texts at their end. Default: what the model can take."),
+]
+MetricOption = Annotated[
+    Metric | None,
+    typer.Option(
+        "--metric",
+        help="What ranks. Default: accuracy for classes, pearson for numbers.",
+    ),
+]
+ModelFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write; whole or absent.")]
+
+
+def inputs_of(names: Sequence[str] | None) -> list[str]:
+    """Give what to read, stdin where nothing was named.
+
+    Raises
+    ------
+    UsageError
+        Nothing was named and stdin is a terminal, or stdin was named twice.
+    """
+    found = list(names or [STDIN])
+    if found.count(STDIN) > 1:
+        raise UsageError("--in -: stdin can be read once")
+    if STDIN in found and (sys.stdin is None or sys.stdin.isatty()):
+        raise UsageError("no input: name a file with --in, or pipe records in")
+    return found
+
+
+def form_of(*, table: bool, csv: bool) -> Form:
+    """Choose how records are written; a UsageError where both are asked for."""
+    if table and csv:
+        raise UsageError("--table and --csv: give one of them")
+    return Form.table if table else Form.csv if csv else Form.auto
+
+
+def drawn_as(path: Path | None, *, force: bool) -> str:
+    """Tell as what a heat map is drawn; "" for none. Raises as `_toolio.cli.charts.form_of`."""
+    if path is None:
+        return ""
+    from _toolio.cli.charts import form_of as kind_of
+
+    return kind_of(path, force=force, option="--heatmap")

@@ -1,0 +1,48 @@
+"""What ``berttools predict`` predicts with: one model, or one base and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _toolio.errors import UsageError
+
+_OUTCOME = ("score", "label", "scores", "truncated", "error")
+
+
+def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple[Path, dict[str, Path]]:
+    """Give the folder to open, and task to mask file, none where the folder is a model of its own.
+
+    Raises
+    ------
+    UsageError
+        It is neither ``--model`` nor ``--base`` with masks, or two masks are of one task.
+    """
+    if model is not None and base is None and not masks:
+        return model, {}
+    if base is None or not masks or model is not None:
+        raise UsageError("give --model, or --base and --mask")
+    found: dict[str, Path] = {}
+    for text in masks:
+        name, equals, path = text.partition("=")
+        if not equals or Path(text).exists():
+            name, path = Path(text).name.partition(".")[0], text
+        if not name or not path:
+            raise UsageError(f"--mask {text}: give TASK=FILE")
+        if name in found:
+            raise UsageError(f"--mask {text}: the task {name} is given twice; give TASK=FILE, each with another task")
+        found[name] = Path(path)
+    return base, found
+
+
+def handed_on(fields: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Give what of a line's fields its record keeps: no outcome of an earlier run, and its label as gold.
+
+    A gold that is there already, as in records of an earlier run, wins over what ``label`` names.
+    """
+    kept = {key: value for key, value in fields.items() if key not in _OUTCOME}
+    if fields.get(label) is not None and kept.get("gold") in (None, ""):
+        kept.pop(label, None)
+        kept["gold"] = fields[label]
+    return kept

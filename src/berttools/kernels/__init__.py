@@ -1,0 +1,1 @@
+"""Triton kernels and whether they can be used here."""

@@ -1,0 +1,1 @@
+"""Distances between two checkpoints, tensor by tensor."""

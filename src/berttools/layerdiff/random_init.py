@@ -1,0 +1,80 @@
+"""What a distance is to be compared with: a model that was never trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError
+from _toolio.tensors.safetensors_files import ArrayTensor, FlatTensor
+from berttools.checkpoints.files import Checkpoint, Stored
+from berttools.checkpoints.model_folder import without_kernels
+
+if TYPE_CHECKING:
+    import torch
+
+RANDOM_INIT = "random-init"
+
+
+class _InMemory:
+    """Tensors of a model in memory."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def flat(self, name: str) -> FlatTensor:
+        """Give a tensor as a run of values in C order."""
+        return ArrayTensor(self._tensors[name].detach().contiguous().numpy())
+
+
+def random_init(base: Checkpoint, seed: int) -> Checkpoint:
+    """Initialise a model of the base's configuration afresh, as its training once began.
+
+    The whole model is made in memory, in float32, by transformers; code from the folder is not run.
+
+    Parameters
+    ----------
+    base
+        A folder with a config.json.
+    seed
+        Of torch's generator.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"bad-config"``: there is no configuration, or transformers knows none such.
+    """
+    if not base.config:
+        raise ToolError(
+            f"{base.path}: no config.json to initialise a model from; give the base's folder", kind="bad-config"
+        )
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        config = transformers.AutoConfig.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
+        without_kernels(config)
+        kind = _class_of(transformers, config)
+        # The generator of the whole process is set: layers draw from no other.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = kind._from_config(config, dtype=torch.float32)
+    except Exception as error:
+        # transformers raises whatever a wrong field leads to.
+        first = str(error).strip().splitlines()[:1]
+        raise ToolError(
+            f"{base.path / 'config.json'}: no model can be made of it: {first[0] if first else type(error).__name__}",
+            kind="bad-config",
+        ) from error
+    tensors: dict[str, torch.Tensor] = model.state_dict()
+    source = _InMemory(tensors)
+    path = Path(RANDOM_INIT)
+    return Checkpoint(path, {name: (Stored("F32", tuple(t.shape), path), source) for name, t in tensors.items()})
+
+
+def _class_of(transformers: Any, config: Any) -> Any:
+    """Give the class that the base was saved from, so that its head has a counterpart too."""
+    names = config.architectures or []
+    found = getattr(transformers, names[0], None) if names else None
+    return found if hasattr(found, "_from_config") else type(transformers.AutoModel.from_config(config))

@@ -1,0 +1,1 @@
+"""Fine-tune by learning which weights to set to zero (arXiv 2004.14129, section 5)."""

@@ -1,0 +1,1 @@
+"""Mask files: coding, the base they belong to, applying them, controls, overlap."""

@@ -1,0 +1,213 @@
+"""Lay a mask over its base: the model of one task as a folder that transformers opens, tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from _toolio.errors import of_the_whole_run
+from _toolio.files.atomic import atomic_folder
+from _toolio.tensors.safetensors_files import FORMAT_NAMES, stored_bits, stream_safetensors
+from berttools.checkpoints.digests import tensor_digest
+from berttools.checkpoints.files import Checkpoint, open_checkpoint
+from berttools.checkpoints.groups import spots_of
+from berttools.checkpoints.model_folder import CARD, MADE, write_beside
+from berttools.layerdiff.forked_jobs import most_processes
+from berttools.masks.base import (
+    names_in_base,
+    names_in_model,
+    others_in_base,
+    refuse_other,
+    refuse_other_rest,
+    refuse_other_tokenizer,
+)
+from berttools.masks.coding import unpack
+from berttools.masks.file import Mask, open_mask
+from berttools.masks.task_config import label_fields, model_config, unfit_tensor
+
+_CHUNK = 1 << 18  # entries; whole bytes of bits
+
+# What transformers' models for sequence classification call the parts of a head, and the last of them.
+_HEADS = (
+    "classifier", "pre_classifier", "score", "head", "classification_head", "sequence_summary", "logits_proj", "dense",
+    "projector", "layer_weights", "pooler",
+)  # fmt: skip
+_OUTPUTS = ("classifier", "score", "out_proj", "logits_proj")
+
+
+def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
+    """Write the model of a mask as a folder.
+
+    A masked entry becomes +0.0, every other value of the base keeps its dtype and its bits, and what the mask file
+    holds dense comes from there. config.json is the base's, but for what a task changes of it.
+
+    Parameters
+    ----------
+    base
+        A model's folder.
+    mask
+        The mask file.
+    out
+        The folder; whole or absent.
+
+    Returns
+    -------
+    dict
+        As of `Mask.figures`, without what the file alone decides; ``tensors``: how many were written.
+
+    Raises
+    ------
+    ToolError
+        ``mask`` is no mask, or of another base; nothing is written then.
+    """
+    checkpoint, opened = open_checkpoint(base), open_mask(mask)
+    with of_the_whole_run():
+        stored = names_in_base(opened, checkpoint)
+        refuse_other_tokenizer(opened, checkpoint)
+        config = model_config(checkpoint.config, opened.task_config, mask=mask, folder=base)
+        work = _Work(checkpoint, opened, stored)
+        work.check_dense(len(label_fields(config)["id2label"]))
+        with atomic_folder(out) as folder:
+            work.write(folder / "model.safetensors")
+            made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
+            write_beside(folder, json.dumps(config, indent=2, sort_keys=True) + "\n", base, made)
+            (folder / CARD).write_text(_card(opened, base, work.groups), encoding="utf-8")
+    return {"tensors": len(work.plan), **opened.figures()}
+
+
+class _Work:
+    """One mask over one base: what is written, and where it comes from.
+
+    The sha256 of the base's tensors is taken beside the writing, that of a matrix before its mask is decoded.
+    """
+
+    def __init__(self, base: Checkpoint, mask: Mask, stored: Mapping[str, str]) -> None:
+        self._base, self._mask = base, mask
+        ours = {name: each for each, name in names_in_model(base, stored).items()}
+        self._shapes = {name: base.tensors[each].shape for name, each in ours.items()}
+        self._sources = {name: each for name, each in ours.items() if name not in mask.dense}
+        self._others = others_in_base(mask, base)
+        self._digests: dict[str, Future[str]] = {}
+        self.groups: dict[str, tuple[int, int]] = {}
+        """Entries of each group, and how many of them are zeroed: of what is written."""
+        self.plan = {name: (base.tensors[each].dtype, base.tensors[each].shape) for name, each in self._sources.items()}
+        for name, array in mask.dense.items():
+            self.plan[name] = FORMAT_NAMES[array.dtype.newbyteorder("<").str], array.shape
+        for each in self._sources.values():
+            base.flat(each)  # an unknown dtype is refused before anything is written
+
+    def check_dense(self, labels: int) -> None:
+        """Refuse a tensor that is stored as it is and that no model of so many labels over this base has.
+
+        As far as names and shapes tell: what a head is made of, only transformers knows.
+        """
+        encoder = {name.split(".")[0] for name in self._mask.names}
+        widths = {size for shape in self._shapes.values() for size in shape}
+        for name, array in self._mask.dense.items():
+            *parts, kind = name.split(".")
+            is_head = bool(parts) and parts[0] in _HEADS and parts[0] not in encoder
+            if is_head and parts[-1] in _OUTPUTS:
+                fits = array.shape[:1] == (labels,) and widths.issuperset(array.shape[1:])
+                fits = fits and array.ndim == 1 + (kind == "weight")
+            else:
+                known = self._shapes.get(name)
+                fits = is_head or ("pooler" in parts if known is None else array.shape == known)
+            if not fits:
+                raise unfit_tensor(self._mask.path, self._base.path, labels, name, array.shape)
+
+    def write(self, path: Path) -> None:
+        pool = ThreadPoolExecutor(max(1, most_processes() - 1))
+        try:
+            for name in self._mask.names:
+                self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])
+            others = {name: pool.submit(tensor_digest, self._base, each) for name, each in self._others.items()}
+            stream_safetensors(path, self.plan, self._pieces, {"schema": "berttools.model/1"}, format="pt")
+            refuse_other_rest(self._mask, self._base, {name: each.result() for name, each in others.items()})
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _pieces(self, name: str) -> Iterator[NDArray[Any]]:
+        if name not in self._sources:
+            yield self._mask.dense[name]
+            return
+        source, packed = self._sources[name], None
+        flat, size = self._base.flat(source), self._base.tensors[source].size
+        if name in self._digests:
+            refuse_other(self._mask, self._base, name, self._digests[name].result())
+            packed = self._mask.bits(name, flat)
+        for start in range(0, size, _CHUNK):
+            stop = min(start + _CHUNK, size)
+            bits = stored_bits(flat, start, stop)
+            if packed is not None:
+                keep = unpack(packed, start, stop)
+                self._count(name, start, keep)
+                bits = masked_bits(bits, keep)
+            yield bits
+            flat.release(start, stop)
+
+    def _count(self, name: str, start: int, keep: NDArray[np.bool_]) -> None:
+        shape = self._mask.shapes[name]
+        for spot in spots_of(name, shape):
+            group, part = spot.group or "others", spot.of_run(keep, start, shape)
+            weights, zeroed = self.groups.get(group, (0, 0))
+            self.groups[group] = weights + part.size, zeroed + part.size - int(np.count_nonzero(part))
+
+
+def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
+    """Give the bits of floats of any kind, those that are not kept set to those of +0.0."""
+    masked: NDArray[Any] = bits * keep
+    return masked
+
+
+def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:
+    """Write the model card: where the weights come from, and how many of them, of each group too, are zero."""
+    figures, made = mask.figures(), mask.made
+    lines = ["---", *_license(base), "library_name: transformers", "pipeline_tag: text-classification", "---", ""]
+    lines += [f"# {base.resolve().name}, masked", ""]
+    control = made.get("control")
+    head = (
+        f"nothing was learned (control: {control}), and the head is another mask's."
+        if control
+        else "the head was trained."
+    )
+    lines += [
+        f"{figures['zeroed']:,} of {figures['weights']:,} weights in {figures['matrices']} matrices"
+        f" ({figures['sparsity']:.2%}) of the base are set to zero, and none is changed otherwise; {head}",
+        "",
+        f"- base: sha256 of the masked matrices `{mask.masked_sha256}`",
+        f"- mask file: {figures['bytes']:,} bytes, of which the mask {figures['mask_bytes']:,} ({figures['code']})",
+        *_said(made),
+        "",
+        "| group | weights | zero |",
+        "|---|---:|---:|",
+    ]
+    for group, (weights, zeroed) in sorted(groups.items()):
+        lines.append(f"| {group} | {weights:,} | {zeroed / max(1, weights):.2%} |")
+    return "\n".join([*lines, "", f"`{MADE}` says how it was made.", ""])
+
+
+def _license(base: Path) -> list[str]:
+    """Give the line of a base's card that names its licence."""
+    try:
+        card = (base / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    head = re.match(r"---\n(.*?\n)---\s*(?:\n|$)", card, re.S)
+    return re.findall(r"^license: *\S.*$", head[1], re.M)[:1] if head else []
+
+
+def _said(made: Mapping[str, Any]) -> list[str]:
+    figures = made.get("figures") if isinstance(made.get("figures"), dict) else made
+    score, metric = (figures or {}).get("score"), made.get("metric")
+    labels = made.get("labels")
+    return [
+        *([f"- {metric} on the texts that it was measured on: {score:.4f}"] if isinstance(score, float) else []),
+        *([f"- labels: {', '.join(map(str, labels))}"] if isinstance(labels, list) and labels else []),
+    ]

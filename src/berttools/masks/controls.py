@@ -1,0 +1,129 @@
+"""Masks that nothing was learned for: as many zeros in each matrix as a learned one has, by lot or by magnitude.
+
+What a learned mask scores says that its places matter only beside what these score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from _toolio.cli.app import tool_version
+from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.files.hashing import sha256_of_files
+from _toolio.files.overwriting import refuse_inside
+from berttools.checkpoints.files import open_checkpoint
+from berttools.masks.base import check_base, others_in_base
+from berttools.masks.file import Mask, open_mask, write_mask
+
+Bools = NDArray[np.bool_]
+
+
+def by_lot(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
+    """Keep all but `zeroed` entries, drawn at random."""
+    keep = np.ones(values.size, np.bool_)
+    keep[:zeroed] = False
+    rng.shuffle(keep)
+    return keep.reshape(values.shape)
+
+
+def smallest(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
+    """Keep all but the `zeroed` smallest absolute values; of equal ones the first go."""
+    del rng
+    # The bits of absolute values rank as these do, and NaN has a place too.
+    sizes = np.abs(values).reshape(-1).view(f"u{values.dtype.itemsize}")
+    if not zeroed:
+        return np.ones(values.shape, np.bool_)
+    last = np.partition(sizes, zeroed - 1)[zeroed - 1]
+    keep: Bools = sizes >= last
+    ties = np.flatnonzero(sizes == last)
+    keep[ties[: zeroed - (keep.size - int(np.count_nonzero(keep)))]] = False
+    return keep.reshape(values.shape)
+
+
+KINDS: dict[str, Callable[[NDArray[Any], int, np.random.Generator], Bools]] = {"random": by_lot, "magnitude": smallest}
+
+
+def chosen(values: NDArray[Any], zeroed: int, kind: str, pattern: str, rng: np.random.Generator) -> Bools:
+    """Keep all but so many entries of a matrix, by a kind, and together as the pattern of the learned mask has them."""
+    if pattern == "row":
+        sizes = np.abs(values.astype(np.float64)).sum(1)
+        return np.repeat(KINDS[kind](sizes, zeroed // values.shape[1], rng)[:, None], values.shape[1], 1)
+    if pattern == "2:4":
+        ranks = rng.random(values.shape) if kind == "random" else np.abs(values)
+        order = np.argsort(-ranks.reshape(-1, 4), axis=1, kind="stable")
+        keep = np.zeros_like(order, np.bool_)
+        np.put_along_axis(keep, order[:, :2], values=True, axis=1)
+        return keep.reshape(values.shape)
+    return KINDS[kind](values, zeroed, rng)
+
+
+def _pattern_of(learned: Mask) -> str:
+    made = learned.made
+    while "recipe" not in made and isinstance(made.get("of"), dict):  # a control keeps the pattern of what it is of
+        made = made["of"]
+    recipe = made.get("recipe")
+    pattern = recipe.get("pattern") if isinstance(recipe, dict) else None
+    if pattern == "head":
+        raise ToolError(
+            f"{learned.path}: zeroes whole attention heads, and there is no control of those: single weights, or rows,"
+            " would be no measure of them",
+            kind="bad-pattern",
+        )
+    return str(pattern)
+
+
+def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> dict[str, Any]:
+    """Write a mask with the sparsity, the pattern and the head of another.
+
+    Parameters
+    ----------
+    base, mask
+        The learned mask, and what it was made for.
+    out
+        The file.
+    kind
+        One of `KINDS`.
+    seed
+        What is drawn in a matrix follows from this, the bits of ``mask`` and the matrix's name.
+
+    Returns
+    -------
+    dict
+        As of `berttools.masks.file.write_mask`.
+
+    Raises
+    ------
+    ToolError
+        ``mask`` is no mask, or of another base, or the file cannot be written, or is one of those that are read.
+    """
+    checkpoint, learned = open_checkpoint(base), open_mask(mask)
+    for file in checkpoint.files:  # of an index, the files beside it
+        refuse_inside(out, file, "BASE")
+    digests: dict[str, str] = {}
+    keeps, source = {}, bytes.fromhex(learned.bits_sha256)
+    with of_the_whole_run():
+        pattern = _pattern_of(learned)
+        for name, stored in check_base(learned, checkpoint, digests).items():
+            flat, shape = checkpoint.flat(stored), learned.shapes[name]
+            values = flat.values(0, int(np.prod(shape))).reshape(shape)
+            rng = np.random.default_rng([seed, *source, *name.encode()])
+            keeps[name] = chosen(values, learned.zeroed[name], kind, pattern, rng)
+            flat.release(0, values.size)
+        made = {
+            "version": tool_version(),
+            "control": kind,
+            "seed": seed if kind == "random" else None,
+            "labels": learned.made.get("labels"),
+            "of_sha256": sha256_of_files(mask),
+            "of": learned.made,
+        }
+        return write_mask(
+            out, keeps, learned.dense, learned.config, checkpoint, made,
+            others=others_in_base(learned, checkpoint) if learned.others_sha256 else None,
+            tokenizer_sha256=learned.tokenizer_sha256, digests=digests,
+        )  # fmt: skip

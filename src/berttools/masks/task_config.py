@@ -1,0 +1,124 @@
+"""What a mask file may say of a model's configuration: what a task changes, and nothing else.
+
+A mask may come from anybody. All else of config.json, and with it what code a model is made of, is the base's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from _toolio.errors import ToolError
+
+TASK_KEYS = (
+    "architectures", "id2label", "label2id", "num_labels", "problem_type", "dtype", "torch_dtype", "pad_token_id",
+)  # fmt: skip
+"""What tuning a task changes of its base's config.json."""
+
+_PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
+_MOST_UNNAMED = 1 << 16
+"""Labels that are counted without being named."""
+
+
+def task_config(text: str) -> dict[str, Any]:
+    """Read the text of a config.json, and check what it says of the task.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON object, or no model has such a configuration.
+    """
+    try:
+        config = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("config is too deep") from error
+    if not isinstance(config, dict):
+        raise ValueError("config is no JSON object")
+    json.dumps(config, ensure_ascii=False).encode()  # half a surrogate pair could not be written
+    _check_words(config)
+    _check_labels(config)
+    return config
+
+
+def _check_words(config: Mapping[str, Any]) -> None:
+    named = config.get("architectures")
+    if named is not None and not (isinstance(named, list) and all(isinstance(each, str) for each in named)):
+        raise ValueError("architectures are no list of names")
+    if config.get("problem_type") not in _PROBLEMS:
+        raise ValueError("problem_type is none that is known")
+    for key in ("dtype", "torch_dtype"):
+        found = config.get(key)
+        if found is not None and not (isinstance(found, str) and re.fullmatch("b?float(16|32|64)", found)):
+            raise ValueError(f"{key} is no kind of float")
+    padding = config.get("pad_token_id")
+    if padding is not None and type(padding) is not int:
+        raise ValueError("pad_token_id is no whole number")
+    if not isinstance(config.get("model_type", ""), str):
+        raise ValueError("model_type is no text")
+
+
+def _check_labels(config: Mapping[str, Any]) -> None:
+    names, numbers, count = (config.get(key) for key in ("id2label", "label2id", "num_labels"))
+    if count is not None and (type(count) is not int or not 1 <= count <= _MOST_UNNAMED):
+        raise ValueError("num_labels is no count of labels")
+    if numbers is not None and not (
+        isinstance(numbers, dict) and all(type(number) is int for number in numbers.values())
+    ):
+        raise ValueError("label2id does not number labels")
+    if names is None:
+        return
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError("id2label does not name labels")
+    if sorted(names) != sorted(map(str, range(len(names)))) or count not in (None, len(names)):
+        raise ValueError("id2label does not number labels from 0 on")
+
+
+def label_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give ``id2label``, ``label2id`` and ``problem_type`` as transformers makes them of what `task_config` read."""
+    if (named := config.get("id2label")) is not None:
+        names = {number: named[str(number)] for number in range(len(named))}
+    else:
+        names = {number: f"LABEL_{number}" for number in range(config.get("num_labels") or 2)}
+    numbers = config.get("label2id") or {name: number for number, name in names.items()}
+    return {"id2label": names, "label2id": numbers, "problem_type": config.get("problem_type")}
+
+
+def unfit_tensor(mask: Path, folder: Path, labels: int, name: str, shape: Iterable[int]) -> ToolError:
+    """Say that a mask file holds, or leaves to its base in `folder`, what no model of so many labels has."""
+    return ToolError(
+        f"{mask}: no model of {labels} labels over {folder} has a {name} of shape {'x'.join(map(str, shape))}; copy it"
+        " again, or make it anew",
+        kind="bad-mask",
+    )
+
+
+def model_config(base: Mapping[str, Any], task: Mapping[str, Any], *, mask: Path, folder: Path) -> dict[str, Any]:
+    """Give the configuration of a task's model.
+
+    Parameters
+    ----------
+    base
+        What the config.json of the base says.
+    task
+        What the mask's says, as `task_config` reads it: where it leaves out one of `TASK_KEYS`, that has its default.
+    mask, folder
+        Of the mask and of the base, for the message.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"other-base"``: they are of different types.
+    """
+    types = [each.get("model_type") for each in (task, base)]
+    if types[1] is not None and types[0] != types[1]:
+        raise ToolError(
+            f"{mask}: was made for a model of type {str(types[0])[:40]!r}, and {folder} is one of type"
+            f" {str(types[1])[:40]!r}; give that base",
+            kind="other-base",
+        )
+    keys = ("model_type", *TASK_KEYS) if types[1] is None else TASK_KEYS
+    own = {key: task[key] for key in keys if key in task}
+    return {key: value for key, value in base.items() if key not in keys} | own

@@ -1,0 +1,1 @@
+"""Labelled texts: examples, labels, batches, metrics, evaluation."""

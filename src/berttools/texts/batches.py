@@ -1,0 +1,160 @@
+"""Texts as a model reads them: tokens, and batches of them with as little padding as there can be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from berttools.texts.examples import Example
+
+if TYPE_CHECKING:
+    import torch
+
+_AT_ONCE = 1000
+# Steps whose examples are sorted by length together: enough for little padding, few enough for mixed steps.
+_STEPS_SORTED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text's tokens.
+
+    Attributes
+    ----------
+    ids
+        int32 [length].
+    types
+        Which of a pair a token belongs to, int8 [length]; None where the model is not told.
+    cut
+        How many tokens there was no room for.
+    """
+
+    ids: npt.NDArray[np.int32]
+    types: npt.NDArray[np.int8] | None
+    cut: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode(tokenizer: Any, examples: Sequence[Example], *, most: int) -> list[Encoded]:
+    """Turn texts, single ones or pairs, into tokens.
+
+    What is longer than ``most`` tokens is cut at its end, of a pair the longer text first.
+    """
+    found: dict[int, Encoded] = {}
+    for paired in (False, True):
+        places = [place for place, example in enumerate(examples) if (example.second is not None) == paired]
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            encoded = _encode_alike(tokenizer, [examples[place] for place in some], most, paired=paired)
+            found.update(zip(some, encoded, strict=True))
+    return [found[place] for place in range(len(examples))]
+
+
+def _encode_alike(tokenizer: Any, examples: Sequence[Example], most: int, *, paired: bool) -> Iterator[Encoded]:
+    seconds = [example.second for example in examples] if paired else None
+    whole = tokenizer([example.text for example in examples], seconds, verbose=False)
+    for number, ids in enumerate(whole["input_ids"]):
+        one: Mapping[str, Any] = {key: values[number] for key, values in whole.items()}
+        # A text that is too long is rare, and only the tokenizer knows how to cut a pair.
+        if len(ids) > most:
+            example = examples[number]
+            one = tokenizer(example.text, example.second, truncation=True, max_length=most, verbose=False)
+        types = one.get("token_type_ids")
+        yield Encoded(
+            np.asarray(one["input_ids"], np.int32),
+            None if types is None else np.asarray(types, np.int8),
+            len(ids) - len(one["input_ids"]),
+        )
+
+
+def collate(texts: Sequence[Encoded], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Lay texts side by side, int64 [texts, longest], padded on the right."""
+    import torch
+
+    shape = (len(texts), max(map(len, texts)))
+    ids, mask = np.full(shape, pad, np.int64), np.zeros(shape, np.int64)
+    types = np.zeros(shape, np.int64)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)], mask[row, : len(text)] = text.ids, 1
+        if text.types is not None:
+            types[row, : len(text)] = text.types
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if texts[0].types is not None:
+        inputs["token_type_ids"] = types
+    return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+
+
+def draw_steps(lengths: npt.NDArray[np.int64], batch: int, *, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """Deal an epoch's examples out to steps: at random, but with examples of like length together.
+
+    Parameters
+    ----------
+    lengths
+        Of each example, int64 [n].
+    batch
+        Examples a step; the last has what is left.
+    seed, epoch
+        Decide the order.
+
+    Returns
+    -------
+    list of int64 arrays
+        Numbers of examples, each step's longest first. Every example is in one step.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    full, steps = len(order) // batch * batch, []
+    # The step that is not full is cut off first: it would else be the one with the longest or the shortest texts.
+    for part in np.split(order[:full], range(_STEPS_SORTED * batch, full, _STEPS_SORTED * batch)):
+        steps += list(part[np.argsort(-lengths[part], kind="stable")].reshape(-1, batch))
+    if full < len(order):
+        left = order[full:]
+        steps.append(left[np.argsort(-lengths[left], kind="stable")])
+    return [steps[number] for number in rng.permutation(len(steps))]
+
+
+def in_parts(items: npt.NDArray[np.int64], parts: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut into at most so many parts of nearly the same size, in order, none empty."""
+    parts = min(parts, len(items))
+    for part in range(parts):
+        yield items[part * len(items) // parts : (part + 1) * len(items) // parts]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Texts as tokens, and what a model should say of each.
+
+    Attributes
+    ----------
+    texts
+        The tokens.
+    truth
+        Numbers of classes or values, float64 [n].
+    taught
+        A teacher's logits, float32 [n, outputs]; None where there is no teacher.
+    """
+
+    texts: Sequence[Encoded]
+    truth: npt.NDArray[np.float64]
+    taught: npt.NDArray[np.float32] | None = None
+
+    @property
+    def cut(self) -> int:
+        """How many texts were longer than there was room for."""
+        return sum(text.cut > 0 for text in self.texts)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of texts and truth; what a teacher says of them follows from the teacher."""
+        digest = hashlib.sha256(self.truth.tobytes())
+        for text in self.texts:
+            digest.update(len(text).to_bytes(4, "little") + text.ids.tobytes())
+            digest.update(b"" if text.types is None else text.types.tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,154 @@
+"""Labels of a task: classes or numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from _toolio.errors import InputError, ToolError, of_the_whole_run
+from berttools.texts.examples import PRINTED, Example, Label, _floats, is_name
+
+_LARGEST = 3.4e38
+"""Of a label that is a number: a model computes in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a model can say of a text.
+
+    Attributes
+    ----------
+    names
+        The classes, by their number; empty for a regression, which gives one number.
+    numbered
+        Data may call a class by its number too: names out of a model's configuration (LABEL_0) are often in no data.
+    """
+
+    names: tuple[str, ...] = ()
+    numbered: bool = False
+
+    @property
+    def regression(self) -> bool:
+        """Whether a label is a number to come near to, and no class."""
+        return not self.names
+
+    @property
+    def are_numbers(self) -> bool:
+        """Whether every class is called by a whole number, as it is printed, as in GLUE."""
+        return all(PRINTED.fullmatch(name) for name in self.names)
+
+    def number(self, label: Label | None, where: str, source: str = "there are") -> float:
+        """Give what a model should say where ``label`` is right: the number of its class, or its value.
+
+        Parameters
+        ----------
+        label
+            What a line says; ``where`` names it.
+        source
+            Where the classes are from, for the message: ``--train has``.
+
+        Raises
+        ------
+        InputError
+            The label is none of these.
+        """
+        if self.regression:
+            if isinstance(label, str) or label is None:
+                raise InputError(f"{where}: label {label!r} is no number, as others are", kind="bad-label")
+            if abs(label) > _LARGEST:
+                raise InputError(f"{where}: label is too large a number; give all on a smaller scale", kind="bad-label")
+            return float(label)
+        name = class_name(label)
+        if name in self.names:
+            return self.names.index(name)
+        if self.numbered and isinstance(label, int) and not self.are_numbers and 0 <= label < len(self.names):
+            return label
+        raise InputError(
+            f"{where}: label {label!r} is none of {_few(self.names)}, which {source}", kind="unknown-label"
+        )
+
+    def shown(self, number: int) -> str | int:
+        """Name a class as data sets do: a number where all are."""
+        return int(self.names[number]) if self.are_numbers else self.names[number]
+
+
+def class_name(label: Label | None) -> str:
+    """Write a class as a model's configuration does."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def _few(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int = 1000, single: bool = False) -> Labels:
+    """Find out from the labels of a training set what the task is.
+
+    Parameters
+    ----------
+    examples
+        One at least, with labels.
+    task
+        ``classification``, ``regression``, or ``auto``: a regression if a label is a number with a decimal point.
+    most
+        Classes, at most: more are a column that was mistaken for labels.
+    single
+        All labels may be equal.
+
+    Raises
+    ------
+    ToolError
+        Text and numbers are mixed, all labels are equal, or there are too many of them.
+    """
+    is_text = isinstance(examples[0].label, str)
+    if odd := next((example for example in examples if isinstance(example.label, str) != is_text), None):
+        first = examples[0]
+        raise ToolError(
+            f"{odd.where}: label {odd.label!r} is {'no text' if is_text else 'text'}, unlike {first.label!r} in"
+            f" {first.where}; give all labels as one kind",
+            kind="mixed-labels",
+        )
+    fraction = next((example for example in examples if isinstance(example.label, float)), None)
+    if task == "regression" or (task == "auto" and fraction is not None):
+        if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
+            raise ToolError(f"{text.where}: label {text.label!r} is no number", kind="bad-label")
+        return Labels()
+    for example in examples:
+        if isinstance(example.label, float) and not example.label.is_integer():
+            raise ToolError(f"{example.where}: label {example.label} names no class", kind="bad-label")
+    names = {class_name(example.label): example.label for example in examples}
+    where = examples[0].where.rpartition(", line ")[0]
+    if len(names) == 1 and not single:
+        raise ToolError(f"{where}: all labels are {next(iter(names))}: there is nothing to learn", kind="one-label")
+    if len(names) > most:
+        raise ToolError(
+            f"{where}: {len(names)} different labels; for numbers to come near to, give --task regression",
+            kind="many-labels",
+        )
+    return Labels(tuple(sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))))
+
+
+def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list[float]:
+    """Give what a model should say of each example.
+
+    Raises
+    ------
+    ToolError
+        A label is none of those; ``source`` says where they are from.
+    """
+    with of_the_whole_run():
+        return [labels.number(_as_known(example, labels), example.where, source) for example in examples]
+
+
+def _as_known(example: Example, labels: Labels) -> Label | None:
+    """Return a table's label as what is known of the labels has it, whatever the rest of its column looks like."""
+    written = example.written
+    if written is None:
+        return example.label
+    if labels.regression:
+        values = None if "_" in written else _floats([written])
+        return values[0] if values and abs(values[0]) < math.inf else example.label
+    # 2.0 may be the name of a class, and 007 is none called 7, though other lines have 1.5.
+    return written if written in labels.names or is_name(written) else example.label

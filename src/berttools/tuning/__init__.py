@@ -1,0 +1,1 @@
+"""Fine-tune a classifier: which parameters, the training loop, deltas."""

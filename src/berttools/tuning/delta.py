@@ -1,0 +1,129 @@
+"""What tuning changed of a base, as one file that restores the model bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError
+from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
+from berttools.checkpoints.digests import base_digest, tokenizer_digest
+from berttools.checkpoints.files import Checkpoint, open_checkpoint
+from berttools.checkpoints.model_folder import DELTA, write_model
+from berttools.checkpoints.names import base_names
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def _as_opened(base: Checkpoint, name: str) -> NDArray[Any]:
+    """Read a tensor as a model is opened to be tuned: float32 where it is any kind of float."""
+    import numpy as np
+
+    values = base.flat(name).values(0, base.tensors[name].size)
+    values = values.astype(np.float32) if values.dtype.kind == "f" else values
+    return values.reshape(base.tensors[name].shape)
+
+
+def changed_of(tensors: Mapping[str, NDArray[Any]], base: Checkpoint) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Sort a model's tensors into those that differ from the base, and the base's names of those that do not."""
+    import numpy as np
+
+    same = {}
+    for name, stored in base_names(base, {name: array.shape for name, array in tensors.items()}).items():
+        before = _as_opened(base, stored)
+        # Compared as bytes: -0.0 equals 0.0, and NaN nothing.
+        if before.dtype == tensors[name].dtype and before.tobytes() == np.ascontiguousarray(tensors[name]).tobytes():
+            same[name] = stored
+    return {name: array for name, array in tensors.items() if name not in same}, same
+
+
+def write_delta(
+    out: Path, tensors: Mapping[str, NDArray[Any]], config: str, base: Checkpoint, made: Mapping[str, Any]
+) -> None:
+    """Write what differs from the base as one safetensors file.
+
+    Parameters
+    ----------
+    out
+        The file.
+    tensors
+        All of the model, by the names of its state dict.
+    config
+        The text of its config.json.
+    base
+        The folder where all else comes from.
+    made
+        How the model was made, for its ``berttools.json``; ``base_sha256`` in it is ``base_digest(base)``.
+
+    Raises
+    ------
+    ToolError
+        It cannot be written.
+    """
+    changed, same = changed_of(tensors, base)
+    about = {
+        "schema": DELTA,
+        "base_sha256": made["base_sha256"],
+        "tokenizer_sha256": tokenizer_digest(base.path),
+        "config": config,
+        "from_base": same,
+        "made": made,
+    }
+    write_safetensors(out, changed, about)
+
+
+def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
+    """Restore the model that a delta was made of, bit for bit, as a folder.
+
+    Returns
+    -------
+    dict
+        ``from_delta``, ``from_base``: how many values come from either; ``tensors``: how many come from the delta;
+        ``base_sha256``.
+
+    Raises
+    ------
+    ToolError
+        ``delta`` is no such file, or was made from another base.
+    """
+    about = _about(delta)
+    checkpoint = open_checkpoint(base)
+    _check_base(base, checkpoint, delta, about)
+    with open_safetensors(delta) as file:
+        changed = {name: file.tensor(name) for name in file.entries}
+        same = {name: _as_opened(checkpoint, stored) for name, stored in about["from_base"].items()}
+        write_model(out, changed | same, about["config"], base, about["made"])
+        return {
+            "from_delta": sum(array.size for array in changed.values()),
+            "from_base": sum(array.size for array in same.values()),
+            "tensors": len(changed),
+            "base_sha256": about["base_sha256"],
+        }
+
+
+def _about(delta: Path) -> dict[str, Any]:
+    found = read_metadata(delta)
+    if found.get("schema") != DELTA:
+        raise ToolError(f"{delta}: is no delta; berttools finetune --save delta writes one", kind="not-a-delta")
+    kinds = {"base_sha256": str, "tokenizer_sha256": str, "config": str, "from_base": dict, "made": dict}
+    if wrong := next((key for key, kind in kinds.items() if not isinstance(found.get(key), kind)), None):
+        raise ToolError(f"{delta}: its {wrong} is missing; copy it again", kind="bad-delta")
+    return found
+
+
+def _check_base(base: Path, checkpoint: Checkpoint, delta: Path, about: Mapping[str, Any]) -> None:
+    if (sha256 := base_digest(checkpoint)) != about["base_sha256"]:
+        raise ToolError(
+            f"{delta}: was made from another base: its sha256 is {about['base_sha256'][:12]}, and that of {base} is"
+            f" {sha256[:12]}; give that one",
+            kind="other-base",
+        )
+    if tokenizer_digest(base) != about["tokenizer_sha256"]:
+        raise ToolError(
+            f"{delta}: was made from this base with another tokenizer; give {base} the files that it had then",
+            kind="other-base",
+        )
+    if unknown := next((name for name in about["from_base"].values() if name not in checkpoint.tensors), None):
+        raise ToolError(f"{delta}: names {unknown!r}, which {base} lacks; copy it again", kind="bad-delta")

@@ -1,0 +1,66 @@
+import os
+import time
+
+import pytest
+
+from berttools.layerdiff.forked_jobs import Crew, most_processes
+
+
+def run(job, count, processes, width=1):
+    crew = Crew(job, count, width, processes=processes)
+    try:
+        return [list(crew.result(number)) for number in range(count)]
+    finally:
+        crew.close()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 50, 40_000])
+def test_every_job_in_order(processes, count):
+    assert run(lambda number: (number, 0.5), count, processes, width=2) == [[n, 0.5] for n in range(count)]
+
+
+def test_copies_share_the_work():
+    def job(number):
+        time.sleep(0.01)
+        return (os.getpid(),)
+
+    assert len({pid for (pid,) in run(job, 60, 3)}) == 3
+
+
+def test_what_a_job_raises_is_raised_where_its_result_is_wanted():
+    def job(number):
+        if number == 7:
+            raise ValueError("seven")
+        return (number,)
+
+    crew = Crew(job, 20, 1, processes=3)
+    for number in range(20):
+        if number == 7:
+            with pytest.raises(ValueError, match="seven"):
+                crew.result(number)
+        else:
+            assert list(crew.result(number)) == [number]
+    crew.close()
+
+
+def test_a_copy_that_is_killed_is_done_without():
+    parent = os.getpid()
+
+    def job(number):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), 9)
+        return (number,)
+
+    assert run(job, 20, 3) == [[n] for n in range(20)]
+
+
+def test_no_copy_is_left():
+    crew = Crew(lambda number: (time.sleep(60), 0)[1:], 3, 1, processes=3)
+    crew.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_as_many_processes_as_cores_and_four_at_most():
+    assert 1 <= most_processes() <= min(4, os.cpu_count() or 1)
