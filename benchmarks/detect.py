@@ -40,9 +40,11 @@ from typing import Any
 import torch
 
 from _toolio.streams.inputs import open_items
-from facetools.detector import SHIPPED, looks_of, open_detector
+from facetools.detector.crops import looks_of
+from facetools.detector.files import SHIPPED, open_detector
 from facetools.faces.finder import Finder
-from facetools.photos import Pixels, as_tensor, decode_photo
+from facetools.photos.codec import decode_photo
+from facetools.photos.photo import Pixels, as_tensor
 
 TURN = 20
 """Photos that one gets at a time: after each of another's photos its caches would be cold."""

@@ -4,7 +4,7 @@ Of 118 people with 4,300 photos (random clouds, or the embeddings given), each i
 moved at random. Prints one JSON object a classifier: seconds for all people (the linear one's PyTorch is imported in
 them), of a clock and of processors, and those that scikit-learn takes to fit and ask anew for each, measured on a few
 people in the same run and scaled up. Linear fits are on one thread, ours and its: more wait for each other where cores
-are shared. Its stop where its default tolerance says, ours ``facetools.logistic.TOLERANCE`` from the exact weights. At
+are shared. Its stop where its default tolerance says, ours ``logistic_regression.TOLERANCE`` from the exact weights. At
 most 10 s are asked of ``nn``, 15 s of ``linear``; past that it exits 1.
 """
 
@@ -24,8 +24,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from _toolio.streams.inputs import Item
-from facetools.evaluation import Cloaks, Evaluation, Plan
-from facetools.galleries import Gallery, name_people, read_gallery
+from facetools.evaluation.cloaks import Cloaks
+from facetools.evaluation.experiment import Evaluation
+from facetools.evaluation.gallery import Gallery, name_people
+from facetools.evaluation.gallery_sources import read_gallery
+from facetools.evaluation.splits import Plan
 
 PEOPLE, PHOTOS, WIDTH, PEER_PEOPLE = 118, 4300, 128, 3
 LIMITS = {"nn": 10.0, "linear": 15.0}

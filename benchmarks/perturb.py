@@ -18,13 +18,15 @@ import numpy as np
 import torch
 
 from _toolio.compute.device import pick_device
-from facetools import attacks
-from facetools.extractors import DEFAULT_ENSEMBLE, Extractor, open_extractors
+from facetools.attacks import base
+from facetools.attacks import registry as attacks
+from facetools.cloaking.region_view import RegionView
+from facetools.cloaking.regions import cut_out, locate_region
+from facetools.extractors.extractor import Extractor
+from facetools.extractors.factory import DEFAULT_ENSEMBLE, open_extractors
 from facetools.faces.alignment import template_of
-from facetools.faces.finder import Face
-from facetools.perceptual import Reference, Substitute
-from facetools.regions import cut_out, locate_region
-from facetools.viewing import RegionView
+from facetools.faces.face import Face
+from facetools.perceptual.ssim import Reference, Substitute
 
 STEPS, ROUNDS = 6, 7
 # Versions of the photo that the extractors see in a step, and the term that the attack weighs them against.
@@ -81,7 +83,7 @@ def main(words: list[str]) -> None:
         method, bare = attacks.find(name), bare_step(view, extractors, copies, term)
         knobs = attacks.parse_knobs(method, None, [])
 
-        def attack(steps: int, method: attacks.Method = method, knobs: dict[str, object] = knobs) -> None:
+        def attack(steps: int, method: base.Method = method, knobs: dict[str, object] = knobs) -> None:
             method.function(view, view.clean, seeds=[0], **{**knobs, "steps": steps})
 
         attack(1), bare()

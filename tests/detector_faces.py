@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from _toolio.streams.inputs import Item
-from facetools.detector_examples import Example
-from facetools.faces.finder import Face
+from facetools.detector.examples import Example
+from facetools.detector.network import ResidualNet
+from facetools.faces.face import Face
 from facetools.intake import Intake
-from facetools.photos import Photo, Pixels
-from facetools.residual_net import ResidualNet
+from facetools.photos.photo import Photo, Pixels
 
 CPU = torch.device("cpu")
 

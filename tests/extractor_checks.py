@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facetools.extractor_files import build
-from facetools.extractors import Settings, find_architecture
+from facetools.extractors.files import build
+from facetools.extractors.registry import find_architecture
+from facetools.extractors.settings import Settings
 
 
 def filled(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:

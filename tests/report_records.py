@@ -10,8 +10,12 @@ import numpy as np
 
 from _toolio.streams.records import dump_record
 from embedding_files import write
-from facetools.evaluation import Evaluation, Plan, match_cloaks, summarise
-from facetools.galleries import name_people, read_gallery
+from facetools.evaluation.cloaks import match_cloaks
+from facetools.evaluation.experiment import Evaluation
+from facetools.evaluation.gallery import name_people
+from facetools.evaluation.gallery_sources import read_gallery
+from facetools.evaluation.splits import Plan
+from facetools.evaluation.summary import summarise
 
 EVIL = "<script>document.title='harm'</script><img src=x onerror=\"document.title='harm'\">| `a` \x1b[31m\n& ${x}"
 """Who would do harm to a page, a table, a terminal or a chart that took their name for markup."""

@@ -19,11 +19,11 @@ from safetensors.numpy import load_file
 
 from berttools.commands._manual import PAGES as BERTTOOLS
 from conftest import ROOT, saved
-from facetools.detector import SHIPPED
-from facetools.extractor_files import save_extractor
-from facetools.extractors import mobilefacenet
-from facetools.extractors.mobilefacenet import MobileFaceNet
-from facetools.manual import PAGES as FACETOOLS
+from facetools.commands._manual import PAGES as FACETOOLS
+from facetools.detector.files import SHIPPED
+from facetools.extractors.architectures import mobilefacenet
+from facetools.extractors.architectures.mobilefacenet import MobileFaceNet
+from facetools.extractors.files import save_extractor
 from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 
 README = (ROOT / "README.md").read_text()

@@ -1,6 +1,6 @@
 """Change photos by lot: python tools/change_photos.py CHANGE IN OUT.
 
-CHANGE is one of facetools.photo_changes, or a fixed step such as jpeg:75 or resize:0.5. IN is a folder; its photos are
+CHANGE is one of ``augment.CHANGES``, or a fixed step such as jpeg:75 or resize:0.5. IN is a folder; its photos are
 written as PNG below OUT. Draws depend on the change, and on a photo's path below IN up to the first dot of its name:
 clean and cloaked copies of one photo are changed alike.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facetools.photo_changes import CHANGES
-from facetools.photos import Pixels
-from facetools.preprocessing import parse_preprocess
+from facetools.photos.photo import Pixels
+from facetools.transforms.augment import CHANGES
+from facetools.transforms.preprocess import parse_preprocess
 
 
 def change(pixels: Pixels, name: str, photo: str) -> Pixels:

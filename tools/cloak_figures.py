@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from _toolio.tensors.safetensors_files import open_safetensors
-from facetools.metrics import distances, mean_interval
+from facetools.embeddings.distances import distances
+from facetools.metrics import mean_interval
 from facetools.people import is_held_out, person_of
 
 PEOPLE, LEAST, PHOTOS, KNOWN = 20, 8, 6, 6

@@ -26,7 +26,7 @@ from cloak_figures import LEAST, run
 from detector_cloaks import link
 from facetools.metrics import area_interval, area_under_roc, calibration_bins, calibration_error, share_interval_over
 from facetools.people import person_of
-from facetools.photo_changes import ODD
+from facetools.transforms.augment import ODD
 
 CLEAN, CROPS = "clean", "crops"
 """Names of clean photos, and of the clean ones among aligned crops, which were cut as their cloaked ones were."""

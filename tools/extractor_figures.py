@@ -17,7 +17,8 @@ import numpy as np
 
 from _toolio.tensors.safetensors_files import open_safetensors, read_metadata
 from cloak_figures import run
-from facetools.metrics import area_under_roc, distances, equal_error_rate, mean_interval
+from facetools.embeddings.distances import distances
+from facetools.metrics import area_under_roc, equal_error_rate, mean_interval
 from facetools.people import is_held_out, person_of
 
 LEAST_PHOTOS = 10

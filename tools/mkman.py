@@ -131,7 +131,7 @@ def pages() -> dict[str, str]:
     out = {}
     for tool in TOOLS:
         names = importlib.import_module(f"{tool}.cli").COMMANDS
-        manual = importlib.import_module(f"{tool}.manual").PAGES
+        manual = importlib.import_module(f"{tool}.commands._manual").PAGES
         group: Any = typer.main.get_command(build_app(tool, names))
         out[f"{tool}.1"] = tool_page(tool, group)
         for name, command in group.commands.items():

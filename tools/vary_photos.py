@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facetools.photo_changes import blur, scale, sharpen, to_bytes
+from facetools.transforms.augment import blur, scale, sharpen, to_bytes
 
 
 def vary(photo: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -10,16 +10,15 @@ from itertools import chain, count, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from _toolio.compute.threads import ordered
 from _toolio.errors import InputError
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
-from _toolio.streams.records import Record
-from facetools.faces.finder import Face, Finder
-from facetools.photos import Photo, decode_photo
+from _toolio.streams.records import Record, RecordWriter
+from facetools.faces.face import Face, face_of, whole_crop
+from facetools.faces.finder import Finder
+from facetools.photos.codec import decode_photo
+from facetools.photos.photo import Photo
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +28,6 @@ R = TypeVar("R")
 
 UNSEARCHED = ("crop", "whole-photo")
 """What ``take_in`` is told instead of which faces to search for."""
-
-FARTHEST_PX = 1e7
-"""Farther from a photo's corner no record places a face."""
-
-BOX_OF_POINTS = (-1.68, -2.58, 1.68, 1.85)
-"""The box (x0, y0, x1, y1) that the finder gives a face, from the mean of its five landmarks and in units of
-their root mean square distance from it. Medians over the finder's boxes of the first photos of 30 people of
-LFW; left and right are set equal, half of the median width (3.37) each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +226,9 @@ class _Reader:
                 if self._finished is not None and (done := self._finished(item, records, data)) is not None:
                     yield Finished(item, done)
                 elif self._faces in UNSEARCHED:
-                    yield Intake(item, data, photo := decode_photo(data, item.path), (_crop(photo),), (0,), records[:1])
+                    yield Intake(
+                        item, data, photo := decode_photo(data, item.path), (whole_crop(photo),), (0,), records[:1]
+                    )
                 elif named:
                     yield Intake(item, data, decode_photo(data, item.path), named, _numbers(records), records)
                 else:
@@ -256,11 +249,6 @@ def _choose(found: Sequence[Face], photo: Photo, faces: str) -> tuple[int, ...]:
 
         return (min(range(len(found)), key=off_centre),)
     return tuple(range(len(found)))[: 1 if faces == "largest" else None]
-
-
-def _crop(photo: Photo) -> Face:
-    height, width = photo.pixels.shape[:2]
-    return Face((0.0, 0.0, float(width), float(height)), 1.0, np.empty((0, 2)))
 
 
 def _by_photo(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -325,49 +313,35 @@ def _is_finished(record: Record) -> bool:
     return bool(record) and ("error" in record or not record.get("path"))
 
 
-def face_of(record: Record, path: str) -> Face | None:
-    """Read the face that a record describes, None if it describes none.
+def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:
+    """Write the records of an input that needs no work.
 
-    Without a box it gets the one that the finder would give a face with these landmarks.
-
-    Raises
-    ------
-    InputError
-        The landmarks are not five pairs of numbers, or the box not four, of a size that photos have.
+    That is one that cannot be used, one of which an earlier command has said all there is to say, and one
+    that an earlier run has finished. A command that ``makes_files`` calls the input its source, and no file of
+    its own the path.
     """
-    if record.get("landmarks") is None:
-        return None
-    try:
-        landmarks = _pixels(record["landmarks"], (5, 2))
-        x0, y0, x1, y1 = map(float, _pixels(record.get("box") or _box_around(landmarks), (4,)))
-        told = record.get("confidence")
-        confidence = float(told) if isinstance(told, int | float) else 1.0
-    except (ValueError, TypeError, OverflowError):
-        raise InputError(
-            f"{path}: the record's landmarks or box are not five points and four numbers", kind="bad-record"
-        ) from None
-    return Face((x0, y0, x1, y1), confidence, landmarks)
+    if isinstance(intake, Finished):
+        for record in intake.records:
+            writer.emit(record)
+    elif intake.error is None:
+        writer.pass_on(intake.item.record)
+    else:
+        path = intake.item.path
+        about = {"path": None, "source": path} if makes_files else {"path": path}
+        writer.fail(intake.error, about, through=intake.item.record)
 
 
-def _pixels(value: object, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    array = np.asarray(value, np.float64)
-    # NaN is not below the limit either.
-    if array.shape != shape or not (abs(array) < FARTHEST_PX).all():
-        raise ValueError(f"not numbers of a size that photos have, {shape}")
-    return array
+def without_reason(record: Record) -> Record:
+    """Leave out an earlier command's reason for having nothing to say: there is something now."""
+    return {key: value for key, value in record.items() if key != "reason"}
 
 
-def _box_around(landmarks: npt.NDArray[np.float64]) -> list[float]:
-    x, y = landmarks.mean(0)
-    spread = float(np.sqrt(((landmarks - (x, y)) ** 2).sum(1).mean()))
-    return [float(start + spread * reach) for start, reach in zip((x, y, x, y), BOX_OF_POINTS, strict=True)]
-
-
-def describe_face(face: Face, number: int) -> dict[str, Any]:
-    """Give the fields of a record that describe a face: number, box, confidence, landmarks, in photo pixels."""
-    return {
-        "face": number,
-        "box": [round(value, 2) for value in face.box],
-        "confidence": None if face.is_crop else round(face.confidence, 4),
-        "landmarks": [[round(float(x), 3), round(float(y), 3)] for x, y in face.landmarks] or None,
-    }
+def needing_work(
+    writer: RecordWriter, intakes: Iterable[Intake | Refusal | Finished], *, makes_files: bool = False
+) -> Iterator[Intake]:
+    """Hand on what needs no work as it comes; give the rest."""
+    for intake in intakes:
+        if isinstance(intake, Intake):
+            yield intake
+        else:
+            hand_on(writer, intake, makes_files=makes_files)

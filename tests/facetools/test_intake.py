@@ -15,9 +15,10 @@ from PIL import Image
 from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
+from facetools.faces.face import describe_face, face_of
 from facetools.faces.finder import Finder
-from facetools.intake import Finished, Intake, Refusal, describe_face, digest_of, face_of, take_in, work_on
-from facetools.photos import decode_photo
+from facetools.intake import Finished, Intake, Refusal, digest_of, take_in, work_on
+from facetools.photos.codec import decode_photo
 
 CPU = torch.device("cpu")
 POINTS = [[10.0, 10], [30, 10], [20, 20], [12, 30], [28, 30]]

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facetools.embeddings.distances import distances
 from facetools.metrics import (
     area_interval,
     area_under_roc,
     calibration_bins,
     calibration_error,
-    distances,
     equal_error_rate,
     mean_interval,
     roc_points,

@@ -13,10 +13,10 @@ from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import RecordWriter
 from facetools import outputs
-from facetools.faces.finder import Face
+from facetools.faces.face import Face
 from facetools.intake import Intake
 from facetools.outputs import Output, PhotoFolder
-from facetools.photos import Photo
+from facetools.photos.photo import Photo
 
 PHOTO = Photo(np.zeros((1, 1, 3), np.uint8), "PNG")
 

@@ -8,8 +8,9 @@ from _toolio.files.overwriting import refuse_nested
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
-from facetools.commands._shared import ExtractorOption, Faces, FacesOption, MinFace, needing_work
-from facetools.extractors import DEFAULT
+from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinFace
+from facetools.extractors.factory import DEFAULT
+from facetools.intake import needing_work
 
 SCHEMA = "facetools.align/1"
 COLUMNS = ("path", "source", "face", "reason")
@@ -36,8 +37,8 @@ def align(
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
-        from facetools.embedding import chips_of
-        from facetools.extractors import open_extractor
+        from facetools.embeddings.chips import chips_of
+        from facetools.extractors.factory import open_extractor
         from facetools.intake import take_in
         from facetools.outputs import PhotoFolder
 

@@ -13,7 +13,8 @@ from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
-from facetools.commands._shared import (
+from facetools.cloaking.grid import Grid, refuse_picture
+from facetools.commands._options import (
     AllowDownload,
     CloakSuffix,
     Crops,
@@ -23,9 +24,8 @@ from facetools.commands._shared import (
     MinFace,
     check_names,
 )
-from facetools.extractors import DEFAULT
-from facetools.grid import Grid, refuse_picture
-from facetools.preprocessing import parse_preprocess
+from facetools.extractors.factory import DEFAULT
+from facetools.transforms.preprocess import parse_preprocess
 
 SCHEMA = "facetools.compare/1"
 COLUMNS = ("path", "face", "preprocess", "ssim", "psnr", "linf", "outside_linf", "reason")
@@ -72,10 +72,10 @@ def compare(
     before, after = list(open_items([clean])), list(open_items([cloaked]))
     with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=bool(grid)) as writer:
         from _toolio.compute.device import pick_device
-        from facetools.comparing import Comparer
-        from facetools.extractors import open_extractors
-        from facetools.matching import match_photos
-        from facetools.viewing import open_distance
+        from facetools.cloaking.compare import Comparer
+        from facetools.extractors.factory import open_extractors
+        from facetools.pairs import match_photos
+        from facetools.perceptual.distance import open_distance
 
         pairs = match_photos(before, after, suffix=suffix, shard=part)
         place = pick_device(device)

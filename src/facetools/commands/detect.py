@@ -12,7 +12,8 @@ from _toolio.cli.progress import track
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
-from facetools.commands._shared import Crops, LookedAt, LookedAtOption, MinFace, Threshold, hand_on, without_reason
+from facetools.commands._options import Crops, LookedAt, LookedAtOption, MinFace, Threshold
+from facetools.intake import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
 COLUMNS = ("label", "path", "face", "reason")
@@ -44,8 +45,10 @@ def detect(
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
         from _toolio.compute.device import pick_device, share_out
-        from facetools.detector import SHIPPED, Look, describe_verdict, open_detector
-        from facetools.intake import Intake, describe_face, work_on
+        from facetools.detector.detector import Look, describe_verdict
+        from facetools.detector.files import SHIPPED, open_detector
+        from facetools.faces.face import describe_face
+        from facetools.intake import Intake, work_on
 
         place = pick_device(device)
         workers, together = share_out(place, batch)

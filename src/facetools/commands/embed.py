@@ -12,8 +12,9 @@ from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
-from facetools.commands._shared import Crops, ExtractorOption, Faces, FacesOption, MinFace, hand_on
-from facetools.extractors import DEFAULT
+from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinFace
+from facetools.extractors.factory import DEFAULT
+from facetools.intake import hand_on
 
 SCHEMA = "facetools.embed/1"
 COLUMNS = ("path", "face", "reason")
@@ -46,8 +47,8 @@ def embed(
     with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from _toolio.tensors.safetensors_files import write_safetensors
-        from facetools.embedding import Embedder
-        from facetools.extractors import open_extractor
+        from facetools.embeddings.embedder import Embedder
+        from facetools.extractors.factory import open_extractor
         from facetools.intake import Intake, take_in
 
         place = pick_device(device)

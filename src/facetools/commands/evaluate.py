@@ -10,8 +10,9 @@ import typer
 from _toolio.cli import options
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from facetools.commands import _evaluating as own
-from facetools.commands._shared import CloakSuffix, Crops, MinFace
+from facetools.commands import _evaluate as own
+from facetools.commands._options import CloakSuffix, Crops, MinFace
+from facetools.evaluation import request
 
 SCHEMA = "facetools.evaluate/1"
 COLUMNS = ("person", "people", "interval", "floor", "others_accuracy", "classifier", "extractor", "preprocess", "cloak")
@@ -71,7 +72,7 @@ def evaluate(
     them is; threshold asks --robust where the nearest neighbour of --extractor is too far away.
     """
     refuse_processes("evaluate")
-    asked = own.Asked(
+    asked = request.Asked(
         gallery=gallery, cloaked=cloaked, classifiers=list(dict.fromkeys(each.value for each in classifier)),
         extractors=extractor, robust=robust, preprocess=preprocess, protected=protected, fraction=fraction,
         drop_missing=drop_missing, split=split, folds=folds, suffix=suffix, labels=labels,
@@ -80,7 +81,7 @@ def evaluate(
     )  # fmt: skip
     own.check(asked)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
-        from facetools.commands._kitchen import Kitchen
+        from facetools.evaluation.study import Kitchen
 
         kitchen = Kitchen(asked, writer)
         if asked.photos:

@@ -27,7 +27,7 @@ def extractors(
     is no extractor gives a record with an error, and the run goes on and exits 3.
     """
     with RecordWriter(SCHEMA, "dimensions", COLUMNS) as writer:
-        from facetools import extractor_listing as listing
+        from facetools.extractors import listing
 
         for fields in (*listing.built_in(), *listing.known_architectures()):
             writer.emit(fields)

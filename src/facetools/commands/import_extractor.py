@@ -12,8 +12,8 @@ from _toolio.cli.app import tool_version
 from _toolio.errors import ToolError, UsageError
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import RecordWriter
-from facetools.extractors import architectures
-from facetools.importing import parse_settings
+from facetools.commands._import_extractor import parse_settings
+from facetools.extractors.registry import architectures
 
 SCHEMA = "facetools.import-extractor/1"
 COLUMNS = ("architecture", "file", "tensors", "bytes", "problem", "key", "shape", "wanted")
@@ -67,11 +67,12 @@ def import_extractor(
     refuse_existing(out, force=force)
     failed: ToolError | None = None
     with RecordWriter(SCHEMA, "dimensions", COLUMNS, makes_files=True) as writer:
-        from facetools import importing
+        from facetools.extractors.convert import convert as importing
+        from facetools.extractors.convert import match
 
         try:
             writer.emit(importing.import_extractor(file, out, architecture, given, half=half, version=tool_version()))
-        except importing.MismatchError as error:
+        except match.MismatchError as error:
             failed = error
             for problem in error.fit.problems:
                 writer.emit({"source": str(file), "architecture": error.fit.architecture, **problem._asdict()})

@@ -13,10 +13,14 @@ from _toolio.files.overwriting import refuse_existing, refuse_nested
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
-from facetools import attacks
-from facetools.commands import _perturbing as own
-from facetools.commands._shared import AllowDownload, Crops, Ensemble, Format, LpipsWeights, MinFace, hand_on
-from facetools.extractors import DEFAULT_ENSEMBLE
+from facetools.attacks import registry as attacks
+from facetools.cloaking import cloaker as cloaking
+from facetools.cloaking import session
+from facetools.commands import _perturb as own
+from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinFace
+from facetools.extractors.factory import DEFAULT_ENSEMBLE
+from facetools.intake import hand_on
+from facetools.photos.codec import Format
 
 SCHEMA = "facetools.perturb/1"
 COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
@@ -77,7 +81,7 @@ def perturb(
         from facetools.outputs import PhotoFolder
 
         which = "crop" if crops else (faces or own.usual_faces(method)).value
-        kitchen = own.Kitchen(device, faces=which, min_face_px=min_face, batch=batch)
+        kitchen = session.Kitchen(device, faces=which, min_face_px=min_face, batch=batch)
         recipe = kitchen.recipe(
             method,
             mode,
@@ -91,7 +95,7 @@ def perturb(
         )
         if method.per_person:
             recipe = kitchen.with_masks(recipe, items, mask, save_mask, resume=resume)
-        saving = own.saving(file_format, quality, strip_gps, suffix, copy_faceless)
+        saving = cloaking.saving(file_format, quality, strip_gps, suffix, copy_faceless)
         cloaker = kitchen.cloaker(recipe, saving, measure or [])
         arguments = {"schema": SCHEMA, **cloaker.arguments, "faces": kitchen.faces, "min_face": min_face}
         with PhotoFolder(out, "facetools-perturb", arguments, resume=resume, force=force) as folder:

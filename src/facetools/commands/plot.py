@@ -64,12 +64,12 @@ def plot(
     both, the records' own field truth tells: clean, cloaked, or a cloak's name; detect hands it through.
     """
     form = form_of(out, force=force)
-    from facetools.commands._plotting import parse_truth
-    from facetools.scores import read_scores
+    from facetools.commands._plot import parse_truth
+    from facetools.reporting.detector_scores import read_scores
 
     truth = parse_truth([*(files or ()), *(inputs or ())], clean or (), cloaked or ())
     with RecordWriter(SCHEMA, RANKS[kind], COLUMNS, makes_files=True) as writer:
-        from facetools.plotting import draw
+        from facetools.reporting.detector_figures import draw
 
         scores = read_scores(truth, threshold=threshold)
         data, figures = draw(kind.value, scores, form)

@@ -10,7 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.files.overwriting import refuse_nested
 from _toolio.streams.records import RecordWriter
-from facetools.commands._shared import CloakSuffix
+from facetools.commands._options import CloakSuffix
 
 SCHEMA = "facetools.report/1"
 COLUMNS = ("kind", "path", "error")
@@ -57,7 +57,7 @@ def report(
     refuse_nested(out, photos, option="a folder of photos")
     refuse_folder(out, force=force)
     with RecordWriter(SCHEMA, "bytes", COLUMNS, makes_files=True) as writer:
-        from facetools.reporting.records import read_findings
+        from facetools.reporting.results import read_findings
 
         for each in Report(read_findings(inputs), title, wanted).write(out):
             if isinstance(each, tuple):

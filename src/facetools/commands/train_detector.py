@@ -13,16 +13,9 @@ from _toolio.cli.progress import track
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from facetools.commands._detector_training import (
-    Clean,
-    Cloaked,
-    FalseAlarms,
-    Suffix,
-    name_cloaks,
-    number_attacks,
-    read_examples,
-)
-from facetools.commands._shared import Crops, HeldOut, MinFace, OneFace, OneFaceOption
+from facetools.commands._options import Crops, HeldOut, MinFace, OneFace, OneFaceOption
+from facetools.commands._train_detector import Clean, Cloaked, FalseAlarms, Suffix, name_cloaks, number_attacks
+from facetools.detector.examples import read_examples
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "attack_accuracy", "path", "reason")
@@ -64,10 +57,10 @@ def train_detector(
     with RecordWriter(SCHEMA, "auc", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
-        from facetools.detector import save_detector
-        from facetools.detector_calibration import calibrate
-        from facetools.detector_examples import digest_of, split_people
-        from facetools.detector_training import Knobs, Trainer
+        from facetools.detector.calibration import calibrate
+        from facetools.detector.examples import digest_of, split_people
+        from facetools.detector.files import save_detector
+        from facetools.detector.training import Knobs, Trainer
 
         place = pick_device(device)
         wanted = "crop" if crops else faces.value

@@ -13,8 +13,9 @@ from _toolio.files.overwriting import checkpoint_of, refuse_existing
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from facetools.commands._shared import ExtractorOption, HeldOut, MinFace, needing_work
-from facetools.extractors import DEFAULT
+from facetools.commands._options import ExtractorOption, HeldOut, MinFace
+from facetools.extractors.factory import DEFAULT
+from facetools.intake import needing_work
 
 SCHEMA = "facetools.train-extractor/1"
 COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
@@ -54,12 +55,13 @@ def train_extractor(
         import torch
 
         from _toolio.compute.device import pick_device
-        from facetools import extractor_training as training
-        from facetools.detector_examples import digest_of
-        from facetools.extractor_files import Prepared, save_extractor
-        from facetools.extractors import mobilefacenet, open_extractor
+        from facetools.detector.examples import digest_of
+        from facetools.extractors.architectures import mobilefacenet
+        from facetools.extractors.factory import open_extractor
+        from facetools.extractors.files import Prepared, save_extractor
         from facetools.intake import take_in
-        from facetools.training_faces import make_sample, split
+        from facetools.training import distillation as training
+        from facetools.training.samples import make_sample, split
 
         place = pick_device(device)
         guide = open_extractor(teacher, place)

@@ -15,9 +15,11 @@ from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
-from facetools.commands import _robust_training as own
-from facetools.commands._shared import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
-from facetools.extractors import BUILT_IN, DEFAULT
+from facetools.cloaking import session
+from facetools.commands import _train_robust as own
+from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
+from facetools.extractors.factory import BUILT_IN, DEFAULT
+from facetools.training import early_stopping, reading
 
 SCHEMA = "facetools.train-robust/1"
 COLUMNS = ("epoch", "clean_accuracy", "clean_loss", "loss", "best", "path", "reason")
@@ -77,27 +79,28 @@ def train_robust(
     if attack:
         refuse_nested(cloaks, [clean], option="--clean")
         refuse_nested(cloaks, cloaked, option="--cloaked")
-    held = own.read_names(hold_out or [])
+    held = reading.read_names(hold_out or [])
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
-        from facetools import robust_training as training
-        from facetools.extractor_files import save_extractor, tensors_of
-        from facetools.extractors import open_extractor
-        from facetools.watching import Stopping, Watch
+        from facetools.extractors.factory import open_extractor
+        from facetools.extractors.files import save_extractor, tensors_of
+        from facetools.training import paired_faces
+        from facetools.training import robust as training
+        from facetools.training.early_stopping import Stopping, Watch
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):
             which = "crop" if crops else faces.value
             start = open_extractor(extractor, place)
             student = training.tunable(start, freeze or [])
-            pantry = own.Pantry(writer, place, which, min_face, held)
+            pantry = reading.Pantry(writer, place, which, min_face, held)
             photos = pantry.wanted(clean)
             pantry.check_names()
             folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
             if processes.leads:
                 for name, folder in folders.items():
-                    own.make_cloaks(
+                    session.make_cloaks(
                         name, photos, folder, writer, extractor=extractor, device=device, faces=which,
                         min_face_px=min_face, seed=seed, resume=resume, force=force,
                     )  # fmt: skip
@@ -106,7 +109,7 @@ def train_robust(
             for person, number in pantry.left_out.items():
                 writer.emit({"person": person, "photos": number, "reason": "held out: not used"})
             everything = pantry.gather(photos, copies, suffix, start.settings)
-            known, unseen = training.choose_held_out(everything, share=held_out, seed=seed)
+            known, unseen = paired_faces.choose_held_out(everything, share=held_out, seed=seed)
             knobs = training.Knobs(epochs, batch, learning_rate, head.value, identity, consistency, seed, adversarial)
             trainer = training.RobustTrainer(
                 start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
@@ -117,16 +120,16 @@ def train_robust(
                 "version": tool_version(),
                 "arguments": arguments,
                 "teacher": {"name": start.name, "sha256": start.sha256},
-                "inputs_sha256": training.digest_of(everything),
+                "inputs_sha256": paired_faces.digest_of(everything),
             }
             if resume and checkpoint.exists():
                 trainer.load(checkpoint, about)
             if not processes.leads:
-                own.follow(trainer, processes)
+                early_stopping.follow(trainer, processes)
                 processes.agree(None)  # a process that ends is the end of all: the file is written first
                 return 0
             stopping = Stopping(trainer, Watch(start, unseen), max_clean_loss, patience)
-            own.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
+            early_stopping.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
             if last := stopping.finish():
                 writer.emit(last)
             limits = {"max_clean_loss": max_clean_loss, "patience": patience}

@@ -14,7 +14,7 @@ from facetools.faces.templates import TEMPLATES
 if TYPE_CHECKING:
     import torch
 
-    from facetools.faces.finder import Face
+    from facetools.faces.face import Face
 
 Points = npt.NDArray[np.float64]
 

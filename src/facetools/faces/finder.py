@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import count
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -20,10 +20,7 @@ from torch import Tensor, nn
 
 from facetools.faces import mtcnn
 from facetools.faces.box_ops import nms, roi_align
-
-__all__ = ["Face", "Finder", "default_min_face_px"]
-
-_Box: TypeAlias = tuple[float, float, float, float]
+from facetools.faces.face import Face, _Box
 
 _P_SIDE: Final = 12  # the windows of the three networks, in pixels
 _R_SIDE: Final = 24
@@ -36,47 +33,6 @@ _CROPS_PER_PASS: Final = 256  # bounds the memory of R-Net and O-Net: 256 crops 
 _PIXELS_PER_CPU_PASS: Final = 24_000  # of crops, likewise
 _PIXELS_PER_STRIP: Final = 30_000  # of P-Net: larger maps are new memory each time, and a CPU takes twice as long
 _PIXELS_PER_PASS: Final = 8_000_000  # of the photos that share a pass on an accelerator
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Face:
-    """One face in a photo.
-
-    Attributes
-    ----------
-    box
-        (x0, y0, x1, y1) in photo pixels, measured between pixels: the photo itself is (0, 0, width, height),
-        so x1 - x0 is the width. A box may reach beyond the photo.
-    confidence
-        O-Net's probability that this is a face, 0 to 1.
-    landmarks
-        float64 [5, 2], or [0, 2] for an aligned crop, which is all face: (x, y) of the left eye, the right eye,
-        the tip of the nose, the left and the right corner of the mouth; "left" is left in the
-        picture, which is the person's right. Measured at pixel centres: (0, 0) is the middle of the first pixel.
-        They too may lie outside the photo.
-    """
-
-    box: _Box
-    confidence: float
-    landmarks: NDArray[np.float64]
-
-    @property
-    def is_crop(self) -> bool:
-        """Tell whether the face is a whole photo: an aligned crop."""
-        return len(self.landmarks) == 0
-
-    @property
-    def area(self) -> float:
-        """Area of the box in square pixels."""
-        x0, y0, x1, y1 = self.box
-        return (x1 - x0) * (y1 - y0)
-
-    def scaled(self, factors: tuple[float, float]) -> "Face":
-        """Give the face in a photo that is (x, y) times as large."""
-        x, y = factors
-        x0, y0, x1, y1 = self.box
-        # Pixel centres: x becomes (x + 0.5) times the factor, less 0.5.
-        return Face((x0 * x, y0 * y, x1 * x, y1 * y), self.confidence, (self.landmarks + 0.5) * factors - 0.5)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from _toolio.streams.records import printable
-from facetools.charts import Bar, Line, Panel, bar_chart, line_chart, parts
-from facetools.naming import short_names
-from facetools.reporting.records import KEYS, Result, Training, share_of, varying
+from facetools.names import short_names
+from facetools.reporting.charts import Bar, Line, Panel, bar_chart, line_chart, parts
+from facetools.reporting.results import KEYS, Result, Training, share_of, varying
 from facetools.reporting.tables import percent
 
 GROUP = ("cloak", "attack", "mode")

@@ -16,7 +16,7 @@ from _toolio.files.hashing import sha256_of
 from facetools.reporting.drawing import Picture, result_charts, training_chart
 from facetools.reporting.examples import Wanted, examples
 from facetools.reporting.page import MARK, Content, page
-from facetools.reporting.records import Findings, Problem
+from facetools.reporting.results import Findings, Problem
 from facetools.reporting.tables import markdown, tidy_csv
 
 INDEX = "index.html"

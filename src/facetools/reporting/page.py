@@ -9,7 +9,7 @@ from html import escape
 from _toolio.streams.records import printable
 from facetools.reporting.drawing import Picture
 from facetools.reporting.examples import Example
-from facetools.reporting.records import Findings, Problem, Result, Source, Training, share_of
+from facetools.reporting.results import Findings, Problem, Result, Source, Training, share_of
 from facetools.reporting.tables import KEY_TITLES, Table, interval, people_table, percent, summary_table, training_table
 
 MARK = "facetools.report/1"

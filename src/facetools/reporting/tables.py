@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from _toolio.streams.records import printable
-from facetools.reporting.records import GRAPHS, KEYS, Findings, Result, Training
+from facetools.reporting.results import GRAPHS, KEYS, Findings, Result, Training
 
 Cell = Any
 Show = Callable[[Cell], str]

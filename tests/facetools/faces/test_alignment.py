@@ -19,7 +19,7 @@ from facetools.faces.alignment import (
     similarity_to,
     template_of,
 )
-from facetools.faces.finder import Face
+from facetools.faces.face import Face
 
 CPU = torch.device("cpu")
 DLIB_150 = template_of("dlib-150", (150, 150))

@@ -9,7 +9,7 @@ import pytest
 
 from facetools.reporting.drawing import result_charts, training_chart
 from facetools.reporting.page import Content, page
-from facetools.reporting.records import Findings, read_findings
+from facetools.reporting.results import Findings, read_findings
 from report_records import EVIL, PEOPLE, evaluated, failures, save, trained
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from facetools.reporting.records import KEYS, Findings, read_findings
+from facetools.reporting.results import KEYS, Findings, read_findings
 from facetools.reporting.tables import markdown, people_table, summary_table, tidy_csv, training_table
 from report_records import EVIL, PEOPLE, evaluated, failures, save, trained
 

@@ -1,0 +1,88 @@
+"""What an attack is and what it sees: views of face regions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+class View(Protocol):
+    """How an attack sees a batch of B face regions.
+
+    Where a method takes ``photos``, they are [m * B, 3, H, W]: m versions of all regions one after the other, as
+    ``torch.cat`` stacks them. What it gives keeps that order. Changes fade out towards a region's edges: every
+    method sees what would be saved.
+    """
+
+    @property
+    def targets(self) -> Sequence[torch.Tensor]:
+        """For each extractor float32 [B, K, D]: embeddings of K other people for each region; K of ``TARGETS``."""
+
+    def embed(self, photos: torch.Tensor) -> list[torch.Tensor]:
+        """Align and embed: float32 [m * B, 3, H, W] in [0, 1] -> for each extractor float32 [m * B, D]."""
+
+    def features(self, photos: torch.Tensor) -> list[torch.Tensor]:
+        """Embed as ``embed`` does, through a random view of each photo where the user asked for views.
+
+        A random view is what an upload may do to a photo. Each call draws anew, for each photo from its own seed.
+        """
+
+    def smooth(self, photos: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
+        """Blur [m * B, 3, H, W] with a Gaussian, kernel side and deviation in pixels; a region's own edges reflect."""
+
+    def perceptual(self, photos: torch.Tensor) -> torch.Tensor:
+        """Give the perceptual distance to the clean regions, float32 [m * B]."""
+
+    def dssim(self, photos: torch.Tensor) -> torch.Tensor:
+        """Give (1 - SSIM) / 2 to the clean regions, 0 to 1, float32 [m * B]."""
+
+
+class MaskView(View, Protocol):
+    """How an attack that makes one mask a person sees one region, B = 1."""
+
+    def lay(self, mask: torch.Tensor) -> torch.Tensor:
+        """Add a mask, float32 [3, S, S] on any device, to the clean region: [1, 3, H, W] in [0, 1], differentiable.
+
+        A mask of zeros gives the clean region. On a grey region the mean of the mask's channels counts, so that it
+        stays grey.
+        """
+
+
+Attack = Callable[..., "torch.Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An attack and what its file says of it.
+
+    Attributes
+    ----------
+    name
+        As ``--attack`` takes it.
+    function
+        The attack.
+    modes, default_mode
+        Knobs that each mode sets; no modes and None where the attack has none.
+    targets
+        How many other people it pulls a face to.
+    per_person
+        One mask a person.
+    """
+
+    name: str
+    function: Attack
+    modes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    default_mode: str | None = None
+    targets: int = 0
+    per_person: bool = False
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The knobs with their defaults; what has no default (the seeds) is not for users."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}

@@ -1,0 +1,1 @@
+"""The attacks, one file each; a file's name is the attack's."""

@@ -1,0 +1,106 @@
+"""Find attacks by name and parse their settings."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from _toolio.errors import UsageError
+from facetools.attacks import methods
+from facetools.attacks.base import Method
+
+
+def _name_of(module: str) -> str:
+    return re.sub(r"-v(\d+)-(\d+)$", r"-v\1.\2", module.replace("_", "-"))
+
+
+@cache
+def _modules() -> dict[str, str]:
+    modules = (module.name for module in pkgutil.iter_modules(methods.__path__))
+    return {_name_of(module): module for module in modules if not module.startswith("_")}
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """List the attacks there are, by their files."""
+    return tuple(sorted(_modules()))
+
+
+@cache
+def find(name: str) -> Method:
+    """Find an attack by name.
+
+    Raises
+    ------
+    UsageError
+        There is none; the message lists those there are.
+    """
+    if name not in names():
+        raise UsageError(f"--attack {name}: not known; choose from {', '.join(names())}")
+    identifier = _modules()[name]
+    module = importlib.import_module(f"{methods.__name__}.{identifier}")
+    return Method(
+        name,
+        getattr(module, identifier),
+        getattr(module, "MODES", {}),
+        getattr(module, "DEFAULT_MODE", None),
+        getattr(module, "TARGETS", 0),
+        getattr(module, "PER_PERSON", False),
+    )
+
+
+def list_knobs() -> str:
+    """Write every attack's modes and knobs with their defaults in one line, for help."""
+    lines = []
+    for name in names():
+        method = find(name)
+        settings = ", ".join(f"{knob}={value:.4g}" for knob, value in method.knobs.items())
+        modes = f" ({'|'.join(method.modes)}; {method.default_mode})" if method.modes else ""
+        lines.append(f"{name}{modes}: {settings or 'none'}.")
+    return " ".join(lines)
+
+
+def parse_knobs(method: Method, mode: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Read a mode and ``knob=value`` settings, which go over it; each becomes the type of its default.
+
+    Raises
+    ------
+    UsageError
+        The attack has no such mode or knob, or the knob cannot have this value.
+    """
+    known = method.knobs
+    if mode is not None and mode not in method.modes:
+        listing = f"choose from {', '.join(method.modes)}" if method.modes else "it has none"
+        raise UsageError(f"--mode {mode}: {method.name} has no such mode; {listing}")
+    chosen = mode or method.default_mode
+    values = {**known, **(method.modes[chosen] if chosen else {})}
+    for setting in settings:
+        knob, equals, text = setting.partition("=")
+        if not equals or knob not in known:
+            listing = ", ".join(f"{key}={value}" for key, value in known.items()) or "none"
+            raise UsageError(f"--set {setting}: {method.name} has the knobs {listing}")
+        try:
+            values[knob] = type(known[knob])(text)
+        except ValueError:
+            raise UsageError(f"--set {setting}: {text!r} is no {type(known[knob]).__name__}") from None
+        if wrong := _why_not(knob, values[knob]):
+            raise UsageError(f"--set {setting}: {knob} {wrong}")
+    return values
+
+
+def _why_not(knob: str, value: float) -> str | None:
+    """Say what is wrong with a knob's value; what a knob is tells its name."""
+    if not math.isfinite(value):
+        return "must be a number"
+    if value < 0:
+        return "cannot be negative"
+    if knob.endswith("_size_px") and value % 2 == 0:
+        return "is the side of a kernel and must be odd"
+    if knob.endswith("_sigma_px") and value == 0:
+        return "cannot be 0"
+    return None

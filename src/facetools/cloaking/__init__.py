@@ -1,0 +1,1 @@
+"""Run an attack on the faces of photos and measure the change."""

@@ -1,0 +1,86 @@
+"""Measure the change that a cloak makes to a photo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from facetools.cloaking.regions import locate_region
+from facetools.embeddings.chips import chip_of
+from facetools.extractors.extractor import Extractor
+from facetools.faces.face import Face
+from facetools.perceptual import ssim as structural
+from facetools.perceptual.distance import Distance
+from facetools.photos.photo import Pixels, as_tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a cloak did to one face, measured on what was saved.
+
+    Attributes
+    ----------
+    moved
+        Cosine distance between clean and cloaked embedding, mean over extractors, 0 to 2.
+    distances
+        The same for each extractor.
+    ssim, psnr
+        Of the face's region; ``psnr`` in dB, infinity where nothing changed.
+    linf
+        Largest change of a channel in the region, 0 to 255.
+    perceptual, perceptual_distance
+        Name of the perceptual distance, and the distance of the regions.
+    """
+
+    moved: float
+    distances: Mapping[str, float]
+    ssim: float
+    psnr: float
+    linf: int
+    perceptual: str
+    perceptual_distance: float
+
+
+def measure_change(
+    clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor], distance: Distance
+) -> Change | None:
+    """Compare one face in two photos of the same size, uint8 [H, W, 3], both aligned by the same landmarks.
+
+    None if the face's chips lie outside the photo, so that it cannot be cloaked either.
+    """
+    region = locate_region(clean, face, extractors)
+    if region is None:
+        return None
+    with torch.inference_mode():
+        distances = measure_distances(clean, cloaked, face, extractors)
+        parts = [p[region.slices] for p in (clean, cloaked)]
+        before, after = (as_tensor(part, extractors[0].device) for part in parts)
+        linf = int(np.abs(parts[0].astype(np.int16) - parts[1]).max())
+        quality, noise = float(structural.ssim(before, after)), float(structural.psnr(before, after))
+        looks = float(distance.to(before)(after))
+    moved = sum(distances.values()) / len(distances)
+    return Change(moved, distances, quality, noise, linf, distance.name, looks)
+
+
+def describe_change(change: Change) -> dict[str, Any]:
+    """Give the fields of a record; one whose ``moved`` is no number has a reason."""
+    broken = {} if math.isfinite(change.moved) else {"reason": "an extractor gives an embedding that is not finite"}
+    return {**asdict(change), **broken}
+
+
+def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> dict[str, float]:
+    """Give the cosine distance of one face's embeddings in two photos for each extractor, 0 to 2."""
+    distances = {}
+    with torch.inference_mode():
+        for extractor in extractors:
+            # The chips that embed would cut, from the photo's own pixels.
+            f, g = (extractor.network(chip_of(p, face, extractor))[0].double() for p in (clean, cloaked))
+            # Unlike max(), a clamp keeps what is not a number; records give it as null.
+            distances[extractor.name] = float((1 - F.cosine_similarity(f, g, dim=0)).clamp(min=0))
+    return distances

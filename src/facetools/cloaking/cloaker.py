@@ -1,0 +1,184 @@
+"""From an attack on face regions to a cloaked photo, saved and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from _toolio.errors import InputError
+from _toolio.streams.records import error_fields
+from facetools.cloaking.change import describe_change, measure_change, measure_distances
+from facetools.cloaking.engine import Done, Job, Recipe, add_changes, cloak_faces, seed_of
+from facetools.extractors.extractor import Extractor
+from facetools.faces.face import Face, describe_face
+from facetools.intake import Intake
+from facetools.outputs import Output
+from facetools.people import person_in
+from facetools.photos.codec import (
+    GUESSED_QUALITY,
+    KEEP_ALPHA,
+    WRITTEN_AS_PNG,
+    Format,
+    decode_photo,
+    encode_photo,
+    fitting_name,
+)
+from facetools.photos.photo import Photo, Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How cloaked photos are saved.
+
+    Attributes
+    ----------
+    file_format, quality, strip_gps
+        As ``encode_photo`` takes them.
+    suffix
+        Put behind the name's stem.
+    copy_faceless
+        Photos without a face are copied.
+    """
+
+    file_format: str | None = None
+    quality: int | None = None
+    strip_gps: bool = False
+    suffix: str = ""
+    copy_faceless: bool = False
+
+    def name(self, relative: str, file_format: str) -> str:
+        """Give the output's path below the output folder."""
+        path = PurePosixPath(relative)
+        return fitting_name(str(path.with_name(f"{path.stem}{self.suffix}{path.suffix}")), file_format)
+
+    def encode(self, photo: Photo, pixels: Pixels) -> bytes:
+        """Write pixels back as the photo was."""
+        return encode_photo(photo, pixels, file_format=self.file_format, quality=self.quality, strip_gps=self.strip_gps)
+
+
+class Cloaker:
+    """Cloaks photos, several at a time.
+
+    Parameters
+    ----------
+    recipe, saving
+        How.
+    unseen
+        Extractors that are not attacked: how far they move is measured too.
+    batch
+        Faces that are worked on together.
+    """
+
+    def __init__(self, recipe: Recipe, saving: Saving, *, unseen: Sequence[Extractor] = (), batch: int = 1) -> None:
+        self.recipe, self._saving, self._unseen, self._batch = recipe, saving, unseen, batch
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the cloaked bytes, and their records, depend on besides the photo."""
+        recipe, saving = self.recipe, self._saving
+        return {
+            **{key: value for key, value in recipe.describe().items() if key != "extractors"},
+            "extractors": {extractor.name: extractor.sha256 for extractor in recipe.extractors},
+            "measured": {extractor.name: extractor.sha256 for extractor in self._unseen},
+            "perceptual": [recipe.distance.name, recipe.distance.sha256],
+            "targets": recipe.targets and recipe.targets.digest,
+            "masks": recipe.masks and recipe.masks.digest,
+            "format": saving.file_format,
+            "quality": saving.quality,
+            "strip_gps": saving.strip_gps,
+            "suffix": saving.suffix,
+            "copy_faceless": saving.copy_faceless,
+        }
+
+    def cloak(self, intakes: Sequence[Intake]) -> list[Output]:
+        """Cloak some photos' faces: for each one output, with one record a face or one that says there is none."""
+        jobs, refused = [], {}
+        for place, intake in enumerate(intakes):
+            try:
+                jobs += [(place, job) for job in self._jobs(intake)]
+            except InputError as error:
+                refused[place] = error
+        done: dict[int, list[Done]] = {place: [] for place in range(len(intakes))}
+        for start in range(0, len(jobs), self._batch):
+            part = jobs[start : start + self._batch]
+            for (place, _), result in zip(part, cloak_faces([job for _, job in part], self.recipe), strict=True):
+                done[place].append(result)
+        return [
+            self._refuse(intake, refused[place]) if place in refused else self._save(intake, done[place])
+            for place, intake in enumerate(intakes)
+        ]
+
+    def _jobs(self, intake: Intake) -> Iterator[Job]:
+        relative, masks = intake.item.relative, self.recipe.masks
+        mask = None if masks is None else masks.of(relative, intake.item.path)
+        person = person_in(intake.item.path, relative)
+        if self.recipe.targets is not None and intake.faces:
+            self.recipe.targets.check(intake.item.path, person, self.recipe.method.targets)
+        for face, number in zip(intake.faces, intake.numbers, strict=True):
+            seed = seed_of(self.recipe.seed, intake.digest, number)
+            yield Job(intake.photo.pixels, face, seed, person, mask)
+
+    def _refuse(self, intake: Intake, error: InputError) -> Output:
+        return Output(intake.item.relative, None, [{"source": intake.item.path, **error_fields(error)}], failed=True)
+
+    def _save(self, intake: Intake, done: Sequence[Done]) -> Output:
+        photo, item, saving = intake.photo, intake.item, self._saving
+        name = saving.name(item.relative, saving.file_format or photo.format)
+        notes = self._notes(photo)
+        try:
+            if not any(each.region for each in done):
+                return self._faceless(intake, name, notes)
+            data = saving.encode(photo, add_changes(photo.pixels, done))
+        except InputError as error:
+            return self._refuse(intake, InputError(f"{item.path}: {error.message}", kind=error.kind))
+        saved = decode_photo(data, name).pixels
+        described = []
+        for face, number, result in zip(intake.faces, intake.numbers, done, strict=True):
+            fields = {"relative": name, "source": item.path, **describe_face(face, number)}
+            measured = self._measure(photo.pixels, saved, face, result)
+            described.append({**fields, **measured, **self.recipe.describe(), "source_sha256": intake.digest, **notes})
+        return Output(name, data, described)
+
+    def _notes(self, photo: Photo) -> dict[str, Any]:
+        kind, quality = self._saving.file_format or photo.format, self._saving.quality
+        # What it would have been written as does not matter where the user says what.
+        lost = [note for note in photo.notes if not (self._saving.file_format and note.endswith(WRITTEN_AS_PNG))]
+        if kind in GUESSED_QUALITY and quality is None and not photo.is_lossless(kind):
+            lost.append(f"{kind} files do not tell their quality: saved with {GUESSED_QUALITY[kind]}")
+        if photo.alpha is not None and kind not in KEEP_ALPHA:
+            lost.append("transparency removed")
+        if self._saving.strip_gps and photo.has_gps:
+            lost.append("GPS removed")
+        return {"notes": lost} if lost else {}
+
+    def _faceless(self, intake: Intake, name: str, notes: Mapping[str, Any]) -> Output:
+        why = "too little of the face is in the photo" if intake.faces else "no face found"
+        saving, data, what = self._saving, None, "nothing written"
+        if saving.copy_faceless:
+            # The file itself, unless that would keep what the user wants gone.
+            changed = saving.strip_gps or saving.file_format or saving.quality
+            data, what = saving.encode(intake.photo, intake.photo.pixels) if changed else intake.data, "copied"
+            if not changed:  # nothing of it is lost either
+                name, notes = saving.name(intake.item.relative, intake.photo.format), {}
+        reason = {"relative": name, "source": intake.item.path, "face": None, "reason": f"{why}; {what}"}
+        return Output(name, data, [{**reason, **notes}])
+
+    def _measure(self, clean: Pixels, saved: Pixels, face: Face, result: Done) -> dict[str, Any]:
+        change = measure_change(clean, saved, face, self.recipe.extractors, self.recipe.distance)
+        if change is None or result.region is None:
+            return {"reason": "too little of the face is in the photo"}
+        fields = describe_change(change)
+        if self._unseen:
+            fields["unseen"] = measure_distances(clean, saved, face, self._unseen)
+        if result.aims:
+            fields["targets"] = result.aims
+        steps = self.recipe.knobs.get("steps")
+        return {**fields, "steps": steps, "seconds": round(result.seconds, 3)}
+
+
+def saving(file_format: Format, quality: int | None, strip_gps: bool, suffix: str, copy_faceless: bool) -> Saving:
+    """Gather how photos are saved."""
+    kind = None if file_format is Format.keep else file_format.value.upper()
+    return Saving(kind, quality, strip_gps, suffix, copy_faceless)

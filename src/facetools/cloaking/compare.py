@@ -1,0 +1,172 @@
+"""Comparing photos with cloaked copies that any tool made: what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from _toolio.errors import InputError
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import error_fields
+from facetools.cloaking.change import describe_change, measure_change
+from facetools.cloaking.grid import Grid
+from facetools.cloaking.regions import Region, locate_region
+from facetools.extractors.extractor import Extractor
+from facetools.faces.face import describe_face
+from facetools.intake import Intake, Refusal, take_in
+from facetools.pairs import Pair
+from facetools.photos.codec import decode_photo
+from facetools.photos.photo import Pixels, same_shape, scale_to
+
+if TYPE_CHECKING:
+    import torch
+
+    from facetools.perceptual.distance import Distance
+    from facetools.transforms.preprocess import Preprocess
+
+_STRIP_ROWS = 256
+
+
+class Comparer:
+    """Measures what a cloak changed, photo by photo.
+
+    Parameters
+    ----------
+    extractors
+        What the faces are embedded with. The regions are what these look at.
+    distance
+        The perceptual distance.
+    preprocesses
+        What is done to both photos before anything is measured; one record a face for each.
+    grid
+        Where the photos are drawn, if anywhere.
+    """
+
+    def __init__(
+        self,
+        extractors: Sequence[Extractor],
+        distance: Distance,
+        preprocesses: Sequence[Preprocess],
+        grid: Grid | None = None,
+    ) -> None:
+        self._extractors, self._distance, self._preprocesses, self._grid = extractors, distance, preprocesses, grid
+
+    def compare_all(
+        self, pairs: Iterable[Pair], device: torch.device, *, faces: str, min_face_px: float | None
+    ) -> Iterator[dict[str, Any]]:
+        """Compare pairs one after the other: the fields of every record; of photos without a counterpart last.
+
+        ``device``, ``faces`` and ``min_face_px`` are as ``take_in`` takes them.
+        """
+        current, alone = list[Pair](), list[Pair]()
+
+        def clean_items() -> Iterator[Item]:
+            for pair in pairs:
+                if pair.clean and pair.cloaked:
+                    current.append(pair)
+                    yield pair.clean
+                else:
+                    alone.append(pair)
+
+        for intake in take_in(clean_items(), device, faces=faces, min_face_px=min_face_px):
+            cloaked = current.pop().cloaked
+            assert cloaked is not None
+            about = {"path": cloaked.path, "relative": cloaked.relative, "source": intake.item.path}
+            try:
+                if isinstance(intake, Intake):
+                    yield from self.compare(intake, cloaked)
+                elif isinstance(intake, Refusal) and intake.error is not None:
+                    raise intake.error
+            except InputError as error:
+                yield {**about, **error_fields(error)}
+        for pair in alone:
+            paths = {"path": pair.cloaked and pair.cloaked.path, "source": pair.clean and pair.clean.path}
+            for item in filter(None, (pair.clean, pair.cloaked)):
+                yield {**paths, "relative": item.relative, "face": None, "reason": pair.reason}
+
+    def compare(self, intake: Intake, cloaked: Item) -> list[dict[str, Any]]:
+        """Compare a photo and its cloaked copy.
+
+        Parameters
+        ----------
+        intake
+            The clean photo and its faces.
+        cloaked
+            The copy. One of another size is scaled to the clean photo's.
+
+        Returns
+        -------
+        list of dict
+            The fields of one record a face and preprocess, or of one that says why there is none.
+
+        Raises
+        ------
+        InputError
+            The copy cannot be read.
+        """
+        clean, saved = intake.photo.pixels, decode_photo(cloaked.read(), cloaked.path).pixels
+        scaled = saved.shape != clean.shape
+        about: dict[str, Any] = {
+            "path": cloaked.path,
+            "relative": cloaked.relative,
+            "source": intake.item.path,
+            "clean_size": _size(clean),
+            "cloaked_size": _size(saved),
+            "scaled": scaled,
+        }
+        if scaled and not same_shape(clean, saved):
+            return [{**about, "face": None, "reason": "the photos differ in shape: one is cropped or turned"}]
+        saved = scale_to(saved, clean) if scaled else saved
+        located = [locate_region(clean, face, self._extractors) for face in intake.faces]
+        regions = [region for region in located if region is not None]
+        if not (scaled or any(face.is_crop for face in intake.faces)):
+            about["outside_linf"] = largest_change_outside(clean, saved, regions)
+        boxes = [_box(region) for region in regions]
+        row = self._grid.add(clean, saved, boxes) if self._grid else None
+        if not intake.faces:
+            described = [{**about, "face": None, "reason": "no face found"}]
+        else:
+            described = [fields for each in self._preprocesses for fields in self._faces(intake, saved, each, about)]
+        if self._grid and row is not None:
+            moved = described[0].get("moved")
+            self._grid.label(row, intake.item.relative + ("" if moved is None else f"  moved {moved:.3f}"))
+            described = [{**fields, "grid_row": row, "amplify": self._grid.amplify} for fields in described]
+        return described
+
+    def _faces(
+        self, intake: Intake, saved: Pixels, preprocess: Preprocess, about: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Measure every face of two photos of one size after a preprocess."""
+        clean, scale = preprocess.apply(intake.photo.pixels)
+        after, _ = preprocess.apply(saved)
+        for face, number in zip(intake.faces, intake.numbers, strict=True):
+            fields = {**about, "preprocess": preprocess.name, **describe_face(face, number)}
+            change = measure_change(clean, after, face.scaled(scale), self._extractors, self._distance)
+            yield {
+                **fields,
+                **(describe_change(change) if change else {"reason": "too little of the face is in the photo"}),
+            }
+
+
+def largest_change_outside(clean: Pixels, cloaked: Pixels, regions: Sequence[Region]) -> int:
+    """Give the largest change of a channel, 0 to 255, of uint8 [H, W, 3] outside all regions."""
+    largest = 0
+    # A strip at a time: the difference of a whole 24-megapixel photo would take 140 MB.
+    for top in range(0, clean.shape[0], _STRIP_ROWS):
+        strip = slice(top, top + _STRIP_ROWS)
+        change = np.abs(clean[strip].astype(np.int16) - cloaked[strip])
+        for region in regions:
+            rows, columns = region.slices
+            change[max(0, rows.start - top) : max(0, rows.stop - top), columns] = 0
+        largest = max(largest, int(change.max()))
+    return largest
+
+
+def _size(pixels: Pixels) -> list[int]:
+    return [pixels.shape[1], pixels.shape[0]]
+
+
+def _box(region: Region) -> tuple[int, int, int, int]:
+    return region.left, region.top, region.left + region.width, region.top + region.height

@@ -1,0 +1,221 @@
+"""Run an attack on face regions and add the change back to the photo."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from facetools.attacks.base import Method
+from facetools.cloaking.person_masks import SIDE_PX, Masks, PersonPhotos, mask_matrix
+from facetools.cloaking.region_view import RegionView
+from facetools.cloaking.regions import Region, cut_out, enlarge_change, locate_region
+from facetools.cloaking.targets import Targets
+from facetools.extractors.extractor import Extractor
+from facetools.faces.face import Face
+from facetools.perceptual.distance import Distance
+from facetools.photos.photo import Pixels
+
+
+def seed_of(seed: int, digest: str, face: int) -> int:
+    """Draw the seed of one face from the run's seed and the photo's bytes, so that order and batch do not matter."""
+    drawn = hashlib.sha256(f"{seed} {digest} {face}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(drawn[:8], "little") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How faces are cloaked.
+
+    Attributes
+    ----------
+    method, mode, knobs
+        The attack, from ``facetools.attacks``.
+    extractors
+        The ensemble that it is made against.
+    distance
+        The perceptual distance that it weighs.
+    seed
+        Of the run.
+    views
+        Names of random views that it optimises through.
+    targets, masks
+        What a targeted attack pulls to; what an attack that makes one mask a person has made.
+    made_against
+        Names of the ensemble that the masks were made against, where that is another.
+    """
+
+    method: Method
+    mode: str | None
+    knobs: Mapping[str, Any]
+    extractors: Sequence[Extractor]
+    distance: Distance
+    seed: int
+    views: tuple[str, ...] = ()
+    targets: Targets | None = None
+    masks: Masks | None = None
+    made_against: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Give what records say of it."""
+        return {
+            "attack": self.method.name,
+            "mode": self.mode,
+            "extractors": list(self.made_against or (extractor.name for extractor in self.extractors)),
+            "knobs": dict(self.knobs),
+            "views": list(self.views),
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One face to cloak.
+
+    Attributes
+    ----------
+    pixels, face
+        uint8 [H, W, 3], and the face in it.
+    seed
+        Of this face.
+    person
+        Whose photo it is.
+    mask
+        float32 [3, S, S], for an attack that makes one mask a person.
+    """
+
+    pixels: Pixels
+    face: Face
+    seed: int
+    person: str = ""
+    mask: torch.Tensor | None = None
+
+
+@dataclass(slots=True)
+class Done:
+    """A region's change, float32 [height, width, 3] in 0 to 255, or None where too little of the face is there.
+
+    ``seconds`` is its share of the time; ``aims`` names the people that it was pulled to.
+    """
+
+    region: Region | None
+    change: Any = None
+    seconds: float = 0.0
+    aims: list[str] = field(default_factory=list)
+
+
+def cloak_faces(jobs: Sequence[Job], recipe: Recipe) -> list[Done]:
+    """Cloak faces as one batch: memory grows with their number, and not with their photos' size."""
+    done = [Done(locate_region(job.pixels, job.face, recipe.extractors)) for job in jobs]
+    live = [(job, result.region, result) for job, result in zip(jobs, done, strict=True) if result.region is not None]
+    if not live:
+        return done
+    start = time.perf_counter()
+    device = recipe.extractors[0].device
+    clean = [cut_out(job.pixels, region, device) for job, region, _ in live]
+    regions, seeds = [region for _, region, _ in live], [job.seed for job, _, _ in live]
+    view = RegionView(
+        recipe.extractors,
+        regions,
+        clean,
+        distance=recipe.distance,
+        seeds=seeds,
+        views=recipe.views,
+        mask_matrices=_mask_matrices(live) if recipe.method.per_person else (),
+    )
+    if recipe.targets is not None:
+        aims = _aim(view, [job for job, _, _ in live], recipe)
+        for (_, _, result), names in zip(live, aims, strict=True):
+            result.aims = names
+    if recipe.method.per_person:
+        cloaked = view.lay([job.mask for job, _, _ in live if job.mask is not None])
+    else:
+        cloaked = recipe.method.function(view, view.clean, seeds=seeds, **recipe.knobs)
+    cloaked = view.faded(cloaked)
+    for number, (_, region, result) in enumerate(live):
+        height, width = region.work_size
+        change = (cloaked[number] - view.clean[number])[None, :, :height, :width]
+        result.change = enlarge_change(change, region)
+    for _, _, result in live:
+        result.seconds = (time.perf_counter() - start) / len(live)
+    return done
+
+
+def _mask_matrices(live: Sequence[tuple[Job, Region, Done]]) -> list[Any]:
+    return [region.to_work(mask_matrix(job.face, job.pixels.shape[:2])) for job, region, _ in live]
+
+
+def _aim(view: RegionView, jobs: Sequence[Job], recipe: Recipe) -> list[list[str]]:
+    """Draw each face's targets, and put them into the view."""
+    assert recipe.targets is not None
+    with torch.inference_mode():
+        own = [features.cpu().numpy() for features in view.embed(view.clean)]
+    drawn = [
+        recipe.targets.draw([each[number] for each in own], job.person, recipe.seed, recipe.method.targets)
+        for number, job in enumerate(jobs)
+    ]
+    view.targets = [
+        torch.from_numpy(np.stack([targets[n] for _, targets in drawn])).to(view.clean.device)
+        for n in range(len(recipe.extractors))
+    ]
+    return [names for names, _ in drawn]
+
+
+def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
+    """Add the changes of a photo's regions to a copy of uint8 [H, W, 3].
+
+    Where regions overlap their changes are added, and go no further than the furthest of them goes alone: an attack's
+    bound holds there too.
+    """
+    out = pixels.copy()
+    changed = [(each.region, each.change) for each in done if each.region is not None]
+    if not changed:
+        return out
+    # Changes are summed before they are rounded, in the rectangle that holds all regions: a float copy of a
+    # whole 24-megapixel photo would take 290 MB.
+    top, left = min(region.top for region, _ in changed), min(region.left for region, _ in changed)
+    bottom = max(region.top + region.height for region, _ in changed)
+    right = max(region.left + region.width for region, _ in changed)
+    total, lowest, highest = (np.zeros((bottom - top, right - left, 3), np.float32) for _ in range(3))
+    for region, change in changed:
+        row, column = region.top - top, region.left - left
+        place = slice(row, row + region.height), slice(column, column + region.width)
+        total[place] += change
+        np.minimum(lowest[place], change, out=lowest[place])
+        np.maximum(highest[place], change, out=highest[place])
+    total = np.clip(total, lowest, highest, out=total)
+    total += pixels[top:bottom, left:right]
+    out[top:bottom, left:right] = np.clip(np.rint(total), 0, 255)
+    return out
+
+
+def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor | None:
+    """Make a person's mask, float32 [3, S, S]; None where too little of their face is in any photo."""
+    views = []
+    seeds = []
+    for number, (pixels, face) in enumerate(zip(photos.pixels, photos.faces, strict=True)):
+        region = locate_region(pixels, face, recipe.extractors)
+        if region is None:
+            continue
+        clean = cut_out(pixels, region, recipe.extractors[0].device)
+        matrix = region.to_work(mask_matrix(face, pixels.shape[:2]))
+        seeds.append(seed_of(recipe.seed, person, number))
+        views.append(
+            RegionView(
+                recipe.extractors,
+                [region],
+                [clean],
+                distance=recipe.distance,
+                seeds=seeds[-1:],
+                views=recipe.views,
+                mask_matrices=[matrix],
+            )
+        )
+    if not views:
+        return None
+    return recipe.method.function(views, (3, SIDE_PX, SIDE_PX), seeds=seeds, **recipe.knobs)

@@ -1,0 +1,169 @@
+"""A picture of what cloaks do: clean, cloaked and the amplified difference side by side, one row a photo."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from _toolio.errors import UsageError
+from _toolio.files.atomic import atomic_write_bytes
+from _toolio.streams.records import printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from facetools.photos.photo import Pixels
+
+CELL_PX = 160
+"""Height of a row's pictures."""
+
+WIDEST = 2
+"""A picture is at most this many times as wide as high; a wider one is drawn lower."""
+
+CONTEXT = 0.15
+"""Share of the faces' extent that is shown around it, on each side."""
+
+_GAP_PX, _LINE_PX = 6, 16
+_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+
+
+def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
+    """Refuse a picture that cannot be written, or would replace what it should not, before any work is done.
+
+    Raises
+    ------
+    UsageError
+        The message says what to try.
+    """
+    wrong = None
+    if path.suffix.lower() != ".png":
+        wrong = "is drawn as PNG; name a .png file"
+    elif path.exists() and not path.is_file():
+        wrong = "is no regular file; name one that can be replaced"
+    elif path.exists() and not force:
+        wrong = "exists; use --force to replace it"
+    elif not path.parent.is_dir():
+        wrong = f"{path.parent} is no folder; make it first"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        wrong = f"{path.parent} may not be written to; name a file elsewhere"
+    for name in inputs:
+        inside = path.resolve().is_relative_to(Path(name).resolve())
+        wrong = f"lies in {name}, whose photos it would be counted among; name a file elsewhere" if inside else wrong
+    if wrong:
+        raise UsageError(f"--grid {path}: {wrong}")
+
+
+class Grid:
+    """Collects the rows of a picture, each drawn small at once, so that no photo is kept.
+
+    Parameters
+    ----------
+    rows
+        What is added after this many rows is left out.
+    amplify
+        The difference is drawn this many times as strong, around mid grey.
+    """
+
+    def __init__(self, *, rows: int, amplify: float) -> None:
+        self._most, self.amplify = rows, amplify
+        self._rows: list[tuple[str, list[Image.Image]]] = []
+
+    def add(self, clean: Pixels, cloaked: Pixels, boxes: Sequence[tuple[int, int, int, int]]) -> int | None:
+        """Draw a row.
+
+        Parameters
+        ----------
+        clean, cloaked
+            uint8 [H, W, 3], RGB.
+        boxes
+            What to show, as (x0, y0, x1, y1) in pixels of the photo: all of them and some context. Empty: the
+            whole photo.
+
+        Returns
+        -------
+        int or None
+            The row's number, from 0; None where the picture is full.
+        """
+        if len(self._rows) == self._most:
+            return None
+        cells = draw_cells(clean, cloaked, boxes, amplify=self.amplify)
+        self._rows.append(("", cells))
+        return len(self._rows) - 1
+
+    def label(self, row: int, text: str) -> None:
+        """Put a line of text under a row."""
+        # Without FreeType Pillow's own font is Latin-1.
+        self._rows[row] = (printable(text).encode("latin-1", "replace").decode("latin-1"), self._rows[row][1])
+
+    def draw(self) -> Image.Image:
+        """Draw all rows, RGB."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        widest = max((cells[0].width for _, cells in self._rows), default=CELL_PX)
+        heights = [cells[0].height + _LINE_PX + _GAP_PX for _, cells in self._rows]
+        columns = [_GAP_PX + number * (widest + _GAP_PX) for number in range(3)]
+        picture = Image.new("RGB", (columns[2] + widest + _GAP_PX, _LINE_PX + _GAP_PX + sum(heights)), _PAPER)
+        pen, font = ImageDraw.Draw(picture), ImageFont.load_default()
+        for x, title in zip(columns, ("clean", "cloaked", f"difference x{self.amplify:g}"), strict=True):
+            pen.text((x, _GAP_PX // 2), title, _INK, font)
+        y = _LINE_PX + _GAP_PX // 2
+        for (text, cells), height in zip(self._rows, heights, strict=True):
+            for x, cell in zip(columns, cells, strict=True):
+                picture.paste(cell, (x, y))
+            pen.text((_GAP_PX, y + cells[0].height + 1), text, _INK, font)
+            y += height
+        return picture
+
+    def save(self, path: Path) -> None:
+        """Write the picture, whole or not at all; ToolError if that is not possible."""
+        data = io.BytesIO()
+        self.draw().save(data, format="PNG")
+        atomic_write_bytes(path, data.getvalue())
+
+
+def draw_cells(
+    clean: Pixels, cloaked: Pixels, boxes: Sequence[tuple[int, int, int, int]], *, amplify: float, height: int = CELL_PX
+) -> list[Image.Image]:
+    """Draw clean, cloaked and the amplified difference, RGB.
+
+    Parameters
+    ----------
+    clean, cloaked, boxes
+        As ``Grid.add`` takes them.
+    amplify
+        The difference is drawn this many times as strong, around mid grey.
+    height
+        Of the pictures, in pixels; see ``WIDEST``.
+    """
+    from PIL import Image
+
+    part = _around(boxes, clean.shape[0], clean.shape[1])
+    before, after = clean[part], cloaked[part]
+    rows, columns = before.shape[:2]
+    ratio = min(height / rows, WIDEST * height / columns)
+    size = max(1, round(columns * ratio)), max(1, round(rows * ratio))
+    # Three parts of a photo at its full size; of a large face some 10 MB each.
+    pictures = (before, after, _amplified(before, after, amplify))
+    return [Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+
+
+def _around(boxes: Sequence[tuple[int, int, int, int]], height: int, width: int) -> tuple[slice, slice]:
+    """Give rows and columns that hold all boxes, and context."""
+    if not boxes:
+        return slice(0, height), slice(0, width)
+    x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    x1, y1 = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    aside, above = round(CONTEXT * (x1 - x0)), round(CONTEXT * (y1 - y0))
+    return slice(max(0, y0 - above), min(height, y1 + above)), slice(max(0, x0 - aside), min(width, x1 + aside))
+
+
+def _amplified(clean: Pixels, cloaked: Pixels, factor: float) -> Pixels:
+    """Draw a difference around mid grey: uint8 [H, W, 3]."""
+    import numpy as np
+
+    difference = cloaked.astype(np.float32) - clean
+    shown: Pixels = np.clip(np.rint(128 + factor * difference), 0, 255).astype(np.uint8)
+    return shown

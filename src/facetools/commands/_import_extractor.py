@@ -1,0 +1,46 @@
+"""Parse the settings of ``facetools import-extractor``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from _toolio.errors import UsageError
+from facetools.extractors.settings import Settings
+
+# --- what the command line says -----------------------------------------------------------------------
+
+
+def parse_settings(words: Mapping[str, str | bool | None]) -> dict[str, Any]:
+    """Read settings as they are typed, without those that are None.
+
+    Parameters
+    ----------
+    words
+        Fields of :class:`~facetools.extractors.settings.Settings`: ``input_size`` as ``112`` or ``112x96``
+        (height first), ``mean`` and ``std`` as one number or three with commas, the others as they are.
+
+    Raises
+    ------
+    UsageError
+        One of them cannot be.
+    """
+    given: dict[str, Any] = {name: value for name, value in words.items() if value is not None}
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')} {value}"
+        if name == "input_size":
+            if not (found := re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", value)):
+                raise UsageError(f"{option}: give pixels, as 112, or height and width, as 112x96")
+            given[name] = (int(found[1]), int(found[2] or found[1]))
+        elif name in ("mean", "std"):
+            if not re.fullmatch(r"-?\d+(\.\d+)?(,-?\d+(\.\d+)?,-?\d+(\.\d+)?)?", value):
+                raise UsageError(f"{option}: give one number or three with commas, in units of 0 to 255")
+            numbers = [float(number) for number in value.split(",")]
+            given[name] = tuple(numbers * (3 // len(numbers)))
+        try:
+            replace(Settings((112, 112), "none"), **{name: given[name]}).check()
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}") from None
+    return given

@@ -1,0 +1,110 @@
+"""What several commands on photos share: options, and the loop over inputs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio.cli.options import finite
+from facetools.extractors.factory import check_name
+
+
+class Faces(StrEnum):
+    """Which faces of a photo are worked on."""
+
+    all = "all"
+    largest = "largest"
+    central = "central"
+
+
+class LookedAt(StrEnum):
+    """What of a photo is looked at."""
+
+    all = "all"
+    largest = "largest"
+    central = "central"
+    whole_photo = "whole-photo"
+
+
+class OneFace(StrEnum):
+    """Which face of a photo is the person's."""
+
+    largest = "largest"
+    central = "central"
+
+
+FacesOption = Annotated[
+    Faces,
+    typer.Option("--faces", help="Every face of a photo, the one with the largest box, or that nearest the middle."),
+]
+LookedAtOption = Annotated[
+    LookedAt,
+    typer.Option(
+        "--faces",
+        help="Every face of a photo, the one with the largest box, or that nearest the middle. whole-photo: search for "
+        "none and look at all of the picture, whatever it shows; --crops takes it for an aligned face.",
+    ),
+]
+OneFaceOption = Annotated[
+    OneFace, typer.Option("--faces", help="Whose face a photo is: the one with the largest box, or nearest the middle.")
+]
+MinFace = Annotated[
+    float | None,
+    typer.Option(
+        min=12.0,
+        metavar="PIXELS",
+        callback=finite,
+        help="Smallest face to search for. Default: 20, and more in large photos: a fortieth of the longer side.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        callback=finite,
+        help="Label a face cloaked from this score on. Default: the detector's own.",
+    ),
+]
+CloakSuffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="What the names of cloaked photos add.")]
+HeldOut = Annotated[
+    float, typer.Option(min=0.01, max=0.9, callback=finite, help="Share of people kept for the figures.")
+]
+ExtractorOption = Annotated[
+    str,
+    typer.Option(
+        "--extractor", metavar="NAME|FILE", callback=check_name, help="The extractor: a built-in one, or a file."
+    ),
+]
+
+
+def check_names(names: list[str] | None) -> list[str] | None:
+    """Refuse extractors that are neither built in nor files."""
+    return names and [check_name(name) for name in names]
+
+
+Ensemble = Annotated[
+    list[str],
+    typer.Option(
+        "--extractor",
+        metavar="NAME|FILE",
+        callback=check_names,
+        help="An extractor to work against; repeated, they are an ensemble.",
+    ),
+]
+Crops = Annotated[
+    bool, typer.Option("--crops", help="Inputs are aligned crops: each is all face, and faces are not searched for.")
+]
+LpipsWeights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="AlexNet's weights for LPIPS. Default: torchvision's cache; without them multi-scale DSSIM.",
+    ),
+]
+AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let torchvision download AlexNet's weights.")]

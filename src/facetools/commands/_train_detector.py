@@ -1,0 +1,66 @@
+"""What ``facetools train-detector`` reads: folders of clean and of cloaked photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio.cli.options import finite
+from _toolio.errors import UsageError
+from _toolio.streams.inputs import STDIN
+from facetools.names import CLEAN, parse_cloaked
+
+Clean = Annotated[list[str], typer.Option(metavar="PATH", help="A folder or .tar of clean photos; may be repeated.")]
+Cloaked = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME=PATH",
+        help="A folder or .tar of cloaked photos, and the name of the attack. Default: the folder's. May be repeated.",
+    ),
+]
+Suffix = Annotated[
+    str, typer.Option("--suffix", help="What the names of cloaked photos add to those of clean ones: 1_cloaked.png.")
+]
+FalseAlarms = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=0.5,
+        callback=finite,
+        help="Share of clean held-out faces that may reach the threshold, as they are and made to look odd.",
+    ),
+]
+
+
+def name_cloaks(clean: Sequence[str], cloaked: Sequence[str]) -> list[tuple[str, str]]:
+    """Read NAME=PATH, or PATH, which is named by its last part without ``.tar``; sorted: no order means anything.
+
+    Raises
+    ------
+    UsageError
+        A name that no attack can have, two folders that are called alike and were not named so, or stdin twice.
+    """
+    named = []
+    for text in cloaked:
+        name, path = parse_cloaked(text)
+        own = name == path.rstrip("/")
+        if own:  # absolute, so that "." has a name
+            name = Path(name).absolute().name.removesuffix(".tar")
+        if not name.strip().isprintable() or name.strip() in ("", CLEAN):
+            raise UsageError(f"--cloaked {text}: an attack cannot be called {name!a}; give NAME=PATH with another name")
+        named.append((name.strip(), path, own))
+    for name, path, own in named:
+        if own and any(name == other and path != elsewhere for other, elsewhere, _ in named):
+            raise UsageError(f"--cloaked {path}: another folder is called {name} too; give NAME=PATH for both")
+    if [*clean, *(path for _, path, _ in named)].count(STDIN) > 1:
+        raise UsageError("- can be given once: stdin is read once")
+    return sorted((name, path) for name, path, _ in named)
+
+
+def number_attacks(named: Sequence[tuple[str, str]]) -> tuple[list[str], list[int]]:
+    """Give the names of the attacks in order, and of each input its attack's number."""
+    attacks = sorted({name for name, _ in named})
+    return attacks, [attacks.index(name) for name, _ in named]

@@ -1,0 +1,108 @@
+"""What ``facetools train-robust`` alone needs: its options, and the way from folders to faces to train on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from _toolio.cli.options import finite
+from _toolio.errors import UsageError
+from _toolio.streams.inputs import STDIN
+from facetools.attacks import registry as attacks
+
+CleanOption = Annotated[
+    str, typer.Option("--clean", metavar="PATH", help="Clean photos of people, in folders named after them; or a .tar.")
+]
+CloakedOption = Annotated[
+    list[str] | None,
+    typer.Option("--cloaked", metavar="PATH", help="Cloaked copies of these photos, by any tool; repeatable."),
+]
+AttackOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack",
+        metavar="NAME[:MODE]",
+        callback=lambda names: names and [_check_attack(name) for name in names],
+        help="Cloak the clean photos with this first, into FILE.cloaks/; repeatable.",
+    ),
+]
+HoldOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hold-out",
+        metavar="NAME|PATH",
+        help="Never train on this person, or on those that a folder of photos, or a file with a name or a record with "
+        "person a line, names; repeatable.",
+    ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="REGEX",
+        callback=lambda patterns: patterns and [_check_pattern(pattern) for pattern in patterns],
+        help="Leave tensors whose names match as they are; repeatable.",
+    ),
+]
+LearningRate = Annotated[
+    float,
+    typer.Option("--learning-rate", "--lr", min=1e-8, max=1.0, callback=finite, help="Peak of the one-cycle schedule."),
+]
+Identity = Annotated[
+    float, typer.Option(min=0.0, callback=finite, help="Weight of telling the people apart, the paper's objective.")
+]
+Consistency = Annotated[
+    float,
+    typer.Option(min=0.0, callback=finite, help="Weight of pulling a photo's embedding to that of its clean original."),
+]
+Adversarial = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=100,
+        help="Cloak every second clean face anew each time, in so many steps against the untouched extractor; 0: none.",
+    ),
+]
+MaxCleanLoss = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=100.0, callback=finite, help="Percentage points of accuracy on clean photos that may be lost."
+    ),
+]
+
+
+def _check_attack(name: str) -> str:
+    method, mode = attacks.find(name.partition(":")[0]), name.partition(":")[2]
+    attacks.parse_knobs(method, mode or None, [])
+    if method.targets or method.per_person:
+        raise typer.BadParameter(
+            f"{name} needs more than photos; run `facetools perturb`, and give --cloaked its folder"
+        )
+    return name
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise typer.BadParameter(f"{pattern!r} is no regular expression: {error}") from None
+    return pattern
+
+
+def check(clean: str, cloaked: Sequence[str], attack: Sequence[str], identity: float, consistency: float) -> None:
+    """Refuse what does not go together, before anything heavy is imported."""
+    if not cloaked and not attack:
+        raise UsageError("nothing to see through: give --cloaked with folders of cloaked photos, or --attack")
+    if identity == consistency == 0:
+        raise UsageError("--identity and --consistency are both 0: nothing is left to learn")
+    for name in (clean, *cloaked):
+        if name == STDIN:
+            raise UsageError("--clean and --cloaked take folders and archives, not stdin: photos are matched first")
+    seen = {Path(clean).resolve()}
+    for name in cloaked:
+        if Path(name).resolve() in seen:
+            raise UsageError(f"--cloaked {name}: given twice, or the same as --clean")
+        seen.add(Path(name).resolve())

@@ -1,0 +1,1 @@
+"""The detector of cloaked faces: network, crops, calibration, file, training."""

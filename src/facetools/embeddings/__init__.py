@@ -1,0 +1,1 @@
+"""Embed faces; read and write files of embeddings; distances between them."""

@@ -1,0 +1,28 @@
+"""Distances between embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def distances(a: npt.NDArray[Any], b: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float64]:
+    """Give the distances of all rows of ``a`` to all rows of ``b``, float64 [len(a), len(b)].
+
+    Parameters
+    ----------
+    a, b
+        Embeddings, [n, D] and [m, D].
+    kind
+        ``euclidean``, or ``cosine``: 1 minus the cosine.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if kind == "cosine":
+        a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (a, b))
+        cosine: npt.NDArray[np.float64] = 1 - a @ b.T
+        return cosine
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    euclidean: npt.NDArray[np.float64] = np.sqrt(np.maximum(squares, 0))
+    return euclidean

@@ -1,0 +1,1 @@
+"""Measure whether cloaks protect anybody from a recogniser that trains on them."""

@@ -1,0 +1,1 @@
+"""Recognisers that a model trainer might use: nearest neighbour, logistic regression, end to end."""

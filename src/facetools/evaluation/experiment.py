@@ -1,0 +1,251 @@
+"""Does a cloak protect anybody: the experiment of arXiv 2106.14851, section 3, over many people.
+
+For each protected person, all (or a part) of their training photos are replaced by cloaked copies, everybody else is
+clean, and a recogniser is trained; it is asked who is in the person's clean test photos. Protection is its error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from _toolio.errors import InputError
+from facetools.evaluation.classifiers.embedding_classifiers import (
+    Classifier,
+    Fallback,
+    Rows,
+    Scores,
+    Task,
+    make_classifier,
+)
+from facetools.evaluation.cloaks import Cloaks
+from facetools.evaluation.gallery import Gallery
+from facetools.evaluation.splits import Numbers, Plan, by_place, generator_of, split_photos
+from facetools.evaluation.verification import FALSE_ACCEPT_RATES, Verifier, rates
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """A protected person's training photos.
+
+    Attributes
+    ----------
+    rows
+        For each model, in the order of the gallery.
+    clean
+        The same photos not cloaked; None where they are all that the person has to train on.
+    each
+        How many photos each cloak has cloaked.
+    """
+
+    rows: list[Rows]
+    clean: list[Rows] | None
+    each: list[int]
+
+
+class _Counts:
+    """What is counted over the folds for one protected person.
+
+    Parameters
+    ----------
+    cloaks
+        How many there are.
+    answers
+        Names that the classifier gives for a photo.
+    """
+
+    def __init__(self, cloaks: int, answers: int) -> None:
+        self._answers = answers
+        self.asked = self.missed = self.missed_clean = self.in_five = self.others_asked = self.others_right = 0
+        self.trained, self.each = 0, np.zeros(cloaks, np.int64)
+        self.accepted, self.accepted_clean = np.zeros((2, 1 + len(FALSE_ACCEPT_RATES)), np.int64)
+        self.limits: list[float] = []
+
+    def add(self, training: _Training, places: Numbers, clean: Numbers, mine: npt.NDArray[np.bool_], most: int) -> None:
+        """Count one fold: places of the true person with and without cloaks, which tests are theirs, people."""
+        self.asked += int(mine.sum())
+        self.missed += int((places[mine] >= self._answers).sum())
+        self.missed_clean += int((clean[mine] >= self._answers).sum())
+        # Who has no score has the last place, which may be one of five.
+        self.in_five += int((places[mine] < min(5, most)).sum())
+        self.others_asked += int((~mine).sum())
+        self.others_right += int((places[~mine] < self._answers).sum())
+        self.trained += len(training.rows[0])
+        self.each += training.each
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "protection": self.missed / self.asked,
+            "floor": self.missed_clean / self.asked,
+            "rank1": 1 - self.missed / self.asked,
+            # Two names are no ranking.
+            "rank5": self.in_five / self.asked if self._answers == 1 else None,
+            "others_accuracy": self.others_right / self.others_asked if self.others_asked else None,
+            "train_photos": self.trained,
+            "cloaked_photos": int(self.each.sum()),
+            "test_photos": self.asked,
+            **({"photos_of_cloaks": self.each.tolist()} if len(self.each) > 1 else {}),
+            **({"limit": float(np.mean(self.limits))} if self.limits else {}),
+        }
+
+
+class Evaluation:
+    """Evaluates cloaks on one set of embeddings.
+
+    Parameters
+    ----------
+    models
+        For each model (one, or an accurate and a robust one) the clean gallery; photos in the same order.
+    cloaked
+        For each cloak, for each model, the cloaked gallery.
+    cloaks
+        For each cloak which copies it has. With several, a person's photos, in order, are dealt out among them in
+        runs of equal length, oldest cloak first: someone who changed their cloak. Each cloaks one photo at least.
+    people
+        Who is in each clean photo.
+    plan
+        How photos are dealt out.
+    distance
+        Overrides the extractors' own.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Gallery],
+        cloaked: Sequence[Sequence[Gallery]],
+        cloaks: Sequence[Cloaks],
+        people: Sequence[str],
+        plan: Plan,
+        distance: str | None = None,
+    ) -> None:
+        self._models, self._cloaked, self._cloaks, self._plan = models, cloaked, cloaks, plan
+        self.names, self._labels = np.unique(np.array(people), return_inverse=True)
+        self._distances = [distance or model.distance for model in models]
+        self._places = [item.relative for item in models[0].items]
+        self._folds = split_photos(people, plan, self._places)
+        self._tasks = [[self._task(number, asked) for number in range(len(models))] for asked in self._folds]
+
+    def _task(self, number: int, asked: npt.NDArray[np.bool_]) -> Task:
+        rows, labels = self._models[number].embeddings, self._labels
+        distance = self._distances[number]
+        return Task(rows[~asked], labels[~asked], rows[asked], labels[asked], len(self.names), distance)
+
+    @property
+    def protected(self) -> list[str]:
+        """Who has cloaked photos."""
+        has = np.any([cloaks.rows >= 0 for cloaks in self._cloaks], axis=0)
+        return [str(self.names[number]) for number in np.unique(self._labels[has])]
+
+    def run(
+        self,
+        classifier: str,
+        people: Sequence[str],
+        train: Callable[[Sequence[Task]], Classifier] | None = None,
+    ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
+        """Protect people one at a time: each name and the fields of its record, or why it has none.
+
+        ``classifier`` is one of ``embedding_classifiers.NAMES``, or another's name, which ``train`` makes. Neighbours
+        are verified too: ``tar`` holds the true accept rate of cloaked training photos and clean tests at each false
+        accept rate, ``tar_clean`` that of clean ones.
+        """
+        trained = [train(tasks) if train else make_classifier(classifier, tasks) for tasks in self._tasks]
+        before = [rank_of(each.clean(), tasks[0].test_labels) for each, tasks in zip(trained, self._tasks, strict=True)]
+        verifier = Verifier([tasks[0] for tasks in self._tasks]) if classifier == "nn" else None
+        for person in people:
+            try:
+                yield person, self._protect(person, trained, before, verifier)
+            except InputError as error:
+                yield person, error
+
+    def _protect(
+        self, person: str, trained: Sequence[Classifier], before: Sequence[Numbers], verifier: Verifier | None
+    ) -> dict[str, Any]:
+        own = int(np.flatnonzero(self.names == person)[0])
+        if int((self._labels == own).sum()) < 2:
+            raise InputError(f"{person}: one photo; a person needs one to train on and one to ask", kind="one-photo")
+        counts = _Counts(len(self._cloaks), trained[0].answers)
+        for fold, classifier in enumerate(trained):
+            labels = self._tasks[fold][0].test_labels
+            if not (mine := labels == own).any():
+                continue
+            training = self._training(person, own, self._folds[fold])
+            rows, clean = training.rows, training.clean
+            places = rank_of(classifier.replaced(own, rows), labels)
+            untouched = before[fold] if clean is None else rank_of(classifier.replaced(own, clean), labels)
+            counts.add(training, places, untouched, mine, len(self.names))
+            if verifier:
+                counts.accepted += verifier.accepted(fold, own, rows[0])
+                counts.accepted_clean += verifier.accepted(fold, own, None if clean is None else clean[0])
+            if isinstance(classifier, Fallback):
+                counts.limits.append(classifier.limit_with(own, rows))
+        fields = counts.fields()
+        if verifier:
+            tars = (rates(each, verifier.limits) for each in (counts.accepted, counts.accepted_clean))
+            fields |= dict(zip(("tar", "tar_clean"), tars, strict=True))
+        return fields
+
+    def _training(self, person: str, own: int, asked: npt.NDArray[np.bool_]) -> _Training:
+        """Give a person's training photos: those that are drawn cloaked, dealt out among the cloaks by place."""
+        mine = np.flatnonzero((self._labels == own) & ~asked)
+        many = max(1, math.floor(self._plan.fraction * len(mine) + 0.5))
+        drawn = np.sort(generator_of(self._plan.seed, person, "cloaked").permutation(len(mine))[:many])
+        parts = np.array_split(by_place(mine, self._places)[drawn], len(self._cloaks))
+        found = [cloaks.rows[part] for cloaks, part in zip(self._cloaks, parts, strict=True)]
+        self._refuse_missing(person, parts, found)
+        dropped = np.concatenate([part[copies < 0] for part, copies in zip(parts, found, strict=True)])
+        kept = np.setdiff1d(mine, dropped)
+        clean = [model.embeddings[kept] for model in self._models]
+        rows = [values.copy() for values in clean]
+        for part, copies, galleries in zip(parts, found, self._cloaked, strict=True):
+            places = np.searchsorted(kept, part[copies >= 0])
+            for number, values in enumerate(rows):
+                values[places] = galleries[number].embeddings[copies[copies >= 0]]
+        return _Training(rows, clean if len(dropped) else None, [int((copies >= 0).sum()) for copies in found])
+
+    def _refuse_missing(self, person: str, parts: Sequence[Numbers], found: Sequence[Numbers]) -> None:
+        """Refuse to evaluate a person of whose photos too few have copies."""
+        many = sum(map(len, parts))
+        if many < len(parts):
+            raise InputError(
+                f"{person}: {many} of the photos to train on are cloaked, and each of {len(parts)} cloaks needs one",
+                kind="few-photos",
+            )
+        lacking = [
+            (cloaks, int(row))
+            for cloaks, part, copies in zip(self._cloaks, parts, found, strict=True)
+            for row in part[copies < 0]
+        ]
+        if lacking and not self._plan.drop_missing:
+            unseen = [cloaks.faceless[row] for cloaks, row in lacking if row in cloaks.faceless]
+            missing = [self._models[0].items[row].path for cloaks, row in lacking if row not in cloaks.faceless]
+            what = (
+                f"{len(missing)} of {many} photos to train on have no cloaked copy ({missing[0]} is one); cloak them"
+                if missing
+                else f"no face was found in the cloaked copies of {len(unseen)} of {many} photos to train on "
+                f"({unseen[0]} is one); mend them"
+            )
+            raise InputError(f"{person}: {what}, or give --drop-missing", kind="no-cloak" if missing else "no-face")
+        for cloaks, copies in zip(self._cloaks, found, strict=True):
+            if not (copies >= 0).any():
+                of = f" in {cloaks.name}" if len(parts) > 1 else ""
+                raise InputError(
+                    f"{person}: no photo to train on has a cloaked copy{of}; cloak more photos", kind="no-cloak"
+                )
+
+
+def rank_of(scores: Scores, labels: Numbers) -> Numbers:
+    """Give the place of each test's true person among all, int [tests] from 0; of equal scores the first counts.
+
+    A person without a score (infinity) has the last place.
+    """
+    tests = np.arange(len(scores))
+    own = scores[tests, labels][:, None]
+    before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
+    places: Numbers = (scores < own).sum(1) + before.sum(1)
+    places[~np.isfinite(own[:, 0])] = scores.shape[1]
+    return places

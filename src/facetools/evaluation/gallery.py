@@ -1,0 +1,215 @@
+"""Faces of known people: embeddings from records of ``facetools embed``, from its files, or straight from photos."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import read_records
+from facetools.pairs import without_suffix
+from facetools.people import folded, folders_of, person_of
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Photos of people, one face each, as one extractor embeds them.
+
+    Attributes
+    ----------
+    extractor, digest
+        Its name and the sha256 of its weights.
+    distance
+        What its embeddings are compared with: ``cosine`` or ``euclidean``.
+    items
+        The photos: their paths, and where they lie below their input.
+    embeddings
+        float32 [n, D]; or the chips, see ``of_chips``.
+    people
+        Whose photos the extractor was trained on, where its file says so.
+    chips
+        uint8 [n, height, width, 3], the faces as the extractor sees them, where somebody asked for them.
+    sha256s
+        Of the photos' bytes, where they are known of all.
+    faceless
+        Photos in which no face was found.
+    """
+
+    extractor: str
+    digest: str
+    distance: str
+    items: tuple[Item, ...]
+    embeddings: npt.NDArray[Any]
+    people: tuple[str, ...] = ()
+    chips: npt.NDArray[np.uint8] | None = None
+    sha256s: tuple[str, ...] = ()
+    faceless: tuple[Item, ...] = ()
+
+    def part(self, wanted: Callable[[Item], bool]) -> Gallery:
+        """Keep some of the photos."""
+        kept = [n for n, item in enumerate(self.items) if wanted(item)]
+        return replace(
+            self,
+            items=tuple(self.items[n] for n in kept),
+            embeddings=self.embeddings[kept],
+            chips=None if self.chips is None else self.chips[kept],
+            sha256s=tuple(self.sha256s[n] for n in kept) if self.sha256s else (),
+            faceless=tuple(filter(wanted, self.faceless)),
+        )
+
+    def of_chips(self) -> Gallery:
+        """Put the chips in place of the embeddings, for a classifier that learns from them."""
+        assert self.chips is not None
+        return replace(self, embeddings=self.chips)
+
+
+def without_others(gallery: Gallery, others: Iterable[Gallery], *, suffix: str, cloaked: bool) -> Gallery:
+    """Leave out what belongs to the other side, where clean and cloaked photos lie side by side.
+
+    Of a photo that is on both sides the suffix tells which it belongs to; a photo that is on one side stays.
+    """
+    if not suffix:
+        return gallery
+    shared = {os.path.realpath(item.path) for other in others for item in (*other.items, *other.faceless)}
+
+    def belongs(item: Item) -> bool:
+        ends = without_suffix(item.relative, suffix) is not None
+        return ends == cloaked or os.path.realpath(item.path) not in shared
+
+    return gallery.part(belongs)
+
+
+def refuse_same_place(items: Iterable[Item], name: str) -> None:
+    """Refuse two photos that lie at one place below their inputs: a copy could be of either.
+
+    Raises
+    ------
+    ToolError
+        The message names both.
+    """
+    seen: dict[str, str] = {}
+    for item in items:
+        if seen.setdefault(item.relative, item.path) != item.path:
+            raise ToolError(
+                f"{name}: {seen[item.relative]} and {item.path} both lie at {item.relative} below their folders; "
+                "embed the folder above them, or each into a file of its own",
+                kind="twice",
+            )
+
+
+def refuse_zeros(gallery: Gallery, distance: str, name: str) -> None:
+    """Refuse embeddings of length 0 if cosines are asked for: nothing is near them, nor far.
+
+    Raises
+    ------
+    ToolError
+        The message names a photo.
+    """
+    if distance == "cosine" and len(zero := np.flatnonzero(~gallery.embeddings.any(1))):
+        raise ToolError(
+            f"{name}: the embedding of {gallery.items[int(zero[0])].path} is all zeros, which has no cosine; embed it "
+            "anew or leave it out, or give --distance euclidean",
+            kind="nan",
+        )
+
+
+def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> list[str]:
+    """Name the person of each photo: by its folder, or by ``labels``, from where it lies below its input.
+
+    Raises
+    ------
+    ToolError
+        Two names differ only in case or Unicode form, folders of one name lie in different folders, a photo has no
+        label, or there are fewer than two people.
+    """
+    if labels is None:
+        _refuse_several_places(gallery)
+    people = []
+    for item in gallery.items:
+        if labels is not None and item.relative not in labels:
+            raise ToolError(f"{item.path}: --labels names no person for {item.relative}; add it", kind="labels")
+        people.append(person_of(item.relative) if labels is None else labels[item.relative])
+    alike: dict[str, str] = {}
+    for name in dict.fromkeys(people):
+        plain = folded(name)
+        if other := alike.get(plain):
+            raise ToolError(
+                f"people {other!a} and {name!a} differ only in case or Unicode form; rename a folder, or give --labels",
+                kind="labels",
+            )
+        alike[plain] = name
+    if len(alike) < 2:
+        only = f" ({people[0]})" if people else ""
+        raise ToolError(
+            f"one person{only} is in the gallery, and a recogniser needs two; name people by folders, or give --labels",
+            kind="labels",
+        )
+    return people
+
+
+def _refuse_several_places(gallery: Gallery) -> None:
+    """Refuse folders of one name in different folders: they are years, say, or albums, and no people."""
+    places: dict[str, tuple[str, ...]] = {}
+    for item in gallery.items:
+        person, place = person_of(item.relative), folders_of(item.relative)
+        if (first := places.setdefault(person, place)) != place:
+            one, other = ("/".join(each) or "the top" for each in (first, place))
+            raise ToolError(
+                f"the nearest folder names the person, and {one} and {other} would be one person, {person}; say who "
+                "is where with --labels",
+                kind="labels",
+            )
+
+
+def refuse_known(gallery: Gallery, people: Iterable[str]) -> None:
+    """Refuse people whose photos an extractor was trained on: what it does for them says nothing of anybody else.
+
+    Raises
+    ------
+    ToolError
+        The message names one of them.
+    """
+    trained = {folded(name) for name in gallery.people}
+    if known := sorted(name for name in set(people) if folded(name) in trained):
+        more = f" and {len(known) - 1} more" if known[1:] else ""
+        raise ToolError(
+            f"{gallery.extractor} was trained on photos of {known[0]}{more}, who must not be in the gallery; evaluate "
+            "other people, or train without them (train-robust --hold-out)",
+            kind="people-known",
+        )
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Read who is where: JSONL with ``relative`` and ``person``.
+
+    Raises
+    ------
+    ToolError
+        A record is none of these, a name has blanks around it or control characters in it, or a photo has two.
+    """
+    labels: dict[str, str] = {}
+    try:
+        with of_the_whole_run(), path.open("rb") as stream:
+            for number, record in enumerate(read_records(stream, name=str(path)), 1):
+                relative, person = record.get("relative"), record.get("person")
+                if not (isinstance(relative, str) and isinstance(person, str) and person):
+                    example = json.dumps({"relative": "a/1.jpg", "person": "a"})
+                    raise ToolError(f"{path}, record {number}: give each photo as {example}", kind="labels")
+                if person != person.strip() or any(unicodedata.category(char) == "Cc" for char in person):
+                    what = f"person {person!a} has blanks around it or control characters in it"
+                    raise ToolError(f"{path}, record {number}: {what}; write the name alone", kind="labels")
+                if (other := labels.setdefault(relative, person)) != person:
+                    what = f"{relative} is {person!a}, and {other!a} in an earlier record"
+                    raise ToolError(f"{path}, record {number}: {what}; keep one of them", kind="labels")
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}", kind="labels") from None
+    return labels

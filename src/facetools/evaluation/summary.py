@@ -1,0 +1,41 @@
+"""Summarise people's results with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from facetools.metrics import mean_interval
+
+
+def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give the means over protected people, with 95% bootstrap intervals over them; one person has none.
+
+    Parameters
+    ----------
+    records
+        What ``Evaluation.run`` gave of each; one at least.
+    """
+    fields: dict[str, Any] = {}
+    for key, name in (("protection", "interval"), ("floor", "floor_interval")):
+        fields[key], *ends = mean_interval([record[key] for record in records])
+        fields[name] = ends if len(records) > 1 else None
+    for key in ("others_accuracy", "rank1", "rank5"):
+        fields[key] = _mean([record[key] for record in records])
+    fields["people"] = len(records)
+    for key in ("train_photos", "cloaked_photos", "test_photos"):
+        fields[key] = sum(record[key] for record in records)
+    if all("photos_of_cloaks" in record for record in records):
+        fields["photos_of_cloaks"] = np.sum([record["photos_of_cloaks"] for record in records], 0).tolist()
+    if "limit" in records[0]:
+        fields["limit"] = _mean([record["limit"] for record in records])
+    for key in (key for key in ("tar", "tar_clean") if key in records[0]):
+        fields[key] = {rate: _mean([record[key][rate] for record in records]) for rate in records[0][key]}
+    return fields
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,1 @@
+"""The architectures, one file each; a file's name is the architecture's."""

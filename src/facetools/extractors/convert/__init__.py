@@ -1,0 +1,1 @@
+"""Convert other people's weights into extractor files."""

@@ -1,0 +1,129 @@
+"""Turning the weights that people have into extractor files: reading, recognising, matching names, writing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError, UsageError
+from _toolio.files.hashing import sha256_of_files
+from facetools.extractors.convert.match import Fit, match
+from facetools.extractors.convert.read import Weights, first_line, read_weights
+from facetools.extractors.registry import find_architecture
+from facetools.extractors.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
+def import_extractor(
+    source: Path,
+    out: Path,
+    architecture: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    *,
+    half: bool = False,
+    version: str = "",
+) -> dict[str, Any]:
+    """Write an extractor file from somebody's weights.
+
+    Parameters
+    ----------
+    source
+        What :func:`read_weights` reads.
+    out
+        The file to write; complete or absent.
+    architecture
+        None: what the file tells, or the only one that fits.
+    given
+        Settings that differ from the file's or the architecture's own; see :func:`parse_settings`.
+    half
+        Store float16.
+    version
+        Of the tool, for the metadata.
+
+    Returns
+    -------
+    dict
+        A record of what was written.
+
+    Raises
+    ------
+    MismatchError
+        The tensors are others'.
+    UsageError
+        ``architecture`` or ``half`` cannot be asked of this file.
+    ToolError
+        The file is damaged, or what it holds is no extractor: no embedding comes out, or no gradient goes in.
+    """
+    from facetools.extractors.files import save_extractor
+
+    weights = read_weights(source)
+    fit = match(weights, architecture)
+    if half and not any(value.is_floating_point() for value in fit.state.values()):
+        raise UsageError(f"--half: {source} keeps its numbers in a graph of its own; leave it out")
+    settings, options = _complete(weights, fit, dict(given or {}))
+    state = {k: v.half() if half and v.is_floating_point() else v for k, v in fit.state.items()}
+    try:
+        dimensions = _prove(fit.architecture, state, settings, options)
+    except (ValueError, RuntimeError) as error:
+        height, width = settings.input_size
+        raise ToolError(
+            f"{source}: not a usable {fit.architecture} for chips of {height}x{width}: {first_line(error)};"
+            " try another --input-size or --architecture",
+            kind="extractor",
+        ) from None
+    origin = {"name": source.resolve().name, "sha256": weights.sha256, "container": fit.container, "prefix": fit.prefix}
+    arguments = {"architecture": architecture, **(given or {}), "half": half}
+    about = {"dimensions": dimensions, "source": origin, "version": version, "arguments": arguments}
+    save_extractor(out, fit.architecture, state, settings, about, options=options, half=half)
+    return {
+        "dimensions": dimensions,
+        "file": str(out),
+        "architecture": fit.architecture,
+        "source": str(source),
+        "source_sha256": weights.sha256,
+        "sha256": sha256_of_files(out),
+        "settings": asdict(settings),
+        "tensors": len(state),
+        "left_out": fit.left_out,
+        "bytes": out.stat().st_size,
+    }
+
+
+def _complete(weights: Weights, fit: Fit, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Settle settings, those given before the file's before the architecture's, and the options that follow."""
+    module: Any = find_architecture(fit.architecture)
+    options = dict(weights.options)
+    try:
+        # An architecture whose tensors tell more than its name has these two functions.
+        usual = module.settings_of(fit.state, options) if hasattr(module, "settings_of") else module.SETTINGS
+        settings = replace(weights.settings or usual, **given)
+        settings.check()
+        if hasattr(module, "options_of"):
+            options = module.options_of(fit.state, settings)
+    except ValueError as error:
+        raise ToolError(f"{weights.path}: {first_line(error)}", kind="extractor") from None
+    return settings, options
+
+
+def _prove(architecture: str, state: Mapping[str, Tensor], settings: Settings, options: Mapping[str, Any]) -> int:
+    """Embed a chip and send a gradient back to it: the length of an embedding, or ValueError."""
+    import torch
+
+    from facetools.extractors.files import build, measure
+
+    network = build(architecture, state, settings, options)
+    dimensions = measure(network, settings)
+    chips = torch.rand(1, 3, *settings.input_size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    out = network(chips)
+    # Weights that differ: the sum of an embedding that ends in a normalisation may be constant.
+    slope = torch.linspace(-1, 1, dimensions)
+    gradient = torch.autograd.grad((out * slope).sum(), chips, allow_unused=True)[0] if out.requires_grad else None
+    if gradient is None or not bool(gradient.isfinite().all()) or not bool(gradient.any()):
+        raise ValueError("no gradient comes back to the chip")
+    return dimensions

@@ -1,0 +1,191 @@
+"""Read other people's weight files into state dicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import ToolError
+from _toolio.files.hashing import sha256_of, sha256_of_files
+from _toolio.tensors.torch_files import load_torch, read_tensors
+from facetools.extractors.files import SCHEMA
+from facetools.extractors.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds.
+
+    Attributes
+    ----------
+    path
+        The file or folder.
+    containers
+        Every group of tensors in it, by the place where it was found ("" for the file itself).
+    sha256
+        Of the file; of a folder's files that were read, one behind the other.
+    architecture
+        Where the file tells it.
+    options
+        What the architecture needs to know besides the tensors.
+    settings
+        Where the file tells them.
+    """
+
+    path: Path
+    containers: Mapping[str, Mapping[str, Tensor]]
+    sha256: str
+    architecture: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings | None = None
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a file of weights, or a Hugging Face folder of a CLIP. Nothing is ever unpickled.
+
+    Parameters
+    ----------
+    path
+        ``.pth``, ``.pt``, ``.ckpt``, ``.bin``, ``.tar`` (torch), ``.safetensors``, ``.onnx``, ``.dat`` (dlib's
+        face recognition network), or a folder with ``config.json``.
+
+    Raises
+    ------
+    ToolError
+        It is none of these, damaged, or holds Python objects that only unpickling could make.
+    """
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise ToolError(f"{path}: no such file", kind="not-found")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return _read_safetensors(path)
+    if suffix == ".onnx":
+        return _read_onnx(path)
+    if suffix == ".dat":
+        import torch
+
+        from facetools.extractors.architectures.dlib_resnet import read_dat
+
+        state = {key: torch.from_numpy(value) for key, value in read_dat(path).items()}
+        return Weights(path, {"": state}, sha256_of_files(path), "dlib-resnet")
+    if suffix in _TORCH_SUFFIXES:
+        return Weights(path, _containers_of(path, load_torch(path)), sha256_of_files(path))
+    raise ToolError(
+        f"{path}: {suffix or 'no ending'} is of no known kind; give {', '.join(_TORCH_SUFFIXES)}, .safetensors, .onnx,"
+        " .dat or a Hugging Face folder",
+        kind="unknown-kind",
+    )
+
+
+def _containers_of(path: Path, loaded: object) -> dict[str, dict[str, Tensor]]:
+    found = dict(_walk(loaded, "", 3))
+    if not found:
+        raise ToolError(f"{path}: no tensors by name in it; give a network's state dict", kind="no-weights")
+    return found
+
+
+def _walk(loaded: object, name: str, levels: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    import torch
+
+    if not isinstance(loaded, Mapping):
+        return
+    named = [(key, value) for key, value in loaded.items() if isinstance(key, str)]
+    tensors = {key: v for key, v in named if isinstance(v, torch.Tensor) and v.layout == torch.strided}
+    if tensors:
+        yield name, tensors
+    for key, value in named:
+        if levels:
+            yield from _walk(value, f"{name}.{key}" if name else key, levels - 1)
+
+
+def _read_safetensors(path: Path) -> Weights:
+    from _toolio.tensors.safetensors_files import read_metadata
+    from facetools.extractors.files import read_about
+
+    containers = {"": _tensors_of(path)}
+    if "schema" not in read_metadata(path):
+        return Weights(path, containers, sha256_of_files(path))
+    about = read_about(path)
+    try:
+        settings = Settings.read(about["settings"])
+        options = dict(about["options"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ToolError(
+            f"{path}: its {SCHEMA} metadata is damaged: {error}; import it anew", kind="extractor"
+        ) from None
+    return Weights(path, containers, sha256_of_files(path), about["architecture"], options, settings)
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    tensors = read_tensors(path)
+    if not tensors:
+        raise ToolError(f"{path}: no tensor in it", kind="no-weights")
+    return tensors
+
+
+def _read_onnx(path: Path) -> Weights:
+    import torch
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from None
+    if not data:
+        raise ToolError(f"{path}: empty; copy it again", kind="truncated")
+    graph = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    return Weights(path, {"": {"graph": graph}}, sha256_of(data), "onnx")
+
+
+def _read_folder(folder: Path) -> Weights:
+    """Read the ``config.json`` and the weights, whole or in shards, of a Hugging Face folder."""
+    from facetools.extractors.architectures.clip import read_config
+
+    config = folder / "config.json"
+    try:
+        fields = json.loads(config.read_bytes())
+        options = read_config(fields if isinstance(fields, dict) else {})
+    except FileNotFoundError:
+        raise ToolError(
+            f"{folder}: no config.json in it; give a file or a Hugging Face folder", kind="missing"
+        ) from None
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise ToolError(f"{folder}: not the folder of a CLIP: {first_line(error)}", kind="bad-folder") from None
+    files = _weight_files(folder)
+    if files[0].suffix == ".bin":
+        containers = _containers_of(files[0], load_torch(files[0]))
+    else:
+        containers = {"": {key: value for file in files for key, value in _tensors_of(file).items()}}
+    return Weights(folder, containers, sha256_of_files(config, *files), "clip", options)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+    index = folder / "model.safetensors.index.json"
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        # A shard lies in the folder: what an index says must not lead anywhere else.
+        if names and all(Path(name).name == name for name in names):
+            return [folder / name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ToolError(f"{folder}: no model.safetensors, whole or in shards, and no pytorch_model.bin", kind="missing")
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's message on one line, at most 300 characters."""
+    return " ".join(str(error).split())[:300]

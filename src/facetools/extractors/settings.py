@@ -1,0 +1,67 @@
+"""How chips are prepared for a network and what becomes of its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from facetools.faces.templates import ALIGNMENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How chips are prepared for a network and what becomes of its output.
+
+    Attributes
+    ----------
+    input_size
+        Height and width of a chip, pixels.
+    alignment
+        One of ``facetools.faces.alignment.ALIGNMENTS``.
+    channel_order
+        ``rgb`` or ``bgr``.
+    mean, std
+        Of channels in that order, in units of 0 to 255: the network sees (value - mean) / std.
+    normalisation
+        ``l2``: embeddings are divided by their length; ``none``.
+    distance
+        ``cosine`` or ``euclidean``: what embeddings are compared with.
+    mirrored
+        The embedding of the mirrored chip is added before normalisation, as LowKey's extractors do.
+    """
+
+    input_size: tuple[int, int]
+    alignment: str
+    channel_order: str = "rgb"
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    normalisation: str = "l2"
+    distance: str = "cosine"
+    mirrored: bool = False
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Settings:
+        """Read what ``asdict`` and JSON made of settings; KeyError, TypeError or ValueError if that is not it."""
+        height, width = (int(side) for side in fields["input_size"])
+        mean, std = (cast("tuple[float, float, float]", tuple(map(float, fields[key]))) for key in ("mean", "std"))
+        words = {key: str(fields[key]) for key in ("alignment", "channel_order", "normalisation", "distance")}
+        settings = cls((height, width), mean=mean, std=std, mirrored=bool(fields["mirrored"]), **words)
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise ValueError, with what is wrong, for settings that nothing can work with."""
+        known = {
+            "alignment": ALIGNMENTS,
+            "channel_order": ("rgb", "bgr"),
+            "normalisation": ("l2", "none"),
+            "distance": ("cosine", "euclidean"),
+        }
+        for name, values in known.items():
+            if (value := getattr(self, name)) not in values:
+                raise ValueError(f"{name} {value!r} is none of {', '.join(values)}")
+        if not all(16 <= side <= 1024 for side in self.input_size):
+            raise ValueError(f"input_size {self.input_size} is not between 16 and 1024")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+            raise ValueError("mean and std are not three numbers each, std above 0")

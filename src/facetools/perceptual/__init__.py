@@ -1,0 +1,1 @@
+"""Perceptual distances between photos: SSIM, LPIPS, and the blur that SSIM needs."""

@@ -1,0 +1,35 @@
+"""The perceptual distance that attacks are charged with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from facetools.perceptual.lpips import open_lpips
+from facetools.perceptual.ssim import Substitute
+
+
+class Distance(Protocol):
+    """A perceptual distance."""
+
+    name: str
+    sha256: str | None
+
+    def to(self, clean: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> DistanceTo:
+        """Prepare for distances to one batch of clean photos, float32 [B, 3, H, W]; the rest is padding."""
+
+
+class DistanceTo(Protocol):
+    """Distances to one batch of clean photos."""
+
+    def __call__(self, photos: Tensor) -> Tensor:
+        """Give the distance, float32 [m * B], of [m * B, 3, H, W]."""
+
+
+def open_distance(weights: Path | None, *, allow_download: bool, device: torch.device) -> Distance:
+    """Open LPIPS where AlexNet's weights are at hand (see ``open_lpips``), and its substitute where they are not."""
+    return open_lpips(weights, allow_download=allow_download, device=device) or Substitute()

@@ -1,0 +1,1 @@
+"""Decode photos, and write them back as they came."""

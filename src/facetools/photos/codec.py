@@ -1,0 +1,488 @@
+"""Decode photos and re-encode them preserving format and metadata."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import warnings
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from _toolio.errors import InputError
+from facetools.photos.exif import without_gps, without_previews
+from facetools.photos.photo import _PARTS, Photo, Pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 400_000_000
+"""Larger photos are refused: 400 megapixels take 1.2 GB as RGB."""
+
+SUFFIXES = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "HEIF": ".heic",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "PPM": ".ppm",
+}
+"""The formats that are written, and the ending of a file whose own ending does not fit."""
+
+KEEP_ALPHA = ("PNG", "WEBP", "TIFF", "HEIF")
+"""The formats that hold transparency."""
+
+KEEP_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF")
+"""The formats that hold EXIF and a colour profile."""
+
+_STRIP_ROWS = 256
+
+_DEEP = "more than 8 bits a channel reduced to 8"
+
+_OTHER_COLOURS = ("CMYK", "LAB", "HSV")
+
+_LOSSLESS_TIFF = ("tiff_lzw", "tiff_adobe_deflate", "packbits")
+
+GUESSED_QUALITY = {"WEBP": 95, "HEIF": 90}
+"""Of formats whose files do not tell the quality that they were saved with."""
+
+NEW_JPEG_QUALITY = 95
+"""Of a JPEG that is made from a photo in another format."""
+
+WRITTEN_AS_PNG = " is written as PNG"
+"""Ends the note of a photo in a format that is not written."""
+
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+
+# What a TIFF says of the photo and not of how its pixels are stored: title, camera, resolution, date, people.
+_TIFF_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
+_TIFF_DIRECTORIES = (0x8769, 0x8825)
+
+_ENDINGS = {
+    "HEIF": {".heic", ".heif", ".hif", ".heics", ".heifs"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm", ".pnm"},
+}
+
+_ORIENTATION_TAG = 0x0112
+
+_PROGRAMS = {"EPS", "WMF"}
+"""What Pillow reads by running another program on it: no photo, and nothing to run for a stranger."""
+
+
+def decode_photo(data: bytes, path: str) -> Photo:
+    """Decode a photo of any format that Pillow reads.
+
+    Of an animation the first frame is taken; 16-bit channels are reduced to 8; CMYK and palettes become RGB.
+    HEIC needs the extra ``heif``.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    path
+        Its name, for messages.
+
+    Raises
+    ------
+    InputError
+        kind ``empty-file``, ``not-a-photo``, ``truncated``, ``too-large``, ``no-memory`` or ``needs-extra``.
+    """
+    if not data:
+        raise InputError(f"{path}: the file is empty", kind="empty-file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image, notes = _load(data, path)
+        try:
+            return _decode(image, data, notes)
+        except MemoryError:
+            raise _no_room(path) from None
+        except (OSError, ValueError, IndexError, OverflowError) as error:
+            raise _damaged(path, error) from None
+
+
+def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
+    """Let Pillow read a whole file: the image, and what of the file it is not."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses what has more than twice this many
+    too_large = InputError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale it down", kind="too-large")
+    no_photo = InputError(f"{path}: not a photo in a format that can be read", kind="not-a-photo")
+    if _is_heif(data):
+        _open_heif(f"{path}: a HEIC photo")
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.format in _PROGRAMS:
+            raise no_photo
+        if image.width * image.height > MAX_PIXELS:
+            raise too_large
+        several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+        image.load()
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise no_photo from None
+    except Image.DecompressionBombError:
+        raise too_large from None
+    except MemoryError:
+        raise _no_room(path) from None
+    except Exception as error:  # a damaged file makes its decoder stumble over anything
+        raise _damaged(path, error) from None
+    return image, [_PARTS[image.format == "HEIF"]] if several else []
+
+
+def _is_heif(data: bytes) -> bool:
+    """Tell a HEIF file by the brands in its first box; AVIF, which is built alike, is none."""
+    if data[4:8] != b"ftyp":
+        return False
+    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+    known = {brands[place : place + 4] for place in range(0, len(brands), 4)}
+    return bool(known & _HEIF_BRANDS) or (brands[:4] == b"mif1" and not known & {b"avif", b"avis"})
+
+
+def _open_heif(what: str) -> None:
+    """Teach Pillow HEIF, once."""
+    try:
+        import pillow_heif
+    except ImportError:
+        message = f"{what}; it needs the extra heif: pip install 'epsilon-tools[heif]'"
+        raise InputError(message, kind="needs-extra") from None
+    pillow_heif.register_heif_opener()
+
+
+def _damaged(path: str, error: Exception) -> InputError:
+    return InputError(f"{path}: the photo is truncated or damaged ({_first_line(error)})", kind="truncated")
+
+
+def _no_room(path: str) -> InputError:
+    return InputError(f"{path}: too little memory for so large a photo; scale it down", kind="no-memory")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
+    file_format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
+    options = _save_options(image, file_format)
+    if file_format == "WEBP" and b"VP8L" in data:
+        options["lossless"] = True
+    notes += _reductions(image, data)
+    shown, kept = _orientations(image)
+    upright = _turn(_to_8_bits(image), shown, _READ)
+    if upright is not image:
+        image.close()  # 4 bytes a pixel that nobody needs any more
+    grey = upright.mode in ("1", "L", "LA", "La")
+    if upright.mode in ("PA", "La", "RGBa") or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    # "A" is a colour of LAB.
+    alpha = np.asarray(upright.getchannel("A")) if upright.mode in ("LA", "RGBA") else None
+    pixels = _to_array(upright)
+    if "exif" in options and (bare := without_previews(options["exif"])) != options["exif"]:
+        options["exif"] = bare
+        notes.append("previews in the EXIF removed")
+    if file_format not in SUFFIXES:
+        notes.append(f"{file_format}{WRITTEN_AS_PNG}")
+        file_format = "PNG"
+    return Photo(pixels, file_format, grey, alpha, kept, options, tuple(notes))
+
+
+def _to_array(image: Image.Image) -> Pixels:
+    """Copy an image's pixels as RGB, strip by strip: at once Pillow would copy them three times on the way."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))
+    return pixels
+
+
+def _reductions(image: Image.Image, data: bytes) -> list[str]:
+    """Say what of a loaded image's pixels three channels of 8 bits do not hold."""
+    notes = []
+    if image.mode in _OTHER_COLOURS:
+        dropped = ", without its colour profile" if image.info.get("icc_profile") else ""
+        notes.append(f"{image.mode} read as RGB{dropped}")
+    if image.mode == "1":
+        notes.append("1 bit read as grey")
+    if image.mode in ("P", "PA"):
+        notes.append("palette read as RGB")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_deep(image, data):
+        notes.append(_DEEP)
+    if image.info.get("depth_images"):
+        notes.append("depth map removed")
+    if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
+        notes.append("further pictures of the file removed")
+    # They may tell what a cloak hides: a place, a name, a picture of the clean face.
+    texts = {"xmp": "XMP", "XML:com.adobe.xmp": "XMP"}
+    if image.format in ("JPEG", "MPO", "GIF"):  # elsewhere it names the program
+        texts["comment"] = "comment"
+    notes += dict.fromkeys(f"{name} removed" for key, name in texts.items() if image.info.get(key))
+    if any(key not in texts for key in getattr(image, "text", {})):
+        notes.append("texts removed")
+    return notes
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Tell colour of more than 8 bits a channel, which Pillow reduces to 8 and says nothing of."""
+    if image.format == "PNG":
+        return data[24] > 8  # IHDR: width, height, bit depth
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, ())  # BitsPerSample
+        return any(each > 8 for each in (bits if isinstance(bits, tuple) else (bits,)) if isinstance(each, int))
+    if image.format == "PPM":
+        # Magic, width, height, largest value, with comments between them.
+        head = re.match(rb"P[2356](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)", data)
+        return head is not None and int(head[1]) > 255
+    if image.format == "HEIF":
+        return bool(image.info.get("bit_depth", 8) > 8)
+    if image.format == "JPEG2000":
+        start = data.find(b"\xff\x4f\xff\x51")  # SOC and SIZ; the first component's depth is 42 bytes on
+        return start >= 0 and (data[start + 42] & 0x7F) + 1 > 8
+    if image.format == "AVIF":
+        start = data.find(b"av1C")
+        return start >= 0 and bool(data[start + 6] & 0x40)  # high_bitdepth
+    return False
+
+
+def _orientations(image: Image.Image) -> tuple[int, int]:
+    """Give the orientation that a loaded image is shown with, and the one that the EXIF which is kept tells.
+
+    They differ where only XMP tells it, or a TIFF's tag, which Pillow has obeyed and removed by now.
+    """
+    from PIL import Image
+
+    def tell(exif: Callable[[], Image.Exif]) -> int:
+        try:
+            value = exif().get(_ORIENTATION_TAG, 1)
+        except Exception:  # damaged EXIF raises whatever its parser stumbles on
+            return 1
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+    def in_file() -> Image.Exif:
+        exif = Image.Exif()
+        if isinstance(image.info.get("exif"), bytes):
+            exif.load(image.info["exif"])
+        return exif
+
+    shown = tell(image.getexif)
+    return shown, shown if tell(in_file) == shown else 1
+
+
+def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
+    """Collect what belongs to the file besides its pixels: EXIF, colour profile, JPEG tables."""
+    options: dict[str, Any] = {}
+    exif = _exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
+    if isinstance(exif, bytes) and exif:
+        options["exif"] = exif
+    # A profile of other colours would be wrong for the RGB that is written.
+    if isinstance(image.info.get("icc_profile"), bytes) and image.mode not in _OTHER_COLOURS:
+        options["icc_profile"] = image.info["icc_profile"]
+    if file_format == "JPEG":
+        from PIL import JpegImagePlugin
+
+        # In order, without gaps: a file may number its tables 1 and 3, but not be written so.
+        options["qtables"] = [table for _, table in sorted(getattr(image, "quantization", {}).items())] or None
+        sampling = JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else -1
+        if sampling >= 0:
+            options["subsampling"] = sampling
+        options["progressive"] = bool(image.info.get("progressive", False))
+    if file_format == "HEIF":
+        options |= _heif_options(image.info)
+    if file_format in ("JPEG", "PNG") and (dpi := image.info.get("dpi")):
+        options["dpi"] = dpi
+    if file_format == "TIFF" and image.info.get("compression") in _LOSSLESS_TIFF:
+        options["compression"] = image.info["compression"]
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _heif_options(info: Mapping[Any, Any]) -> dict[str, Any]:
+    """Collect how a HEIF photo's colours are coded."""
+    coding = info.get("nclx_profile") or {}
+    names = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
+    options: dict[str, Any] = {"coding": {name: int(coding[name]) for name in names if name in coding}}
+    options["chroma"] = info.get("chroma")
+    # Only who wants every pixel back codes RGB as it is, which is matrix 0. (Beside an ICC profile no file says so.)
+    options["lossless"] = options["coding"].get("matrix_coefficients") == 0 and options["chroma"] in (None, 444)
+    if options["lossless"]:
+        options["chroma"] = 444  # grey with alpha comes as RGBA, and tells of none
+    return options
+
+
+def _exif_of_tiff(image: Image.Image) -> bytes:
+    """Gather as EXIF what a TIFF's own tags tell of the photo; empty where that is nothing, or damaged."""
+    from PIL import Image
+
+    try:
+        told, kept = image.getexif(), Image.Exif()
+        kept.update({tag: told[tag] for tag in _TIFF_TAGS if tag in told})
+        for directory in _TIFF_DIRECTORIES:
+            if tags := told.get_ifd(directory):
+                kept.get_ifd(directory).update(tags)
+                kept[directory] = 0  # a place that is filled in when it is written
+        return kept.tobytes() if len(kept) else b""
+    except Exception:  # damaged tags raise whatever their writer stumbles on
+        return b""
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16- and 32-bit grey to 8 bits; Pillow's own conversion would clip it to white."""
+    from PIL import Image
+
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    if image.mode == "F":
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) * (255 / (high - low) if high > low else 0)
+    elif image.mode != "I" or image.format == "PPM" or values.max(initial=0) > 255:
+        values = values / max(257, values.max(initial=0) / 255)
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+
+
+_LARGEST_JPEG_PX = 65_500
+
+
+def encode_photo(
+    photo: Photo,
+    pixels: Pixels,
+    *,
+    file_format: str | None = None,
+    quality: int | None = None,
+    strip_gps: bool = False,
+) -> bytes:
+    """Write pixels back as the photo was: format, EXIF, colour profile, alpha, orientation, JPEG tables.
+
+    XMP, captions inside a PNG and previews are not kept.
+
+    Parameters
+    ----------
+    photo
+        The photo that the pixels were made from.
+    pixels
+        uint8 [H, W, 3], RGB, upright, of the photo's size.
+    file_format
+        A key of ``SUFFIXES``; None keeps the photo's own.
+    quality
+        JPEG, WebP and HEIF quality, 1 to 100. None keeps a JPEG's own tables; a JPEG made from another format gets
+        ``NEW_JPEG_QUALITY``, WebP and HEIF get ``GUESSED_QUALITY`` (or are lossless, if they were).
+    strip_gps
+        Leave out where the photo was taken; ``Photo.has_gps`` tells whether it says so.
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Raises
+    ------
+    InputError
+        kind ``unwritable``: the format cannot hold a photo of this size, or its EXIF. ``needs-extra``: HEIF
+        without the extra ``heif``.
+    """
+    from PIL import Image
+
+    kind = file_format or photo.format
+    if kind == "HEIF":
+        _open_heif("a photo is to be written as HEIC")
+    image = Image.fromarray(pixels)
+    if photo.grey:
+        image = image.getchannel("G")
+    if photo.alpha is not None and kind in KEEP_ALPHA:
+        image.putalpha(Image.fromarray(photo.alpha))
+    options = _options_for(photo, kind, quality, strip_gps)
+    if "exif" in options:
+        # Back to how the pixels lay in the file, so that its EXIF stays true.
+        image = _turn(image, photo.orientation, _LAY_BACK)
+    if kind == "WEBP" and image.mode == "L":
+        image = image.convert("RGB")
+    if kind == "JPEG" and max(image.size) > _LARGEST_JPEG_PX:
+        # libjpeg would say so on stderr too.
+        raise InputError(
+            f"the photo cannot be written as JPEG ({_LARGEST_JPEG_PX} pixels a side at most); try --format png",
+            kind="unwritable",
+        )
+    out = io.BytesIO()
+    try:
+        image.save(out, format=kind, **options)
+    except (OSError, ValueError, TypeError, RuntimeError, struct.error) as error:  # odd EXIF, on TIFF's way out
+        raise InputError(
+            f"the photo cannot be written as {kind} ({_first_line(error)}); try --format png", kind="unwritable"
+        ) from None
+    return out.getvalue()
+
+
+def _options_for(photo: Photo, kind: str, quality: int | None, strip_gps: bool) -> dict[str, Any]:
+    """Give what Pillow needs to know to save a photo in a format."""
+    if kind not in KEEP_EXIF:
+        return {}
+    options = _kept(photo, "exif", "icc_profile")
+    if strip_gps and "exif" in options and (bare := without_gps(options.pop("exif"))):
+        options["exif"] = bare
+    if kind == photo.format:
+        options |= _kept(photo, "dpi", "compression")
+    lossless = photo.is_lossless(kind, quality)
+    if kind == "JPEG":
+        options |= _jpeg_options(photo, quality)
+    elif kind == "WEBP":
+        options |= {"lossless": True, "exact": True} if lossless else {"quality": quality or GUESSED_QUALITY[kind]}
+    elif kind == "HEIF":
+        options |= {"quality": -1 if lossless else quality or GUESSED_QUALITY[kind]}
+        options |= photo.save_options.get("coding", {}) | _kept(photo, "chroma")
+    return options
+
+
+def _kept(photo: Photo, *names: str) -> dict[str, Any]:
+    return {name: photo.save_options[name] for name in names if name in photo.save_options}
+
+
+def _jpeg_options(photo: Photo, quality: int | None) -> dict[str, Any]:
+    tables = photo.save_options.get("qtables")
+    if quality is not None or photo.format != "JPEG" or not tables:
+        return {"quality": quality or NEW_JPEG_QUALITY, "subsampling": photo.save_options.get("subsampling", 0)}
+    # A grey result needs one table, a colour one two: PIL refuses more tables than it can use.
+    return _kept(photo, "qtables", "subsampling", "progressive")
+
+
+# Names of PIL's transpositions: how to set a photo of each EXIF orientation upright, and how to undo that.
+_READ = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_LAY_BACK = {**_READ, 6: "ROTATE_90", 8: "ROTATE_270"}
+
+
+def _turn(image: Image.Image, orientation: int, ways: Mapping[int, str]) -> Image.Image:
+    from PIL import Image
+
+    if orientation not in ways:
+        return image
+    turned = image.transpose(Image.Transpose[ways[orientation]])
+    turned.info = image.info
+    return turned
+
+
+def fitting_name(name: str, file_format: str) -> str:
+    """Give a file name whose ending fits the format: ``a.gif`` as PNG is ``a.gif.png``, so that no two collide."""
+    suffix = SUFFIXES[file_format]
+    ending = "." + name.rpartition(".")[2].lower() if "." in name else ""
+    return name if ending in _ENDINGS.get(file_format, {suffix}) else name + suffix
+
+
+class Format(StrEnum):
+    """How a cloaked photo is saved."""
+
+    keep = "keep"
+    png = "png"
+    jpeg = "jpeg"
+    webp = "webp"
+    heif = "heif"

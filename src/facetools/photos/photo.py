@@ -1,0 +1,90 @@
+"""A photo: pixels and what belongs to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facetools.photos.exif import without_gps
+
+if TYPE_CHECKING:
+    import torch
+
+Pixels = npt.NDArray[np.uint8]
+
+_NEVER_LOSSY = ("PNG", "TIFF", "BMP", "PPM")
+
+
+_PARTS = ("first frame of an animation", "main photo of several")
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A decoded photo.
+
+    Attributes
+    ----------
+    pixels
+        uint8 [H, W, 3], RGB, upright (EXIF orientation applied).
+    format
+        The format that ``encode_photo`` writes unless told otherwise.
+    grey
+        The photo has one channel; ``pixels`` repeats it.
+    alpha
+        uint8 [H, W] or None.
+    orientation
+        How the pixels lie in the file, an EXIF orientation, 1 to 8; 1 where the EXIF that is kept does not say.
+    notes
+        What could not be kept, for the record.
+    """
+
+    pixels: Pixels
+    format: str
+    grey: bool = False
+    alpha: Pixels | None = None
+    orientation: int = 1
+    save_options: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def is_lossless(self, file_format: str | None = None, quality: int | None = None) -> bool:
+        """Tell whether ``encode_photo`` with these arguments writes every pixel as it is."""
+        kind = file_format or self.format
+        return kind in _NEVER_LOSSY or (
+            kind == self.format and quality is None and bool(self.save_options.get("lossless"))
+        )
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Which part of the file alone ``pixels`` show, where it holds more."""
+        return tuple(note for note in self.notes if note in _PARTS)
+
+    @property
+    def has_gps(self) -> bool:
+        """Tell whether the EXIF says where the photo was taken, or is too damaged to know."""
+        exif = self.save_options.get("exif", b"")
+        return bool(without_gps(exif) != exif)
+
+
+def same_shape(one: Pixels, other: Pixels) -> bool:
+    """Tell two photos that scaling alone can make of one: their sides differ by what rounding does, or 1%."""
+    (height, width), (other_height, other_width) = one.shape[:2], other.shape[:2]
+    expected = width * other_height / height
+    return bool(abs(other_width - expected) <= max(1 + width / height, 0.01 * expected))
+
+
+def scale_to(pixels: Pixels, like: Pixels) -> Pixels:
+    """Scale a photo to the size of another."""
+    from PIL import Image
+
+    resized = Image.fromarray(pixels).resize((like.shape[1], like.shape[0]), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def as_tensor(pixels: Pixels, device: torch.device | None = None) -> torch.Tensor:
+    """Turn uint8 [H, W, 3] into what networks see: float32 [1, 3, H, W] in [0, 1], on a device; None is the CPU."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255

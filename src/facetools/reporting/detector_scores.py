@@ -1,0 +1,260 @@
+"""Records of ``facetools detect`` as numbers, and which of them are of cloaked faces."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from _toolio.cli.progress import track
+from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.streams.inputs import STDIN
+from _toolio.streams.records import Record, read_records
+from facetools.names import CLEAN
+from facetools.people import person_of, photo_of
+
+UNTOLD = -1
+
+LEAST_PEOPLE = 10
+"""Where folders name fewer, a bootstrap over them tells nothing, and photos are drawn instead."""
+
+_MAKER = "give what `facetools detect` wrote"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Which records are clean and which are cloaked, as somebody tells it.
+
+    Attributes
+    ----------
+    files
+        Files of records, ``-`` for stdin, each with the name of what all its records are; None where that is told
+        otherwise.
+    places
+        The options that name photos, each with the pattern of their paths and the name of what they are.
+    rest
+        What records of no place are; None where nothing tells it.
+    told
+        Whether an option tells anything. If none does, the field ``truth`` of the records may.
+    """
+
+    files: Sequence[tuple[str, str | None]]
+    places: Sequence[tuple[str, re.Pattern[str], str]]
+    rest: str | None
+    told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of faces.
+
+    Attributes
+    ----------
+    values
+        float64 [n] in 0 to 1.
+    kinds
+        int [n]: 0 is clean, k is the k-th of ``cloaks`` from 1, -1 where no record tells what it is.
+    cloaks
+        Names.
+    groups
+        int [n], from 0 without a gap: whose face it is, or of which photo; see ``over``.
+    over
+        What groups are: ``people``, told by folders; ``photos``; or ``faces``, of records without a path.
+    threshold
+        From where on faces are labelled cloaked; None where records do not agree.
+    left_out
+        Records that are not among the scores, by reason.
+    """
+
+    values: npt.NDArray[np.float64]
+    kinds: npt.NDArray[np.int64]
+    cloaks: tuple[str, ...]
+    groups: npt.NDArray[np.int64]
+    over: str
+    threshold: float | None
+    left_out: dict[str, int]
+
+    def against(self, cloak: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Give scores, labels and groups of clean faces and those of one cloak, from 1."""
+        chosen = (self.kinds == 0) | (self.kinds == cloak)
+        groups = np.unique(self.groups[chosen], return_inverse=True)[1]
+        return self.values[chosen], self.kinds[chosen] == cloak, groups
+
+
+def read_scores(truth: Truth, *, threshold: float | None = None) -> Scores:
+    """Read scores and what they are of.
+
+    Parameters
+    ----------
+    truth
+        What is clean and what is cloaked.
+    threshold
+        Instead of the records' own.
+
+    Raises
+    ------
+    ToolError
+        A file cannot be read or holds something else; a record is of two kinds; scores are of two detectors; nothing
+        has a score. The message names file and record.
+    """
+    reader = _Reader(truth)
+    for path, name in truth.files:
+        shown = "stdin" if path == STDIN else path
+        for number, record in enumerate(track(_read(path, shown), f"reading {shown}", None), 1):
+            reader.add(record, name, f"{shown}, record {number}")
+    return reader.finish(threshold)
+
+
+def _read(path: str, name: str) -> Iterator[Record]:
+    with of_the_whole_run():
+        if path == STDIN:
+            yield from read_records(sys.stdin.buffer, name=name)
+            return
+        try:
+            with Path(path).open("rb") as stream:
+                yield from read_records(stream, name=name)
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}; {_MAKER}", kind="unreadable") from None
+
+
+class _Reader:
+    """Takes records one by one and keeps numbers only, so that a million of them fit."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth, self._matched = truth, [0] * len(truth.places)
+        self._values: list[float] = []
+        self._names: list[str | None] = []
+        self._people: list[int] = []
+        self._photos: list[int] = []
+        self._codes: tuple[dict[str, int], dict[str, int]] = {}, {}
+        self._seen: dict[int, str | None] = {}
+        self._thresholds: set[float | None] = set()
+        self._model: str | None = None
+        self._first, self._folders = "", False
+        self.left_out = {"failed": 0, "without_score": 0, "without_truth": 0, "repeated": 0}
+        self._records = 0
+
+    def add(self, record: Record, name: str | None, where: str) -> None:
+        self._records += 1
+        score = record.get("score")
+        if score is None:
+            if not record.keys() & {"score", "error", "reason"}:
+                raise ToolError(f"{where}: no score in it; {_MAKER}", kind="bad-record")
+            self.left_out["failed" if "error" in record else "without_score"] += 1
+            return
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise ToolError(
+                f"{where}: score is {score!a}, and not a number from 0 to 1; was the file edited?", kind="bad-record"
+            )
+        name = name or self._tell(record, where)
+        if not self._repeats(record, name, where):
+            self._check_model(record, where)
+            self._keep(record, float(score), name)
+
+    def _tell(self, record: Record, where: str) -> str | None:
+        """Say what a record is of: by the place of its photo, or else by its own word."""
+        path = record.get("path")
+        if not self._truth.told:
+            name = record.get("truth")
+            if name is not None and (not isinstance(name, str) or not name):
+                raise ToolError(
+                    f"{where}: truth is {name!a}, and not clean, cloaked or a cloak's name", kind="bad-record"
+                )
+            return name
+        if not self._truth.places or not isinstance(path, str):
+            return self._truth.rest
+        path = os.path.normpath(path)
+        found = [number for number, (_, place, _) in enumerate(self._truth.places) if place.match(path)]
+        if len(found) > 1:
+            options = " and ".join(self._truth.places[number][0] for number in found)
+            raise ToolError(f"{where}: {path} lies in {options}; a face is of one kind", kind="two-kinds")
+        for number in found:
+            self._matched[number] += 1
+            return self._truth.places[number][2]
+        return self._truth.rest
+
+    def _repeats(self, record: Record, name: str | None, where: str) -> bool:
+        """Tell whether a face was there before; a face that is clean and cloaked is an error."""
+        path = record.get("path")
+        if not isinstance(path, str):
+            return False
+        key = hash((path, record["score"], str(record.get("face")), str(record.get("box"))))
+        if key not in self._seen:
+            self._seen[key] = name
+            return False
+        if self._seen[key] != name:
+            kinds = " and ".join(str(kind or "of no kind") for kind in (self._seen[key], name))
+            raise ToolError(f"{where}: the face of {path} is {kinds}; is a file given twice?", kind="two-kinds")
+        self.left_out["repeated"] += 1
+        return True
+
+    def _check_model(self, record: Record, where: str) -> None:
+        model = record.get("model")
+        if isinstance(model, str):
+            if self._model not in (None, model):
+                raise ToolError(
+                    f"{where}: scored by {model}, and those before by {self._model}; plot each detector by itself",
+                    kind="two-detectors",
+                )
+            self._model = model
+
+    def _keep(self, record: Record, score: float, name: str | None) -> None:
+        place = next((record[key] for key in ("relative", "path") if isinstance(record.get(key), str)), None)
+        if place is None:
+            # A slash alone is no path: the number after it is the face's own.
+            person = photo = f"/{len(self._values)}"
+        else:
+            person, photo = person_of(place), photo_of(place)
+            self._folders |= "/" in place
+            self._first = self._first or str(record.get("path") or place)
+        threshold = record.get("threshold")
+        known = isinstance(threshold, int | float) and not isinstance(threshold, bool) and 0 <= threshold <= 1
+        self._thresholds.add(threshold if known else None)
+        self._values.append(score)
+        self._names.append(name)
+        for numbers, codes, key in zip((self._people, self._photos), self._codes, (person, photo), strict=True):
+            numbers.append(codes.setdefault(key, len(codes)))
+
+    def finish(self, threshold: float | None) -> Scores:
+        self._check_found()
+        cloaks = tuple(dict.fromkeys(name for name in self._names if name not in (None, CLEAN)))
+        numbers: dict[Any, int] = {None: UNTOLD, CLEAN: 0} | {name: k for k, name in enumerate(cloaks, 1)}
+        kinds = np.array([numbers[name] for name in self._names])
+        kept = kinds != UNTOLD if (kinds != UNTOLD).any() or self._truth.told else np.ones(len(kinds), bool)
+        self.left_out["without_truth"] = int((~kept).sum())
+        by_people = self._folders and len(self._codes[0]) >= LEAST_PEOPLE
+        groups = np.array(self._people if by_people else self._photos)[kept]
+        if threshold is None and len(self._thresholds) == 1:
+            (threshold,) = self._thresholds
+        return Scores(
+            np.array(self._values)[kept],
+            kinds[kept],
+            tuple(str(cloak) for cloak in cloaks),
+            np.unique(groups, return_inverse=True)[1],
+            "people" if by_people else "photos" if self._first else "faces",
+            threshold,
+            self.left_out,
+        )
+
+    def _check_found(self) -> None:
+        names = ", ".join("stdin" if path == STDIN else path for path, _ in self._truth.files)
+        if not self._records:
+            raise ToolError(f"{names}: no record; {_MAKER}", kind="empty")
+        if not self._values:
+            raise ToolError(f"{names}: none of {self._records} records has a score; was a face found?", kind="empty")
+        for path, name in self._truth.files:
+            if name is not None and name not in self._names:
+                raise ToolError(f"{path}: no record of it has a score; was a face found?", kind="empty")
+        for (option, _, _), matched in zip(self._truth.places, self._matched, strict=True):
+            if not matched:
+                raise ToolError(
+                    f"{option}: no record is of a photo in it; the first is of {self._first or 'no photo'}",
+                    kind="empty",
+                )

@@ -1,0 +1,288 @@
+"""From records to results: what was measured, of whom, and with which command."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.files.hashing import sha256_of
+from _toolio.streams.inputs import STDIN, open_items
+from _toolio.streams.records import Record, parse_record
+
+EVALUATE = "facetools.evaluate/1"
+TRAIN_ROBUST = "facetools.train-robust/1"
+SCHEMAS = (EVALUATE, TRAIN_ROBUST)
+
+KEYS = ("cloak", "attack", "mode", "extractor", "robust", "trainer", "classifier", "preprocess", "seed")
+"""Fields that tell one result from another. Records may lack most of them."""
+
+GRAPHS = ("protection", "clean_accuracy", "loss", "clean_loss")
+"""What a training record may hold for each epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input: its name, the sha256 of its bytes and how many records it holds."""
+
+    name: str
+    sha256: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A record that says why there is no number."""
+
+    source: str
+    what: str
+    message: str
+
+
+@dataclass(slots=True)
+class Result:
+    """One combination that was evaluated.
+
+    Attributes
+    ----------
+    source
+        The input that it came from.
+    about
+        Those of ``KEYS`` that the records have.
+    summary
+        The record of all people; made of theirs where the input has none.
+    people
+        Their records, least protected first.
+    command
+        What made the records, if they tell.
+    counted
+        ``summary`` was not in the input.
+    """
+
+    source: str
+    about: dict[str, str]
+    summary: dict[str, Any]
+    people: list[dict[str, Any]] = field(default_factory=list)
+    command: str | None = None
+    counted: bool = False
+
+
+@dataclass(slots=True)
+class Training:
+    """One training: a record an epoch, in their order, and what made them, if they tell."""
+
+    source: str
+    epochs: list[dict[str, Any]]
+    command: str | None = None
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything that the inputs hold."""
+
+    sources: list[Source] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    trainings: list[Training] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_findings(inputs: Sequence[str] | None) -> Findings:
+    """Read records of ``facetools evaluate`` and ``train-robust``.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders and archives (their ``.jsonl`` files count), or ``-`` for stdin. None: stdin.
+
+    Raises
+    ------
+    UsageError
+        Nothing was named, or ``-`` twice.
+    ToolError
+        There is no number in any input, a record is none of these, or two are of the same thing; the message names
+        file and line.
+    """
+    findings = Findings()
+    for name, data in _open(inputs):
+        records = list(_numbered(data, name))
+        findings.sources.append(Source(name, sha256_of(data), len(records)))
+        findings.problems += [_problem(record, name) for _, record in records if _has_failed(record)]
+        good = [(where, record) for where, record in records if not _has_failed(record)]
+        findings.results += _results(name, [pair for pair in good if pair[1]["schema"] == EVALUATE])
+        findings.trainings += _trainings(name, [pair for pair in good if pair[1]["schema"] == TRAIN_ROBUST])
+    if not findings.results and not findings.trainings:
+        raise _nothing(findings)
+    return findings
+
+
+def _nothing(findings: Findings) -> ToolError:
+    names = ", ".join(source.name for source in findings.sources)
+    if not findings.problems:
+        return ToolError(f"{names}: no record; give what `facetools evaluate` wrote", kind="empty")
+    first = findings.problems[0]
+    return ToolError(
+        f"{names}: no number to report: all {len(findings.problems)} records are of failures "
+        f"(the first: {first.message}); mend what `facetools evaluate` could not use",
+        kind="empty",
+    )
+
+
+def _open(inputs: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
+    """Give the name and bytes of each file of records."""
+    names = list(inputs or [])
+    if not names or STDIN in names:
+        # Complains of a terminal and of a second stdin; reads nothing of one.
+        open_items([name for name in names if name == STDIN])
+    for name in names or [STDIN]:
+        if name == STDIN:
+            yield "stdin", sys.stdin.buffer.read()
+            continue
+        items = list(open_items([name]))
+        chosen = items if [item.path for item in items] == [name] else [i for i in items if i.path.endswith(".jsonl")]
+        if not chosen:
+            raise ToolError(f"{name}: no .jsonl file in it; give what `facetools evaluate` wrote", kind="empty")
+        for item in chosen:
+            with of_the_whole_run():
+                data = item.read()
+            yield item.path, data
+
+
+def _numbered(data: bytes, name: str) -> Iterator[tuple[str, Record]]:
+    """Give each record and where it stands."""
+    for number, line in enumerate(data.splitlines(), 1):
+        where = f"{name}, line {number}"
+        if not line.strip():
+            continue
+        with of_the_whole_run():
+            record = parse_record(line, where=where)
+        _check_schema(record, where)
+        yield where, record
+
+
+def _check_schema(record: Record, where: str) -> None:
+    schema = record.get("schema")
+    if schema not in SCHEMAS:
+        told = f"schema {schema!a}" if isinstance(schema, str) else "no schema"
+        raise ToolError(
+            f"{where}: {told} is nothing to report; give records of {' or '.join(SCHEMAS)}", kind="bad-record"
+        )
+
+
+def _has_failed(record: Record) -> bool:
+    return "error" in record or "reason" in record
+
+
+def _problem(record: Record, name: str) -> Problem:
+    what = next((record[key] for key in ("person", "path") if isinstance(record.get(key), str)), "")
+    error = record.get("error")
+    message = error.get("message") if isinstance(error, dict) else record.get("reason")
+    return Problem(name, what, str(message or "failed"))
+
+
+def _number(record: Record, key: str, where: str, *, share: bool = True, optional: bool = False) -> float | None:
+    """Take a finite number from a record, between 0 and 1 if it is a share."""
+    value = record.get(key)
+    if value is None and optional:
+        return None
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not whole or (share and not 0 <= value <= 1):  # type: ignore[operator]  # a number by now
+        kind = "a number from 0 to 1" if share else "a number"
+        raise ToolError(f"{where}: {key} is {value!a}, and not {kind}; was the file edited?", kind="bad-record")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _check_result(record: Record, where: str) -> None:
+    """Refuse a record of ``evaluate`` whose numbers are none."""
+    for key in ("protection", "floor"):
+        _number(record, key, where)
+    for key in ("others_accuracy", "rank1", "rank5"):
+        _number(record, key, where, optional=True)
+    for key in ("people", "test_photos", "train_photos", "cloaked_photos"):
+        _number(record, key, where, share=False, optional=True)
+    for key in ("interval", "floor_interval"):
+        ends = record.get(key)
+        if ends is not None and not (isinstance(ends, list) and len(ends) == 2):
+            raise ToolError(f"{where}: {key} is {ends!a}, and not two numbers; was the file edited?", kind="bad-record")
+        for end in ends or ():
+            _number({key: end}, key, where)
+    for key in ("tar", "tar_clean"):
+        rates = record.get(key) or {}
+        if not isinstance(rates, dict):
+            raise ToolError(f"{where}: {key} is {rates!a}, and not rates; was the file edited?", kind="bad-record")
+        for rate in rates:
+            _number({key: rates[rate]}, key, where, optional=True)
+
+
+Located = tuple[str, Record]
+"""A record and where it stands."""
+
+
+def _results(name: str, records: Iterable[Located]) -> list[Result]:
+    """Bring the records of one input together, by what they were evaluated with; their order does not matter."""
+    groups: dict[tuple[str | None, ...], list[Located]] = {}
+    for where, record in records:
+        _check_result(record, where)
+        key = tuple(None if record.get(each) is None else str(record[each]) for each in KEYS)
+        groups.setdefault(key, []).append((where, record))
+    return [
+        _result(name, {each: value for each, value in zip(KEYS, key, strict=True) if value is not None}, group)
+        for key, group in groups.items()
+    ]
+
+
+def _result(name: str, about: dict[str, str], group: Sequence[Located]) -> Result:
+    _refuse_twice(group, lambda record: record.get("person"), "result of the same cloak, trainer, person and seed")
+    everybody = [record for _, record in group if record.get("person") is None]
+    people = [record for _, record in group if record.get("person") is not None]
+    people.sort(key=lambda record: (record["protection"], str(record["person"])))
+    command = next((record["command"] for _, record in group if isinstance(record.get("command"), str)), None)
+    if everybody:
+        return Result(name, about, everybody[0], people, command)
+    for where, record in group:
+        _number(record, "rank1", where)
+        _number(record, "rank5", where, optional=True)  # of two names there is none
+    from facetools.evaluation.summary import summarise
+
+    blank = {"others_accuracy": None, "train_photos": 0, "cloaked_photos": 0, "test_photos": 0}
+    return Result(name, about, summarise([{**blank, **record} for record in people]), people, command, counted=True)
+
+
+def _refuse_twice(group: Iterable[Located], key: Callable[[Record], Any], what: str) -> None:
+    """Refuse two records of one thing: nobody could say which of them counts."""
+    seen: dict[str, str] = {}
+    for where, record in group:
+        value = repr(key(record))
+        if value in seen:
+            raise ToolError(
+                f"{where}: a second {what}; the first is at {seen[value]}: give each run a file of its own",
+                kind="twice",
+            )
+        seen[value] = where
+
+
+def _trainings(name: str, records: Sequence[Located]) -> list[Training]:
+    if not records:
+        return []
+    for where, record in records:
+        _number(record, "epoch", where, share=False)
+        for key in GRAPHS:
+            # Before the first epoch there is no loss, nor for what lies between two epochs' weights.
+            _number(record, key, where, share="loss" not in key, optional=True)
+    _refuse_twice(records, lambda record: (record["epoch"], record.get("blend")), "record of this epoch")
+    epochs = sorted((record for _, record in records), key=lambda record: float(record["epoch"]))
+    command = next((record["command"] for record in epochs if isinstance(record.get("command"), str)), None)
+    return [Training(name, epochs, command)]
+
+
+def varying(results: Sequence[Result], keys: Sequence[str] = KEYS) -> list[str]:
+    """Give those of ``keys`` in which results differ."""
+    return [key for key in keys if len({result.about.get(key) for result in results}) > 1]
+
+
+def share_of(record: Mapping[str, Any], key: str) -> float | None:
+    """Give a number of a checked record as a float."""
+    value = record.get(key)
+    return None if value is None else float(value)

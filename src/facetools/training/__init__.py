@@ -1,0 +1,1 @@
+"""Train extractors: data, heads, early stopping, distillation, robust training."""

@@ -1,0 +1,1 @@
+"""What happens to photos: preprocessing, augmentation, differentiable views."""

@@ -1,0 +1,165 @@
+"""What happens to photos before and after anybody cloaks them: saving, scaling, filters, film grain.
+
+Each change is one function of a photo and a random generator, which draws how strong it is. The detector is trained on
+them, clean and cloaked faces alike, and measured on them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+if TYPE_CHECKING:
+    from facetools.photos.photo import Pixels
+
+Change = Callable[["Pixels", np.random.Generator], "Pixels"]
+
+_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SMALLEST_PX = 16
+"""No photo is made smaller than this."""
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    return np.array(image, np.uint8)
+
+
+def to_bytes(values: npt.NDArray[Any]) -> Pixels:
+    """Round and clip values, 0 to 255, to uint8."""
+    whole: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return whole
+
+
+def save_as_jpeg(pixels: Pixels, quality: int, subsampling: int = 2) -> Pixels:
+    """Save as JPEG and open again; ``subsampling`` is Pillow's: 0 for 4:4:4, 1 for 4:2:2, 2 for 4:2:0."""
+    data = io.BytesIO()
+    _image(pixels).save(data, "JPEG", quality=quality, subsampling=subsampling)
+    return _pixels(Image.open(data).convert("RGB"))
+
+
+def scale(pixels: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
+    """Resize by a factor, by bilinear, bicubic or Lanczos interpolation."""
+    size = [max(SMALLEST_PX, round(side * factor)) for side in (pixels.shape[1], pixels.shape[0])]
+    return _pixels(_image(pixels).resize((size[0], size[1]), _FILTERS[rng.integers(3)]))
+
+
+def jpeg(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Save as JPEG of quality 30 to 95."""
+    return save_as_jpeg(pixels, int(rng.integers(30, 96)), int(rng.integers(3)))
+
+
+def mild_jpeg(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Save as JPEG of quality 75 to 95."""
+    return save_as_jpeg(pixels, int(rng.integers(75, 96)), int(rng.integers(3)))
+
+
+def jpeg_twice(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Save as JPEG of quality 50 to 95, twice, on grids that do not agree."""
+    once = save_as_jpeg(pixels, int(rng.integers(50, 96)))
+    down, right = (int(rng.integers(8)) if side > 2 * SMALLEST_PX else 0 for side in pixels.shape[:2])
+    return save_as_jpeg(once[down:, right:], int(rng.integers(50, 96)))
+
+
+def sharpen(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Apply an unsharp mask of radius 0.5 to 2.5 pixels and 50 to 200 percent."""
+    return _pixels(_image(pixels).filter(ImageFilter.UnsharpMask(rng.uniform(0.5, 2.5), int(rng.integers(50, 200)), 0)))
+
+
+def blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Blur with a Gaussian of 0.3 to 1.2 pixels."""
+    return _pixels(_image(pixels).filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2))))
+
+
+def denoise(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Take the median of 3x3 pixels, mixed with the photo at 50 to 100 percent."""
+    share = np.float32(rng.uniform(0.5, 1.0))
+    median = np.asarray(_image(pixels).filter(ImageFilter.MedianFilter(3)), np.float32)
+    return to_bytes(pixels + share * (median - pixels))
+
+
+def beauty(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Smooth what is flat and keep edges, as beauty filters do to skin."""
+    values = pixels.astype(np.float32)
+    smooth = np.asarray(_image(pixels).filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 4))), np.float32)
+    apart = np.abs(values - smooth).mean(2, keepdims=True) / np.float32(rng.uniform(6, 15))
+    return to_bytes(values + np.exp(-(apart**2)) * np.float32(rng.uniform(0.5, 1)) * (smooth - values))
+
+
+def grain(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Add Gaussian noise of 1 to 9 grey levels, in colour or not."""
+    channels = 1 if rng.random() < 0.5 else 3
+    return to_bytes(pixels + rng.normal(0, rng.uniform(1, 9), (*pixels.shape[:2], channels)).astype(np.float32))
+
+
+def grey(pixels: Pixels, rng: np.random.Generator) -> Pixels:  # noqa: ARG001  (all changes are called alike)
+    """Take the colour away."""
+    return to_bytes(np.repeat((pixels.astype(np.float32) @ _LUMA)[..., None], 3, axis=2))
+
+
+def tone(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Change gamma, contrast and brightness."""
+    values = 255 * (pixels.astype(np.float32) / 255) ** np.float32(rng.uniform(0.6, 1.6))
+    return to_bytes((values - 128) * np.float32(rng.uniform(0.7, 1.4)) + np.float32(128 + rng.uniform(-30, 30)))
+
+
+def soften(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Shrink to 40 to 90 percent and enlarge to the old size: a photo that was small once."""
+    small = _image(scale(pixels, rng.uniform(0.4, 0.9), rng))
+    return _pixels(small.resize((pixels.shape[1], pixels.shape[0]), _FILTERS[rng.integers(3)]))
+
+
+def enlarge(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Enlarge by 1.2 to 2."""
+    return scale(pixels, rng.uniform(1.2, 2), rng)
+
+
+def resize(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Resize by 0.5 to 1.5."""
+    return scale(pixels, float(np.exp(rng.uniform(np.log(0.5), np.log(1.5)))), rng)
+
+
+def crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Cut up to a tenth off each side; what was saved as JPEG loses its grid."""
+    top, bottom, left, right = (int(rng.integers(1 + side // 10)) for side in np.repeat(pixels.shape[:2], 2))
+    return pixels[top : pixels.shape[0] - bottom, left : pixels.shape[1] - right]
+
+
+def screenshot(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Scale to a screen by 0.7 to 1.6, with a display's gamma and saturation, losslessly."""
+    scaled = scale(pixels, rng.uniform(0.7, 1.6), rng).astype(np.float32)
+    shown = 255 * (scaled / 255) ** np.float32(rng.uniform(0.93, 1.07))
+    middle = (shown @ _LUMA)[..., None]
+    return to_bytes(middle + (shown - middle) * np.float32(rng.uniform(0.9, 1.1)))
+
+
+def _named(*changes: Change) -> Mapping[str, Change]:
+    return MappingProxyType({change.__name__.replace("_", "-"): change for change in changes})
+
+
+CHANGES = _named(
+    *(jpeg, mild_jpeg, jpeg_twice, sharpen, blur, denoise, beauty, grain, grey, tone),
+    *(soften, enlarge, resize, crop, screenshot),
+)
+"""All by name."""
+
+ODD = ("jpeg", "jpeg-twice", "sharpen", "denoise", "beauty", "enlarge", "soften", "grain", "screenshot", "grey")
+"""Make a clean photo look odd; none makes it a cloak."""
+
+SURVIVED = ("mild-jpeg", "resize", "crop", "screenshot")
+"""A cloak should be seen through these."""
+
+BEFORE = ("jpeg", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "soften")
+"""Happen to photos before somebody cloaks them, and leave every pixel in its place."""
+
+AFTER = ("jpeg", "mild-jpeg", "jpeg-twice", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "crop")
+"""Happen to photos afterwards; scaling is drawn apart."""

@@ -1,0 +1,172 @@
+"""Clean and cloaked faces: reading, pairing, splitting by person."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from _toolio.errors import ToolError
+from detector_faces import face_at, intake_of, picture, smooth, striped_people
+from facetools.detector.examples import LARGEST_PX, Example, Reader, Unusable, digest_of, split_people
+from facetools.faces.face import Face
+from facetools.photos.photo import Pixels
+
+FACE = face_at(40, 40, 80, 80)
+
+
+def read(reader: Reader, relative: str, pixels: Pixels, *faces: Face, cloak: int = -1, data: bytes = b"x") -> Example:
+    return reader.read(intake_of(relative, pixels, *faces, data=data), cloak)
+
+
+def assert_unusable(
+    reader: Reader, relative: str, pixels: Pixels, *faces: Face, cloak: int, why: str = "no face"
+) -> None:
+    with pytest.raises(Unusable, match=why):
+        read(reader, relative, pixels, *faces, cloak=cloak)
+
+
+def changed(pixels: Pixels, by: int = 3) -> Pixels:
+    return np.clip(pixels.astype(int) + by, 0, 255).astype(np.uint8)
+
+
+def test_an_example_has_more_room_than_its_face() -> None:
+    pixels = picture()
+    example = read(Reader(), "Ann/lee.jpg.png", pixels, FACE, face_at(0, 0, 20, 20))
+    # perturb --format png adds an ending: the copies of a photo have all before their endings in common.
+    assert (example.person, example.photo, example.cloaked) == ("Ann", "Ann/lee", False)
+    assert np.array_equal(example.pixels, pixels[20:100, 20:100]), "twice the box's side, of the first face"
+    assert (example.box, example.origin) == ((20, 20, 60, 60), (20, 20, 120, 140))
+    assert not np.shares_memory(example.pixels, pixels)
+
+
+def test_a_face_at_the_edge_or_a_large_one() -> None:
+    pixels = picture(700, 800)
+    edge = read(Reader(), "a/1.jpg", pixels, face_at(-10, 600, 90, 720))
+    assert np.array_equal(edge.pixels, pixels[540:700, 0:160])
+    assert (edge.box, edge.origin[:2]) == ((-10, 60, 90, 180), (0, 540))
+    large = read(Reader(), "a/1.jpg", pixels, face_at(200, 100, 600, 500))
+    assert large.pixels.shape == (LARGEST_PX, LARGEST_PX, 3)
+    assert large.origin[:2] == (400 - 256, 300 - 256)
+
+
+@pytest.mark.parametrize("faces", [(), (face_at(400, 40, 480, 80),), (face_at(-52, 40, -2, 90),)])
+def test_without_a_face_or_enough_of_it_there_is_no_example(faces: tuple[Face, ...]) -> None:
+    reader = Reader()
+    for cloak in (-1, 0):
+        assert_unusable(reader, "Ann/lee.jpg", picture(), *faces, cloak=cloak)
+
+
+@pytest.mark.parametrize("found", [(), (face_at(0, 0, 30, 30),), (face_at(41, 39, 82, 80),)])
+def test_a_cloaked_copy_is_cut_where_the_clean_one_was(found: tuple[Face, ...]) -> None:
+    reader, pixels = Reader(), picture()
+    clean = read(reader, "ann/0.jpg", pixels, FACE)
+    cloaked = read(reader, "ann/0.jpg.png", changed(pixels), *found, cloak=2, data=b"y")
+    assert (cloaked.cloak, cloaked.cloaked, cloaked.person, cloaked.photo) == (2, True, "ann", "ann/0")
+    assert (cloaked.box, cloaked.origin) == (clean.box, clean.origin)
+    assert np.array_equal(cloaked.pixels, changed(pixels)[20:100, 20:100])
+    assert cloaked.pixels.flags.c_contiguous
+    assert (cloaked.partner, clean.partner) == (clean.source, None)
+    assert cloaked.source != clean.source
+    assert np.array_equal(clean.pixels, pixels[20:100, 20:100]), "it stays as it was"
+
+
+def test_a_copy_of_another_size_has_its_own_face() -> None:
+    reader, pixels = Reader(), picture()
+    clean = read(reader, "ann/0.jpg", pixels, FACE)
+    larger = picture(121, 140)
+    cloaked = read(reader, "ann/0.jpg", larger, face_at(10, 10, 40, 40), cloak=0)
+    assert np.array_equal(cloaked.pixels, larger[0:55, 0:55])
+    assert (cloaked.photo, cloaked.box) == (clean.photo, (10, 10, 40, 40))
+    assert cloaked.partner is None
+    assert_unusable(reader, "ann/0.jpg", larger, cloak=0)
+
+
+def test_a_photo_that_differs_too_much_is_no_copy() -> None:
+    reader, pixels = Reader(), np.full((120, 140, 3), 100, np.uint8)
+    clean = read(reader, "ann/0.jpg", pixels, FACE)
+    # Brighter or darker.
+    for by, copy in ((24, True), (-24, True), (25, False), (-25, False)):
+        cloaked = read(reader, "ann/0.jpg", changed(pixels, by), face_at(60, 60, 90, 90), cloak=0)
+        assert (cloaked.partner == clean.source) is copy
+        assert (cloaked.box == clean.box) is copy
+    # Only the face counts: what lies around it may have been cut out or blurred.
+    around = changed(pixels, 100)
+    around[20:100, 20:100] = pixels[20:100, 20:100]
+    assert_unusable(reader, "ann/0.jpg", around, cloak=0, why="the same as its clean copy")
+    around[60, 60] += 1
+    assert read(reader, "ann/0.jpg", around, cloak=0).partner == clean.source
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_photos_with_one_name_the_nearest_is_the_partner(order: int) -> None:
+    one, other = picture(seed=1), picture(seed=2)
+    shots = [(one, FACE), (other, face_at(50, 50, 90, 90))][::order]
+    reader = Reader()
+    sources = [read(reader, "0.jpg", pixels, face, data=bytes([n])).source for n, (pixels, face) in enumerate(shots)]
+    for source, (pixels, face) in zip(sources, shots, strict=True):
+        cloaked = read(reader, "0.jpg", changed(pixels), cloak=0)
+        assert cloaked.partner == source
+        x0, y0 = (int(value) - 20 for value in face.box[:2])
+        assert np.array_equal(cloaked.pixels, changed(pixels)[y0 : y0 + 80, x0 : x0 + 80])
+
+
+def test_other_names_are_no_partners() -> None:
+    reader, pixels = Reader(), picture()
+    read(reader, "ann/0.jpg", pixels, FACE)
+    for relative in ("bob/0.jpg", "ann/1.jpg", "0.jpg", "x/ann/0.jpg"):
+        assert_unusable(reader, relative, changed(pixels), cloak=0)
+    assert read(reader, "ann/0.png", changed(pixels), cloak=0).partner
+    # Unless that is what a tool has added.
+    named = Reader("_cloaked")
+    clean = read(named, "ann/0.1.jpg", pixels, FACE)
+    for name in ("ann/0.1_cloaked.png", "ann/0.1_cloaked.jpg.png", "ann/0.1.png"):
+        assert read(named, name, changed(pixels), cloak=0).partner == clean.source
+    assert_unusable(named, "ann/0.2_cloaked.png", changed(pixels), cloak=0)
+    # A clean photo is its own partner never: it is cut at its own face.
+    again = read(reader, "ann/0.jpg", pixels, face_at(20, 20, 50, 50))
+    assert (again.box, again.origin[:2]) == ((15, 15, 45, 45), (5, 5))
+    # Nor is another cloaked one.
+    alone = Reader()
+    read(alone, "ann/0.jpg", pixels, FACE, cloak=0)
+    assert_unusable(alone, "ann/0.jpg", pixels, cloak=1)
+
+
+def test_the_digest_tells_labels_paths_and_contents_but_not_order() -> None:
+    pixels = smooth(120)
+    examples = [
+        read(Reader(), relative, pixels, FACE, cloak=cloak, data=data)
+        for relative in ("ann/0.jpg", "bob/0.jpg")
+        for cloak in (-1, 0, 1)
+        for data in (b"one", b"two")
+    ]
+    assert len({digest_of([example]) for example in examples}) == 12
+    assert digest_of(examples) == digest_of(examples[::-1])
+    assert digest_of(examples) != digest_of(examples[1:])
+    odd = read(Reader(), "\udcff/0.jpg", pixels, FACE)
+    assert len(digest_of([odd])) == 64
+
+
+def test_nobody_is_in_both_parts() -> None:
+    examples = striped_people(60, side=20)
+    known, unseen = split_people(examples, seed=0, share=0.3)
+    assert len(known) + len(unseen) == len(examples)
+    assert not {e.person for e in known} & {e.person for e in unseen}
+    assert 0.15 < len({e.person for e in unseen}) / 60 < 0.45
+    other = split_people(examples, seed=1, share=0.3)[1]
+    assert {e.person for e in other} != {e.person for e in unseen}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "part"), [("clean", "training"), ("cloaked", "training"), ("unseen", "held-out"), ("all", "training")]
+)
+def test_a_part_without_both_labels_is_refused(lacking: str, part: str) -> None:
+    examples = striped_people(30, side=20)
+    known, unseen = split_people(examples, seed=0, share=0.3)
+    left = {
+        "clean": [e for e in examples if e.cloaked],
+        "cloaked": [e for e in examples if not e.cloaked],
+        "unseen": known + [e for e in unseen if e.cloaked],
+        "all": [],
+    }[lacking]
+    with pytest.raises(ToolError, match=f"the {part} part lacks clean or cloaked faces"):
+        split_people(left, seed=0, share=0.3)

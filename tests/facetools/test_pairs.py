@@ -1,0 +1,89 @@
+"""Which copy belongs to which photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from _toolio.errors import ToolError
+from _toolio.streams.inputs import Item
+from facetools.pairs import match_photos
+
+
+def items(side: str, *names: str) -> list[Item]:
+    return [Item(f"{side}/{name}", name) for name in names]
+
+
+def matched(clean: Sequence[str], cloaked: Sequence[str], **options: Any) -> list[tuple[str | None, str | None]]:
+    pairs = match_photos(items("a", *clean), items("b", *cloaked), **options)
+    assert all((pair.reason is None) == bool(pair.clean and pair.cloaked) for pair in pairs)
+    return [(pair.clean and pair.clean.relative, pair.cloaked and pair.cloaked.relative) for pair in pairs]
+
+
+def test_names_match_whole_and_never_in_part() -> None:
+    assert matched(["1.jpg", "11.jpg", "p/1.jpg"], ["11.jpg", "p/1.jpg", "1.jpg"]) == [
+        ("1.jpg", "1.jpg"),
+        ("11.jpg", "11.jpg"),
+        ("p/1.jpg", "p/1.jpg"),
+    ]
+    assert matched(["1.jpg", "2.jpg"], ["11.jpg", "2.jpg", "q/2.jpg"]) == [
+        ("2.jpg", "2.jpg"),
+        ("1.jpg", None),
+        (None, "11.jpg"),
+        (None, "q/2.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("clean", "cloaked"),
+    [("a.jpg", "a.png"), ("a.gif", "a.gif.png"), ("p/v1.2.jpg", "p/v1.2.webp"), ("A.JPG", "A.jpg"), ("a", "a.png")],
+)
+def test_the_ending_does_not_matter(clean: str, cloaked: str) -> None:
+    assert matched([clean, "z.jpg"], [cloaked, "z.jpg"]) == [(clean, cloaked), ("z.jpg", "z.jpg")]
+
+
+def test_the_closest_name_comes_first_and_each_copy_is_given_away_once() -> None:
+    assert matched(["a.jpg", "a.png"], ["a.png"]) == [("a.png", "a.png"), ("a.jpg", None)]
+    assert matched(["a.gif", "a.jpg"], ["a.gif.png", "a.jpg"]) == [("a.gif", "a.gif.png"), ("a.jpg", "a.jpg")]
+    # Nobody can say which of the two it is.
+    assert matched(["a.jpg", "a.png", "b.jpg"], ["a.webp", "b.jpg"]) == [
+        ("b.jpg", "b.jpg"),
+        ("a.jpg", None),
+        ("a.png", None),
+        (None, "a.webp"),
+    ]
+
+
+def test_a_suffix_of_the_cloaked_names() -> None:
+    names = ["a_cloaked.jpg", "p/b_cloaked.png", "c_cloaked.gif.png", "d.jpg", "e_cloaked_2.jpg"]
+    assert matched(["a.jpg", "c.gif", "d.jpg", "e.jpg", "p/b.jpg"], names, suffix="_cloaked") == [
+        ("a.jpg", "a_cloaked.jpg"),
+        ("c.gif", "c_cloaked.gif.png"),
+        ("p/b.jpg", "p/b_cloaked.png"),
+        ("d.jpg", None),
+        ("e.jpg", None),
+        (None, "d.jpg"),
+        (None, "e_cloaked_2.jpg"),
+    ]
+
+
+def test_clean_and_cloaked_photos_in_one_folder() -> None:
+    folder = items("a", "1.jpg", "11.jpg", "11_x.jpg", "1_x.jpg")
+    pairs = match_photos(folder, folder, suffix="_x")
+    assert [(pair.clean and pair.clean.relative, pair.cloaked and pair.cloaked.relative) for pair in pairs] == [
+        ("1.jpg", "1_x.jpg"),
+        ("11.jpg", "11_x.jpg"),
+    ]
+
+
+def test_one_file_each_belongs_together_and_nothing_at_all_is_an_error() -> None:
+    assert matched(["me.jpg"], ["IMG_7.png"]) == [("me.jpg", "IMG_7.png")]
+    with pytest.raises(ToolError, match="none of 2 photos has its copy among 1 cloaked ones"):
+        matched(["a.jpg", "b.jpg"], ["c.jpg"])
+
+
+def test_a_name_that_is_there_twice_is_said_to_be() -> None:
+    with pytest.raises(ToolError, match="x: several cloaked photos are called so"):
+        matched(["x.bmp", "y.bmp"], ["x.jpg", "x.png"])

@@ -1,0 +1,384 @@
+"""Training an extractor that sees through cloaks, on real faces."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from _toolio.compute.distributed import Processes, count_processes
+from _toolio.errors import ToolError, UsageError
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import RecordWriter
+from conftest import Run
+from facetools.extractors.architectures import mobilefacenet
+from facetools.extractors.extractor import Extractor
+from facetools.extractors.files import Prepared, open_file
+from facetools.faces.finder import Finder
+from facetools.intake import Intake
+from facetools.people import folded
+from facetools.photos.codec import decode_photo
+from facetools.training.early_stopping import Stopping, Watch
+from facetools.training.paired_faces import Faces, choose_held_out
+from facetools.training.reading import Pantry, read_names
+from facetools.training.robust import Knobs, Objective, RobustTrainer, confuse, embed_samples, tunable, vary
+from facetools.training.samples import cut_chip, make_sample
+
+CPU = torch.device("cpu")
+KNOBS = Knobs(epochs=2, batch=4, learning_rate=1e-3, head="softmax", identity=1.0, consistency=8.0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Extractor:
+    torch.manual_seed(0)
+    network = Prepared(mobilefacenet.MobileFaceNet(16), mobilefacenet.SETTINGS).eval().requires_grad_(False)
+    return Extractor("small", "mobilefacenet", network, mobilefacenet.SETTINGS, 16, "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def faces(real_people: dict[str, list[bytes]]) -> Faces:
+    """Six people, two clean photos each; a "cloak" that is a pattern laid over the first one."""
+    finder, samples, original, cloak = Finder(CPU), [], [], []
+    for name, photos in list(real_people.items())[:6]:
+        for number, data in enumerate(photos[:2]):
+            photo = decode_photo(data, name)
+            intake = Intake(
+                Item(name, f"{name}/{number}.jpg"), data, photo, tuple(finder.find([photo.pixels])[0][:1]), (0,)
+            )
+            sample = make_sample(intake, mobilefacenet.SETTINGS)
+            assert sample is not None
+            original.append(len(samples))
+            cloak.append(-1)
+            samples.append(sample)
+    for place in range(0, len(samples), 2):
+        pattern = np.where(np.indices(samples[place].pixels.shape[:2]).sum(0) % 4 < 2, 40, -40)[..., None]
+        pixels = np.clip(samples[place].pixels + pattern, 0, 255).astype(np.uint8)
+        samples.append(replace(samples[place], pixels=pixels))
+        original.append(place)
+        cloak.append(0)
+    return Faces(tuple(samples), np.array(original), np.array(cloak), ("pattern",))
+
+
+def trainer_of(faces: Faces, extractor: Extractor, **changes: object) -> RobustTrainer:
+    torch.manual_seed(1)
+    return RobustTrainer(extractor, tunable(extractor), faces, replace(KNOBS, **changes), device=CPU)
+
+
+def test_a_part_keeps_copies_with_their_originals(faces: Faces) -> None:
+    people = set(faces.people[:4])
+    part = faces.part(people)
+    assert set(part.people) == people
+    assert len(part.samples) == 6
+    for place, first in enumerate(part.original):
+        assert part.cloak[first] == -1
+        assert part.samples[place].person == part.samples[first].person
+
+
+def test_nobody_is_both_trained_on_and_watched(faces: Faces) -> None:
+    known, unseen = choose_held_out(faces, share=0.5, seed=0)
+    assert not set(known.people) & set(unseen.people)
+    assert set(known.people) | set(unseen.people) == set(faces.people)
+    assert (known.cloak >= 0).any() and (unseen.cloak >= 0).any()
+    with pytest.raises(ToolError, match="3 people have cloaked photos"):
+        choose_held_out(faces.part(set(faces.people[:6])), share=0.5, seed=0)
+
+
+def test_a_cloak_is_drawn_weaker_or_stronger(faces: Faces) -> None:
+    clean, cloaked = faces.samples[0], faces.samples[12]
+    assert vary(clean, clean, np.random.default_rng(0)) is clean
+    middle = (clean.pixels > 60) & (clean.pixels < 195)  # where nothing is clipped
+    sizes = [
+        np.abs(vary(cloaked, clean, np.random.default_rng(n)).pixels[middle].astype(int) - clean.pixels[middle]).mean()
+        for n in range(40)
+    ]
+    assert 20 <= min(sizes) < 30 < 45 < max(sizes) <= 50
+    elsewhere = replace(cloaked, matrices=tuple(m + 5 for m in cloaked.matrices))
+    assert vary(elsewhere, clean, np.random.default_rng(0)) is elsewhere
+
+
+def test_the_objective_is_what_its_docstring_says(faces: Faces, extractor: Extractor) -> None:
+    trainer = trainer_of(faces, extractor)
+    objective = trainer._objective
+    assert isinstance(objective, Objective)
+    chips = torch.rand(3, 3, 112, 112, generator=torch.manual_seed(0))
+    labels, wanted = torch.tensor([0, 1, 2]), torch.randn(3, 16)
+    identity, apart = objective(chips, labels, wanted)
+    given = trainer.student(chips)
+    clean = embed_samples(extractor.network, faces.samples[:12], (112, 112), CPU)
+    pairs = torch.cdist(clean.double(), clean.double()).square()
+    spread = float(pairs.mean())  # with the pairs of a face and itself: twice the variance
+    assert float(apart) == pytest.approx(8 * float((given - wanted).square().sum()) / spread, rel=1e-4)
+    assert float(identity) == pytest.approx(float(objective.head(given, labels).sum()), rel=1e-4)
+
+
+def test_training_learns_and_leaves_the_original_alone(faces: Faces, extractor: Extractor) -> None:
+    before = {key: value.clone() for key, value in extractor.network.state_dict().items()}
+    losses = [sum(each) for each in trainer_of(faces, extractor, epochs=6).rounds()]
+    assert losses[-1] < losses[0]
+    assert all(torch.equal(before[key], value) for key, value in extractor.network.state_dict().items())
+
+
+def test_what_is_frozen_stays(faces: Faces, extractor: Extractor) -> None:
+    student = tunable(extractor, ["^stem"])
+    trainer = RobustTrainer(extractor, student, faces, KNOBS, device=CPU)
+    next(trainer.rounds())
+    old, new = extractor.network.state_dict(), student.state_dict()
+    changed = {key for key in old if not torch.equal(old[key], new[key])}
+    assert changed and not any(key.startswith("network.stem") for key in changed)
+    assert not any("running" in key for key in changed)
+    with pytest.raises(UsageError, match=r"--freeze nothing.like.it: matches no tensor of small"):
+        tunable(extractor, ["nothing.like.it"])
+    with pytest.raises(UsageError, match="nothing of small is left"):
+        tunable(extractor, ["."])
+
+
+@pytest.mark.parametrize("head", ["softmax", "arcface"])
+def test_a_resumed_training_ends_as_an_uninterrupted_one(
+    faces: Faces, extractor: Extractor, tmp_path: Path, head: str
+) -> None:
+    whole = trainer_of(faces, extractor, head=head)
+    losses = list(whole.rounds())
+    first = trainer_of(faces, extractor, head=head)
+    next(first.rounds())
+    first.keep({"protection": 0.5, "epoch": 1})
+    first.save(tmp_path / "c", {"arguments": {"seed": 0}})
+    second = trainer_of(faces, extractor, head=head)
+    second.load(tmp_path / "c", {"arguments": {"seed": 0}})
+    assert second.figures == {"protection": 0.5, "epoch": 1}
+    assert list(second.rounds()) == losses[1:]
+    for a, b in zip(whole.averaged.state_dict().values(), second.averaged.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(UsageError, match="made with other arguments"):
+        trainer_of(faces, extractor).load(tmp_path / "c", {"arguments": {"seed": 1}})
+
+
+def test_the_watch_counts_by_hand(faces: Faces, extractor: Extractor) -> None:
+    watch = Watch(extractor, faces)
+    rows = embed_samples(extractor.network, faces.samples, (112, 112), CPU).double()
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    apart = 1 - rows @ rows.T
+    missed = floor = wrong = 0
+    for probe in range(12):  # clean photos; 12 to 17 are copies of 0, 2, 4, ...
+        pair = probe ^ 1
+        others = min(float(apart[probe, n]) for n in range(12) if n // 2 != probe // 2)
+        wrong += others < float(apart[probe, pair])
+        if probe % 2:  # only the first photo of each is cloaked
+            missed += others < float(apart[probe, 12 + probe // 2])
+            floor += others < float(apart[probe, pair])
+    assert watch.before["protections"]["pattern"] == pytest.approx(missed / 6)
+    assert watch.before["floors"]["pattern"] == pytest.approx(floor / 6)
+    assert watch.before["clean_accuracy"] == pytest.approx(1 - wrong / 12)
+    assert watch.measure(extractor.network)["clean_loss"] == 0
+
+
+def test_only_epochs_that_cost_little_are_kept(
+    faces: Faces, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(faces, extractor, epochs=5)
+    stopping = Stopping(trainer, Watch(extractor, faces), 1.0, 2)
+    seen = iter([(0.9, 3.0), (0.5, 1.0), (0.4, 1.5), (0.6, 0.0)])
+
+    def measure(_: object) -> dict[str, float]:
+        protection, lost = next(seen)
+        return {"protection": protection, "clean_loss": lost}
+
+    monkeypatch.setattr(stopping._watch, "measure", measure)
+    kept, over = [], []
+    for losses in trainer.rounds():
+        kept.append(stopping.look(losses)["best"])
+        over.append(stopping.is_over)
+        if over[-1]:
+            break
+    assert kept == [False, True, False, False]
+    assert over == [False, False, False, True]
+    assert trainer.figures["protection"] == 0.5
+    assert stopping.finish() is None
+
+
+def test_where_every_epoch_costs_too_much_part_of_the_way_back_is_kept(
+    faces: Faces, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(faces, extractor, epochs=1)
+    list(trainer.rounds())
+    stopping = Stopping(trainer, Watch(extractor, faces), 1.0, 2)
+    start, end = (x.state_dict()["network.stem.0.weight"] for x in (stopping._watch.untouched, trainer.averaged))
+
+    def measure(network: Prepared) -> dict[str, float]:
+        """Cost 4 points at the end, and in proportion on the way."""
+        now = network.state_dict()["network.stem.0.weight"]
+        return {"protection": 0.5, "clean_loss": 4 * float((now - start).norm() / (end - start).norm())}
+
+    monkeypatch.setattr(stopping._watch, "measure", measure)
+    fields = stopping.finish()
+    assert fields is not None
+    assert fields["blend"] == 0.2  # 4 x 0.2 is below 1 point, 4 x 0.3 above
+    assert torch.allclose(trainer.best.state_dict()["network.stem.0.weight"], start + 0.2 * (end - start), atol=1e-6)
+    other = Stopping(trainer_of(faces, extractor), Watch(extractor, faces), 1.0, 2)
+    monkeypatch.setattr(other._watch, "measure", lambda _: {"protection": 0.5, "clean_loss": 2.0})
+    with pytest.raises(ToolError, match="every epoch costs more than 1 points"):
+        other.finish()
+
+
+def test_confused_faces_move_and_keep_within_reach(faces: Faces, extractor: Extractor) -> None:
+    chips = torch.cat([cut_chip(sample, 0, (112, 112)) for sample in faces.samples[:3]])
+    wanted = extractor.network(chips).detach()
+    cloaked = confuse(extractor.network, chips, wanted, 4, [1, 2, 3])
+    assert float((cloaked - chips).abs().amax()) <= 16.5 / 255
+    assert ((cloaked - chips).abs().amax((1, 2, 3)) > 2 / 255).all()
+    assert torch.allclose(cloaked * 255, (cloaked * 255).round(), atol=1e-3)
+    shuffled = chips + (cloaked - chips).flip(2)
+    moved, by_chance = ((extractor.network(each) - wanted).square().sum(1).mean() for each in (cloaked, shuffled))
+    assert float(moved) > 1.5 * float(by_chance)
+    alone = confuse(extractor.network, chips[1:2], wanted[1:2], 4, [2])
+    assert torch.allclose(alone, cloaked[1:2], atol=1.5 / 255)
+
+
+def test_with_adversarial_faces_a_resumed_training_ends_the_same(
+    faces: Faces, extractor: Extractor, tmp_path: Path
+) -> None:
+    losses = list(trainer_of(faces, extractor, adversarial=2).rounds())
+    first = trainer_of(faces, extractor, adversarial=2)
+    next(first.rounds())
+    first.save(tmp_path / "c", {})
+    second = trainer_of(faces, extractor, adversarial=2)
+    second.load(tmp_path / "c", {})
+    assert list(second.rounds()) == losses[1:]
+    assert losses != list(trainer_of(faces, extractor).rounds())
+
+
+def test_bfloat16_gives_nearly_the_same_loss(faces: Faces, extractor: Extractor) -> None:
+    full = trainer_of(faces, extractor)
+    half = RobustTrainer(extractor, tunable(extractor), faces, KNOBS, device=CPU, half=True)
+    given = next(full.rounds()), next(half.rounds())
+    assert sum(given[0]) == pytest.approx(sum(given[1]), rel=0.1)
+    assert given[0] != given[1]
+
+
+def test_processes_share_a_step_among_them() -> None:
+    parts = [Processes(rank, 3).share(list(range(10))) for rank in range(3)]
+    assert sorted(number for part in parts for number in part) == list(range(10))
+    assert count_processes({"RANK": "1", "WORLD_SIZE": "2"}.get) == Processes(1, 2)
+    assert count_processes({}.get) == Processes(0, 1)
+    for wrong in ({"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x"}):
+        with pytest.raises(UsageError, match="do not go together"):
+            count_processes(wrong.get)
+
+
+@pytest.fixture
+def folders(people_folder: Path, tmp_path: Path) -> tuple[str, ...]:
+    """Twelve people, and copies of theirs as cloaks."""
+    import shutil
+
+    shutil.copytree(people_folder, tmp_path / "cloaked")
+    return ("--clean", str(people_folder), "--cloaked", str(tmp_path / "cloaked"))
+
+
+def test_the_command_writes_an_extractor_that_evaluate_refuses_to_ask_about_its_own_people(
+    run: Callable[..., Run], folders: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "robust.safetensors"
+    people = sorted(path.name for path in Path(folders[1]).iterdir())
+    (tmp_path / "names.txt").write_text("\n".join(people[:3]))
+    words = ("--hold-out", str(tmp_path / "names.txt"), "--hold-out", people[3].upper(), "--held-out", "0.4")
+    done = run(
+        "facetools", "train-robust", *folders, *words, "--epochs", "1", "--max-clean-loss", "100", "--out", str(out)
+    )
+    assert done.code == 0, done.err
+    left_out = {record["person"]: record["photos"] for record in done.records if "person" in record}
+    assert left_out == dict.fromkeys(people[:4], 4)
+    assert [record["epoch"] for record in done.records if "epoch" in record] == [0, 1]
+    opened = open_file(out, CPU)
+    assert (opened.name, opened.distance, opened.dimensions) == ("robust", "euclidean", 128)
+    assert opened.people == tuple(people[4:])
+    refused = run("facetools", "evaluate", "--gallery", folders[1], "--cloaked", folders[3], "--extractor", str(out))
+    assert refused.code == 1
+    assert f"robust was trained on photos of {people[4]} and {len(people) - 5} more" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "nothing to see through"),
+        (("--attack", "tip-im"), "needs more than photos"),
+        (("--attack", "nothing"), "choose from"),
+        (("--cloaked", "HERE", "--freeze", "("), "is no regular expression"),
+        (("--cloaked", "HERE", "--hold-out", "me/typo.txt"), "--hold-out me/typo.txt: no such file or folder"),
+        (("--cloaked", "HERE/."), "given twice, or the same as --clean"),
+        (("--cloaked", "HERE", "--cloaked", "HERE"), "given twice"),
+        (("--cloaked", "HERE", "--identity", "0", "--consistency", "0"), "nothing is left to learn"),
+        (("--cloaked", "HERE", "--freeze", "nowhere"), "matches no tensor of dlib-resnet"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    run: Callable[..., Run], folders: tuple[str, ...], tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    given = tuple(word.replace("HERE/.", f"{folders[1]}/.").replace("HERE", folders[3]) for word in words)
+    done = run("facetools", "train-robust", *folders[:2], *given, "--out", str(tmp_path / "o"))
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_hold_out_takes_a_person_s_own_folder_and_refuses_a_name_that_nobody_has(
+    folders: tuple[str, ...], tmp_path: Path
+) -> None:
+    me, other, *_ = sorted(Path(folders[1]).iterdir())
+    (tmp_path / "names.jsonl").write_text('\ufeff{"person": "Somebody Else"}\n', "utf-8")
+    names = read_names([f"{me}/", str(tmp_path / "names.jsonl"), other.name])
+    assert names.all == {folded(me.name), "somebody else", folded(other.name)}
+    pantry = Pantry(RecordWriter("t/1", "protection", ()), CPU, "largest", None, names)
+    kept = pantry.wanted(folders[1])
+    assert {item.relative.split("/")[0] for item in kept}.isdisjoint({me.name, other.name})
+    assert pantry.left_out == {me.name: 2, other.name: 2}
+    pantry.check_names()
+    (tmp_path / "cut.jsonl").write_text('{"person": "Some')
+    with pytest.raises(ToolError, match="line 1: not a JSON record") as caught:
+        read_names([str(tmp_path / "cut.jsonl")])
+    assert caught.value.exit_code == 1
+    wrong = Pantry(pantry.writer, CPU, "largest", None, read_names(["Nobody"]))
+    wrong.wanted(folders[1])
+    with pytest.raises(ToolError, match="--hold-out Nobody: no photo is of this person"):
+        wrong.check_names()
+
+
+def test_two_processes_learn_what_one_learns(folders: tuple[str, ...], tmp_path: Path) -> None:
+    words = ("--epochs", "2", "--held-out", "0.4", "--max-clean-loss", "100", "--batch", "8")
+    lines = {}
+    for count in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
+        command = [*torchrun, "-m", "facetools", "train-robust", *folders, *words, "--out", str(tmp_path / str(count))]
+        done = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()[-2000:]
+        lines[count] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["epoch"] for line in lines[1]] == [line["epoch"] for line in lines[2]] == [0, 1, 2]
+    for alone, shared in zip(lines[1][1:], lines[2][1:], strict=True):
+        for key in ("loss", "identity_loss", "consistency_loss"):
+            assert shared[key] == pytest.approx(alone[key], rel=1e-2)
+    a, b = (open_file(tmp_path / str(count), CPU).network.state_dict() for count in (1, 2))
+    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)
+
+
+def test_cloaked_photos_without_an_original_are_told_and_the_rest_is_used(
+    run: Callable[..., Run], folders: tuple[str, ...], tmp_path: Path
+) -> None:
+    person = next(Path(folders[1]).iterdir()).name
+    (Path(folders[3]) / person / "stray.jpg").write_bytes((Path(folders[3]) / person / "0.jpg").read_bytes())
+    done = run(
+        "facetools", "train-robust", *folders, "--epochs", "1", "--held-out", "0.4", "--max-clean-loss", "100",
+        "--out", str(tmp_path / "o"),
+    )  # fmt: skip
+    assert done.code == 3, done.err
+    (wrong,) = [record for record in done.records if "error" in record]
+    assert wrong["error"]["kind"] == "no-match"
+    assert "stray.jpg" in wrong["error"]["message"]
+    assert (tmp_path / "o").exists()
