@@ -238,7 +238,7 @@ def test_stdout_is_jsonl_and_stderr_silent(
     done = run(tool, name, *valid(name))
     assert (done.code, done.err) == (0, "")
     module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
-    page = importlib.import_module(f"{tool}.commands._manual").PAGES[name]
+    page = module.PAGE
     assert done.records
     for line, record in zip(done.out.splitlines(), done.records, strict=True):
         first = next(iter(record))

@@ -17,15 +17,17 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from berttools.commands._manual import PAGES as BERTTOOLS
+from _toolio.cli.manual import pages_of
+from berttools.cli import COMMANDS as BERTTOOLS_COMMANDS
 from conftest import ROOT, saved
-from facetools.commands._manual import PAGES as FACETOOLS
+from facetools.cli import COMMANDS as FACETOOLS_COMMANDS
 from facetools.detector.files import SHIPPED
 from facetools.extractors.architectures import mobilefacenet
 from facetools.extractors.architectures.mobilefacenet import MobileFaceNet
 from facetools.extractors.files import save_extractor
 from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 
+FACETOOLS, BERTTOOLS = pages_of("facetools", FACETOOLS_COMMANDS), pages_of("berttools", BERTTOOLS_COMMANDS)
 README = (ROOT / "README.md").read_text()
 SHELL_BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
 EXAMPLES = [line for pages in (FACETOOLS, BERTTOOLS) for page in pages.values() for line, _ in page.examples]

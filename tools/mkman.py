@@ -3,7 +3,7 @@
 Usage: python tools/mkman.py [--check] [FOLDER]
 
 One page a command. Options and their words come from the command's function, record fields and
-examples from the tool's ``manual`` module.
+examples from the ``PAGE`` in its file.
 """
 
 from __future__ import annotations
@@ -131,12 +131,11 @@ def pages() -> dict[str, str]:
     out = {}
     for tool in TOOLS:
         names = importlib.import_module(f"{tool}.cli").COMMANDS
-        manual = importlib.import_module(f"{tool}.commands._manual").PAGES
         group: Any = typer.main.get_command(build_app(tool, names))
         out[f"{tool}.1"] = tool_page(tool, group)
         for name, command in group.commands.items():
             module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
-            out[f"{tool}-{name}.1"] = command_page(tool, name, command, module.SCHEMA, manual[name])
+            out[f"{tool}-{name}.1"] = command_page(tool, name, command, module.SCHEMA, module.PAGE)
     return out
 
 

@@ -14,7 +14,7 @@ from _toolio.compute.threads import ordered
 from _toolio.errors import InputError
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
-from _toolio.streams.records import Record, RecordWriter
+from _toolio.streams.records import Record
 from facetools.faces.face import Face, face_of, whole_crop
 from facetools.faces.finder import Finder
 from facetools.photos.codec import decode_photo
@@ -311,37 +311,3 @@ def digest_of(item: Item, named: Sequence[Record], data: bytes) -> str:
 def _is_finished(record: Record) -> bool:
     """Tell a record that is the end of its photo's story: an error, or no face and so no file."""
     return bool(record) and ("error" in record or not record.get("path"))
-
-
-def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:
-    """Write the records of an input that needs no work.
-
-    That is one that cannot be used, one of which an earlier command has said all there is to say, and one
-    that an earlier run has finished. A command that ``makes_files`` calls the input its source, and no file of
-    its own the path.
-    """
-    if isinstance(intake, Finished):
-        for record in intake.records:
-            writer.emit(record)
-    elif intake.error is None:
-        writer.pass_on(intake.item.record)
-    else:
-        path = intake.item.path
-        about = {"path": None, "source": path} if makes_files else {"path": path}
-        writer.fail(intake.error, about, through=intake.item.record)
-
-
-def without_reason(record: Record) -> Record:
-    """Leave out an earlier command's reason for having nothing to say: there is something now."""
-    return {key: value for key, value in record.items() if key != "reason"}
-
-
-def needing_work(
-    writer: RecordWriter, intakes: Iterable[Intake | Refusal | Finished], *, makes_files: bool = False
-) -> Iterator[Intake]:
-    """Hand on what needs no work as it comes; give the rest."""
-    for intake in intakes:
-        if isinstance(intake, Intake):
-            yield intake
-        else:
-            hand_on(writer, intake, makes_files=makes_files)

@@ -1,5 +1,6 @@
 """What a command's man page says besides its options."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,3 +24,8 @@ class Page:
     fields: Mapping[str, str]
     examples: Sequence[tuple[str, str]]
     exit_status: str = EXIT_STATUS
+
+
+def pages_of(package: str, commands: Sequence[str]) -> dict[str, Page]:
+    """Return the page of each command of a package: ``PAGE`` in ``<package>/commands/some_name.py``."""
+    return {name: importlib.import_module(f"{package}.commands.{name.replace('-', '_')}").PAGE for name in commands}

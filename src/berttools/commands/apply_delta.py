@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ModelFolder
@@ -39,3 +40,18 @@ def apply_delta(
         share = found["from_delta"] / max(1, found["from_delta"] + found["from_base"])
         writer.emit({"share": share, "path": out, "base": base, "delta": delta, **found})
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "share": "Share of the model's values that come from the delta.",
+        "path": "The folder that was written.",
+        "base": "The base.",
+        "delta": "The delta.",
+        "tensors": "How many tensors come from the delta.",
+        "from_delta": "How many values that is.",
+        "from_base": "How many values come from the base.",
+        "base_sha256": "Digest of the base's tensors.",
+    },
+    examples=(("berttools apply-delta base/ task.safetensors --out tuned/", "Restore a model that was tuned."),),
+)

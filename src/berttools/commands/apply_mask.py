@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.errors import UsageError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
@@ -44,3 +45,25 @@ def apply_mask(
         found = applying.apply_mask(base, mask, out)
         writer.emit({"sparsity": None, "path": out, "base": base, "mask": mask, **found})
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "sparsity": "Share of the masked matrices' entries that are zeroed.",
+        "path": "The folder that was written.",
+        "base": "The base.",
+        "mask": "The mask file.",
+        "tensors": "How many tensors the folder's weights are.",
+        "mask_bytes": "Bytes of the mask itself.",
+        "dense_bytes": "Bytes of the head, and of what else the mask file holds as it is.",
+        "matrices": "How many matrices are masked.",
+        "weights": "How many entries they have.",
+        "zeroed": "How many of those are zeroed.",
+        "code": "How the mask is coded: bits, entropy, conditional; several are joined by +.",
+        "masked_sha256": "Digest of the base's matrices that are masked, and of no other tensor.",
+        "bytes": "Bytes of the mask file.",
+    },
+    examples=(
+        ("berttools apply-mask base/ task.mask.safetensors --out task/", "Write the model of a task as a folder."),
+    ),
+)

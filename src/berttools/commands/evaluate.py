@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.errors import InputError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
@@ -55,3 +56,21 @@ def evaluate(
             fields |= {"reason": "one side has one value only"} if judged.value is None else {}
             writer.emit(fields)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "score": "The metric.",
+        "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of numbers.",
+        "task": "Which task was judged; absent where the records are of one or none.",
+        "interval": "95% of it, by bootstrap over texts.",
+        "n": "How many predictions were judged.",
+        "classes": "How many classes there are.",
+        "reason": "Why there is no score.",
+        "error": "What is wrong with this line, or was with an input of predict: kind and message.",
+    },
+    examples=(
+        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "What a model is worth."),
+        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate --metric f1", "By one metric."),
+    ),
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from berttools.classifier.inference import Precision
 from berttools.commands import _training as own
+from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
 from berttools.tuning import finetune as tuning_run
 
@@ -60,3 +62,49 @@ def finetune(
         max_length, precision, seed, resume, force,
     )  # fmt: skip
     return own.tune(SCHEMA, COLUMNS, asked, device)
+
+
+PAGE = Page(
+    fields={
+        "score": "The metric that ranks, on --dev; null without.",
+        "metric": "Which one that is.",
+        "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+        "step": "Steps so far, likewise.",
+        "loss": "Mean loss of the training texts since the measurement before.",
+        **MEASURED,
+        "best": "Whether it is better than every measurement before: these weights are kept.",
+        "path": "What was written. With the fields below, in the last record only.",
+        "save": "model or delta.",
+        "tensors": "How many were tuned.",
+        "tuned": "How many values they have.",
+        "parameters": "How many values the model has that could be tuned.",
+        "stored": "How many values were written.",
+        **TEXTS,
+    },
+    examples=(
+        (
+            "berttools finetune --base base/ --train train.jsonl --dev dev.jsonl --out tuned/",
+            "Tune all of a model.",
+        ),
+        (
+            "berttools layerdiff base/ ft/ | sort -r | head -8 | berttools finetune --base base/ --only -"
+            " --train train.jsonl --dev dev.jsonl --save delta --out task.safetensors",
+            "Tune the eight tensors that moved most when all were tuned, and store only these and the head.",
+        ),
+        (
+            "berttools finetune --base base/ --layers 1 --group Q,V --freeze classifier.bias --train train.jsonl"
+            " --dev dev.jsonl --metric matthews --patience 2 --out tuned/",
+            "Queries and values of layer 1, and of the head all but a bias.",
+        ),
+        (
+            "berttools finetune --base base/ --train pairs.tsv --columns text_a=first,text_b=second,label=near"
+            " --out tuned/",
+            "Pairs of texts with numbers to come near to.",
+        ),
+        (
+            "torchrun --nproc-per-node 2 -m berttools finetune --base base/ --train train.jsonl --dev dev.jsonl"
+            " --out tuned/",
+            "On two devices.",
+        ),
+    ),
+)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.errors import UsageError
 from _toolio.files.overwriting import refuse_existing, refuse_inside
 from _toolio.streams.records import RecordWriter
@@ -51,3 +52,33 @@ def mask_control(
         found = write_control(base, mask, out, kind, seed)
         writer.emit({"sparsity": None, "path": out, "kind": kind.value, "mask": mask, "base": base, **found})
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "sparsity": "Share of the masked matrices' entries that are zeroed: that of the mask it is a control of.",
+        "path": "The mask file that was written.",
+        "kind": "random or magnitude.",
+        "mask": "The mask it is a control of.",
+        "base": "The base.",
+        "mask_bytes": "Bytes of the mask itself.",
+        "dense_bytes": "Bytes of the head, and of what else is stored as it is.",
+        "matrices": "How many matrices are masked.",
+        "weights": "How many entries they have.",
+        "zeroed": "How many of those are zeroed.",
+        "code": "How the mask is coded: bits, entropy, conditional; several are joined by +.",
+        "masked_sha256": "Digest of the base's matrices that are masked, and of no other tensor.",
+        "bytes": "Bytes of the file.",
+    },
+    examples=(
+        (
+            "berttools mask-control base/ task.mask.safetensors --kind random --out random.mask.safetensors",
+            "As many zeros at random places.",
+        ),
+        (
+            "berttools mask-control base/ task.mask.safetensors --kind magnitude --out small.mask.safetensors"
+            " && berttools maskdiff task.mask.safetensors small.mask.safetensors --base base/ --by model",
+            "As many zeros among the smallest weights, and how many of them the mask has too.",
+        ),
+    ),
+)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from berttools.classifier.inference import Precision
 from berttools.commands import _mask_options as own
 from berttools.commands import _training as usual
+from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
 from berttools.mask_tuning import run
 from berttools.mask_tuning.recipe import Method, Pattern
@@ -71,3 +73,54 @@ def mask_tune(
         score_learning_rate, pooler, refit_head, distill, code,
     )  # fmt: skip
     return usual.tune(SCHEMA, COLUMNS, asked, device, run.MaskRun)
+
+
+PAGE = Page(
+    fields={
+        "score": "The metric that ranks, on --dev; null without.",
+        "metric": "Which one that is.",
+        "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+        "step": "Steps so far, likewise.",
+        "loss": "Mean loss of the training texts since the measurement before; masks are drawn anew each step.",
+        **MEASURED,
+        "inference": "What the measured mask is: threshold, scores above 0 (for topk the largest), or draw, one"
+        " draw of the chances that the scores are.",
+        "score_at_threshold": "The metric of the one.",
+        "score_of_draw": "The metric of the other. The better of both is kept.",
+        "best": "Whether it is better than every measurement before: this mask is kept.",
+        "refitted": "With --refit-head: whether the head that was tuned once more was better, and kept.",
+        "path": "What was written. With the fields below, in the last record only.",
+        "sparsity": "Share of the masked matrices' entries that are set to zero.",
+        "zeroed": "How many that are.",
+        "weights": "Of how many.",
+        "matrices": "How many matrices are masked.",
+        "bytes": "Of the file.",
+        "mask_bytes": "Of the masks in it.",
+        "dense_bytes": "Of the head in it.",
+        "code": "How the masks are coded.",
+        "masked_sha256": "Digest of the base's matrices that are masked, and of no other tensor.",
+        **TEXTS,
+    },
+    examples=(
+        (
+            "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --out task.mask.safetensors",
+            "Learn which weights to zero, of some thousands of texts; of a few, with a higher --score-lr.",
+        ),
+        (
+            "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --initial-sparsity 0.2"
+            " --group V,AO,O --refit-head --out task.mask.safetensors",
+            "Masks of some groups only, that begin with a fifth of each matrix zeroed.",
+        ),
+        (
+            "berttools layerdiff base/ ft/ --group Q,K,V,AO,I,O | sort -r | head -8"
+            " | berttools mask-tune --base base/ --only - --train train.jsonl --dev dev.jsonl"
+            " --out task.mask.safetensors",
+            "Masks of what moved most when all was tuned.",
+        ),
+        (
+            "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --method topk"
+            " --target-sparsity 0.5 --distill ft/ --out task.mask.safetensors",
+            "Half of each matrix, with a tuned model as the teacher.",
+        ),
+    ),
+)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
@@ -55,3 +56,51 @@ def maskdiff(
         if heatmap:
             run.draw(heatmap, kind, rank)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "sparsity": "Of one mask: share of the entries that are zeroed.",
+        "jaccard": "Of two masks: entries that both zero over those that either does; null where neither does.",
+        "mask": "The mask file; of two the first, a.",
+        "mask_b": "The second, b.",
+        "by": "tensor, layer, group or model: what the record is about.",
+        "name": "The matrix, as the model's state dict calls it.",
+        "layer": "Number of its layer, from 0; null where it belongs to none.",
+        "group": "Q, K, V, AO, I or O; null for all else.",
+        "part": "Of a matrix that holds several: axis, start and stop of its rows (0) or columns (1); shape too.",
+        "shape": "Of the matrix, or of the part.",
+        "weights": "Entries of the masked matrices.",
+        "zeroed": "How many of them are zeroed.",
+        "bytes": "Bytes that the code takes; of a part, an equal share of them.",
+        "bits_per_weight": "Bits of code over entries.",
+        "tensors": "How many matrices were added up, each part as one.",
+        "code": "bits, entropy or conditional; several are joined by +.",
+        "dense_bytes": "With --by model: bytes of the head, and of what else is in the file as it is.",
+        "file_bytes": "With --by model: bytes of the file.",
+        "masked_sha256": "With --by model: digest of the base's matrices that are masked, as mask-tune's record has"
+        " it. Masks of the same matrices are of one base where they have the same.",
+        "sparsity_a": "Share of the entries that a zeroes.",
+        "sparsity_b": "Share that b zeroes.",
+        "hamming": "Entries that one zeroes and the other does not.",
+        "overlap": "Entries that both zero.",
+        "overlap_expected": "How many that would be by chance, each mask zeroing as many entries of each matrix.",
+        "z": "overlap less overlap_expected, in standard deviations of the hypergeometric distribution.",
+        "left_out_a": "With --by model: how many matrices a masks and b does not; absent where there is none.",
+        "left_out_b": "How many b masks and a does not, likewise.",
+        "reason": "Why there is no jaccard or no z.",
+        "error": "Why a matrix that both mask, or all of them, cannot be compared: kind and message.",
+    },
+    examples=(
+        ("berttools maskdiff task.mask.safetensors --by group", "What a mask zeroes of each group."),
+        ("berttools maskdiff task.mask.safetensors --by layer | sort -r | head -1", "The sparsest layer."),
+        (
+            "berttools maskdiff task.mask.safetensors other.mask.safetensors --base base/ --by model",
+            "Do two masks zero the same?",
+        ),
+        (
+            "berttools maskdiff task.mask.safetensors --by layer --heatmap zeros.png --csv",
+            "By layer for a spreadsheet, and a picture by layer and group.",
+        ),
+    ),
+)

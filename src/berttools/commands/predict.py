@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.errors import InputError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
@@ -79,3 +80,30 @@ def predict(
                 fields |= {"truncated": outcome.cut} if outcome.cut else {}
                 writer.emit(fields, through=through)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",
+        "label": "The likeliest class, or the number with all its digits.",
+        "scores": "The chance of every class.",
+        "task": "With --mask: the task of the line, as in the input. One that no mask has is an error,"
+        " unknown-task, with one --mask too. A line without is of the only mask; of several it is an error.",
+        "gold": "The gold that the input had, or else its label, if it had one.",
+        "text": "As in the input, as are text_a, text_b and any other field.",
+        "truncated": "How many tokens at the text's end were left out; absent where none.",
+        "error": "What is wrong with this line, or was before: kind and message.",
+    },
+    examples=(
+        ("berttools predict --model ft/ --in dev.jsonl | sort | head -3", "The three least certain labels."),
+        (
+            """echo '{"text":"a fine day"}' | berttools predict --model ft/""",
+            "Label what a pipe brings.",
+        ),
+        (
+            """echo '{"task":"other","text":"a fine day"}' | berttools predict --base base/"""
+            " --mask task.mask.safetensors --mask other.mask.safetensors",
+            "Each line by the mask that it names, all over one base.",
+        ),
+    ),
+)

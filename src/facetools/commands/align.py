@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import refuse_nested
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
+from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinFace
 from facetools.extractors.factory import DEFAULT
-from facetools.intake import needing_work
+from facetools.intake_records import needing_work
 
 SCHEMA = "facetools.align/1"
 COLUMNS = ("path", "source", "face", "reason")
@@ -51,3 +53,28 @@ def align(
             for intake in needing_work(writer, intakes, makes_files=True):
                 folder.deliver(writer, intake, chips_of(intake, network))
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "confidence": "How sure the finder is, 0 to 1; null where there is no face.",
+        "path": "The chip, a PNG file.",
+        "relative": "Where the chip lies below the output folder.",
+        "source": "The photo.",
+        "alignment": "Name of the template.",
+        "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
+        "box": "The whole chip: x0, y0, x1, y1 in chip pixels.",
+        "landmarks": "Where the template puts them, in chip pixels.",
+        **PROBLEM,
+    },
+    examples=(
+        (
+            "facetools align --in photos/ --out chips/ > chips.jsonl",
+            "Cut the chips of every face below a folder.",
+        ),
+        (
+            "facetools align --in photos/ --out chips/ |\n  facetools embed --in - --out x.safetensors > x.jsonl",
+            "Cut and embed.",
+        ),
+    ),
+)

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.cloaking.grid import Grid, refuse_picture
+from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import (
     AllowDownload,
     CloakSuffix,
@@ -88,3 +90,39 @@ def compare(
         if grid and sheet:
             sheet.save(grid)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "moved": "Cosine distance between clean and cloaked face's embedding, 0 to 2, mean over extractors.",
+        "path": "The cloaked photo; null where there is none.",
+        "relative": "Where it lies below its folder.",
+        "source": "The clean photo; null where there is none.",
+        "clean_size": "Width and height of the clean photo, pixels.",
+        "cloaked_size": "The same of the cloaked one.",
+        "scaled": "The cloaked photo was scaled to the clean one's size before anything was measured.",
+        "outside_linf": "Largest change of a channel outside the faces' regions, 0 to 255; not for crops.",
+        "preprocess": "What was done to both photos before the numbers of the face were measured.",
+        **FACE,
+        "distances": "moved, for each extractor.",
+        "ssim": "Structural similarity of the face's region, 1 for equal.",
+        "psnr": "Peak signal-to-noise ratio of the region in dB; null for equal.",
+        "linf": "Largest change of a channel in the region, 0 to 255.",
+        "perceptual": "Name of the perceptual distance.",
+        "perceptual_distance": "That distance of the regions.",
+        "grid_row": "Row of the photo in the picture, from 0.",
+        "amplify": "How many times as strong the picture draws the difference.",
+        **PROBLEM,
+    },
+    examples=(
+        ("facetools compare photos/ cloaked/ > changes.jsonl", "Measure what any tool did to photos."),
+        (
+            "facetools compare photos/ cloaked/ --preprocess none --preprocess jpeg:75 > uploads.jsonl",
+            "And what of it a JPEG of quality 75 leaves.",
+        ),
+        (
+            "facetools compare photos/ cloaked/ --grid grid.png | sort -r | head",
+            "Draw them, and list the ten that moved most.",
+        ),
+    ),
+)

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
+from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import Crops, LookedAt, LookedAtOption, MinFace, Threshold
-from facetools.intake import hand_on, without_reason
+from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
 COLUMNS = ("label", "path", "face", "reason")
@@ -78,3 +80,32 @@ def detect(
                     fields["reason"] = "too little of the face is in the photo"
                 writer.emit(fields, through=without_reason(intake.record_of(position)))
         return writer.exit_code or (4 if fail_on_detection and detected else 0)
+
+
+PAGE = Page(
+    fields={
+        "score": "0 (clean) to 1 (cloaked); null where there is no face.",
+        "label": "cloaked or clean.",
+        "attack": "The likeliest attack; null unless the face is labelled cloaked.",
+        "attacks": "How the score is shared out among the attacks that the detector knows.",
+        "threshold": "Scores from here on are labelled cloaked.",
+        "path": "The photo; archive.tar/member in an archive.",
+        "relative": "Where the photo lies below the input.",
+        "model": "The detector: its name and the beginning of its sha256.",
+        "notes": "Which part of the file alone was looked at, if it holds more: first frame of an animation.",
+        **FACE,
+        **PROBLEM,
+    },
+    examples=(
+        ("facetools detect --in photos/ > scores.jsonl", "Score every face below a folder."),
+        (
+            "find photos -name '*.jpg' -print0 | facetools detect -0 --in - | sort -r | head",
+            "The ten that look most cloaked.",
+        ),
+        ("facetools detect --in upload.jpg --fail-on-detection > /dev/null", "Exit 4 if a photo is cloaked."),
+    ),
+    exit_status=(
+        "0 all well, 1 failed, 2 usage, 3 some inputs failed (their records say which), 4 a face is cloaked and "
+        "--fail-on-detection is given (3 comes before 4), 130 interrupted."
+    ),
+)

@@ -7,14 +7,16 @@ from functools import partial
 
 from _toolio.cli import options
 from _toolio.cli.app import tool_version
+from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
+from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinFace
 from facetools.extractors.factory import DEFAULT
-from facetools.intake import hand_on
+from facetools.intake_records import hand_on
 
 SCHEMA = "facetools.embed/1"
 COLUMNS = ("path", "face", "reason")
@@ -69,3 +71,28 @@ def embed(
         for write_line in pending:
             write_line()
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "row": "Row of the embedding in the file; null where there is no face.",
+        "file": "The safetensors file.",
+        "path": "The photo.",
+        "relative": "Where the photo lies below the input.",
+        "sha256": "Of the photo's bytes.",
+        "extractor": "What it was embedded with.",
+        **FACE,
+        **PROBLEM,
+    },
+    examples=(
+        (
+            "facetools embed --in photos/ --out clean.safetensors > clean.jsonl",
+            "Embed every face below a folder.",
+        ),
+        (
+            "facetools perturb --attack lowkey --in photos/ --out cloaked/ |\n"
+            "  facetools embed --in - --out cloaked.safetensors > cloaked.jsonl",
+            "Cloak photos and embed the same faces of the results.",
+        ),
+    ),
+)

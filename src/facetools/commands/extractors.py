@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from _toolio.cli.manual import Page
 from _toolio.errors import ToolError
 from _toolio.streams.records import RecordWriter
 
@@ -37,3 +38,24 @@ def extractors(
             except ToolError as error:
                 writer.fail(error, {"kind": "file", "name": path.stem, "file": str(path)})
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "dimensions": "Length of an embedding; null for an architecture, whose networks differ.",
+        "kind": "built-in, architecture or file.",
+        "name": "What --extractor or --architecture takes; of a file, what records call it.",
+        "architecture": "The network's architecture.",
+        "installed": "Whether the weights, or the packages that the architecture needs, are there.",
+        "summary": "What the architecture is.",
+        "settings": "How chips are prepared; of an architecture, what is usual for its networks.",
+        "sha256": "Of the weights; of a file, of its bytes.",
+        "file": "The file.",
+        "source": "What the file was made from: name, sha256, and where in it the weights lay.",
+        "version": "Of the tool that made the file.",
+        "bytes": "Size of the file.",
+        "reason": "Why it is not installed.",
+        "error": "What is wrong with this file: kind and message.",
+    },
+    examples=(("facetools extractors > extractors.jsonl", "List what is known and what is installed."),),
+)

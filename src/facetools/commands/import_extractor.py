@@ -9,6 +9,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.app import tool_version
+from _toolio.cli.manual import Page
 from _toolio.errors import ToolError, UsageError
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import RecordWriter
@@ -79,3 +80,35 @@ def import_extractor(
     if failed:  # behind the table of problems, which an error would keep from being drawn
         raise failed
     return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "dimensions": "Length of an embedding; null where a tensor does not match.",
+        "file": "The extractor file that was written.",
+        "architecture": "The network's architecture; where tensors do not match, the one that came nearest.",
+        "source": "What it was made from.",
+        "source_sha256": "Of the source's bytes; of a folder, of those of its files that were read.",
+        "sha256": "Of the file that was written.",
+        "settings": "How chips are prepared for the network, and what embeddings are compared with.",
+        "tensors": "How many the file holds.",
+        "left_out": "Tensors of the source that no embedding needs, such as a classifier's.",
+        "bytes": "Size of the file.",
+        "problem": "missing, unknown (the architecture has no such tensor) or shape (it is of another shape).",
+        "key": "Name of the tensor that does not match, as the architecture calls it.",
+        "shape": "Its shape in the source; null where it is missing.",
+        "wanted": "The shape that it should have; null where it is unknown.",
+    },
+    examples=(
+        (
+            "facetools import-extractor backbone.pth --architecture mobilefacenet --out mine.safetensors",
+            "Make an extractor file from a PyTorch checkpoint.",
+        ),
+        (
+            "facetools import-extractor backbone.pth --input-size 112 --mean 127.5 --std 128 \\\n"
+            "  --out mine.safetensors > mine.jsonl &&\n"
+            "  facetools embed --extractor mine.safetensors --in photos/ --out x.safetensors > x.jsonl",
+            "Recognise the architecture by its tensors, say how chips are prepared, and embed with the result.",
+        ),
+    ),
+)

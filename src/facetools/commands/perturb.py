@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError
 from _toolio.files.overwriting import refuse_existing, refuse_nested
@@ -17,9 +18,10 @@ from facetools.attacks import registry as attacks
 from facetools.cloaking import cloaker as cloaking
 from facetools.cloaking import session
 from facetools.commands import _perturb as own
+from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinFace
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
-from facetools.intake import hand_on
+from facetools.intake_records import hand_on
 from facetools.photos.codec import Format
 
 SCHEMA = "facetools.perturb/1"
@@ -106,3 +108,63 @@ def perturb(
                 else:
                     folder.deliver(writer, intake, [output])
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "moved": "Cosine distance between the clean and the cloaked face's embedding, 0 to 2, on the saved file.",
+        "path": "The cloaked photo; null where none was written.",
+        "relative": "Where it lies below the output folder.",
+        "source": "The photo that it was made from.",
+        **FACE,
+        "distances": "moved, for each extractor.",
+        "ssim": "Structural similarity of the face's region, 1 for equal.",
+        "psnr": "Peak signal-to-noise ratio of the region in dB; null for equal.",
+        "linf": "Largest change of a channel in the region, 0 to 255.",
+        "perceptual": "The perceptual distance that the attack weighs: lpips-alex, or multiscale-dssim without it.",
+        "perceptual_distance": "That distance between clean and cloaked region.",
+        "unseen": "Cosine distance for each extractor of --measure, which were not attacked.",
+        "steps": "Of the attack; null where it takes none.",
+        "seconds": "That the attack took for this face.",
+        "attack": "What cloaked it.",
+        "mode": "Of the attack; null where it has none.",
+        "extractors": "The ensemble that it was made against.",
+        "views": "The random views that it was optimised through.",
+        "targets": "The people that it was pulled to.",
+        "knobs": "The attack's settings.",
+        "seed": "Of the run.",
+        "source_sha256": "Of the source's bytes.",
+        "notes": "What of the photo could not be kept.",
+        **PROBLEM,
+    },
+    examples=(
+        (
+            "facetools perturb --attack lowkey --in photos/ --out cloaked/ > cloaked.jsonl",
+            "Cloak every face below a folder.",
+        ),
+        (
+            "facetools perturb --attack none --in photos/ --out control/ > control.jsonl",
+            "Clean copies that went through the same saves.",
+        ),
+        (
+            "facetools perturb --attack lowkey --set steps=20 --in me.jpg --out cloaked/ > me.jsonl",
+            "A weaker, faster cloak.",
+        ),
+        (
+            "facetools perturb --attack fawkes-v1.0 --mode low --views jpeg,resize --strip-gps \\\n"
+            "  --in me.jpg --out upload/ > upload.jsonl",
+            "A cloak that is meant to survive an upload, without the place.",
+        ),
+        (
+            "facetools embed --faces largest --in people/ --out targets.safetensors > targets.jsonl\n"
+            "facetools perturb --attack fawkes-v0.3 --mode min --targets targets.safetensors \\\n"
+            "  --in me.jpg --out cloaked/ > me.jsonl",
+            "Pull a face to one of the people that are farthest from it.",
+        ),
+        (
+            "facetools perturb --attack opom --save-mask me.safetensors --in photos/ --out cloaked/ > first.jsonl\n"
+            "facetools perturb --attack opom --mask me.safetensors --in new/ --out later/ > new.jsonl",
+            "Make a mask for each person once, and lay it over new photos at once.",
+        ),
+    ),
+)

@@ -10,6 +10,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.charts import form_of
+from _toolio.cli.manual import Page
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.streams.records import RecordWriter
 
@@ -77,3 +78,54 @@ def plot(
         for fields in figures:
             writer.emit({**fields, "kind": kind.value, "path": str(out)})
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "auc": "roc: the chance that a cloaked face scores higher than a clean one; area under the ROC curve.",
+        "detected": "histogram: share of the faces that score the threshold or more.",
+        "ece": "calibration: how far score and share of cloaked faces are apart, the mean over faces.",
+        "name": "The cloak; clean for clean faces; null where nothing tells what is cloaked.",
+        "auc_interval": "95% bootstrap interval of auc; null of one group.",
+        "over": "What the bootstrap draws: people (folders, ten at least), else photos; of records "
+        "without a path, faces.",
+        "groups": "How many of them there are.",
+        "eer": "Share of errors at the threshold where as many cloaked faces are missed as clean ones labelled "
+        "cloaked.",
+        "threshold": "The records', or --threshold.",
+        "recall": "Share of cloaked faces that score the threshold or more.",
+        "precision": "Share of cloaked faces among those; null where there are none.",
+        "false_alarms": "Share of clean faces that score the threshold or more.",
+        "faces": "How many there are.",
+        "quartiles": "Of the scores.",
+        "counts": "Faces in each of 40 bars from 0 to 1.",
+        "bins": "score (mean), share (of cloaked faces), interval (Wilson's, 95%) and faces of each bin; up to ten "
+        "bins of like numbers, no fewer than ten faces each.",
+        "clean": "How many clean faces there are.",
+        "cloaked": "How many faces of this cloak.",
+        "left_out": "Records that count nowhere: failed, without_score, without_truth, and repeated (the same face "
+        "and score once more).",
+        "kind": "roc, histogram or calibration.",
+        "path": "The picture.",
+        "reason": "Why there is no threshold.",
+    },
+    examples=(
+        (
+            "facetools detect --in photos/ > scores.jsonl\n"
+            "facetools plot scores.jsonl --kind histogram --out x.png > x.jsonl",
+            "How scores are spread.",
+        ),
+        (
+            "facetools detect --in control/ --in cloaked/ > scores.jsonl\n"
+            "facetools plot scores.jsonl --kind roc --cloaked cloaked/ --out roc.png > roc.jsonl",
+            "How well they tell cloaked from clean: what does not lie in cloaked/ is clean.",
+        ),
+        (
+            "facetools detect --in control/ > clean.jsonl\n"
+            "facetools detect --in cloaked/ > lowkey.jsonl\n"
+            "facetools plot --kind calibration --clean clean.jsonl --cloaked lowkey=lowkey.jsonl \\\n"
+            "  --out calibration.svg > calibration.jsonl",
+            "Whether a score is a chance, from a file each; --cloaked is given once for each cloak.",
+        ),
+    ),
+)

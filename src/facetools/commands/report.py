@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.manual import Page
 from _toolio.files.overwriting import refuse_nested
 from _toolio.streams.records import RecordWriter
 from facetools.commands._options import CloakSuffix
@@ -66,3 +67,28 @@ def report(
             else:
                 writer.emit(each)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "bytes": "Size of the file; null where a photo could not be used.",
+        "path": "The file; of an error, the photo.",
+        "relative": "Where it lies below the output folder.",
+        "kind": "page, table, chart or photo.",
+        "sha256": "Of the file's bytes.",
+        "error": "What went wrong with this photo: kind and message.",
+    },
+    examples=(
+        (
+            "facetools evaluate --gallery people/ --cloaked cloaked/ > results.jsonl\n"
+            "facetools report --in results.jsonl --out report/ > files.jsonl",
+            "A page of what was measured.",
+        ),
+        (
+            "facetools evaluate --gallery people/ --cloaked cloaked/ --classifier nn --classifier linear |\n"
+            "  facetools report --title 'LowKey, two trainers' --clean people/ --cloaked lowkey=cloaked/ \\\n"
+            "  --examples 2 --out report/",
+            "Straight from evaluate, with two example photos.",
+        ),
+    ),
+)

@@ -9,10 +9,12 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.app import tool_version
+from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
+from facetools.commands._fields import PROBLEM
 from facetools.commands._options import Crops, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.commands._train_detector import Clean, Cloaked, FalseAlarms, Suffix, name_cloaks, number_attacks
 from facetools.detector.examples import read_examples
@@ -89,3 +91,27 @@ def train_detector(
         save_detector(out, trainer.averaged, tuple(attacks), calibration, made)
         checkpoint.unlink(missing_ok=True)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "auc": "Area under the ROC curve on held-out people, after this epoch.",
+        "attacks": "That area for each attack alone, its faces against all clean ones; null where it has none.",
+        "attack_accuracy": "Share of held-out cloaked faces whose attack is the likeliest.",
+        "epoch": "From 1.",
+        "held_out_faces": "Faces of people kept apart.",
+        "loss": "Mean training loss of the epoch.",
+        "faces": "Faces trained on.",
+        "paired": "Cloaked ones among them that have a clean copy, told by name and size: the more, the better.",
+        "path": "A photo that could not be used.",
+        **PROBLEM,
+    },
+    examples=(
+        (
+            "facetools train-detector --clean control/ --cloaked cloaked/ \\\n"
+            "  --out detector.safetensors > training.jsonl",
+            "Train on the photos that perturb wrote, control copies against cloaks.",
+        ),
+        ("facetools detect --detector detector.safetensors --in photos/ > scores.jsonl", "Use it."),
+    ),
+)

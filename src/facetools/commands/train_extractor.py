@@ -8,14 +8,16 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.app import tool_version
+from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import checkpoint_of, refuse_existing
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
+from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, HeldOut, MinFace
 from facetools.extractors.factory import DEFAULT
-from facetools.intake import needing_work
+from facetools.intake_records import needing_work
 
 SCHEMA = "facetools.train-extractor/1"
 COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
@@ -98,3 +100,25 @@ def train_extractor(
         save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
         checkpoint.unlink(missing_ok=True)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "agreement": "Mean cosine of own and teacher's embeddings, the latter less their mean, of held-out people.",
+        "auc": "Chance that two held-out faces of one person are closer than two of different people.",
+        "teacher_auc": "The same for the teacher.",
+        "epoch": "From 1.",
+        "loss": "Mean training loss of the epoch.",
+        "faces": "Faces trained on.",
+        "held_out_faces": "Faces of people kept apart.",
+        "path": "A photo that could not be used.",
+        **PROBLEM,
+    },
+    examples=(
+        (
+            "facetools train-extractor --in people/ --out mine.safetensors > training.jsonl",
+            "Train on folders of photos, one a person.",
+        ),
+        ("facetools embed --extractor mine.safetensors --in photos/ --out x.safetensors > x.jsonl", "Use it."),
+    ),
+)

@@ -11,12 +11,14 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.app import tool_version
+from _toolio.cli.manual import Page
 from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
 from facetools.cloaking import session
 from facetools.commands import _train_robust as own
+from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.extractors.factory import BUILT_IN, DEFAULT
 from facetools.training import early_stopping, reading
@@ -141,3 +143,42 @@ def train_robust(
             checkpoint.unlink(missing_ok=True)
             processes.agree(None)
         return writer.exit_code
+
+
+PAGE = Page(
+    fields={
+        "protection": "Mean of protections; null for a photo that could not be used.",
+        "protections": "For each cloak the share of clean photos of held-out people whose nearest neighbour is "
+        "somebody else when the person's other photos are cloaked; null where nobody can be asked.",
+        "floors": "The same with these photos clean.",
+        "clean_accuracy": "Share of clean photos of held-out people, nobody cloaked, whose nearest other photo is "
+        "of the same person.",
+        "clean_loss": "Percentage points of it that were lost since the untouched extractor.",
+        "epoch": "From 0, which is the untouched extractor.",
+        "loss": "Mean training loss of the epoch: the sum of the next two, weighted.",
+        "identity_loss": "Of telling the people apart.",
+        "consistency_loss": "Of embeddings that are not where the clean originals were.",
+        "best": "Whether the epoch is the best so far, which the file will hold.",
+        "blend": "In a last record, where every epoch costs too much: the part of the way from the untouched "
+        "to the tuned weights that the file holds.",
+        "held_out_faces": "Faces of people kept for the figures.",
+        "person": "Somebody who is held out, and not used.",
+        "photos": "How many photos of them there are.",
+        "path": "A photo that could not be used.",
+        **PROBLEM,
+    },
+    examples=(
+        (
+            "facetools train-robust --clean people/ --cloaked lk/ --hold-out me/ --out r.safetensors > log.jsonl",
+            "Learn from clean and cloaked photos of people, but not of me.",
+        ),
+        (
+            "facetools train-robust --clean people/ --attack fawkes-v1.0:low --out r.safetensors",
+            "Cloak the photos first, into r.safetensors.cloaks/.",
+        ),
+        (
+            "torchrun --nproc-per-node 2 -m facetools train-robust --clean people/ --cloaked lk/ --out x",
+            "Train on two GPUs.",
+        ),
+    ),
+)

@@ -15,7 +15,8 @@ from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from facetools.detector.crops import ROOM as LOOKED_AT
 from facetools.detector.crops import Box, cut_square, looks_of, square_of
-from facetools.intake import Intake, needing_work
+from facetools.intake import Intake
+from facetools.intake_records import needing_work
 from facetools.pairs import without_suffix
 from facetools.people import is_held_out, person_of, photo_of
 from facetools.photos.photo import Pixels

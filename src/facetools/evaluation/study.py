@@ -21,7 +21,7 @@ from facetools.evaluation.request import END_TO_END, NEIGHBOURS, TWO_MODELS, Ask
 from facetools.evaluation.splits import Plan, refuse_few
 from facetools.evaluation.summary import summarise
 from facetools.extractors.factory import DEFAULT
-from facetools.intake import needing_work
+from facetools.intake_records import needing_work
 from facetools.pairs import without_suffix
 
 if TYPE_CHECKING:

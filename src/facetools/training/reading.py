@@ -11,7 +11,7 @@ from _toolio.cli.progress import track
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
 from _toolio.streams.inputs import Item, open_items
 from _toolio.streams.records import RecordWriter, parse_record
-from facetools.intake import needing_work
+from facetools.intake_records import needing_work
 from facetools.pairs import match_photos, without_suffix
 from facetools.people import folded, person_in, person_of
 

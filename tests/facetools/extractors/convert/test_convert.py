@@ -13,7 +13,6 @@ from conftest import LFW, ROOT, needs_lfw
 from facetools.commands import extractors as listing_command
 from facetools.commands import import_extractor as command
 from facetools.commands._import_extractor import parse_settings
-from facetools.commands._manual import PAGES
 from facetools.extractors.architectures.dlib_resnet import open_default, packaged_path
 from facetools.extractors.architectures.mobilefacenet import MobileFaceNet
 from facetools.extractors.convert.convert import import_extractor
@@ -196,7 +195,7 @@ def test_what_does_not_match_is_listed_key_by_key(network, run, tmp_path):
             ("unknown", "surplus.weight", "[2, 3]", "None"),
             ("shape", "stem.0.weight", "[64, 3, 5, 5]", "[64, 3, 3, 3]"),
         }
-        assert all(set(record) - {"schema"} <= set(PAGES["import-extractor"].fields) for record in done.records)
+        assert all(set(record) - {"schema"} <= set(command.PAGE.fields) for record in done.records)
         assert re.fullmatch(r"facetools: error: [^\n]*1 are missing, 1 unknown, 1 of another shape[^\n]*\n", done.err)
     assert not (tmp_path / "x.safetensors").exists()
 
@@ -323,7 +322,7 @@ def test_extractors_lists_what_is_there(network, run, tmp_path):
     done = run("facetools", "extractors", tmp_path / "mine.safetensors", tmp_path / "other.safetensors")
     assert (done.code, done.err) == (3, "")
     assert {record["schema"] for record in done.records} == {listing_command.SCHEMA}
-    assert all(set(record) - {"schema"} <= set(PAGES["extractors"].fields) for record in done.records)
+    assert all(set(record) - {"schema"} <= set(listing_command.PAGE.fields) for record in done.records)
     by_kind: dict[str, dict] = {}
     for record in done.records:
         by_kind.setdefault(record["kind"], {})[record["name"]] = record
@@ -344,5 +343,5 @@ def test_the_record_of_an_import(network, run, tmp_path):
     (record,) = done.records
     assert list(record)[:2] == ["dimensions", "schema"]
     assert record["schema"] == command.SCHEMA
-    assert set(record) - {"schema"} <= set(PAGES["import-extractor"].fields)
+    assert set(record) - {"schema"} <= set(command.PAGE.fields)
     assert (record["dimensions"], record["bytes"]) == (32, out.stat().st_size)
