@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -16,24 +15,6 @@ from berttools.classifier.losses import loss_of
 from berttools.classifier.model import Classifier
 from berttools.texts.batches import Data, Encoded, collate
 from berttools.texts.metrics import measure
-
-
-class Precision(StrEnum):
-    """What to compute in."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-def in_half(precision: Precision, device: torch.device) -> bool:
-    """Tell whether to compute in bfloat16."""
-    import torch
-
-    if precision is Precision.auto:
-        # Older GPUs emulate bfloat16, which is slower than float32.
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision is Precision.bfloat16
 
 
 class Judge:

@@ -12,8 +12,8 @@ import typer
 from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Form
-from berttools.classifier.inference import Precision
-from berttools.texts.metrics import Metric
+from berttools.classifier.precision import Precision
+from berttools.texts.metric_names import Metric
 
 DataInputs = Annotated[
     list[str] | None,

@@ -12,7 +12,7 @@ from _toolio.errors import InputError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import DataInputs, inputs_of
-from berttools.texts.metrics import Metric
+from berttools.texts.metric_names import Metric
 
 SCHEMA = "berttools.evaluate/1"
 COLUMNS = ("metric", "task", "interval", "n", "classes", "reason")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from berttools.classifier.inference import Precision
+from berttools.classifier.precision import Precision
 from berttools.commands import _training as own
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption

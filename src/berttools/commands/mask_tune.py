@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from berttools.classifier.inference import Precision
+from berttools.classifier.precision import Precision
 from berttools.commands import _mask_options as own
 from berttools.commands import _training as usual
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
 from berttools.mask_tuning import run
 from berttools.mask_tuning.recipe import Method, Pattern
-from berttools.masks.coding import Code
+from berttools.masks.code_names import Code
 from berttools.tuning import finetune as tuning_run
 
 SCHEMA = "berttools.mask-tune/1"

@@ -12,8 +12,7 @@ from _toolio.cli.manual import Page
 from _toolio.errors import InputError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from berttools.classifier.inference import Precision
-from berttools.classifier.masked import predictor_of
+from berttools.classifier.precision import Precision
 from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of
 from berttools.commands._predict import chosen, handed_on
 
@@ -58,6 +57,7 @@ def predict(
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
         from _toolio.compute.device import enough_memory, pick_device
+        from berttools.classifier.masked import predictor_of
 
         place = pick_device(device)
         half = precision is Precision.bfloat16

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError
 from berttools.mask_tuning.recipe import FIRST, RATES, Method, Pattern, Recipe
-from berttools.masks.coding import Code
+from berttools.masks.code_names import Code
 from berttools.tuning.finetune import Asked, Run, rank_of
 
 if TYPE_CHECKING:

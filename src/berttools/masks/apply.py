@@ -17,8 +17,8 @@ from _toolio.files.atomic import atomic_folder
 from _toolio.tensors.safetensors_files import FORMAT_NAMES, stored_bits, stream_safetensors
 from berttools.checkpoints.digests import tensor_digest
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
-from berttools.checkpoints.groups import spots_of
 from berttools.checkpoints.model_folder import CARD, MADE, write_beside
+from berttools.checkpoints.spots import spots_of
 from berttools.layerdiff.forked_jobs import most_processes
 from berttools.masks.base import (
     names_in_base,

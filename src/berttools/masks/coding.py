@@ -21,7 +21,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -273,12 +272,3 @@ def _cost(sizes: NDArray[np.int64], hits: NDArray[np.int64]) -> NDArray[np.float
         terms = [np.where(part > 0, part * np.log2(sizes / part), 0.0) for part in (hits, misses)]
     total: NDArray[np.float64] = terms[0] + terms[1]
     return total
-
-
-class Code(StrEnum):
-    """How masks are written; ``auto`` is the smallest of the others."""
-
-    auto = "auto"
-    bits = "bits"
-    entropy = "entropy"
-    conditional = "conditional"

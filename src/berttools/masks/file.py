@@ -38,7 +38,7 @@ from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.model_folder import DELTA
 from berttools.masks import coding
 from berttools.masks.base import names_of, rest_of
-from berttools.masks.coding import Code
+from berttools.masks.code_names import Code
 from berttools.masks.task_config import task_config
 
 MASK = "berttools.mask/1"

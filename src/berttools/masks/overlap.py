@@ -12,7 +12,7 @@ import numpy as np
 
 from _toolio.errors import ToolError
 from berttools.checkpoints.files import Checkpoint
-from berttools.checkpoints.groups import Bools, Spot, group_names, spot_of, spots_of
+from berttools.checkpoints.spots import Bools, Spot, group_names, spot_of, spots_of
 from berttools.masks.base import check_base
 from berttools.masks.file import Mask
 

@@ -11,7 +11,7 @@ from _toolio.streams.records import error_fields
 from berttools.checkpoints.groups import By
 
 if TYPE_CHECKING:
-    from berttools.checkpoints.groups import Spot
+    from berttools.checkpoints.spots import Spot
     from berttools.masks.file import Mask
 
 PLACE = ("mask", "mask_b", "by", "layer", "group", "name", "shape")
@@ -105,7 +105,7 @@ class Run:
             No matrix has a group, or the file cannot be written.
         """
         from _toolio.files.atomic import atomic_write_bytes
-        from berttools.checkpoints.groups import group_names
+        from berttools.checkpoints.spots import group_names
         from berttools.heatmap import draw_heatmap
 
         cells = [
@@ -119,7 +119,7 @@ class Run:
 
 
 def _only_in(one: Mask, other: Mask) -> int:
-    from berttools.checkpoints.groups import spots_of
+    from berttools.checkpoints.spots import spots_of
 
     return sum(len(spots_of(name, shape)) for name, shape in one.shapes.items() if name not in other.shapes)
 

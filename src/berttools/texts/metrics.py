@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -231,14 +230,3 @@ def _of_values(a: Numbers, b: Numbers, metric: str, draws: int, rng: np.random.G
     drawn = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(_enough(draws, n)))
     values = (correlation(times.astype(np.float64)) for times in drawn)
     return [value for value in values if value is not None]
-
-
-class Metric(StrEnum):
-    """What predictions are judged by."""
-
-    accuracy = "accuracy"
-    f1 = "f1"
-    macro_f1 = "macro-f1"
-    matthews = "matthews"
-    pearson = "pearson"
-    spearman = "spearman"

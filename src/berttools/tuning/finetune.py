@@ -16,8 +16,8 @@ from _toolio.cli.progress import track
 from _toolio.errors import ToolError, UsageError
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside
 from _toolio.streams.inputs import STDIN, is_empty_folder
-from berttools.classifier.inference import Precision, in_half
-from berttools.texts.metrics import Metric
+from berttools.classifier.precision import Precision, in_half
+from berttools.texts.metric_names import Metric
 
 if TYPE_CHECKING:
     import torch

@@ -16,15 +16,8 @@ from facetools.faces.face import Face, describe_face
 from facetools.intake import Intake
 from facetools.outputs import Output
 from facetools.people import person_in
-from facetools.photos.codec import (
-    GUESSED_QUALITY,
-    KEEP_ALPHA,
-    WRITTEN_AS_PNG,
-    Format,
-    decode_photo,
-    encode_photo,
-    fitting_name,
-)
+from facetools.photos.codec import GUESSED_QUALITY, KEEP_ALPHA, WRITTEN_AS_PNG, decode_photo, encode_photo, fitting_name
+from facetools.photos.formats import Format
 from facetools.photos.photo import Photo, Pixels
 
 

@@ -15,7 +15,7 @@ from _toolio.streams.records import RecordWriter
 from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
 from facetools.cloaking import cloaker as cloaking
-from facetools.photos.codec import Format
+from facetools.photos.formats import Format
 from facetools.transforms.differentiable import parse_views
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from _toolio.errors import UsageError
 from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
 from facetools.commands._options import Faces, check_names
-from facetools.photos.codec import Format
+from facetools.photos.formats import Format
 from facetools.transforms.differentiable import parse_views
 
 Mode = Annotated[

@@ -15,14 +15,12 @@ from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.attacks import registry as attacks
-from facetools.cloaking import cloaker as cloaking
-from facetools.cloaking import session
 from facetools.commands import _perturb as own
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinFace
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
 from facetools.intake_records import hand_on
-from facetools.photos.codec import Format
+from facetools.photos.formats import Format
 
 SCHEMA = "facetools.perturb/1"
 COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
@@ -80,6 +78,8 @@ def perturb(
     if save_mask is not None:
         items = list(items)  # photos are read twice
     with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer:
+        from facetools.cloaking import cloaker as cloaking
+        from facetools.cloaking import session
         from facetools.outputs import PhotoFolder
 
         which = "crop" if crops else (faces or own.usual_faces(method)).value

@@ -17,7 +17,6 @@ from _toolio.streams.shards import refuse_processes
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import Crops, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.commands._train_detector import Clean, Cloaked, FalseAlarms, Suffix, name_cloaks, number_attacks
-from facetools.detector.examples import read_examples
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "attack_accuracy", "path", "reason")
@@ -60,7 +59,7 @@ def train_detector(
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
         from facetools.detector.calibration import calibrate
-        from facetools.detector.examples import digest_of, split_people
+        from facetools.detector.examples import digest_of, read_examples, split_people
         from facetools.detector.files import save_detector
         from facetools.detector.training import Knobs, Trainer
 

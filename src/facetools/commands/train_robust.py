@@ -16,12 +16,11 @@ from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
-from facetools.cloaking import session
 from facetools.commands import _train_robust as own
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.extractors.factory import BUILT_IN, DEFAULT
-from facetools.training import early_stopping, reading
+from facetools.training import reading
 
 SCHEMA = "facetools.train-robust/1"
 COLUMNS = ("epoch", "clean_accuracy", "clean_loss", "loss", "best", "path", "reason")
@@ -85,9 +84,10 @@ def train_robust(
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
+        from facetools.cloaking import session
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import save_extractor, tensors_of
-        from facetools.training import paired_faces
+        from facetools.training import early_stopping, paired_faces
         from facetools.training import robust as training
         from facetools.training.early_stopping import Stopping, Watch
 

@@ -7,7 +7,6 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -476,13 +475,3 @@ def fitting_name(name: str, file_format: str) -> str:
     suffix = SUFFIXES[file_format]
     ending = "." + name.rpartition(".")[2].lower() if "." in name else ""
     return name if ending in _ENDINGS.get(file_format, {suffix}) else name + suffix
-
-
-class Format(StrEnum):
-    """How a cloaked photo is saved."""
-
-    keep = "keep"
-    png = "png"
-    jpeg = "jpeg"
-    webp = "webp"
-    heif = "heif"

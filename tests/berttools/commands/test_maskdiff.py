@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
-from berttools.checkpoints.groups import place, spots_of
+from berttools.checkpoints.groups import place
+from berttools.checkpoints.spots import spots_of
 from berttools.masks.base import check_base
 from berttools.masks.file import open_mask, write_mask
 from berttools.masks.overlap import Overlap, _compared, overlap, overlaps

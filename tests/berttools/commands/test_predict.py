@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from berttools.classifier.inference import Judge, Precision, in_half
+from berttools.classifier.inference import Judge
+from berttools.classifier.precision import Precision, in_half
 from conftest import Run
 from tiny_models import make_tuned, texts, write_lines
 
