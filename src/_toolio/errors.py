@@ -4,8 +4,36 @@ Only an ``OSError`` that names a file, and that nobody foresaw, is taken for the
 says it in one line.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+_BEGIN, _END = "\ue0b0", "\ue0b1"
+"""Private-use characters around a parameter's name in a message: no file name or text is taken for one."""
+
+_PARAMETER = re.compile(f"{_BEGIN}(\\w+){_END}")
+
+_spellings: dict[str, str] = {}
+
+
+def param(name: str) -> str:
+    """Return a reference to a parameter, for the message of a `ToolError`.
+
+    A library names what its caller passes: ``f"{param('held_out')} {share}: leaves nobody to train on"`` reads
+    ``held_out 1.0: ...`` from Python, and ``--held-out 1.0: ...`` from the command that has such an option.
+    """
+    return f"{_BEGIN}{name}{_END}"
+
+
+def spell_parameters(spellings: Mapping[str, str]) -> None:
+    """Set how messages of this process spell parameters: name in Python to what a command line has for it."""
+    _spellings.clear()
+    _spellings.update(spellings)
+
+
+def spelled(text: str) -> str:
+    """Return a text whose references to parameters are spelled as this process's user writes them."""
+    return _PARAMETER.sub(lambda found: _spellings.get(found[1], found[1]), text)
 
 
 class ToolError(Exception):
@@ -23,8 +51,16 @@ class ToolError(Exception):
 
     def __init__(self, message: str, *, kind: str = "failed") -> None:
         super().__init__(message)
-        self.message = message
         self.kind = kind
+
+    @property
+    def message(self) -> str:
+        """The line, with parameters spelled as the user writes them: see `param`."""
+        return spelled(str(self.args[0]))
+
+    def __str__(self) -> str:
+        """Return the line."""
+        return self.message
 
 
 class UsageError(ToolError):

@@ -19,7 +19,7 @@ import typer
 
 from _toolio.cli.manual import EXIT_STATUS
 from _toolio.compute.threads import THREAD_PREFIX
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, spell_parameters
 from _toolio.streams.records import ReaderGoneError, discard_stdout, printable
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
@@ -109,6 +109,7 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
         code = stop.code
     except OSError as error:
         complain(package, _of_a_file(error))
+    spell_parameters({})
     _silence_stdout()
     if any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):
         # A thread that still waits for stdin holds its lock, and the interpreter dies of that on its way out.
@@ -128,6 +129,8 @@ def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
     completing = f"_{package.upper()}_COMPLETE" in os.environ
     app = build_app(package, arguments[:1] if named else commands, listing=not (named or completing))
     command = typer.main.get_command(app)
+    if named:
+        spell_parameters(_spellings_of(command, arguments[0]))
     stdout = sys.stdout
     try:
         result = command.main(arguments or ["--help"], prog_name=package, standalone_mode=False)
@@ -145,6 +148,15 @@ def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
         complain(package, f"{_one_line(error.format_message())}{_hint(error)}")
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _spellings_of(group: Any, name: str) -> dict[str, str]:
+    """Return what a command's users write for each of its function's parameters: an option, or an argument's name."""
+    parameters = getattr(group, "commands", {}).get(name, group).params
+    return {
+        each.name: max(each.opts, key=len) if each.param_type_name == "option" else (each.metavar or each.name.upper())
+        for each in parameters
+    }
 
 
 def _of_a_file(error: OSError) -> str:
