@@ -22,6 +22,8 @@ pytestmark = pytest.mark.skipif(
     not all(shutil.which(tool) for tool in ("make", "awk", "sha256sum")), reason="make, awk or sha256sum is missing"
 )
 
+SCRIPTS = ROOT / "docs" / "results" / "scripts"
+
 SMALL = {
     "TASKS": "mood",
     "SEEDS": "0",
@@ -100,7 +102,7 @@ def test_the_paper_on_a_tiny_model(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
     scores = [json.loads(line)["score"] for line in checked.stdout.splitlines()]
     assert scores == sorted((record["score"] for record in last.values()), reverse=True)
-    words = [sys.executable, str(ROOT / "tools" / "critical_layers.py"), str(tmp_path / "work")]
+    words = [sys.executable, str(SCRIPTS / "critical_layers.py"), str(tmp_path / "work")]
     tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     row = next(line for line in tables.splitlines() if line.startswith("| the half that moved least"))
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
@@ -180,7 +182,7 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
     # Every two of two tasks and two sparsities.
     assert len(read(work / "overlaps.jsonl")) == 6
     assert make(tmp_path, "work/mood/0/full.jsonl", *few).returncode == 0
-    words = [sys.executable, str(ROOT / "tools" / "mask_figures.py"), str(work), str(tmp_path / "base")]
+    words = [sys.executable, str(SCRIPTS / "mask_figures.py"), str(work), str(tmp_path / "base")]
     tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines() if line.startswith("|")]
     by_title = {row[0]: row for row in reversed(rows) if len(row) == 9}  # of the first task
@@ -210,7 +212,7 @@ def test_draws_that_were_not_stored(tmp_path: Path) -> None:
     write_lines(path, [{**record, "label": record["label"] + 0.5} for record in texts(24)])
     words = ["--base", base, "--train", path, "--dev", path, "--max-steps", "2", "--evaluate-every", "2"]
     words += ["--initial-score", "0.5", "--score-lr", "1e-6", "--out", tmp_path / "a.mask"]
-    line = [sys.executable, str(ROOT / "tools" / "mask_draws.py"), "8", *map(str, words)]
+    line = [sys.executable, str(SCRIPTS / "mask_draws.py"), "8", *map(str, words)]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     last = json.loads(done.stdout.splitlines()[-1])
     measured = [json.loads(text) for text in done.stderr.splitlines() if text.startswith("{")]

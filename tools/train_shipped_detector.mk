@@ -7,7 +7,7 @@
 #                                                                      they were not trained on
 #
 # LFW is the deep-funneled Labeled Faces in the Wild as a tar of lfw/<person>/<photo>. Everything that is made lies in
-# WORK; tools/detector_cloaks.py says of which photos. Interrupted runs go on where they were; after a change of how
+# WORK; docs/results/scripts/detector_cloaks.py says of which photos. Interrupted runs go on where they were; after a change of how
 # photos are cloaked, varied or changed remove what was made so. On two cores the cloaks take two hours and the training
 # one.
 
@@ -31,8 +31,8 @@ $(WORK)/second.safetensors: $(LFW)
 	@rm -f $@
 	$(FACETOOLS) train-extractor --resume --in $(LFW) --epochs 10 --batch 32 --held-out 0.2 --out $@ > $(WORK)/second.jsonl
 
-$(WORK)/cloaks.stamp: $(LFW) $(WORK)/second.safetensors tools/detector_cloaks.py tools/vary_photos.py
-	$(PYTHON) tools/detector_cloaks.py $(LFW) $(WORK) --second $(WORK)/second.safetensors
+$(WORK)/cloaks.stamp: $(LFW) $(WORK)/second.safetensors docs/results/scripts/detector_cloaks.py docs/results/scripts/vary_photos.py
+	$(PYTHON) docs/results/scripts/detector_cloaks.py $(LFW) $(WORK) --second $(WORK)/second.safetensors
 	touch $@
 
 # Folders of cloaks by attack. Those of ENSEMBLES and of the costliest modes are for the shipped detector alone.
@@ -58,7 +58,7 @@ install:
 	cp $(WORK)/detector.safetensors $(SHIPPED)
 
 figures: $(WORK)/cloaks.stamp
-	$(PYTHON) tools/detector_figures.py $(WORK)
+	$(PYTHON) docs/results/scripts/detector_figures.py $(WORK)
 
 # Trained on two of the attacks, asked about the third.
 EPOCHS_lowkey ?= 30
@@ -67,4 +67,4 @@ $(WORK)/without-%.safetensors: $(WORK)/cloaks.stamp
 	$(TRAIN) --epochs $(or $(EPOCHS_$*),12) $(call cloaked,$(call of,$(filter-out $*,$(ATTACKS)))) > $(@:.safetensors=.jsonl)
 unmet: $(ATTACKS:%=$(WORK)/without-%.safetensors)
 	@for attack in $(ATTACKS); do echo; echo "$$attack, never met:"; \
-	  $(PYTHON) tools/detector_figures.py $(WORK) $(WORK)/without-$$attack.safetensors $$attack; done
+	  $(PYTHON) docs/results/scripts/detector_figures.py $(WORK) $(WORK)/without-$$attack.safetensors $$attack; done

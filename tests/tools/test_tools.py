@@ -1,4 +1,4 @@
-"""The demo's and the figures' own parts; the demo as a whole is ``make demo``."""
+"""The demo's own parts; the demo as a whole is ``make demo``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tables of what the second half of examples/bert-masks.mk has measured: python tools/mask_figures.py WORK BASE.
+"""Print the tables of docs/results/masks.md from what examples/bert-masks.mk has measured.
+
+Usage: python docs/results/scripts/mask_figures.py WORK BASE
 
 WORK/<task>/<seed>/mask-<n>.jsonl and mask-<n>.long.jsonl are records of ``berttools mask-tune``, full.jsonl, head.jsonl
 and mask-<n>.<kind>.jsonl those of ``berttools finetune``, <run>.seconds the processor time of a run, and overlaps.jsonl

@@ -1,9 +1,11 @@
-"""How well a detector tells cloaked from clean faces: python tools/detector_figures.py WORK [DETECTOR [ATTACK ...]].
+"""Measure how well a detector separates cloaked from clean faces: the tables of docs/results/detector.md.
 
-WORK is what tools/detector_cloaks.py made; everything here is of people that no part of the training has seen. Prints
+Usage: python docs/results/scripts/detector_figures.py WORK [DETECTOR [ATTACK ...]]
+
+WORK is what detector_cloaks.py made; everything here is of people that no part of the training has seen. Prints
 Markdown tables: cloaks saved as PNG; cloaks and clean photos after what happens to photos; clean photos that look odd.
 Clean and cloaked photos go through the same saves and the same changes. DETECTOR is a file, by default the installed
-one. With ATTACKs only their cloaks are asked, as PNG: what a detector makes of an attack that it has not met.
+one. With ATTACKs only their cloaks are scored, as PNG: how a detector does on an attack that it has not seen.
 
 Intervals are 95%, over people: a bootstrap, or Wilson's where all faces or none are hits. An area of 1 has no interval:
 no draw of these people would give another.

@@ -1,4 +1,6 @@
-"""How much one draw of learned masks differs from another: python tools/mask_draws.py DRAWS <options of mask-tune>.
+"""Measure how much one draw of learned masks differs from another.
+
+Usage: python docs/results/scripts/mask_draws.py DRAWS <options of mask-tune>
 
 Tunes as ``berttools mask-tune`` with these options would (``--dev`` among them), and prints one line of JSON at each
 measurement besides, to stderr: the metric of as many other draws of the same scores, and of the threshold. The head is

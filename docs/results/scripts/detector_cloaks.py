@@ -1,9 +1,11 @@
-"""Make what the shipped detector learns from and is measured on: python tools/detector_cloaks.py LFW.tar WORK.
+"""Make the photos that the shipped detector is trained and measured on.
+
+Usage: python docs/results/scripts/detector_cloaks.py LFW.tar WORK [--second FILE]
 
 LFW.tar holds lfw/<person>/<photo>. People with 8 photos or more are kept for the figures and are in no part of the
-training; photos of the others, as they are or as tools/vary_photos.py makes them look, are cloaked in many ways, each
-kind of cloak a stretch of a list of people. WORK/train and WORK/unseen hold a folder a kind, WORK/clean the same photos
-through the same saves. An interrupted run goes on where it was.
+training; photos of the others, as they are or varied by vary_photos.py, are cloaked in many ways, each kind of cloak a
+stretch of a list of people. WORK/train and WORK/unseen hold a folder a kind, WORK/clean the same photos through the
+same saves. An interrupted run goes on where it was.
 
 The option --second FILE names an extractor that joins dlib-resnet in ensembles: what `train-extractor --in LFW.tar
 --epochs 10 --batch 32 --held-out 0.2` makes.
@@ -21,7 +23,7 @@ from typing import NamedTuple
 
 from cloak_figures import DLIB, LEAST, Row, cloak, lay_out, rows, run
 
-TOOLS = Path(__file__).parent
+SCRIPTS = Path(__file__).parent
 SEED = "0"
 
 VARIED = 700
@@ -120,7 +122,7 @@ def lists(work: Path) -> dict[str, list[list[Path]]]:
     chosen = [photos[1] if len(photos) > 1 else photos[0] for photos in learned[:VARIED]]
     varied = [work / "varied" / photo.parent.name / f"{photo.stem}.png" for photo in chosen]
     if not varied[-1].exists():
-        words = [sys.executable, str(TOOLS / "vary_photos.py"), SEED, str(work / "varied")]
+        words = [sys.executable, str(SCRIPTS / "vary_photos.py"), SEED, str(work / "varied")]
         subprocess.run(words, input="\n".join(map(str, chosen)), text=True, check=True)
     return {
         "first": [photos[:1] for photos in learned],

@@ -1,4 +1,6 @@
-"""Tables of what examples/bert-masks.mk has measured: python tools/critical_layers.py WORK > tables.md.
+"""Print the tables of docs/results/critical-layers.md from what examples/bert-masks.mk has measured.
+
+Usage: python docs/results/scripts/critical_layers.py WORK > tables.md
 
 WORK/<task>/<seed>/<run>.jsonl are records of ``berttools finetune``, whose last one is of the whole run, and
 <run>.diff.jsonl those of ``berttools layerdiff``. Figures are means over seeds, with the least and the largest where
@@ -25,7 +27,7 @@ TITLES = {
     "most-mean_abs": "the half that moved most, by mean absolute change",
     "most-rel_l2": "the half that moved most, by relative L2",
     "least-angle": "the half that moved least, by angle",
-    "random": "a half by lot",
+    "random": "a random half",
     "upper": "the upper half of the layers",
     "lower": "the lower half of the layers",
     "head": "the head alone",

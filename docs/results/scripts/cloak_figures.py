@@ -1,4 +1,6 @@
-"""What cloaks do, measured: python tools/cloak_figures.py LFW.tar OUT [--second FILE] UNSEEN [UNSEEN ...].
+"""Measure what cloaks do: the tables of docs/results/cloaks.md.
+
+Usage: python docs/results/scripts/cloak_figures.py LFW.tar OUT [--second FILE] UNSEEN [UNSEEN ...]
 
 LFW.tar holds lfw/<person>/<photo>. Cloaks 1 to 6 photos each of 20 people (8 photos or more) with every attack, mode
 and ensemble of ``rows``, and prints three Markdown tables: how far each cloak moves the extractors

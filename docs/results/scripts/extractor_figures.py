@@ -1,4 +1,6 @@
-"""How well extractors tell people apart: python tools/extractor_figures.py PHOTOS OUT [EXTRACTOR ...].
+"""Measure how well extractors identify people: the table of docs/results/extractors.md.
+
+Usage: python docs/results/scripts/extractor_figures.py [--held-out SHARE] PHOTOS OUT [EXTRACTOR ...]
 
 PHOTOS holds a folder a person; people with fewer than 10 photos are left out, and, with ``--held-out SHARE`` before
 PHOTOS, those that `train-extractor --held-out SHARE --seed 0` trains on. The face nearest a photo's middle is the

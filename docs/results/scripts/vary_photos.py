@@ -1,4 +1,6 @@
-"""Make photos look as differently as people's photos do: python tools/vary_photos.py SEED OUT < list of photos.
+"""Vary photos in scale, sharpness, grain and colour, as photos of people vary.
+
+Usage: python docs/results/scripts/vary_photos.py SEED OUT < list of photos
 
 Each photo is scaled, perhaps made grey, sharpened, blurred, grained or saved as JPEG, by draws from
 (SEED, its path), and written as PNG below OUT, under the person's folder. A detector that has met only one

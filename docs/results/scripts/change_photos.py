@@ -1,8 +1,10 @@
-"""Change photos by lot: python tools/change_photos.py CHANGE IN OUT.
+"""Change photos at random, clean and cloaked copies of one photo alike.
 
-CHANGE is one of ``augment.CHANGES``, or a fixed step such as jpeg:75 or resize:0.5. IN is a folder; its photos are
-written as PNG below OUT. Draws depend on the change, and on a photo's path below IN up to the first dot of its name:
-clean and cloaked copies of one photo are changed alike.
+Usage: python docs/results/scripts/change_photos.py CHANGE IN OUT
+
+CHANGE is one of ``facetools.transforms.augment.CHANGES``, or a fixed step such as jpeg:75 or resize:0.5. IN is a
+folder; its photos are written as PNG below OUT. Draws depend on the change, and on a photo's path below IN up to the
+first dot of its name.
 """
 
 from __future__ import annotations
