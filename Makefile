@@ -24,7 +24,7 @@ help:
 	@echo 'make demo      install into .venv and run both main jobs on real input (about 5 minutes after the install)'
 	@echo 'make test      install the test extra and run ruff, mypy, the man page check and the tests'
 	@echo 'make test-all  the same with the slow tests'
-	@echo 'make man       write the man pages anew'
+	@echo 'make man       write the man pages again'
 	@echo 'make clean     remove .venv and .demo'
 
 demo: $(VENV)/installed

@@ -1,7 +1,8 @@
-"""Every documented example runs: those of the man pages and of the README."""
+"""Every documented example runs, and the documents hold together: links, pages, options, fields, files."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -11,12 +12,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors.numpy import load_file
 
+from _toolio.cli.app import build_app
 from _toolio.cli.manual import pages_of
 from berttools.cli import COMMANDS as BERTTOOLS_COMMANDS
 from conftest import ROOT, saved
@@ -27,10 +31,33 @@ from facetools.extractors.architectures.mobilefacenet import MobileFaceNet
 from facetools.extractors.files import save_extractor
 from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 
-FACETOOLS, BERTTOOLS = pages_of("facetools", FACETOOLS_COMMANDS), pages_of("berttools", BERTTOOLS_COMMANDS)
-README = (ROOT / "README.md").read_text()
-SHELL_BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
-EXAMPLES = [line for pages in (FACETOOLS, BERTTOOLS) for page in pages.values() for line, _ in page.examples]
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
+}
+README = DOCUMENTS["README.md"]
+MANUALS = {
+    "facetools": pages_of("facetools", FACETOOLS_COMMANDS),
+    "berttools": pages_of("berttools", BERTTOOLS_COMMANDS),
+}
+COMMANDS = [(tool, name) for tool, pages in MANUALS.items() for name in pages]
+MAN_EXAMPLES = [line for pages in MANUALS.values() for page in pages.values() for line, _ in page.examples]
+
+
+def blocks(kind: str) -> list[str]:
+    """Return the code blocks of a kind, in all documents."""
+    return [block for text in DOCUMENTS.values() for block in re.findall(rf"^```{kind}\n(.*?)^```", text, re.M | re.S)]
+
+
+def plain(example: str) -> str:
+    """Join what an example continues on the next line, and drop comments."""
+    lines = (line for line in example.splitlines() if not line.startswith("#"))
+    return re.sub(r"(?: \\|(?<=[|&]))\n\s*", " ", "\n".join(lines)).strip()
+
+
+PARAGRAPHS = [paragraph for block in blocks("sh") for paragraph in block.split("\n\n")]
+EXAMPLES = list(dict.fromkeys(map(plain, [*PARAGRAPHS, *MAN_EXAMPLES])))
+"""Each once, where documents and man pages have the same."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +117,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("line", [line for block in SHELL_BLOCKS for line in block.splitlines()] + EXAMPLES)
+@pytest.mark.parametrize("line", EXAMPLES)
 def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(sandbox, tmp_path / "here")
     if "train-detector" in line:
@@ -152,10 +179,99 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
     assert output.count("\n") == output.count('"schema":') > 0
 
 
-def test_the_readme_names_every_command() -> None:
-    for tool, pages in (("facetools", FACETOOLS), ("berttools", BERTTOOLS)):
-        for name in pages:
-            assert re.search(rf"{tool} {name}|`{name}`", README), f"README does not mention {tool} {name}"
+def test_examples_in_several_places_run_once() -> None:
+    assert plain("# What it does.\na |\n  b &&\n  c \\\n  --d") == plain("a | b && c --d") == "a | b && c --d"
+    assert plain("a > x\nb") == "a > x\nb"
+    assert len(EXAMPLES) < len(PARAGRAPHS) + len(MAN_EXAMPLES)
+
+
+@pytest.mark.parametrize(("tool", "name"), COMMANDS)
+def test_every_command_has_a_page(tool: str, name: str) -> None:
+    text = DOCUMENTS[f"docs/commands/{tool}-{name}.md"]
+    assert text.startswith(f"# {tool} {name}\n")
+    assert re.search(rf"^(?:.*\| )?{tool} {name} ", text, re.M), "without an example"
+    assert f"](docs/commands/{tool}-{name}.md)" in README
+    schema = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}").SCHEMA
+    fields = re.findall(r"^\| `(\S+)` \|", text.partition("## Records")[2], re.M)
+    assert f"`{schema}`" in text
+    assert fields
+    assert {*fields} <= {*MANUALS[tool][name].fields}
+
+
+def test_no_page_is_of_a_command_that_there_is_not() -> None:
+    pages = {path.name for path in (ROOT / "docs" / "commands").iterdir()}
+    assert pages == {f"{tool}-{name}.md" for tool, name in COMMANDS}
+
+
+def anchors(text: str) -> set[str]:
+    """Return what a document's headings are linked to as."""
+    return {
+        re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)", text, re.M)
+    }
+
+
+def links(text: str) -> list[str]:
+    """Return where a document's links and pictures lead, but for other sites."""
+    found: list[str] = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target for target in found if "://" not in target]
+
+
+def broken(name: str, text: str) -> list[str]:
+    """Return a document's links that lead nowhere."""
+    wrong = []
+    for target in links(text):
+        place, _, anchor = target.partition("#")
+        path = (ROOT / name).parent / place if place else ROOT / name
+        if not path.is_file() or (anchor and anchor not in anchors(path.read_text())):
+            wrong.append(target)
+    return wrong
+
+
+CARD = SHIPPED.with_name("detector.md")
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, CARD.relative_to(ROOT).as_posix()])
+def test_links_lead_somewhere(name: str) -> None:
+    assert broken(name, (ROOT / name).read_text()) == []
+
+
+def test_a_broken_link_is_noticed() -> None:
+    text = "[a](docs/nothing.md), [b](README.md#no-such-heading), [c](README.md#install), [d](https://example.org/x)"
+    assert broken("README.md", text) == ["docs/nothing.md", "README.md#no-such-heading"]
+
+
+def test_every_file_of_docs_is_reached_from_the_readme() -> None:
+    reached, rest = set(), [ROOT / "README.md"]
+    while rest:
+        path = rest.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        if path.suffix == ".md":
+            rest += [(path.parent / target.partition("#")[0]).resolve() for target in links(path.read_text())]
+    files = {path for path in (ROOT / "docs").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path.relative_to(ROOT).as_posix() for path in files - reached} == set()
+
+
+def options_of_commands() -> set[str]:
+    """Return every option of both tools."""
+    found = {"--help", "--version"}
+    for tool, pages in MANUALS.items():
+        group: Any = typer.main.get_command(build_app(tool, list(pages)))
+        for command in group.commands.values():
+            found |= {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return found
+
+
+OTHERS = {"--strict", "--check", "--second", "--nproc-per-node"}
+"""Options of other programs and of scripts."""
+
+
+def test_documents_name_only_options_that_exist() -> None:
+    known = options_of_commands() | OTHERS
+    for name, text in DOCUMENTS.items():
+        if name != "CHANGELOG.md":  # of what was, too
+            assert {*re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)} <= known, name
 
 
 def test_man_pages_are_up_to_date() -> None:
@@ -178,13 +294,13 @@ def test_nothing_in_the_project_names_this_machine_or_a_registry() -> None:
 
 
 def test_no_figure_is_missing() -> None:
-    for path in (ROOT / "README.md", SHIPPED.with_name("detector.md")):
-        assert "@@" not in path.read_text(), path
+    for name, text in {**DOCUMENTS, CARD.name: CARD.read_text()}.items():
+        assert "@@" not in text, name
 
 
-def test_the_makefile_of_the_readme(sandbox: Path, tmp_path: Path) -> None:
+def test_the_makefile_of_the_documents(sandbox: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(sandbox, tmp_path / "here")
-    (block,) = re.findall(r"```make\n(.*?)```", README, re.S)
+    (block,) = blocks("make")
     (folder / "Makefile").write_text(block)
     first = shell("make -j2 --no-print-directory", folder)
     assert (first.returncode, first.stderr) == (0, "")

@@ -112,7 +112,7 @@ def run(arguments: list[str | Path], output: Path) -> list[dict[str, Any]]:
 
 
 def show_scores(scores: list[dict[str, Any]], control: Path, cloaked: Path) -> None:
-    """Print clean and cloaked copies side by side, and how well the score tells them apart."""
+    """Print clean and cloaked copies side by side, and how well the score separates them."""
     best: dict[tuple[str, str], float] = {}
     for record in scores:
         folder = cloaked if Path(record["path"]).is_relative_to(cloaked) else control

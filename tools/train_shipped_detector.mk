@@ -60,7 +60,7 @@ install:
 figures: $(WORK)/cloaks.stamp
 	$(PYTHON) docs/results/scripts/detector_figures.py $(WORK)
 
-# Trained on two of the attacks, asked about the third.
+# Trained on two of the attacks, tested on the third.
 EPOCHS_lowkey ?= 30
 $(WORK)/without-%.safetensors: $(WORK)/cloaks.stamp
 	@rm -f $@

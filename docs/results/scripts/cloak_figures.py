@@ -3,9 +3,9 @@
 Usage: python docs/results/scripts/cloak_figures.py LFW.tar OUT [--second FILE] UNSEEN [UNSEEN ...]
 
 LFW.tar holds lfw/<person>/<photo>. Cloaks 1 to 6 photos each of 20 people (8 photos or more) with every attack, mode
-and ensemble of ``rows``, and prints three Markdown tables: how far each cloak moves the extractors
-that it was made against and the UNSEEN ones, what survives saving and scaling, and whom a nearest-neighbour recogniser
-still knows. UNSEEN are extractor files; FILE is one that joins dlib-resnet in ensembles, trained with `train-extractor
+and ensemble of ``rows``, and prints three Markdown tables: how far each cloak moves the extractors that it was made
+against and the UNSEEN ones, what survives saving and scaling, and how many photos a nearest-neighbour recogniser still
+identifies. UNSEEN are extractor files; FILE is one that joins dlib-resnet in ensembles, trained with `train-extractor
 --held-out 0.2 --seed 0`, which has seen none of these people. An interrupted run goes on where it was; OUT keeps all
 records.
 """
@@ -133,7 +133,7 @@ def cloak(out: Path, row: Row, unseen: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def words_of(out: Path, row: Row, name: str) -> list[str | Path]:
-    """Give the command that makes a row's cloaks, but for the photos; ``name`` names its outputs."""
+    """Return the command that makes a row's cloaks, but for the photos; ``name`` names its outputs."""
     words: list[str | Path] = ["perturb", "--resume", "--format", "png", "--attack", row.attack]
     words += ["--out", out / "cloaks" / name, *(["--mode", row.mode] if row.mode else [])]
     words += ["--crops"] if row.crops else ["--faces", "largest"]
@@ -167,7 +167,7 @@ def seconds_of(out: Path, row: Row, person: str) -> float:
 
 
 def by_person(records: Iterable[dict[str, Any]], key: str, part: str | None = None) -> list[float]:
-    """Give the mean of a field over each person's faces."""
+    """Return the mean of a field over each person's faces."""
     each = defaultdict(list)
     for record in records:
         value = record[key] if part is None else record[key][part]
@@ -203,7 +203,7 @@ def embed(out: Path, name: str, folder: Path, extractor: str) -> tuple[list[str]
 
 
 def protection(out: Path, row: Row | None, extractor: str, chosen: Sequence[str]) -> list[float]:
-    """Give each person's share of asked photos that a nearest neighbour names wrongly.
+    """Return each person's share of test photos that a nearest neighbour names wrongly.
 
     Known are 6 photos each of everybody; of one person at a time they are cloaked. None: nobody is cloaked.
     """

@@ -41,7 +41,7 @@ def read(path: Path) -> list[Record]:
 
 
 def title_of(run: str) -> str:
-    """Say what a run tuned."""
+    """Describe what a run tuned."""
     return TITLES.get(run) or f"{run.removeprefix('group-')} of all layers"
 
 
@@ -63,7 +63,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def results(task: Path) -> dict[str, dict[str, Record]]:
-    """Give the last record of each run, by run and seed."""
+    """Return the last record of each run, by run and seed."""
     found: dict[str, dict[str, Record]] = {}
     for path in sorted(task.glob("*/*.jsonl")):
         run = path.name.removesuffix(".jsonl")
@@ -96,7 +96,7 @@ def metrics_table(task: Path) -> None:
 
 
 def diff_of(path: Path) -> dict[str, Record]:
-    """Give layerdiff's records by name."""
+    """Return layerdiff's records by name."""
     return {record["name"]: record for record in read(path)}
 
 
@@ -126,7 +126,7 @@ def movement_table(tasks: Sequence[Path]) -> None:
 
 
 def angles_of(models: Iterable[dict[str, Record]], group: str, key: str) -> list[float]:
-    """Give a group's angles in all layers of some models."""
+    """Return a group's angles in all layers of some models."""
     return [record[key] for model in models for record in model.values() if record["group"] == group]
 
 

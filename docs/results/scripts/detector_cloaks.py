@@ -112,7 +112,7 @@ def link(photos: Iterable[Path], folder: Path) -> None:
 
 
 def lists(work: Path) -> dict[str, list[list[Path]]]:
-    """Give the photos of each list, a list a person; people who are kept for the figures are among them."""
+    """Return the photos of each list, a list a person; people who are kept for the figures are among them."""
     found = {folder.name: sorted(folder.iterdir()) for folder in (work / "figures" / "lfw").iterdir()}
     few, ten = (by_hash(name for name, each in found.items() if (len(each) < 10) is less) for less in (True, False))
     learned = [found[name] for name in few if len(found[name]) < LEAST]

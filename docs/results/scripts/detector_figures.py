@@ -63,7 +63,7 @@ def clean_photos(work: Path) -> None:
 
 
 def folders(work: Path) -> dict[str, Path]:
-    """Give the folders of cloaks by name."""
+    """Return the folders of cloaks by name."""
     made = [*(work / "unseen").iterdir(), *(work / "figures" / "cloaks").iterdir()]
     return {path.name: path for path in sorted(made) if path.name != CLEAN and not path.name.startswith("timed-")}
 
@@ -125,7 +125,7 @@ def area(clean: Scored, cloaked: Scored) -> str:
 
 
 def alarms(scored: Scored) -> npt.NDArray[np.bool_]:
-    """Tell which faces are called cloaked."""
+    """Test which faces are called cloaked."""
     return scored.scores >= scored.threshold
 
 
@@ -138,7 +138,7 @@ def share(*parts: Scored) -> str:
 
 
 def attack_of(name: str) -> str:
-    """Give the attack whose cloaks a folder holds."""
+    """Return the attack whose cloaks a folder holds."""
     return next(attack for attack in ("lowkey", "fawkes-v0.3", "fawkes-v1.0", "opom", "tip-im") if attack in name)
 
 

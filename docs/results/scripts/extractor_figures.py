@@ -5,7 +5,7 @@ Usage: python docs/results/scripts/extractor_figures.py [--held-out SHARE] PHOTO
 PHOTOS holds a folder a person; people with fewer than 10 photos are left out, and, with ``--held-out SHARE`` before
 PHOTOS, those that `train-extractor --held-out SHARE --seed 0` trains on. The face nearest a photo's middle is the
 person's. Embeds with `facetools embed` (faces are searched for once), and prints one JSON object an extractor: rank-1
-accuracy of the nearest neighbour (70% of a person's photos known, 30% asked, drawn with seed 0) with its 95% bootstrap
+accuracy of the nearest neighbour (70% of a person's photos known, 30% tested, drawn with seed 0) with its 95% bootstrap
 interval over people, and of all pairs of photos the area under the ROC curve and the equal error rate.
 """
 

@@ -23,7 +23,7 @@ LONGER = ("long", "taught")  # what is said of masks that took three times the s
 
 
 def runs_of(task: Path) -> dict[str, dict[str, Record]]:
-    """Give the last record of each run, by run and seed."""
+    """Return the last record of each run, by run and seed."""
     found: dict[str, dict[str, Record]] = {}
     for path in sorted(task.glob("*/*.jsonl")):
         run = path.name.removesuffix(".jsonl")
@@ -35,13 +35,13 @@ def runs_of(task: Path) -> dict[str, dict[str, Record]]:
 
 
 def parts_of(run: str) -> tuple[str, str]:
-    """Give the sparsity or the group of a run's mask, and what else there is to it."""
+    """Return the sparsity or the group of a run's mask, and what else there is to it."""
     place, _, kind = run.removeprefix("mask-").partition(".")
     return place, kind
 
 
 def title_of(run: str) -> str:
-    """Say what a run learned."""
+    """Describe what a run learned."""
     if run in ("full", "head"):
         return {"full": "everything tuned", "head": "the head and the pooler tuned"}[run]
     place, kind = parts_of(run)
@@ -112,14 +112,14 @@ def sizes_table(base: Path) -> None:
 
 
 def place_of(path: str) -> tuple[str, str, str]:
-    """Give task, seed and sparsity of a mask's path."""
+    """Return task, seed and sparsity of a mask's path."""
     task, seed, name = Path(path).parts[-3:]
     found = re.match(r"mask-(\d+)", name)
     return task, seed, found[1] if found else ""
 
 
 def kinds_of(record: Record) -> Iterator[str]:
-    """Say what two masks have in common and what not."""
+    """Compare two masks: what they have in common and what not."""
     (task, seed, sparsity), (other_task, other_seed, other_sparsity) = (
         place_of(record[key]) for key in ("mask", "mask_b")
     )
