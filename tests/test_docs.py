@@ -179,6 +179,17 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
     assert output.count("\n") == output.count('"schema":') > 0
 
 
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_example(
+    block: str, sandbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shutil.copytree(sandbox, tmp_path / "here"))
+    exec(compile(block, "example", "exec"), {"__name__": "example"})
+    printed = capsys.readouterr()
+    assert printed.out
+    assert printed.err == ""
+
+
 def test_examples_in_several_places_run_once() -> None:
     assert plain("# What it does.\na |\n  b &&\n  c \\\n  --d") == plain("a | b && c --d") == "a | b && c --d"
     assert plain("a > x\nb") == "a > x\nb"
@@ -272,6 +283,15 @@ def test_documents_name_only_options_that_exist() -> None:
     for name, text in DOCUMENTS.items():
         if name != "CHANGELOG.md":  # of what was, too
             assert {*re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)} <= known, name
+
+
+FILES = re.compile(r"(?<![\w/.])(?:src|tests|docs|tools|benchmarks|examples|man)/[\w./-]*\w")
+
+
+def test_documents_name_only_files_that_exist() -> None:
+    for name, text in DOCUMENTS.items():
+        assert [file for file in FILES.findall(text) if not (ROOT / file).exists()] == [], name
+    assert FILES.findall("`pytest tests/a/test_b.py`, (../docs/c.md)") == ["tests/a/test_b.py"]
 
 
 def test_man_pages_are_up_to_date() -> None:
