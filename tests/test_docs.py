@@ -294,6 +294,17 @@ def test_documents_name_only_files_that_exist() -> None:
     assert FILES.findall("`pytest tests/a/test_b.py`, (../docs/c.md)") == ["tests/a/test_b.py"]
 
 
+@pytest.mark.parametrize("tool", MANUALS)
+def test_the_map_of_the_architecture_names_modules_that_exist(tool: str) -> None:
+    _, _, table = DOCUMENTS["docs/architecture.md"].partition(f"| in `src/{tool}/` |")
+    rows = re.findall(r"^\| `(\w+)/` \| (.*) \|$", table.partition("\n\n")[0], re.M)
+    folders = {path.parent.name for path in (ROOT / "src" / tool).glob("*/__init__.py")}
+    assert folders - {"commands"} <= {folder for folder, _ in rows}
+    for folder, words in rows:
+        modules = {path.stem for path in (ROOT / "src" / tool / folder).iterdir()}
+        assert {*re.findall(r"`(\w+)`", words)} <= modules, folder
+
+
 def test_man_pages_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "mkman.py", "--check"], capture_output=True, text=True, check=False
