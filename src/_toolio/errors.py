@@ -20,7 +20,7 @@ def param(name: str) -> str:
     """Return a reference to a parameter, for the message of a `ToolError`.
 
     A library names what its caller passes: ``f"{param('held_out')} {share}: leaves nobody to train on"`` reads
-    ``held_out 1.0: ...`` from Python, and ``--held-out 1.0: ...`` from the command that has such an option.
+    ``held_out 1.0: ...`` from Python; a command's user reads the option's spelling in its place.
     """
     return f"{_BEGIN}{name}{_END}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,30 @@ def test_a_command_says_the_option() -> None:
 @pytest.mark.parametrize("text", ["held_out", "<held_out>", "{held_out}", "--held-out", "\ue0b0held out\ue0b1"])
 def test_nothing_else_is_taken_for_a_parameter(text: str, options: None) -> None:
     assert ToolError(f"{text}.jpg: broken").message == f"{text}.jpg: broken"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("detect --in . -0", "-0 is for paths on stdin; give --in -"),
+        ("detect --in - --in -", "--in - can be given once"),
+        ("align --in . --out deep", "--out deep: lies in --in ., whose files it would add to; name a folder elsewhere"),
+        ("embed --in . --out made", "--out made: exists; use --force to replace it"),
+        ("embed --in . --out made --force", "--out made: is no safetensors file, and --force replaces no other;"
+         " name another file"),
+        ("plot --kind histogram --out x", "--out x: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file"),
+        ("train-extractor --epochs 1 --in . --out x", "x.checkpoint: exists; use --resume to go on from it, or --force"
+         " to begin anew"),
+    ],
+)  # fmt: skip
+def test_what_the_plumbing_refuses_is_said_in_options(arguments: str, message: str, tmp_path: Path) -> None:
+    for name in ("made", "x.checkpoint"):
+        (tmp_path / name).write_text("something else")
+    done = subprocess.run(
+        [sys.executable, "-m", "facetools", *arguments.split()],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"facetools: error: {message}\n")
 
 
 def test_a_command_line_spells_its_options() -> None:

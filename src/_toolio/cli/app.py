@@ -154,7 +154,7 @@ def _spellings_of(group: Any, name: str) -> dict[str, str]:
     """Return what a command's users write for each of its function's parameters: an option, or an argument's name."""
     parameters = getattr(group, "commands", {}).get(name, group).params
     return {
-        each.name: max(each.opts, key=len) if each.param_type_name == "option" else (each.metavar or each.name.upper())
+        each.name: each.opts[0] if each.param_type_name == "option" else (each.metavar or each.name.upper())
         for each in parameters
     }
 

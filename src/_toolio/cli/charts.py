@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import printable
 
@@ -94,8 +94,10 @@ def picture(figure: Figure, kind: str = "png") -> bytes:
     return out.getvalue()
 
 
-def form_of(path: Path, *, force: bool, option: str = "--out") -> str:
-    """Tell by its name which of ``FORMATS`` a file is to have, before any work is done for it.
+def form_of(path: Path, *, force: bool, named: str = param("out")) -> str:
+    """Return the one of ``FORMATS`` that a file's suffix names, before any work is done for it.
+
+    ``named`` is what the message calls the file: a `param`.
 
     Raises
     ------
@@ -104,8 +106,8 @@ def form_of(path: Path, *, force: bool, option: str = "--out") -> str:
     """
     form = path.suffix.lower()[1:]
     if form not in FORMATS:
-        raise UsageError(f"{option} {path}: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file")
-    refuse_existing(path, force=force, option=option, kind=f"{form.upper()} file", starts=_STARTS[form])
+        raise UsageError(f"{named} {path}: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file")
+    refuse_existing(path, force=force, named=named, kind=f"{form.upper()} file", starts=_STARTS[form])
     return form
 
 

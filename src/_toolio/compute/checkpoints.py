@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
 from _toolio.tensors.torch_files import read_tensors
 
@@ -111,7 +111,8 @@ def figures_in(found: Mapping[str, Any], out: Path, about: Mapping[str, Any]) ->
     for key, value in about.items():
         if found.get(key) != value:
             raise UsageError(
-                f"--out {out}: made with other {key}{_difference(found.get(key), value)}; give another file, or --force"
+                f"{param('out')} {out}: made with other {key}{_difference(found.get(key), value)}; give another file,"
+                f" or {param('force')}"
             )
     figures: dict[str, Any] = found["figures"]
     return figures

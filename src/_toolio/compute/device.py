@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,8 @@ def pick_device(spec: str) -> torch.device:
     kind, _, number = spec.partition(":")
     # The text is asked, as torch keeps the index in one byte and takes cuda:256 for cuda:0.
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise ToolError(f"--device {spec}: {torch.cuda.device_count()} GPUs found; use --device auto")
+        found = f"{param('device')} {spec}: {torch.cuda.device_count()} GPUs found"
+        raise ToolError(f"{found}; use {param('device')} auto")
     return torch.device(spec)
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 
 if TYPE_CHECKING:
     import torch
@@ -176,9 +176,11 @@ def join(processes: Processes, device: torch.device) -> Iterator[None]:
 
 
 def device_of(processes: Processes, spec: str) -> str:
-    """Give each process a GPU of its own where ``--device`` leaves that open; UsageError where it names one for all."""
+    """Return a GPU of its own for each process if `spec` leaves that open; UsageError if it names one for all."""
     if processes.world > 1 and spec.startswith("cuda:"):
-        raise UsageError(f"--device {spec}: {processes.world} processes would share it; give --device cuda")
+        raise UsageError(
+            f"{param('device')} {spec}: {processes.world} processes would share it; give {param('device')} cuda"
+        )
     if processes.world == 1 or spec not in ("auto", "cuda"):
         return spec
     import torch

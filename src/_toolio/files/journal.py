@@ -1,4 +1,4 @@
-"""What commands have already written into an output folder, so that ``--resume`` can go on from there.
+"""What commands have already written into an output folder, so that a later run can go on from there.
 
 The journal is a hidden JSONL file in the folder that is only ever appended to, so that runs which write
 different photos into one folder (make -j, say) keep one journal. A line with ``arguments`` names a set of
@@ -6,7 +6,7 @@ arguments by its digest; each other line is one finished input: its path, its di
 arguments, the outputs written with their sha256 and the records that tell of them. What an input's digest
 covers is the command's to say. A line that an interruption cut short is passed over.
 
-Only ``--resume`` reads the journal: runs of one photo each (make again) would otherwise read all lines for
+Only a run that resumes reads the journal: runs of one photo each (make again) would otherwise read all lines for
 every photo, and so lines with ``arguments`` may come more than once.
 """
 
@@ -20,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Self
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.hashing import sha256_of, sha256_of_files
 from _toolio.streams.records import Record, dump_record
 
@@ -57,7 +57,7 @@ class Journal:
             known = resume and self._take_up(_whole_lines(self.path), made)
         except OSError as error:
             raise ToolError(
-                f"{error.filename or folder}: {error.strerror}; give another --out", kind="unwritable"
+                f"{error.filename or folder}: {error.strerror}; give another {param('out')}", kind="unwritable"
             ) from None
         # A run that writes nothing leaves no journal: the file is begun with the first line about an input.
         self._head = b"" if known else dump_record({"made": self._digest, "arguments": made})
@@ -79,7 +79,8 @@ class Journal:
                 if before[-1].get(key, missing) != made.get(key, missing):
                     was, now = json.dumps(before[-1].get(key)), json.dumps(made.get(key))
                     raise UsageError(
-                        f"--resume: {self.path.parent} was made with {key} {was}, not {now}; give another --out"
+                        f"{param('resume')}: {self.path.parent} was made with {key} {was}, not {now};"
+                        f" give another {param('out')}"
                     )
         # A later line about the same input is the newer one.
         self._done = {

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN, reason_of
 
 
@@ -17,10 +17,17 @@ def _is_ours(path: Path, starts: tuple[bytes, ...]) -> bool:
     return not start or (start.startswith(starts) if starts else start[8:] == b"{")
 
 
-def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--in") -> None:
+def refuse_nested(out: Path, inputs: Sequence[str] | None, *, named: str = param("inputs")) -> None:
     """Refuse an output folder inside an input folder: the next run would take its outputs for inputs.
 
-    ``option`` is what the inputs were named with.
+    Parameters
+    ----------
+    out
+        The folder that is written.
+    inputs
+        What is read; None or empty: nothing that could be nested.
+    named
+        What the message calls an input: a `param`, or words.
 
     Raises
     ------
@@ -30,11 +37,11 @@ def refuse_nested(out: Path, inputs: Sequence[str] | None, *, option: str = "--i
     for name in inputs or ():
         if name != STDIN and Path(name).is_dir() and out.resolve().is_relative_to(Path(name).resolve()):
             raise UsageError(
-                f"--out {out}: lies in {option} {name}, whose files it would add to; name a folder elsewhere"
+                f"{param('out')} {out}: lies in {named} {name}, whose files it would add to; name a folder elsewhere"
             )
 
 
-def refuse_inside(out: Path, folder: Path, option: str) -> None:
+def refuse_inside(out: Path, folder: Path, named: str) -> None:
     """Refuse an output file that is read, or lies in a folder that is read, through links too.
 
     Parameters
@@ -43,8 +50,8 @@ def refuse_inside(out: Path, folder: Path, option: str) -> None:
         What is written.
     folder
         What is read: a folder, at any depth, with the files that links in it lead to; or one file. It need not exist.
-    option
-        What named `folder`.
+    named
+        What the message calls `folder`: a `param`, or words.
 
     Raises
     ------
@@ -54,11 +61,13 @@ def refuse_inside(out: Path, folder: Path, option: str) -> None:
     target = Path(os.path.realpath(out))
     if not folder.is_dir():
         if _is_same(target, folder):
-            raise UsageError(f"--out {out}: is what is read as {option}; name another file")
+            raise UsageError(f"{param('out')} {out}: is what is read as {named}; name another file")
         return
     inside = target.is_relative_to(os.path.realpath(folder))
     if inside or any(_is_same(target, Path(top, name)) for top, _, names in os.walk(folder) for name in names):
-        raise UsageError(f"--out {out}: lies in {option} {folder}, whose files it could replace; name a file elsewhere")
+        raise UsageError(
+            f"{param('out')} {out}: lies in {named} {folder}, whose files it could replace; name a file elsewhere"
+        )
 
 
 def _is_same(target: Path, other: Path) -> bool:
@@ -78,9 +87,13 @@ def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
     """
     checkpoint = Path(f"{out}.checkpoint")
     if checkpoint.exists() and not (resume or force):
-        raise UsageError(f"{checkpoint}: exists; use --resume to go on from it, or --force to begin anew")
+        raise UsageError(
+            f"{checkpoint}: exists; use {param('resume')} to go on from it, or {param('force')} to begin anew"
+        )
     if checkpoint.exists() and not (checkpoint.is_file() and _is_ours(checkpoint, ())):
-        raise UsageError(f"{checkpoint}: is no checkpoint, and would be replaced; move it, or name another --out")
+        raise UsageError(
+            f"{checkpoint}: is no checkpoint, and would be replaced; move it, or name another {param('out')}"
+        )
     return checkpoint
 
 
@@ -88,7 +101,7 @@ def refuse_existing(
     path: Path,
     *,
     force: bool,
-    option: str = "--out",
+    named: str = param("out"),
     kind: str = "safetensors file",
     starts: tuple[bytes, ...] = (),
 ) -> None:
@@ -96,8 +109,8 @@ def refuse_existing(
 
     Parameters
     ----------
-    path, option
-        The file, and what named it.
+    path, named
+        The file, and what the message calls it: a `param`.
     force
         It may be replaced.
     kind, starts
@@ -112,16 +125,16 @@ def refuse_existing(
         # The file that is written is the one that a link leads to.
         folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
         if path.is_dir():
-            raise UsageError(f"{option} {path}: is a folder; name a file in it")
+            raise UsageError(f"{named} {path}: is a folder; name a file in it")
         if path.exists() and not path.is_file():
-            raise UsageError(f"{option} {path}: is no regular file; name one that can be replaced")
+            raise UsageError(f"{named} {path}: is no regular file; name one that can be replaced")
         if path.exists() and not force:
-            raise UsageError(f"{option} {path}: exists; use --force to replace it")
+            raise UsageError(f"{named} {path}: exists; use {param('force')} to replace it")
         if path.exists() and not _is_ours(path, starts):
-            raise UsageError(f"{option} {path}: is no {kind}, and --force replaces no other; name another file")
+            raise UsageError(f"{named} {path}: is no {kind}, and {param('force')} replaces no other; name another file")
         if not folder.is_dir():
-            raise UsageError(f"{option} {path}: {folder} is no folder; make it first")
+            raise UsageError(f"{named} {path}: {folder} is no folder; make it first")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError(f"{option} {path}: {folder} may not be written to; name a file elsewhere")
+            raise UsageError(f"{named} {path}: {folder} may not be written to; name a file elsewhere")
     except OSError as error:
-        raise UsageError(f"{option} {path}: {reason_of(error)}; name another file") from None
+        raise UsageError(f"{named} {path}: {reason_of(error)}; name another file") from None

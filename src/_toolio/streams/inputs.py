@@ -1,4 +1,4 @@
-"""What ``--in`` means: files, folders in sorted order, tars, paths and records on stdin; and shards of them."""
+"""List inputs: files, folders in sorted order, tars, paths and records on stdin; and shards of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run
+from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.records import Record, parse_record
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _read_member(path: str) -> bytes:
 def open_items(
     inputs: Sequence[str] | None, *, null: bool = False, shard: tuple[int, int] = (1, 1)
 ) -> list[Item] | Iterator[Item]:
-    """List what ``--in`` names.
+    """List the items that inputs name.
 
     Parameters
     ----------
@@ -144,19 +144,19 @@ def open_items(
     Raises
     ------
     UsageError
-        Nothing was named, or ``-0`` without ``-``.
+        Nothing was named, or ``null`` without ``-``.
     ToolError
         An input does not exist or holds no file.
     """
     names = list(inputs or ())
     if not names:
         if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("no input: give --in with a file, a folder, a .tar or - for stdin")
+            raise UsageError(f"no input: give {param('inputs')} with a file, a folder, a .tar or - for stdin")
         names = [STDIN]
     if names.count(STDIN) > 1:
-        raise UsageError("--in - can be given once")
+        raise UsageError(f"{param('inputs')} - can be given once")
     if null and STDIN not in names:
-        raise UsageError("-0 is for paths on stdin; give --in -")
+        raise UsageError(f"{param('null')} is for paths on stdin; give {param('inputs')} -")
     for name in names:
         if name != STDIN:
             _check_exists(name)
@@ -177,7 +177,7 @@ def _between_files(items: Sequence[Item], place: int) -> int:
 
 def _check_exists(name: str) -> None:
     if not name or "\0" in name:
-        raise UsageError("--in is empty")
+        raise UsageError(f"{param('inputs')} is empty")
     try:
         Path(name).stat()
     except FileNotFoundError:
@@ -268,9 +268,13 @@ def _from_stdin(null: bool) -> Iterator[Item]:
         if not text.strip():
             continue
         if number == 1 and text.startswith(_PICTURES):
-            raise UsageError("stdin holds a picture; it takes paths or records: name the picture with --in")
+            raise UsageError(
+                f"stdin holds a picture; it takes paths or records: name the picture with {param('inputs')}"
+            )
         if number == 1 and not null and b"\0" in text:
-            raise UsageError("stdin is no text; it takes paths or records: give -0 for paths that end in NUL")
+            raise UsageError(
+                f"stdin is no text; it takes paths or records: give {param('null')} for paths that end in NUL"
+            )
         if number == 1 and not null:
             text = text.removeprefix(codecs.BOM_UTF8)
         if not null and text.lstrip().startswith(b"{"):

@@ -1,4 +1,4 @@
-"""Deal inputs out to processes: ``--shard K/N``, or the launcher's rank."""
+"""Deal inputs out to processes: shard K of N, or the launcher's rank."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 
 
 def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> tuple[int, int]:
@@ -22,7 +22,7 @@ def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.envi
         text = f"{int(rank) + 1}/{world}"
     number, slash, total = text.partition("/")
     if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise UsageError(f"--shard {text}: give K/N with K from 1 to N, such as 2/8")
+        raise UsageError(f"{param('shard')} {text}: give K/N with K from 1 to N, such as 2/8")
     return int(number), int(total)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Form
 from berttools.classifier.precision import Precision
@@ -86,4 +86,4 @@ def drawn_as(path: Path | None, *, force: bool) -> str:
         return ""
     from _toolio.cli.charts import form_of as kind_of
 
-    return kind_of(path, force=force, option="--heatmap")
+    return kind_of(path, force=force, named=param("heatmap"))

@@ -10,7 +10,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing, refuse_inside
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
@@ -40,8 +40,8 @@ def mask_control(
     those of MASK are, and the head is that of MASK. A learned mask is worth what it scores above both kinds.
     """
     refuse_processes("mask-control")
-    refuse_inside(out, mask, "MASK")
-    refuse_inside(out, base, "BASE")
+    refuse_inside(out, mask, param("mask"))
+    refuse_inside(out, base, param("base"))
     refuse_existing(out, force=force)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
         from berttools.masks.controls import write_control

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.cli.app import tool_version
-from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.errors import ToolError, of_the_whole_run, param
 from _toolio.files.hashing import sha256_of_files
 from _toolio.files.overwriting import refuse_inside
 from berttools.checkpoints.files import open_checkpoint
@@ -103,7 +103,7 @@ def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> di
     """
     checkpoint, learned = open_checkpoint(base), open_mask(mask)
     for file in checkpoint.files:  # of an index, the files beside it
-        refuse_inside(out, file, "BASE")
+        refuse_inside(out, file, param("base"))
     digests: dict[str, str] = {}
     keeps, source = {}, bytes.fromhex(learned.bits_sha256)
     with of_the_whole_run():

@@ -9,7 +9,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing, refuse_nested
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
@@ -69,7 +69,7 @@ def perturb(
     if quality is not None and file_format is Format.png:
         raise UsageError("--quality is for jpeg, webp and heif; leave it out with --format png")
     if save_mask is not None and not (resume and save_mask.exists()):
-        refuse_existing(save_mask, force=force, option="--save-mask")
+        refuse_existing(save_mask, force=force, named=param("save_mask"))
     part = parse_shard(shard)
     if save_mask is not None and part != (1, 1):
         raise UsageError("--save-mask: a mask is made from all photos; make it without --shard, then use --mask")

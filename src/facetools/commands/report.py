@@ -55,7 +55,7 @@ def report(
     wanted = check_wanted(clean, cloaked or [], suffix, examples, amplify)
     refuse_nested(out, inputs)
     photos = [clean or "", *(path for _, path in wanted.cloaked)] if wanted else []
-    refuse_nested(out, photos, option="a folder of photos")
+    refuse_nested(out, photos, named="a folder of photos")
     refuse_folder(out, force=force)
     with RecordWriter(SCHEMA, "bytes", COLUMNS, makes_files=True) as writer:
         from facetools.reporting.results import read_findings

@@ -53,7 +53,7 @@ def train_detector(
     refuse_existing(out, force=force or resume)
     refuse_processes("train-detector")
     named = name_cloaks(clean, cloaked)
-    refuse_nested(out, [*clean, *(path for _, path in named)], option="an input,")
+    refuse_nested(out, [*clean, *(path for _, path in named)], named="an input,")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
     with RecordWriter(SCHEMA, "auc", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.checkpoints import figures_of

@@ -13,7 +13,7 @@ from _toolio.cli import options
 from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
 from _toolio.compute.distributed import count_processes, device_of, hush, join
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
 from facetools.commands import _train_robust as own
@@ -78,8 +78,8 @@ def train_robust(
     if attack and cloaks.exists() and not (resume or force):
         raise UsageError(f"{cloaks}: exists; use --resume to go on with it, or --force to replace what is in it")
     if attack:
-        refuse_nested(cloaks, [clean], option="--clean")
-        refuse_nested(cloaks, cloaked, option="--cloaked")
+        refuse_nested(cloaks, [clean], named=param("clean"))
+        refuse_nested(cloaks, cloaked, named=param("cloaked"))
     held = reading.read_names(hold_out or [])
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:

@@ -24,7 +24,7 @@ def test_a_device_that_is_there(monkeypatch: pytest.MonkeyPatch, spec: str, gpus
 )
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, spec: str, gpus: int) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(ToolError, match=f"--device {spec}: {gpus} GPUs found; use --device auto"):
+    with pytest.raises(ToolError, match=f"device {spec}: {gpus} GPUs found; use device auto"):
         pick_device(spec)
 
 

@@ -138,7 +138,7 @@ def test_lines_that_are_not_ours_are_passed_over(tmp_path: Path) -> None:
 def test_other_arguments_are_named(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
     note(tmp_path)
     before = (tmp_path / ".tool-command.jsonl").read_bytes()
-    with pytest.raises(UsageError, match=f"^--resume: .*{words}.*; give another --out$") as caught:
+    with pytest.raises(UsageError, match=f"^resume: .*{words}.*; give another out$") as caught:
         opened(tmp_path, resume=True, **changed)
     assert caught.value.exit_code == 2
     assert (tmp_path / ".tool-command.jsonl").read_bytes() == before
@@ -213,7 +213,7 @@ def test_a_line_that_the_disk_takes_in_part_is_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ToolError, match=r"file.*; give another --out$") as caught:
+    with pytest.raises(ToolError, match=r"file.*; give another out$") as caught:
         opened(tmp_path / "file")
     assert caught.value.kind == "unwritable"
 

@@ -344,7 +344,7 @@ def test_records_of_one_file_stay_in_one_shard(stdin: Callable[[bytes], None]) -
 
 @pytest.mark.parametrize(
     ("inputs", "null", "words"),
-    [(["-", "-"], False, "can be given once"), (["."], True, "-0 is for paths on stdin"), ([""], False, "is empty")],
+    [(["-", "-"], False, "can be given once"), (["."], True, "null is for paths on stdin"), ([""], False, "is empty")],
 )
 def test_what_cannot_be_asked_for(inputs: list[str], null: bool, words: str) -> None:
     with pytest.raises(UsageError, match=words):
@@ -398,13 +398,13 @@ def test_is_empty_folder(tmp_path: Path) -> None:
 def test_refuse_existing(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "new", force=False)
     fill(tmp_path, "old")
-    with pytest.raises(UsageError, match="is no safetensors file, and --force replaces no other"):
+    with pytest.raises(UsageError, match="is no safetensors file, and force replaces no other"):
         refuse_existing(tmp_path / "old", force=True)
     for name, data in (("empty", b""), ("made", (2).to_bytes(8, "little") + b"{}")):
         (tmp_path / name).write_bytes(data)
         refuse_existing(tmp_path / name, force=True)
     for path, force, words in (
-        (tmp_path / "old", False, "exists; use --force"),
+        (tmp_path / "old", False, "exists; use force"),
         (tmp_path, True, "is a folder"),
         (tmp_path / "no" / "x", True, "is no folder"),
     ):
@@ -418,7 +418,7 @@ def test_force_replaces_a_file_of_the_kind_that_is_written_and_no_other(tmp_path
         if fits:
             refuse_existing(tmp_path / name, force=True, kind="PDF file", starts=(b"%PDF",))
         else:
-            with pytest.raises(UsageError, match="is no PDF file, and --force replaces no other"):
+            with pytest.raises(UsageError, match="is no PDF file, and force replaces no other"):
                 refuse_existing(tmp_path / name, force=True, kind="PDF file", starts=(b"%PDF",))
 
 
@@ -426,7 +426,7 @@ def test_refuse_nested(tmp_path: Path) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "a.jpg").write_bytes(b"x")
     for out in ("in", "in/new", "in/deep/../new", "in/deep/new"):
-        with pytest.raises(UsageError, match="lies in --in"):
+        with pytest.raises(UsageError, match="lies in inputs"):
             refuse_nested(tmp_path / out, ["-", str(tmp_path / "in")])
     refuse_nested(tmp_path / "in2", [str(tmp_path / "in")])
     refuse_nested(tmp_path / "in", [str(tmp_path / "in" / "a.jpg")])
@@ -441,7 +441,7 @@ def test_a_picture_on_stdin_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_paths_that_end_in_nul_need_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a.jpg\0b.jpg\0")))
-    with pytest.raises(UsageError, match="give -0"):
+    with pytest.raises(UsageError, match="give null"):
         list(open_items(["-"]))
 
 
