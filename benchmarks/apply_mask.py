@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _toolio.tensors.safetensors_files import stream_safetensors
+from _toolio.tensors.writer import stream_safetensors
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.groups import place
 from berttools.masks.file import CODES, write_mask

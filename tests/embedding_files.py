@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from _toolio.tensors.safetensors_files import write_safetensors
+from _toolio.tensors.writer import write_safetensors
 
 NAMES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
 

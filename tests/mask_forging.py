@@ -10,7 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+from _toolio.tensors.reader import read_metadata
+from _toolio.tensors.writer import write_safetensors
 from berttools.masks import file as mask_file
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from _toolio.tensors.safetensors_files import read_metadata
+from _toolio.tensors.reader import read_metadata
 from berttools.masks.file import open_mask
 from conftest import ROOT
 from tiny_models import make_base, texts, write_lines

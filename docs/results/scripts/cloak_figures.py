@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from _toolio.tensors.safetensors_files import open_safetensors
+from _toolio.tensors.reader import open_safetensors
 from facetools.embeddings.distances import distances
 from facetools.metrics import mean_interval
 from facetools.people import is_held_out, person_of

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _toolio.tensors.safetensors_files import open_safetensors, read_metadata
+from _toolio.tensors.reader import open_safetensors, read_metadata
 from cloak_figures import run
 from facetools.embeddings.distances import distances
 from facetools.metrics import area_under_roc, equal_error_rate, mean_interval

@@ -1,4 +1,4 @@
-"""A training that can be cut off at any time: what its next epoch depends on, in one file."""
+"""Training checkpoints: all that the next epoch depends on, in one file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError, param
-from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
+from _toolio.tensors.writer import write_safetensors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
 def save_training(
     path: Path, parts: Mapping[str, nn.Module], optimizer: optim.Optimizer, about: Mapping[str, Any]
 ) -> None:
-    """Write modules and an optimizer's moments; ``about`` is what ``load_training`` gives back and compares."""
+    """Write modules and an optimizer's moments to a file that is whole or absent.
+
+    Parameters
+    ----------
+    path
+        The file to make or to replace.
+    parts
+        Name to module; all of its state dict is kept.
+    optimizer
+        Its moments are kept; learning rates and momentum come from the schedule.
+    about
+        What `load_training` compares and returns: anything JSON can say.
+    """
     tensors: dict[str, npt.NDArray[Any]] = {}
     for name, part in parts.items():
         tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
@@ -35,36 +48,36 @@ def load_training(
     schedule: optim.lr_scheduler.LRScheduler,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Go on from a checkpoint: fill modules and moments, and take the schedule to its ``step``.
+    """Restore a checkpoint: load modules and moments, and advance the schedule to its ``step``.
 
     Parameters
     ----------
     path
         What ``save_training`` wrote, with the schedule's ``last_epoch`` as ``step``.
     parts, optimizer, schedule
-        Freshly made.
+        As constructed, without a step.
     about
         What must be the same; keys that may differ are left out.
 
     Returns
     -------
     dict
-        All that the file says of itself.
+        The file's metadata: ``about`` and what else was kept with it.
 
     Raises
     ------
     UsageError
         It was made with other arguments or inputs.
     ToolError
-        It cannot be read to its end.
+        It is damaged or cannot be read.
     """
     found = _read_about(path)
     for key, value in about.items():
         if found.get(key) != value:
             if key == "schema":
-                raise UsageError(f"{path}: not a checkpoint of this command; remove it to begin anew")
+                raise UsageError(f"{path}: not a checkpoint of this command; remove it to start again")
             raise UsageError(
-                f"{path}: made with other {key}{_difference(found.get(key), value)}; remove it to begin anew"
+                f"{path}: made with other {key}{_difference(found.get(key), value)}; remove it to start again"
             )
     tensors = read_tensors(path)
     for name, part in parts.items():
@@ -84,19 +97,19 @@ def load_training(
 
 
 def _read_about(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint says of itself; of a damaged one there is no other copy, but it can be done without."""
+    """Read a checkpoint's metadata; of a damaged checkpoint there is no copy, so the message advises to remove it."""
     try:
         return read_metadata(path)
     except ToolError as error:
         if error.kind not in ("truncated", "not-safetensors", "bad-header"):
             raise
         raise ToolError(
-            f"{path}: the checkpoint is empty, cut short or damaged; remove it to begin anew", kind=error.kind
+            f"{path}: the checkpoint is empty, cut short or damaged; remove it to start again", kind=error.kind
         ) from error
 
 
 def figures_of(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the figures of a training that is done, if it is the one that was asked for.
+    """Return the figures of a training that is done, if it was made with these arguments.
 
     Raises
     ------
@@ -107,7 +120,7 @@ def figures_of(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figures_in(found: Mapping[str, Any], out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """As ``figures_of``, of what a file or folder says of itself."""
+    """Return the figures in the metadata of a file or folder, as `figures_of` does."""
     for key, value in about.items():
         if found.get(key) != value:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Which device a command computes on."""
+"""Devices: the one to compute on, its memory, and how work is divided on it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def pick_device(spec: str) -> torch.device:
     Raises
     ------
     ToolError
-        A GPU was asked for that is not there.
+        A GPU that was named is not there.
     """
     import torch
 
     if spec == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = spec.partition(":")
-    # The text is asked, as torch keeps the index in one byte and takes cuda:256 for cuda:0.
+    # The index is read from the text: torch keeps it in one byte and takes cuda:256 for cuda:0.
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         found = f"{param('device')} {spec}: {torch.cuda.device_count()} GPUs found"
         raise ToolError(f"{found}; use {param('device')} auto")
@@ -34,14 +34,14 @@ def pick_device(spec: str) -> torch.device:
 
 @contextmanager
 def enough_memory(device: torch.device, less: str) -> Iterator[None]:
-    """Turn what is raised where memory runs out inside the block into one line.
+    """Raise running out of memory inside the block as one line.
 
     Parameters
     ----------
     device
-        Where it is computed.
+        What the block computes on.
     less
-        What takes less memory: the message says to try it.
+        What takes less memory: the message advises it.
 
     Raises
     ------
@@ -52,15 +52,15 @@ def enough_memory(device: torch.device, less: str) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         text = str(error)
-        # torch.OutOfMemoryError; what the CPU's allocator says, on Linux and elsewhere; what cuBLAS does.
-        said = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-        if not isinstance(error, MemoryError) and not any(words in text for words in said):
+        # torch.OutOfMemoryError; messages of the CPU's allocator, on Linux and elsewhere; of cuBLAS.
+        known = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(words in text for words in known):
             raise
         raise ToolError(f"{device}: out of memory; try {less}", kind="memory") from None
 
 
 def share_out(device: torch.device, batch: int) -> tuple[int, int]:
-    """Say how many threads work on items, and how many items each takes at a time.
+    """Return how many threads work on items, and how many items each takes at a time.
 
     On a CPU as many items as there are cores are worked on at once, each by one thread: that is faster than many
     threads on one item, and no result depends on how many there are. On an accelerator one thread takes ``batch``.

@@ -1,4 +1,4 @@
-"""Several processes that train one model, as ``torchrun`` starts them."""
+"""Distributed training: the processes that ``torchrun`` starts, and what they exchange besides gradients."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Where a process stands among others.
+    """The rank of a process, and the world size.
 
     Attributes
     ----------
     rank, world
-        Its number, from 0, and how many there are.
+        Its number, from 0, and how many processes there are.
     """
 
     rank: int = 0
@@ -35,15 +35,15 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that measures, writes and speaks."""
+        """Whether this is rank 0, which measures, writes and reports."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Give this process's part of a step's items."""
+        """Return this process's part of a step's items."""
         return items[self.rank :: self.world]
 
     def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Let gradients be averaged over the processes."""
+        """Wrap a module so that gradients are averaged over the processes (DistributedDataParallel)."""
         if self.world == 1:
             return module
         from torch.nn.parallel import DistributedDataParallel
@@ -51,22 +51,22 @@ class Processes:
         return DistributedDataParallel(module, broadcast_buffers=False)
 
     def agree(self, value: Any) -> Any:
-        """Give every process what the leading one has, which JSON can say."""
+        """Broadcast rank 0's value, anything JSON can say, to every process, and return it."""
         if self.world == 1:
             return value
         return _board().exchange(value if self.leads else None, self, sources=[0])[0]
 
     def total(self, value: float) -> float:
-        """Give the sum of all processes' values."""
+        """Return the sum of all processes' values (all-reduce)."""
         if self.world == 1:
             return value
         return float(sum(_board().exchange(value, self, sources=range(self.world))))
 
 
 class Board:
-    """Where processes leave each other small values: the store through which they have met.
+    """Exchange small values between processes, through the store by which they have met.
 
-    A tensor would be told faster, but one that Python has made may be let go of last by a thread of gloo's, which then
+    A tensor would travel faster, but one that Python has made may be let go of last by a thread of gloo's, which then
     waits for the interpreter: if that is on its way out, the process hangs or aborts after all its work is done.
 
     Parameters
@@ -76,23 +76,23 @@ class Board:
     """
 
     def __init__(self, store: Any) -> None:
-        self._store, self._told = store, 0
+        self._store, self._count = store, 0
 
     def exchange(self, value: Any, own: Processes, sources: Iterable[int]) -> list[Any]:
-        """Give the values of some processes, in their order; every process asks for the same at the same time."""
+        """Return the values of some processes, in the order of `sources`; every process calls this at the same step."""
         sources = list(sources)
-        name, self._told = f"told/{self._told}", self._told + 1
+        name, self._count = f"told/{self._count}", self._count + 1
         if own.rank in sources:
             self._store.set(f"{name}/{own.rank}", json.dumps(value).encode())
         found = [value if rank == own.rank else json.loads(self._wait(f"{name}/{rank}")) for rank in sources]
-        # The last to have read it wipes it off.
+        # The last to have read it deletes it.
         if self._store.add(f"{name}/read", 1) == own.world:
             for key in (*(f"{name}/{rank}" for rank in sources), f"{name}/read"):
                 self._store.delete_key(key)
         return found
 
     def leave(self, own: Processes) -> None:
-        """Wait until all are done: the leading process may be the one that keeps the store, and goes last."""
+        """Wait until all are done: rank 0 may be the process that keeps the store, and ends last."""
         if not own.leads:
             self._store.set(f"left/{own.rank}", b"1")
             return
@@ -102,7 +102,7 @@ class Board:
     def _wait(self, key: str) -> bytes:
         import torch.distributed
 
-        while True:  # in short spans: between them a signal is heard
+        while True:  # in short spans: between them signals are handled
             try:
                 self._store.wait([key], timedelta(seconds=1))
                 return bytes(self._store.get(key))
@@ -113,7 +113,7 @@ class Board:
                 raise ToolError("the leading process has gone; see what it said", kind="process") from None
 
     def fail(self, own: Processes) -> None:
-        """Let the others know that they wait in vain."""
+        """Report this process's failure, so that the others stop waiting."""
         with suppress(RuntimeError):  # the store may have gone too
             self._store.set(_FAILED, str(own.rank))
 
@@ -128,7 +128,7 @@ def _board() -> Board:
 
 
 def count_processes(environ: Callable[[str], str | None] = os.environ.get) -> Processes:
-    """Read from RANK and WORLD_SIZE which process this is.
+    """Return this process's rank and the world size, from RANK and WORLD_SIZE.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def count_processes(environ: Callable[[str], str | None] = os.environ.get) -> Pr
 
 @contextmanager
 def join(processes: Processes, device: torch.device) -> Iterator[None]:
-    """Meet the other processes; ``torchrun`` has said where. With one process there is nothing to do."""
+    """Join the process group at the address that ``torchrun`` has set. With one process nothing is done."""
     if processes.world == 1:
         yield
         return
@@ -157,7 +157,7 @@ def join(processes: Processes, device: torch.device) -> Iterator[None]:
     from torch.distributed.rendezvous import rendezvous
 
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # what is told to all goes through the current device
+        torch.cuda.set_device(device)  # collectives go through the current device
     # One of them may work for hours while the others wait.
     patience = timedelta(days=1)
     store, rank, world = next(rendezvous("env://", processes.rank, processes.world, timeout=patience))
@@ -189,6 +189,6 @@ def device_of(processes: Processes, spec: str) -> str:
 
 
 def hush(processes: Processes) -> None:
-    """Send what all processes but the leading one would print as records to nowhere."""
+    """Discard the records of all processes but rank 0."""
     if not processes.leads:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays stdout to the end

@@ -1,4 +1,4 @@
-"""Working on several items at once while their results come in the order of the items."""
+"""Apply a function to several items at once; yield the results in the order of the items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Slot(Generic[R]):
 
 
 def ordered(function: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
-    """Apply a function to items in threads; give each result as soon as it and all before it are there.
+    """Apply a function to items in threads; yield each result as soon as it and all before it are there.
 
     One more thread draws the items, at most ``workers`` ahead of what is being worked on. An exception of the
     function or of ``items`` is raised in its place in the order, and ends the work. Threads are daemons: a run

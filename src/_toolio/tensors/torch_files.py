@@ -1,4 +1,4 @@
-"""Files of tensors, read as PyTorch's; nothing in them is run."""
+"""Read files of tensors as PyTorch's; nothing in them is run."""
 
 from __future__ import annotations
 
@@ -56,24 +56,43 @@ def load_torch(path: Path) -> Any:
 
 
 def read_tensors(path: Path, wanted: Callable[[str], object] | None = None) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file into memory.
+    """Read the tensors of a safetensors file into memory, with the safetensors library.
 
     Parameters
     ----------
     path
         The file.
     wanted
-        Takes a name, and tells whether to read that tensor; None reads all.
+        Takes a name, and returns whether to read that tensor; None reads all.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU, in the order of the file's header. bfloat16 and 8-bit floats as float32, all else as stored.
 
     Raises
     ------
     ToolError
         It is damaged, or a dtype in it is not known here.
     """
-    import numpy as np
     import torch
+    from safetensors import SafetensorError, safe_open
 
-    from _toolio.tensors.safetensors_files import open_safetensors
+    from _toolio.tensors.reader import open_safetensors
 
-    with open_safetensors(path) as file, of_the_whole_run():
-        return {n: torch.from_numpy(np.array(file.tensor(n))) for n in file.entries if not wanted or wanted(n)}
+    # Opened here first, where each fault of a header is one line that names the file.
+    with open_safetensors(path) as ours, of_the_whole_run():
+        names = [name for name in ours.entries if not wanted or wanted(name)]
+        for name in names:
+            ours.entry(name)
+    narrow = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+    found = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in names:
+                tensor = file.get_tensor(name)  # a view of the mapped file: what is kept must not change with it
+                found[name] = tensor.float() if tensor.dtype in narrow else tensor.clone()
+    except SafetensorError as error:  # bytes that belong to no tensor, which the reader here passes over
+        why = str(error).rpartition(": ")[2]
+        raise ToolError(f"{path}: bad header: {why}; save the file again", kind="bad-header") from error
+    return found

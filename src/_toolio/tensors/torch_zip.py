@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _toolio.tensors.safetensors_files import DTYPE_BYTES, Entry, SafetensorsFile
+from _toolio.tensors.dtypes import DTYPE_BYTES
+from _toolio.tensors.reader import Entry, SafetensorsFile
 
 _STORAGES = {
     "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
@@ -49,8 +50,8 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
     Returns
     -------
     SafetensorsFile or None
-        None where the file is of another kind, or holds what is not plainly a tensor in C order: give it to
-        `_toolio.tensors.torch_files.load_torch`, which reads it or says what is wrong.
+        None where the file is of another kind, or holds anything but tensors in C order: pass it to
+        `_toolio.tensors.torch_files.load_torch`, which reads it or raises what is wrong.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -68,7 +69,7 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
             tensors = _tensors(saved)
             entries = {name: _place(file, members, root, tensor) for name, tensor in tensors.items()}
     except Exception:
-        # zipfile and pickle raise a dozen kinds where a file is damaged; torch is asked next, and says what is wrong.
+        # zipfile and pickle raise a dozen kinds where a file is damaged; torch reads it next, and raises what is wrong.
         return None
     return SafetensorsFile(path, {}, entries) if entries else None
 
@@ -76,7 +77,7 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
 def _refuse_large_memos(pickled: bytes) -> None:
     """Refuse a number under which something is to be kept that is larger than any list of what was read.
 
-    The interpreter makes room for twice that number before it looks further: some bytes could ask for 30 GB.
+    The interpreter makes room for twice that number before it reads on: a few bytes could make it allocate 30 GB.
     """
     for code, argument, _ in pickletools.genops(pickled):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None and argument > len(pickled):
@@ -93,7 +94,7 @@ def _tensors(saved: Any) -> dict[str, _Tensor]:
 
 
 def _place(file: Any, members: Mapping[str, zipfile.ZipInfo], root: str, tensor: _Tensor) -> Entry:
-    """Say where in the file a tensor's bytes lie."""
+    """Return where in the file a tensor's bytes lie."""
     member = members[f"{root}/data/{tensor.storage.key}"]
     size = DTYPE_BYTES[tensor.storage.dtype]
     begin, length = tensor.offset * size, math.prod(tensor.shape) * size
@@ -138,7 +139,7 @@ class _Reader(pickle.Unpickler):
     """Reads a pickle that names nothing but tensors, storages and dicts."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give what stands in for a name."""
+        """Return what stands in for a name."""
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         if (module, name) not in _KNOWN:
@@ -146,7 +147,7 @@ class _Reader(pickle.Unpickler):
         return _KNOWN[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """Give a storage."""
+        """Return the storage that a persistent id names."""
         kind, dtype, key, *_ = pid
         if kind != "storage" or dtype not in DTYPE_BYTES or not isinstance(key, str):
             raise _Unusual

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from _toolio.tensors.safetensors_files import DTYPE_BYTES
+from _toolio.tensors.dtypes import DTYPE_BYTES
 from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.model_folder import tokenizer_files
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors.safetensors_files import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
+from _toolio.tensors.reader import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from _toolio.tensors.torch_files import load_torch
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.tensors.safetensors_files import FlatTensor
+from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import Checkpoint, Source, Stored, open_checkpoint, read_config
 from berttools.checkpoints.names import align_names
 from berttools.checkpoints.views import MergedTensor

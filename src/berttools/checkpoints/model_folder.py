@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError
 from _toolio.files.atomic import atomic_folder
-from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+from _toolio.tensors.reader import read_metadata
+from _toolio.tensors.writer import write_safetensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

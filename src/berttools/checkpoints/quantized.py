@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from _toolio.errors import InputError
-from _toolio.tensors.safetensors_files import FlatTensor
+from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import Checkpoint, Source, Stored
 from berttools.checkpoints.views import ScaledTensor
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _toolio.tensors.safetensors_files import FlatTensor, decode
+from _toolio.tensors.dtypes import decode
+from _toolio.tensors.reader import FlatTensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

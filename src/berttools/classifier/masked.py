@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run
-from _toolio.tensors.safetensors_files import FlatTensor
+from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.names import base_names
 from berttools.classifier.model import Classifier, labels_of, open_base

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from _toolio.compute.cores import usable_cores
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors.safetensors_files import FlatTensor
+from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import Checkpoint, Stored
 from berttools.checkpoints.groups import GROUPS, Grouping, Part
 from berttools.checkpoints.names import align_names
 from berttools.checkpoints.views import ColumnsTensor, RoundedTensor, RowsTensor, coarser
 from berttools.layerdiff.distances import Measured, Pair, Sums, TensorDistance, sum_window
-from berttools.layerdiff.forked_jobs import Crew, most_processes
+from berttools.layerdiff.forked_jobs import Crew
 from berttools.layerdiff.tied import tied_tensors
 
 
@@ -144,7 +145,7 @@ def diff_checkpoints(
         ``"nothing-chosen"``. Raised before the first tensor.
     """
     units = _units(base, ft, choice or Choice())
-    return _run(base, ft, units, _worker(device, processes or most_processes()))
+    return _run(base, ft, units, _worker(device, processes or usable_cores()))
 
 
 class _Worker(Protocol):

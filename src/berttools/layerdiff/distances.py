@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from _toolio.tensors.safetensors_files import ArrayTensor, FlatTensor
+from _toolio.tensors.reader import ArrayTensor, FlatTensor
 
 # Two rows of float64 of this length stay in a 2 MB cache; shorter ones let Python's own time show.
 _CHUNK = 131_072

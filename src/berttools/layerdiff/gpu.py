@@ -14,7 +14,7 @@ from berttools.layerdiff.distances import Pair, sum_window
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from _toolio.tensors.safetensors_files import FlatTensor
+    from _toolio.tensors.reader import FlatTensor
 
 Job = tuple[Pair, int, int]
 _BUFFERS = 2

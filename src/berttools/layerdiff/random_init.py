@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
-from _toolio.tensors.safetensors_files import ArrayTensor, FlatTensor
+from _toolio.tensors.reader import ArrayTensor, FlatTensor
 from berttools.checkpoints.files import Checkpoint, Stored
 from berttools.checkpoints.model_folder import without_kernels
 

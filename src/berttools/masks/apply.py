@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from _toolio.compute.cores import usable_cores
 from _toolio.errors import of_the_whole_run
 from _toolio.files.atomic import atomic_folder
-from _toolio.tensors.safetensors_files import FORMAT_NAMES, stored_bits, stream_safetensors
+from _toolio.tensors.dtypes import FORMAT_NAMES
+from _toolio.tensors.reader import stored_bits
+from _toolio.tensors.writer import stream_safetensors
 from berttools.checkpoints.digests import tensor_digest
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.model_folder import CARD, MADE, write_beside
 from berttools.checkpoints.spots import spots_of
-from berttools.layerdiff.forked_jobs import most_processes
 from berttools.masks.base import (
     names_in_base,
     names_in_model,
@@ -123,7 +125,7 @@ class _Work:
                 raise unfit_tensor(self._mask.path, self._base.path, labels, name, array.shape)
 
     def write(self, path: Path) -> None:
-        pool = ThreadPoolExecutor(max(1, most_processes() - 1))
+        pool = ThreadPoolExecutor(max(1, usable_cores() - 1))
         try:
             for name in self._mask.names:
                 self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])

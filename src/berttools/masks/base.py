@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
-from _toolio.tensors.safetensors_files import DTYPE_BYTES
+from _toolio.tensors.dtypes import DTYPE_BYTES
 from berttools.checkpoints.digests import digest_of, tensor_digest, tokenizer_of
 from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.names import align_names, base_names, modern_name

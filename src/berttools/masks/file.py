@@ -24,15 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError, of_the_whole_run
-from _toolio.tensors.safetensors_files import (
-    ArrayTensor,
-    FlatTensor,
-    SafetensorsFile,
-    is_count,
-    open_safetensors,
-    read_metadata,
-    write_safetensors,
-)
+from _toolio.tensors.reader import ArrayTensor, FlatTensor, SafetensorsFile, is_count, open_safetensors, read_metadata
+from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.digests import digest_of, tensor_digest, tokenizer_of
 from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.model_folder import DELTA

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
-from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors.reader import open_safetensors, read_metadata
+from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.digests import base_digest, tokenizer_digest
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.model_folder import DELTA, write_model

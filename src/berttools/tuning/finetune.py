@@ -322,7 +322,7 @@ class Run:
 
     def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Give the figures of what is there, and its sizes."""
-        from _toolio.tensors.safetensors_files import open_safetensors
+        from _toolio.tensors.reader import open_safetensors
         from berttools.checkpoints.files import open_checkpoint
 
         tuner, asked = self.tuner, self._asked

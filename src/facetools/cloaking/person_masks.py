@@ -13,7 +13,8 @@ import torch
 
 from _toolio.errors import InputError, ToolError
 from _toolio.files.hashing import sha256_of
-from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors.reader import open_safetensors, read_metadata
+from _toolio.tensors.writer import write_safetensors
 from facetools.faces.alignment import Points, chip_matrix
 from facetools.faces.face import Face
 from facetools.intake import Intake

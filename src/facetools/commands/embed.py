@@ -48,7 +48,7 @@ def embed(
     items = open_items(inputs, null=null, shard=part)
     with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
-        from _toolio.tensors.safetensors_files import write_safetensors
+        from _toolio.tensors.writer import write_safetensors
         from facetools.embeddings.embedder import Embedder
         from facetools.extractors.factory import open_extractor
         from facetools.intake import Intake, take_in

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN
-from _toolio.tensors.safetensors_files import open_safetensors, read_metadata
+from _toolio.tensors.reader import open_safetensors, read_metadata
 from facetools.people import person_of
 
 EMBEDDINGS = "facetools.embed/"

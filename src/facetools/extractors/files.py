@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from _toolio.errors import ToolError
 from _toolio.files.hashing import sha256_of_files
-from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
+from _toolio.tensors.writer import write_safetensors
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.registry import architectures, find_architecture
 from facetools.extractors.settings import Settings

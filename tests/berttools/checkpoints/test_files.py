@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors.safetensors_files import write_safetensors
+from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.names import align_names
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from _toolio.tensors.safetensors_files import ArrayTensor
+from _toolio.tensors.reader import ArrayTensor
 from berttools.checkpoints.views import ColumnsTensor, MergedTensor, RoundedTensor, RowsTensor, ScaledTensor, coarser
 
 MATRIX = np.arange(35, dtype=np.float32).reshape(7, 5)

@@ -18,7 +18,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from _toolio.tensors.safetensors_files import read_metadata, write_safetensors
+from _toolio.tensors.reader import read_metadata
+from _toolio.tensors.writer import write_safetensors
 from berttools.tuning import trainer as training
 from conftest import Run
 from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines
@@ -228,7 +229,7 @@ def test_a_checkpoint_that_is_not_whole_says_what_can_be_done(
     for size in (0, 20, len(whole) - 1):
         checkpoint.write_bytes(whole[:size])
         done = berttools(*words, "--out", tmp_path / "out", "--resume")
-        refused(done, "out.checkpoint: the checkpoint is empty, cut short or damaged; remove it to begin anew")
+        refused(done, "out.checkpoint: the checkpoint is empty, cut short or damaged; remove it to start again")
     checkpoint.unlink()
     assert berttools(*words, "--out", tmp_path / "out", "--resume").code == 0
 

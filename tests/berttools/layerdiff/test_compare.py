@@ -89,7 +89,7 @@ def test_opposite_and_scaled_parts_are_read_again():
 
 
 def _measured(a, b):
-    from _toolio.tensors.safetensors_files import ArrayTensor
+    from _toolio.tensors.reader import ArrayTensor
     from berttools.layerdiff.distances import Pair, sum_window
 
     pair = Pair(ArrayTensor(a), ArrayTensor(b), a.size)

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file as save_torch
 
 from _toolio.errors import ToolError
-from _toolio.tensors.safetensors_files import write_safetensors
+from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.files import open_checkpoint
 from berttools.layerdiff import distances
 from berttools.layerdiff.compare import diff_checkpoints

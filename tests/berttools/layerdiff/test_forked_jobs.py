@@ -1,9 +1,13 @@
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from berttools.layerdiff.forked_jobs import Crew, most_processes
+from berttools.layerdiff.forked_jobs import Crew
 
 
 def run(job, count, processes, width=1):
@@ -62,5 +66,31 @@ def test_no_copy_is_left():
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_as_many_processes_as_cores_and_four_at_most():
-    assert 1 <= most_processes() <= min(4, os.cpu_count() or 1)
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_no_copy_outlives_its_parent(kind):
+    """The jobs left would take a minute; Ctrl-C reaches all processes of a terminal, a kill one."""
+    code = (
+        "import time\n"
+        "from berttools.layerdiff.forked_jobs import Crew\n"
+        "crew = Crew(lambda number: (time.sleep(0.1), 0.0)[1:], 2000, 1, processes=3)\n"
+        "print(*crew._children, flush=True)\n"
+        "for number in range(2000): crew.result(number)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    copies = [int(number) for number in parent.stdout.readline().split()]
+    assert len(copies) == 2
+    (os.killpg if kind == signal.SIGINT else os.kill)(parent.pid, kind)
+    parent.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while any(is_running(copy) for copy in copies):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

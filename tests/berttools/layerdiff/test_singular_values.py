@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from _toolio.tensors.safetensors_files import ArrayTensor
+from _toolio.tensors.reader import ArrayTensor
 from berttools.layerdiff import singular_values as ranks
 from berttools.layerdiff.distances import Pair
 from berttools.layerdiff.singular_values import energy_share

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from _toolio.errors import ToolError
-from _toolio.tensors.safetensors_files import read_metadata, stored_bits, stream_safetensors, write_safetensors
+from _toolio.tensors.reader import read_metadata, stored_bits
+from _toolio.tensors.writer import stream_safetensors, write_safetensors
 from berttools.checkpoints.files import open_checkpoint
 from berttools.masks import file as mask_file
 from berttools.masks.base import check_base, names_of

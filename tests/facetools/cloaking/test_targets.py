@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.tensors.safetensors_files import write_safetensors
+from _toolio.tensors.writer import write_safetensors
 from facetools.cloaking.targets import FARTHEST, Targets
 
 EXTRACTOR: Any = SimpleNamespace(name="x", sha256="abc")

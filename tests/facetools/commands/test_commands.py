@@ -18,7 +18,8 @@ from PIL import Image
 
 from _toolio.errors import UsageError
 from _toolio.streams.records import RecordWriter
-from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors.reader import open_safetensors, read_metadata
+from _toolio.tensors.writer import write_safetensors
 from conftest import Run, faceless, saved
 from detector_faces import network, smooth, striped
 from facetools.commands._train_detector import name_cloaks, number_attacks

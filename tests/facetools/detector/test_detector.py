@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from _toolio.errors import ToolError
-from _toolio.tensors.safetensors_files import open_safetensors, read_metadata, write_safetensors
+from _toolio.tensors.reader import open_safetensors, read_metadata
+from _toolio.tensors.writer import write_safetensors
 from detector_faces import CPU, face_at, network, picture
 from facetools.detector.crops import LARGEST_PX, REDUCED_PX, ROOM, SMALLEST_PX, cut_square, looks_of, windows_of
 from facetools.detector.detector import Calibration, Detector, Verdict, describe_verdict

@@ -14,7 +14,7 @@ import torch
 
 from _toolio.errors import ToolError
 from _toolio.streams.inputs import Item
-from _toolio.tensors.safetensors_files import write_safetensors
+from _toolio.tensors.writer import write_safetensors
 from conftest import faceless
 from embedding_files import NAMES, write
 from facetools.evaluation.gallery import Gallery, name_people, read_labels, refuse_zeros, without_others

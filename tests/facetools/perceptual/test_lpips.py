@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from _toolio.errors import ToolError, UsageError
-from _toolio.tensors.safetensors_files import write_safetensors
+from _toolio.tensors.writer import write_safetensors
 from facetools.perceptual import lpips
 from facetools.perceptual.lpips import Lpips, open_lpips
 

@@ -112,7 +112,7 @@ def _walk(loaded: object, name: str, levels: int) -> Iterator[tuple[str, dict[st
 
 
 def _read_safetensors(path: Path) -> Weights:
-    from _toolio.tensors.safetensors_files import read_metadata
+    from _toolio.tensors.reader import read_metadata
     from facetools.extractors.files import read_about
 
     containers = {"": _tensors_of(path)}

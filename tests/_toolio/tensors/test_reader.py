@@ -1,5 +1,4 @@
 import json
-import math
 import os
 import pickle
 import subprocess
@@ -10,53 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
-from safetensors.torch import save_file as save_torch
+from safetensors.numpy import save_file
 
 from _toolio.errors import InputError, ToolError
-from _toolio.tensors.safetensors_files import (
-    METADATA_KEY,
-    ArrayTensor,
-    open_safetensors,
-    read_metadata,
-    write_safetensors,
-)
-
-DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
-
-
-def raw_file(path, header, data=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    return path
-
-
-def one(dtype="F32", shape=(2,), offsets=(0, 8)):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
-
-
-@st.composite
-def arrays(draw):
-    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
-    return draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5)))
-
-
-@given(st.dictionaries(st.text(min_size=1, max_size=8), arrays(), max_size=5))
-@settings(max_examples=60, deadline=None)
-def test_the_safetensors_library_reads_what_is_written(tmp_path_factory, tensors):
-    tensors.pop("__metadata__", None)
-    path = tmp_path_factory.mktemp("w") / "a.safetensors"
-    write_safetensors(path, tensors, {"b": [1, 2.5], "a": None})
-    theirs, ours = load_file(path), open_safetensors(path)
-    assert theirs.keys() == tensors.keys() == ours.entries.keys()
-    for name, array in tensors.items():
-        for got in (theirs[name], ours.tensor(name)):
-            assert got.dtype == array.dtype
-            assert got.shape == array.shape
-            assert got.tobytes() == array.tobytes()
-    assert read_metadata(path) == {"a": None, "b": [1, 2.5]}
+from _toolio.tensors.reader import ArrayTensor, open_safetensors, read_metadata
+from _toolio.tensors.writer import METADATA_KEY, write_safetensors
+from raw_safetensors import arrays, one, raw_file
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), arrays(), min_size=1))
@@ -70,24 +28,6 @@ def test_what_the_safetensors_library_writes_is_read(tmp_path_factory, tensors):
         for name, array in tensors.items():
             assert ours.tensor(name).tobytes() == array.tobytes()
             assert ours.tensor(name).shape == array.shape
-
-
-def test_bfloat16_and_8_bit_floats_are_what_torch_says(tmp_path):
-    every16 = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
-    every8 = torch.arange(256, dtype=torch.int32).to(torch.uint8)
-    tensors = {
-        "bf16": every16.view(torch.bfloat16),
-        "e4m3": every8.view(torch.float8_e4m3fn),
-        "e5m2": every8.clone().view(torch.float8_e5m2),
-    }
-    save_torch(tensors, tmp_path / "a.safetensors")
-    file = open_safetensors(tmp_path / "a.safetensors")
-    for name, tensor in tensors.items():
-        got, want = file.tensor(name), tensor.float().numpy()
-        assert got.dtype == np.float32
-        np.testing.assert_array_equal(got, want)
-        finite = ~np.isnan(want)
-        assert (np.signbit(got) == np.signbit(want))[finite].all()
 
 
 def test_floats_are_views_of_the_file(tmp_path):
@@ -138,40 +78,6 @@ def test_an_array_in_memory_is_read_alike():
     flat = ArrayTensor(np.arange(6).reshape(2, 3))
     assert flat.values(1, 4).tolist() == [1, 2, 3]
     flat.release(0, 6)
-
-
-def test_the_same_input_makes_the_same_bytes(tmp_path):
-    rng = np.random.default_rng(0)
-    tensors = {"b": rng.normal(size=3), "a": np.ones(3, bool), "c": rng.normal(size=(2, 2)).astype("f4")}
-    write_safetensors(tmp_path / "1", tensors, {"x": 1, "y": {"d": 1, "c": 2}})
-    write_safetensors(tmp_path / "2", dict(reversed(tensors.items())), {"y": {"c": 2, "d": 1}, "x": 1})
-    data = (tmp_path / "1").read_bytes()
-    assert data == (tmp_path / "2").read_bytes()
-    assert int.from_bytes(data[:8], "little") % 8 == 0
-    with safe_open(tmp_path / "1", "numpy") as theirs:
-        assert theirs.metadata() == {METADATA_KEY: '{"x":1,"y":{"c":2,"d":1}}'}
-    for name, entry in open_safetensors(tmp_path / "1").entries.items():
-        assert entry.begin % tensors[name].dtype.itemsize == 0
-
-
-def test_strided_and_big_endian_arrays_are_written_by_value(tmp_path):
-    grid = np.arange(12, dtype=np.float32).reshape(3, 4)
-    write_safetensors(tmp_path / "a", {"t": grid.T, "step": grid[:, ::2], "big": grid.astype(">f4")})
-    got = load_file(tmp_path / "a")
-    np.testing.assert_array_equal(got["t"], grid.T)
-    np.testing.assert_array_equal(got["step"], grid[:, ::2])
-    np.testing.assert_array_equal(got["big"], grid)
-
-
-def test_what_cannot_be_written_leaves_nothing(tmp_path):
-    with pytest.raises(TypeError, match="complex"):
-        write_safetensors(tmp_path / "a", {"c": np.zeros(2, complex)})
-    with pytest.raises(ValueError, match="JSON"):
-        write_safetensors(tmp_path / "a", {}, {"x": math.nan})
-    with pytest.raises(ToolError, match="does not exist") as caught:
-        write_safetensors(tmp_path / "no" / "a", {})
-    assert caught.value.kind == "unwritable"
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_metadata_of_other_makers(tmp_path):
@@ -333,7 +239,7 @@ def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory, data):
 
 
 def test_importing_needs_the_standard_library_only():
-    ours = "_toolio.tensors.safetensors_files, _toolio.files.atomic"
+    ours = "_toolio.tensors.reader, _toolio.tensors.writer, _toolio.files.atomic"
     code = f"import sys, {ours}; print({{'numpy', 'torch', 'safetensors'}} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
