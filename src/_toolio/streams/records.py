@@ -7,6 +7,7 @@ JSON's own ``\udcxx`` escapes (Python's surrogateescape), and comes back as the 
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -24,7 +25,7 @@ DEEPEST = 100
 
 
 class Form(StrEnum):
-    """How records are written."""
+    """Formats of records on stdout."""
 
     auto = "auto"
     """A table on a terminal, else JSONL."""
@@ -33,11 +34,11 @@ class Form(StrEnum):
 
 
 class ReaderGoneError(Exception):
-    """Whoever read stdout has closed it: the run ends quietly."""
+    """The reader of stdout has closed it: the run ends quietly."""
 
 
 def _plain(value: Any) -> Any:
-    """Turn numpy scalars, tuples and paths into what JSON knows; NaN and infinity into null."""
+    """Convert numpy scalars, tuples and paths to what JSON has; NaN and infinity to null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
@@ -54,7 +55,7 @@ def _plain(value: Any) -> Any:
 
 
 def dump_record(record: Mapping[str, Any], *, decimals: int = 6) -> bytes:
-    """Write a record as one line of JSON.
+    """Return a record as one line of JSON.
 
     Parameters
     ----------
@@ -117,12 +118,12 @@ def read_records(stream: IO[bytes], *, name: str) -> Iterator[Record]:
 
 
 def error_fields(error: ToolError) -> Record:
-    """Give the field that says what went wrong with one input."""
+    """Return the ``error`` field of an input that could not be used."""
     return {"error": {"kind": error.kind, "message": error.message}}
 
 
 class RecordWriter:
-    """Writes a command's records to stdout, flushing each; draws a table on a terminal, or where one is asked for.
+    """Write a command's records to stdout, flushing each; draw a table on a terminal, or if `form` is one.
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ class RecordWriter:
     decimals
         Decimals of the ranking field.
     form
-        CSV has a line of names first, and the fields of ``csv_fields``; what is no number or text is JSON.
+        CSV has a line of names first, and the fields of ``csv_fields``; what is neither number nor text is JSON.
     csv_fields
         Fields of CSV, in order, after the ranking one.
     makes_files
@@ -167,7 +168,7 @@ class RecordWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # What was found before an interruption is still worth a look.
+        # What was found before an interruption is shown too.
         if self._rows and kind in (None, KeyboardInterrupt):
             self._write(_drawn(self._rows, self.rank, self.columns, self.decimals))
 
@@ -211,15 +212,14 @@ class RecordWriter:
         if not self._headed:
             lines.insert(0, list(self._csv))
             self._headed = True
-        text = "".join(",".join(map(_csv_quoted, line)) + "\n" for line in lines)
-        self._write(text.encode("utf-8", "surrogateescape"))
+        self._write("".join(map(_csv_line, lines)).encode("utf-8", "surrogateescape"))
 
     def fail(self, error: ToolError, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
         """Write the record of an input that could not be used."""
         self.emit({**fields, **error_fields(error)}, through=through)
 
     def pass_on(self, record: Mapping[str, Any]) -> None:
-        """Hand a record of an earlier command on as it is; an error in it stays an error of the run."""
+        """Write a record of an earlier command as it is; an error in it stays an error of the run."""
         self.failures += "error" in record
         if self._table:
             self._rows.append({self.rank: None, **record})
@@ -228,7 +228,7 @@ class RecordWriter:
 
 
 def write_out(data: bytes) -> None:
-    """Write to stdout and flush; a reader that has gone and a full disk become errors of ours."""
+    """Write to stdout and flush; raise `ReaderGoneError` if the reader has gone, `ToolError` on a full disk."""
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -239,7 +239,7 @@ def write_out(data: bytes) -> None:
 
 
 def discard_stdout() -> None:
-    """Send all that is yet to be flushed nowhere: the interpreter's last flush, too, would fail again."""
+    """Discard all that is yet to be flushed: the interpreter's last flush would fail too."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -249,7 +249,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list) and value and all(isinstance(item, float | int) for item in value):
-        # Of pixels nobody reads the fractions; shares are nothing else.
+        # Pixels are shown as whole numbers, shares with their fractions.
         form = ".0f" if max(map(abs, value)) >= 10 else ".4g"
         return " ".join(f"{item:{form}}" if isinstance(item, float) else str(item) for item in value)
     if isinstance(value, dict) and "message" in value:
@@ -258,7 +258,7 @@ def _cell(value: Any) -> str:
 
 
 def _csv_cell(value: Any) -> str:
-    """Write a field for a spreadsheet: numbers with all their digits, shapes as 768x3072."""
+    """Return a field as a cell of CSV: numbers with all their digits, shapes as 768x3072."""
     if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
         return "x".join(map(str, value))
     if value is None or isinstance(value, str | int | float):
@@ -268,13 +268,18 @@ def _csv_cell(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _csv_quoted(cell: str) -> str:
-    """Quote as RFC 4180 has it."""
-    return '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell
+def _csv_line(cells: Sequence[str]) -> str:
+    """Return a row as RFC 4180 quotes it; it ends in a newline alone."""
+    import csv
+
+    out = io.StringIO()
+    # Not lineterminator="\n": Python 3.11 quotes a carriage return only where the end of a line has one.
+    csv.writer(out).writerow(cells)
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _drawn(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: int) -> bytes:
-    """Draw the records as a table for a person; a column that no record fills is left out."""
+    """Return the records as a table; a column that no record fills is left out."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -300,7 +305,7 @@ def _drawn(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: 
 
 
 def printable(text: str) -> str:
-    """Show control characters and undecodable bytes as escapes, so that a name cannot drive a terminal."""
+    """Return a text with control characters and undecodable bytes escaped, so that a name cannot drive a terminal."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
     )

@@ -322,6 +322,16 @@ def test_csv(capfdbinary):
     ]
 
 
+def test_csv_quotes_what_must_be_and_nothing_else(capfdbinary):
+    cells = {"a": "comma,", "b": 'say "x"', "c": "two\nlines", "d": "car\rriage", "e": " spaces ", "f": "\udcff;'\t"}
+    with RecordWriter("tool.do/1", "score", (), form=Form.csv, csv_fields=tuple(cells)) as writer:
+        writer.emit({"score": 1, **cells})
+        writer.emit({"a": None})
+    assert capfdbinary.readouterr().out == (
+        b'score,a,b,c,d,e,f\n1,"comma,","say ""x""","two\nlines","car\rriage", spaces ,\xff;\'\t\n,,,,,,\n'
+    )
+
+
 def test_a_table_where_it_is_asked_for(capfd):
     with RecordWriter("tool.do/1", "score", ("name",), form=Form.table) as writer:
         writer.emit({"score": 0.5, "name": "a name that is " + "long " * 60 + "to its end"})
