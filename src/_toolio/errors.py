@@ -1,7 +1,7 @@
-"""The three ways in which a run can fail on purpose. Anything else is a bug and keeps its traceback.
+"""Expected failures of a run, in three kinds. Anything else is a bug and keeps its traceback.
 
-Only an ``OSError`` that names a file, and that nobody foresaw, is taken for the file's fault: `_toolio.cli.app`
-says it in one line.
+An ``OSError`` that names a file and is caught nowhere is taken for the file's fault: `_toolio.cli.app` reports it in
+one line.
 """
 
 import re
@@ -64,7 +64,7 @@ class ToolError(Exception):
 
 
 class UsageError(ToolError):
-    """The command line asks for something that cannot be. Exit 2."""
+    """Arguments that cannot be used, or not together. Exit 2."""
 
     exit_code = 2
 
@@ -80,7 +80,7 @@ class InputError(ToolError):
 
 @contextmanager
 def of_the_whole_run() -> Iterator[None]:
-    """Let what is wrong with an input end the run: there is no other input that it could go on with."""
+    """Raise an input's error as the run's: there is no other input to go on with."""
     try:
         yield
     except InputError as error:

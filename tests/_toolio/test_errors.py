@@ -50,7 +50,7 @@ def test_nothing_else_is_taken_for_a_parameter(text: str, options: None) -> None
          " name another file"),
         ("plot --kind histogram --out x", "--out x: is drawn as PNG, SVG or PDF; name a .png, .svg or .pdf file"),
         ("train-extractor --epochs 1 --in . --out x", "x.checkpoint: exists; use --resume to go on from it, or --force"
-         " to begin anew"),
+         " to start again"),
     ],
 )  # fmt: skip
 def test_what_the_plumbing_refuses_is_said_in_options(arguments: str, message: str, tmp_path: Path) -> None:

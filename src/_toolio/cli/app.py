@@ -1,4 +1,4 @@
-"""A tool's command line: its commands, and the one wrapper that turns every end of a run into an exit code.
+"""Build a tool's command line, run it, and turn every end of a run into an exit code.
 
 0 all well, 1 failed, 2 usage, 3 some inputs failed, 130 interrupted. A reader that goes away ends the
 run quietly with 0, unless its result is files: then it goes on (`_toolio.streams.records.RecordWriter`).
@@ -26,7 +26,7 @@ EPILOG = f"Exit status: {EXIT_STATUS}"
 
 
 def tool_version() -> str:
-    """Give the version of the installed distribution."""
+    """Return the version of the installed distribution."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -36,8 +36,8 @@ def tool_version() -> str:
 
 
 def _version(package: str) -> Callable[[bool], None]:
-    def show(asked: bool) -> None:
-        if asked:
+    def show(wanted: bool) -> None:
+        if wanted:
             typer.echo(f"{package} {tool_version()}")
             raise typer.Exit
 
@@ -81,7 +81,7 @@ def build_app(package: str, commands: Sequence[str], *, listing: bool = False) -
 
 
 def _only_described(function: Callable[..., Any]) -> Callable[[], None]:
-    """Stand in for a command where only its name and summary are wanted: its options cost 4 ms to describe."""
+    """Return a stand-in for a command that is only listed: describing its options costs 4 ms."""
 
     def stand_in() -> None: ...
 
@@ -160,7 +160,7 @@ def _spellings_of(group: Any, name: str) -> dict[str, str]:
 
 
 def _of_a_file(error: OSError) -> str:
-    """Say what is wrong with a file that a command found in no other way; raise again what is about none."""
+    """Return one line about the file of an `OSError` that nothing caught; raise it again if it names none."""
     if error.filename is not None and error.strerror:
         name = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else str(error.filename)
         advice = "; give a shorter name" if error.errno == errno.ENAMETOOLONG else ""
@@ -194,7 +194,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def complain(tool: str, message: str) -> None:
-    """Tell a person in one line what went wrong, which file, and what to try."""
+    """Print one line on stderr: what went wrong, which file, and what to try."""
     if sys.stderr is not None:
         # Names of files may hold newlines and worse: one line stays one line.
         print(f"{tool}: error: {printable(message)}", file=sys.stderr)  # noqa: T201

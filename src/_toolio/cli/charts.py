@@ -1,4 +1,4 @@
-"""What all charts share: the look, a figure without a display, files whose bytes depend on nothing but the numbers.
+"""Chart style, figures without a display, and files whose bytes depend on the numbers alone.
 
 A file looks the same whatever the user's matplotlib settings are, holds no date, and is drawn without a display.
 """
@@ -57,15 +57,15 @@ FORMATS: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-"""What a chart can be written as, and what a file of that kind shall not tell: when and by what it was drawn."""
+"""File formats of charts, each with the metadata to leave out: the date and the version of what drew it."""
 
 _STARTS = {"png": (b"\x89PNG",), "svg": (b"<?xml", b"<svg"), "pdf": (b"%PDF",)}
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw as all charts here are drawn, whatever the user's settings say, and without a word on stderr."""
-    # It tells of a cache folder that it had to make elsewhere, and of letters that its font lacks.
+    """Apply the style of all charts inside the block, whatever the user's settings are, with nothing on stderr."""
+    # It warns of a cache folder that it had to make elsewhere, and of letters that its font lacks.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
@@ -78,7 +78,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
-    """Give an empty figure that draws without a display; call it, and ``picture``, inside ``style``."""
+    """Return an empty figure that draws without a display; call it, and ``picture``, inside ``style``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,7 +88,7 @@ def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
 
 
 def picture(figure: Figure, kind: str = "png") -> bytes:
-    """Write a figure as one of ``FORMATS``, without the date and the version of what drew it."""
+    """Return a figure as the bytes of one of ``FORMATS``, without the date and the version of what drew it."""
     out = io.BytesIO()
     figure.savefig(out, format=kind, metadata=FORMATS[kind])
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""What a command's man page says besides its options."""
+"""Manual pages: the parts of a command's page besides its options."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ class Page:
     Attributes
     ----------
     fields
-        Field of a record and what it means.
+        Field of a record to its meaning.
     examples
-        A command line that works as it stands, and what it does.
+        Command lines that work as they stand, and what each does.
     exit_status
         Where it is not the same as everywhere.
     """

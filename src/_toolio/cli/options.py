@@ -1,4 +1,4 @@
-"""Options that mean the same in every command, under the same name and in the same words."""
+"""Shared option types: the same name, meaning and help text in every command."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _device(text: str) -> str:
 
 
 def finite(value: float | None) -> float | None:
-    """Refuse NaN and infinity, which pass every comparison with a bound."""
+    """Return a value that is finite; refuse NaN, which no comparison with a bound refuses, and infinity."""
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no number to work with")
+        raise typer.BadParameter(f"{value} is not a finite number")
     return value
 
 
@@ -53,8 +53,8 @@ Shard = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", callback=_device, help="auto, cpu, cuda or cuda:N.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn at random, item by item.")]
-Batch = Annotated[int, typer.Option(min=1, help="Items worked on together on an accelerator.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random draws, made item by item.")]
+Batch = Annotated[int, typer.Option(min=1, help="Items in a batch on an accelerator.")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write; complete or absent.")]
 OutFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write to; mirrors the input's tree.")

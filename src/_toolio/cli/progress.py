@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """Hand the items on, showing how many are done.
+    """Yield the items, showing how many are done.
 
     Parameters
     ----------
     items
-        Whatever is worked on.
+        Any values.
     what
         Two or three words in front of the bar.
     total

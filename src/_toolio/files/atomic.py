@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written beside their final name, then renamed onto it."""
+"""Atomic writes: files and folders are written beside their final name, then renamed onto it."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from _toolio.errors import ToolError
 
-# The disk's own failures. An OSError of another kind out of the caller's block may be about another file.
+# Failures of the disk. Any other OSError in the caller's block may be about another file.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _serial = count()
 
@@ -43,7 +43,7 @@ def _create_beside(target: Path) -> Path:
 
 @contextmanager
 def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary file to write; rename it to `final` if the block ends well, remove it if not.
+    """Yield a temporary file to write; rename it to `final` if the block ends well, remove it if not.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def atomic_write_bytes(final: str | os.PathLike[str], data: bytes) -> None:
 
 @contextmanager
 def atomic_folder(final: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary folder to fill; rename it to `final` if the block ends well, remove it if not.
+    """Yield a temporary folder to fill; rename it to `final` if the block ends well, remove it if not.
 
     A folder that is at `final` already is moved aside, and removed when the new one is in its place: for a moment
     there is none, and never a mixture. The caller has made sure that it holds nothing but what may go.

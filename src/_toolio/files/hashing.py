@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sha256_of_files(*paths: Path) -> str:
-    """Give the sha256 of files, one behind the other, in hexadecimal; OSError if one cannot be read."""
+    """Return the sha256 of the concatenated files, in hexadecimal; OSError if one cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:
@@ -17,5 +17,5 @@ def sha256_of_files(*paths: Path) -> str:
 
 
 def sha256_of(data: bytes) -> str:
-    """Hash the bytes of an input or an output."""
+    """Return the sha256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

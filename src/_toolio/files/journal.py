@@ -1,10 +1,10 @@
-"""What commands have already written into an output folder, so that a later run can go on from there.
+"""Journal of finished inputs in an output folder, so that a later run can resume.
 
 The journal is a hidden JSONL file in the folder that is only ever appended to, so that runs which write
 different photos into one folder (make -j, say) keep one journal. A line with ``arguments`` names a set of
 arguments by its digest; each other line is one finished input: its path, its digest, the digest of the
-arguments, the outputs written with their sha256 and the records that tell of them. What an input's digest
-covers is the command's to say. A line that an interruption cut short is passed over.
+arguments, the outputs written with their sha256 and the records about them. What an input's digest
+covers, the command decides. A line that an interruption cut short is passed over.
 
 Only a run that resumes reads the journal: runs of one photo each (make again) would otherwise read all lines for
 every photo, and so lines with ``arguments`` may come more than once.
@@ -33,7 +33,7 @@ class Journal:
     folder
         The output folder; made if it is missing.
     name
-        The command: ``facetools-perturb`` gives ``.facetools-perturb.jsonl``.
+        The command: the journal of ``facetools-perturb`` is ``.facetools-perturb.jsonl``.
     arguments
         Everything that the outputs depend on besides the inputs, the tool's version too, as JSON.
     resume
@@ -71,7 +71,7 @@ class Journal:
             self._stream.close()
 
     def _take_up(self, lines: Sequence[Record], made: Record) -> bool:
-        """Learn what is done; tell whether the arguments are noted already."""
+        """Load what is done; return whether the arguments are recorded already."""
         before = [line["arguments"] for line in lines if isinstance(line.get("arguments"), dict)]
         if before and made not in before:
             missing = object()
@@ -93,7 +93,7 @@ class Journal:
         return bool(before)
 
     def finished(self, path: str, digest: str) -> Sequence[Record] | None:
-        """Give the records of an input that is done.
+        """Return the records of an input that is done.
 
         None if it is not, if it has changed, or if an output is gone or is no longer what was written: another
         run may have replaced it.
@@ -107,7 +107,7 @@ class Journal:
         return records
 
     def add(self, path: str, digest: str, outputs: Mapping[Path, str], records: Sequence[Record]) -> None:
-        """Note an input as done, after its outputs (files, each with its sha256) are in place."""
+        """Append an input as done, after its outputs (files, each with its sha256) are in place."""
         names = {os.path.relpath(output, self.path.parent): sha256 for output, sha256 in outputs.items()}
         line = {"input": path, "digest": digest, "made": self._digest, "outputs": names, "records": list(records)}
         try:
@@ -120,13 +120,13 @@ class Journal:
             # Unbuffered, appending: each line is one write, so that runs side by side do not mix.
             self._stream = self.path.open("ab", buffering=0)
             line = (b"\n" if _is_torn(self.path) else b"") + self._head + line
-        # An unbuffered write says how much of the line a full disk took, and raises nothing.
+        # An unbuffered write returns how much of the line a full disk took, and raises nothing.
         if self._stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _is_torn(path: Path) -> bool:
-    """Tell whether the last line lacks its end, from the last byte alone."""
+    """Test whether the last line lacks its newline, from the last byte alone."""
     with path.open("rb") as stream:
         if not stream.seek(0, os.SEEK_END):
             return False

@@ -11,7 +11,7 @@ from _toolio.streams.inputs import STDIN, reason_of
 
 
 def _is_ours(path: Path, starts: tuple[bytes, ...]) -> bool:
-    """Tell a file of the kind that is written, or an empty one, from what a slip of the keys could destroy."""
+    """Test whether a file is of the kind that is written, or empty; a typing error must not destroy another."""
     with path.open("rb") as stream:
         start = stream.read(9)
     return not start or (start.startswith(starts) if starts else start[8:] == b"{")
@@ -78,17 +78,17 @@ def _is_same(target: Path, other: Path) -> bool:
 
 
 def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
-    """Name the checkpoint of a training that writes ``out``.
+    """Return the path of the checkpoint of a training that writes ``out``.
 
     Raises
     ------
     UsageError
-        It exists, and nobody said whether to go on from it.
+        It exists, and neither ``resume`` nor ``force`` is set; or it is no checkpoint.
     """
     checkpoint = Path(f"{out}.checkpoint")
     if checkpoint.exists() and not (resume or force):
         raise UsageError(
-            f"{checkpoint}: exists; use {param('resume')} to go on from it, or {param('force')} to begin anew"
+            f"{checkpoint}: exists; use {param('resume')} to go on from it, or {param('force')} to start again"
         )
     if checkpoint.exists() and not (checkpoint.is_file() and _is_ours(checkpoint, ())):
         raise UsageError(

@@ -103,7 +103,7 @@ def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
 def _read_member(path: str) -> bytes:
     import tarfile
 
-    # Where the archive's name ends is asked of the text: pathlib folds "./" and "//", which names of members hold.
+    # Where the archive's name ends is read from the text: pathlib folds "./" and "//", which names of members hold.
     for end in (place for place, char in enumerate(path) if char == "/"):
         if Path(path[:end]).is_file():
             try:
@@ -169,7 +169,7 @@ def open_items(
 
 
 def _between_files(items: Sequence[Item], place: int) -> int:
-    """Move a cut between two shards behind the records of one file: two processes would write its one output."""
+    """Move a cut between two shards past the records of one file: two processes would write its one output."""
     while 0 < place < len(items) and items[place].record and items[place].path == items[place - 1].path != "":
         place += 1
     return place
@@ -251,13 +251,13 @@ def _is_hidden(name: str) -> bool:
 
 
 def _inside(name: str) -> str:
-    """Make a path relative and free of ``..``, so that nothing is ever written outside the output."""
+    """Return a path that is relative and free of ``..``, so that nothing is ever written outside the output."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
     return str(PurePosixPath(*parts)) if parts else "unnamed"
 
 
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")
-"""How files begin that people pour into stdin instead of naming them."""
+"""How pictures begin, which are sometimes piped into stdin in place of their names."""
 
 
 def _from_stdin(null: bool) -> Iterator[Item]:
@@ -325,12 +325,12 @@ def _split(stream: IO[bytes], end: bytes, size: int = io.DEFAULT_BUFFER_SIZE) ->
 
 
 def count(items: Iterable[Item]) -> int | None:
-    """Give the number of items if it is known without reading them."""
+    """Return the number of items if it is known without reading them."""
     return len(items) if isinstance(items, list) else None
 
 
 def is_empty_folder(path: Path) -> bool:
-    """Tell a folder in which nothing was written yet, such as one that was made for what is to come."""
+    """Test whether a folder exists and is empty."""
     try:
         return path.is_dir() and not any(path.iterdir())
     except OSError:  # one that may not be read is refused where it is written

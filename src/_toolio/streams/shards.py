@@ -1,4 +1,4 @@
-"""Deal inputs out to processes: shard K of N, or the launcher's rank."""
+"""Shards of the inputs, one a process: K of N, or the launcher's rank."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from _toolio.errors import UsageError, param
 
 
 def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> tuple[int, int]:
-    """Read ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard."""
+    """Return (K, N) of ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard."""
     if text is None:
         rank, world = environ("RANK"), environ("WORLD_SIZE")
         if rank is None or world is None:
@@ -41,6 +41,6 @@ def refuse_processes(command: str, environ: Callable[[str], str | None] = os.env
 
 
 def file_of_shard(path: Path, shard: tuple[int, int]) -> Path:
-    """Name the file that one of several shards writes: X.safetensors gives X.2-of-8.safetensors."""
+    """Return the file that one of several shards writes: X.2-of-8.safetensors for X.safetensors."""
     number, total = shard
     return path if total == 1 else path.with_name(f"{path.stem}.{number}-of-{total}{path.suffix}")
