@@ -299,26 +299,23 @@ TEMPORARY: Mapping[str, str] = {
         src/facetools/photos/codec.py
     """,
     "modules_without_a_mirror": """
-        _toolio/cli/charts.py _toolio/cli/manual.py _toolio/cli/options.py _toolio/cli/progress.py
-        _toolio/compute/checkpoints.py _toolio/files/hashing.py _toolio/files/overwriting.py
-        _toolio/streams/shards.py berttools/checkpoints/digests.py berttools/checkpoints/model_folder.py
-        berttools/checkpoints/names.py berttools/checkpoints/quantized.py berttools/checkpoints/spots.py
-        berttools/classifier/inference.py berttools/classifier/losses.py berttools/classifier/model.py
-        berttools/classifier/precision.py berttools/classifier/predictor.py berttools/heatmap.py
-        berttools/kernels/available.py berttools/layerdiff/gpu.py berttools/layerdiff/random_init.py
-        berttools/layerdiff/records.py berttools/layerdiff/tied.py berttools/mask_tuning/recipe.py
-        berttools/mask_tuning/run.py berttools/masks/apply.py berttools/masks/base.py berttools/masks/code_names.py
-        berttools/masks/controls.py berttools/masks/overlap.py berttools/masks/records.py
-        berttools/masks/task_config.py berttools/texts/evaluation.py berttools/texts/labels.py
-        berttools/texts/metric_names.py berttools/tuning/delta.py berttools/tuning/finetune.py
-        berttools/tuning/parts.py facetools/attacks/base.py facetools/attacks/common.py
-        facetools/attacks/registry.py facetools/cloaking/change.py facetools/cloaking/engine.py
-        facetools/cloaking/person_masks.py facetools/cloaking/region_view.py facetools/cloaking/regions.py
-        facetools/cloaking/session.py facetools/detector/crops.py facetools/detector/files.py
-        facetools/embeddings/chips.py facetools/embeddings/distances.py facetools/embeddings/files.py
-        facetools/evaluation/cloaks.py facetools/evaluation/gallery_sources.py facetools/evaluation/request.py
-        facetools/evaluation/splits.py facetools/evaluation/study.py facetools/evaluation/summary.py
-        facetools/evaluation/verification.py facetools/extractors/convert/match.py
+        berttools/checkpoints/digests.py berttools/checkpoints/model_folder.py berttools/checkpoints/names.py
+        berttools/checkpoints/quantized.py berttools/checkpoints/spots.py berttools/classifier/inference.py
+        berttools/classifier/losses.py berttools/classifier/model.py berttools/classifier/precision.py
+        berttools/classifier/predictor.py berttools/heatmap.py berttools/kernels/available.py
+        berttools/layerdiff/gpu.py berttools/layerdiff/random_init.py berttools/layerdiff/records.py
+        berttools/layerdiff/tied.py berttools/mask_tuning/recipe.py berttools/mask_tuning/run.py
+        berttools/masks/apply.py berttools/masks/base.py berttools/masks/code_names.py berttools/masks/controls.py
+        berttools/masks/overlap.py berttools/masks/records.py berttools/masks/task_config.py
+        berttools/texts/evaluation.py berttools/texts/labels.py berttools/texts/metric_names.py
+        berttools/tuning/delta.py berttools/tuning/finetune.py berttools/tuning/parts.py facetools/attacks/base.py
+        facetools/attacks/common.py facetools/attacks/registry.py facetools/cloaking/change.py
+        facetools/cloaking/engine.py facetools/cloaking/person_masks.py facetools/cloaking/region_view.py
+        facetools/cloaking/regions.py facetools/cloaking/session.py facetools/detector/crops.py
+        facetools/detector/files.py facetools/embeddings/chips.py facetools/embeddings/distances.py
+        facetools/embeddings/files.py facetools/evaluation/cloaks.py facetools/evaluation/gallery_sources.py
+        facetools/evaluation/request.py facetools/evaluation/splits.py facetools/evaluation/study.py
+        facetools/evaluation/summary.py facetools/evaluation/verification.py facetools/extractors/convert/match.py
         facetools/extractors/convert/read.py facetools/extractors/extractor.py facetools/extractors/factory.py
         facetools/extractors/files.py facetools/extractors/listing.py facetools/extractors/registry.py
         facetools/extractors/settings.py facetools/extractors/state_dicts.py facetools/faces/box_ops.py

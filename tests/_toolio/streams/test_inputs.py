@@ -1,4 +1,4 @@
-"""What --in means."""
+"""Files, folders, tars, and paths or records on stdin as inputs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.files.overwriting import refuse_existing, refuse_inside, refuse_nested
 from _toolio.streams import inputs as paths
 from _toolio.streams.inputs import Item, count, is_empty_folder, open_items, read_input
-from _toolio.streams.shards import file_of_shard, parse_shard
-
-
-def fill(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
-    return folder
+from filled_folders import fill
 
 
 def tar(path: Path, members: Mapping[str, bytes], mode: str = "w") -> Path:
@@ -357,35 +349,6 @@ def test_a_terminal_is_no_input(stdin: Callable[..., None]) -> None:
         open_items(None)
 
 
-@pytest.mark.parametrize(
-    ("text", "environment", "expected"),
-    [
-        ("2/8", {}, (2, 8)),
-        ("1/1", {"RANK": "3", "WORLD_SIZE": "4"}, (1, 1)),
-        (None, {"RANK": "3", "WORLD_SIZE": "4"}, (4, 4)),
-        (None, {"RANK": "0", "WORLD_SIZE": "4"}, (1, 4)),
-        (None, {"RANK": "3"}, (1, 1)),
-        (None, {"WORLD_SIZE": "4"}, (1, 1)),
-        (None, {}, (1, 1)),
-    ],
-)
-def test_parse_shard(text: str | None, environment: dict[str, str], expected: tuple[int, int]) -> None:
-    assert parse_shard(text, environment.get) == expected
-
-
-@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "-1/2", "1/2/3", "a/b", "1/", "/2", "1.0/2", "²/3"])
-def test_shards_that_cannot_be(text: str) -> None:
-    with pytest.raises(UsageError, match="give K/N with K from 1 to N"):
-        parse_shard(text)
-
-
-@pytest.mark.parametrize("rank", ["4", "x", "-1", "", "²"])
-def test_ranks_that_cannot_be(rank: str) -> None:
-    """Were they passed over, each of the processes would do all the work."""
-    with pytest.raises(UsageError, match=f"RANK={rank} WORLD_SIZE=4"):
-        parse_shard(None, {"RANK": rank, "WORLD_SIZE": "4"}.get)
-
-
 def test_is_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
@@ -393,44 +356,6 @@ def test_is_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "hidden" / ".a").touch()
     found = {name: is_empty_folder(tmp_path / name) for name in ("file", "empty", "hidden", "absent")}
     assert found == {"file": False, "empty": True, "hidden": False, "absent": False}
-
-
-def test_refuse_existing(tmp_path: Path) -> None:
-    refuse_existing(tmp_path / "new", force=False)
-    fill(tmp_path, "old")
-    with pytest.raises(UsageError, match="is no safetensors file, and force replaces no other"):
-        refuse_existing(tmp_path / "old", force=True)
-    for name, data in (("empty", b""), ("made", (2).to_bytes(8, "little") + b"{}")):
-        (tmp_path / name).write_bytes(data)
-        refuse_existing(tmp_path / name, force=True)
-    for path, force, words in (
-        (tmp_path / "old", False, "exists; use force"),
-        (tmp_path, True, "is a folder"),
-        (tmp_path / "no" / "x", True, "is no folder"),
-    ):
-        with pytest.raises(UsageError, match=words):
-            refuse_existing(path, force=force)
-
-
-def test_force_replaces_a_file_of_the_kind_that_is_written_and_no_other(tmp_path: Path) -> None:
-    for name, data, fits in (("a", b"%PDF-1.4 and so on", True), ("b", b"", True), ("c", b"\x89PNG", False)):
-        (tmp_path / name).write_bytes(data)
-        if fits:
-            refuse_existing(tmp_path / name, force=True, kind="PDF file", starts=(b"%PDF",))
-        else:
-            with pytest.raises(UsageError, match="is no PDF file, and force replaces no other"):
-                refuse_existing(tmp_path / name, force=True, kind="PDF file", starts=(b"%PDF",))
-
-
-def test_refuse_nested(tmp_path: Path) -> None:
-    (tmp_path / "in" / "deep").mkdir(parents=True)
-    (tmp_path / "in" / "a.jpg").write_bytes(b"x")
-    for out in ("in", "in/new", "in/deep/../new", "in/deep/new"):
-        with pytest.raises(UsageError, match="lies in inputs"):
-            refuse_nested(tmp_path / out, ["-", str(tmp_path / "in")])
-    refuse_nested(tmp_path / "in2", [str(tmp_path / "in")])
-    refuse_nested(tmp_path / "in", [str(tmp_path / "in" / "a.jpg")])
-    refuse_nested(tmp_path, None)
 
 
 def test_a_picture_on_stdin_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,67 +400,3 @@ def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
     (tmp_path / "in" / "link").symlink_to(tmp_path / "other")
     with pytest.raises(ToolError, match="links to folders are not followed"):
         list(open_items([str(tmp_path / "in")]))
-
-
-def test_refuse_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "link").symlink_to("pipe")
-    for name, words in (
-        (Path(os.devnull), "is no regular file"),
-        (tmp_path / "pipe", "is no regular file"),
-        (tmp_path / "link", "is no regular file"),
-        (tmp_path / ("x" * 300), "file name too long"),
-    ):
-        for force in (False, True):
-            with pytest.raises(UsageError, match=words):
-                refuse_existing(name, force=force)
-    # Root may write to every folder: the system's refusal is put in its place.
-    (tmp_path / "locked").mkdir()
-    (tmp_path / "elsewhere").symlink_to(tmp_path / "locked" / "x")
-    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and Path(path).name == "locked"))
-    for path in (tmp_path / "locked" / "x", tmp_path / "elsewhere"):
-        with pytest.raises(UsageError, match="locked may not be written to"):
-            refuse_existing(path, force=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "shard", "expected"),
-    [
-        ("d/X.safetensors", (2, 8), "d/X.2-of-8.safetensors"),
-        ("d.e/X", (1, 2), "d.e/X.1-of-2"),
-        ("X.y.safetensors", (10, 10), "X.y.10-of-10.safetensors"),
-        ("X.safetensors", (1, 1), "X.safetensors"),
-    ],
-)
-def test_each_shard_has_a_file_of_its_own(name: str, shard: tuple[int, int], expected: str) -> None:
-    assert file_of_shard(Path(name), shard) == Path(expected)
-
-
-def test_refuse_an_output_inside_what_is_read(tmp_path: Path) -> None:
-    base = fill(tmp_path / "base", "model.safetensors", "deep/x")
-    fill(tmp_path / "blobs", "weights", "other")
-    (base / "linked").symlink_to(tmp_path / "blobs" / "weights")
-    (tmp_path / "link").symlink_to(base)
-    (tmp_path / "file").symlink_to(base / "model.safetensors")
-    (tmp_path / "dangling").symlink_to(base / "new")
-    (tmp_path / "hard").hardlink_to(base / "model.safetensors")
-    for out in (
-        base / "model.safetensors",
-        base / "deep" / "x",
-        base / "new",
-        tmp_path / "link" / "new",
-        tmp_path / "file",
-        tmp_path / "dangling",
-        tmp_path / "hard",
-        tmp_path / "blobs" / "weights",
-    ):
-        for folder in (base, tmp_path / "link"):
-            with pytest.raises(UsageError, match=r"lies in BASE .*; name a file elsewhere"):
-                refuse_inside(out, folder, "BASE")
-    for out in (base / "model.safetensors", tmp_path / "file", tmp_path / "hard"):
-        with pytest.raises(UsageError, match="is what is read as BASE"):
-            refuse_inside(out, base / "model.safetensors", "BASE")
-    for out in (tmp_path / "new", tmp_path / "blobs" / "other", tmp_path / "base.safetensors", Path("x" * 300)):
-        refuse_inside(out, base, "BASE")
-    refuse_inside(base / "new", base / "model.safetensors", "BASE")
-    refuse_inside(tmp_path / "new", tmp_path / "nothing", "BASE")

@@ -70,7 +70,8 @@ def test_no_copy_is_left():
 def test_no_copy_outlives_its_parent(kind):
     """The jobs left would take a minute; Ctrl-C reaches all processes of a terminal, a kill one."""
     code = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "from berttools.layerdiff.forked_jobs import Crew\n"
         "crew = Crew(lambda number: (time.sleep(0.1), 0.0)[1:], 2000, 1, processes=3)\n"
         "print(*crew._children, flush=True)\n"
