@@ -161,7 +161,8 @@ $(PLACES:%=%/head.jsonl): $$(call data_of,$$@)
 # --- which weights to zero -----------------------------------------------------------------------------------------
 #
 # work/<task>/<seed>/mask-<n>.jsonl: a mask that was learned from n percent of each matrix on; mask-<n>.long.jsonl: one in
-# three times the steps; mask-<n>.taught.jsonl: one in as many, with what is tuned in full as a teacher;
+# three times the steps; mask-<n>.taught.jsonl: one in as many, with what is tuned in full as a teacher; full.long.jsonl:
+# tuned in full in three times the steps, the control of both;
 # mask-<n>.<kind>.jsonl: one of the same sparsity at other places, whose head was tuned in as many steps as the first;
 # mask-<group>.jsonl: masks of one group.
 
@@ -179,7 +180,7 @@ SCORE_LR_stsb ?= 0.05
 
 MASKS := $(SPARSITIES:%=mask-%) $(GROUPS:%=mask-%)
 CONTROL_RUNS := $(foreach kind,$(CONTROLS),$(CONTROLLED:%=mask-%.$(kind)))
-LONG_RUNS := $(LONG:%=mask-%.long) $(TAUGHT:%=mask-%.taught)
+LONG_RUNS := $(if $(LONG)$(TAUGHT),full.long) $(LONG:%=mask-%.long) $(TAUGHT:%=mask-%.taught)
 mask_steps_of = $(or $(MASK_STEPS_$(call task_of,$1)),$(MASK_STEPS),$(call steps_of,$1))
 masks: $(foreach place,$(PLACES),$(foreach run,$(MASKS) $(CONTROL_RUNS) $(LONG_RUNS),$(place)/$(run).jsonl)) overlaps
 
@@ -194,8 +195,14 @@ $(foreach n,$(SPARSITIES),$(PLACES:%=%/mask-$(n).jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)
 	$(call TIMED,$(LEARN) $(AS_LONG) --initial-sparsity $(call share,$(patsubst mask-%.jsonl,%,$(@F)))) > $@
 
-LEARN_LONG = $(call TIMED,$(LEARN) $(call FOR_STEPS,$$((3 * $(call mask_steps_of,$@)))) \
+THRICE = $(call FOR_STEPS,$$((3 * $(call mask_steps_of,$@))))
+LEARN_LONG = $(call TIMED,$(LEARN) $(THRICE) \
 	  --initial-sparsity $(call share,$(patsubst mask-%$(suffix $(@:.jsonl=)).jsonl,%,$(@F))) $1) > $@
+
+# What masks of three times the steps are measured by: longer tuning is better, too.
+$(PLACES:%=%/full.long.jsonl): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(call TIMED,$(FINETUNE) --train $< $(ALL) $(THRICE)) > $@
 
 $(foreach n,$(LONG),$(PLACES:%=%/mask-$(n).long.jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)

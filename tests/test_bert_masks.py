@@ -174,8 +174,11 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
     assert open_mask(work / "mood" / "0" / "mask-10.taught.mask.safetensors").made["teacher_sha256"]
     assert last["mask-10.jsonl"]["sparsity"] > last["mask-0.jsonl"]["sparsity"]
     assert last["mask-V.jsonl"]["matrices"] == 3
-    learned, by_lot = (open_mask(work / "mood" / "0" / f"mask-10{kind}.mask.safetensors") for kind in ("", ".random"))
-    assert learned.zeroed == by_lot.zeroed
+    assert read(work / "mood" / "0" / "full.long.jsonl")[-1]["step"] == 12
+    learned, at_random = (
+        open_mask(work / "mood" / "0" / f"mask-10{kind}.mask.safetensors") for kind in ("", ".random")
+    )
+    assert learned.zeroed == at_random.zeroed
     tuned = read_metadata(work / "mood" / "0" / "mask-10.random.delta.safetensors")["made"]["tuned"]
     assert {name.split(".")[-2] for name in tuned} == {"dense", "classifier"}
 
@@ -196,6 +199,14 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
         for cell, key in zip(by_title[title][2:], keys, strict=False):
             assert key is None or cell == f"{100 * last[f'{run}.jsonl'][key]:.1f}"
         assert by_title[title][8] == f"{seconds:.0f}" != "0"
+    # Longer masks are measured by longer tuning.
+    whole = {run: read(work / "mood" / "0" / f"{run}.jsonl")[-1]["score"] for run in ("full", "full.long")}
+    for title, run, control in (
+        ("masks from 10% on", "mask-10", "full"),
+        ("masks from 10% on, three times the steps, taught by everything tuned", "mask-10.taught", "full.long"),
+    ):
+        assert by_title[title][3] == f"{100 * (last[f'{run}.jsonl']['score'] - whole[control]):.1f}"
+    assert by_title["everything tuned, three times the steps"][2] == f"{100 * whole['full.long']:.1f}"
     stored = {row[0]: float(row[1]) for row in rows if len(row) == 2 and row[1][0].isdigit()}
     weights = sum(math.prod(shape) for shape in learned.shapes.values())
     assert stored["a bit a weight of the masked matrices"] == pytest.approx(weights / 8e3, abs=0.1)

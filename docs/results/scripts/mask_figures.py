@@ -2,9 +2,9 @@
 
 Usage: python docs/results/scripts/mask_figures.py WORK BASE
 
-WORK/<task>/<seed>/mask-<n>.jsonl and mask-<n>.long.jsonl are records of ``berttools mask-tune``, full.jsonl, head.jsonl
-and mask-<n>.<kind>.jsonl those of ``berttools finetune``, <run>.seconds the processor time of a run, and overlaps.jsonl
-records of ``berttools maskdiff --by model``. BASE says what other ways to tune would store.
+WORK/<task>/<seed>/mask-<n>.jsonl and mask-<n>.long.jsonl are records of ``berttools mask-tune``; full.jsonl,
+full.long.jsonl, head.jsonl and mask-<n>.<kind>.jsonl those of ``berttools finetune``; <run>.seconds the processor time
+of a run; overlaps.jsonl records of ``berttools maskdiff --by model``. BASE says what other ways to tune would store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from berttools.checkpoints.groups import place
 from critical_layers import Record, read, spread, table
 
 BYTES = 4  # of a value that is stored as it is
-LONGER = ("long", "taught")  # what is said of masks that took three times the steps
+LONGER = ("long", "taught")  # kinds of masks that took three times the steps
+WHOLE = {
+    "full": "everything tuned",
+    "full.long": "everything tuned, three times the steps",
+    "head": "the head and the pooler tuned",
+}
 
 
 def runs_of(task: Path) -> dict[str, dict[str, Record]]:
@@ -27,7 +32,7 @@ def runs_of(task: Path) -> dict[str, dict[str, Record]]:
     found: dict[str, dict[str, Record]] = {}
     for path in sorted(task.glob("*/*.jsonl")):
         run = path.name.removesuffix(".jsonl")
-        if (run in ("full", "head") or run.startswith("mask-")) and (records := read(path)) and "path" in records[-1]:
+        if (run in WHOLE or run.startswith("mask-")) and (records := read(path)) and "path" in records[-1]:
             took = path.with_suffix(".seconds")
             seconds = float(took.read_text()) if took.exists() else None
             found.setdefault(run, {})[path.parent.name] = {**records[-1], "seconds": seconds}
@@ -42,13 +47,15 @@ def parts_of(run: str) -> tuple[str, str]:
 
 def title_of(run: str) -> str:
     """Describe what a run learned."""
-    if run in ("full", "head"):
-        return {"full": "everything tuned", "head": "the head and the pooler tuned"}[run]
+    if run in WHOLE:
+        return WHOLE[run]
     place, kind = parts_of(run)
     if kind in LONGER:
         return f"masks from {place}% on, three times the steps{', taught by everything tuned' * (kind == 'taught')}"
     if kind:
-        return f"as many zeros as from {place}%, {'by lot' if kind == 'random' else 'of the smallest'}; a head on them"
+        return (
+            f"as many zeros as from {place}%, {'at random' if kind == 'random' else 'of the smallest'}; a head on them"
+        )
     return f"masks from {place}% on" if place.isdecimal() else f"masks of {place} alone, from 10% on"
 
 
@@ -56,10 +63,15 @@ def order_of(run: str) -> tuple[int, int, str]:
     """Rank runs: what masks are measured by first, then by sparsity, then by group."""
     place, kind = parts_of(run)
     return (
-        0 if run == "full" else 1 if run == "head" else 2 if kind in ("", *LONGER) else 3,
+        list(WHOLE).index(run) if run in WHOLE else 3 if kind in ("", *LONGER) else 4,
         int(place) if place.isdecimal() else 99,
         run,
     )
+
+
+def control_of(run: str) -> str:
+    """Return the run that tunes everything in as many steps."""
+    return "full.long" if run == "full.long" or parts_of(run)[1] in LONGER else "full"
 
 
 def scores_table(task: Path) -> None:
@@ -73,14 +85,15 @@ def scores_table(task: Path) -> None:
     rows = []
     for run in sorted(found, key=order_of):
         records = found[run]
+        control = found.get(control_of(run), {})
         beside = [
-            record["score"] - full[seed]["score"]
+            record["score"] - control[seed]["score"]
             for seed, record in records.items()
-            if seed in full and None not in (record["score"], full[seed]["score"])
+            if seed in control and None not in (record["score"], control[seed]["score"])
         ]
         sparsity = spread([record.get("sparsity") for record in records.values()])
         # What is tuned on a mask takes that mask besides: no figure is its own.
-        alone = [] if parts_of(run)[1] not in ("", *LONGER) else records.values()
+        alone = records.values() if run in WHOLE or parts_of(run)[1] in ("", *LONGER) else []
         kilobytes = spread([record.get("bytes", BYTES * record.get("stored", 0)) / 1e3 for record in alone], factor=1)
         seconds = spread([record["seconds"] for record in records.values()], digits=0, factor=1)
         scores = spread([record["score"] for record in records.values()])
@@ -90,7 +103,18 @@ def scores_table(task: Path) -> None:
         ]
         rows.append([title_of(run), str(len(records)), scores, spread(beside), *both, sparsity, kilobytes, seconds])
     table(
-        ["learned", "seeds", metric, "beside everything", "threshold", "one draw", "% zeroed", "kB a task", "s"], rows
+        [
+            "learned",
+            "seeds",
+            metric,
+            "beside everything in as many steps",
+            "threshold",
+            "one draw",
+            "% zeroed",
+            "kB a task",
+            "s",
+        ],
+        rows,
     )
 
 
