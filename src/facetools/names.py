@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 
 CLEAN = "clean"
 """What no cloak may be called."""
@@ -17,7 +17,7 @@ def parse_cloaked(text: str) -> tuple[str, str]:
     if not equals or not name or Path(text).exists():
         return text.rstrip("/") or text, text
     if not path:
-        raise UsageError(f"--cloaked {text}: give NAME=PATH, such as lowkey=cloaked/")
+        raise UsageError(f"{param('cloaked')} {text}: give NAME=PATH, such as lowkey=cloaked/")
     return name, path
 
 

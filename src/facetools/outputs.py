@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from _toolio.cli.app import tool_version
-from _toolio.errors import InputError, ToolError
+from _toolio.errors import InputError, ToolError, param
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.files.hashing import sha256_of
 from _toolio.files.journal import Journal
@@ -33,7 +33,7 @@ class PhotoFolder:
     arguments
         What the outputs depend on besides the inputs and the tool's version.
     resume, force
-        As the options of these names.
+        As ``Journal`` and ``write`` take them: go on from what is there; replace files that exist.
 
     Raises
     ------
@@ -115,7 +115,9 @@ class PhotoFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             kind = InputError if error.errno in _NAME_ERRORS else ToolError
-            raise kind(f"{path}: cannot be written: {error.strerror}; give another --out", kind="unwritable") from None
+            raise kind(
+                f"{path}: cannot be written: {error.strerror}; give another {param('out')}", kind="unwritable"
+            ) from None
         atomic_write_bytes(path, data)
         self._written.add(path)
         return path
@@ -124,21 +126,22 @@ class PhotoFolder:
         """Refuse what would replace something."""
         if path in self._written:
             raise InputError(
-                f"{path}: written already for another input of this run; rename one, or give them separate --out",
+                f"{path}: written already for another input of this run; rename one, or give them separate "
+                f"{param('out')}",
                 kind="collision",
             )
         if path.exists():
             if Path(item.path).exists() and path.samefile(item.path):
                 raise InputError(
-                    f"{path}: the output would replace its own input; give another --out",
+                    f"{path}: the output would replace its own input; give another {param('out')}",
                     kind="input-is-output",
                 )
             # An interruption can come between a file and its line in the journal: the same bytes are no conflict.
             if path.is_dir():
-                raise InputError(f"{path}: a folder of this name exists; give another --out", kind="exists")
+                raise InputError(f"{path}: a folder of this name exists; give another {param('out')}", kind="exists")
             if not self._force and not (self._resume and path.read_bytes() == data):
-                what = "holds something else" if self._resume else "exists; use --resume to go on"
-                raise InputError(f"{path}: {what}; use --force to replace it", kind="exists")
+                what = "holds something else" if self._resume else f"exists; use {param('resume')} to go on"
+                raise InputError(f"{path}: {what}; use {param('force')} to replace it", kind="exists")
 
     def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> None:
         """Write an input's photos, note the input as finished, and only then print its records.

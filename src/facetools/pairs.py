@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
 from _toolio.streams.inputs import Item
 
 
@@ -73,7 +73,7 @@ def match_photos(
                 raise ToolError(f"{name}: several cloaked photos are called so; keep one of them", kind="no-match")
         raise ToolError(
             f"none of {len(clean)} photos has its copy among {len(cloaked)} cloaked ones; both are known by their "
-            "paths below the two folders, without endings (--suffix names what cloaked ones add)",
+            f"paths below the two folders, without endings ({param('suffix')} names what cloaked ones add)",
             kind="no-match",
         )
     pairs = [Pair(item, partners[item.path]) for item in clean if item.path in partners]

@@ -63,7 +63,7 @@ class Method:
     Attributes
     ----------
     name
-        As ``--attack`` takes it.
+        As commands and records name it.
     function
         The attack.
     modes, default_mode

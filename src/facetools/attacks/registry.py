@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from facetools.attacks import methods
 from facetools.attacks.base import Method
 
@@ -41,7 +41,7 @@ def find(name: str) -> Method:
         There is none; the message lists those there are.
     """
     if name not in names():
-        raise UsageError(f"--attack {name}: not known; choose from {', '.join(names())}")
+        raise UsageError(f"{param('attack')} {name}: not known; choose from {', '.join(names())}")
     identifier = _modules()[name]
     module = importlib.import_module(f"{methods.__name__}.{identifier}")
     return Method(
@@ -76,20 +76,21 @@ def parse_knobs(method: Method, mode: str | None, settings: Sequence[str]) -> di
     known = method.knobs
     if mode is not None and mode not in method.modes:
         listing = f"choose from {', '.join(method.modes)}" if method.modes else "it has none"
-        raise UsageError(f"--mode {mode}: {method.name} has no such mode; {listing}")
+        raise UsageError(f"{param('mode')} {mode}: {method.name} has no such mode; {listing}")
     chosen = mode or method.default_mode
     values = {**known, **(method.modes[chosen] if chosen else {})}
     for setting in settings:
+        where = f"{param('settings')} {setting}"
         knob, equals, text = setting.partition("=")
         if not equals or knob not in known:
             listing = ", ".join(f"{key}={value}" for key, value in known.items()) or "none"
-            raise UsageError(f"--set {setting}: {method.name} has the knobs {listing}")
+            raise UsageError(f"{where}: {method.name} has the knobs {listing}")
         try:
             values[knob] = type(known[knob])(text)
         except ValueError:
-            raise UsageError(f"--set {setting}: {text!r} is no {type(known[knob]).__name__}") from None
+            raise UsageError(f"{where}: {text!r} is no {type(known[knob]).__name__}") from None
         if wrong := _why_not(knob, values[knob]):
-            raise UsageError(f"--set {setting}: {knob} {wrong}")
+            raise UsageError(f"{where}: {knob} {wrong}")
     return values
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.streams.records import printable
 
@@ -44,7 +44,7 @@ def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
     elif path.exists() and not path.is_file():
         wrong = "is no regular file; name one that can be replaced"
     elif path.exists() and not force:
-        wrong = "exists; use --force to replace it"
+        wrong = f"exists; use {param('force')} to replace it"
     elif not path.parent.is_dir():
         wrong = f"{path.parent} is no folder; make it first"
     elif not os.access(path.parent, os.W_OK | os.X_OK):
@@ -53,7 +53,7 @@ def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
         inside = path.resolve().is_relative_to(Path(name).resolve())
         wrong = f"lies in {name}, whose photos it would be counted among; name a file elsewhere" if inside else wrong
     if wrong:
-        raise UsageError(f"--grid {path}: {wrong}")
+        raise UsageError(f"{param('grid')} {path}: {wrong}")
 
 
 class Grid:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import InputError, UsageError
+from _toolio.errors import InputError, UsageError, param
 from _toolio.files.hashing import sha256_of
 from facetools.embeddings.files import read_targets
 from facetools.extractors.extractor import Extractor
@@ -45,8 +45,9 @@ class Targets:
             fitting = [people for digest, people in read if digest == extractor.sha256]
             if not fitting:
                 raise UsageError(
-                    f"--targets: no file was embedded with {extractor.name} ({extractor.sha256[:12]}); make one with "
-                    "`facetools embed --in people/ --out FILE` and the --extractor given here"
+                    f"{param('targets')}: no file was embedded with {extractor.name} ({extractor.sha256[:12]}); make "
+                    f"one with `facetools embed {param('inputs')} people/ {param('out')} FILE` and the "
+                    f"{param('extractor')} given here"
                 )
             means.append(fitting[0])
         shared = set(means[0]).intersection(*means[1:])
@@ -58,7 +59,7 @@ class Targets:
         others = len(self.people) - (person in self.people)
         if others < count:
             raise InputError(
-                f"{path}: --targets has {others} people besides {person}, {count} needed; embed more people",
+                f"{path}: {param('targets')} has {others} people besides {person}, {count} needed; embed more people",
                 kind="targets",
             )
 

@@ -32,7 +32,7 @@ def perturb(
     inputs: options.Inputs = None,
     null: options.Null = False,
     mode: own.Mode = None,
-    setting: own.Setting = None,
+    settings: own.Setting = None,
     extractor: Ensemble = list(DEFAULT_ENSEMBLE),  # noqa: B006 - typer copies it
     measure: own.Measure = None,
     targets: own.TargetFiles = None,
@@ -63,8 +63,8 @@ def perturb(
     none changes nothing: a control copy that goes through the same saving.
     """
     method = attacks.find(attack)
-    knobs = attacks.parse_knobs(method, mode, setting or [])
-    given = {"--mode": mode, "--set": setting, "--seed": seed, "--views": views}
+    knobs = attacks.parse_knobs(method, mode, settings or [])
+    given = {"--mode": mode, "--set": settings, "--seed": seed, "--views": views}
     own.check(method, targets=targets, mask=mask, save_mask=save_mask, given=[key for key in given if given[key]])
     if quality is not None and file_format is Format.png:
         raise UsageError("--quality is for jpeg, webp and heif; leave it out with --format png")

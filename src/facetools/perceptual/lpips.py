@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.tensors.torch_files import load_torch, read_tensors
 
 SMALLEST_PX = 64
@@ -184,11 +184,11 @@ def open_lpips(weights: Path | None, *, allow_download: bool, device: torch.devi
         A file is damaged or not AlexNet's, or the download failed.
     """
     if weights is not None and not weights.is_file():
-        raise UsageError(f"--lpips-weights {weights}: no such file")
+        raise UsageError(f"{param('lpips_weights')} {weights}: no such file")
     path = weights or _cached(allow_download=allow_download)
     if path is None:
         return None
-    remedy = "give another file" if weights else "delete it, or give another file with --lpips-weights"
+    remedy = "give another file" if weights else f"delete it, or give another file with {param('lpips_weights')}"
     state = _read(path, remedy)
     try:
         convolutions, linear = _convolutions(state), _linear(state)
@@ -219,7 +219,7 @@ def _cached(*, allow_download: bool) -> Path | None:
         torch.hub.download_url_to_file(url, str(path), start.group(1) if start else None, progress=False)
     except (OSError, RuntimeError) as error:
         raise ToolError(
-            f"{url}: download failed: {_first_line(error)}; try again, or give a file with --lpips-weights",
+            f"{url}: download failed: {_first_line(error)}; try again, or give a file with {param('lpips_weights')}",
             kind="download",
         ) from None
     return path

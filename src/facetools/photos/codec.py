@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _toolio.errors import InputError
+from _toolio.errors import InputError, param
 from facetools.photos.exif import without_gps, without_previews
 from facetools.photos.photo import _PARTS, Photo, Pixels
 
@@ -402,7 +402,8 @@ def encode_photo(
     if kind == "JPEG" and max(image.size) > _LARGEST_JPEG_PX:
         # libjpeg would say so on stderr too.
         raise InputError(
-            f"the photo cannot be written as JPEG ({_LARGEST_JPEG_PX} pixels a side at most); try --format png",
+            f"the photo cannot be written as JPEG ({_LARGEST_JPEG_PX} pixels a side at most); try "
+            f"{param('file_format')} png",
             kind="unwritable",
         )
     out = io.BytesIO()
@@ -410,7 +411,8 @@ def encode_photo(
         image.save(out, format=kind, **options)
     except (OSError, ValueError, TypeError, RuntimeError, struct.error) as error:  # odd EXIF, on TIFF's way out
         raise InputError(
-            f"the photo cannot be written as {kind} ({_first_line(error)}); try --format png", kind="unwritable"
+            f"the photo cannot be written as {kind} ({_first_line(error)}); try {param('file_format')} png",
+            kind="unwritable",
         ) from None
     return out.getvalue()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 
 if TYPE_CHECKING:
     import torch
@@ -236,7 +236,7 @@ def parse_views(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
     for name in names:
         if name not in _DRAWS:
-            raise UsageError(f"--views {text}: no view is called {name}; choose from {', '.join(NAMES)}")
+            raise UsageError(f"{param('views')} {text}: no view is called {name}; choose from {', '.join(NAMES)}")
     return names
 
 

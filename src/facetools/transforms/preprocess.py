@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,7 +88,7 @@ def parse_preprocess(text: str) -> Preprocess:
     if kind == "none" and not colon:
         return Preprocess("none", 0.0)
     if kind not in _RANGES or not colon:
-        raise UsageError(f"--preprocess {text}: not known; write for example {_EXAMPLES}")
+        raise UsageError(f"{param('preprocess')} {text}: not known; write for example {_EXAMPLES}")
     low, high = _RANGES[kind]
     try:
         value = float(number)
@@ -96,5 +96,5 @@ def parse_preprocess(text: str) -> Preprocess:
         value = math.nan
     if not low <= value <= high or (kind == "jpeg" and value != int(value)):
         whole = "a whole number" if kind == "jpeg" else "a number"
-        raise UsageError(f"--preprocess {text}: {kind} takes {whole} from {low:g} to {high:g}")
+        raise UsageError(f"{param('preprocess')} {text}: {kind} takes {whole} from {low:g} to {high:g}")
     return Preprocess(kind, value)

@@ -695,7 +695,7 @@ def test_knobs_are_parsed_to_the_type_of_their_default() -> None:
 def test_knobs_that_cannot_be(setting: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         parse_knobs(find("lowkey"), None, [setting])
-    assert caught.value.message.startswith(f"--set {setting}: ")
+    assert caught.value.message.startswith(f"settings {setting}: ")
 
 
 def test_an_attack_without_knobs() -> None:
@@ -705,7 +705,7 @@ def test_an_attack_without_knobs() -> None:
 
 
 def test_an_unknown_attack() -> None:
-    with pytest.raises(UsageError, match=r"--attack fawkess: not known; choose from .*lowkey, none"):
+    with pytest.raises(UsageError, match=r"attack fawkess: not known; choose from .*lowkey, none"):
         attacks.find("fawkess")
 
 
@@ -713,9 +713,9 @@ def test_a_mode_sets_knobs_and_settings_go_over_it() -> None:
     method = find("fawkes-v1.0")
     values = parse_knobs(method, "high", ["steps=3"])
     assert (values["dssim_budget"], values["steps"], values["learning_rate"]) == (0.017, 3, 15.0)
-    with pytest.raises(UsageError, match=r"--mode ultra: fawkes-v1.0 has no such mode; choose from low, mid, high"):
+    with pytest.raises(UsageError, match=r"mode ultra: fawkes-v1.0 has no such mode; choose from low, mid, high"):
         parse_knobs(method, "ultra", [])
-    with pytest.raises(UsageError, match="--mode low: lowkey has no such mode; it has none"):
+    with pytest.raises(UsageError, match="mode low: lowkey has no such mode; it has none"):
         parse_knobs(find("lowkey"), "low", [])
 
 

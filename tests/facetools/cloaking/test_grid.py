@@ -108,4 +108,4 @@ def test_what_must_not_be_replaced_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=why) as caught:
             refuse_picture(tmp_path / name, inputs, force=force)
-        assert caught.value.message.startswith(f"--grid {tmp_path / name}: ")
+        assert caught.value.message.startswith(f"grid {tmp_path / name}: ")

@@ -205,7 +205,7 @@ def test_names_are_read() -> None:
     assert parse_views("jpeg,resize") == ("jpeg", "resize")
     assert parse_views(" blur , jpeg,blur") == ("blur", "jpeg")
     assert parse_views("") == ()
-    with pytest.raises(UsageError, match=r"--views jpeg,sepia: no view is called sepia; choose from jpeg, resize"):
+    with pytest.raises(UsageError, match=r"views jpeg,sepia: no view is called sepia; choose from jpeg, resize"):
         parse_views("jpeg,sepia")
 
 

@@ -60,7 +60,7 @@ def fawkes_v0_3(
     penalty
         c.
     tolerance
-        Times rho: iterates whose DSSIM is larger are not taken. The released code takes any: ``--set tolerance=1000``.
+        Times rho: iterates whose DSSIM is larger are not taken. The released code takes any: 1000, say.
 
     Returns
     -------
