@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -143,11 +143,22 @@ class PhotoFolder:
                 what = "holds something else" if self._resume else f"exists; use {param('resume')} to go on"
                 raise InputError(f"{path}: {what}; use {param('force')} to replace it", kind="exists")
 
-    def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> None:
-        """Write an input's photos, note the input as finished, and only then print its records.
+    def keep(
+        self, intake: Intake, outputs: Iterable[Output], complete: Callable[[Mapping[str, Any]], Record]
+    ) -> list[Record]:
+        """Write an input's photos, then note the input as finished; return its records.
 
-        A photo that cannot be written becomes an error record, and its input is not noted as finished. Where
-        records named the faces, each of them is answered by one record.
+        A photo that cannot be written becomes an error record, and its input is not noted as finished. Where records
+        named the faces, each of them is answered by one record, in their order.
+
+        Parameters
+        ----------
+        intake
+            The input.
+        outputs
+            Its photos.
+        complete
+            Builds a record from its fields: ``RecordWriter.complete``.
         """
         item, written, records, failed = intake.item, dict[Path, str](), list[Record](), False
         for output in outputs:
@@ -159,16 +170,20 @@ class PhotoFolder:
                 if output.data is not None:
                     path = self.write(item, output.relative, output.data)
                     written[path] = sha256_of(output.data)
-                described = [{writer.rank: None, "path": path and str(path), **fields} for fields in told]
+                described: list[dict[str, Any]] = [{"path": path and str(path), **fields} for fields in told]
             except InputError as error:
                 failed = True
                 wrong = {"path": None, "source": item.path, **error_fields(error)}
                 described = [wrong] * (len(told) if intake.named else 1)
-            records += [writer.complete(fields) for fields in described]
+            records += [complete(fields) for fields in described]
         if not failed:
             # Without the fields that pass through: they may be others when the photo is resumed.
             self._journal.add(item.path, digest_of(item, intake.named, intake.data), written, records)
-        for place, record in enumerate(records):
+        return records
+
+    def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> None:
+        """Write an input's photos as ``keep`` does, and only then print its records."""
+        for place, record in enumerate(self.keep(intake, outputs, writer.complete)):
             writer.emit(record, through=intake.record_of(place))
 
 

@@ -5,6 +5,7 @@ keyword-only arguments; its summary is its docstring's first line. A file may al
 
 - ``MODES``: names of modes, weakest first, and the knobs that each sets; ``DEFAULT_MODE`` is one of them.
 - ``TARGETS``: how many other people's embeddings it pulls a face to; 0 if it says nothing.
+- ``OLDER_NAMES``: what a knob was called before, and its name: settings may use either, records keep the older.
 - ``PER_PERSON = True``: it makes one mask for all photos of a person. Its function takes one ``MaskView`` for
   each of them and the mask's shape, (3, S, S), and gives the mask instead of photos.
 

@@ -72,6 +72,8 @@ class Method:
         How many other people it pulls a face to.
     per_person
         One mask a person.
+    older
+        Older names of knobs to today's. Settings may use either; records keep the older one, see ``recorded``.
     """
 
     name: str
@@ -80,9 +82,18 @@ class Method:
     default_mode: str | None = None
     targets: int = 0
     per_person: bool = False
+    older: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def knobs(self) -> dict[str, Any]:
         """The knobs with their defaults; what has no default (the seeds) is not for users."""
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+    def recorded(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return knobs under the names that records, journals and files of masks have had from the first version on.
+
+        So a folder that was begun under an older name of a knob is resumed, and readers of records need know one name.
+        """
+        today = {new: old for old, new in self.older.items()}
+        return {today.get(name, name): value for name, value in knobs.items()}

@@ -6,7 +6,7 @@ import importlib
 import math
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -51,6 +51,7 @@ def find(name: str) -> Method:
         getattr(module, "DEFAULT_MODE", None),
         getattr(module, "TARGETS", 0),
         getattr(module, "PER_PERSON", False),
+        getattr(module, "OLDER_NAMES", {}),
     )
 
 
@@ -66,7 +67,44 @@ def list_knobs() -> str:
 
 
 def parse_knobs(method: Method, mode: str | None, settings: Sequence[str]) -> dict[str, Any]:
-    """Read a mode and ``knob=value`` settings, which go over it; each becomes the type of its default.
+    """Read a mode and ``knob=value`` settings, which override it: all knobs of the attack by name.
+
+    Raises
+    ------
+    UsageError
+        The attack has no such mode or knob, or the knob cannot have this value.
+    """
+    fill_knobs(method, mode, {})
+    return fill_knobs(method, mode, parse_settings(method, settings))
+
+
+def parse_settings(method: Method, settings: Sequence[str]) -> dict[str, Any]:
+    """Read ``knob=value`` settings alone; each becomes the type of its default.
+
+    Raises
+    ------
+    UsageError
+        The attack has no such knob, or the knob cannot have this value.
+    """
+    known, values = method.knobs, dict[str, Any]()
+    for setting in settings:
+        knob, equals, text = setting.partition("=")
+        knob = method.older.get(knob, knob)
+        where = f"{param('knobs')} {setting}"
+        if not equals or knob not in known:
+            listing = ", ".join(f"{key}={value}" for key, value in known.items()) or "none"
+            raise UsageError(f"{where}: {method.name} has the knobs {listing}")
+        try:
+            values[knob] = type(known[knob])(text)
+        except ValueError:
+            raise UsageError(f"{where}: {text!r} is no {type(known[knob]).__name__}") from None
+        if wrong := _why_not(knob, values[knob]):
+            raise UsageError(f"{where}: {knob} {wrong}")
+    return values
+
+
+def fill_knobs(method: Method, mode: str | None, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all knobs of an attack: its defaults, over them its mode's, over them those given.
 
     Raises
     ------
@@ -79,18 +117,14 @@ def parse_knobs(method: Method, mode: str | None, settings: Sequence[str]) -> di
         raise UsageError(f"{param('mode')} {mode}: {method.name} has no such mode; {listing}")
     chosen = mode or method.default_mode
     values = {**known, **(method.modes[chosen] if chosen else {})}
-    for setting in settings:
-        where = f"{param('settings')} {setting}"
-        knob, equals, text = setting.partition("=")
-        if not equals or knob not in known:
-            listing = ", ".join(f"{key}={value}" for key, value in known.items()) or "none"
-            raise UsageError(f"{where}: {method.name} has the knobs {listing}")
-        try:
-            values[knob] = type(known[knob])(text)
-        except ValueError:
-            raise UsageError(f"{where}: {text!r} is no {type(known[knob]).__name__}") from None
-        if wrong := _why_not(knob, values[knob]):
-            raise UsageError(f"{where}: {knob} {wrong}")
+    for given, value in knobs.items():
+        knob = method.older.get(given, given)
+        if knob not in known:
+            listing = ", ".join(f"{key}={default}" for key, default in known.items()) or "none"
+            raise UsageError(f"{param('knobs')} {given}={value}: {method.name} has the knobs {listing}")
+        if wrong := _why_not(knob, value):
+            raise UsageError(f"{param('knobs')} {given}={value}: {knob} {wrong}")
+        values[knob] = value
     return values
 
 

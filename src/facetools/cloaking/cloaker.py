@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from _toolio.errors import InputError
@@ -16,39 +14,9 @@ from facetools.faces.face import Face, describe_face
 from facetools.intake import Intake
 from facetools.outputs import Output
 from facetools.people import person_in
-from facetools.photos.codec import GUESSED_QUALITY, KEEP_ALPHA, WRITTEN_AS_PNG, decode_photo, encode_photo, fitting_name
-from facetools.photos.formats import Format
+from facetools.photos.codec import GUESSED_QUALITY, KEEP_ALPHA, WRITTEN_AS_PNG, decode_photo
 from facetools.photos.photo import Photo, Pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Saving:
-    """How cloaked photos are saved.
-
-    Attributes
-    ----------
-    file_format, quality, strip_gps
-        As ``encode_photo`` takes them.
-    suffix
-        Put behind the name's stem.
-    copy_faceless
-        Photos without a face are copied.
-    """
-
-    file_format: str | None = None
-    quality: int | None = None
-    strip_gps: bool = False
-    suffix: str = ""
-    copy_faceless: bool = False
-
-    def name(self, relative: str, file_format: str) -> str:
-        """Give the output's path below the output folder."""
-        path = PurePosixPath(relative)
-        return fitting_name(str(path.with_name(f"{path.stem}{self.suffix}{path.suffix}")), file_format)
-
-    def encode(self, photo: Photo, pixels: Pixels) -> bytes:
-        """Write pixels back as the photo was."""
-        return encode_photo(photo, pixels, file_format=self.file_format, quality=self.quality, strip_gps=self.strip_gps)
+from facetools.photos.saving import Saving
 
 
 class Cloaker:
@@ -169,9 +137,3 @@ class Cloaker:
             fields["targets"] = result.aims
         steps = self.recipe.knobs.get("steps")
         return {**fields, "steps": steps, "seconds": round(result.seconds, 3)}
-
-
-def saving(file_format: Format, quality: int | None, strip_gps: bool, suffix: str, copy_faceless: bool) -> Saving:
-    """Gather how photos are saved."""
-    kind = None if file_format is Format.keep else file_format.value.upper()
-    return Saving(kind, quality, strip_gps, suffix, copy_faceless)

@@ -67,7 +67,7 @@ class Recipe:
             "attack": self.method.name,
             "mode": self.mode,
             "extractors": list(self.made_against or (extractor.name for extractor in self.extractors)),
-            "knobs": dict(self.knobs),
+            "knobs": self.method.recorded(self.knobs),
             "views": list(self.views),
             "seed": self.seed,
         }

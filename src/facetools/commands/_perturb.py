@@ -1,16 +1,15 @@
-"""What ``facetools perturb`` alone needs: its options, and the way from them to cloaked photos."""
+"""Options of ``facetools perturb`` alone, and checks of what they were given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
+from _toolio.files.overwriting import refuse_existing
 from facetools.attacks import registry as attacks
-from facetools.attacks.base import Method
 from facetools.commands._options import Faces, check_names
 from facetools.photos.formats import Format
 from facetools.transforms.differentiable import parse_views
@@ -19,7 +18,7 @@ Mode = Annotated[
     str | None,
     typer.Option(metavar="MODE", help="How strong: a mode of the attack, listed with its knobs. Default: its own."),
 ]
-Setting = Annotated[
+Knobs = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KNOB=VALUE", help=f"A knob of the attack; may be repeated. {attacks.list_knobs()}"),
 ]
@@ -88,26 +87,9 @@ def _plain(text: str) -> str:
     return text
 
 
-def check(
-    method: Method, *, targets: Sequence[Path] | None, mask: Path | None, save_mask: Path | None, given: Sequence[str]
-) -> None:
-    """Refuse options that the attack has no use for, and ask for those that it needs."""
-    if method.targets and not targets:
-        raise UsageError(
-            f"--attack {method.name} needs --targets; `facetools embed --in people/ --out FILE` makes them"
-        )
-    if targets and not method.targets:
-        raise UsageError(f"--targets: {method.name} pulls to nobody; leave it out")
-    if mask and save_mask:
-        raise UsageError("--mask and --save-mask: the one applies masks, the other makes them; leave one out")
-    if method.per_person and not (mask or save_mask):
-        raise UsageError(f"--attack {method.name} needs --save-mask FILE to make masks, or --mask FILE to apply them")
-    if not method.per_person and (mask or save_mask):
-        raise UsageError(f"--mask and --save-mask: {method.name} makes no masks; leave them out")
-    if mask and given:
-        raise UsageError(f"{given[0]}: the masks are made already; leave it out with --mask")
-
-
-def usual_faces(method: Method) -> Faces:
-    """Whose faces an attack is meant for: a person's mask is for that person, and not for who stands beside."""
-    return Faces.largest if method.per_person else Faces.all
+def check_mask_file(path: Path, shard: tuple[int, int], *, resume: bool, force: bool) -> None:
+    """Refuse a file of masks that exists and is not resumed, or that a part of the photos would make."""
+    if not (resume and path.exists()):
+        refuse_existing(path, force=force, named=param("save_mask"))
+    if shard != (1, 1):
+        raise UsageError("--save-mask: a mask is made from all photos; make it without --shard, then use --mask")

@@ -20,7 +20,7 @@ from facetools.attacks.common import Adadelta, Grey, TanhSpace, noise_like
 from facetools.attacks.methods.fawkes_v1_0 import adapt
 from facetools.attacks.methods.opom import nearest_in_hull
 from facetools.attacks.methods.tip_im import _mmd
-from facetools.attacks.registry import find, names, parse_knobs
+from facetools.attacks.registry import fill_knobs, find, names, parse_knobs
 from facetools.cloaking.regions import cut_out, fade_mask, locate_region
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.factory import open_extractor
@@ -436,7 +436,7 @@ def test_fawkes_v1_takes_the_last_iterate_where_the_best_has_hardly_moved() -> N
     assert 1.1e-5 < view.dssim(free).item() < 0.015
     assert distances(view, free).item() > 0
     # A last iterate that shows is not taken.
-    seen = run("fawkes-v1.0", clean, [1], dssim_budget=1e-5, penalty=0.0, steps=3, kick=0.5, bound=1.0)
+    seen = run("fawkes-v1.0", clean, [1], dssim_budget=1e-5, penalty=0.0, steps=3, kick=0.5, epsilon=1.0)
     assert view.dssim(seen).item() <= 1.1e-5 + 1e-7
 
 
@@ -695,7 +695,7 @@ def test_knobs_are_parsed_to_the_type_of_their_default() -> None:
 def test_knobs_that_cannot_be(setting: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         parse_knobs(find("lowkey"), None, [setting])
-    assert caught.value.message.startswith(f"settings {setting}: ")
+    assert caught.value.message.startswith(f"knobs {setting}: ")
 
 
 def test_an_attack_without_knobs() -> None:
@@ -722,6 +722,25 @@ def test_a_mode_sets_knobs_and_settings_go_over_it() -> None:
 def test_help_lists_every_attack_with_its_knobs_in_short() -> None:
     text = attacks.list_knobs()
     assert all(f"{name}" in text for name in names())
-    assert "bound=0.05882," in text
+    assert "epsilon=0.05882," in text
     assert "(low|mid|high; low)" in text
     assert isinstance(find("opom"), Method)
+
+
+@pytest.mark.parametrize(
+    ("name", "older", "today"), [("fawkes-v1.0", "bound", "epsilon"), ("opom", "step_size", "alpha")]
+)
+def test_an_older_name_of_a_knob_is_the_same_knob(name: str, older: str, today: str) -> None:
+    method = find(name)
+    assert today in method.knobs
+    assert older not in method.knobs
+    by_older, by_today = (parse_knobs(method, None, [f"{knob}=0.5"]) for knob in (older, today))
+    assert by_older == by_today == {**method.knobs, today: 0.5}
+    assert fill_knobs(method, None, {older: 0.25})[today] == 0.25
+    # Records, journals and files of masks know one name, whichever was given.
+    recorded = method.recorded(by_today)
+    assert recorded == {**{key: value for key, value in by_today.items() if key != today}, older: 0.5}
+    assert list(recorded)[list(method.knobs).index(today)] == older
+    assert method.recorded(recorded) == recorded
+    with pytest.raises(UsageError, match=f"^knobs {older}=-1: {today} cannot be negative$"):
+        parse_knobs(method, None, [f"{older}=-1"])

@@ -16,7 +16,7 @@ from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.attacks.registry import find
 from facetools.cloaking.change import Change, describe_change, measure_change, measure_distances
-from facetools.cloaking.cloaker import Cloaker, Saving
+from facetools.cloaking.cloaker import Cloaker
 from facetools.cloaking.engine import Done, Job, Recipe, add_changes, cloak_faces, make_mask, seed_of
 from facetools.cloaking.person_masks import Masks, gather, save_masks
 from facetools.cloaking.region_view import RegionView
@@ -34,6 +34,7 @@ from facetools.perceptual.distance import open_distance
 from facetools.perceptual.ssim import Substitute
 from facetools.photos.codec import decode_photo
 from facetools.photos.photo import Photo
+from facetools.photos.saving import Saving
 
 CPU = torch.device("cpu")
 DISTANCE = open_distance(None, allow_download=False, device=CPU)

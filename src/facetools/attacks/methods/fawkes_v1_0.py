@@ -17,6 +17,8 @@ MODES: Mapping[str, Mapping[str, Any]] = {
 }
 DEFAULT_MODE = "low"
 
+OLDER_NAMES: Mapping[str, str] = {"bound": "epsilon"}
+
 LARGEST_WEIGHT = 129.0
 """A weight of the distance beyond this, or below its inverse, starts again from 1."""
 
@@ -33,7 +35,7 @@ def fawkes_v1_0(
     steps: int = 40,
     learning_rate: float = 25.0,
     penalty: float = 1e6,
-    bound: float = 15 / 255,
+    epsilon: float = 15 / 255,
     start_noise: float = 1e-4,
     kick: float = 0.01,
 ) -> torch.Tensor:
@@ -44,7 +46,7 @@ def fawkes_v1_0(
         c max(DSSIM(x, x') - rho, 0)^2 - w sum_i |f_i(x') - f_i(x)|^2 / |f_i(x)|^2
 
     with f_i an extractor's L2-normalised embedding, x' = (tanh(m + arctanh((x - 1/2) s)) / s + 1/2), s = 2 - 1e-6,
-    and x' - x bounded. The weight w adapts: it doubles while DSSIM stays under 0.9 rho, halves while it stays
+    and |x' - x| <= epsilon. The weight w adapts: it doubles while DSSIM stays under 0.9 rho, halves while it stays
     over 1.1 rho, and starts from 1 when DSSIM changes sides or lies between. The result is the iterate that is
     farthest away with DSSIM of 1.1 rho or less; if that is nearer than 0.3, the last iterate, if it is farther and its
     DSSIM under 0.015; the clean photo where there is neither.
@@ -65,7 +67,7 @@ def fawkes_v1_0(
         Of Adadelta as Keras has it (decay 0.95, epsilon 1e-7).
     penalty
         c.
-    bound
+    epsilon
         Largest change of a channel, in units of the full range.
     start_noise
         The modifier starts as uniform noise of this size.
@@ -98,7 +100,7 @@ def fawkes_v1_0(
     for step in range(steps):
         modifier = modifier.detach().requires_grad_(True)
         changed = space(modifier)
-        cloaked = (photos + (changed - photos).clamp(-bound, bound)).clamp(0, 1)
+        cloaked = (photos + (changed - photos).clamp(-epsilon, epsilon)).clamp(0, 1)
         dssim = view.dssim(cloaked)  # [B]
         distance = torch.stack(
             [(F.normalize(f) - v).square().sum(1) for f, v in zip(view.features(cloaked), anchors, strict=True)]

@@ -21,6 +21,8 @@ MODES: Mapping[str, Mapping[str, float]] = {
 }
 DEFAULT_MODE = "convex-hull"
 
+OLDER_NAMES: Mapping[str, str] = {"step_size": "alpha"}
+
 
 def opom(
     views: Sequence[MaskView],
@@ -29,7 +31,7 @@ def opom(
     seeds: Sequence[int],
     epsilon: float = 8 / 255,
     steps: int = 16,
-    step_size: float = 1 / 255,
+    alpha: float = 1 / 255,
     subspace: int = 2,
     center_steps: int = 5,
     photos_per_step: int = 0,
@@ -54,8 +56,8 @@ def opom(
         Largest value of the mask, in units of the full range.
     steps
         Sign steps.
-    step_size
-        Of each step, in units of the full range.
+    alpha
+        Size of each step, in units of the full range.
     subspace
         What h is: 0, the photo's own clean embedding (FI-UAP); 1, the mean of all; 2, in the hull of all.
     center_steps
@@ -103,7 +105,7 @@ def opom(
                 loss = loss + (unit - away).square().mean().cpu()
             (slope,) = torch.autograd.grad(loss, trial)
             total += slope.cpu()
-        mask = (mask + step_size * grey.slope(total[None])[0].sign()).clamp(-epsilon, epsilon)
+        mask = (mask + alpha * grey.slope(total[None])[0].sign()).clamp(-epsilon, epsilon)
     return grey.level(mask[None])[0]
 
 
