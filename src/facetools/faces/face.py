@@ -13,7 +13,7 @@ from _toolio.errors import InputError
 from _toolio.streams.records import Record
 from facetools.photos.photo import Photo
 
-_Box: TypeAlias = tuple[float, float, float, float]
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ class Face:
         They too may lie outside the photo.
     """
 
-    box: _Box
+    box: Box
     confidence: float
     landmarks: NDArray[np.float64]
 

@@ -17,8 +17,8 @@ Pixels = npt.NDArray[np.uint8]
 
 _NEVER_LOSSY = ("PNG", "TIFF", "BMP", "PPM")
 
-
-_PARTS = ("first frame of an animation", "main photo of several")
+ONE_OF_SEVERAL = ("first frame of an animation", "main photo of several")
+"""Notes on a file that holds more than ``Photo.pixels`` show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Photo:
     @property
     def left_out(self) -> tuple[str, ...]:
         """Which part of the file alone ``pixels`` show, where it holds more."""
-        return tuple(note for note in self.notes if note in _PARTS)
+        return tuple(note for note in self.notes if note in ONE_OF_SEVERAL)
 
     @property
     def has_gps(self) -> bool:

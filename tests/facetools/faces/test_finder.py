@@ -8,7 +8,8 @@ from PIL import Image, ImageFilter
 
 from conftest import LFW, needs_lfw
 from facetools.faces import mtcnn
-from facetools.faces.finder import Finder, default_min_face_px, stretch_contrast
+from facetools.faces.finder import Finder, default_min_face_px
+from facetools.faces.retry import stretch_contrast
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
