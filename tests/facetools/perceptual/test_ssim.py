@@ -67,6 +67,33 @@ def test_ssim_against_the_definition(noise: float, size: tuple[int, int]) -> Non
     np.testing.assert_allclose(ssim(a, b).numpy(), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.5])
+@pytest.mark.parametrize("size", [(40, 33), (121, 133), (11, 11), (64, 300)])
+def test_ssim_is_piqs(noise: float, size: tuple[int, int]) -> None:
+    import piq
+
+    a = photos(2, *size)
+    b = (a + noise * (photos(2, *size, seed=1) - 0.5)).clamp(0, 1)
+    options: dict[str, Any] = {"kernel_size": 11, "kernel_sigma": 1.5, "data_range": 1.0, "downsample": False}
+    # Nine times float32's resolution near 1 is the most that was measured: both add up 121 products a window.
+    theirs = piq.ssim(a, b, **options, reduction="none")
+    torch.testing.assert_close(ssim(a, b), theirs, rtol=0, atol=2e-6)
+    # In double precision what is left comes from our kernel, which is float32 whatever the photos are.
+    theirs = piq.ssim(a.double(), b.double(), **options, reduction="none")
+    torch.testing.assert_close(ssim(a.double(), b.double()), theirs, rtol=0, atol=5e-9)
+
+
+def test_the_slope_of_ssim_is_piqs() -> None:
+    import piq
+
+    b = photos(2)
+    slopes = []
+    for measure in (ssim, lambda x, y: piq.ssim(x, y, data_range=1.0, downsample=False, reduction="none")):
+        a = (b + 0.1 * (photos(2, seed=1) - 0.5)).clamp(0, 1).double().requires_grad_(True)
+        slopes.append(torch.autograd.grad(measure(a, b.double()).sum(), a)[0])
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-5 * slopes[1].abs().max().item())
+
+
 def test_ssim_of_two_flat_photos_is_known() -> None:
     a, b = torch.full((1, 3, 20, 20), 0.2), torch.full((1, 3, 20, 20), 0.6)
     expected = (2 * 0.2 * 0.6 + 1e-4) / (0.04 + 0.36 + 1e-4)
