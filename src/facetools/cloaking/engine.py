@@ -19,7 +19,7 @@ from facetools.cloaking.targets import Targets
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face
 from facetools.perceptual.distance import Distance
-from facetools.photos.photo import Pixels
+from facetools.photos.photo import Pixels, add_change
 
 
 def seed_of(seed: int, digest: str, face: int) -> int:
@@ -189,8 +189,7 @@ def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
         np.minimum(lowest[place], change, out=lowest[place])
         np.maximum(highest[place], change, out=highest[place])
     total = np.clip(total, lowest, highest, out=total)
-    total += pixels[top:bottom, left:right]
-    out[top:bottom, left:right] = np.clip(np.rint(total), 0, 255)
+    out[top:bottom, left:right] = add_change(pixels[top:bottom, left:right], total)
     return out
 
 

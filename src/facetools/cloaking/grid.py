@@ -164,6 +164,7 @@ def _amplified(clean: Pixels, cloaked: Pixels, factor: float) -> Pixels:
     """Draw a difference around mid grey: uint8 [H, W, 3]."""
     import numpy as np
 
+    from facetools.photos.photo import to_bytes
+
     difference = cloaked.astype(np.float32) - clean
-    shown: Pixels = np.clip(np.rint(128 + factor * difference), 0, 255).astype(np.uint8)
-    return shown
+    return to_bytes(128 + factor * difference)

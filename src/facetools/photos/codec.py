@@ -13,7 +13,7 @@ import numpy as np
 from _toolio.errors import InputError, param
 from facetools.photos.exif import without_gps, without_previews
 from facetools.photos.metadata import orientations, reductions, save_options
-from facetools.photos.photo import ONE_OF_SEVERAL, Photo, Pixels
+from facetools.photos.photo import ONE_OF_SEVERAL, Photo, Pixels, to_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -203,7 +203,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
         values = (values - low) * (255 / (high - low) if high > low else 0)
     elif image.mode != "I" or image.format == "PPM" or values.max(initial=0) > 255:
         values = values / max(257, values.max(initial=0) / 255)
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    return Image.fromarray(to_bytes(values))
 
 
 _LARGEST_JPEG_PX = 65_500

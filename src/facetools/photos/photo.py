@@ -83,6 +83,30 @@ def scale_to(pixels: Pixels, like: Pixels) -> Pixels:
     return np.asarray(resized)
 
 
+def to_bytes(values: npt.NDArray[Any]) -> Pixels:
+    """Round values, 0 to 255, to the nearest whole number (a half to the even one) and clip them to uint8."""
+    whole: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return whole
+
+
+def add_change(pixels: Pixels, change: npt.NDArray[np.float32]) -> Pixels:
+    """Add a change to a photo: the one place where a cloak becomes pixels again.
+
+    Parameters
+    ----------
+    pixels
+        uint8 [H, W, 3]; stays as it is.
+    change
+        float32 [H, W, 3], in the units of ``pixels``: 1 is one grey level.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        Rounded once, after the change was added, and clipped to 0 to 255.
+    """
+    return to_bytes(pixels + change)
+
+
 def as_tensor(pixels: Pixels, device: torch.device | None = None) -> torch.Tensor:
     """Turn uint8 [H, W, 3] into what networks see: float32 [1, 3, H, W] in [0, 1], on a device; None is the CPU."""
     import torch

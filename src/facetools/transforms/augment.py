@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFilter
+
+from facetools.photos.photo import to_bytes
 
 if TYPE_CHECKING:
     from facetools.photos.photo import Pixels
@@ -32,12 +33,6 @@ def _image(pixels: Pixels) -> Image.Image:
 
 def _pixels(image: Image.Image) -> Pixels:
     return np.array(image, np.uint8)
-
-
-def to_bytes(values: npt.NDArray[Any]) -> Pixels:
-    """Round and clip values, 0 to 255, to uint8."""
-    whole: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return whole
 
 
 def save_as_jpeg(pixels: Pixels, quality: int, subsampling: int = 2) -> Pixels:

@@ -100,7 +100,7 @@ def test_what_must_not_be_replaced_is_refused(tmp_path: Path) -> None:
     refuse_picture(tmp_path / "new.png", inputs, force=False)
     refuse_picture(tmp_path / "a.png", inputs, force=True)
     for name, force, why in (
-        ("a.png", False, "exists; use --force"),
+        ("a.png", False, "exists; use force"),
         ("folder.png", True, "no regular file"),
         ("a.jpg", True, "name a .png file"),
         ("no/a.png", True, "is no folder"),
