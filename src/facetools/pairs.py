@@ -1,4 +1,4 @@
-"""Which cloaked copy belongs to which photo: by their paths below their inputs, exactly."""
+"""Match photos with their cloaked copies by their paths below their inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pair:
 def match_photos(
     clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str = "", shard: tuple[int, int] = (1, 1)
 ) -> list[Pair]:
-    """Find each photo's cloaked copy by its path below the folder.
+    """Match each photo with its cloaked copy by its path below the folder.
 
     Two photos belong together if their paths are the same, or the same but for an ending that was added
     (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``). The first of these
@@ -86,7 +86,7 @@ def match_photos(
 
 
 def without_suffix(relative: str, suffix: str) -> str | None:
-    """Take the suffix out of a stem, in ``a_cloaked.jpg`` or ``a_cloaked.gif.png``; None if it is not there."""
+    """Remove the suffix from a stem, in ``a_cloaked.jpg`` or ``a_cloaked.gif.png``; None if it is not there."""
     path = PurePosixPath(relative)
     stem, endings = path.name, ""
     for _ in range(2):
@@ -98,7 +98,7 @@ def without_suffix(relative: str, suffix: str) -> str | None:
 
 
 def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[str, str | None]) -> dict[str, Item]:
-    """Give the cloaked photo of each clean one's path, rule by rule; each is given away once."""
+    """Return the cloaked photo for each clean one's path, rule by rule; each is used once."""
     partners: dict[str, Item] = {}
     for clean_key, cloaked_key in ((str, str), (str, _without_ending), (_without_ending, _without_ending)):
         taken = {item.path for item in partners.values()}

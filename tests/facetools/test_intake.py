@@ -15,7 +15,7 @@ from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.faces.face import describe_face, face_of
-from facetools.intake import Finished, Intake, Refusal, digest_of, take_in, work_on
+from facetools.intake import Finished, Intake, Refusal, input_digest, take_in, work_on
 
 CPU = torch.device("cpu")
 POINTS = [[10.0, 10], [30, 10], [20, 20], [12, 30], [28, 30]]
@@ -132,7 +132,7 @@ def test_the_digest_of_an_input_covers_the_faces_named_and_no_other_field() -> N
     item = Item("in/a.jpg", "a.jpg")
 
     def digest(*records: dict[str, Any], item: Item = item, data: bytes = b"photo") -> str:
-        return digest_of(item, records, data)
+        return input_digest(item, records, data)
 
     assert digest({**before, "who": "you", "score": 1}) == digest(before)
     others = [

@@ -27,13 +27,13 @@ def _modules() -> dict[str, str]:
 
 @cache
 def names() -> tuple[str, ...]:
-    """List the attacks there are, by their files."""
+    """Return the names of all attacks, sorted."""
     return tuple(sorted(_modules()))
 
 
 @cache
 def find(name: str) -> Method:
-    """Find an attack by name.
+    """Return an attack by name.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def find(name: str) -> Method:
 
 
 def list_knobs() -> str:
-    """Write every attack's modes and knobs with their defaults in one line, for help."""
+    """Return one line with every attack's modes and knobs with their defaults, for help texts."""
     lines = []
     for name in names():
         method = find(name)
@@ -129,7 +129,7 @@ def fill_knobs(method: Method, mode: str | None, knobs: Mapping[str, Any]) -> di
 
 
 def _why_not(knob: str, value: float) -> str | None:
-    """Say what is wrong with a knob's value; what a knob is tells its name."""
+    """Return what is wrong with a knob's value, judged by the suffix of its name, or None."""
     if not math.isfinite(value):
         return "must be a number"
     if value < 0:

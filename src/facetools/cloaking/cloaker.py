@@ -1,4 +1,4 @@
-"""From an attack on face regions to a cloaked photo, saved and measured."""
+"""Cloak the faces of decoded photos, encode the result and measure it as saved."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from facetools.photos.saving import Saving
 
 
 class Cloaker:
-    """Cloaks photos, several at a time.
+    """Cloak photos, several at a time.
 
     Parameters
     ----------
     recipe, saving
-        How.
+        How faces are attacked, and how photos are saved.
     unseen
-        Extractors that are not attacked: how far they move is measured too.
+        Extractors that are measured but not attacked.
     batch
-        Faces that are worked on together.
+        Faces attacked together.
     """
 
     def __init__(self, recipe: Recipe, saving: Saving, *, unseen: Sequence[Extractor] = (), batch: int = 1) -> None:
@@ -54,21 +54,21 @@ class Cloaker:
         }
 
     def cloak(self, intakes: Sequence[Intake]) -> list[Output]:
-        """Cloak some photos' faces: for each one output, with one record a face or one that says there is none."""
+        """Cloak the faces of some photos; returns one output a photo, with one record a face, or one with a reason."""
         jobs, refused = [], {}
-        for place, intake in enumerate(intakes):
+        for index, intake in enumerate(intakes):
             try:
-                jobs += [(place, job) for job in self._jobs(intake)]
+                jobs += [(index, job) for job in self._jobs(intake)]
             except InputError as error:
-                refused[place] = error
-        done: dict[int, list[Done]] = {place: [] for place in range(len(intakes))}
+                refused[index] = error
+        done: dict[int, list[Done]] = {index: [] for index in range(len(intakes))}
         for start in range(0, len(jobs), self._batch):
             part = jobs[start : start + self._batch]
-            for (place, _), result in zip(part, cloak_faces([job for _, job in part], self.recipe), strict=True):
-                done[place].append(result)
+            for (index, _), result in zip(part, cloak_faces([job for _, job in part], self.recipe), strict=True):
+                done[index].append(result)
         return [
-            self._refuse(intake, refused[place]) if place in refused else self._save(intake, done[place])
-            for place, intake in enumerate(intakes)
+            self._refuse(intake, refused[index]) if index in refused else self._save(intake, done[index])
+            for index, intake in enumerate(intakes)
         ]
 
     def _jobs(self, intake: Intake) -> Iterator[Job]:

@@ -1,4 +1,4 @@
-"""A picture of what cloaks do: clean, cloaked and the amplified difference side by side, one row a photo."""
+"""Draw clean photo, cloaked photo and amplified difference side by side, one row a photo."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
 
 
 class Grid:
-    """Collects the rows of a picture, each drawn small at once, so that no photo is kept.
+    """Collect the rows of a picture, each downscaled when it is added, so that no photo is kept in memory.
 
     Parameters
     ----------
     rows
-        What is added after this many rows is left out.
+        Maximum number of rows; later ones are ignored.
     amplify
         The difference is drawn this many times as strong, around mid grey.
     """
@@ -94,7 +94,7 @@ class Grid:
         return len(self._rows) - 1
 
     def label(self, row: int, text: str) -> None:
-        """Put a line of text under a row."""
+        """Set the line of text under a row."""
         # Without FreeType Pillow's own font is Latin-1.
         self._rows[row] = (printable(text).encode("latin-1", "replace").decode("latin-1"), self._rows[row][1])
 
@@ -151,7 +151,7 @@ def draw_cells(
 
 
 def _around(boxes: Sequence[tuple[int, int, int, int]], height: int, width: int) -> tuple[slice, slice]:
-    """Give rows and columns that hold all boxes, and context."""
+    """Return rows and columns that contain all boxes, with context around them."""
     if not boxes:
         return slice(0, height), slice(0, width)
     x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)

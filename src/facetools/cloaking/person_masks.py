@@ -1,4 +1,4 @@
-"""One mask a person: making it from their photos, keeping it in a file, and finding it again."""
+"""Universal masks, one a person: gather their photos, write masks to a file, look them up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PHOTOS = 20
 
 
 def mask_matrix(face: Face, photo_size: tuple[int, int]) -> Points:
-    """Find where a face's mask lies in its photo: [2, 3], pixels of the mask to pixels of the photo."""
+    """Return the affine map from mask pixels to photo pixels for a face, [2, 3]."""
     if face.is_crop:
         return chip_matrix(face, photo_size, "none", (SIDE_PX, SIDE_PX))
     to_photo = chip_matrix(face, photo_size, "arcface-112", (112, 112))
@@ -44,7 +44,7 @@ def mask_matrix(face: Face, photo_size: tuple[int, int]) -> Points:
 
 @dataclass(slots=True)
 class PersonPhotos:
-    """What is kept of a person's photos until their mask is made.
+    """Crops of a person's photos from which their mask is computed.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Masks:
             raise ToolError(f"{path}: holds values that are not finite", kind="mask")
 
     def of(self, relative: str, path: str) -> torch.Tensor:
-        """Give the mask for a photo: its person's, or the only one there is.
+        """Return a photo's mask, float32 [3, S, S]: its person's, or the only one in the file.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Whom a targeted attack pulls a face to: people from files of embeddings."""
+"""Targets of attacks that pull a face to another person: mean embeddings of people, from files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ class Targets:
     Parameters
     ----------
     files
-        What ``facetools embed`` wrote, one for each extractor in any order; photos lie in folders named after
-        people.
+        Files of embeddings, one for each extractor in any order, of photos in folders named after people.
     extractors
         The ensemble.
 
@@ -34,7 +33,7 @@ class Targets:
     UsageError
         An extractor of the ensemble has no file.
     ToolError
-        A file is not of ``facetools embed``.
+        A file holds no embeddings of photos.
     """
 
     def __init__(self, files: Sequence[Path], extractors: Sequence[Extractor]) -> None:
@@ -77,7 +76,7 @@ class Targets:
         embeddings
             Of the face, for each extractor float32 [D].
         person
-            Whose face it is; never a target.
+            The person of the face; never a target.
         seed
             Of the run.
         count
@@ -93,7 +92,7 @@ class Targets:
         for mean, own in zip(self._means, embeddings, strict=True):
             distance = np.linalg.norm(mean[others].astype(np.float64) - own, axis=1)
             far += distance / max(float(distance.mean()), 1e-12)
-        farthest = [others[place] for place in np.argsort(-far, kind="stable")[: max(FARTHEST, count)]]
+        farthest = [others[index] for index in np.argsort(-far, kind="stable")[: max(FARTHEST, count)]]
 
         def lot(number: int) -> bytes:
             text = f"{seed} {person} {self.people[number]}"

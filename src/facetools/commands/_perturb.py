@@ -16,7 +16,9 @@ from facetools.transforms.differentiable import parse_views
 
 Mode = Annotated[
     str | None,
-    typer.Option(metavar="MODE", help="How strong: a mode of the attack, listed with its knobs. Default: its own."),
+    typer.Option(
+        metavar="MODE", help="Mode of the attack, which sets its strength; listed with its knobs. Default: its own."
+    ),
 ]
 Knobs = Annotated[
     list[str] | None,
@@ -28,7 +30,7 @@ Measure = Annotated[
         "--measure",
         metavar="NAME|FILE",
         callback=check_names,
-        help="Another extractor, not attacked: how far it moves is in the record; may be repeated.",
+        help="Another extractor, measured but not attacked; may be repeated.",
     ),
 ]
 TargetFiles = Annotated[
@@ -38,8 +40,8 @@ TargetFiles = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Whom targeted attacks pull to: what `embed --faces largest` wrote for folders of people, one file an "
-        "extractor. fawkes-v0.3 draws 1 person of the 20 farthest, tip-im 10.",
+        help="People that targeted attacks pull to: embeddings of `embed --faces largest` of folders of people, one "
+        "file an extractor. fawkes-v0.3 draws 1 person at random from the 20 farthest, tip-im 10.",
     ),
 ]
 Views = Annotated[
@@ -56,7 +58,7 @@ Mask = Annotated[
 ]
 SaveMask = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Make a mask for each person, a folder of photos, and keep it (opom)."),
+    typer.Option(metavar="FILE", help="Make a mask for each person, a folder of photos, and save it (opom)."),
 ]
 WhichFaces = Annotated[
     Faces | None,
@@ -72,12 +74,12 @@ Quality = Annotated[
     typer.Option(
         min=1,
         max=100,
-        help="JPEG, WebP or HEIF quality. Default: a JPEG's own; files that do not tell theirs get 95 (WebP) or 90 "
+        help="JPEG, WebP or HEIF quality. Default: a JPEG's own; files that do not record theirs get 95 (WebP) or 90 "
         "(HEIF).",
     ),
 ]
-Suffix = Annotated[str, typer.Option(metavar="TEXT", callback=lambda text: _plain(text), help="Put behind each name.")]
-StripGps = Annotated[bool, typer.Option("--strip-gps", help="Leave the place out of the EXIF.")]
+Suffix = Annotated[str, typer.Option(metavar="TEXT", callback=lambda text: _plain(text), help="Added to each name.")]
+StripGps = Annotated[bool, typer.Option("--strip-gps", help="Remove GPS tags from the EXIF.")]
 CopyFaceless = Annotated[bool, typer.Option("--copy-faceless", help="Copy photos without a face.")]
 
 

@@ -29,7 +29,7 @@ COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
 
 def perturb(
     out: options.OutFolder,
-    attack: Annotated[str, typer.Option(metavar="NAME", help=f"How to cloak: {', '.join(attacks.names())}.")],
+    attack: Annotated[str, typer.Option(metavar="NAME", help=f"The attack: {', '.join(attacks.names())}.")],
     inputs: options.Inputs = None,
     null: options.Null = False,
     mode: own.Mode = None,
@@ -61,7 +61,7 @@ def perturb(
 
     Writes one photo for each that has a face, and one record a face, which ranks by moved: the cosine distance
     between the clean and the cloaked face's embedding, mean over the ensemble, measured on the saved file. Attack
-    none changes nothing: a control copy that goes through the same saving.
+    none is the control: an unchanged copy that is saved in the same way.
     """
     method = attacks.find(attack)
     attacks.fill_knobs(method, mode, {})
@@ -112,28 +112,28 @@ PAGE = Page(
     fields={
         "moved": "Cosine distance between the clean and the cloaked face's embedding, 0 to 2, on the saved file.",
         "path": "The cloaked photo; null where none was written.",
-        "relative": "Where it lies below the output folder.",
+        "relative": "Its path below the output folder.",
         "source": "The photo that it was made from.",
         **FACE,
         "distances": "moved, for each extractor.",
-        "ssim": "Structural similarity of the face's region, 1 for equal.",
-        "psnr": "Peak signal-to-noise ratio of the region in dB; null for equal.",
-        "linf": "Largest change of a channel in the region, 0 to 255.",
-        "perceptual": "The perceptual distance that the attack weighs: lpips-alex, or multiscale-dssim without it.",
+        "ssim": "SSIM of the face's region, 1 for equal.",
+        "psnr": "PSNR of the region in dB; null for equal.",
+        "linf": "l-infinity norm of the change in the region, 0 to 255.",
+        "perceptual": "The perceptual distance in the attack's objective: lpips-alex, or multiscale-dssim without it.",
         "perceptual_distance": "That distance between clean and cloaked region.",
-        "unseen": "Cosine distance for each extractor of --measure, which were not attacked.",
-        "steps": "Of the attack; null where it takes none.",
-        "seconds": "That the attack took for this face.",
-        "attack": "What cloaked it.",
-        "mode": "Of the attack; null where it has none.",
-        "extractors": "The ensemble that it was made against.",
-        "views": "The random views that it was optimised through.",
-        "targets": "The people that it was pulled to.",
+        "unseen": "Cosine distance for each extractor of --measure, which are not attacked.",
+        "steps": "Optimisation steps of the attack; null where it takes none.",
+        "seconds": "Duration of the attack on this face.",
+        "attack": "Name of the attack.",
+        "mode": "Mode of the attack; null where it has none.",
+        "extractors": "The ensemble that was attacked.",
+        "views": "The random views that the attack optimised through.",
+        "targets": "The people that the face was pulled to.",
         "knobs": "The attack's settings. Two have their older names here: epsilon of fawkes-v1.0 is bound, alpha of "
         "opom is step_size.",
-        "seed": "Of the run.",
-        "source_sha256": "Of the source's bytes.",
-        "notes": "What of the photo could not be kept.",
+        "seed": "Seed of the run.",
+        "source_sha256": "SHA-256 of the source.",
+        "notes": "What of the photo was lost.",
         **PROBLEM,
     },
     examples=(
@@ -143,7 +143,7 @@ PAGE = Page(
         ),
         (
             "facetools perturb --attack none --in photos/ --out control/ > control.jsonl",
-            "Clean copies that went through the same saves.",
+            "Clean copies saved in the same way: a control.",
         ),
         (
             "facetools perturb --attack lowkey --set steps=20 --in me.jpg --out cloaked/ > me.jsonl",
@@ -152,7 +152,7 @@ PAGE = Page(
         (
             "facetools perturb --attack fawkes-v1.0 --mode low --views jpeg,resize --strip-gps \\\n"
             "  --in me.jpg --out upload/ > upload.jsonl",
-            "A cloak that is meant to survive an upload, without the place.",
+            "A cloak optimised to survive an upload, without GPS tags.",
         ),
         (
             "facetools embed --faces largest --in people/ --out targets.safetensors > targets.jsonl\n"
@@ -163,7 +163,7 @@ PAGE = Page(
         (
             "facetools perturb --attack opom --save-mask me.safetensors --in photos/ --out cloaked/ > first.jsonl\n"
             "facetools perturb --attack opom --mask me.safetensors --in new/ --out later/ > new.jsonl",
-            "Make a mask for each person once, and lay it over new photos at once.",
+            "Make a mask for each person once, and apply it to new photos without optimisation.",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Finding faces in photos: their boxes, how sure the finder is, and five landmarks each, by MTCNN.
+"""Detect faces and five landmarks each with MTCNN.
 
 Zhang, Zhang, Li and Qiao 2016, arXiv 1604.02878, section III: the photo is shrunk step by step, P-Net looks
 at every 12x12 window of every step, and R-Net and O-Net look again, closer, at what it proposes.
@@ -52,11 +52,11 @@ class Finder:
         the pyramid, between the steps, after R-Net (all intersection over union), and after O-Net
         (intersection over the smaller one).
     stretch_retry
-        Look once more, with the contrast stretched, at a photo in which there seems to be no face. It is
-        what finds faces in photos at an eighth of their brightness.
+        Search a photo without a detection again with stretched contrast, which finds faces in photos at an eighth of
+        their brightness.
     tilt_retry
-        Look twice more, with the photo turned by 40 degrees to either side, if there still seems to be none.
-        MTCNN itself overlooks one face in twelve that lies at 45 degrees.
+        Search it again rotated by 40 degrees to either side if there is still no detection: MTCNN itself misses one
+        face in twelve that is rotated by 45 degrees.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class Finder:
 
     @torch.inference_mode()
     def find(self, photos: Sequence[NDArray[np.uint8]], *, min_face_px: float | None = None) -> list[list[Face]]:
-        """Find the faces in each photo.
+        """Detect the faces in each photo.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Finder:
         return [faces or self._retry(batch[i], min_face_px) for i, faces in enumerate(found)]
 
     def _retry(self, photo: Tensor, min_face_px: float) -> list[Face]:
-        """Look again at one photo, uint8 [3, H, W], in which no face was found."""
+        """Search one photo, uint8 [3, H, W], again in which no face was found."""
         stretched = stretch_contrast(photo) if self.stretch_retry else None
         if stretched is not None:
             photo = stretched
@@ -192,7 +192,7 @@ class Finder:
             yield Level(current, (w / width, h / height), proposes=step >= 0)
 
     def _propose(self, levels: Sequence[Level]) -> Windows:
-        """Section III-A stage 1: what P-Net takes for a face, thinned out within and between the levels."""
+        """Section III-A stage 1: P-Net's proposals, with non-maximum suppression within and between the levels."""
         levels = [level for level in levels if level.proposes]
         if not levels:
             nothing = torch.empty(0, device=self.device)
@@ -215,10 +215,10 @@ class Finder:
         return windows[suppress(windows, windows.photo, self.overlaps[1])]
 
     def _look_everywhere(self, canvas: Tensor, picture_of: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Show P-Net a picture [B, 3, H, W], strip by strip.
+        """Apply P-Net to a picture [B, 3, H, W], strip by strip.
 
-        Yields, of the windows that seem to hold a face, what ``picture_of`` says of them, photo, row, column,
-        probability and offsets.
+        Yields, for the windows above the threshold, their value of ``picture_of``, photo, row, column, probability and
+        offsets.
         """
         batch, width = canvas.shape[0], canvas.shape[3]
         rows = max(1, _PIXELS_PER_STRIP // (P_STEP * width * batch))  # rows of windows in a strip
@@ -232,7 +232,7 @@ class Finder:
             yield here[y, x].long(), photo, y + start, x, score[photo, y, x], offsets[photo, :, y, x]
 
     def _refine(self, levels: Sequence[Level], windows: Windows) -> Windows:
-        """Section III-A stage 2: what R-Net keeps, as square windows for O-Net."""
+        """Section III-A stage 2: the windows that R-Net accepts, as squares for O-Net."""
         if not len(windows.boxes):
             return windows
         windows = Windows(square(windows.boxes), windows.photo, windows.score)
@@ -244,7 +244,7 @@ class Finder:
         return Windows(square(moved(windows.boxes, offsets)), windows.photo, windows.score)
 
     def _look(self, net: nn.Module, levels: Sequence[Level], windows: Windows, side: int) -> list[Tensor]:
-        """Cut every window out as ``side`` x ``side`` pixels and show it to a network."""
+        """Crop every window to ``side`` x ``side`` pixels and apply a network."""
         most = _CROPS_PER_PASS if self.device.type != "cpu" else max(1, _PIXELS_PER_CPU_PASS // side**2)
         crops, order = cut_crops(levels, windows, side)
         parts = [net(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(crops, most)]
@@ -254,7 +254,7 @@ class Finder:
     def _faces(
         self, boxes: NDArray[np.float64], score: NDArray[np.float64], landmarks: NDArray[np.float64]
     ) -> list[Face]:
-        """Make one photo's faces of O-Net's answers [N, 4], [N] and [N, 5, 2], largest first."""
+        """Return one photo's faces from O-Net's outputs [N, 4], [N] and [N, 5, 2], largest first."""
         sides = boxes[:, 2:] - boxes[:, :2]
         usable = (score > self.thresholds[2]) & (sides > 0).all(1)
         boxes, score, landmarks = boxes[usable], score[usable], landmarks[usable]
@@ -266,7 +266,7 @@ class Finder:
 
 
 def default_min_face_px(height: int, width: int) -> float:
-    """Side of the smallest face that is looked for unless told otherwise, in pixels.
+    """Return the default side of the smallest face that is searched for, in pixels.
 
     A fortieth of the photo's longer side, which bounds the time of large photos, but at most a quarter of its
     shorter side (panoramas), and at least 20.

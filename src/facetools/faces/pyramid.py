@@ -29,13 +29,13 @@ class Level:
 
     @cached_property
     def centred(self) -> Tensor:
-        """float32 [B, 3, h, w] as the networks take it, made when first asked for: many never are."""
+        """float32 [B, 3, h, w] as the networks take it, computed when first used: many never are."""
         return (self.pixels - mtcnn.GREY).contiguous()
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where pictures of some sizes lie side by side in one: a pass of P-Net costs more than a tenth of its pixels.
+    """Positions of pictures side by side in one canvas, since a pass of P-Net costs more than a tenth of its pixels.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Layout:
 
 
 def cut_crops(levels: Sequence[Level], windows: Windows, side: int) -> tuple[Tensor, Tensor]:
-    """Cut N windows out of their photos: float32 [N, 3, side, side], mid-grey beyond the photo.
+    """Crop N windows from their photos: float32 [N, 3, side, side], mid-grey beyond the photo.
 
     A crop comes from the coarsest level at which the window is about as wide as the crop, so one sample a
     pixel is enough: the level has been smoothed already. The crops come level by level; whose each is says the
@@ -75,16 +75,16 @@ def cut_crops(levels: Sequence[Level], windows: Windows, side: int) -> tuple[Ten
 
 @lru_cache(64)
 def lay_out(sizes: tuple[tuple[int, int], ...]) -> Layout:
-    """Lay pictures (height, width), the largest first, in a column as wide as the first, with little left empty."""
+    """Pack pictures (height, width), the largest first, into a canvas as wide as the first."""
     even = [[side + side % P_STEP for side in size] for size in sizes]
     total = sum(height for height, _ in even)
     free = [(0, 0, total, even[0][1])]  # (top, left, height, width), of which the last is what lies below all
     corners = []
     for height, width in even:
-        place = next(i for i, (_, _, h, w) in enumerate(free) if h >= height and w >= width)
-        top, left, h, w = free.pop(place)
+        slot = next(i for i, (_, _, h, w) in enumerate(free) if h >= height and w >= width)
+        top, left, h, w = free.pop(slot)
         corners.append((top, left))
-        free[place:place] = [(top, left + width, height, w - width), (top + height, left, h - height, w)]
+        free[slot:slot] = [(top, left + width, height, w - width), (top + height, left, h - height, w)]
     bottom = max(top + height for (top, _), (height, _) in zip(corners, even, strict=True))
     picture_of = np.full(_windows_of((bottom, even[0][1])), -1, np.int16)
     for number, ((top, left), size) in enumerate(zip(corners, sizes, strict=True)):
@@ -94,5 +94,5 @@ def lay_out(sizes: tuple[tuple[int, int], ...]) -> Layout:
 
 
 def _windows_of(size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of P-Net's windows in a picture."""
+    """Return the rows and columns of P-Net's windows in a picture."""
     return (size[0] - 1) // P_STEP - 4, (size[1] - 1) // P_STEP - 4

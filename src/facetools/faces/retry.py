@@ -14,7 +14,7 @@ from facetools.faces.face import Face
 
 
 def stretch_contrast(photo: Tensor) -> Tensor | None:
-    """Spread a photo's brightness over the whole range, from its 1st percentile to its 99th.
+    """Stretch a photo's contrast: its 1st percentile becomes 0, its 99th 255.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def stretch_contrast(photo: Tensor) -> Tensor | None:
 
 
 def turn(photo: Tensor, angle: float) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:
-    """Turn a photo [3, H, W], 0 to 255, about its middle, on a canvas that holds all of it.
+    """Rotate a photo [3, H, W], 0 to 255, about its middle, on a canvas that contains all of it.
 
     Returns the canvas as uint8, mid-grey beyond the photo, and what leads from its points back to the photo's: a
     matrix [2, 2] and a shift [2], both for points measured between pixels.
@@ -57,7 +57,7 @@ def turn(photo: Tensor, angle: float) -> tuple[Tensor, NDArray[np.float64], NDAr
 
 
 def turn_back(face: Face, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Face:
-    """Bring a face on a turned photo back; the box keeps its sides and follows with its middle."""
+    """Map a face on a rotated photo back; the box keeps its sides, and its middle is mapped."""
     x0, y0, x1, y1 = face.box
     x, y = (matrix @ [(x0 + x1) / 2, (y0 + y1) / 2] + shift).tolist()
     half_w, half_h = (x1 - x0) / 2, (y1 - y0) / 2

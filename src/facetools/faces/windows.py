@@ -1,4 +1,4 @@
-"""Windows of MTCNN's networks: moving them, squaring them, and non-maximum suppression among them."""
+"""Windows of MTCNN's networks: bounding-box regression, squares, non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def square(boxes: Tensor) -> Tensor:
 
 
 def moved(boxes: Tensor, offsets: Tensor) -> Tensor:
-    """Move each side of the boxes [N, 4] by the offsets [N, 4], which count in widths and heights."""
+    """Move each side of boxes [N, 4] by offsets [N, 4] in units of their widths and heights."""
     return boxes + (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2) * offsets
 
 
 def suppress(windows: Windows, group: Tensor, overlap: float) -> Tensor:
-    """Non-maximum suppression by intersection over union among the windows of each group, int64 [N]."""
+    """Suppress non-maxima within each group, int64 [N], by intersection over union; returns the kept indices, int64."""
     boxes = windows.boxes
     if len(boxes) and (group != group[0]).any():
         # Groups are moved apart, so far that no window of one meets one of another; float32 would round there.
@@ -47,7 +47,7 @@ def suppress(windows: Windows, group: Tensor, overlap: float) -> Tensor:
 
 
 def suppress_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], overlap: float) -> list[int]:
-    """Non-maximum suppression by intersection over the smaller box, so a box within a box goes too."""
+    """Suppress non-maxima by intersection over the smaller box, so that nested boxes go too; returns kept indices."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     alive = np.ones(len(boxes), dtype=bool)
     kept = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 400_000_000
-"""Larger photos are refused: 400 megapixels take 1.2 GB as RGB."""
+"""Maximum number of pixels: 400 megapixels take 1.2 GB as RGB."""
 
 SUFFIXES = {
     "JPEG": ".jpg",
@@ -30,7 +30,7 @@ SUFFIXES = {
     "TIFF": ".tif",
     "PPM": ".ppm",
 }
-"""The formats that are written, and the ending of a file whose own ending does not fit."""
+"""The formats that are written, and the extension appended to a name whose own does not fit."""
 
 KEEP_ALPHA = ("PNG", "WEBP", "TIFF", "HEIF")
 """The formats that hold transparency."""
@@ -42,13 +42,13 @@ _STRIP_ROWS = 256
 
 
 GUESSED_QUALITY = {"WEBP": 95, "HEIF": 90}
-"""Of formats whose files do not tell the quality that they were saved with."""
+"""Default quality of formats whose files do not record theirs."""
 
 NEW_JPEG_QUALITY = 95
-"""Of a JPEG that is made from a photo in another format."""
+"""Default quality of a JPEG made from another format."""
 
 WRITTEN_AS_PNG = " is written as PNG"
-"""Ends the note of a photo in a format that is not written."""
+"""End of the note on a photo in a format that is not written."""
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 
@@ -62,7 +62,7 @@ _ENDINGS = {
 
 
 _PROGRAMS = {"EPS", "WMF"}
-"""What Pillow reads by running another program on it: no photo, and nothing to run for a stranger."""
+"""Formats that Pillow reads by running another program: refused, because inputs are untrusted."""
 
 
 def decode_photo(data: bytes, path: str) -> Photo:
@@ -97,7 +97,7 @@ def decode_photo(data: bytes, path: str) -> Photo:
 
 
 def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
-    """Let Pillow read a whole file: the image, and what of the file it is not."""
+    """Decode a whole file with Pillow; returns the image, and a note if the file holds more than it."""
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses what has more than twice this many
@@ -127,16 +127,16 @@ def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
 
 
 def _is_heif(data: bytes) -> bool:
-    """Tell a HEIF file by the brands in its first box; AVIF, which is built alike, is none."""
+    """Return whether the brands of the first box are those of HEIF; those of AVIF are not."""
     if data[4:8] != b"ftyp":
         return False
     brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
-    known = {brands[place : place + 4] for place in range(0, len(brands), 4)}
+    known = {brands[start : start + 4] for start in range(0, len(brands), 4)}
     return bool(known & _HEIF_BRANDS) or (brands[:4] == b"mif1" and not known & {b"avif", b"avis"})
 
 
 def _open_heif(what: str) -> None:
-    """Teach Pillow HEIF, once."""
+    """Register HEIF with Pillow; InputError if the extra is missing."""
     try:
         import pillow_heif
     except ImportError:
@@ -217,7 +217,7 @@ def encode_photo(
     quality: int | None = None,
     strip_gps: bool = False,
 ) -> bytes:
-    """Write pixels back as the photo was: format, EXIF, colour profile, alpha, orientation, JPEG tables.
+    """Encode pixels as the photo was: format, EXIF, colour profile, alpha, orientation, JPEG tables.
 
     XMP, captions inside a PNG and previews are not kept.
 
@@ -233,7 +233,7 @@ def encode_photo(
         JPEG, WebP and HEIF quality, 1 to 100. None keeps a JPEG's own tables; a JPEG made from another format gets
         ``NEW_JPEG_QUALITY``, WebP and HEIF get ``GUESSED_QUALITY`` (or are lossless, if they were).
     strip_gps
-        Leave out where the photo was taken; ``Photo.has_gps`` tells whether it says so.
+        Remove the GPS tags of the EXIF; see ``Photo.has_gps``.
 
     Returns
     -------
@@ -281,7 +281,7 @@ def encode_photo(
 
 
 def _options_for(photo: Photo, kind: str, quality: int | None, strip_gps: bool) -> dict[str, Any]:
-    """Give what Pillow needs to know to save a photo in a format."""
+    """Return Pillow's save options for a photo in a format."""
     if kind not in KEEP_EXIF:
         return {}
     options = _kept(photo, "exif", "icc_profile")
@@ -336,7 +336,7 @@ def _turn(image: Image.Image, orientation: int, ways: Mapping[int, str]) -> Imag
 
 
 def fitting_name(name: str, file_format: str) -> str:
-    """Give a file name whose ending fits the format: ``a.gif`` as PNG is ``a.gif.png``, so that no two collide."""
+    """Return a file name whose extension fits the format: ``a.gif`` as PNG is ``a.gif.png``, so that no two collide."""
     suffix = SUFFIXES[file_format]
     ending = "." + name.rpartition(".")[2].lower() if "." in name else ""
     return name if ending in _ENDINGS.get(file_format, {suffix}) else name + suffix

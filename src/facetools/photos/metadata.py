@@ -1,4 +1,4 @@
-"""What a photo's file holds besides 8-bit RGB pixels: what is lost, orientation, EXIF, colour profile, JPEG tables."""
+"""Read what a photo's file holds besides 8-bit RGB pixels: orientation, EXIF, colour profile, JPEG tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORIENTATION_TAG = 0x0112
 
 
 def reductions(image: Image.Image, data: bytes) -> list[str]:
-    """Say what of a loaded image's pixels three channels of 8 bits do not hold."""
+    """Return notes on what of a loaded image is lost in three channels of 8 bits."""
     notes = []
     if image.mode in _OTHER_COLOURS:
         dropped = ", without its colour profile" if image.info.get("icc_profile") else ""
@@ -50,7 +50,7 @@ def reductions(image: Image.Image, data: bytes) -> list[str]:
 
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Tell colour of more than 8 bits a channel, which Pillow reduces to 8 and says nothing of."""
+    """Return whether colour has more than 8 bits a channel, which Pillow silently reduces to 8."""
     if image.format == "PNG":
         return data[24] > 8  # IHDR: width, height, bit depth
     if image.format == "TIFF":
@@ -72,9 +72,9 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
 
 
 def orientations(image: Image.Image) -> tuple[int, int]:
-    """Give the orientation that a loaded image is shown with, and the one that the EXIF which is kept tells.
+    """Return the orientation that a loaded image is shown with, and the one in the EXIF that is kept, 1 to 8.
 
-    They differ where only XMP tells it, or a TIFF's tag, which Pillow has obeyed and removed by now.
+    They differ if it stands in XMP only, or in a TIFF's tag, which Pillow has applied and removed by now.
     """
     from PIL import Image
 
@@ -96,7 +96,7 @@ def orientations(image: Image.Image) -> tuple[int, int]:
 
 
 def save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
-    """Collect what belongs to the file besides its pixels: EXIF, colour profile, JPEG tables."""
+    """Return what belongs to the file besides its pixels: EXIF, colour profile, JPEG tables."""
     options: dict[str, Any] = {}
     exif = _exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
     if isinstance(exif, bytes) and exif:
@@ -123,7 +123,7 @@ def save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
 
 
 def _heif_options(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """Collect how a HEIF photo's colours are coded."""
+    """Return how a HEIF photo's colours are coded."""
     coding = info.get("nclx_profile") or {}
     names = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
     options: dict[str, Any] = {"coding": {name: int(coding[name]) for name in names if name in coding}}
@@ -136,7 +136,7 @@ def _heif_options(info: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _exif_of_tiff(image: Image.Image) -> bytes:
-    """Gather as EXIF what a TIFF's own tags tell of the photo; empty where that is nothing, or damaged."""
+    """Return the descriptive tags of a TIFF as EXIF; empty if there are none, or if they are damaged."""
     from PIL import Image
 
     try:

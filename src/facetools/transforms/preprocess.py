@@ -1,4 +1,4 @@
-"""What platforms and trainers do to photos before a recogniser sees them, as Pillow does it."""
+"""Preprocessing of photos by platforms and trainers, with Pillow: JPEG, resizing, blur."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXAMPLES = "none, jpeg:75, resize:0.5, blur:1"
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """One step.
+    """One preprocessing step.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Preprocess:
 
     @property
     def name(self) -> str:
-        """What ``parse_preprocess`` reads, such as ``jpeg:75``; records give it."""
+        """As ``parse_preprocess`` takes it, such as ``jpeg:75``; the name in records."""
         return self.kind if self.kind == "none" else f"{self.kind}:{self.value:g}"
 
     def apply(self, pixels: Pixels) -> tuple[Pixels, tuple[float, float]]:
@@ -77,7 +77,7 @@ class Preprocess:
 
 
 def parse_preprocess(text: str) -> Preprocess:
-    """Read ``none``, ``jpeg:75`` (quality 1 to 100), ``resize:0.5`` (0.05 to 4) or ``blur:1`` (0.1 to 50 pixels).
+    """Parse ``none``, ``jpeg:75`` (quality 1 to 100), ``resize:0.5`` (0.05 to 4) or ``blur:1`` (0.1 to 50 pixels).
 
     Raises
     ------

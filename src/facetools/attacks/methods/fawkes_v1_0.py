@@ -1,4 +1,4 @@
-"""Fawkes v1.0 (Shan et al., USENIX Security 2020; release 1.0.4): away from the clean embedding, untargeted."""
+"""Fawkes v1.0 (Shan et al., USENIX Security 2020; release 1.0.4): untargeted, away from the clean embedding."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def fawkes_v1_0(
     photos
         float32 [B, 3, H, W] in [0, 1]; photos of the batch do not influence each other.
     seeds
-        One a photo; draws the start.
+        One a photo, for the random start.
     dssim_budget
-        rho.
+        rho, the bound on DSSIM, (1 - SSIM) / 2.
     steps
-        Iterates that are looked at, the start among them.
+        Iterates evaluated, including the start.
     learning_rate
-        Of Adadelta as Keras has it (decay 0.95, epsilon 1e-7).
+        Of Adadelta as in Keras (decay 0.95, epsilon 1e-7).
     penalty
-        c.
+        c, the weight of the penalty on DSSIM above rho.
     epsilon
-        Largest change of a channel, in units of the full range.
+        Bound on the change of a channel (l-infinity), in units of the full range.
     start_noise
         The modifier starts as uniform noise of this size.
     kick
-        After the first step the modifier moves this far against the sign of the slope.
+        Size of one sign step of the modifier after the first step.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def fawkes_v1_0(
         slope = grey.slope(slope)
         modifier = modifier.detach() - learning_rate * optimizer.change(slope)
         if step == 0:
-            # The released code puts the sum into a new variable, for which Keras starts Adadelta anew.
+            # The released code puts the sum into a new variable, for which Keras initialises Adadelta again.
             modifier, optimizer = modifier - kick * slope.sign(), Adadelta(modifier, epsilon=1e-7)
         weight, side = adapt(weight, side, dssim.detach() / max(dssim_budget, 1e-12))
     return grey.level(best)
@@ -131,13 +131,13 @@ def adapt(weight: torch.Tensor, side: torch.Tensor, relative: torch.Tensor) -> t
     ----------
     weight, side
         float [B]: the weights, and where DSSIM was a step ago: -1 under, 0 in, 1 over the band of 0.9 to 1.1 rho.
-        At the start it counts as under.
+        Initially it counts as under.
     relative
         float [B], DSSIM in units of rho.
 
     Returns
     -------
-    Both, anew. A weight is 1 inside the band, when DSSIM has come from the other side of it, and after it has
+    Both, updated. A weight is 1 inside the band, when DSSIM has come from the other side of it, and after it has
     become larger than 129 or smaller than 1/129.
     """
     import torch

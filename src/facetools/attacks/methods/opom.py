@@ -1,4 +1,4 @@
-"""OPOM, one person one mask (Zhong and Deng, TPAMI 2022)."""
+"""OPOM, one person one mask (Zhong and Deng, TPAMI 2022): a universal perturbation for each person."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def opom(
 
         sum_i mean_j mean_d (f_i(x_j + m) - h_ij)^2
 
-    where h_ij is, anew at each step, the point nearest to f_i(x_j + m) in the convex hull of all f_i(x_k).
+    where h_ij is, recomputed at each step, the point nearest to f_i(x_j + m) in the convex hull of all f_i(x_k).
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def opom(
     mask_shape
         (3, S, S).
     seeds
-        One a photo; draws the noise that the photo starts with.
+        One a photo, for its random start.
     epsilon
-        Largest value of the mask, in units of the full range.
+        Bound on the mask (l-infinity), in units of the full range.
     steps
         Sign steps.
     alpha
@@ -110,7 +110,7 @@ def opom(
 
 
 def nearest_in_hull(points: torch.Tensor, corners: torch.Tensor, *, rounds: int = 200) -> torch.Tensor:
-    """Find for float [B, D] the nearest points in the convex hull of float [J, D]; no gradient goes through.
+    """Project float [B, D] onto the convex hull of float [J, D]; not differentiable.
 
     Accelerated projected gradient (Beck and Teboulle 2009) on the weights of the corners, in float64.
     """
@@ -136,8 +136,8 @@ def _onto_simplex(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     falling = -np.sort(-rows, axis=1)
     excess = falling.cumsum(1) - 1
-    places = np.arange(1, rows.shape[1] + 1)
-    last = (falling * places > excess).sum(1)
+    counts = np.arange(1, rows.shape[1] + 1)
+    last = (falling * counts > excess).sum(1)
     shift = excess[np.arange(len(rows)), last - 1] / last
     projected: npt.NDArray[np.float64] = np.maximum(rows - shift[:, None], 0)
     return projected
