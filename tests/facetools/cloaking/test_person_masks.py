@@ -11,7 +11,7 @@ import torch
 
 from _toolio.errors import InputError, ToolError
 from _toolio.streams.inputs import Item
-from _toolio.tensors.safetensors_files import write_safetensors
+from _toolio.tensors.writer import write_safetensors
 from cloaking_faces import change_of, recipe_of
 from facetools.cloaking.engine import Job, add_changes, cloak_faces, make_mask
 from facetools.cloaking.person_masks import PHOTOS, SIDE_PX, Masks, gather, mask_matrix, save_masks
