@@ -1,4 +1,4 @@
-"""From inputs to photos with faces: what every command on photos begins with."""
+"""Read inputs into decoded photos with detected faces."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 UNSEARCHED = ("crop", "whole-photo")
-"""What ``take_in`` is told instead of which faces to search for."""
+"""Values of ``faces`` with which ``take_in`` does not search for faces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """One input, read and searched for faces.
+    """One input, decoded and searched for faces.
 
     Attributes
     ----------
@@ -57,17 +57,17 @@ class Intake:
 
     @property
     def digest(self) -> str:
-        """Give the sha256 of the file."""
+        """The sha256 of the file."""
         return sha256_of(self.data)
 
-    def record_of(self, place: int) -> Record:
-        """Give the record whose other fields pass through to that of a face, by the face's place in ``faces``."""
-        return self.named[place] if self.named else self.item.record
+    def record_of(self, index: int) -> Record:
+        """Return the record whose other fields pass through to that of a face, by the face's index in ``faces``."""
+        return self.named[index] if self.named else self.item.record
 
 
 @dataclass(frozen=True, slots=True)
 class _Unsearched:
-    """One input on its way to an ``Intake``: nobody has looked for its faces yet."""
+    """One decoded input whose faces are not yet detected."""
 
     item: Item
     data: bytes
@@ -131,8 +131,8 @@ def take_in(
     min_face_px
         Smallest side of a face that is searched for, pixels; None lets the finder choose by the photo's size.
     finished
-        Gives the records of an input that need not be done again, from the input, the records that name
-        its faces and the file's bytes.
+        Returns the records of an input that need not be done again, or None, from the input, the records that name
+        its faces, and the file's bytes.
     """
     reader = _Reader(device, faces, min_face_px, finished)
     for group in _by_photo(items):
@@ -176,14 +176,14 @@ def work_on(
 
 
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Gather ``size`` items that follow each other; the last group may be smaller."""
+    """Yield lists of ``size`` consecutive items; the last may be shorter."""
     items = iter(items)
     while group := list(islice(items, size)):
         yield group
 
 
 class _Reader:
-    """Reads groups of records, of one photo each, into intakes; the parameters are those of ``take_in``."""
+    """Read groups of records, of one photo each, into intakes; the parameters are those of ``take_in``."""
 
     def __init__(
         self,
@@ -199,12 +199,12 @@ class _Reader:
     def read(self, groups: Sequence[list[Item]]) -> list[Intake | Refusal | Finished]:
         """Read photos, and find the faces of those whose records do not name them, in one go."""
         results = [each for group in groups for each in self._read(group)]
-        wanted = [place for place, each in enumerate(results) if isinstance(each, _Unsearched)]
-        found = self._find([results[place].photo for place in wanted]) if wanted else []
-        for place, faces in zip(wanted, found, strict=True):
-            item, data, photo = results[place].item, results[place].data, results[place].photo
+        wanted = [index for index, each in enumerate(results) if isinstance(each, _Unsearched)]
+        found = self._find([results[index].photo for index in wanted]) if wanted else []
+        for index, faces in zip(wanted, found, strict=True):
+            item, data, photo = results[index].item, results[index].data, results[index].photo
             numbers = _choose(faces, photo, self._faces)
-            results[place] = Intake(item, data, photo, tuple(faces[n] for n in numbers), numbers)
+            results[index] = Intake(item, data, photo, tuple(faces[n] for n in numbers), numbers)
         return results
 
     def _find(self, photos: Sequence[Photo]) -> list[list[Face]]:
@@ -239,7 +239,7 @@ class _Reader:
 
 
 def _choose(found: Sequence[Face], photo: Photo, faces: str) -> tuple[int, ...]:
-    """Give the numbers of the faces that are wanted, of those found, largest first."""
+    """Return the indices of the faces that are selected, of those found, largest first."""
     if faces == "central" and found:
         height, width = photo.pixels.shape[:2]
 
@@ -252,7 +252,7 @@ def _choose(found: Sequence[Face], photo: Photo, faces: str) -> tuple[int, ...]:
 
 
 def _by_photo(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Gather records with landmarks that follow each other and name faces of one photo; give all else at once."""
+    """Group consecutive records with landmarks of one photo; yield everything else by itself, at once."""
     group: list[Item] = []
     for item in items:
         if group and not _is_another_face(group, item):
@@ -271,7 +271,7 @@ def _names_a_face(item: Item) -> bool:
 
 
 def _is_another_face(group: Sequence[Item], item: Item) -> bool:
-    """Tell a further face of the group's photo from the same face once more, which would be cloaked twice."""
+    """Return whether an item names another face of the group's photo, and not the same again."""
     if not _names_a_face(item) or (item.path, item.relative) != (group[0].path, group[0].relative):
         return False
     number, landmarks = item.record.get("face"), item.record["landmarks"]
@@ -296,18 +296,18 @@ def _named_faces(group: Sequence[Item]) -> tuple[list[Item], tuple[Face, ...], l
 
 
 def _numbers(records: Sequence[Record]) -> tuple[int, ...]:
-    """Give each face the number that its record gives it, or the first that is free."""
-    told = [record.get("face") for record in records]
-    free = (number for number in count() if number not in told)
-    return tuple(number if isinstance(number, int) else next(free) for number in told)
+    """Return each face's number: that of its record, or the first that is free."""
+    given = [record.get("face") for record in records]
+    free = (number for number in count() if number not in given)
+    return tuple(number if isinstance(number, int) else next(free) for number in given)
 
 
-def digest_of(item: Item, named: Sequence[Record], data: bytes) -> str:
-    """Digest what the outputs of an input depend on: the file, its place below the output, and the faces named."""
+def input_digest(item: Item, named: Sequence[Record], data: bytes) -> str:
+    """Return the sha256 of what an input's outputs depend on: file, path below the output, faces named."""
     faces = [[record.get(key) for key in ("face", "landmarks", "box", "confidence")] for record in named]
     return sha256_of(json.dumps([sha256_of(data), item.relative, faces]).encode())
 
 
 def _is_finished(record: Record) -> bool:
-    """Tell a record that is the end of its photo's story: an error, or no face and so no file."""
+    """Return whether a record needs no more work: it has an error, or no face and so no file."""
     return bool(record) and ("error" in record or not record.get("path"))

@@ -1,4 +1,4 @@
-"""Records of inputs that need no work: refused, already finished, or with nothing left to say.
+"""Emit the records of inputs that need no work: refused, finished before, or complete already.
 
 Apart from ``intake``, so that a command's help imports neither torch nor Pillow.
 """
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:
     """Write the records of an input that needs no work.
 
-    That is one that cannot be used, one of which an earlier command has said all there is to say, and one
-    that an earlier run has finished. A command that ``makes_files`` calls the input its source, and no file of
+    That is one that cannot be used, one that an earlier command has completed, and one that an earlier run has
+    finished. A command that ``makes_files`` calls the input its source, and no file of
     its own the path.
     """
     from facetools.intake import Finished
@@ -35,7 +35,7 @@ def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bo
 
 
 def without_reason(record: Record) -> Record:
-    """Leave out an earlier command's reason for having nothing to say: there is something now."""
+    """Remove an earlier command's reason for having no result."""
     return {key: value for key, value in record.items() if key != "reason"}
 
 

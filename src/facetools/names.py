@@ -1,23 +1,23 @@
-"""What cloaks are called: on the command line, and where there is little room."""
+"""Names of cloaks: parsed from the command line, and shortened for tables and charts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 
 CLEAN = "clean"
-"""What no cloak may be called."""
+"""Reserved: no cloak may have this name."""
 
 
 def parse_cloaked(text: str) -> tuple[str, str]:
-    """Read ``NAME=PATH``, or a path alone, which names itself; one that exists as it stands is a path."""
+    """Parse ``NAME=PATH``, or a path alone, which names itself; one that exists as it stands is a path."""
     name, equals, path = text.partition("=")
     if not equals or not name or Path(text).exists():
         return text.rstrip("/") or text, text
     if not path:
-        raise UsageError(f"--cloaked {text}: give NAME=PATH, such as lowkey=cloaked/")
+        raise UsageError(f"{param('cloaked')} {text}: give NAME=PATH, such as lowkey=cloaked/")
     return name, path
 
 

@@ -1,24 +1,24 @@
-"""A folder of photos that a command writes: mirrored names, nothing overwritten, resumable."""
+"""Write a folder of photos: names mirror the inputs', nothing is overwritten, runs can be resumed."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from _toolio.cli.app import tool_version
-from _toolio.errors import InputError, ToolError
+from _toolio.errors import InputError, ToolError, param
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.files.hashing import sha256_of
 from _toolio.files.journal import Journal
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record, RecordWriter, error_fields
-from facetools.intake import Intake, digest_of
+from facetools.intake import Intake, input_digest
 
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR}
-"""What is wrong with one output's name and not with the folder."""
+"""Errors of one output's name, not of the folder."""
 
 
 class PhotoFolder:
@@ -33,7 +33,7 @@ class PhotoFolder:
     arguments
         What the outputs depend on besides the inputs and the tool's version.
     resume, force
-        As the options of these names.
+        As ``Journal`` and ``write`` take them: go on from what is there; replace files that exist.
 
     Raises
     ------
@@ -64,23 +64,23 @@ class PhotoFolder:
         self._journal.__exit__(*problem)
 
     def finished(self, item: Item, named: Sequence[Record], data: bytes) -> Sequence[Record] | None:
-        """Give the records of an input that an earlier run has finished, with its files where they are now.
+        """Return the records of an input that an earlier run has finished, with its files where they are now.
 
         Fields that pass through are those of ``item`` and ``named`` (see ``Intake``), not of the earlier run.
-        None for the second of two inputs that go to one file, so that a resumed run says so as the first did.
+        None for the second of two inputs that go to one file, so that a resumed run reports it as the first did.
         """
-        records = self._journal.finished(item.path, digest_of(item, named, data))
+        records = self._journal.finished(item.path, input_digest(item, named, data))
         if records is None or (named and len(records) != len(named)):
             return None
-        places = [record.get("path") and self.folder / PurePosixPath(record["relative"]) for record in records]
-        written = {place for place in places if place}
+        paths = [record.get("path") and self.folder / PurePosixPath(record["relative"]) for record in records]
+        written = {path for path in paths if path}
         if written & self._written:
             return None
         self._written |= written
         through = named or [item.record] * len(records)
         return [
-            {**record, **({"path": place and str(place)} if "path" in record else {}), **_missing_in(record, other)}
-            for record, place, other in zip(records, places, through, strict=True)
+            {**record, **({"path": path and str(path)} if "path" in record else {}), **_missing_in(record, other)}
+            for record, path, other in zip(records, paths, through, strict=True)
         ]
 
     def write(self, item: Item, relative: str, data: bytes) -> Path:
@@ -115,7 +115,9 @@ class PhotoFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             kind = InputError if error.errno in _NAME_ERRORS else ToolError
-            raise kind(f"{path}: cannot be written: {error.strerror}; give another --out", kind="unwritable") from None
+            raise kind(
+                f"{path}: cannot be written: {error.strerror}; give another {param('out')}", kind="unwritable"
+            ) from None
         atomic_write_bytes(path, data)
         self._written.add(path)
         return path
@@ -124,49 +126,65 @@ class PhotoFolder:
         """Refuse what would replace something."""
         if path in self._written:
             raise InputError(
-                f"{path}: written already for another input of this run; rename one, or give them separate --out",
+                f"{path}: written already for another input of this run; rename one, or give them separate "
+                f"{param('out')}",
                 kind="collision",
             )
         if path.exists():
             if Path(item.path).exists() and path.samefile(item.path):
                 raise InputError(
-                    f"{path}: the output would replace its own input; give another --out",
+                    f"{path}: the output would replace its own input; give another {param('out')}",
                     kind="input-is-output",
                 )
             # An interruption can come between a file and its line in the journal: the same bytes are no conflict.
             if path.is_dir():
-                raise InputError(f"{path}: a folder of this name exists; give another --out", kind="exists")
+                raise InputError(f"{path}: a folder of this name exists; give another {param('out')}", kind="exists")
             if not self._force and not (self._resume and path.read_bytes() == data):
-                what = "holds something else" if self._resume else "exists; use --resume to go on"
-                raise InputError(f"{path}: {what}; use --force to replace it", kind="exists")
+                what = "holds something else" if self._resume else f"exists; use {param('resume')} to go on"
+                raise InputError(f"{path}: {what}; use {param('force')} to replace it", kind="exists")
 
-    def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> None:
-        """Write an input's photos, note the input as finished, and only then print its records.
+    def keep(
+        self, intake: Intake, outputs: Iterable[Output], complete: Callable[[Mapping[str, Any]], Record]
+    ) -> list[Record]:
+        """Write an input's photos, then note the input as finished; return its records.
 
-        A photo that cannot be written becomes an error record, and its input is not noted as finished. Where
-        records named the faces, each of them is answered by one record.
+        A photo that cannot be written becomes an error record, and its input is not noted as finished. Where records
+        named the faces, each of them is answered by one record, in their order.
+
+        Parameters
+        ----------
+        intake
+            The input.
+        outputs
+            Its photos.
+        complete
+            Builds a record from its fields: ``RecordWriter.complete``.
         """
         item, written, records, failed = intake.item, dict[Path, str](), list[Record](), False
         for output in outputs:
             failed = failed or output.failed
-            path, told = None, output.described
-            if told[0].get("face") is None:  # it speaks of the photo, and so of every face
-                told = [*told] * max(1, len(intake.named))
+            path, fields_of = None, output.described
+            if fields_of[0].get("face") is None:  # it is about the photo, and so about every face
+                fields_of = [*fields_of] * max(1, len(intake.named))
             try:
                 if output.data is not None:
                     path = self.write(item, output.relative, output.data)
                     written[path] = sha256_of(output.data)
-                described = [{writer.rank: None, "path": path and str(path), **fields} for fields in told]
+                described: list[dict[str, Any]] = [{"path": path and str(path), **fields} for fields in fields_of]
             except InputError as error:
                 failed = True
                 wrong = {"path": None, "source": item.path, **error_fields(error)}
-                described = [wrong] * (len(told) if intake.named else 1)
-            records += [writer.complete(fields) for fields in described]
+                described = [wrong] * (len(fields_of) if intake.named else 1)
+            records += [complete(fields) for fields in described]
         if not failed:
             # Without the fields that pass through: they may be others when the photo is resumed.
-            self._journal.add(item.path, digest_of(item, intake.named, intake.data), written, records)
-        for place, record in enumerate(records):
-            writer.emit(record, through=intake.record_of(place))
+            self._journal.add(item.path, input_digest(item, intake.named, intake.data), written, records)
+        return records
+
+    def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> None:
+        """Write an input's photos as ``keep`` does, and only then print its records."""
+        for index, record in enumerate(self.keep(intake, outputs, writer.complete)):
+            writer.emit(record, through=intake.record_of(index))
 
 
 def _missing_in(record: Record, other: Record) -> Record:
@@ -186,8 +204,8 @@ class Output:
     failed
         The input could not be used; it is not noted as finished.
     described
-        Fields of the records that tell of it, one or more, without its path. Over an input's outputs they are
-        one a face, in the order of its faces, or one without a ``face`` that speaks of the photo.
+        Fields of its records, one or more, without its path. Over an input's outputs they are
+        one a face, in the order of its faces, or one without a ``face``, about the photo.
     """
 
     relative: str

@@ -1,4 +1,4 @@
-"""Which cloaked copy belongs to which photo: by their paths below their inputs, exactly."""
+"""Match photos with their cloaked copies by their paths below their inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
 from _toolio.streams.inputs import Item
 
 
@@ -31,7 +31,7 @@ class Pair:
 def match_photos(
     clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str = "", shard: tuple[int, int] = (1, 1)
 ) -> list[Pair]:
-    """Find each photo's cloaked copy by its path below the folder.
+    """Match each photo with its cloaked copy by its path below the folder.
 
     Two photos belong together if their paths are the same, or the same but for an ending that was added
     (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``). The first of these
@@ -73,7 +73,7 @@ def match_photos(
                 raise ToolError(f"{name}: several cloaked photos are called so; keep one of them", kind="no-match")
         raise ToolError(
             f"none of {len(clean)} photos has its copy among {len(cloaked)} cloaked ones; both are known by their "
-            "paths below the two folders, without endings (--suffix names what cloaked ones add)",
+            f"paths below the two folders, without endings ({param('suffix')} names what cloaked ones add)",
             kind="no-match",
         )
     pairs = [Pair(item, partners[item.path]) for item in clean if item.path in partners]
@@ -86,7 +86,7 @@ def match_photos(
 
 
 def without_suffix(relative: str, suffix: str) -> str | None:
-    """Take the suffix out of a stem, in ``a_cloaked.jpg`` or ``a_cloaked.gif.png``; None if it is not there."""
+    """Remove the suffix from a stem, in ``a_cloaked.jpg`` or ``a_cloaked.gif.png``; None if it is not there."""
     path = PurePosixPath(relative)
     stem, endings = path.name, ""
     for _ in range(2):
@@ -98,7 +98,7 @@ def without_suffix(relative: str, suffix: str) -> str | None:
 
 
 def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[str, str | None]) -> dict[str, Item]:
-    """Give the cloaked photo of each clean one's path, rule by rule; each is given away once."""
+    """Return the cloaked photo for each clean one's path, rule by rule; each is used once."""
     partners: dict[str, Item] = {}
     for clean_key, cloaked_key in ((str, str), (str, _without_ending), (_without_ending, _without_ending)):
         taken = {item.path for item in partners.values()}

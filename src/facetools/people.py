@@ -1,4 +1,4 @@
-"""Who is in a photo, by the folder it lies in."""
+"""Name the person in a photo by the folder that it lies in."""
 
 from __future__ import annotations
 
@@ -36,30 +36,31 @@ def photo_of(relative: str) -> str:
 
 
 def folders_of(relative: str) -> tuple[str, ...]:
-    """Give the folders that may name people, outermost first."""
+    """Return the folders that may name people, outermost first."""
     return tuple(part for part in relative.split("/")[:-1] if part != "face")
 
 
 def person_in(path: str, relative: str) -> str:
     """Name the person of a photo by its folder below the input, or by the input folder itself.
 
-    ``--in people/`` gives each folder's name; ``--in me/``, ``--in me/1.jpg`` and ``--in me/face/`` give ``me``.
+    Photos below an input ``people/`` have their folder's name; those of the inputs ``me/``, ``me/1.jpg`` and
+    ``me/face/`` are of ``me``.
     """
     named = any(part != "face" for part in relative.split("/")[:-1])
     return person_of(relative if named else path)
 
 
 def lot_of(person: str, seed: int) -> int:
-    """Draw a person's lot, 0 to 2^64 - 1, by a hash: the same for every folder and run."""
+    """Return a person's hash, 0 to 2^64 - 1: the same for every folder and run."""
     drawn = hashlib.sha256(f"{seed} {person}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(drawn[:8], "big")
 
 
 def is_held_out(person: str, seed: int, share: float) -> bool:
-    """Decide by lot whether a person belongs to the held-out part."""
+    """Return whether a person is held out, pseudo-randomly by seed and name, with probability ``share``."""
     return lot_of(person, seed) < share * 2**64
 
 
 def folded(name: str) -> str:
-    """Give the form of a name in which two that differ only in case or Unicode form are one."""
+    """Return the normal form of a name, equal for names that differ only in case or Unicode form."""
     return unicodedata.normalize("NFKC", name).casefold()

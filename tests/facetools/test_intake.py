@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,51 +15,10 @@ from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.faces.face import describe_face, face_of
-from facetools.faces.finder import Finder
-from facetools.intake import Finished, Intake, Refusal, digest_of, take_in, work_on
-from facetools.photos.codec import decode_photo
+from facetools.intake import Finished, Intake, Refusal, input_digest, take_in, work_on
 
 CPU = torch.device("cpu")
 POINTS = [[10.0, 10], [30, 10], [20, 20], [12, 30], [28, 30]]
-
-
-def test_a_record_with_landmarks_is_that_face() -> None:
-    record = {"landmarks": POINTS, "box": [1, 2, 3, 4], "confidence": 0.5}
-    face = face_of(record, "x")
-    assert face is not None
-    assert (face.box, face.confidence, face.landmarks.tolist()) == ((1, 2, 3, 4), 0.5, POINTS)
-    bare = face_of({"landmarks": POINTS, "box": None, "confidence": "high"}, "x")
-    assert bare is not None
-    assert bare.confidence == 1.0
-    assert face_of({"path": "x"}, "x") is None
-    assert face_of({"landmarks": None}, "x") is None
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"landmarks": []},
-        {"landmarks": 3},
-        {"landmarks": "text"},
-        {"landmarks": {"a": 1}},
-        {"landmarks": POINTS[:4]},
-        {"landmarks": [*POINTS[:4], [1]]},
-        {"landmarks": [*POINTS[:4], [1, math.nan]]},
-        {"landmarks": [*POINTS[:4], [1, None]]},
-        {"landmarks": [*POINTS[:4], [1, 10**400]]},
-        {"landmarks": [*POINTS[:4], [1, 1e300]]},
-        {"box": [1, 2, 3]},
-        {"box": [1, 2, 3, math.inf]},
-        {"box": [math.nan, 2, 3, 4]},
-        {"box": [-1e308, 0, 1e308, 1]},
-        {"box": "text"},
-        {"confidence": 10**400},
-    ],
-)
-def test_a_face_that_cannot_be(changed: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^x\.jpg: the record's landmarks or box") as caught:
-        face_of({"landmarks": POINTS, "box": [1, 2, 3, 4], **changed}, "x.jpg")
-    assert caught.value.kind == "bad-record"
 
 
 def test_every_kind_of_input(tmp_path: Any, face_photo: bytes) -> None:
@@ -174,7 +132,7 @@ def test_the_digest_of_an_input_covers_the_faces_named_and_no_other_field() -> N
     item = Item("in/a.jpg", "a.jpg")
 
     def digest(*records: dict[str, Any], item: Item = item, data: bytes = b"photo") -> str:
-        return digest_of(item, records, data)
+        return input_digest(item, records, data)
 
     assert digest({**before, "who": "you", "score": 1}) == digest(before)
     others = [
@@ -187,20 +145,6 @@ def test_the_digest_of_an_input_covers_the_faces_named_and_no_other_field() -> N
         digest(before, item=Item("in/a.jpg", "in/a.jpg")),
     ]  # fmt: skip
     assert len({digest(before), *others}) == 1 + len(others)
-
-
-def test_a_face_without_box_gets_the_one_that_the_finder_would_give(real_people: dict[str, list[bytes]]) -> None:
-    # Other photos than those that the box was measured on.
-    photos = [decode_photo(photos[1], name).pixels for name, photos in real_people.items()]
-    overlaps = []
-    for faces in Finder(CPU).find(photos):
-        face = face_of({"landmarks": faces[0].landmarks.tolist()}, "x")
-        assert face is not None
-        x0, y0, x1, y1 = (pick(a, b) for pick, a, b in zip((max, max, min, min), face.box, faces[0].box, strict=True))
-        common = (x1 - x0) * (y1 - y0)
-        overlaps.append(common / (face.area + faces[0].area - common))
-    assert sum(overlaps) / len(overlaps) > 0.75
-    assert min(overlaps) > 0.6
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (3, 20_000), (12, 12)])

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facetools.transforms.augment import blur, scale, sharpen, to_bytes
+from facetools.photos.photo import to_bytes
+from facetools.transforms.augment import blur, scale, sharpen
 
 
 def vary(photo: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What an attack is and what it sees: views of face regions."""
+"""Define what an attack is, and the differentiable view of face regions that is passed to it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class View(Protocol):
-    """How an attack sees a batch of B face regions.
+    """Differentiable view of a batch of B face regions.
 
     Where a method takes ``photos``, they are [m * B, 3, H, W]: m versions of all regions one after the other, as
-    ``torch.cat`` stacks them. What it gives keeps that order. Changes fade out towards a region's edges: every
+    ``torch.cat`` stacks them. What is returned keeps that order. Changes fade out towards a region's edges: every
     method sees what would be saved.
     """
 
@@ -27,28 +27,28 @@ class View(Protocol):
         """Align and embed: float32 [m * B, 3, H, W] in [0, 1] -> for each extractor float32 [m * B, D]."""
 
     def features(self, photos: torch.Tensor) -> list[torch.Tensor]:
-        """Embed as ``embed`` does, through a random view of each photo where the user asked for views.
+        """Embed as ``embed`` does, through a random view of each photo if views are configured.
 
-        A random view is what an upload may do to a photo. Each call draws anew, for each photo from its own seed.
+        A random view is what an upload may do to a photo. Each call draws again, for each photo from its own seed.
         """
 
     def smooth(self, photos: torch.Tensor, size: int, sigma: float) -> torch.Tensor:
         """Blur [m * B, 3, H, W] with a Gaussian, kernel side and deviation in pixels; a region's own edges reflect."""
 
     def perceptual(self, photos: torch.Tensor) -> torch.Tensor:
-        """Give the perceptual distance to the clean regions, float32 [m * B]."""
+        """Return the perceptual distance to the clean regions, float32 [m * B]."""
 
     def dssim(self, photos: torch.Tensor) -> torch.Tensor:
-        """Give (1 - SSIM) / 2 to the clean regions, 0 to 1, float32 [m * B]."""
+        """Return (1 - SSIM) / 2 to the clean regions, 0 to 1, float32 [m * B]."""
 
 
 class MaskView(View, Protocol):
-    """How an attack that makes one mask a person sees one region, B = 1."""
+    """View of one region, B = 1, for an attack that makes one mask a person."""
 
     def lay(self, mask: torch.Tensor) -> torch.Tensor:
         """Add a mask, float32 [3, S, S] on any device, to the clean region: [1, 3, H, W] in [0, 1], differentiable.
 
-        A mask of zeros gives the clean region. On a grey region the mean of the mask's channels counts, so that it
+        A mask of zeros returns the clean region. On a grey region the mean of the mask's channels counts, so that it
         stays grey.
         """
 
@@ -58,20 +58,22 @@ Attack = Callable[..., "torch.Tensor"]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An attack and what its file says of it.
+    """An attack, and what its file defines.
 
     Attributes
     ----------
     name
-        As ``--attack`` takes it.
+        As commands and records name it.
     function
         The attack.
     modes, default_mode
-        Knobs that each mode sets; no modes and None where the attack has none.
+        Knobs that each mode sets, and the mode used by default; empty and None where the attack has no modes.
     targets
         How many other people it pulls a face to.
     per_person
         One mask a person.
+    older
+        Older names of knobs to today's. Settings may use either; records keep the older one, see ``recorded``.
     """
 
     name: str
@@ -80,9 +82,18 @@ class Method:
     default_mode: str | None = None
     targets: int = 0
     per_person: bool = False
+    older: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """The knobs with their defaults; what has no default (the seeds) is not for users."""
+        """Keyword-only arguments with their defaults; those without one (the seeds) are not for users."""
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+    def recorded(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return knobs under the names that records, journals and files of masks have had from the first version on.
+
+        So a folder that was begun under an older name of a knob is resumed, and readers of records need know one name.
+        """
+        today = {new: old for old, new in self.older.items()}
+        return {today.get(name, name): value for name, value in knobs.items()}

@@ -1,4 +1,4 @@
-"""What attacks share: noise, grey photos, and Fawkes's space and optimiser."""
+"""Functions shared by attacks: seeded noise, grey photos, Fawkes's change of variable, Adadelta."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORD = 0xFFFFFFFF
 
 
 class Grey:
-    """Keeps photos with three equal channels as they are: what is changed in one channel is changed in all.
+    """Keep photos with three equal channels grey: a change of one channel is made in all.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Grey:
         self._any = bool(self._grey.any())
 
     def slope(self, slope: Tensor) -> Tensor:
-        """Give a grey photo's one channel the sum of the three slopes, [B, 3, H, W]."""
+        """Replace the gradient of a grey photo by its sum over channels, [B, 3, H, W]."""
         return torch.where(self._grey, slope.sum(1, keepdim=True), slope) if self._any else slope
 
     def level(self, values: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class TanhSpace:
         self._start = torch.atanh((clean.cpu().double() - 0.5) * _TANH_SCALE).to(clean)
 
     def __call__(self, modifier: Tensor) -> Tensor:
-        """Give x' for a modifier of the same shape."""
+        """Return x' for a modifier of the same shape."""
         return (torch.tanh(modifier + self._start) / _TANH_SCALE + 0.5).clamp(0, 1)
 
 
@@ -85,7 +85,7 @@ class Adadelta:
     Parameters
     ----------
     like
-        Gives shape, type and device.
+        A tensor of the variable's shape, dtype and device.
     epsilon
         1e-8 in TensorFlow 1, 1e-7 in Keras.
     decay
@@ -97,7 +97,7 @@ class Adadelta:
         self._epsilon, self._decay = epsilon, decay
 
     def change(self, slope: Tensor) -> Tensor:
-        """Give what is to be taken from the variable, times the learning rate."""
+        """Return the step for a gradient, to be multiplied by the learning rate and subtracted."""
         decay = self._decay
         self._slopes = self._slopes * decay + slope * slope * (1 - decay)
         change = slope * ((self._changes + self._epsilon).sqrt() / (self._slopes + self._epsilon).sqrt())

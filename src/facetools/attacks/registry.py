@@ -6,11 +6,11 @@ import importlib
 import math
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from facetools.attacks import methods
 from facetools.attacks.base import Method
 
@@ -27,13 +27,13 @@ def _modules() -> dict[str, str]:
 
 @cache
 def names() -> tuple[str, ...]:
-    """List the attacks there are, by their files."""
+    """Return the names of all attacks, sorted."""
     return tuple(sorted(_modules()))
 
 
 @cache
 def find(name: str) -> Method:
-    """Find an attack by name.
+    """Return an attack by name.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def find(name: str) -> Method:
         There is none; the message lists those there are.
     """
     if name not in names():
-        raise UsageError(f"--attack {name}: not known; choose from {', '.join(names())}")
+        raise UsageError(f"{param('attack')} {name}: not known; choose from {', '.join(names())}")
     identifier = _modules()[name]
     module = importlib.import_module(f"{methods.__name__}.{identifier}")
     return Method(
@@ -51,11 +51,12 @@ def find(name: str) -> Method:
         getattr(module, "DEFAULT_MODE", None),
         getattr(module, "TARGETS", 0),
         getattr(module, "PER_PERSON", False),
+        getattr(module, "OLDER_NAMES", {}),
     )
 
 
 def list_knobs() -> str:
-    """Write every attack's modes and knobs with their defaults in one line, for help."""
+    """Return one line with every attack's modes and knobs with their defaults, for help texts."""
     lines = []
     for name in names():
         method = find(name)
@@ -66,7 +67,44 @@ def list_knobs() -> str:
 
 
 def parse_knobs(method: Method, mode: str | None, settings: Sequence[str]) -> dict[str, Any]:
-    """Read a mode and ``knob=value`` settings, which go over it; each becomes the type of its default.
+    """Read a mode and ``knob=value`` settings, which override it: all knobs of the attack by name.
+
+    Raises
+    ------
+    UsageError
+        The attack has no such mode or knob, or the knob cannot have this value.
+    """
+    fill_knobs(method, mode, {})
+    return fill_knobs(method, mode, parse_settings(method, settings))
+
+
+def parse_settings(method: Method, settings: Sequence[str]) -> dict[str, Any]:
+    """Read ``knob=value`` settings alone; each becomes the type of its default.
+
+    Raises
+    ------
+    UsageError
+        The attack has no such knob, or the knob cannot have this value.
+    """
+    known, values = method.knobs, dict[str, Any]()
+    for setting in settings:
+        knob, equals, text = setting.partition("=")
+        knob = method.older.get(knob, knob)
+        where = f"{param('knobs')} {setting}"
+        if not equals or knob not in known:
+            listing = ", ".join(f"{key}={value}" for key, value in known.items()) or "none"
+            raise UsageError(f"{where}: {method.name} has the knobs {listing}")
+        try:
+            values[knob] = type(known[knob])(text)
+        except ValueError:
+            raise UsageError(f"{where}: {text!r} is no {type(known[knob]).__name__}") from None
+        if wrong := _why_not(knob, values[knob]):
+            raise UsageError(f"{where}: {knob} {wrong}")
+    return values
+
+
+def fill_knobs(method: Method, mode: str | None, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all knobs of an attack: its defaults, over them its mode's, over them those given.
 
     Raises
     ------
@@ -76,25 +114,22 @@ def parse_knobs(method: Method, mode: str | None, settings: Sequence[str]) -> di
     known = method.knobs
     if mode is not None and mode not in method.modes:
         listing = f"choose from {', '.join(method.modes)}" if method.modes else "it has none"
-        raise UsageError(f"--mode {mode}: {method.name} has no such mode; {listing}")
+        raise UsageError(f"{param('mode')} {mode}: {method.name} has no such mode; {listing}")
     chosen = mode or method.default_mode
     values = {**known, **(method.modes[chosen] if chosen else {})}
-    for setting in settings:
-        knob, equals, text = setting.partition("=")
-        if not equals or knob not in known:
-            listing = ", ".join(f"{key}={value}" for key, value in known.items()) or "none"
-            raise UsageError(f"--set {setting}: {method.name} has the knobs {listing}")
-        try:
-            values[knob] = type(known[knob])(text)
-        except ValueError:
-            raise UsageError(f"--set {setting}: {text!r} is no {type(known[knob]).__name__}") from None
-        if wrong := _why_not(knob, values[knob]):
-            raise UsageError(f"--set {setting}: {knob} {wrong}")
+    for given, value in knobs.items():
+        knob = method.older.get(given, given)
+        if knob not in known:
+            listing = ", ".join(f"{key}={default}" for key, default in known.items()) or "none"
+            raise UsageError(f"{param('knobs')} {given}={value}: {method.name} has the knobs {listing}")
+        if wrong := _why_not(knob, value):
+            raise UsageError(f"{param('knobs')} {given}={value}: {knob} {wrong}")
+        values[knob] = value
     return values
 
 
 def _why_not(knob: str, value: float) -> str | None:
-    """Say what is wrong with a knob's value; what a knob is tells its name."""
+    """Return what is wrong with a knob's value, judged by the suffix of its name, or None."""
     if not math.isfinite(value):
         return "must be a number"
     if value < 0:

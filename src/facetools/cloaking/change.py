@@ -22,7 +22,7 @@ from facetools.photos.photo import Pixels, as_tensor
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a cloak did to one face, measured on what was saved.
+    """Effect of a cloak on one face, measured on the saved photo.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def measure_change(
 ) -> Change | None:
     """Compare one face in two photos of the same size, uint8 [H, W, 3], both aligned by the same landmarks.
 
-    None if the face's chips lie outside the photo, so that it cannot be cloaked either.
+    Returns None if the face's chips lie outside the photo, so that it cannot be cloaked either.
     """
     region = locate_region(clean, face, extractors)
     if region is None:
@@ -69,13 +69,13 @@ def measure_change(
 
 
 def describe_change(change: Change) -> dict[str, Any]:
-    """Give the fields of a record; one whose ``moved`` is no number has a reason."""
+    """Return the fields of a record, with a ``reason`` where ``moved`` is NaN or infinite."""
     broken = {} if math.isfinite(change.moved) else {"reason": "an extractor gives an embedding that is not finite"}
     return {**asdict(change), **broken}
 
 
 def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> dict[str, float]:
-    """Give the cosine distance of one face's embeddings in two photos for each extractor, 0 to 2."""
+    """Return the cosine distance, 0 to 2, between one face's embeddings in two photos, for each extractor by name."""
     distances = {}
     with torch.inference_mode():
         for extractor in extractors:

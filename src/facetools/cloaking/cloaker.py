@@ -1,10 +1,8 @@
-"""From an attack on face regions to a cloaked photo, saved and measured."""
+"""Cloak the faces of decoded photos, encode the result and measure it as saved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from _toolio.errors import InputError
@@ -16,52 +14,22 @@ from facetools.faces.face import Face, describe_face
 from facetools.intake import Intake
 from facetools.outputs import Output
 from facetools.people import person_in
-from facetools.photos.codec import GUESSED_QUALITY, KEEP_ALPHA, WRITTEN_AS_PNG, decode_photo, encode_photo, fitting_name
-from facetools.photos.formats import Format
+from facetools.photos.codec import GUESSED_QUALITY, KEEP_ALPHA, WRITTEN_AS_PNG, decode_photo
 from facetools.photos.photo import Photo, Pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Saving:
-    """How cloaked photos are saved.
-
-    Attributes
-    ----------
-    file_format, quality, strip_gps
-        As ``encode_photo`` takes them.
-    suffix
-        Put behind the name's stem.
-    copy_faceless
-        Photos without a face are copied.
-    """
-
-    file_format: str | None = None
-    quality: int | None = None
-    strip_gps: bool = False
-    suffix: str = ""
-    copy_faceless: bool = False
-
-    def name(self, relative: str, file_format: str) -> str:
-        """Give the output's path below the output folder."""
-        path = PurePosixPath(relative)
-        return fitting_name(str(path.with_name(f"{path.stem}{self.suffix}{path.suffix}")), file_format)
-
-    def encode(self, photo: Photo, pixels: Pixels) -> bytes:
-        """Write pixels back as the photo was."""
-        return encode_photo(photo, pixels, file_format=self.file_format, quality=self.quality, strip_gps=self.strip_gps)
+from facetools.photos.saving import Saving
 
 
 class Cloaker:
-    """Cloaks photos, several at a time.
+    """Cloak photos, several at a time.
 
     Parameters
     ----------
     recipe, saving
-        How.
+        How faces are attacked, and how photos are saved.
     unseen
-        Extractors that are not attacked: how far they move is measured too.
+        Extractors that are measured but not attacked.
     batch
-        Faces that are worked on together.
+        Faces attacked together.
     """
 
     def __init__(self, recipe: Recipe, saving: Saving, *, unseen: Sequence[Extractor] = (), batch: int = 1) -> None:
@@ -86,21 +54,21 @@ class Cloaker:
         }
 
     def cloak(self, intakes: Sequence[Intake]) -> list[Output]:
-        """Cloak some photos' faces: for each one output, with one record a face or one that says there is none."""
+        """Cloak the faces of some photos; returns one output a photo, with one record a face, or one with a reason."""
         jobs, refused = [], {}
-        for place, intake in enumerate(intakes):
+        for index, intake in enumerate(intakes):
             try:
-                jobs += [(place, job) for job in self._jobs(intake)]
+                jobs += [(index, job) for job in self._jobs(intake)]
             except InputError as error:
-                refused[place] = error
-        done: dict[int, list[Done]] = {place: [] for place in range(len(intakes))}
+                refused[index] = error
+        done: dict[int, list[Done]] = {index: [] for index in range(len(intakes))}
         for start in range(0, len(jobs), self._batch):
             part = jobs[start : start + self._batch]
-            for (place, _), result in zip(part, cloak_faces([job for _, job in part], self.recipe), strict=True):
-                done[place].append(result)
+            for (index, _), result in zip(part, cloak_faces([job for _, job in part], self.recipe), strict=True):
+                done[index].append(result)
         return [
-            self._refuse(intake, refused[place]) if place in refused else self._save(intake, done[place])
-            for place, intake in enumerate(intakes)
+            self._refuse(intake, refused[index]) if index in refused else self._save(intake, done[index])
+            for index, intake in enumerate(intakes)
         ]
 
     def _jobs(self, intake: Intake) -> Iterator[Job]:
@@ -169,9 +137,3 @@ class Cloaker:
             fields["targets"] = result.aims
         steps = self.recipe.knobs.get("steps")
         return {**fields, "steps": steps, "seconds": round(result.seconds, 3)}
-
-
-def saving(file_format: Format, quality: int | None, strip_gps: bool, suffix: str, copy_faceless: bool) -> Saving:
-    """Gather how photos are saved."""
-    kind = None if file_format is Format.keep else file_format.value.upper()
-    return Saving(kind, quality, strip_gps, suffix, copy_faceless)

@@ -1,4 +1,4 @@
-"""Comparing photos with cloaked copies that any tool made: what differs."""
+"""Compare photos with cloaked copies made by any tool."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _STRIP_ROWS = 256
 
 
 class Comparer:
-    """Measures what a cloak changed, photo by photo.
+    """Measure what cloaks changed, photo by photo.
 
     Parameters
     ----------
     extractors
-        What the faces are embedded with. The regions are what these look at.
+        Embed the faces. The regions compared are those that their chips are cut from.
     distance
         The perceptual distance.
     preprocesses
-        What is done to both photos before anything is measured; one record a face for each.
+        Applied to both photos before a face is measured; one record a face and preprocess.
     grid
-        Where the photos are drawn, if anywhere.
+        Collects pictures of the photos; None: nothing is drawn.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Comparer:
     def compare_all(
         self, pairs: Iterable[Pair], device: torch.device, *, faces: str, min_face_px: float | None
     ) -> Iterator[dict[str, Any]]:
-        """Compare pairs one after the other: the fields of every record; of photos without a counterpart last.
+        """Yield the fields of every record of some pairs, in order; those of photos without a counterpart last.
 
         ``device``, ``faces`` and ``min_face_px`` are as ``take_in`` takes them.
         """
@@ -151,7 +151,7 @@ class Comparer:
 
 
 def largest_change_outside(clean: Pixels, cloaked: Pixels, regions: Sequence[Region]) -> int:
-    """Give the largest change of a channel, 0 to 255, of uint8 [H, W, 3] outside all regions."""
+    """Return the largest change of a channel, 0 to 255, of uint8 [H, W, 3] outside all regions."""
     largest = 0
     # A strip at a time: the difference of a whole 24-megapixel photo would take 140 MB.
     for top in range(0, clean.shape[0], _STRIP_ROWS):

@@ -19,33 +19,33 @@ from facetools.cloaking.targets import Targets
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face
 from facetools.perceptual.distance import Distance
-from facetools.photos.photo import Pixels
+from facetools.photos.photo import Pixels, add_change
 
 
 def seed_of(seed: int, digest: str, face: int) -> int:
-    """Draw the seed of one face from the run's seed and the photo's bytes, so that order and batch do not matter."""
+    """Derive a face's seed from the run's seed and the photo's digest, independent of order and batch."""
     drawn = hashlib.sha256(f"{seed} {digest} {face}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(drawn[:8], "little") >> 1
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How faces are cloaked.
+    """An attack with everything that it needs.
 
     Attributes
     ----------
     method, mode, knobs
         The attack, from ``facetools.attacks``.
     extractors
-        The ensemble that it is made against.
+        The ensemble that is attacked.
     distance
-        The perceptual distance that it weighs.
+        The perceptual distance in its objective.
     seed
         Of the run.
     views
-        Names of random views that it optimises through.
+        Names of the random views that it optimises through.
     targets, masks
-        What a targeted attack pulls to; what an attack that makes one mask a person has made.
+        The people that a targeted attack pulls to; the masks of an attack that makes one a person.
     made_against
         Names of the ensemble that the masks were made against, where that is another.
     """
@@ -62,12 +62,12 @@ class Recipe:
     made_against: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Give what records say of it."""
+        """Return the fields of a record that describe it."""
         return {
             "attack": self.method.name,
             "mode": self.mode,
             "extractors": list(self.made_against or (extractor.name for extractor in self.extractors)),
-            "knobs": dict(self.knobs),
+            "knobs": self.method.recorded(self.knobs),
             "views": list(self.views),
             "seed": self.seed,
         }
@@ -98,9 +98,18 @@ class Job:
 
 @dataclass(slots=True)
 class Done:
-    """A region's change, float32 [height, width, 3] in 0 to 255, or None where too little of the face is there.
+    """The attacked region of one face.
 
-    ``seconds`` is its share of the time; ``aims`` names the people that it was pulled to.
+    Attributes
+    ----------
+    region
+        None where too little of the face is in the photo.
+    change
+        float32 [height, width, 3], -255 to 255; None without a region.
+    seconds
+        Its share of the batch's time.
+    aims
+        Names of the people that it was pulled to.
     """
 
     region: Region | None
@@ -110,7 +119,7 @@ class Done:
 
 
 def cloak_faces(jobs: Sequence[Job], recipe: Recipe) -> list[Done]:
-    """Cloak faces as one batch: memory grows with their number, and not with their photos' size."""
+    """Attack faces as one batch; memory grows with their number, and not with their photos' size."""
     done = [Done(locate_region(job.pixels, job.face, recipe.extractors)) for job in jobs]
     live = [(job, result.region, result) for job, result in zip(jobs, done, strict=True) if result.region is not None]
     if not live:
@@ -151,7 +160,7 @@ def _mask_matrices(live: Sequence[tuple[Job, Region, Done]]) -> list[Any]:
 
 
 def _aim(view: RegionView, jobs: Sequence[Job], recipe: Recipe) -> list[list[str]]:
-    """Draw each face's targets, and put them into the view."""
+    """Draw each face's targets, set them in the view, and return their names."""
     assert recipe.targets is not None
     with torch.inference_mode():
         own = [features.cpu().numpy() for features in view.embed(view.clean)]
@@ -169,8 +178,8 @@ def _aim(view: RegionView, jobs: Sequence[Job], recipe: Recipe) -> list[list[str
 def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
     """Add the changes of a photo's regions to a copy of uint8 [H, W, 3].
 
-    Where regions overlap their changes are added, and go no further than the furthest of them goes alone: an attack's
-    bound holds there too.
+    Where regions overlap their changes are added and clipped to the largest single one of either sign, so that an
+    attack's bound holds there too.
     """
     out = pixels.copy()
     changed = [(each.region, each.change) for each in done if each.region is not None]
@@ -184,18 +193,17 @@ def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
     total, lowest, highest = (np.zeros((bottom - top, right - left, 3), np.float32) for _ in range(3))
     for region, change in changed:
         row, column = region.top - top, region.left - left
-        place = slice(row, row + region.height), slice(column, column + region.width)
-        total[place] += change
-        np.minimum(lowest[place], change, out=lowest[place])
-        np.maximum(highest[place], change, out=highest[place])
+        window = slice(row, row + region.height), slice(column, column + region.width)
+        total[window] += change
+        np.minimum(lowest[window], change, out=lowest[window])
+        np.maximum(highest[window], change, out=highest[window])
     total = np.clip(total, lowest, highest, out=total)
-    total += pixels[top:bottom, left:right]
-    out[top:bottom, left:right] = np.clip(np.rint(total), 0, 255)
+    out[top:bottom, left:right] = add_change(pixels[top:bottom, left:right], total)
     return out
 
 
 def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor | None:
-    """Make a person's mask, float32 [3, S, S]; None where too little of their face is in any photo."""
+    """Compute a person's mask, float32 [3, S, S]; None if too little of their face is in any photo."""
     views = []
     seeds = []
     for number, (pixels, face) in enumerate(zip(photos.pixels, photos.faces, strict=True)):

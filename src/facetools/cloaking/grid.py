@@ -1,4 +1,4 @@
-"""A picture of what cloaks do: clean, cloaked and the amplified difference side by side, one row a photo."""
+"""Draw clean photo, cloaked photo and amplified difference side by side, one row a photo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.streams.records import printable
 
@@ -44,7 +44,7 @@ def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
     elif path.exists() and not path.is_file():
         wrong = "is no regular file; name one that can be replaced"
     elif path.exists() and not force:
-        wrong = "exists; use --force to replace it"
+        wrong = f"exists; use {param('force')} to replace it"
     elif not path.parent.is_dir():
         wrong = f"{path.parent} is no folder; make it first"
     elif not os.access(path.parent, os.W_OK | os.X_OK):
@@ -53,16 +53,16 @@ def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
         inside = path.resolve().is_relative_to(Path(name).resolve())
         wrong = f"lies in {name}, whose photos it would be counted among; name a file elsewhere" if inside else wrong
     if wrong:
-        raise UsageError(f"--grid {path}: {wrong}")
+        raise UsageError(f"{param('grid')} {path}: {wrong}")
 
 
 class Grid:
-    """Collects the rows of a picture, each drawn small at once, so that no photo is kept.
+    """Collect the rows of a picture, each downscaled when it is added, so that no photo is kept in memory.
 
     Parameters
     ----------
     rows
-        What is added after this many rows is left out.
+        Maximum number of rows; later ones are ignored.
     amplify
         The difference is drawn this many times as strong, around mid grey.
     """
@@ -94,7 +94,7 @@ class Grid:
         return len(self._rows) - 1
 
     def label(self, row: int, text: str) -> None:
-        """Put a line of text under a row."""
+        """Set the line of text under a row."""
         # Without FreeType Pillow's own font is Latin-1.
         self._rows[row] = (printable(text).encode("latin-1", "replace").decode("latin-1"), self._rows[row][1])
 
@@ -151,7 +151,7 @@ def draw_cells(
 
 
 def _around(boxes: Sequence[tuple[int, int, int, int]], height: int, width: int) -> tuple[slice, slice]:
-    """Give rows and columns that hold all boxes, and context."""
+    """Return rows and columns that contain all boxes, with context around them."""
     if not boxes:
         return slice(0, height), slice(0, width)
     x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
@@ -164,6 +164,7 @@ def _amplified(clean: Pixels, cloaked: Pixels, factor: float) -> Pixels:
     """Draw a difference around mid grey: uint8 [H, W, 3]."""
     import numpy as np
 
+    from facetools.photos.photo import to_bytes
+
     difference = cloaked.astype(np.float32) - clean
-    shown: Pixels = np.clip(np.rint(128 + factor * difference), 0, 255).astype(np.uint8)
-    return shown
+    return to_bytes(128 + factor * difference)

@@ -1,4 +1,4 @@
-"""One mask a person: making it from their photos, keeping it in a file, and finding it again."""
+"""Universal masks, one a person: gather their photos, write masks to a file, look them up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from _toolio.errors import InputError, ToolError
+from _toolio.errors import InputError, ToolError, param
 from _toolio.files.hashing import sha256_of
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
@@ -31,7 +31,7 @@ PHOTOS = 20
 
 
 def mask_matrix(face: Face, photo_size: tuple[int, int]) -> Points:
-    """Find where a face's mask lies in its photo: [2, 3], pixels of the mask to pixels of the photo."""
+    """Return the affine map from mask pixels to photo pixels for a face, [2, 3]."""
     if face.is_crop:
         return chip_matrix(face, photo_size, "none", (SIDE_PX, SIDE_PX))
     to_photo = chip_matrix(face, photo_size, "arcface-112", (112, 112))
@@ -44,7 +44,7 @@ def mask_matrix(face: Face, photo_size: tuple[int, int]) -> Points:
 
 @dataclass(slots=True)
 class PersonPhotos:
-    """What is kept of a person's photos until their mask is made.
+    """Crops of a person's photos from which their mask is computed.
 
     Attributes
     ----------
@@ -114,7 +114,9 @@ class Masks:
         self.path, self.about = path, read_metadata(path)
         self.digest = sha256_of(path.read_bytes())
         if self.about.get("schema") != SCHEMA:
-            raise ToolError(f"{path}: not a file of masks; make one with `facetools perturb --save-mask`", kind="mask")
+            raise ToolError(
+                f"{path}: not a file of masks; make one with `facetools perturb {param('save_mask')}`", kind="mask"
+            )
         with open_safetensors(path) as file:
             self._masks: dict[str, npt.NDArray[np.float32]] = {
                 name: np.array(file.tensor(name), np.float32) for name in file.entries
@@ -126,7 +128,7 @@ class Masks:
             raise ToolError(f"{path}: holds values that are not finite", kind="mask")
 
     def of(self, relative: str, path: str) -> torch.Tensor:
-        """Give the mask for a photo: its person's, or the only one there is.
+        """Return a photo's mask, float32 [3, S, S]: its person's, or the only one in the file.
 
         Raises
         ------

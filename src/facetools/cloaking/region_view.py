@@ -1,4 +1,4 @@
-"""How attacks see face regions: faded edges, random views, alignment, extractors and perceptual distance."""
+"""Differentiable view of face regions passed to attacks: faded edges, random views, alignment, embedding, distances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facetools.transforms.differentiable import RandomViews
 
 
 class _BatchCutter:
-    """Cuts one chip out of each of B photos that are padded to one size."""
+    """Cut one chip out of each of B photos that are padded to one size."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class RegionView:
     extractors
         The ensemble.
     regions, clean
-        B regions, and what ``cut_out`` gave of each.
+        B regions, and what ``cut_out`` returned for each.
     distance
         The perceptual distance.
     seeds
-        One a region; draw the random views.
+        One a region, for the random views.
     views
         Names of random views; none: ``features`` is ``embed``.
     targets
@@ -96,7 +96,7 @@ class RegionView:
     def _given_sizes(self) -> list[tuple[int, int]] | None:
         return None if all(size == self.padded_size for size in self._sizes) else self._sizes
 
-    # Made when first asked for: an attack that bounds the change by pixels asks for none of them.
+    # Computed when first used: an attack that bounds the change by pixels uses none of them.
     @cached_property
     def _whole(self) -> DistanceTo:
         return self._distance.to(self.clean, self._given_sizes)
@@ -110,7 +110,7 @@ class RegionView:
         return Reference(self.clean, self._given_sizes)
 
     def faded(self, photos: Tensor) -> Tensor:
-        """Let the change fade out towards the region's edges, [m * B, 3, H, W]: what would be saved."""
+        """Fade the change out towards the region's edges, as it would be saved, [m * B, 3, H, W]."""
         clean, fade = self._repeat(self.clean, photos), self._repeat(self._fade, photos)
         return torch.lerp(clean, photos, fade)
 
@@ -143,12 +143,12 @@ class RegionView:
         return torch.cat(blurred)
 
     def perceptual(self, photos: Tensor) -> Tensor:
-        """Give half the distance of the regions plus half that of the first extractor's chips, float32 [m * B]."""
+        """Return the mean perceptual distance of the regions and of the first extractor's chips, float32 [m * B]."""
         shown = self.faded(photos)
         return (self._whole(shown) + self._chips(self._cutters[0](shown))) / 2
 
     def dssim(self, photos: Tensor) -> Tensor:
-        """Give (1 - SSIM) / 2 of the regions, 0 to 1, float32 [m * B]."""
+        """Return (1 - SSIM) / 2 of the regions, 0 to 1, float32 [m * B]."""
         return self._dssim_to.dssim(self.faded(photos))
 
     def lay(self, mask: Tensor | Sequence[Tensor]) -> Tensor:

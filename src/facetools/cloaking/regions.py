@@ -1,4 +1,4 @@
-"""The part of a photo that an attack on one face may change: finding it, cutting it out, adding a change back."""
+"""Face regions, the part of a photo that an attack may change: locate, cut out, bring a change back to full size."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Region:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def to_work(self, matrix: Points) -> Points:
-        """Bring a matrix that maps to photo pixels to one that maps to the attack's pixels."""
+        """Convert an affine map [2, 3] to photo pixels into one to the attack's pixels."""
         # Pixel centres: photo x is (work x + 0.5) * ratio - 0.5 + left.
         work_height, work_width = self.work_size
         ratio = np.array([self.width / work_width, self.height / work_height])
@@ -76,7 +76,7 @@ class Region:
 
 
 def locate_region(pixels: Pixels, face: Face, extractors: Sequence[Extractor]) -> Region | None:
-    """Find the part of the photo that the extractors' chips are cut from; None if it lies outside the photo."""
+    """Return the part of the photo that the extractors' chips are cut from; None if it lies outside the photo."""
     height, width = pixels.shape[:2]
     matrices = [chip_matrix(face, (height, width), e.alignment, e.size) for e in extractors]
     corners = np.concatenate([chip_corners(matrix, e.size) for e, matrix in zip(extractors, matrices, strict=True)])
@@ -95,7 +95,7 @@ def locate_region(pixels: Pixels, face: Face, extractors: Sequence[Extractor]) -
 
 
 def cut_out(pixels: Pixels, region: Region, device: torch.device) -> torch.Tensor:
-    """Cut a region out of uint8 [H, W, 3] as an attack works on it: float32 [1, 3, h, w] in [0, 1]."""
+    """Cut a region out of uint8 [H, W, 3] at the scale of the attack: float32 [1, 3, h, w] in [0, 1]."""
     import torch.nn.functional as F  # noqa: N812
 
     tensor = as_tensor(pixels[region.slices], device)
@@ -105,7 +105,7 @@ def cut_out(pixels: Pixels, region: Region, device: torch.device) -> torch.Tenso
 
 
 def fade_mask(region: Region, device: torch.device) -> torch.Tensor:
-    """Give how much of a change counts: 1, falling to 0 towards edges inside the photo, float32 [1, 1, h, w]."""
+    """Return the weight of a change: 1, falling to 0 towards edges inside the photo, float32 [1, 1, h, w]."""
     import torch
 
     height, width = region.work_size
@@ -125,7 +125,7 @@ def fade_mask(region: Region, device: torch.device) -> torch.Tensor:
 
 
 def enlarge_change(change: torch.Tensor, region: Region) -> npt.NDArray[np.float32]:
-    """Bring a change, float32 [1, 3, h, w] in [-1, 1], to the region's size in the photo: [height, width, 3], 0-255."""
+    """Resize a change, float32 [1, 3, h, w] in [-1, 1], to its region in the photo: [height, width, 3], -255 to 255."""
     import torch.nn.functional as F  # noqa: N812
 
     if region.scale != 1:

@@ -1,163 +1,387 @@
-"""A cloaking session: inputs in, cloaked photos and their records out."""
+"""Cloak photos with one attack: configuration, and the session that opens what it needs and runs it.
+
+Importing this module imports neither torch nor Pillow, so that commands can check what they were given first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from _toolio.cli.progress import track
-from _toolio.errors import UsageError
-from _toolio.streams.inputs import Item
-from _toolio.streams.records import RecordWriter
+from _toolio.errors import UsageError, param
 from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
-from facetools.cloaking import cloaker as cloaking
-from facetools.photos.formats import Format
-from facetools.transforms.differentiable import parse_views
+from facetools.extractors.factory import DEFAULT_ENSEMBLE
+from facetools.photos.saving import Saving
 
 if TYPE_CHECKING:
+    import torch
+
+    from _toolio.streams.inputs import Item
     from _toolio.streams.records import Record
-    from facetools.cloaking.cloaker import Cloaker, Saving
+    from facetools.cloaking.cloaker import Cloaker
     from facetools.cloaking.engine import Recipe
+    from facetools.extractors.extractor import Extractor
     from facetools.intake import Finished, Intake, Refusal
     from facetools.outputs import Output
 
+SCHEMA = "facetools.perturb/1"
+"""Of the records of cloaked photos."""
 
-class Kitchen:
-    """Where faces are found and cloaked: several at once, while the next photos are read."""
+FinishedBefore = Callable[["Item", Sequence["Record"], bytes], "Sequence[Record] | None"]
+"""Returns the records of an input that an earlier run has finished: ``PhotoFolder.finished``."""
 
-    def __init__(self, device: str, *, faces: str, min_face_px: float | None, batch: int) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloakingConfig:
+    """What cloaked photos depend on besides the photos.
+
+    Attributes
+    ----------
+    attack, mode
+        Names of an attack and of one of its modes; None is the attack's own.
+    knobs
+        The attack's settings that differ from the mode's, by name.
+    extractor
+        Names or files of the extractors that are attacked; several are an ensemble.
+    measure
+        Names or files of extractors that are not attacked: how far they move is measured too.
+    views
+        Random views that the attack optimises through, of ``facetools.transforms.differentiable.NAMES``.
+    targets
+        Files of embeddings, one for each extractor, for attacks that pull to other people.
+    mask, save_mask
+        For attacks that make one mask a person: the file of masks to apply, or where to write those that are made.
+    lpips_weights, allow_download
+        Where AlexNet's weights for LPIPS are; see ``facetools.perceptual.lpips.open_lpips``.
+    faces
+        Which faces of a photo are cloaked, see ``facetools.intake.take_in``. None: all, or the largest for attacks
+        that make one mask a person.
+    min_face
+        Side of the smallest face searched for, pixels; None lets the finder choose by the photo's size.
+    seed
+        Of all that is drawn at random, face by face.
+    saving
+        How photos are written.
+    """
+
+    attack: str
+    mode: str | None = None
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    extractor: Sequence[str] = DEFAULT_ENSEMBLE
+    measure: Sequence[str] = ()
+    views: Sequence[str] = ()
+    targets: Sequence[Path] = ()
+    mask: Path | None = None
+    save_mask: Path | None = None
+    lpips_weights: Path | None = None
+    allow_download: bool = False
+    faces: str | None = None
+    min_face: float | None = None
+    seed: int = 0
+    saving: Saving = field(default_factory=Saving)
+
+    @property
+    def method(self) -> Method:
+        """The attack; UsageError if there is none of this name."""
+        return attacks.find(self.attack)
+
+    @property
+    def which_faces(self) -> str:
+        """Which faces are cloaked; a person's mask is for that person, and not for who stands beside."""
+        return self.faces or ("largest" if self.method.per_person else "all")
+
+    @property
+    def all_knobs(self) -> dict[str, Any]:
+        """The attack's settings: its defaults, over them the mode's, over them ``knobs``."""
+        return attacks.fill_knobs(self.method, self.mode, self.knobs)
+
+    def check(self) -> None:
+        """Refuse what the attack has no use for, or lacks; reads no file.
+
+        Raises
+        ------
+        UsageError
+            The message names the parameter.
+        """
+        method, targets, mask, save_mask = self.method, param("targets"), param("mask"), param("save_mask")
+        attack = f"{param('attack')} {method.name}"
+        _ = self.all_knobs
+        if method.targets and not self.targets:
+            raise UsageError(
+                f"{attack} needs {targets}; `facetools embed {param('inputs')} people/ {param('out')} FILE` makes them"
+            )
+        if self.targets and not method.targets:
+            raise UsageError(f"{targets}: {method.name} pulls to nobody; leave it out")
+        if self.mask and self.save_mask:
+            raise UsageError(f"{mask} and {save_mask}: the one applies masks, the other makes them; leave one out")
+        if method.per_person and not (self.mask or self.save_mask):
+            raise UsageError(f"{attack} needs {save_mask} FILE to make masks, or {mask} FILE to apply them")
+        if not method.per_person and (self.mask or self.save_mask):
+            raise UsageError(f"{mask} and {save_mask}: {method.name} makes no masks; leave them out")
+        made_with = {"mode": self.mode, "knobs": self.knobs, "seed": self.seed, "views": self.views}
+        if self.mask and (given := [name for name, value in made_with.items() if value]):
+            raise UsageError(f"{param(given[0])}: the masks are made already; leave it out with {mask}")
+        if self.saving.quality is not None and self.saving.file_format == "PNG":
+            quality, kind = param("quality"), param("file_format")
+            raise UsageError(f"{quality} is for jpeg, webp and heif; leave it out with {kind} png")
+
+
+class Cloaked(NamedTuple):
+    """A photo and its cloaked copy.
+
+    Attributes
+    ----------
+    intake
+        The photo and its faces.
+    output
+        The cloaked file and its records.
+    """
+
+    intake: Intake
+    output: Output
+
+
+class CloakingSession:
+    """Finds faces and cloaks them: several at once, while the next photos are read.
+
+    ::
+
+        session = CloakingSession(CloakingConfig(attack="lowkey", knobs={"steps": 20}))
+        for records in session.write(open_items(["photos/"]), Path("cloaked/")):
+            print(records)
+
+    Parameters
+    ----------
+    config
+        What to do.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    batch
+        Faces that are worked on together on an accelerator; on a CPU photos are worked on side by side, one a thread.
+
+    Raises
+    ------
+    UsageError
+        See ``CloakingConfig.check``; or there is no such extractor, file or device.
+    ToolError
+        An extractor, a file of targets or weights is damaged or of another kind.
+    """
+
+    def __init__(self, config: CloakingConfig, *, device: str = "auto", batch: int = 8) -> None:
         from _toolio.compute.device import pick_device, share_out
 
-        self.device, self.faces, self._min_face = pick_device(device), faces, min_face_px
+        config.check()
+        self.config = config
+        self.device: torch.device = pick_device(device)
         self._workers, self._batch = share_out(self.device, batch)
+        self._recipe = self._open()
+        self._measured = self._open_measured()
 
-    def recipe(
-        self,
-        method: Method,
-        mode: str | None,
-        knobs: Mapping[str, Any],
-        extractors: list[str],
-        views: str,
-        targets: Sequence[Path] | None,
-        seed: int,
-        *,
-        lpips_weights: Path | None,
-        allow_download: bool,
-    ) -> Recipe:
-        """Open what the attack needs."""
+    def _open(self) -> Recipe:
+        """Open the extractors, the perceptual distance and the targets."""
         from facetools.cloaking.engine import Recipe
         from facetools.cloaking.targets import Targets
         from facetools.extractors.factory import open_extractors
         from facetools.perceptual.distance import open_distance
 
-        ensemble = open_extractors(extractors, self.device)
-        people = Targets(targets, ensemble) if targets else None
-        distance = open_distance(lpips_weights, allow_download=allow_download, device=self.device)
-        chosen = mode or method.default_mode
-        return Recipe(method, chosen, knobs, ensemble, distance, seed, parse_views(views), people)
+        config = self.config
+        ensemble = open_extractors(list(config.extractor), self.device)
+        people = Targets(config.targets, ensemble) if config.targets else None
+        distance = open_distance(config.lpips_weights, allow_download=config.allow_download, device=self.device)
+        mode = config.mode or config.method.default_mode
+        views = tuple(config.views)
+        return Recipe(config.method, mode, config.all_knobs, ensemble, distance, config.seed, views, people)
 
-    def _take_in(self, items: Iterable[Item], finished: Any = None) -> Iterator[Intake | Refusal | Finished]:
-        from facetools.intake import take_in
-
-        return take_in(items, self.device, faces=self.faces, min_face_px=self._min_face, finished=finished)
-
-    def with_masks(
-        self, recipe: Recipe, items: Iterable[Item], mask: Path | None, save_mask: Path | None, *, resume: bool
-    ) -> Recipe:
-        """Read masks, or make and save one for each person in the photos; ``resume`` takes those that are saved."""
-        from _toolio.cli.app import tool_version
-        from facetools.cloaking.engine import make_mask
-        from facetools.cloaking.person_masks import Masks, gather, save_masks
-        from facetools.intake import Intake
-
-        about: dict[str, Any] = {"version": tool_version(), **recipe.describe()}
-        about["extractors"] = {extractor.name: extractor.sha256 for extractor in recipe.extractors}
-        if save_mask is not None and resume and save_mask.exists():
-            saved = Masks(save_mask).about
-            for key, value in about.items():
-                if key != "version" and saved.get(key) != value:
-                    raise UsageError(f"--save-mask {save_mask}: made with other {key}; use --force to make it anew")
-        elif save_mask is not None:
-            people = gather(each for each in self._take_in(items) if isinstance(each, Intake))
-            if not people:
-                raise UsageError("--save-mask: no face in any photo")
-            masks_made = {person: make_mask(photos, person, recipe) for person, photos in people.items()}
-            made = {person: mask for person, mask in masks_made.items() if mask is not None}
-            if not made:
-                raise UsageError("--save-mask: too little of any face is in the photos")
-            save_masks(save_mask, made, about)
-        source = mask or save_mask
-        assert source is not None
-        masks = Masks(source)
-        # What a mask is made with stands in its file, whatever this run was told.
-        made_with: dict[str, Any] = {key: masks.about[key] for key in ("mode", "knobs", "seed") if key in masks.about}
-        made_with["views"] = tuple(masks.about.get("views", recipe.views))
-        made_with["made_against"] = tuple(masks.about.get("extractors", ()))
-        return replace(recipe, masks=masks, **made_with)
-
-    def cloaker(self, recipe: Recipe, how: Saving, measure: list[str]) -> Cloaker:
-        """Make a cloaker that also measures extractors that are not attacked."""
-        from facetools.cloaking.cloaker import Cloaker
+    def _open_measured(self) -> list[Extractor]:
+        """Open the extractors that are measured and not attacked."""
         from facetools.extractors.factory import open_extractors
 
-        unseen = open_extractors(measure, self.device)
-        if twice := {e.name for e in unseen} & {e.name for e in recipe.extractors}:
-            raise UsageError(f"--measure {twice.pop()}: it is in the ensemble; name one that is not")
-        return Cloaker(recipe, how, unseen=unseen, batch=self._batch)
+        measured = open_extractors(list(self.config.measure), self.device)
+        if twice := {e.name for e in measured} & {e.name for e in self._recipe.extractors}:
+            raise UsageError(f"{param('measure')} {twice.pop()}: it is in the ensemble; name one that is not")
+        return measured
+
+    @property
+    def _cloaker(self) -> Cloaker:
+        from facetools.cloaking.cloaker import Cloaker
+
+        return Cloaker(self._recipe, self.config.saving, unseen=self._measured, batch=self._batch)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the cloaked photos and their records depend on besides the photos, as JSON; see ``PhotoFolder``."""
+        return {**self._cloaker.arguments, "faces": self.config.which_faces, "min_face": self.config.min_face}
+
+    def prepare_masks(self, items: Iterable[Item], *, resume: bool = False) -> None:
+        """Read the masks to apply, or make one for each person in the photos and save them.
+
+        Parameters
+        ----------
+        items
+            The photos that masks are made from.
+        resume
+            Take masks that are saved already, if they are those that would be made.
+
+        Raises
+        ------
+        UsageError
+            No mask can be made of these photos, or what is saved was made with another configuration.
+        ToolError
+            A file holds no masks.
+        """
+        from facetools.cloaking.person_masks import Masks
+
+        source = self.config.mask
+        if source is None:
+            assert self.config.save_mask is not None, "CloakingConfig.check"
+            source = self.config.save_mask
+            about = self._about_masks()
+            if resume and source.exists():
+                saved = Masks(source).about
+                for key, value in about.items():
+                    if key != "version" and saved.get(key) != value:
+                        what, how = param("save_mask"), param("force")
+                        raise UsageError(f"{what} {source}: made with other {key}; use {how} to make it anew")
+            else:
+                self._make_masks(items, source, about)
+        masks = Masks(source)
+        # What a mask is made with stands in its file, whatever this configuration says.
+        made_with: dict[str, Any] = {key: masks.about[key] for key in ("mode", "knobs", "seed") if key in masks.about}
+        made_with["views"] = tuple(masks.about.get("views", self._recipe.views))
+        made_with["made_against"] = tuple(masks.about.get("extractors", ()))
+        self._recipe = replace(self._recipe, masks=masks, **made_with)
+
+    def _about_masks(self) -> dict[str, Any]:
+        from _toolio.cli.app import tool_version
+
+        about: dict[str, Any] = {"version": tool_version(), **self._recipe.describe()}
+        about["extractors"] = {extractor.name: extractor.sha256 for extractor in self._recipe.extractors}
+        return about
+
+    def _make_masks(self, items: Iterable[Item], path: Path, about: Mapping[str, Any]) -> None:
+        from facetools.cloaking.engine import make_mask
+        from facetools.cloaking.person_masks import gather, save_masks
+        from facetools.intake import Intake
+
+        people = gather(each for each in self._take_in(items) if isinstance(each, Intake))
+        if not people:
+            raise UsageError(f"{param('save_mask')}: no face in any photo")
+        masks = {person: make_mask(photos, person, self._recipe) for person, photos in people.items()}
+        made = {person: mask for person, mask in masks.items() if mask is not None}
+        if not made:
+            raise UsageError(f"{param('save_mask')}: too little of any face is in the photos")
+        save_masks(path, made, about)
+
+    def _take_in(
+        self, items: Iterable[Item], finished: FinishedBefore | None = None
+    ) -> Iterator[Intake | Refusal | Finished]:
+        from facetools.intake import take_in
+
+        config = self.config
+        return take_in(items, self.device, faces=config.which_faces, min_face_px=config.min_face, finished=finished)
 
     def cloak(
-        self,
-        cloaker: Cloaker,
-        items: Iterable[Item],
-        finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None],
-    ) -> Iterator[tuple[Any, Output | None]]:
-        """Cloak photos; give each input with its output, or with None where there was nothing to do, in order."""
+        self, items: Iterable[Item], finished: FinishedBefore | None = None
+    ) -> Iterator[Cloaked | Refusal | Finished]:
+        """Cloak photos.
+
+        Parameters
+        ----------
+        items
+            Photos, or records that name their faces, from ``open_items``. Where each person gets one mask that is
+            yet to be made (see ``prepare_masks``), they are read twice.
+        finished
+            Returns the records of an input that need not be done again: ``PhotoFolder.finished``.
+
+        Yields
+        ------
+        Cloaked, Refusal or Finished
+            For each input, in order: its cloaked copy, why it cannot be used, or what an earlier run printed of it.
+        """
         from _toolio.compute.threads import ordered
         from facetools.intake import Intake, in_groups
 
-        def work(group: list[Any]) -> list[tuple[Any, Output | None]]:
+        if self.config.method.per_person and self._recipe.masks is None:
+            items = list(items)
+            self.prepare_masks(items)
+        cloaker = self._cloaker
+
+        def work(group: list[Intake | Refusal | Finished]) -> list[Cloaked | Refusal | Finished]:
             outputs = iter(cloaker.cloak([each for each in group if isinstance(each, Intake)]))
-            return [(each, next(outputs) if isinstance(each, Intake) else None) for each in group]
+            return [Cloaked(each, next(outputs)) if isinstance(each, Intake) else each for each in group]
 
         groups = in_groups(self._take_in(items, finished), self._batch)
         return chain.from_iterable(ordered(work, groups, workers=self._workers))
 
+    def write(
+        self,
+        items: Iterable[Item],
+        out: Path,
+        *,
+        journal: str = "facetools-perturb",
+        resume: bool = False,
+        force: bool = False,
+    ) -> Iterator[list[Record]]:
+        """Cloak photos into a folder.
 
-class _Unprinted(RecordWriter):
-    """Hands on what went wrong, and prints nothing else: cloaks made on the way are no output."""
+        Parameters
+        ----------
+        items
+            As ``cloak`` takes them.
+        out, journal, resume, force
+            The folder, and what else ``PhotoFolder`` takes; ``journal`` is its ``name``.
 
-    def __init__(self, behind: RecordWriter) -> None:
-        super().__init__("facetools.perturb/1", "moved", ())
-        self._behind = behind
+        Yields
+        ------
+        list of Record
+            For each input, in order, its records, one a face; none where it could not be read or was finished before.
+        """
+        from facetools.outputs import PhotoFolder
 
-    def emit(self, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
-        if "error" in self.complete(fields, through=through):
-            self._behind.emit(fields)
+        with PhotoFolder(out, journal, self.arguments, resume=resume, force=force) as folder:
+            for each in self.cloak(items, folder.finished):
+                yield folder.keep(each.intake, [each.output], complete) if isinstance(each, Cloaked) else []
 
-    def pass_on(self, record: Mapping[str, Any]) -> None:
-        self.emit(record)
+
+def complete(fields: Mapping[str, Any]) -> Record:
+    """Build the record of a cloaked face from its fields, as ``facetools perturb`` prints it."""
+    return {"moved": fields.get("moved"), "schema": SCHEMA} | {
+        key: value for key, value in fields.items() if key not in ("moved", "schema")
+    }
 
 
 def make_cloaks(
-    name: str, items: Sequence[Item], folder: Path, writer: RecordWriter, *, extractor: str, device: str,
-    faces: str, min_face_px: float | None, seed: int, resume: bool, force: bool,
-) -> None:  # fmt: skip
-    """Cloak photos into a folder with an attack against an extractor, losslessly, as ``facetools perturb`` does."""
-    from facetools.outputs import PhotoFolder
+    name: str,
+    items: Iterable[Item],
+    out: Path,
+    *,
+    extractor: str,
+    device: str,
+    faces: str,
+    min_face: float | None,
+    seed: int,
+    resume: bool,
+    force: bool,
+) -> Iterator[list[Record]]:
+    """Cloak photos losslessly into a folder, to train on; ``name`` is that of an attack, or ``attack:mode``.
 
-    method, mode = attacks.find(name.partition(":")[0]), name.partition(":")[2] or None
-    knobs = attacks.parse_knobs(method, mode, [])
-    kitchen = Kitchen(device, faces=faces, min_face_px=min_face_px, batch=8)
-    recipe = kitchen.recipe(method, mode, knobs, [extractor], "", None, seed, lpips_weights=None, allow_download=False)
-    cloaker = kitchen.cloaker(recipe, cloaking.saving(Format.png, None, False, "", False), [])
-    arguments = {**cloaker.arguments, "faces": kitchen.faces, "min_face": min_face_px}
-    unprinted = _Unprinted(writer)
-    with PhotoFolder(folder, "facetools-train-robust", arguments, resume=resume, force=force) as outputs:
-        cloaked = kitchen.cloak(cloaker, items, outputs.finished)
-        for intake, output in track(cloaked, f"cloaking: {name}", len(items)):
-            if output is not None:
-                outputs.deliver(unprinted, intake, [output])
+    Yields for each photo, in order, the records of what went wrong with it. Photos that cannot be read have none: who
+    reads the folder beside them meets them again.
+    """
+    attack, _, mode = name.partition(":")
+    config = CloakingConfig(
+        attack=attack,
+        mode=mode or None,
+        extractor=[extractor],
+        faces=faces,
+        min_face=min_face,
+        seed=seed,
+        saving=Saving("PNG"),
+    )
+    session = CloakingSession(config, device=device)
+    for records in session.write(items, out, journal="facetools-train-robust", resume=resume, force=force):
+        yield [record for record in records if "error" in record]

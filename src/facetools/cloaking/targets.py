@@ -1,4 +1,4 @@
-"""Whom a targeted attack pulls a face to: people from files of embeddings."""
+"""Targets of attacks that pull a face to another person: mean embeddings of people, from files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import InputError, UsageError
+from _toolio.errors import InputError, UsageError, param
 from _toolio.files.hashing import sha256_of
 from facetools.embeddings.files import read_targets
 from facetools.extractors.extractor import Extractor
@@ -24,8 +24,7 @@ class Targets:
     Parameters
     ----------
     files
-        What ``facetools embed`` wrote, one for each extractor in any order; photos lie in folders named after
-        people.
+        Files of embeddings, one for each extractor in any order, of photos in folders named after people.
     extractors
         The ensemble.
 
@@ -34,7 +33,7 @@ class Targets:
     UsageError
         An extractor of the ensemble has no file.
     ToolError
-        A file is not of ``facetools embed``.
+        A file holds no embeddings of photos.
     """
 
     def __init__(self, files: Sequence[Path], extractors: Sequence[Extractor]) -> None:
@@ -45,8 +44,9 @@ class Targets:
             fitting = [people for digest, people in read if digest == extractor.sha256]
             if not fitting:
                 raise UsageError(
-                    f"--targets: no file was embedded with {extractor.name} ({extractor.sha256[:12]}); make one with "
-                    "`facetools embed --in people/ --out FILE` and the --extractor given here"
+                    f"{param('targets')}: no file was embedded with {extractor.name} ({extractor.sha256[:12]}); make "
+                    f"one with `facetools embed {param('inputs')} people/ {param('out')} FILE` and the "
+                    f"{param('extractor')} given here"
                 )
             means.append(fitting[0])
         shared = set(means[0]).intersection(*means[1:])
@@ -58,7 +58,7 @@ class Targets:
         others = len(self.people) - (person in self.people)
         if others < count:
             raise InputError(
-                f"{path}: --targets has {others} people besides {person}, {count} needed; embed more people",
+                f"{path}: {param('targets')} has {others} people besides {person}, {count} needed; embed more people",
                 kind="targets",
             )
 
@@ -76,7 +76,7 @@ class Targets:
         embeddings
             Of the face, for each extractor float32 [D].
         person
-            Whose face it is; never a target.
+            The person of the face; never a target.
         seed
             Of the run.
         count
@@ -92,7 +92,7 @@ class Targets:
         for mean, own in zip(self._means, embeddings, strict=True):
             distance = np.linalg.norm(mean[others].astype(np.float64) - own, axis=1)
             far += distance / max(float(distance.mean()), 1e-12)
-        farthest = [others[place] for place in np.argsort(-far, kind="stable")[: max(FARTHEST, count)]]
+        farthest = [others[index] for index in np.argsort(-far, kind="stable")[: max(FARTHEST, count)]]
 
         def lot(number: int) -> bytes:
             text = f"{seed} {person} {self.people[number]}"

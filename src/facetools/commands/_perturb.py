@@ -1,25 +1,26 @@
-"""What ``facetools perturb`` alone needs: its options, and the way from them to cloaked photos."""
+"""Options of ``facetools perturb`` alone, and checks of what they were given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
+from _toolio.files.overwriting import refuse_existing
 from facetools.attacks import registry as attacks
-from facetools.attacks.base import Method
 from facetools.commands._options import Faces, check_names
 from facetools.photos.formats import Format
 from facetools.transforms.differentiable import parse_views
 
 Mode = Annotated[
     str | None,
-    typer.Option(metavar="MODE", help="How strong: a mode of the attack, listed with its knobs. Default: its own."),
+    typer.Option(
+        metavar="MODE", help="Mode of the attack, which sets its strength; listed with its knobs. Default: its own."
+    ),
 ]
-Setting = Annotated[
+Knobs = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KNOB=VALUE", help=f"A knob of the attack; may be repeated. {attacks.list_knobs()}"),
 ]
@@ -29,7 +30,7 @@ Measure = Annotated[
         "--measure",
         metavar="NAME|FILE",
         callback=check_names,
-        help="Another extractor, not attacked: how far it moves is in the record; may be repeated.",
+        help="Another extractor, measured but not attacked; may be repeated.",
     ),
 ]
 TargetFiles = Annotated[
@@ -39,8 +40,8 @@ TargetFiles = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Whom targeted attacks pull to: what `embed --faces largest` wrote for folders of people, one file an "
-        "extractor. fawkes-v0.3 draws 1 person of the 20 farthest, tip-im 10.",
+        help="People that targeted attacks pull to: embeddings of `embed --faces largest` of folders of people, one "
+        "file an extractor. fawkes-v0.3 draws 1 person at random from the 20 farthest, tip-im 10.",
     ),
 ]
 Views = Annotated[
@@ -57,7 +58,7 @@ Mask = Annotated[
 ]
 SaveMask = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Make a mask for each person, a folder of photos, and keep it (opom)."),
+    typer.Option(metavar="FILE", help="Make a mask for each person, a folder of photos, and save it (opom)."),
 ]
 WhichFaces = Annotated[
     Faces | None,
@@ -73,12 +74,12 @@ Quality = Annotated[
     typer.Option(
         min=1,
         max=100,
-        help="JPEG, WebP or HEIF quality. Default: a JPEG's own; files that do not tell theirs get 95 (WebP) or 90 "
+        help="JPEG, WebP or HEIF quality. Default: a JPEG's own; files that do not record theirs get 95 (WebP) or 90 "
         "(HEIF).",
     ),
 ]
-Suffix = Annotated[str, typer.Option(metavar="TEXT", callback=lambda text: _plain(text), help="Put behind each name.")]
-StripGps = Annotated[bool, typer.Option("--strip-gps", help="Leave the place out of the EXIF.")]
+Suffix = Annotated[str, typer.Option(metavar="TEXT", callback=lambda text: _plain(text), help="Added to each name.")]
+StripGps = Annotated[bool, typer.Option("--strip-gps", help="Remove GPS tags from the EXIF.")]
 CopyFaceless = Annotated[bool, typer.Option("--copy-faceless", help="Copy photos without a face.")]
 
 
@@ -88,26 +89,9 @@ def _plain(text: str) -> str:
     return text
 
 
-def check(
-    method: Method, *, targets: Sequence[Path] | None, mask: Path | None, save_mask: Path | None, given: Sequence[str]
-) -> None:
-    """Refuse options that the attack has no use for, and ask for those that it needs."""
-    if method.targets and not targets:
-        raise UsageError(
-            f"--attack {method.name} needs --targets; `facetools embed --in people/ --out FILE` makes them"
-        )
-    if targets and not method.targets:
-        raise UsageError(f"--targets: {method.name} pulls to nobody; leave it out")
-    if mask and save_mask:
-        raise UsageError("--mask and --save-mask: the one applies masks, the other makes them; leave one out")
-    if method.per_person and not (mask or save_mask):
-        raise UsageError(f"--attack {method.name} needs --save-mask FILE to make masks, or --mask FILE to apply them")
-    if not method.per_person and (mask or save_mask):
-        raise UsageError(f"--mask and --save-mask: {method.name} makes no masks; leave them out")
-    if mask and given:
-        raise UsageError(f"{given[0]}: the masks are made already; leave it out with --mask")
-
-
-def usual_faces(method: Method) -> Faces:
-    """Whose faces an attack is meant for: a person's mask is for that person, and not for who stands beside."""
-    return Faces.largest if method.per_person else Faces.all
+def check_mask_file(path: Path, shard: tuple[int, int], *, resume: bool, force: bool) -> None:
+    """Refuse a file of masks that exists and is not resumed, or that a part of the photos would make."""
+    if not (resume and path.exists()):
+        refuse_existing(path, force=force, named=param("save_mask"))
+    if shard != (1, 1):
+        raise UsageError("--save-mask: a mask is made from all photos; make it without --shard, then use --mask")

@@ -30,7 +30,7 @@ def align(
     device: options.Device = "auto",
     shard: options.Shard = None,
 ) -> int:
-    """Cut faces as an extractor sees them.
+    """Cut aligned chips of faces for an extractor.
 
     Writes one PNG (a chip) and one record a face. The record ranks by the finder's confidence and holds the
     landmarks in the chip, so that embed takes chips as they are.
@@ -44,12 +44,12 @@ def align(
         from facetools.intake import take_in
         from facetools.outputs import PhotoFolder
 
-        place = pick_device(device)
-        network = open_extractor(extractor, place)
+        on_device = pick_device(device)
+        network = open_extractor(extractor, on_device)
         arguments = {"schema": SCHEMA, "extractor": network.name, "faces": faces.value, "min_face": min_face}
         with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
             tracked = track(items, "aligning", count(items))
-            intakes = take_in(tracked, place, faces=faces.value, min_face_px=min_face, finished=folder.finished)
+            intakes = take_in(tracked, on_device, faces=faces.value, min_face_px=min_face, finished=folder.finished)
             for intake in needing_work(writer, intakes, makes_files=True):
                 folder.deliver(writer, intake, chips_of(intake, network))
         return writer.exit_code
@@ -57,14 +57,14 @@ def align(
 
 PAGE = Page(
     fields={
-        "confidence": "How sure the finder is, 0 to 1; null where there is no face.",
+        "confidence": "The finder's probability of a face, 0 to 1; null where there is no face.",
         "path": "The chip, a PNG file.",
         "relative": "Where the chip lies below the output folder.",
         "source": "The photo.",
-        "alignment": "Name of the template.",
+        "alignment": "Name of the alignment.",
         "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
         "box": "The whole chip: x0, y0, x1, y1 in chip pixels.",
-        "landmarks": "Where the template puts them, in chip pixels.",
+        "landmarks": "Their positions in the template, in chip pixels.",
         **PROBLEM,
     },
     examples=(

@@ -33,11 +33,17 @@ SCHEMA = "facetools.compare/1"
 COLUMNS = ("path", "face", "preprocess", "ssim", "psnr", "linf", "outside_linf", "reason")
 
 Extractors = Annotated[
-    list[str], typer.Option(metavar="NAME|FILE", callback=check_names, help="What to embed with; may be repeated.")
+    list[str],
+    typer.Option(metavar="NAME|FILE", callback=check_names, help="An extractor to embed with; may be repeated."),
 ]
 Preprocesses = Annotated[
     list[str],
-    typer.Option(metavar="NAME", help="Done to both before measuring: none, jpeg:75, resize:0.5, blur:1; repeatable."),
+    typer.Option(
+        metavar="NAME", help="Applied to both before measuring: none, jpeg:75, resize:0.5, blur:1; repeatable."
+    ),
+]
+Amplify = Annotated[
+    float, typer.Option(min=1, max=255, callback=options.finite, help="Factor of the difference that is drawn.")
 ]
 
 
@@ -54,15 +60,15 @@ def compare(
     min_face: MinFace = None,
     grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both and the difference, as PNG.")] = None,
     grid_rows: Annotated[int, typer.Option(min=1, max=200, help="Photos to draw, at most.")] = 20,
-    amplify: Annotated[float, typer.Option(min=1, max=255, callback=options.finite, help="Times the difference.")] = 10,
+    amplify: Amplify = 10,
     force: options.Force = False,
     device: options.Device = "auto",
     shard: options.Shard = None,
 ) -> int:
     """Compare photos with their cloaked copies.
 
-    One record a face, with the numbers that perturb gives, for photos that any tool has cloaked. They are known by
-    their paths below the two folders, without endings. Faces are found in the clean photos; a copy of another size
+    One record a face, with the measures of perturb, for photos that any tool has cloaked. They are matched by their
+    paths below the two folders, without extensions. Faces are found in the clean photos; a copy of another size
     is scaled to the clean one's. A photo without a counterpart gives a record with a reason.
     """
     if STDIN in (clean, cloaked):
@@ -80,12 +86,12 @@ def compare(
         from facetools.perceptual.distance import open_distance
 
         pairs = match_photos(before, after, suffix=suffix, shard=part)
-        place = pick_device(device)
-        distance = open_distance(lpips_weights, allow_download=allow_download, device=place)
+        on_device = pick_device(device)
+        distance = open_distance(lpips_weights, allow_download=allow_download, device=on_device)
         sheet = Grid(rows=grid_rows, amplify=amplify) if grid else None
-        comparer = Comparer(open_extractors(extractor, place), distance, steps, sheet)
+        comparer = Comparer(open_extractors(extractor, on_device), distance, steps, sheet)
         tracked, which = track(pairs, "comparing", len(pairs)), "crop" if crops else faces.value
-        for fields in comparer.compare_all(tracked, place, faces=which, min_face_px=min_face):
+        for fields in comparer.compare_all(tracked, on_device, faces=which, min_face_px=min_face):
             writer.emit(fields)
         if grid and sheet:
             sheet.save(grid)
@@ -94,31 +100,31 @@ def compare(
 
 PAGE = Page(
     fields={
-        "moved": "Cosine distance between clean and cloaked face's embedding, 0 to 2, mean over extractors.",
+        "moved": "Cosine distance between the clean and the cloaked face's embedding, 0 to 2, mean over extractors.",
         "path": "The cloaked photo; null where there is none.",
         "relative": "Where it lies below its folder.",
         "source": "The clean photo; null where there is none.",
         "clean_size": "Width and height of the clean photo, pixels.",
-        "cloaked_size": "The same of the cloaked one.",
+        "cloaked_size": "Width and height of the cloaked photo, pixels.",
         "scaled": "The cloaked photo was scaled to the clean one's size before anything was measured.",
-        "outside_linf": "Largest change of a channel outside the faces' regions, 0 to 255; not for crops.",
-        "preprocess": "What was done to both photos before the numbers of the face were measured.",
+        "outside_linf": "l-infinity norm of the change outside the faces' regions, 0 to 255; not for crops.",
+        "preprocess": "Applied to both photos before the face was measured.",
         **FACE,
         "distances": "moved, for each extractor.",
-        "ssim": "Structural similarity of the face's region, 1 for equal.",
-        "psnr": "Peak signal-to-noise ratio of the region in dB; null for equal.",
-        "linf": "Largest change of a channel in the region, 0 to 255.",
+        "ssim": "SSIM of the face's region, 1 for equal.",
+        "psnr": "PSNR of the region in dB; null for equal.",
+        "linf": "l-infinity norm of the change in the region, 0 to 255.",
         "perceptual": "Name of the perceptual distance.",
-        "perceptual_distance": "That distance of the regions.",
+        "perceptual_distance": "That distance between clean and cloaked region.",
         "grid_row": "Row of the photo in the picture, from 0.",
-        "amplify": "How many times as strong the picture draws the difference.",
+        "amplify": "Factor by which the picture amplifies the difference.",
         **PROBLEM,
     },
     examples=(
-        ("facetools compare photos/ cloaked/ > changes.jsonl", "Measure what any tool did to photos."),
+        ("facetools compare photos/ cloaked/ > changes.jsonl", "Measure the cloaks of any tool."),
         (
             "facetools compare photos/ cloaked/ --preprocess none --preprocess jpeg:75 > uploads.jsonl",
-            "And what of it a JPEG of quality 75 leaves.",
+            "Measure them again after JPEG of quality 75.",
         ),
         (
             "facetools compare photos/ cloaked/ --grid grid.png | sort -r | head",

@@ -38,7 +38,7 @@ def detect(
     device: options.Device = "auto",
     shard: options.Shard = None,
 ) -> int:
-    """Tell cloaked photos from clean ones.
+    """Predict which photos are cloaked.
 
     One record a face. The score runs from 0 (clean) to 1 (cloaked). A photo without a face gives a record with
     a null score and a reason; a file that is no photo gives a record with an error, and the run goes on and
@@ -52,9 +52,9 @@ def detect(
         from facetools.faces.face import describe_face
         from facetools.intake import Intake, work_on
 
-        place = pick_device(device)
-        workers, together = share_out(place, batch)
-        judge = open_detector(detector or SHIPPED, place)
+        on_device = pick_device(device)
+        workers, together = share_out(on_device, batch)
+        judge = open_detector(detector or SHIPPED, on_device)
         limit = judge.threshold if threshold is None else threshold
         detected = False
 
@@ -62,7 +62,7 @@ def detect(
             return judge.look(intake.photo.pixels, intake.faces, whole=which == "whole-photo")
 
         which = "crop" if crops else faces.value
-        looks = work_on(look, items, place, workers=workers, batch=together, faces=which, min_face_px=min_face)
+        looks = work_on(look, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face)
         for intake, verdicts in track(looks, "detecting", count(items)):
             if not isinstance(intake, Intake):
                 hand_on(writer, intake)
@@ -84,15 +84,15 @@ def detect(
 
 PAGE = Page(
     fields={
-        "score": "0 (clean) to 1 (cloaked); null where there is no face.",
+        "score": "Probability that the face is cloaked, 0 to 1; null where there is no face.",
         "label": "cloaked or clean.",
         "attack": "The likeliest attack; null unless the face is labelled cloaked.",
-        "attacks": "How the score is shared out among the attacks that the detector knows.",
+        "attacks": "The score divided among the attacks that the detector knows.",
         "threshold": "Scores from here on are labelled cloaked.",
         "path": "The photo; archive.tar/member in an archive.",
         "relative": "Where the photo lies below the input.",
         "model": "The detector: its name and the beginning of its sha256.",
-        "notes": "Which part of the file alone was looked at, if it holds more: first frame of an animation.",
+        "notes": "Which part of the file alone was searched, if it holds more: first frame of an animation.",
         **FACE,
         **PROBLEM,
     },

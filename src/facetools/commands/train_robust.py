@@ -12,6 +12,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
+from _toolio.cli.progress import track
 from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
@@ -102,10 +103,13 @@ def train_robust(
             folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
             if processes.leads:
                 for name, folder in folders.items():
-                    session.make_cloaks(
-                        name, photos, folder, writer, extractor=extractor, device=device, faces=which,
-                        min_face_px=min_face, seed=seed, resume=resume, force=force,
+                    failures = session.make_cloaks(
+                        name, photos, folder, extractor=extractor, device=device, faces=which, min_face=min_face,
+                        seed=seed, resume=resume, force=force,
                     )  # fmt: skip
+                    for records in track(failures, f"cloaking: {name}", len(photos)):
+                        for record in records:
+                            writer.emit(record)
             processes.agree(None)
             copies = pantry.copies(cloaked or [], list(folders.values()), photos, suffix)
             for person, number in pantry.left_out.items():

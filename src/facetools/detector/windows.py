@@ -8,8 +8,8 @@ import numpy as np
 
 from facetools.detector.crops import square_of
 from facetools.detector.examples import Example
-from facetools.photos.photo import Pixels
-from facetools.transforms.augment import AFTER, BEFORE, CHANGES, save_as_jpeg, scale, to_bytes
+from facetools.photos.photo import Pixels, add_change
+from facetools.transforms.augment import AFTER, BEFORE, CHANGES, save_as_jpeg, scale
 
 WINDOW_PX = 96
 """Side of a window; the network is used on whole faces."""
@@ -89,7 +89,7 @@ def _rectangle(pixels: Pixels, side: int, rng: np.random.Generator) -> Pixels:
 def _cloak_otherwise(clean: Pixels, cloaked: Pixels, rng: np.random.Generator) -> list[Pixels]:
     change = cloaked.astype(np.float32) - clean
     base = _change(clean, BEFORE, rng) if rng.random() < 0.6 else clean
-    return [base, to_bytes(base + np.float32(_draw_between(STRENGTHS, rng)) * change)]
+    return [base, add_change(base, np.float32(_draw_between(STRENGTHS, rng)) * change)]
 
 
 def _change(pixels: Pixels, names: Sequence[str], rng: np.random.Generator) -> Pixels:

@@ -1,4 +1,4 @@
-"""From a face in a photo to the chip that a recogniser sees, differentiably."""
+"""Align faces: the affine map of a chip, the aligned crop that an extractor takes, and its differentiable sampling."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_SAMPLES = 16
 
 
 def template_of(alignment: str, size: tuple[int, int]) -> Points | None:
-    """Give the landmarks' places in a chip, [5, 2], or None for an alignment without landmarks.
+    """Return the landmarks' positions in a chip, [5, 2], or None for an alignment without landmarks.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def template_of(alignment: str, size: tuple[int, int]) -> Points | None:
 
 
 def chip_matrix(face: Face, photo_size: tuple[int, int], alignment: str, size: tuple[int, int]) -> Points:
-    """Find where a face's chip lies in its photo.
+    """Return the affine map of a face's chip.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def chip_matrix(face: Face, photo_size: tuple[int, int], alignment: str, size: t
 def _centred(
     box: tuple[float, float, float, float], size: tuple[int, int], fit: Callable[[float, float], float], room: float = 1
 ) -> tuple[float, float, float, float]:
-    """Give a box about the same middle with a chip's proportions: inside (``fit`` is min) or around (max) it."""
+    """Return a box with the same middle and a chip's aspect ratio: inside (``fit`` is min) or around (max) it."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     ratio = room * fit((box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0])
     half_x, half_y = ratio * size[1] / 2, ratio * size[0] / 2
@@ -89,7 +89,7 @@ def _centred(
 
 
 def chip_corners(matrix: Points, size: tuple[int, int]) -> Points:
-    """Give the centres of a chip's corner pixels in the photo, [4, 2] as (x, y)."""
+    """Return the centres of a chip's corner pixels in photo pixels, [4, 2] as (x, y)."""
     corners: Points = np.array([[x, y, 1.0] for x in (0, size[1] - 1) for y in (0, size[0] - 1)]) @ matrix.T
     return corners
 
@@ -97,7 +97,7 @@ def chip_corners(matrix: Points, size: tuple[int, int]) -> Points:
 def chip_landmarks(
     face: Face, photo_size: tuple[int, int], alignment: str, size: tuple[int, int]
 ) -> list[list[float]] | None:
-    """Give a face's landmarks in its chip, (x, y) in chip pixels; the template's where it has one."""
+    """Return a face's landmarks in its chip, (x, y) in chip pixels; the template's where it has one."""
     template = template_of(alignment, size)
     if template is not None or face.is_crop:
         return None if template is None else template.tolist()
@@ -107,7 +107,7 @@ def chip_landmarks(
 
 
 def similarity_to(points: npt.ArrayLike, template: Points) -> Points:
-    """Find the similarity that lays a template over points, by least squares (Umeyama 1991).
+    """Return the least-squares similarity transform from a template to points (Umeyama 1991).
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ def similarity_to(points: npt.ArrayLike, template: Points) -> Points:
 
 
 def scale_of(matrix: Points) -> float:
-    """Give how many photo pixels a chip pixel is long."""
+    """Return the length of a chip pixel in photo pixels."""
     return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
 
 
 def oversampling(matrix: Points) -> int:
-    """Give how many samples a chip pixel needs along each side so that a large face is not aliased.
+    """Return the samples along each side of a chip pixel that avoid aliasing of a large face.
 
     Not more than ``MOST_SAMPLES``, which average out any texture: a grid for each pixel of a face that is
     thousands of pixels wide would take gigabytes.
@@ -146,7 +146,7 @@ def oversampling(matrix: Points) -> int:
 
 
 class ChipCutter:
-    """Cuts one chip out of photos of one size.
+    """Cut one chip out of photos of one size, differentiably.
 
     Samples bilinearly; where the face is larger than the chip, several samples a pixel are averaged.
 
@@ -159,7 +159,7 @@ class ChipCutter:
     photo_size
         Height and width of the photos.
     device
-        Where the photos are.
+        Device of the photos.
     inside
         Height and width of what counts where the photos are padded at the bottom and the right.
     """

@@ -1,4 +1,4 @@
-"""torchvision's operators on boxes, without importing torchvision.
+"""Call torchvision's operators on boxes without importing torchvision.
 
 ``import torchvision`` takes as long as torch itself, since it brings torch's compiler along. Its operators lie in one
 library, which torch loads in 2 ms.
@@ -20,7 +20,7 @@ __all__ = ["nms", "roi_align"]
 
 @cache
 def _operators() -> Any:
-    """Load the operators, the quick way where the library lies where it is expected."""
+    """Load the operators from their library, or by importing torchvision if it lies elsewhere."""
     spec = find_spec("torchvision")
     for folder in spec.submodule_search_locations or () if spec else ():
         for library in sorted(Path(folder).glob("_C*.so")):
@@ -34,7 +34,7 @@ def _operators() -> Any:
 
 
 def nms(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
-    """Drop each box that overlaps a more probable one by more than ``overlap``.
+    """Suppress non-maxima: drop each box that overlaps a more probable one by more than ``overlap``.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def nms(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     Returns
     -------
     int64 [M]
-        The numbers of the boxes that are kept, the most probable first.
+        Indices of the boxes that are kept, the most probable first.
     """
     return cast(Tensor, _operators().nms(boxes, scores, overlap))
 

@@ -1,4 +1,4 @@
-"""A face: box, confidence, landmarks; parsed from and written to records."""
+"""Faces: box, confidence, landmarks; read from and written to records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from _toolio.errors import InputError
 from _toolio.streams.records import Record
 from facetools.photos.photo import Photo
 
-_Box: TypeAlias = tuple[float, float, float, float]
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,13 +34,13 @@ class Face:
         They too may lie outside the photo.
     """
 
-    box: _Box
+    box: Box
     confidence: float
     landmarks: NDArray[np.float64]
 
     @property
     def is_crop(self) -> bool:
-        """Tell whether the face is a whole photo: an aligned crop."""
+        """Whether the face is a whole photo: an aligned crop."""
         return len(self.landmarks) == 0
 
     @property
@@ -50,7 +50,7 @@ class Face:
         return (x1 - x0) * (y1 - y0)
 
     def scaled(self, factors: tuple[float, float]) -> Face:
-        """Give the face in a photo that is (x, y) times as large."""
+        """Return the face in a photo that was resized by factors (x, y)."""
         x, y = factors
         x0, y0, x1, y1 = self.box
         # Pixel centres: x becomes (x + 0.5) times the factor, less 0.5.
@@ -58,7 +58,7 @@ class Face:
 
 
 FARTHEST_PX = 1e7
-"""Farther from a photo's corner no record places a face."""
+"""Largest coordinate, absolute, that a record may have."""
 
 BOX_OF_POINTS = (-1.68, -2.58, 1.68, 1.85)
 """The box (x0, y0, x1, y1) that the finder gives a face, from the mean of its five landmarks and in units of
@@ -111,7 +111,7 @@ def _box_around(landmarks: npt.NDArray[np.float64]) -> list[float]:
 
 
 def describe_face(face: Face, number: int) -> dict[str, Any]:
-    """Give the fields of a record that describe a face: number, box, confidence, landmarks, in photo pixels."""
+    """Return the fields of a record that describe a face: number, box, confidence, landmarks, in photo pixels."""
     return {
         "face": number,
         "box": [round(value, 2) for value in face.box],

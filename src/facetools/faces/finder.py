@@ -1,4 +1,4 @@
-"""Finding faces in photos: their boxes, how sure the finder is, and five landmarks each, by MTCNN.
+"""Detect faces and five landmarks each with MTCNN.
 
 Zhang, Zhang, Li and Qiao 2016, arXiv 1604.02878, section III: the photo is shrunk step by step, P-Net looks
 at every 12x12 window of every step, and R-Net and O-Net look again, closer, at what it proposes.
@@ -7,8 +7,6 @@ at every 12x12 window of every step, and R-Net and O-Net look again, closer, at 
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from itertools import count
 from typing import Final, cast
 
@@ -19,65 +17,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facetools.faces import mtcnn
-from facetools.faces.box_ops import nms, roi_align
-from facetools.faces.face import Face, _Box
+from facetools.faces.face import Box, Face
+from facetools.faces.pyramid import P_STEP, Level, cut_crops, lay_out
+from facetools.faces.retry import stretch_contrast, turn, turn_back
+from facetools.faces.windows import Windows, moved, square, suppress, suppress_nested
 
 _P_SIDE: Final = 12  # the windows of the three networks, in pixels
 _R_SIDE: Final = 24
 _O_SIDE: Final = 48
 _TILT: Final = math.radians(40)
 _TILT_CONFIDENCE: Final = 0.95  # a second and third look must not find what is not there
-_P_STEP: Final = 2  # P-Net's windows are this far apart
 _FINER_STEPS: Final = 4  # kept above P-Net's first step: O-Net's window is four times as wide as P-Net's
 _CROPS_PER_PASS: Final = 256  # bounds the memory of R-Net and O-Net: 256 crops of O-Net want about 140 MB
 _PIXELS_PER_CPU_PASS: Final = 24_000  # of crops, likewise
 _PIXELS_PER_STRIP: Final = 30_000  # of P-Net: larger maps are new memory each time, and a CPU takes twice as long
 _PIXELS_PER_PASS: Final = 8_000_000  # of the photos that share a pass on an accelerator
-
-
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """The photos at one size: bytes [B, 3, h, w], and the (x, y) scale from photo pixels to this level's."""
-
-    pixels: Tensor
-    scale: tuple[float, float]
-    proposes: bool  # False: too fine for P-Net, kept for the crops of R-Net and O-Net only
-
-    @cached_property
-    def centred(self) -> Tensor:
-        """float32 [B, 3, h, w] as the networks take it, made when first asked for: many never are."""
-        return (self.pixels - mtcnn.GREY).contiguous()
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where pictures of some sizes lie side by side in one: a pass of P-Net costs more than a tenth of its pixels.
-
-    Attributes
-    ----------
-    size
-        Height and width of the whole.
-    corners
-        (top, left) of each picture, even numbers.
-    picture_of
-        int16 [rows, columns] of P-Net's windows: the picture that each lies in, -1 for none.
-    """
-
-    size: tuple[int, int]
-    corners: tuple[tuple[int, int], ...]
-    picture_of: NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True)
-class _Windows:
-    """N windows in a batch of photos: boxes [N, 4] in photo pixels, which photo [N], probability [N]."""
-
-    boxes: Tensor
-    photo: Tensor
-    score: Tensor
-
-    def __getitem__(self, which: Tensor | slice) -> "_Windows":
-        return _Windows(self.boxes[which], self.photo[which], self.score[which])
 
 
 class Finder:
@@ -98,11 +52,11 @@ class Finder:
         the pyramid, between the steps, after R-Net (all intersection over union), and after O-Net
         (intersection over the smaller one).
     stretch_retry
-        Look once more, with the contrast stretched, at a photo in which there seems to be no face. It is
-        what finds faces in photos at an eighth of their brightness.
+        Search a photo without a detection again with stretched contrast, which finds faces in photos at an eighth of
+        their brightness.
     tilt_retry
-        Look twice more, with the photo turned by 40 degrees to either side, if there still seems to be none.
-        MTCNN itself overlooks one face in twelve that lies at 45 degrees.
+        Search it again rotated by 40 degrees to either side if there is still no detection: MTCNN itself misses one
+        face in twelve that is rotated by 45 degrees.
 
     Raises
     ------
@@ -132,7 +86,7 @@ class Finder:
 
     @torch.inference_mode()
     def find(self, photos: Sequence[NDArray[np.uint8]], *, min_face_px: float | None = None) -> list[list[Face]]:
-        """Find the faces in each photo.
+        """Detect the faces in each photo.
 
         Parameters
         ----------
@@ -181,7 +135,7 @@ class Finder:
         return [faces or self._retry(batch[i], min_face_px) for i, faces in enumerate(found)]
 
     def _retry(self, photo: Tensor, min_face_px: float) -> list[Face]:
-        """Look again at one photo, uint8 [3, H, W], in which no face was found."""
+        """Search one photo, uint8 [3, H, W], again in which no face was found."""
         stretched = stretch_contrast(photo) if self.stretch_retry else None
         if stretched is not None:
             photo = stretched
@@ -200,9 +154,9 @@ class Finder:
         return [face.scaled((1 / scale, 1 / scale)) for face in faces]
 
     def _find_turned(self, photo: Tensor, min_face_px: float, angle: float) -> list[Face]:
-        turned, matrix, shift = _turned(photo, angle)
+        turned, matrix, shift = turn(photo, angle)
         faces = self._find_once(turned[None], min_face_px)[0]
-        return [_turned_back(face, matrix, shift) for face in faces if face.confidence > _TILT_CONFIDENCE]
+        return [turn_back(face, matrix, shift) for face in faces if face.confidence > _TILT_CONFIDENCE]
 
     def _find_once(self, batch: Tensor, min_face_px: float) -> list[list[Face]]:
         levels = list(self._pyramid(batch, _P_SIDE / min_face_px))
@@ -214,12 +168,12 @@ class Finder:
         # The networks learnt from landmarks given as pixel numbers, so the window's upper left corner plus
         # what they answer is a pixel number again: no half pixel is taken off.
         landmarks = windows.boxes[:, None, :2] + sides * points.transpose(1, 2)  # [N, 5, 2]
-        boxes = _moved(windows.boxes, offsets)
+        boxes = moved(windows.boxes, offsets)
         arrays = [t.double().cpu().numpy() for t in (boxes, score, landmarks)]
         photo = windows.photo.cpu().numpy()
         return [self._faces(*(a[photo == i] for a in arrays)) for i in range(len(batch))]
 
-    def _pyramid(self, batch: Tensor, first: float) -> Iterator[_Level]:
+    def _pyramid(self, batch: Tensor, first: float) -> Iterator[Level]:
         """Yield the photos [B, 3, H, W] smaller and smaller; ``first`` is the scale where P-Net begins."""
         height, width = batch.shape[2:]
         # Resizing works on bytes on a CPU, five times as fast as on floats; elsewhere on floats only.
@@ -228,22 +182,22 @@ class Finder:
             scale = first * self.scale_factor**step
             if step < 0 and scale >= 1:
                 if step == -1 or scale * self.scale_factor < 1:
-                    yield _Level(batch, (1.0, 1.0), proposes=False)
+                    yield Level(batch, (1.0, 1.0), proposes=False)
                 continue
             h, w = round(height * scale), round(width * scale)
             if min(h, w) < _P_SIDE:
                 return
             # Each step from the one before: from the original it would cost far more on large photos.
             current = F.interpolate(current, (h, w), mode="bilinear", antialias=True)
-            yield _Level(current, (w / width, h / height), proposes=step >= 0)
+            yield Level(current, (w / width, h / height), proposes=step >= 0)
 
-    def _propose(self, levels: Sequence[_Level]) -> _Windows:
-        """Section III-A stage 1: what P-Net takes for a face, thinned out within and between the levels."""
+    def _propose(self, levels: Sequence[Level]) -> Windows:
+        """Section III-A stage 1: P-Net's proposals, with non-maximum suppression within and between the levels."""
         levels = [level for level in levels if level.proposes]
         if not levels:
             nothing = torch.empty(0, device=self.device)
-            return _Windows(nothing.view(0, 4), nothing.long(), nothing)
-        layout = _lay_out(tuple((level.pixels.shape[2], level.pixels.shape[3]) for level in levels))
+            return Windows(nothing.view(0, 4), nothing.long(), nothing)
+        layout = lay_out(tuple((level.pixels.shape[2], level.pixels.shape[3]) for level in levels))
         batch, channels = levels[0].pixels.shape[:2]
         canvas = levels[0].pixels.new_full((batch, *layout.size, channels), round(mtcnn.GREY)).permute(0, 3, 1, 2)
         for level, (top, left) in zip(levels, layout.corners, strict=True):
@@ -254,45 +208,45 @@ class Finder:
         corner, scale = score.new_tensor(
             [layout.corners, [level.scale[::-1] for level in levels]], dtype=torch.float64
         ).flip(2)[:, which]  # [2, N, 2], both as (x, y)
-        corners = torch.stack([x, y], 1) * _P_STEP - corner  # [N, 2]
-        boxes = _moved(torch.cat([corners, corners + _P_SIDE], 1).float(), offsets)
-        windows = _Windows(boxes / scale.repeat(1, 2).float(), photo, score)
-        windows = windows[_distinct(windows, which * batch + photo, self.overlaps[0])]
-        return windows[_distinct(windows, windows.photo, self.overlaps[1])]
+        corners = torch.stack([x, y], 1) * P_STEP - corner  # [N, 2]
+        boxes = moved(torch.cat([corners, corners + _P_SIDE], 1).float(), offsets)
+        windows = Windows(boxes / scale.repeat(1, 2).float(), photo, score)
+        windows = windows[suppress(windows, which * batch + photo, self.overlaps[0])]
+        return windows[suppress(windows, windows.photo, self.overlaps[1])]
 
     def _look_everywhere(self, canvas: Tensor, picture_of: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Show P-Net a picture [B, 3, H, W], strip by strip.
+        """Apply P-Net to a picture [B, 3, H, W], strip by strip.
 
-        Yields, of the windows that seem to hold a face, what ``picture_of`` says of them, photo, row, column,
-        probability and offsets.
+        Yields, for the windows above the threshold, their value of ``picture_of``, photo, row, column, probability and
+        offsets.
         """
         batch, width = canvas.shape[0], canvas.shape[3]
-        rows = max(1, _PIXELS_PER_STRIP // (_P_STEP * width * batch))  # rows of windows in a strip
+        rows = max(1, _PIXELS_PER_STRIP // (P_STEP * width * batch))  # rows of windows in a strip
         for start in range(0, len(picture_of), rows):
-            top = _P_STEP * start
+            top = P_STEP * start
             # A strip reaches down to where its last windows end, so strips change no answer.
-            strip = canvas[:, :, top : top + _P_STEP * (rows - 1) + _P_SIDE] - mtcnn.GREY
+            strip = canvas[:, :, top : top + P_STEP * (rows - 1) + _P_SIDE] - mtcnn.GREY
             score, offsets = self._pnet(strip.contiguous(memory_format=torch.channels_last))
             here = picture_of[start : start + rows]
             photo, y, x = ((score > self.thresholds[0]) & (here >= 0)).nonzero(as_tuple=True)
             yield here[y, x].long(), photo, y + start, x, score[photo, y, x], offsets[photo, :, y, x]
 
-    def _refine(self, levels: Sequence[_Level], windows: _Windows) -> _Windows:
-        """Section III-A stage 2: what R-Net keeps, as square windows for O-Net."""
+    def _refine(self, levels: Sequence[Level], windows: Windows) -> Windows:
+        """Section III-A stage 2: the windows that R-Net accepts, as squares for O-Net."""
         if not len(windows.boxes):
             return windows
-        windows = _Windows(_square(windows.boxes), windows.photo, windows.score)
+        windows = Windows(square(windows.boxes), windows.photo, windows.score)
         score, offsets = self._look(self._rnet, levels, windows, _R_SIDE)
         kept = (score > self.thresholds[1]).nonzero()[:, 0]
-        windows = _Windows(windows.boxes[kept], windows.photo[kept], score[kept])
-        distinct = _distinct(windows, windows.photo, self.overlaps[2])
+        windows = Windows(windows.boxes[kept], windows.photo[kept], score[kept])
+        distinct = suppress(windows, windows.photo, self.overlaps[2])
         windows, offsets = windows[distinct], offsets[kept][distinct]
-        return _Windows(_square(_moved(windows.boxes, offsets)), windows.photo, windows.score)
+        return Windows(square(moved(windows.boxes, offsets)), windows.photo, windows.score)
 
-    def _look(self, net: nn.Module, levels: Sequence[_Level], windows: _Windows, side: int) -> list[Tensor]:
-        """Cut every window out as ``side`` x ``side`` pixels and show it to a network."""
+    def _look(self, net: nn.Module, levels: Sequence[Level], windows: Windows, side: int) -> list[Tensor]:
+        """Crop every window to ``side`` x ``side`` pixels and apply a network."""
         most = _CROPS_PER_PASS if self.device.type != "cpu" else max(1, _PIXELS_PER_CPU_PASS // side**2)
-        crops, order = _crops(levels, windows, side)
+        crops, order = cut_crops(levels, windows, side)
         parts = [net(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(crops, most)]
         back = order.argsort()
         return [torch.cat(part)[back] for part in zip(*parts, strict=True)]
@@ -300,153 +254,21 @@ class Finder:
     def _faces(
         self, boxes: NDArray[np.float64], score: NDArray[np.float64], landmarks: NDArray[np.float64]
     ) -> list[Face]:
-        """Make one photo's faces of O-Net's answers [N, 4], [N] and [N, 5, 2], largest first."""
+        """Return one photo's faces from O-Net's outputs [N, 4], [N] and [N, 5, 2], largest first."""
         sides = boxes[:, 2:] - boxes[:, :2]
         usable = (score > self.thresholds[2]) & (sides > 0).all(1)
         boxes, score, landmarks = boxes[usable], score[usable], landmarks[usable]
         faces = [
-            Face(cast(_Box, tuple(boxes[i].tolist())), float(score[i]), landmarks[i])
-            for i in _distinct_nested(boxes, score, self.overlaps[3])
+            Face(cast(Box, tuple(boxes[i].tolist())), float(score[i]), landmarks[i])
+            for i in suppress_nested(boxes, score, self.overlaps[3])
         ]
         return sorted(faces, key=lambda face: (-face.area, -face.confidence))
 
 
 def default_min_face_px(height: int, width: int) -> float:
-    """Side of the smallest face that is looked for unless told otherwise, in pixels.
+    """Return the default side of the smallest face that is searched for, in pixels.
 
     A fortieth of the photo's longer side, which bounds the time of large photos, but at most a quarter of its
     shorter side (panoramas), and at least 20.
     """
     return max(20.0, min(max(height, width) / 40, min(height, width) / 4))
-
-
-def stretch_contrast(photo: Tensor) -> Tensor | None:
-    """Spread a photo's brightness over the whole range, from its 1st percentile to its 99th.
-
-    Parameters
-    ----------
-    photo
-        uint8 [3, H, W].
-
-    Returns
-    -------
-    Tensor or None
-        uint8 [3, H, W]; None where that would change next to nothing, or where the photo is one flat grey.
-    """
-    step = max(1, math.isqrt(photo[0].numel() // 250_000))  # a quarter of a million pixels tell enough
-    sample = photo[:, ::step, ::step].reshape(-1).long()
-    counts = torch.bincount(sample, minlength=256).cpu().numpy().cumsum()
-    low, high = (int(np.searchsorted(counts, share * counts[-1])) for share in (0.01, 0.99))
-    if high - low < 4 or high - low > 230:
-        return None
-    return photo.float().sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).byte()
-
-
-def _crops(levels: Sequence[_Level], windows: _Windows, side: int) -> tuple[Tensor, Tensor]:
-    """Cut N windows out of their photos: float32 [N, 3, side, side], mid-grey beyond the photo.
-
-    A crop comes from the coarsest level at which the window is about as wide as the crop, so one sample a
-    pixel is enough: the level has been smoothed already. The crops come level by level; whose each is says the
-    second tensor, int64 [N].
-    """
-    scales = windows.boxes.new_tensor([level.scale for level in levels])  # falling
-    wide_enough = (windows.boxes[:, 2:3] - windows.boxes[:, :1]) * scales[:, 0] >= 0.9 * side  # [N, levels]
-    level_of, order = wide_enough.sum(1).sub(1).clamp(min=0).sort(stable=True)
-    boxes = windows.boxes[order] * scales[level_of].repeat(1, 2)
-    rois = torch.cat([windows.photo[order, None].float(), boxes], 1)
-    counts = torch.bincount(level_of, minlength=len(levels)).tolist()
-    parts = [
-        roi_align(level.centred, part, side)
-        for level, part in zip(levels, torch.split(rois, counts), strict=True)
-        if len(part)
-    ]
-    return torch.cat(parts), order
-
-
-def _turned(photo: Tensor, angle: float) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:
-    """Turn a photo [3, H, W], 0 to 255, about its middle, on a canvas that holds all of it.
-
-    Returns the canvas as uint8, mid-grey beyond the photo, and what leads from its points back to the photo's: a
-    matrix [2, 2] and a shift [2], both for points measured between pixels.
-    """
-    height, width = photo.shape[1:]
-    cos, sin = math.cos(angle), math.sin(angle)
-    h = math.ceil(width * abs(sin) + height * abs(cos))
-    w = math.ceil(width * abs(cos) + height * abs(sin))
-    matrix = np.array([[cos, -sin], [sin, cos]])
-    shift = np.array([width / 2, height / 2]) - matrix @ [w / 2, h / 2]
-    # grid_sample measures both pictures from -1 to 1.
-    relative = matrix * [[w / width, h / width], [w / height, h / height]]
-    theta = torch.tensor(np.c_[relative, [0, 0]], dtype=torch.float32, device=photo.device)[None]
-    grid = F.affine_grid(theta, [1, 3, h, w], align_corners=False)
-    grey = 127.5  # taken off and put back, as grid_sample knows no filling but zero
-    turned = F.grid_sample(photo[None].float() - grey, grid, align_corners=False)[0] + grey
-    return turned.round_().clamp_(0, 255).byte(), matrix, shift
-
-
-def _turned_back(face: Face, matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> Face:
-    """Bring a face on a turned photo back; the box keeps its sides and follows with its middle."""
-    x0, y0, x1, y1 = face.box
-    x, y = (matrix @ [(x0 + x1) / 2, (y0 + y1) / 2] + shift).tolist()
-    half_w, half_h = (x1 - x0) / 2, (y1 - y0) / 2
-    landmarks = (face.landmarks + 0.5) @ matrix.T + shift - 0.5
-    return Face((x - half_w, y - half_h, x + half_w, y + half_h), face.confidence, landmarks)
-
-
-def _square(boxes: Tensor) -> Tensor:
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True).clamp(min=1) / 2
-    return torch.cat([middle - half, middle + half], 1)
-
-
-def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
-    """Move each side of the boxes [N, 4] by the offsets [N, 4], which count in widths and heights."""
-    return boxes + (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2) * offsets
-
-
-def _distinct(windows: _Windows, group: Tensor, overlap: float) -> Tensor:
-    """Non-maximum suppression by intersection over union among the windows of each group, int64 [N]."""
-    boxes = windows.boxes
-    if len(boxes) and (group != group[0]).any():
-        # Groups are moved apart, so far that no window of one meets one of another; float32 would round there.
-        boxes = boxes.double()
-        boxes = boxes + (group * (boxes.max() - boxes.min() + 1))[:, None]
-    return nms(boxes, windows.score.to(boxes.dtype), overlap)
-
-
-@lru_cache(64)
-def _lay_out(sizes: tuple[tuple[int, int], ...]) -> _Layout:
-    """Lay pictures (height, width), the largest first, in a column as wide as the first, with little left empty."""
-    even = [[side + side % _P_STEP for side in size] for size in sizes]
-    total = sum(height for height, _ in even)
-    free = [(0, 0, total, even[0][1])]  # (top, left, height, width), of which the last is what lies below all
-    corners = []
-    for height, width in even:
-        place = next(i for i, (_, _, h, w) in enumerate(free) if h >= height and w >= width)
-        top, left, h, w = free.pop(place)
-        corners.append((top, left))
-        free[place:place] = [(top, left + width, height, w - width), (top + height, left, h - height, w)]
-    bottom = max(top + height for (top, _), (height, _) in zip(corners, even, strict=True))
-    picture_of = np.full(_windows_of((bottom, even[0][1])), -1, np.int16)
-    for number, ((top, left), size) in enumerate(zip(corners, sizes, strict=True)):
-        rows, columns = _windows_of(size)
-        picture_of[top // 2 : top // 2 + rows, left // 2 : left // 2 + columns] = number
-    return _Layout((bottom, even[0][1]), tuple(corners), picture_of)
-
-
-def _windows_of(size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of P-Net's windows in a picture."""
-    return (size[0] - 1) // _P_STEP - 4, (size[1] - 1) // _P_STEP - 4
-
-
-def _distinct_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], overlap: float) -> list[int]:
-    """Non-maximum suppression by intersection over the smaller box, so a box within a box goes too."""
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    alive = np.ones(len(boxes), dtype=bool)
-    kept = []
-    for i in np.argsort(-score, kind="stable").tolist():
-        if alive[i]:
-            kept.append(i)
-            shared = np.minimum(boxes[i, 2:], boxes[:, 2:]) - np.maximum(boxes[i, :2], boxes[:, :2])
-            alive &= shared.clip(min=0).prod(1) <= overlap * np.minimum(areas[i], areas)
-    return kept

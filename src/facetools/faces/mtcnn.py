@@ -25,7 +25,7 @@ __all__ = ["ONet", "PNet", "RNet", "load"]
 _LANES = 16
 
 GREY = 127.5
-"""What is taken off the values of an RGB picture of bytes before a network sees it."""
+"""Subtracted from 8-bit RGB values before a network sees them."""
 
 
 class PNet(nn.Module):
@@ -105,7 +105,7 @@ def load(device: torch.device) -> tuple[PNet, RNet, ONet]:
     Parameters
     ----------
     device
-        Where they shall run.
+        Where they run.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def load(device: torch.device) -> tuple[PNet, RNet, ONet]:
 
 
 def _halved(x: Tensor) -> Tensor:
-    """Take the largest of each 2x2 values; a last odd row or column counts by itself."""
+    """Max-pool 2x2 with stride 2; a last odd row or column is pooled by itself."""
     if x.shape[2] % 2 or x.shape[3] % 2:
         return F.max_pool2d(x, 2, 2, ceil_mode=True)
     # The same, in a third of the time: max_pool2d also notes where each largest value was.

@@ -1,4 +1,4 @@
-"""The face finder's weights, read as plain arrays from the files that the ``mtcnn`` package installs.
+"""Read the face finder's weights as plain arrays from the files that the ``mtcnn`` package installs.
 
 The package is never imported: it would want TensorFlow. Its three files are LZ4 frames around joblib
 pickles, and a pickle can run any code it likes, so they are not unpickled either. A small interpreter walks
@@ -47,7 +47,7 @@ _FLATTENED: Final[Mapping[Net, tuple[str, int]]] = {"rnet": ("fc4", 3), "onet": 
 
 
 def weights_path(net: Net) -> Path:
-    """Where the installed ``mtcnn`` package keeps one network's weights.
+    """Return the path of one network's weights in the installed ``mtcnn`` package.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def read_arrays(path: Path, *, sha256: str | None = None) -> list[NDArray[np.flo
 
 
 def state_dict(net: Net) -> dict[str, NDArray[np.float32]]:
-    """One network's weights in PyTorch's layout, as :mod:`facetools.faces.mtcnn` names them.
+    """Return one network's weights in PyTorch's layout, as :mod:`facetools.faces.mtcnn` names them.
 
     Parameters
     ----------

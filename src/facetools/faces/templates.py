@@ -1,4 +1,4 @@
-"""Names of the ways to cut chips, and where landmarks belong in them; imports nothing, so that help is quick."""
+"""Names of alignments and their landmark templates; imports nothing, so that help is quick."""
 
 TEMPLATES: dict[str, tuple[int, tuple[tuple[float, float], ...]]] = {
     # Deng et al. 2019, arXiv 1801.07698, and the code released with it.

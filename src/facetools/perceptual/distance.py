@@ -1,4 +1,4 @@
-"""The perceptual distance that attacks are charged with."""
+"""The perceptual distance in attacks' objectives: LPIPS, or its substitute."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class DistanceTo(Protocol):
     """Distances to one batch of clean photos."""
 
     def __call__(self, photos: Tensor) -> Tensor:
-        """Give the distance, float32 [m * B], of [m * B, 3, H, W]."""
+        """Return the distances, float32 [m * B], of m versions of the batch, [m * B, 3, H, W]."""
 
 
 def open_distance(weights: Path | None, *, allow_download: bool, device: torch.device) -> Distance:
-    """Open LPIPS where AlexNet's weights are at hand (see ``open_lpips``), and its substitute where they are not."""
+    """Open LPIPS if AlexNet's weights are available (see ``open_lpips``), else its substitute."""
     return open_lpips(weights, allow_download=allow_download, device=device) or Substitute()

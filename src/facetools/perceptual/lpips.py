@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.tensors.torch_files import load_torch, read_tensors
 
 SMALLEST_PX = 64
@@ -53,7 +53,7 @@ class Lpips:
     linear
         Five vectors w_l; None: all ones, the paper's uncalibrated variant.
     device
-        Where it computes.
+        Where to compute.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Lpips:
         self._factor, self._offset = 2 / scale, (1 + torch.tensor(_SHIFT, device=device).view(1, 3, 1, 1)) / scale
 
     def features(self, photos: Tensor) -> list[Tensor]:
-        """Give five maps, float32 [B, C, h, w], of length 1 at each position, of float32 [B, 3, H, W] in [0, 1]."""
+        """Return five feature maps, float32 [B, C, h, w], normalised over C, of float32 [B, 3, H, W] in [0, 1]."""
         height, width = photos.shape[-2:]
         if min(height, width) < SMALLEST_PX:
             ratio = SMALLEST_PX / min(height, width)
@@ -102,7 +102,7 @@ class Lpips:
         return maps
 
     def compare(self, maps: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """Give the distance, float32 [m * B], of ``features`` of m * B photos to those of B clean ones."""
+        """Return the distances, float32 [m * B], between ``features`` of m * B photos and those of B clean ones."""
         total = maps[0].new_zeros(len(maps[0]))
         for ours, theirs, weight in zip(maps, others, self._linear, strict=True):
             # Version by version: a broadcast fifth dimension would leave the channels_last layout.
@@ -111,7 +111,7 @@ class Lpips:
         return total
 
     def distance(self, photos: Tensor, clean: Tensor) -> Tensor:
-        """Give LPIPS, float32 [B], of float32 [B, 3, H, W] in [0, 1]."""
+        """Return LPIPS, float32 [B], of float32 [B, 3, H, W] in [0, 1]."""
         return self.compare(self.features(photos), self.features(clean))
 
     def to(self, clean: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> LpipsTo:
@@ -145,7 +145,7 @@ class LpipsTo:
             self._maps = [measure.features(clean[own, :, :h, :w]) for (h, w), own in self._groups]
 
     def __call__(self, photos: Tensor) -> Tensor:
-        """Give LPIPS, float32 [m * B], of [m * B, 3, H, W]; gradients go to ``photos``."""
+        """Return LPIPS, float32 [m * B], of [m * B, 3, H, W]; gradients go to ``photos``."""
         if len(self._groups) == 1 and self._groups[0][0] == tuple(photos.shape[-2:]):
             return self._measure.compare(self._measure.features(photos), self._maps[0])
         times = len(photos) // max(self._count, 1)
@@ -158,7 +158,7 @@ class LpipsTo:
 
 
 def open_lpips(weights: Path | None, *, allow_download: bool, device: torch.device) -> Lpips | None:
-    """Find AlexNet's weights.
+    """Open LPIPS with AlexNet's weights, from a file or from torchvision's cache.
 
     Parameters
     ----------
@@ -184,11 +184,11 @@ def open_lpips(weights: Path | None, *, allow_download: bool, device: torch.devi
         A file is damaged or not AlexNet's, or the download failed.
     """
     if weights is not None and not weights.is_file():
-        raise UsageError(f"--lpips-weights {weights}: no such file")
+        raise UsageError(f"{param('lpips_weights')} {weights}: no such file")
     path = weights or _cached(allow_download=allow_download)
     if path is None:
         return None
-    remedy = "give another file" if weights else "delete it, or give another file with --lpips-weights"
+    remedy = "give another file" if weights else f"delete it, or give another file with {param('lpips_weights')}"
     state = _read(path, remedy)
     try:
         convolutions, linear = _convolutions(state), _linear(state)
@@ -219,7 +219,7 @@ def _cached(*, allow_download: bool) -> Path | None:
         torch.hub.download_url_to_file(url, str(path), start.group(1) if start else None, progress=False)
     except (OSError, RuntimeError) as error:
         raise ToolError(
-            f"{url}: download failed: {_first_line(error)}; try again, or give a file with --lpips-weights",
+            f"{url}: download failed: {_first_line(error)}; try again, or give a file with {param('lpips_weights')}",
             kind="download",
         ) from None
     return path

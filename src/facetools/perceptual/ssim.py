@@ -1,4 +1,4 @@
-"""How different two photos look: SSIM, PSNR, and the perceptual distance that attacks trade against."""
+"""SSIM, PSNR and multi-scale DSSIM, differentiable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from facetools.perceptual.blur import gaussian_blur
 
 SUBSTITUTE = "multiscale-dssim"
-"""Name of the perceptual distance that stands in for LPIPS, as records give it."""
+"""Name of the substitute for LPIPS in records."""
 
 WINDOW_PX = 11
 """Side of SSIM's window."""
@@ -31,13 +31,13 @@ def _halved(photos: Tensor) -> Tensor:
 
 
 def _window_for(shorter: int) -> int:
-    """Give the window's side for a photo whose shorter side is this: odd, ``WINDOW_PX`` at most."""
+    """Return the side of the window for a photo's shorter side: odd, ``WINDOW_PX`` at most."""
     window = min(WINDOW_PX, shorter)
     return window - 1 + window % 2
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window, K1 = 0.01, K2 = 0.03, no padding.
+    """Return SSIM, structural similarity (Wang et al. 2004): 11x11 Gaussian window, K1 = 0.01, K2 = 0.03, no padding.
 
     Parameters
     ----------
@@ -53,15 +53,15 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of float [B, C, H, W] in [0, 1]; infinity for equal photos."""
+    """Return PSNR in dB, float [B], of float [B, C, H, W] in [0, 1]; infinity for equal photos."""
     decibels: Tensor = -10 * torch.log10((a - b).square().mean((1, 2, 3)))
     return decibels
 
 
 def multiscale_dssim(a: Tensor, b: Tensor) -> Tensor:
-    """Perceptual distance in [0, 1], float [B]: DSSIM = (1 - SSIM) / 2, mean over full, half and quarter size.
+    """Return the mean DSSIM = (1 - SSIM) / 2 over full, half and quarter size, float [B] in [0, 1].
 
-    Stands in for LPIPS (Zhang et al. 2018) where AlexNet's weights are not at hand: like it, it is blind
+    The substitute for LPIPS (Zhang et al. 2018) where AlexNet's weights are not available: like it, it is blind
     to small shifts of tone and punishes texture that the photo does not have. Gradients go to ``a``.
     """
     return Reference(b).multiscale_dssim(a)
@@ -69,7 +69,7 @@ def multiscale_dssim(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """What is known beforehand of SSIM to B clean photos at one scale.
+    """Terms of SSIM that depend on B clean photos alone, at one scale.
 
     Attributes
     ----------
@@ -82,9 +82,9 @@ class _Level:
     spread
         Blurred squares less ``square``, plus the constant that keeps the quotient finite.
     weight
-        How much each window counts, [B, 1, h, w], sum over C channels 1; None: all alike.
+        Weight of each window, [B, 1, h, w], with sum 1 over C channels; None: uniform.
     share
-        How much this scale counts, [B].
+        Weight of this scale, [B].
     """
 
     clean: Tensor
@@ -102,7 +102,7 @@ def _by_version(photos: Tensor, clean: Tensor) -> Tensor:
 
 
 class _Ssim(torch.autograd.Function):
-    """SSIM to a ``_Level``, with the gradient written out: three blurs forward, three back, none for the clean."""
+    """SSIM to a ``_Level`` with an analytic gradient: three blurs forward, three back, none for the clean."""
 
     @staticmethod
     def forward(ctx: Any, photos: Tensor, level: _Level) -> Tensor:
@@ -135,7 +135,7 @@ class _Ssim(torch.autograd.Function):
         x = _by_version(photos, level.clean)
         each = slope.reshape(*x.shape[:2], 1, 1, 1)
         each = each / quality.shape[2:].numel() if level.weight is None else each * level.weight
-        # How quality changes with the blurred photo, its blurred square and the blurred product with the clean one.
+        # Derivatives of quality by the blurred photo, its blurred square and its blurred product with the clean one.
         by = x.new_empty(3, *quality.shape)
         by_mean, by_square, by_product = by
         torch.div(each, below, out=by_product)
@@ -150,7 +150,7 @@ class _Ssim(torch.autograd.Function):
 
 
 class Reference:
-    """Distances to one batch of clean photos, of which what they need is computed once.
+    """Distances to one batch of clean photos, whose terms are computed once.
 
     Every method takes ``photos``, float [m * B, C, H, W] in [0, 1]: m versions of the batch one after the other,
     as ``torch.cat`` stacks them. Gradients go to them, never to the clean photos.
@@ -178,15 +178,15 @@ class Reference:
         self._window = windows[0] if windows else 1
 
     def ssim(self, photos: Tensor) -> Tensor:
-        """Give structural similarity, float [m * B]: as ``facetools.perceptual.ssim.ssim`` of the photos alone."""
+        """Return SSIM, float [m * B]: as ``facetools.perceptual.ssim.ssim`` of the photos alone."""
         return self._each(photos, "ssim") if self._groups else self._at(0, photos)
 
     def dssim(self, photos: Tensor) -> Tensor:
-        """Give (1 - SSIM) / 2, 0 for equal photos, float [m * B]."""
+        """Return DSSIM = (1 - SSIM) / 2, 0 for equal photos, float [m * B]."""
         return (1 - self.ssim(photos)) / 2
 
     def multiscale_dssim(self, photos: Tensor) -> Tensor:
-        """Give the substitute for LPIPS, float [m * B]: as ``facetools.perceptual.ssim.multiscale_dssim``."""
+        """Return the substitute for LPIPS, float [m * B]: as ``facetools.perceptual.ssim.multiscale_dssim``."""
         if self._groups:
             return self._each(photos, "multiscale_dssim")
         times = len(photos) // max(len(self._clean), 1)
@@ -200,7 +200,7 @@ class Reference:
         return total
 
     def __call__(self, photos: Tensor) -> Tensor:
-        """Give ``multiscale_dssim``."""
+        """Return ``multiscale_dssim``."""
         return self.multiscale_dssim(photos)
 
     def _each(self, photos: Tensor, measure: str) -> Tensor:
@@ -239,12 +239,12 @@ class Reference:
 
 
 def _scales_of(size: tuple[int, int]) -> int:
-    """Give at how many scales a photo is compared: no side may get shorter than the window."""
+    """Return the number of scales at which a photo is compared: no side may get shorter than the window."""
     return next((n for n in range(1, _SCALES) if min(size) >> (n - 1) < 2 * WINDOW_PX), _SCALES)
 
 
 class Substitute:
-    """The perceptual distance that stands in for LPIPS; the same interface as ``facetools.perceptual.lpips.Lpips``.
+    """The substitute for LPIPS; the same interface as ``facetools.perceptual.lpips.Lpips``.
 
     Attributes
     ----------
@@ -262,5 +262,5 @@ class Substitute:
         return Reference(clean, sizes)
 
     def distance(self, photos: Tensor, clean: Tensor) -> Tensor:
-        """Give the distance, float [B], of float [B, 3, H, W] in [0, 1]."""
+        """Return the distance, float [B], of float [B, 3, H, W] in [0, 1]."""
         return multiscale_dssim(photos, clean)

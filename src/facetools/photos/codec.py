@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import io
-import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _toolio.errors import InputError
+from _toolio.errors import InputError, param
 from facetools.photos.exif import without_gps, without_previews
-from facetools.photos.photo import _PARTS, Photo, Pixels
+from facetools.photos.metadata import orientations, reductions, save_options
+from facetools.photos.photo import ONE_OF_SEVERAL, Photo, Pixels, to_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 400_000_000
-"""Larger photos are refused: 400 megapixels take 1.2 GB as RGB."""
+"""Maximum number of pixels: 400 megapixels take 1.2 GB as RGB."""
 
 SUFFIXES = {
     "JPEG": ".jpg",
@@ -30,7 +30,7 @@ SUFFIXES = {
     "TIFF": ".tif",
     "PPM": ".ppm",
 }
-"""The formats that are written, and the ending of a file whose own ending does not fit."""
+"""The formats that are written, and the extension appended to a name whose own does not fit."""
 
 KEEP_ALPHA = ("PNG", "WEBP", "TIFF", "HEIF")
 """The formats that hold transparency."""
@@ -40,26 +40,18 @@ KEEP_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF")
 
 _STRIP_ROWS = 256
 
-_DEEP = "more than 8 bits a channel reduced to 8"
-
-_OTHER_COLOURS = ("CMYK", "LAB", "HSV")
-
-_LOSSLESS_TIFF = ("tiff_lzw", "tiff_adobe_deflate", "packbits")
 
 GUESSED_QUALITY = {"WEBP": 95, "HEIF": 90}
-"""Of formats whose files do not tell the quality that they were saved with."""
+"""Default quality of formats whose files do not record theirs."""
 
 NEW_JPEG_QUALITY = 95
-"""Of a JPEG that is made from a photo in another format."""
+"""Default quality of a JPEG made from another format."""
 
 WRITTEN_AS_PNG = " is written as PNG"
-"""Ends the note of a photo in a format that is not written."""
+"""End of the note on a photo in a format that is not written."""
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 
-# What a TIFF says of the photo and not of how its pixels are stored: title, camera, resolution, date, people.
-_TIFF_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
-_TIFF_DIRECTORIES = (0x8769, 0x8825)
 
 _ENDINGS = {
     "HEIF": {".heic", ".heif", ".hif", ".heics", ".heifs"},
@@ -68,10 +60,9 @@ _ENDINGS = {
     "PPM": {".ppm", ".pgm", ".pnm"},
 }
 
-_ORIENTATION_TAG = 0x0112
 
 _PROGRAMS = {"EPS", "WMF"}
-"""What Pillow reads by running another program on it: no photo, and nothing to run for a stranger."""
+"""Formats that Pillow reads by running another program: refused, because inputs are untrusted."""
 
 
 def decode_photo(data: bytes, path: str) -> Photo:
@@ -106,7 +97,7 @@ def decode_photo(data: bytes, path: str) -> Photo:
 
 
 def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
-    """Let Pillow read a whole file: the image, and what of the file it is not."""
+    """Decode a whole file with Pillow; returns the image, and a note if the file holds more than it."""
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses what has more than twice this many
@@ -132,20 +123,20 @@ def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
         raise _no_room(path) from None
     except Exception as error:  # a damaged file makes its decoder stumble over anything
         raise _damaged(path, error) from None
-    return image, [_PARTS[image.format == "HEIF"]] if several else []
+    return image, [ONE_OF_SEVERAL[image.format == "HEIF"]] if several else []
 
 
 def _is_heif(data: bytes) -> bool:
-    """Tell a HEIF file by the brands in its first box; AVIF, which is built alike, is none."""
+    """Return whether the brands of the first box are those of HEIF; those of AVIF are not."""
     if data[4:8] != b"ftyp":
         return False
     brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
-    known = {brands[place : place + 4] for place in range(0, len(brands), 4)}
+    known = {brands[start : start + 4] for start in range(0, len(brands), 4)}
     return bool(known & _HEIF_BRANDS) or (brands[:4] == b"mif1" and not known & {b"avif", b"avis"})
 
 
 def _open_heif(what: str) -> None:
-    """Teach Pillow HEIF, once."""
+    """Register HEIF with Pillow; InputError if the extra is missing."""
     try:
         import pillow_heif
     except ImportError:
@@ -168,11 +159,11 @@ def _first_line(error: Exception) -> str:
 
 def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
     file_format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
-    options = _save_options(image, file_format)
+    options = save_options(image, file_format)
     if file_format == "WEBP" and b"VP8L" in data:
         options["lossless"] = True
-    notes += _reductions(image, data)
-    shown, kept = _orientations(image)
+    notes += reductions(image, data)
+    shown, kept = orientations(image)
     upright = _turn(_to_8_bits(image), shown, _READ)
     if upright is not image:
         image.close()  # 4 bytes a pixel that nobody needs any more
@@ -200,134 +191,6 @@ def _to_array(image: Image.Image) -> Pixels:
     return pixels
 
 
-def _reductions(image: Image.Image, data: bytes) -> list[str]:
-    """Say what of a loaded image's pixels three channels of 8 bits do not hold."""
-    notes = []
-    if image.mode in _OTHER_COLOURS:
-        dropped = ", without its colour profile" if image.info.get("icc_profile") else ""
-        notes.append(f"{image.mode} read as RGB{dropped}")
-    if image.mode == "1":
-        notes.append("1 bit read as grey")
-    if image.mode in ("P", "PA"):
-        notes.append("palette read as RGB")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_deep(image, data):
-        notes.append(_DEEP)
-    if image.info.get("depth_images"):
-        notes.append("depth map removed")
-    if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
-        notes.append("further pictures of the file removed")
-    # They may tell what a cloak hides: a place, a name, a picture of the clean face.
-    texts = {"xmp": "XMP", "XML:com.adobe.xmp": "XMP"}
-    if image.format in ("JPEG", "MPO", "GIF"):  # elsewhere it names the program
-        texts["comment"] = "comment"
-    notes += dict.fromkeys(f"{name} removed" for key, name in texts.items() if image.info.get(key))
-    if any(key not in texts for key in getattr(image, "text", {})):
-        notes.append("texts removed")
-    return notes
-
-
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Tell colour of more than 8 bits a channel, which Pillow reduces to 8 and says nothing of."""
-    if image.format == "PNG":
-        return data[24] > 8  # IHDR: width, height, bit depth
-    if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, ())  # BitsPerSample
-        return any(each > 8 for each in (bits if isinstance(bits, tuple) else (bits,)) if isinstance(each, int))
-    if image.format == "PPM":
-        # Magic, width, height, largest value, with comments between them.
-        head = re.match(rb"P[2356](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)", data)
-        return head is not None and int(head[1]) > 255
-    if image.format == "HEIF":
-        return bool(image.info.get("bit_depth", 8) > 8)
-    if image.format == "JPEG2000":
-        start = data.find(b"\xff\x4f\xff\x51")  # SOC and SIZ; the first component's depth is 42 bytes on
-        return start >= 0 and (data[start + 42] & 0x7F) + 1 > 8
-    if image.format == "AVIF":
-        start = data.find(b"av1C")
-        return start >= 0 and bool(data[start + 6] & 0x40)  # high_bitdepth
-    return False
-
-
-def _orientations(image: Image.Image) -> tuple[int, int]:
-    """Give the orientation that a loaded image is shown with, and the one that the EXIF which is kept tells.
-
-    They differ where only XMP tells it, or a TIFF's tag, which Pillow has obeyed and removed by now.
-    """
-    from PIL import Image
-
-    def tell(exif: Callable[[], Image.Exif]) -> int:
-        try:
-            value = exif().get(_ORIENTATION_TAG, 1)
-        except Exception:  # damaged EXIF raises whatever its parser stumbles on
-            return 1
-        return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-    def in_file() -> Image.Exif:
-        exif = Image.Exif()
-        if isinstance(image.info.get("exif"), bytes):
-            exif.load(image.info["exif"])
-        return exif
-
-    shown = tell(image.getexif)
-    return shown, shown if tell(in_file) == shown else 1
-
-
-def _save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
-    """Collect what belongs to the file besides its pixels: EXIF, colour profile, JPEG tables."""
-    options: dict[str, Any] = {}
-    exif = _exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
-    if isinstance(exif, bytes) and exif:
-        options["exif"] = exif
-    # A profile of other colours would be wrong for the RGB that is written.
-    if isinstance(image.info.get("icc_profile"), bytes) and image.mode not in _OTHER_COLOURS:
-        options["icc_profile"] = image.info["icc_profile"]
-    if file_format == "JPEG":
-        from PIL import JpegImagePlugin
-
-        # In order, without gaps: a file may number its tables 1 and 3, but not be written so.
-        options["qtables"] = [table for _, table in sorted(getattr(image, "quantization", {}).items())] or None
-        sampling = JpegImagePlugin.get_sampling(image) if image.mode == "RGB" else -1
-        if sampling >= 0:
-            options["subsampling"] = sampling
-        options["progressive"] = bool(image.info.get("progressive", False))
-    if file_format == "HEIF":
-        options |= _heif_options(image.info)
-    if file_format in ("JPEG", "PNG") and (dpi := image.info.get("dpi")):
-        options["dpi"] = dpi
-    if file_format == "TIFF" and image.info.get("compression") in _LOSSLESS_TIFF:
-        options["compression"] = image.info["compression"]
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def _heif_options(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """Collect how a HEIF photo's colours are coded."""
-    coding = info.get("nclx_profile") or {}
-    names = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
-    options: dict[str, Any] = {"coding": {name: int(coding[name]) for name in names if name in coding}}
-    options["chroma"] = info.get("chroma")
-    # Only who wants every pixel back codes RGB as it is, which is matrix 0. (Beside an ICC profile no file says so.)
-    options["lossless"] = options["coding"].get("matrix_coefficients") == 0 and options["chroma"] in (None, 444)
-    if options["lossless"]:
-        options["chroma"] = 444  # grey with alpha comes as RGBA, and tells of none
-    return options
-
-
-def _exif_of_tiff(image: Image.Image) -> bytes:
-    """Gather as EXIF what a TIFF's own tags tell of the photo; empty where that is nothing, or damaged."""
-    from PIL import Image
-
-    try:
-        told, kept = image.getexif(), Image.Exif()
-        kept.update({tag: told[tag] for tag in _TIFF_TAGS if tag in told})
-        for directory in _TIFF_DIRECTORIES:
-            if tags := told.get_ifd(directory):
-                kept.get_ifd(directory).update(tags)
-                kept[directory] = 0  # a place that is filled in when it is written
-        return kept.tobytes() if len(kept) else b""
-    except Exception:  # damaged tags raise whatever their writer stumbles on
-        return b""
-
-
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16- and 32-bit grey to 8 bits; Pillow's own conversion would clip it to white."""
     from PIL import Image
@@ -340,7 +203,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
         values = (values - low) * (255 / (high - low) if high > low else 0)
     elif image.mode != "I" or image.format == "PPM" or values.max(initial=0) > 255:
         values = values / max(257, values.max(initial=0) / 255)
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    return Image.fromarray(to_bytes(values))
 
 
 _LARGEST_JPEG_PX = 65_500
@@ -354,7 +217,7 @@ def encode_photo(
     quality: int | None = None,
     strip_gps: bool = False,
 ) -> bytes:
-    """Write pixels back as the photo was: format, EXIF, colour profile, alpha, orientation, JPEG tables.
+    """Encode pixels as the photo was: format, EXIF, colour profile, alpha, orientation, JPEG tables.
 
     XMP, captions inside a PNG and previews are not kept.
 
@@ -370,7 +233,7 @@ def encode_photo(
         JPEG, WebP and HEIF quality, 1 to 100. None keeps a JPEG's own tables; a JPEG made from another format gets
         ``NEW_JPEG_QUALITY``, WebP and HEIF get ``GUESSED_QUALITY`` (or are lossless, if they were).
     strip_gps
-        Leave out where the photo was taken; ``Photo.has_gps`` tells whether it says so.
+        Remove the GPS tags of the EXIF; see ``Photo.has_gps``.
 
     Returns
     -------
@@ -402,7 +265,8 @@ def encode_photo(
     if kind == "JPEG" and max(image.size) > _LARGEST_JPEG_PX:
         # libjpeg would say so on stderr too.
         raise InputError(
-            f"the photo cannot be written as JPEG ({_LARGEST_JPEG_PX} pixels a side at most); try --format png",
+            f"the photo cannot be written as JPEG ({_LARGEST_JPEG_PX} pixels a side at most); try "
+            f"{param('file_format')} png",
             kind="unwritable",
         )
     out = io.BytesIO()
@@ -410,13 +274,14 @@ def encode_photo(
         image.save(out, format=kind, **options)
     except (OSError, ValueError, TypeError, RuntimeError, struct.error) as error:  # odd EXIF, on TIFF's way out
         raise InputError(
-            f"the photo cannot be written as {kind} ({_first_line(error)}); try --format png", kind="unwritable"
+            f"the photo cannot be written as {kind} ({_first_line(error)}); try {param('file_format')} png",
+            kind="unwritable",
         ) from None
     return out.getvalue()
 
 
 def _options_for(photo: Photo, kind: str, quality: int | None, strip_gps: bool) -> dict[str, Any]:
-    """Give what Pillow needs to know to save a photo in a format."""
+    """Return Pillow's save options for a photo in a format."""
     if kind not in KEEP_EXIF:
         return {}
     options = _kept(photo, "exif", "icc_profile")
@@ -471,7 +336,7 @@ def _turn(image: Image.Image, orientation: int, ways: Mapping[int, str]) -> Imag
 
 
 def fitting_name(name: str, file_format: str) -> str:
-    """Give a file name whose ending fits the format: ``a.gif`` as PNG is ``a.gif.png``, so that no two collide."""
+    """Return a file name whose extension fits the format: ``a.gif`` as PNG is ``a.gif.png``, so that no two collide."""
     suffix = SUFFIXES[file_format]
     ending = "." + name.rpartition(".")[2].lower() if "." in name else ""
     return name if ending in _ENDINGS.get(file_format, {suffix}) else name + suffix

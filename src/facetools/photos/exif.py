@@ -1,4 +1,4 @@
-"""Taking out of a photo's EXIF what must not go along with a cloaked one: its clean previews, and its place."""
+"""Remove from EXIF data what must not accompany a cloaked photo: previews of the clean one, GPS tags."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _HEADER = b"Exif\0\0"
 _ORDERS = {b"II": "<", b"MM": ">"}
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 # Tags of IFD1 that say where its picture lies, and how long it is: JPEG (513, 514) and strips (273, 279).
-_PLACES = ((0x0201, 0x0202), (0x0111, 0x0117))
+_PICTURES = ((0x0201, 0x0202), (0x0111, 0x0117))
 _SIZES = {3: (2, "H"), 4: (4, "I")}
 _DETAILS, _GPS = 0x8769, 0x8825
 _MOST_GPS_TAGS = 256  # the standard knows 32
@@ -18,7 +18,7 @@ _WIDTHS = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 
 
 def without_previews(exif: bytes) -> bytes:
-    """Blank every preview in EXIF data, and leave all else, byte for byte, where it is.
+    """Blank every preview in EXIF data; every other byte stays where it is.
 
     That is the thumbnail of IFD1, which is also unlinked, and any JPEG elsewhere, such as in a maker's notes.
 
@@ -46,24 +46,24 @@ def without_previews(exif: bytes) -> bytes:
 
 def _end_of_jpeg(data: bytearray, start: int) -> int:
     """Find where a JPEG ends that may hold others: a preview's own EXIF has a preview."""
-    depth, place = 0, start
+    depth, offset = 0, start
     while True:
-        end, inner = data.find(_JPEG_END, place), data.find(_JPEG_START, place)
+        end, inner = data.find(_JPEG_END, offset), data.find(_JPEG_START, offset)
         if end < 0:
             return len(data)
         if 0 <= inner < end:
-            depth, place = depth + 1, inner + len(_JPEG_START)
+            depth, offset = depth + 1, inner + len(_JPEG_START)
             continue
-        depth, place = depth - 1, end + len(_JPEG_END)
+        depth, offset = depth - 1, end + len(_JPEG_END)
         if depth == 0:
-            return place
+            return offset
 
 
 def without_gps(exif: bytes) -> bytes:
-    """Take the directory of GPS tags out of EXIF data, and leave all else, byte for byte, where it is.
+    """Remove the directory of GPS tags from EXIF data; every other byte stays where it is.
 
-    Its values are blanked too, so that no tool finds them again. What a maker's notes or a caption tell of the
-    place is not known here, and stays.
+    Its values are blanked too, so that no tool finds them again. A location in a maker's notes or a caption is not
+    recognised, and stays.
 
     Parameters
     ----------
@@ -97,15 +97,15 @@ def _remove_directories(tiff: memoryview, parent: int, order: str, pointer: int)
     (entries,) = struct.unpack_from(order + "H", tiff, parent)
     number = 0
     while number < entries:
-        place = parent + 2 + 12 * number
-        (tag,) = struct.unpack_from(order + "H", tiff, place)
+        offset = parent + 2 + 12 * number
+        (tag,) = struct.unpack_from(order + "H", tiff, offset)
         if tag != pointer:
             number += 1
             continue
-        (child,) = struct.unpack_from(order + "I", tiff, place + 8)
+        (child,) = struct.unpack_from(order + "I", tiff, offset + 8)
         _blank_directory(tiff, child, order)
         end = parent + 2 + 12 * entries + 4  # behind the link to the next directory
-        tiff[place : end - 12] = bytes(tiff[place + 12 : end])
+        tiff[offset : end - 12] = bytes(tiff[offset + 12 : end])
         tiff[end - 12 : end] = bytes(12)
         entries -= 1
         struct.pack_into(order + "H", tiff, parent, entries)
@@ -116,8 +116,8 @@ def _blank_directory(tiff: memoryview, directory: int, order: str) -> None:
     (entries,) = struct.unpack_from(order + "H", tiff, directory)
     if entries > _MOST_GPS_TAGS:
         raise struct.error("no directory of GPS tags")
-    for place in range(directory + 2, directory + 2 + 12 * entries, 12):
-        _, kind, count, value = struct.unpack_from(order + "HHII", tiff, place)
+    for offset in range(directory + 2, directory + 2 + 12 * entries, 12):
+        _, kind, count, value = struct.unpack_from(order + "HHII", tiff, offset)
         size = _WIDTHS[kind] * count if kind < len(_WIDTHS) else 0
         if size > 4 and value < len(tiff):
             end = min(value + size, len(tiff))
@@ -139,8 +139,8 @@ def _unlink_thumbnail(tiff: memoryview) -> None:
         return
     struct.pack_into(order + "I", tiff, link, 0)
     values = _values(tiff, second, order)
-    for place, length in _PLACES:
-        for begin, count in zip(values.get(place, ()), values.get(length, ()), strict=False):
+    for where, length in _PICTURES:
+        for begin, count in zip(values.get(where, ()), values.get(length, ()), strict=False):
             count = max(0, min(count, len(tiff) - begin))
             tiff[begin : begin + count] = bytes(count)
 
@@ -150,11 +150,11 @@ def _values(tiff: memoryview, directory: int, order: str) -> dict[int, tuple[int
     found = {}
     (entries,) = struct.unpack_from(order + "H", tiff, directory)
     for number in range(entries):
-        place = directory + 2 + 12 * number
-        tag, kind, count = struct.unpack_from(order + "HHI", tiff, place)
+        offset = directory + 2 + 12 * number
+        tag, kind, count = struct.unpack_from(order + "HHI", tiff, offset)
         if kind not in _SIZES or count > len(tiff):
             continue
         size, letter = _SIZES[kind]
-        where = place + 8 if size * count <= 4 else struct.unpack_from(order + "I", tiff, place + 8)[0]
+        where = offset + 8 if size * count <= 4 else struct.unpack_from(order + "I", tiff, offset + 8)[0]
         found[tag] = struct.unpack_from(f"{order}{count}{letter}", tiff, where)
     return found

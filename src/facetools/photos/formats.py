@@ -1,4 +1,4 @@
-"""Formats that photos are written in."""
+"""File formats that photos are saved in, as the command line names them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Format(StrEnum):
-    """How a cloaked photo is saved."""
+    """File format of a saved photo; ``keep`` is the photo's own."""
 
     keep = "keep"
     png = "png"

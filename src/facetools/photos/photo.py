@@ -1,4 +1,4 @@
-"""A photo: pixels and what belongs to them."""
+"""Decoded photos: pixels and what belongs to them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Pixels = npt.NDArray[np.uint8]
 
 _NEVER_LOSSY = ("PNG", "TIFF", "BMP", "PPM")
 
-
-_PARTS = ("first frame of an animation", "main photo of several")
+ONE_OF_SEVERAL = ("first frame of an animation", "main photo of several")
+"""Notes on a file that holds more than ``Photo.pixels`` show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Photo:
     pixels
         uint8 [H, W, 3], RGB, upright (EXIF orientation applied).
     format
-        The format that ``encode_photo`` writes unless told otherwise.
+        The format that ``encode_photo`` writes by default.
     grey
         The photo has one channel; ``pixels`` repeats it.
     alpha
@@ -50,7 +50,7 @@ class Photo:
     notes: tuple[str, ...] = ()
 
     def is_lossless(self, file_format: str | None = None, quality: int | None = None) -> bool:
-        """Tell whether ``encode_photo`` with these arguments writes every pixel as it is."""
+        """Return whether ``encode_photo`` with these arguments is lossless."""
         kind = file_format or self.format
         return kind in _NEVER_LOSSY or (
             kind == self.format and quality is None and bool(self.save_options.get("lossless"))
@@ -58,33 +58,57 @@ class Photo:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Which part of the file alone ``pixels`` show, where it holds more."""
-        return tuple(note for note in self.notes if note in _PARTS)
+        """Notes on the part of the file that ``pixels`` show, if it holds more."""
+        return tuple(note for note in self.notes if note in ONE_OF_SEVERAL)
 
     @property
     def has_gps(self) -> bool:
-        """Tell whether the EXIF says where the photo was taken, or is too damaged to know."""
+        """Whether the EXIF has GPS tags, or is too damaged to know."""
         exif = self.save_options.get("exif", b"")
         return bool(without_gps(exif) != exif)
 
 
 def same_shape(one: Pixels, other: Pixels) -> bool:
-    """Tell two photos that scaling alone can make of one: their sides differ by what rounding does, or 1%."""
+    """Return whether two photos have the same aspect ratio, up to rounding or 1%."""
     (height, width), (other_height, other_width) = one.shape[:2], other.shape[:2]
     expected = width * other_height / height
     return bool(abs(other_width - expected) <= max(1 + width / height, 0.01 * expected))
 
 
 def scale_to(pixels: Pixels, like: Pixels) -> Pixels:
-    """Scale a photo to the size of another."""
+    """Resize a photo to the size of another (Lanczos)."""
     from PIL import Image
 
     resized = Image.fromarray(pixels).resize((like.shape[1], like.shape[0]), Image.Resampling.LANCZOS)
     return np.asarray(resized)
 
 
+def to_bytes(values: npt.NDArray[Any]) -> Pixels:
+    """Round values, 0 to 255, to the nearest whole number (a half to the even one) and clip them to uint8."""
+    whole: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return whole
+
+
+def add_change(pixels: Pixels, change: npt.NDArray[np.float32]) -> Pixels:
+    """Add a change to a photo: the one place where a cloak becomes pixels again.
+
+    Parameters
+    ----------
+    pixels
+        uint8 [H, W, 3]; stays as it is.
+    change
+        float32 [H, W, 3], in the units of ``pixels``: 1 is one grey level.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        Rounded once, after the change was added, and clipped to 0 to 255.
+    """
+    return to_bytes(pixels + change)
+
+
 def as_tensor(pixels: Pixels, device: torch.device | None = None) -> torch.Tensor:
-    """Turn uint8 [H, W, 3] into what networks see: float32 [1, 3, H, W] in [0, 1], on a device; None is the CPU."""
+    """Convert uint8 [H, W, 3] to float32 [1, 3, H, W] in [0, 1] on a device; None is the CPU."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255

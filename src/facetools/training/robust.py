@@ -20,6 +20,7 @@ from _toolio.compute.threads import ordered
 from _toolio.errors import ToolError, UsageError
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.files import Prepared
+from facetools.photos.photo import add_change
 from facetools.training.heads import Head, make_head
 from facetools.training.paired_faces import Faces
 from facetools.training.samples import Sample, cut_chip, cut_chips
@@ -284,8 +285,8 @@ def vary(sample: Sample, original: Sample, rng: np.random.Generator) -> Sample:
     if sample is original or not sample.lies_on(original):
         return sample
     clean = original.pixels.astype(np.float32)
-    changed = clean + float(rng.uniform(*STRENGTHS)) * (sample.pixels - clean)
-    return replace(sample, pixels=np.clip(np.rint(changed), 0, 255).astype(np.uint8))
+    change = float(rng.uniform(*STRENGTHS)) * (sample.pixels - clean)
+    return replace(sample, pixels=add_change(original.pixels, change))
 
 
 def confuse(network: nn.Module, chips: Tensor, wanted: Tensor, steps: int, seeds: Sequence[int]) -> Tensor:

@@ -1,1 +1,1 @@
-"""What happens to photos: preprocessing, augmentation, differentiable views."""
+"""Transforms of photos: preprocessing, augmentation, differentiable views."""

@@ -1,6 +1,6 @@
-"""What happens to photos before and after anybody cloaks them: saving, scaling, filters, film grain.
+"""Random augmentations of photos before and after cloaking: compression, scaling, filters, film grain.
 
-Each change is one function of a photo and a random generator, which draws how strong it is. The detector is trained on
+Each is one function of a photo and a random generator, which draws its strength. The detector is trained on
 them, clean and cloaked faces alike, and measured on them.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFilter
+
+from facetools.photos.photo import to_bytes
 
 if TYPE_CHECKING:
     from facetools.photos.photo import Pixels
@@ -23,7 +24,7 @@ Change = Callable[["Pixels", np.random.Generator], "Pixels"]
 _FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 SMALLEST_PX = 16
-"""No photo is made smaller than this."""
+"""Smallest side of a scaled photo."""
 
 
 def _image(pixels: Pixels) -> Image.Image:
@@ -32,12 +33,6 @@ def _image(pixels: Pixels) -> Image.Image:
 
 def _pixels(image: Image.Image) -> Pixels:
     return np.array(image, np.uint8)
-
-
-def to_bytes(values: npt.NDArray[Any]) -> Pixels:
-    """Round and clip values, 0 to 255, to uint8."""
-    whole: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return whole
 
 
 def save_as_jpeg(pixels: Pixels, quality: int, subsampling: int = 2) -> Pixels:
@@ -81,7 +76,7 @@ def blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def denoise(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Take the median of 3x3 pixels, mixed with the photo at 50 to 100 percent."""
+    """Filter with a 3x3 median, mixed with the photo at 50 to 100 percent."""
     share = np.float32(rng.uniform(0.5, 1.0))
     median = np.asarray(_image(pixels).filter(ImageFilter.MedianFilter(3)), np.float32)
     return to_bytes(pixels + share * (median - pixels))
@@ -102,7 +97,7 @@ def grain(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def grey(pixels: Pixels, rng: np.random.Generator) -> Pixels:  # noqa: ARG001  (all changes are called alike)
-    """Take the colour away."""
+    """Convert to grey."""
     return to_bytes(np.repeat((pixels.astype(np.float32) @ _LUMA)[..., None], 3, axis=2))
 
 
@@ -150,16 +145,16 @@ CHANGES = _named(
     *(jpeg, mild_jpeg, jpeg_twice, sharpen, blur, denoise, beauty, grain, grey, tone),
     *(soften, enlarge, resize, crop, screenshot),
 )
-"""All by name."""
+"""All augmentations by name."""
 
 ODD = ("jpeg", "jpeg-twice", "sharpen", "denoise", "beauty", "enlarge", "soften", "grain", "screenshot", "grey")
-"""Make a clean photo look odd; none makes it a cloak."""
+"""Applied to clean photos as hard negatives of the detector."""
 
 SURVIVED = ("mild-jpeg", "resize", "crop", "screenshot")
-"""A cloak should be seen through these."""
+"""Applied to cloaked photos, whose cloak should still be detected."""
 
 BEFORE = ("jpeg", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "soften")
-"""Happen to photos before somebody cloaks them, and leave every pixel in its place."""
+"""Applied before cloaking; they move no pixel."""
 
 AFTER = ("jpeg", "mild-jpeg", "jpeg-twice", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "crop")
-"""Happen to photos afterwards; scaling is drawn apart."""
+"""Applied after cloaking; scaling is drawn separately."""

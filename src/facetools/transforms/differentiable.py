@@ -1,6 +1,6 @@
-"""Random differentiable views: what an upload may do to a photo, so that a cloak is made to survive it.
+"""Random differentiable views of photos (JPEG, resizing, blur, misalignment), for cloaks that survive an upload.
 
-The expectation over such views is what an attack climbs (Athalye et al. 2018, arXiv 1707.07397). Importing this
+Attacks optimise the expectation over transformations, EOT (Athalye et al. 2018, arXiv 1707.07397). Importing this
 module does not import torch.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ LARGEST_SIGMA_PX = 1.5
 """Largest standard deviation of a blur."""
 
 LARGEST_SHIFT, LARGEST_ZOOM, LARGEST_TURN_DEGREES = 0.03, 0.05, 2.0
-"""How far ``crop`` moves a face at most: shift as a share of the region's shorter side, change of scale, turn."""
+"""Largest misalignment of ``crop``: shift as a share of the region's shorter side, change of scale, rotation."""
 
 # ITU-T T.81, annex K, tables K.1 and K.2: steps for quality 50, row by row.
 _LUMA = (
@@ -53,10 +53,10 @@ _CHROMA = (
 
 
 def jpeg(photos: torch.Tensor, quality: int) -> torch.Tensor:
-    """Save as JPEG and open again: 4:2:0 chroma, the usual tables; differentiable.
+    """Compress and decompress as JPEG, differentiably: 4:2:0 chroma, the tables of T.81's annex K.
 
-    Coefficients are rounded as JPEG rounds them and samples as 8-bit encoders and decoders do; the slope is that of
-    no rounding at all (straight-through). The result is within 0.6/255 of Pillow's, mean absolute difference.
+    Coefficients are rounded as JPEG rounds them and samples as 8-bit encoders and decoders do; the gradient is that
+    without rounding (straight-through). The result is within 0.6/255 of Pillow's, mean absolute difference.
 
     Parameters
     ----------
@@ -89,13 +89,13 @@ def jpeg(photos: torch.Tensor, quality: int) -> torch.Tensor:
 
 
 def _rounded(x: torch.Tensor) -> torch.Tensor:
-    """Round, with the slope of what is not rounded."""
+    """Round with a straight-through gradient."""
     return x + (x.round() - x).detach()
 
 
 @lru_cache(4)
 def _colours(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the matrices of JFIF from RGB to YCbCr, chroma around 0, and back, [3, 3]."""
+    """Return the matrices of JFIF from RGB to YCbCr, chroma around 0, and back, [3, 3]."""
     import torch
 
     with torch.inference_mode(False):
@@ -108,7 +108,7 @@ def _colours(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 
 @lru_cache(256)
 def _steps(quality: int, plane: int, device: torch.device) -> torch.Tensor:
-    """Give the quantisation steps of luma (0) or chroma (1) as the Independent JPEG Group scales them, [8, 8]."""
+    """Return the quantisation steps of luma (0) or chroma (1) as the Independent JPEG Group scales them, [8, 8]."""
     import torch
 
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -119,7 +119,7 @@ def _steps(quality: int, plane: int, device: torch.device) -> torch.Tensor:
 
 @lru_cache(4)
 def _cosines(device: torch.device) -> torch.Tensor:
-    """Give the orthonormal 8-point DCT-II, [8, 8]."""
+    """Return the orthonormal 8-point DCT-II, [8, 8]."""
     import torch
 
     rows = [[math.cos(math.pi * (2 * x + 1) * k / 16) / 2 for x in range(8)] for k in range(8)]
@@ -130,7 +130,7 @@ def _cosines(device: torch.device) -> torch.Tensor:
 
 
 def _quantise(planes: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Transform 8x8 blocks of [B, C, H, W], round to multiples of the steps, and transform back."""
+    """Quantise the 8x8 DCT of [B, C, H, W] to multiples of the steps."""
     cosines = _cosines(planes.device)
     count, channels, height, width = planes.shape
     blocks = planes.reshape(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
@@ -140,7 +140,7 @@ def _quantise(planes: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
 
 def resize(photos: torch.Tensor, factor: float) -> torch.Tensor:
-    """Resize [B, 3, H, W] and bring it back to its size, antialiased bilinear both times."""
+    """Resize [B, 3, H, W] by a factor and back, antialiased bilinear both times."""
     import torch.nn.functional as F  # noqa: N812
 
     height, width = photos.shape[-2:]
@@ -159,7 +159,7 @@ def blur(photos: torch.Tensor, sigma_px: float) -> torch.Tensor:
 def move(
     photos: torch.Tensor, *, right: float = 0.0, down: float = 0.0, zoom: float = 1.0, turn_degrees: float = 0.0
 ) -> torch.Tensor:
-    """Move what [B, 3, H, W] shows by a similarity about its centre; beyond an edge its pixels count.
+    """Transform [B, 3, H, W] by a similarity about its centre; edges are replicated.
 
     Parameters
     ----------
@@ -226,29 +226,29 @@ similarity of up to 3% shift, 5% scale and 2 degrees."""
 
 
 def parse_views(text: str) -> tuple[str, ...]:
-    """Read names of views, separated by commas; each counts once, "" is none.
+    """Parse names of views, separated by commas; duplicates are dropped, "" is none.
 
     Raises
     ------
     UsageError
-        There is no such view; the message lists those there are.
+        There is no such view; the message lists all.
     """
     names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
     for name in names:
         if name not in _DRAWS:
-            raise UsageError(f"--views {text}: no view is called {name}; choose from {', '.join(NAMES)}")
+            raise UsageError(f"{param('views')} {text}: no view is called {name}; choose from {', '.join(NAMES)}")
     return names
 
 
 class RandomViews:
-    """Shows each photo of a batch in a random view, which may be the photo as it is.
+    """Transform each photo of a batch by a random view, which may be the identity.
 
-    What a photo gets depends on its seed and on how often it was shown before, not on the rest of the batch.
+    A photo's view depends on its seed and on the number of calls before, not on the rest of the batch.
 
     Parameters
     ----------
     names
-        Of ``NAMES``. All, and the photo as it is, are equally likely.
+        Of ``NAMES``. These and the identity are equally likely.
     seeds
         One for each of B photos.
     sizes
@@ -264,7 +264,7 @@ class RandomViews:
         self._sizes = sizes
 
     def __call__(self, photos: torch.Tensor) -> torch.Tensor:
-        """Draw and show: float32 [m * B, 3, H, W] in [0, 1] -> the same; each of m versions gets its own view."""
+        """Transform float32 [m * B, 3, H, W] in [0, 1]; each of m versions gets its own view."""
         import torch
 
         shown = [self._show(photo[None], number % len(self._draws)) for number, photo in enumerate(photos)]

@@ -1,4 +1,4 @@
-"""What platforms and trainers do to photos before a recogniser sees them, as Pillow does it."""
+"""Preprocessing of photos by platforms and trainers, with Pillow: JPEG, resizing, blur."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +21,7 @@ _EXAMPLES = "none, jpeg:75, resize:0.5, blur:1"
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """One step.
+    """One preprocessing step.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Preprocess:
 
     @property
     def name(self) -> str:
-        """What ``parse_preprocess`` reads, such as ``jpeg:75``; records give it."""
+        """As ``parse_preprocess`` takes it, such as ``jpeg:75``; the name in records."""
         return self.kind if self.kind == "none" else f"{self.kind}:{self.value:g}"
 
     def apply(self, pixels: Pixels) -> tuple[Pixels, tuple[float, float]]:
@@ -77,7 +77,7 @@ class Preprocess:
 
 
 def parse_preprocess(text: str) -> Preprocess:
-    """Read ``none``, ``jpeg:75`` (quality 1 to 100), ``resize:0.5`` (0.05 to 4) or ``blur:1`` (0.1 to 50 pixels).
+    """Parse ``none``, ``jpeg:75`` (quality 1 to 100), ``resize:0.5`` (0.05 to 4) or ``blur:1`` (0.1 to 50 pixels).
 
     Raises
     ------
@@ -88,7 +88,7 @@ def parse_preprocess(text: str) -> Preprocess:
     if kind == "none" and not colon:
         return Preprocess("none", 0.0)
     if kind not in _RANGES or not colon:
-        raise UsageError(f"--preprocess {text}: not known; write for example {_EXAMPLES}")
+        raise UsageError(f"{param('preprocess')} {text}: not known; write for example {_EXAMPLES}")
     low, high = _RANGES[kind]
     try:
         value = float(number)
@@ -96,5 +96,5 @@ def parse_preprocess(text: str) -> Preprocess:
         value = math.nan
     if not low <= value <= high or (kind == "jpeg" and value != int(value)):
         whole = "a whole number" if kind == "jpeg" else "a number"
-        raise UsageError(f"--preprocess {text}: {kind} takes {whole} from {low:g} to {high:g}")
+        raise UsageError(f"{param('preprocess')} {text}: {kind} takes {whole} from {low:g} to {high:g}")
     return Preprocess(kind, value)

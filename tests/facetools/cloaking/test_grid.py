@@ -100,7 +100,7 @@ def test_what_must_not_be_replaced_is_refused(tmp_path: Path) -> None:
     refuse_picture(tmp_path / "new.png", inputs, force=False)
     refuse_picture(tmp_path / "a.png", inputs, force=True)
     for name, force, why in (
-        ("a.png", False, "exists; use --force"),
+        ("a.png", False, "exists; use force"),
         ("folder.png", True, "no regular file"),
         ("a.jpg", True, "name a .png file"),
         ("no/a.png", True, "is no folder"),
@@ -108,4 +108,4 @@ def test_what_must_not_be_replaced_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=why) as caught:
             refuse_picture(tmp_path / name, inputs, force=force)
-        assert caught.value.message.startswith(f"--grid {tmp_path / name}: ")
+        assert caught.value.message.startswith(f"grid {tmp_path / name}: ")

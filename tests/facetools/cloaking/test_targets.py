@@ -51,7 +51,7 @@ def test_nobody_is_their_own_target(tmp_path: Path) -> None:
         assert "p02" not in targets.draw([np.zeros(2, np.float32)], "p02", seed, 2)[0]
     targets.check("p02/1.jpg", "p02", 2)
     targets.check("x/1.jpg", "x", 3)
-    with pytest.raises(InputError, match=r"p02/1\.jpg: --targets has 2 people besides p02, 3 needed"):
+    with pytest.raises(InputError, match=r"p02/1\.jpg: targets has 2 people besides p02, 3 needed"):
         targets.check("p02/1.jpg", "p02", 3)
 
 

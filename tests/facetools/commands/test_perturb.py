@@ -255,3 +255,16 @@ def test_an_ensemble_and_an_extractor_that_is_not_attacked(
     assert set(record["unseen"]) == {"net1"}
     both = facetools("perturb", *FAST, *ensemble, "--measure", files[0], "--in", photo, "--out", tmp_path / "o2")
     assert (both.code, "it is in the ensemble" in both.err) == (2, True)
+
+
+def test_a_folder_begun_with_an_older_name_of_a_knob_is_resumed(
+    facetools: Tool, plain_photos: Path, tmp_path: Path
+) -> None:
+    words = ("perturb", "--attack", "fawkes-v1.0", "--set", "steps=1", "--in", plain_photos, "--out", tmp_path / "out")
+    first = facetools(*words, "--set", "bound=0.02")
+    assert first.code == 0, first.err
+    again = facetools(*words, "--set", "epsilon=0.02", "--resume")
+    assert (again.code, again.err, again.out) == (0, "", first.out)
+    assert first.records[0]["knobs"]["bound"] == 0.02
+    other = facetools(*words, "--set", "epsilon=0.03", "--resume")
+    assert (other.code, "was made with knobs" in other.err) == (2, True)

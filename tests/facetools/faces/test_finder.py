@@ -7,8 +7,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from conftest import LFW, needs_lfw
-from facetools.faces import mtcnn
-from facetools.faces.finder import Finder, default_min_face_px, stretch_contrast
+from facetools.faces.finder import Finder, default_min_face_px
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,20 +207,3 @@ def test_default_smallest_face():
     assert default_min_face_px(250, 250) == 20
     assert default_min_face_px(3000, 4000) == 100
     assert default_min_face_px(1000, 60_000) == 250
-
-
-def test_stretching_contrast():
-    ramp = torch.arange(30, 94, dtype=torch.uint8).repeat(3, 8, 1)
-    stretched = stretch_contrast(ramp)
-    assert stretched.dtype == torch.uint8
-    assert (stretched.min(), stretched.max()) == (0, 255)
-    assert stretch_contrast(torch.full((3, 5, 5), 7, dtype=torch.uint8)) is None
-    assert stretch_contrast(torch.arange(256, dtype=torch.uint8).repeat(3, 4, 1)) is None
-
-
-def test_pnet_has_the_shape_that_it_promises():
-    pnet, _, _ = mtcnn.load(torch.device("cpu"))
-    for height in range(12, 20):
-        score, box = pnet(torch.zeros(1, 3, height, 31))
-        assert score.shape == (1, (height - 1) // 2 - 4, 11)
-        assert box.shape == (1, 4, (height - 1) // 2 - 4, 11)

@@ -578,7 +578,9 @@ def test_a_jpeg_made_from_another_format(quality: int | None, subsampling: int) 
 
 def test_what_a_format_cannot_hold_is_said() -> None:
     wide = decode_photo(saved(Image.new("L", (70_000, 1)), "PNG"), "x")
-    with pytest.raises(InputError, match=r"^the photo cannot be written as JPEG \(.*\); try --format png$") as caught:
+    with pytest.raises(
+        InputError, match=r"^the photo cannot be written as JPEG \(.*\); try file_format png$"
+    ) as caught:
         encode_photo(wide, wide.pixels, file_format="JPEG")
     assert caught.value.kind == "unwritable"
     exif = Image.Exif()

@@ -183,11 +183,6 @@ def test_tone_keeps_the_order_of_brightness() -> None:
     assert max(means) - min(means) > 50
 
 
-def test_values_are_rounded_and_clipped() -> None:
-    values = np.array([-3.0, 0.49, 0.51, 254.6, 300.0])
-    assert changes.to_bytes(values).tolist() == [0, 0, 1, 255, 255]
-
-
 def test_a_smooth_photo_survives_what_a_cloak_survives() -> None:
     pixels = smooth(64)
     for name in SURVIVED:

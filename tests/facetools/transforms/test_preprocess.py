@@ -48,7 +48,7 @@ def test_values_are_normalised() -> None:
 def test_what_is_not_known_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_preprocess(text)
-    assert caught.value.message.startswith(f"--preprocess {text}: ")
+    assert caught.value.message.startswith(f"preprocess {text}: ")
     assert "\n" not in caught.value.message
 
 

@@ -1,4 +1,4 @@
-"""Fawkes v0.3 (Shan et al., USENIX Security 2020; release 0.3): towards another person, targeted."""
+"""Fawkes v0.3 (Shan et al., USENIX Security 2020; release 0.3): targeted, towards another person."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def fawkes_v0_3(
     photos
         float32 [B, 3, H, W] in [0, 1]; photos of the batch do not influence each other.
     seeds
-        One a photo; nothing is drawn here: the target has been.
+        One a photo; unused: only the target is random, and it is drawn before.
     dssim_budget
-        rho.
+        rho, the bound on DSSIM, (1 - SSIM) / 2.
     steps
-        Of the optimiser.
+        Optimiser steps.
     learning_rate
-        Of Adadelta as ``tf.train`` has it (decay 0.95, epsilon 1e-8).
+        Of Adadelta as in ``tf.train`` (decay 0.95, epsilon 1e-8).
     penalty
-        c.
+        c, the weight of the penalty on DSSIM above rho.
     tolerance
-        Times rho: iterates whose DSSIM is larger are not taken. The released code takes any: ``--set tolerance=1000``.
+        Iterates whose DSSIM exceeds tolerance * rho are rejected. The released code takes any: 1000, say.
 
     Returns
     -------

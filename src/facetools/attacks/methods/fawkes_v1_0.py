@@ -1,4 +1,4 @@
-"""Fawkes v1.0 (Shan et al., USENIX Security 2020; release 1.0.4): away from the clean embedding, untargeted."""
+"""Fawkes v1.0 (Shan et al., USENIX Security 2020; release 1.0.4): untargeted, away from the clean embedding."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ MODES: Mapping[str, Mapping[str, Any]] = {
 }
 DEFAULT_MODE = "low"
 
+OLDER_NAMES: Mapping[str, str] = {"bound": "epsilon"}
+
 LARGEST_WEIGHT = 129.0
 """A weight of the distance beyond this, or below its inverse, starts again from 1."""
 
@@ -33,7 +35,7 @@ def fawkes_v1_0(
     steps: int = 40,
     learning_rate: float = 25.0,
     penalty: float = 1e6,
-    bound: float = 15 / 255,
+    epsilon: float = 15 / 255,
     start_noise: float = 1e-4,
     kick: float = 0.01,
 ) -> torch.Tensor:
@@ -44,7 +46,7 @@ def fawkes_v1_0(
         c max(DSSIM(x, x') - rho, 0)^2 - w sum_i |f_i(x') - f_i(x)|^2 / |f_i(x)|^2
 
     with f_i an extractor's L2-normalised embedding, x' = (tanh(m + arctanh((x - 1/2) s)) / s + 1/2), s = 2 - 1e-6,
-    and x' - x bounded. The weight w adapts: it doubles while DSSIM stays under 0.9 rho, halves while it stays
+    and |x' - x| <= epsilon. The weight w adapts: it doubles while DSSIM stays under 0.9 rho, halves while it stays
     over 1.1 rho, and starts from 1 when DSSIM changes sides or lies between. The result is the iterate that is
     farthest away with DSSIM of 1.1 rho or less; if that is nearer than 0.3, the last iterate, if it is farther and its
     DSSIM under 0.015; the clean photo where there is neither.
@@ -56,21 +58,21 @@ def fawkes_v1_0(
     photos
         float32 [B, 3, H, W] in [0, 1]; photos of the batch do not influence each other.
     seeds
-        One a photo; draws the start.
+        One a photo, for the random start.
     dssim_budget
-        rho.
+        rho, the bound on DSSIM, (1 - SSIM) / 2.
     steps
-        Iterates that are looked at, the start among them.
+        Iterates evaluated, including the start.
     learning_rate
-        Of Adadelta as Keras has it (decay 0.95, epsilon 1e-7).
+        Of Adadelta as in Keras (decay 0.95, epsilon 1e-7).
     penalty
-        c.
-    bound
-        Largest change of a channel, in units of the full range.
+        c, the weight of the penalty on DSSIM above rho.
+    epsilon
+        Bound on the change of a channel (l-infinity), in units of the full range.
     start_noise
         The modifier starts as uniform noise of this size.
     kick
-        After the first step the modifier moves this far against the sign of the slope.
+        Size of one sign step of the modifier after the first step.
 
     Returns
     -------
@@ -98,7 +100,7 @@ def fawkes_v1_0(
     for step in range(steps):
         modifier = modifier.detach().requires_grad_(True)
         changed = space(modifier)
-        cloaked = (photos + (changed - photos).clamp(-bound, bound)).clamp(0, 1)
+        cloaked = (photos + (changed - photos).clamp(-epsilon, epsilon)).clamp(0, 1)
         dssim = view.dssim(cloaked)  # [B]
         distance = torch.stack(
             [(F.normalize(f) - v).square().sum(1) for f, v in zip(view.features(cloaked), anchors, strict=True)]
@@ -116,7 +118,7 @@ def fawkes_v1_0(
         slope = grey.slope(slope)
         modifier = modifier.detach() - learning_rate * optimizer.change(slope)
         if step == 0:
-            # The released code puts the sum into a new variable, for which Keras starts Adadelta anew.
+            # The released code puts the sum into a new variable, for which Keras initialises Adadelta again.
             modifier, optimizer = modifier - kick * slope.sign(), Adadelta(modifier, epsilon=1e-7)
         weight, side = adapt(weight, side, dssim.detach() / max(dssim_budget, 1e-12))
     return grey.level(best)
@@ -129,13 +131,13 @@ def adapt(weight: torch.Tensor, side: torch.Tensor, relative: torch.Tensor) -> t
     ----------
     weight, side
         float [B]: the weights, and where DSSIM was a step ago: -1 under, 0 in, 1 over the band of 0.9 to 1.1 rho.
-        At the start it counts as under.
+        Initially it counts as under.
     relative
         float [B], DSSIM in units of rho.
 
     Returns
     -------
-    Both, anew. A weight is 1 inside the band, when DSSIM has come from the other side of it, and after it has
+    Both, updated. A weight is 1 inside the band, when DSSIM has come from the other side of it, and after it has
     become larger than 129 or smaller than 1/129.
     """
     import torch

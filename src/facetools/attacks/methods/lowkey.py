@@ -1,4 +1,4 @@
-"""LowKey (Cherepanova et al., ICLR 2021)."""
+"""LowKey (Cherepanova et al., ICLR 2021): untargeted, by sign gradient ascent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lowkey(
     smooth_size_px: int = 7,
     smooth_sigma_px: float = 3.0,
 ) -> torch.Tensor:
-    """Push embeddings away from the clean ones, of the raw and of the blurred photo, by sign steps.
+    """Push embeddings away from the clean ones, of the raw and of the blurred photo, by sign gradient ascent.
 
     Maximises for each photo, with f_i an extractor's L2-normalised embedding and G a Gaussian blur::
 
@@ -39,15 +39,15 @@ def lowkey(
     photos
         float32 [B, 3, H, W] in [0, 1]; photos of the batch do not influence each other.
     seeds
-        One a photo; draws the start.
+        One a photo, for the random start.
     steps
         Sign steps.
     step_size
-        Of each step, in units of the full range.
+        Size of each, in units of the full range; not called alpha, as elsewhere, because the paper's alpha is w.
     start_noise
-        The start is the photo plus uniform noise of this size.
+        Amplitude of the uniform noise added to the photo at the start.
     perceptual_weight
-        w; P is LPIPS in the paper.
+        w, the paper's alpha; P is LPIPS in the paper.
     smooth_size_px, smooth_sigma_px
         G: side of the kernel and standard deviation, in pixels of ``photos``; those of a large face have been
         reduced.

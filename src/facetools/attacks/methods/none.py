@@ -1,4 +1,4 @@
-"""No attack: the control."""
+"""No attack: the control condition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def none(view: View, photos: torch.Tensor, *, seeds: Sequence[int]) -> torch.Tensor:
-    """Change nothing: a control copy that goes through the same decoding and saving as a cloak.
+    """Return the photos unchanged: a control copy that goes through the same decoding and saving as a cloak.
 
     A detector or recogniser that is compared on cloaked and clean photos sees the file format too; clean
     photos saved by this control differ from cloaked ones in the cloak alone.

@@ -1,4 +1,4 @@
-"""OPOM, one person one mask (Zhong and Deng, TPAMI 2022)."""
+"""OPOM, one person one mask (Zhong and Deng, TPAMI 2022): a universal perturbation for each person."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ MODES: Mapping[str, Mapping[str, float]] = {
 }
 DEFAULT_MODE = "convex-hull"
 
+OLDER_NAMES: Mapping[str, str] = {"step_size": "alpha"}
+
 
 def opom(
     views: Sequence[MaskView],
@@ -29,7 +31,7 @@ def opom(
     seeds: Sequence[int],
     epsilon: float = 8 / 255,
     steps: int = 16,
-    step_size: float = 1 / 255,
+    alpha: float = 1 / 255,
     subspace: int = 2,
     center_steps: int = 5,
     photos_per_step: int = 0,
@@ -40,7 +42,7 @@ def opom(
 
         sum_i mean_j mean_d (f_i(x_j + m) - h_ij)^2
 
-    where h_ij is, anew at each step, the point nearest to f_i(x_j + m) in the convex hull of all f_i(x_k).
+    where h_ij is, recomputed at each step, the point nearest to f_i(x_j + m) in the convex hull of all f_i(x_k).
 
     Parameters
     ----------
@@ -49,13 +51,13 @@ def opom(
     mask_shape
         (3, S, S).
     seeds
-        One a photo; draws the noise that the photo starts with.
+        One a photo, for its random start.
     epsilon
-        Largest value of the mask, in units of the full range.
+        Bound on the mask (l-infinity), in units of the full range.
     steps
         Sign steps.
-    step_size
-        Of each step, in units of the full range.
+    alpha
+        Size of each step, in units of the full range.
     subspace
         What h is: 0, the photo's own clean embedding (FI-UAP); 1, the mean of all; 2, in the hull of all.
     center_steps
@@ -103,12 +105,12 @@ def opom(
                 loss = loss + (unit - away).square().mean().cpu()
             (slope,) = torch.autograd.grad(loss, trial)
             total += slope.cpu()
-        mask = (mask + step_size * grey.slope(total[None])[0].sign()).clamp(-epsilon, epsilon)
+        mask = (mask + alpha * grey.slope(total[None])[0].sign()).clamp(-epsilon, epsilon)
     return grey.level(mask[None])[0]
 
 
 def nearest_in_hull(points: torch.Tensor, corners: torch.Tensor, *, rounds: int = 200) -> torch.Tensor:
-    """Find for float [B, D] the nearest points in the convex hull of float [J, D]; no gradient goes through.
+    """Project float [B, D] onto the convex hull of float [J, D]; not differentiable.
 
     Accelerated projected gradient (Beck and Teboulle 2009) on the weights of the corners, in float64.
     """
@@ -134,8 +136,8 @@ def _onto_simplex(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     falling = -np.sort(-rows, axis=1)
     excess = falling.cumsum(1) - 1
-    places = np.arange(1, rows.shape[1] + 1)
-    last = (falling * places > excess).sum(1)
+    counts = np.arange(1, rows.shape[1] + 1)
+    last = (falling * counts > excess).sum(1)
     shift = excess[np.arange(len(rows)), last - 1] / last
     projected: npt.NDArray[np.float64] = np.maximum(rows - shift[:, None], 0)
     return projected

@@ -1,4 +1,4 @@
-"""TIP-IM (Yang et al., ICCV 2021)."""
+"""TIP-IM (Yang et al., ICCV 2021): targeted, towards the best of several other people."""
 
 from __future__ import annotations
 
@@ -45,20 +45,19 @@ def tip_im(
     photos
         float32 [B, 3, H, W] in [0, 1]; photos of the batch do not influence each other.
     seeds
-        One a photo; nothing is drawn here.
+        One a photo; unused: nothing here is random.
     epsilon
-        Largest change of a channel, in units of the full range.
+        Bound on the change of a channel (l-infinity), in units of the full range.
     steps
-        How many.
+        Gradient steps.
     momentum
-        How much of the slopes before counts.
+        Decay of the accumulated gradients.
     reach
-        All steps together are this times epsilon long.
+        Length of all steps together, in units of epsilon: a step is reach * epsilon / steps.
     naturalness
-        g. MMD is that of two photos as single samples, by a sum of Gaussian kernels.
+        g, the weight of the MMD of the two photos as single samples, with a sum of Gaussian kernels.
     sign_steps
-        0: a step follows the slope, with the root mean square of its length over the pixels that have a slope;
-        1: sign steps.
+        0: gradient steps whose root mean square over the pixels with a gradient is the step's size; 1: sign steps.
 
     Returns
     -------
@@ -112,7 +111,7 @@ def tip_im(
 
 
 def _direction(slopes: torch.Tensor, signs: int) -> torch.Tensor:
-    """Give the direction of a step, [B, 3, H, W]: its values are 1 in the root mean square where there is a slope."""
+    """Return the direction of a step, [B, 3, H, W]: of root mean square 1 over the pixels with a gradient, or signs."""
     from facetools.attacks.common import each
 
     if signs:
@@ -125,7 +124,7 @@ def _direction(slopes: torch.Tensor, signs: int) -> torch.Tensor:
 def _gain(
     view: View, photos: torch.Tensor, anchors: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Give how much nearer photos are to the nearest target than to the clean photo, [B]."""
+    """Return by how much photos are nearer to the nearest target than to the clean photo, [B]."""
     import torch
     import torch.nn.functional as F  # noqa: N812
 
@@ -137,7 +136,7 @@ def _gain(
 
 
 def _mmd(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Give the squared maximum mean discrepancy of each photo of two batches in [0, 1], [B]."""
+    """Return the squared maximum mean discrepancy of each photo of two batches in [0, 1], [B]."""
     apart = ((a - b) * 255).square().sum((1, 2, 3))
     widths = apart.new_tensor(_BANDWIDTHS)
     return 2 * (1 - (-apart[:, None] / (2 * widths)).exp()).sum(1)

@@ -1,0 +1,98 @@
+"""Image pyramid of MTCNN: photos at falling sizes, laid out for P-Net, and cut into crops for R-Net and O-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetools.faces import mtcnn
+from facetools.faces.box_ops import roi_align
+from facetools.faces.windows import Windows
+
+P_STEP: Final = 2  # P-Net's windows are this far apart
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The photos at one size: bytes [B, 3, h, w], and the (x, y) scale from photo pixels to this level's."""
+
+    pixels: Tensor
+    scale: tuple[float, float]
+    proposes: bool  # False: too fine for P-Net, kept for the crops of R-Net and O-Net only
+
+    @cached_property
+    def centred(self) -> Tensor:
+        """float32 [B, 3, h, w] as the networks take it, computed when first used: many never are."""
+        return (self.pixels - mtcnn.GREY).contiguous()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Positions of pictures side by side in one canvas, since a pass of P-Net costs more than a tenth of its pixels.
+
+    Attributes
+    ----------
+    size
+        Height and width of the whole.
+    corners
+        (top, left) of each picture, even numbers.
+    picture_of
+        int16 [rows, columns] of P-Net's windows: the picture that each lies in, -1 for none.
+    """
+
+    size: tuple[int, int]
+    corners: tuple[tuple[int, int], ...]
+    picture_of: NDArray[np.int16]
+
+
+def cut_crops(levels: Sequence[Level], windows: Windows, side: int) -> tuple[Tensor, Tensor]:
+    """Crop N windows from their photos: float32 [N, 3, side, side], mid-grey beyond the photo.
+
+    A crop comes from the coarsest level at which the window is about as wide as the crop, so one sample a
+    pixel is enough: the level has been smoothed already. The crops come level by level; whose each is says the
+    second tensor, int64 [N].
+    """
+    scales = windows.boxes.new_tensor([level.scale for level in levels])  # falling
+    wide_enough = (windows.boxes[:, 2:3] - windows.boxes[:, :1]) * scales[:, 0] >= 0.9 * side  # [N, levels]
+    level_of, order = wide_enough.sum(1).sub(1).clamp(min=0).sort(stable=True)
+    boxes = windows.boxes[order] * scales[level_of].repeat(1, 2)
+    rois = torch.cat([windows.photo[order, None].float(), boxes], 1)
+    counts = torch.bincount(level_of, minlength=len(levels)).tolist()
+    parts = [
+        roi_align(level.centred, part, side)
+        for level, part in zip(levels, torch.split(rois, counts), strict=True)
+        if len(part)
+    ]
+    return torch.cat(parts), order
+
+
+@lru_cache(64)
+def lay_out(sizes: tuple[tuple[int, int], ...]) -> Layout:
+    """Pack pictures (height, width), the largest first, into a canvas as wide as the first."""
+    even = [[side + side % P_STEP for side in size] for size in sizes]
+    total = sum(height for height, _ in even)
+    free = [(0, 0, total, even[0][1])]  # (top, left, height, width), of which the last is what lies below all
+    corners = []
+    for height, width in even:
+        slot = next(i for i, (_, _, h, w) in enumerate(free) if h >= height and w >= width)
+        top, left, h, w = free.pop(slot)
+        corners.append((top, left))
+        free[slot:slot] = [(top, left + width, height, w - width), (top + height, left, h - height, w)]
+    bottom = max(top + height for (top, _), (height, _) in zip(corners, even, strict=True))
+    picture_of = np.full(_windows_of((bottom, even[0][1])), -1, np.int16)
+    for number, ((top, left), size) in enumerate(zip(corners, sizes, strict=True)):
+        rows, columns = _windows_of(size)
+        picture_of[top // 2 : top // 2 + rows, left // 2 : left // 2 + columns] = number
+    return Layout((bottom, even[0][1]), tuple(corners), picture_of)
+
+
+def _windows_of(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns of P-Net's windows in a picture."""
+    return (size[0] - 1) // P_STEP - 4, (size[1] - 1) // P_STEP - 4

@@ -1,0 +1,59 @@
+"""Windows of MTCNN's networks: bounding-box regression, squares, non-maximum suppression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from facetools.faces.box_ops import nms
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """N windows in a batch of photos: boxes [N, 4] in photo pixels, which photo [N], probability [N]."""
+
+    boxes: Tensor
+    photo: Tensor
+    score: Tensor
+
+    def __getitem__(self, which: Tensor | slice) -> Windows:
+        return Windows(self.boxes[which], self.photo[which], self.score[which])
+
+
+def square(boxes: Tensor) -> Tensor:
+    """Enlarge boxes [N, 4] about their middles to squares of their longer sides, at least 1 pixel."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True).clamp(min=1) / 2
+    return torch.cat([middle - half, middle + half], 1)
+
+
+def moved(boxes: Tensor, offsets: Tensor) -> Tensor:
+    """Move each side of boxes [N, 4] by offsets [N, 4] in units of their widths and heights."""
+    return boxes + (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2) * offsets
+
+
+def suppress(windows: Windows, group: Tensor, overlap: float) -> Tensor:
+    """Suppress non-maxima within each group, int64 [N], by intersection over union; returns the kept indices, int64."""
+    boxes = windows.boxes
+    if len(boxes) and (group != group[0]).any():
+        # Groups are moved apart, so far that no window of one meets one of another; float32 would round there.
+        boxes = boxes.double()
+        boxes = boxes + (group * (boxes.max() - boxes.min() + 1))[:, None]
+    return nms(boxes, windows.score.to(boxes.dtype), overlap)
+
+
+def suppress_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], overlap: float) -> list[int]:
+    """Suppress non-maxima by intersection over the smaller box, so that nested boxes go too; returns kept indices."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    alive = np.ones(len(boxes), dtype=bool)
+    kept = []
+    for i in np.argsort(-score, kind="stable").tolist():
+        if alive[i]:
+            kept.append(i)
+            shared = np.minimum(boxes[i, 2:], boxes[:, 2:]) - np.maximum(boxes[i, :2], boxes[:, :2])
+            alive &= shared.clip(min=0).prod(1) <= overlap * np.minimum(areas[i], areas)
+    return kept

@@ -1,0 +1,147 @@
+"""A cloaking session, from Python."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from _toolio.errors import ToolError, UsageError
+from _toolio.streams.inputs import Item, open_items
+from facetools.cloaking import Cloaked, CloakingConfig, CloakingSession
+from facetools.cloaking.session import make_cloaks
+from facetools.intake import Finished, Refusal
+from facetools.outputs import PhotoFolder
+from facetools.photos.formats import Format
+from facetools.photos.saving import Saving
+
+FILE = Path("x.safetensors")
+
+
+@pytest.fixture(scope="module")
+def photos(face_photo: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small photo with a face, and a file that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    Image.open(io.BytesIO(face_photo)).convert("RGB").crop((50, 50, 200, 200)).save(folder / "face.png")
+    (folder / "text.png").write_bytes(b"no photo")
+    return folder
+
+
+def items(folder: Path) -> list[Item]:
+    return list(open_items([str(folder)]))
+
+
+def session(**config: Any) -> CloakingSession:
+    return CloakingSession(CloakingConfig(**{"attack": "lowkey", "knobs": {"steps": 1}, **config}), device="cpu")
+
+
+def test_what_is_cloaked_and_what_is_not(photos: Path) -> None:
+    cloaked, refused = session().cloak(items(photos))
+    assert isinstance(cloaked, Cloaked)
+    assert cloaked.output.relative == "face.png"
+    (record,) = cloaked.output.described
+    assert record["moved"] > 0.001
+    assert (record["attack"], record["knobs"]["steps"], record["face"]) == ("lowkey", 1, 0)
+    assert cloaked.output.data is not None
+    saved = np.array(Image.open(io.BytesIO(cloaked.output.data)))
+    assert saved.shape == cloaked.intake.photo.pixels.shape
+    assert 0 < np.abs(saved.astype(int) - cloaked.intake.photo.pixels).max() <= record["linf"]
+    assert isinstance(refused, Refusal)
+    assert refused.error is not None
+    assert refused.error.kind == "not-a-photo"
+
+
+def test_a_folder_is_written_and_resumed(photos: Path, tmp_path: Path) -> None:
+    first = list(session().write(items(photos), tmp_path / "out"))
+    assert [len(records) for records in first] == [1, 0]
+    record = first[0][0]
+    assert list(record)[:3] == ["moved", "schema", "path"]
+    assert (record["schema"], record["path"]) == ("facetools.perturb/1", str(tmp_path / "out" / "face.png"))
+    written = (tmp_path / "out" / "face.png").read_bytes()
+    with pytest.raises(UsageError, match="was made with seed 0, not 1"):
+        list(session(seed=1).write(items(photos), tmp_path / "out", resume=True))
+    again = session()
+    with PhotoFolder(tmp_path / "out", "facetools-perturb", again.arguments, resume=True, force=False) as folder:
+        done, _ = again.cloak(items(photos), folder.finished)
+    assert isinstance(done, Finished)
+    assert done.records == [record]
+    assert (tmp_path / "out" / "face.png").read_bytes() == written
+
+
+def test_cloaks_to_train_on_speak_of_failures_alone(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"extractor": "dlib-resnet", "device": "cpu", "faces": "all", "min_face": None, "seed": 0}
+    made = make_cloaks("none", items(photos), tmp_path, **options, resume=False, force=False)
+    assert list(made) == [[], []]
+    assert (tmp_path / ".facetools-train-robust.jsonl").is_file()
+    clean, copy = (np.array(Image.open(folder / "face.png")) for folder in (photos, tmp_path))
+    assert np.array_equal(clean, copy)
+    (failed,), nothing = make_cloaks("none", items(photos), tmp_path, **options, resume=False, force=False)
+    assert nothing == []
+    assert (failed["moved"], failed["error"]["kind"]) == (None, "exists")
+
+
+def test_masks_are_made_for_who_does_not_ask_for_them(photos: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "masks.safetensors"
+    knobs = {"steps": 1, "alpha": 0.02}
+    maker = session(attack="opom", knobs=knobs, save_mask=saved)
+    (cloaked, _) = maker.cloak(items(photos))
+    assert isinstance(cloaked, Cloaked)
+    assert cloaked.output.described[0]["knobs"]["step_size"] == 0.02
+    user = session(attack="opom", knobs={}, mask=saved)
+    (again, _) = user.cloak(items(photos))
+    assert isinstance(again, Cloaked)
+    assert again.output.data == cloaked.output.data
+    assert user.arguments == maker.arguments
+    other = session(attack="opom", knobs={**knobs, "steps": 2}, save_mask=saved)
+    with pytest.raises(UsageError, match=r"^save_mask .*: made with other knobs; use force to make it anew$"):
+        other.prepare_masks(items(photos), resume=True)
+    with pytest.raises(UsageError, match=r"^save_mask: no face in any photo$"):
+        other.prepare_masks([])
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"attack": "nothing"}, "attack nothing: not known"),
+        ({"mode": "loud"}, "mode loud: lowkey has no such mode"),
+        ({"knobs": {"speed": 1}}, "knobs speed=1: lowkey has the knobs steps=50"),
+        ({"knobs": {"steps": -1}}, "knobs steps=-1: steps cannot be negative"),
+        ({"attack": "fawkes-v0.3"}, "attack fawkes-v0.3 needs targets;"),
+        ({"targets": [FILE]}, "targets: lowkey pulls to nobody"),
+        ({"attack": "opom"}, "attack opom needs save_mask FILE"),
+        ({"attack": "opom", "mask": FILE, "save_mask": FILE}, "mask and save_mask: the one applies"),
+        ({"mask": FILE}, "mask and save_mask: lowkey makes no masks"),
+        ({"attack": "opom", "mask": FILE, "seed": 3}, "seed: the masks are made already"),
+        ({"attack": "opom", "mask": FILE, "knobs": {"alpha": 0.1}}, "knobs: the masks are made already"),
+        ({"saving": Saving.to_format(Format.png, quality=50)}, "quality is for jpeg, webp and heif"),
+    ],
+)
+def test_configurations_that_cannot_be(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        CloakingConfig(**{"attack": "lowkey", **config}).check()
+    assert caught.value.message.startswith(words)
+
+
+def test_what_is_measured_is_not_attacked() -> None:
+    with pytest.raises(ToolError, match=r"^measure dlib-resnet: it is in the ensemble; name one that is not$"):
+        session(measure=["dlib-resnet"])
+
+
+def test_whose_faces() -> None:
+    assert CloakingConfig(attack="lowkey").which_faces == "all"
+    assert CloakingConfig(attack="opom").which_faces == "largest"
+    assert CloakingConfig(attack="opom", faces="crop").which_faces == "crop"
+
+
+def test_a_configuration_is_checked_without_torch() -> None:
+    code = (
+        "import sys; from facetools.cloaking import CloakingConfig; CloakingConfig(attack='lowkey').check();"
+        "sys.exit(bool({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,55 @@
+"""Windows of the face finder, and non-maximum suppression among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from facetools.faces.windows import Windows, moved, square, suppress, suppress_nested
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    shared = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    areas = [(box[2:] - box[:2]).prod() for box in (a, b)]
+    return float(shared / (sum(areas) - shared))
+
+
+def test_squares_keep_the_middle_and_the_longer_side() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 20], [5, 5, 5, 5]])
+    assert square(boxes).tolist() == [[-5, 0, 15, 20], [4.5, 4.5, 5.5, 5.5]]
+
+
+def test_offsets_count_in_widths_and_heights() -> None:
+    assert moved(torch.tensor([[0.0, 0, 10, 20]]), torch.tensor([[0.1, 0.2, -0.1, 0.5]])).tolist() == [[1, 4, 9, 30]]
+
+
+def test_windows_are_chosen_together() -> None:
+    windows = Windows(torch.arange(12.0).view(3, 4), torch.tensor([0, 0, 1]), torch.tensor([0.1, 0.2, 0.3]))
+    chosen = windows[torch.tensor([2, 0])]
+    assert chosen.boxes[:, 0].tolist() == [8, 0]
+    assert chosen.photo.tolist() == [1, 0]
+    assert chosen.score.tolist() == pytest.approx([0.3, 0.1])
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_suppression_is_that_of_the_definition(groups: int) -> None:
+    rng = np.random.default_rng(groups)
+    corners = rng.uniform(-20, 60, (60, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(5, 40, (60, 2))], 1).astype(np.float32)
+    group, score = rng.integers(0, groups, 60), rng.permutation(60).astype(np.float32) / 60
+    kept: list[int] = []
+    for n in np.argsort(-score):
+        if all(group[n] != group[k] or overlap(boxes[n], boxes[k]) <= 0.5 for k in kept):
+            kept.append(int(n))
+    windows = Windows(torch.from_numpy(boxes), torch.from_numpy(group), torch.from_numpy(score))
+    assert 5 < len(kept) < 60
+    assert suppress(windows, windows.photo, 0.5).tolist() == kept
+
+
+def test_a_box_within_a_box_goes_too() -> None:
+    boxes = np.array([[0.0, 0, 100, 100], [40, 40, 60, 60], [90, 0, 190, 100], [200, 0, 210, 10]])
+    # The second lies in the first, though they share a twenty-fifth of their union.
+    assert suppress_nested(boxes, np.array([0.9, 0.8, 0.7, 0.95]), 0.7) == [3, 0, 2]
+    assert suppress_nested(boxes, np.array([0.8, 0.9, 0.7, 0.95]), 0.7) == [3, 1, 2]
+    assert suppress_nested(np.empty((0, 4)), np.empty(0), 0.7) == []
