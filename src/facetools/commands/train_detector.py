@@ -61,7 +61,8 @@ def train_detector(
         from facetools.detector.calibration import calibrate
         from facetools.detector.examples import digest_of, read_examples, split_people
         from facetools.detector.files import save_detector
-        from facetools.detector.training import Knobs, Trainer
+        from facetools.detector.training import DetectorTrainer
+        from facetools.training.loop import TrainingConfig
 
         place = pick_device(device)
         wanted = "crop" if crops else faces.value
@@ -69,17 +70,17 @@ def train_detector(
         examples = read_examples(writer, folders, place, faces=wanted, min_face_px=min_face, suffix=suffix)
         known, unseen = split_people(examples, seed=seed, share=held_out)
         attacks, numbers = number_attacks(named)
-        knobs = Knobs(epochs, batch, learning_rate, seed)
+        config = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
         about: dict[str, Any] = {
             "version": tool_version(),
-            "arguments": {**asdict(knobs), "held_out": held_out, "faces": wanted, "min_face": min_face},
+            "arguments": {**asdict(config), "held_out": held_out, "faces": wanted, "min_face": min_face},
             "attacks": attacks,
             "inputs_sha256": digest_of(examples),
         }
         if resume and not checkpoint.exists() and out.exists():
             writer.emit(figures_of(out, {**about, "false_alarms": false_alarms}))
             return writer.exit_code
-        trainer = Trainer(known, numbers, knobs, device=place)
+        trainer = DetectorTrainer(known, numbers, config, device=place)
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
         for figures in track(trainer.train(unseen, attacks), "training", epochs):

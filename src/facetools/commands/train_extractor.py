@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -16,8 +17,8 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, HeldOut, MinFace
+from facetools.commands._training import report_to
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import needing_work
 
 SCHEMA = "facetools.train-extractor/1"
 COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
@@ -57,43 +58,45 @@ def train_extractor(
         import torch
 
         from _toolio.compute.device import pick_device
-        from facetools.detector.examples import digest_of
         from facetools.extractors.architectures import mobilefacenet
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import Prepared, save_extractor
-        from facetools.intake import take_in
-        from facetools.training import distillation as training
-        from facetools.training.samples import make_sample, split
+        from facetools.training.distillation import DistillationConfig, DistillationTrainer, HeldOutFaces
+        from facetools.training.face_reader import FaceReader
+        from facetools.training.samples import digest_sources, split
 
         place = pick_device(device)
         guide = open_extractor(teacher, place)
-        tracked = track(items, "reading faces", count(items))
-        samples = []
-        for intake in needing_work(writer, take_in(tracked, place, faces="largest", min_face_px=min_face)):
-            if sample := make_sample(intake, mobilefacenet.SETTINGS, guide.settings):
-                samples.append(sample)
-            else:
-                writer.emit({"path": intake.item.path, "reason": "no face found"})
+        reader = FaceReader(
+            mobilefacenet.SETTINGS,
+            guide.settings,
+            device=place,
+            min_face_px=min_face,
+            report=report_to(writer),
+            progress=track,
+        )
+        samples = [face.sample for face in reader.read(items, total=count(items))]
         known, unseen = split(samples, seed=seed, share=held_out)
         torch.manual_seed(seed % 2**63)
         student = Prepared(mobilefacenet.MobileFaceNet(guide.dimensions), mobilefacenet.SETTINGS)
-        knobs: dict[str, Any] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        knobs |= {"identity_weight": identity_weight, "seed": seed}
-        trainer = training.Trainer(student, guide, known, **knobs, device=place)
+        config = DistillationConfig(
+            epochs=epochs, batch=batch, learning_rate=learning_rate, identity_weight=identity_weight, seed=seed
+        )
+        trainer = DistillationTrainer(student, guide, known, config, device=place)
         about = {
             "version": tool_version(),
-            "arguments": {**knobs, "held_out": held_out, "min_face": min_face},
+            "arguments": {**asdict(config), "held_out": held_out, "min_face": min_face},
             "teacher": {"name": guide.name, "sha256": guide.sha256},
-            "inputs_sha256": digest_of(samples),
+            "inputs_sha256": digest_sources(samples),
         }
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
-        asked = training.HeldOut(guide, unseen, trainer.centre)
-        for loss in track(trainer.rounds(), "training", epochs):
-            measured = {**asked.measure(trainer.averaged), "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
-            trainer.figures = measured
+        held_out_faces = HeldOutFaces(guide, unseen, trainer.centre)
+        for loss in track(trainer.epochs(), "training", epochs):
+            measured = held_out_faces.measure(trainer.averaged)
+            trainer.figures = {**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
             trainer.save(checkpoint, about)
-            writer.emit(measured)
+            writer.emit(trainer.figures)
         state = trainer.averaged.network.state_dict()
         people = sorted({sample.person for sample in samples})
         made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions, "people": people}

@@ -12,6 +12,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
+from _toolio.cli.progress import track
 from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
@@ -19,8 +20,9 @@ from _toolio.streams.records import RecordWriter
 from facetools.commands import _train_robust as own
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
+from facetools.commands._training import report_to
 from facetools.extractors.factory import BUILT_IN, DEFAULT
-from facetools.training import reading
+from facetools.training.excluded_people import read_excluded
 
 SCHEMA = "facetools.train-robust/1"
 COLUMNS = ("epoch", "clean_accuracy", "clean_loss", "loss", "best", "path", "reason")
@@ -80,25 +82,34 @@ def train_robust(
     if attack:
         refuse_nested(cloaks, [clean], named=param("clean"))
         refuse_nested(cloaks, cloaked, named=param("cloaked"))
-    held = reading.read_names(hold_out or [])
+    excluded = read_excluded(hold_out or [])
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.cloaking import session
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import save_extractor, tensors_of
-        from facetools.training import early_stopping, paired_faces
-        from facetools.training import robust as training
-        from facetools.training.early_stopping import Stopping, Watch
+        from facetools.training.early_stopping import EarlyStopping, HeldOutEvaluation
+        from facetools.training.face_reader import FaceReader
+        from facetools.training.paired_faces import split_pairs
+        from facetools.training.robust import RobustConfig, RobustTrainer, tunable
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):
             which = "crop" if crops else faces.value
             start = open_extractor(extractor, place)
-            student = training.tunable(start, freeze or [])
-            pantry = reading.Pantry(writer, place, which, min_face, held)
-            photos = pantry.wanted(clean)
-            pantry.check_names()
+            student = tunable(start, freeze or [])
+            reader = FaceReader(
+                start.settings,
+                device=place,
+                faces=which,
+                min_face_px=min_face,
+                excluded=excluded,
+                report=report_to(writer, added=": not used"),
+                progress=track,
+            )
+            photos = reader.list_photos(clean)
+            reader.check_excluded()
             folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
             if processes.leads:
                 for name, folder in folders.items():
@@ -107,31 +118,40 @@ def train_robust(
                         min_face_px=min_face, seed=seed, resume=resume, force=force,
                     )  # fmt: skip
             processes.agree(None)
-            copies = pantry.copies(cloaked or [], list(folders.values()), photos, suffix)
-            for person, number in pantry.left_out.items():
+            copies = reader.list_copies(cloaked or [], list(folders.values()), photos, suffix)
+            for person, number in reader.excluded_photos.items():
                 writer.emit({"person": person, "photos": number, "reason": "held out: not used"})
-            everything = pantry.gather(photos, copies, suffix, start.settings)
-            known, unseen = paired_faces.choose_held_out(everything, share=held_out, seed=seed)
-            knobs = training.Knobs(epochs, batch, learning_rate, head.value, identity, consistency, seed, adversarial)
-            trainer = training.RobustTrainer(
-                start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
+            everything = reader.read_pairs(photos, copies, suffix)
+            known, unseen = split_pairs(everything, share=held_out, seed=seed)
+            config = RobustConfig(
+                epochs=epochs, batch=batch, learning_rate=learning_rate, head=head.value, identity=identity,
+                consistency=consistency, seed=seed, adversarial=adversarial,
+            )  # fmt: skip
+            trainer = RobustTrainer(
+                start, student, known, config, device=place, processes=processes, half=place.type == "cuda"
             )
-            arguments = {**asdict(knobs), "freeze": freeze or [], "held_out": held_out, "faces": which}
+            arguments = {**asdict(config), "freeze": freeze or [], "held_out": held_out, "faces": which}
             arguments |= {"min_face": min_face, "suffix": suffix, "cloaked": list(copies)}
             about: dict[str, Any] = {
                 "version": tool_version(),
                 "arguments": arguments,
                 "teacher": {"name": start.name, "sha256": start.sha256},
-                "inputs_sha256": paired_faces.digest_of(everything),
+                "inputs_sha256": everything.sha256,
             }
             if resume and checkpoint.exists():
                 trainer.load(checkpoint, about)
             if not processes.leads:
-                early_stopping.follow(trainer, processes)
+                for _ in trainer.epochs():  # until the leading process stops
+                    pass
                 processes.agree(None)  # a process that ends is the end of all: the file is written first
                 return 0
-            stopping = Stopping(trainer, Watch(start, unseen), max_clean_loss, patience)
-            early_stopping.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
+            evaluation = HeldOutEvaluation(start, unseen)
+            stopping = EarlyStopping(trainer, evaluation, max_clean_loss=max_clean_loss, patience=patience)
+            for fields in stopping.start():
+                writer.emit(fields)
+            for fields in track(stopping.epochs(), "training", epochs - trainer.epoch):
+                writer.emit(fields)
+                trainer.save(checkpoint, about)
             if last := stopping.finish():
                 writer.emit(last)
             limits = {"max_clean_loss": max_clean_loss, "patience": patience}

@@ -54,7 +54,7 @@ def draw_pair(clean: Example, cloaked: Example, rng: np.random.Generator) -> lis
     return [_finish(part, factor, np.random.default_rng(change)) for part in parts]
 
 
-def draw_lone(clean: Example, rng: np.random.Generator) -> Pixels:
+def draw_unpaired(clean: Example, rng: np.random.Generator) -> Pixels:
     """Cut a window of a clean face and change it: uint8 [WINDOW_PX, WINDOW_PX, 3]."""
     if clean.reduced is not None and rng.random() < REDUCED:
         clean = clean.as_reduced()

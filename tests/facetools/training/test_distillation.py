@@ -1,4 +1,4 @@
-"""Training an extractor, on real faces."""
+"""Distillation of an extractor, on real faces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facetools.extractors.files import Prepared, open_file
 from facetools.faces.finder import Finder
 from facetools.intake import Intake
 from facetools.photos.codec import decode_photo
-from facetools.training.distillation import Trainer
+from facetools.training.distillation import DistillationConfig, DistillationTrainer
 from facetools.training.samples import Sample, cut_chip, cut_chips, make_sample, split
 
 CPU = torch.device("cpu")
@@ -42,11 +42,11 @@ def samples(real_people: dict[str, list[bytes]], teacher: Extractor) -> list[Sam
     return [sample for sample in found if sample is not None]
 
 
-def trainer_of(samples: list[Sample], teacher: Extractor, epochs: int = 2) -> Trainer:
+def trainer_of(samples: list[Sample], teacher: Extractor, epochs: int = 2) -> DistillationTrainer:
     torch.manual_seed(0)
     student = Prepared(mobilefacenet.MobileFaceNet(16), mobilefacenet.SETTINGS)
-    knobs = {"epochs": epochs, "batch": 4, "learning_rate": 1e-3, "identity_weight": 0.1, "seed": 0}
-    return Trainer(student, teacher, samples, **knobs, device=CPU)
+    config = DistillationConfig(epochs=epochs, batch=4, learning_rate=1e-3, identity_weight=0.1, seed=0)
+    return DistillationTrainer(student, teacher, samples, config, device=CPU)
 
 
 def test_a_mirrored_face_is_cut_as_the_mirror_image(samples: list[Sample]) -> None:
@@ -83,21 +83,21 @@ def test_a_training_that_diverges_ends(samples: list[Sample], teacher: Extractor
     trainer = trainer_of(samples, teacher)
     with torch.no_grad():
         next(trainer.student.parameters()).fill_(torch.inf)
-    with pytest.raises(ToolError, match="the loss is no number any more"):
-        next(trainer.rounds())
+    with pytest.raises(ToolError, match="the loss became NaN or infinite; try a lower learning_rate"):
+        next(trainer.epochs())
 
 
 def test_a_resumed_training_ends_as_an_uninterrupted_one(
     samples: list[Sample], teacher: Extractor, tmp_path: Path
 ) -> None:
     whole = trainer_of(samples, teacher)
-    losses = list(whole.rounds())
+    losses = list(whole.epochs())
     first = trainer_of(samples, teacher)
-    next(first.rounds())
+    next(first.epochs())
     first.save(tmp_path / "c", {"arguments": {"seed": 0}})
     second = trainer_of(samples, teacher)
     second.load(tmp_path / "c", {"arguments": {"seed": 0}})
-    assert list(second.rounds()) == losses[1:]
+    assert list(second.epochs()) == losses[1:]
     for a, b in zip(whole.averaged.state_dict().values(), second.averaged.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(UsageError, match="made with other arguments"):
