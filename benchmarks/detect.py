@@ -40,7 +40,7 @@ from typing import Any
 import torch
 
 from _toolio.streams.inputs import open_items
-from facetools.detector.crops import looks_of
+from facetools.detector.crops import face_crops
 from facetools.detector.files import SHIPPED, open_detector
 from facetools.faces.finder import Finder
 from facetools.photos.codec import decode_photo
@@ -185,7 +185,7 @@ def inference(photos: Sequence[Pixels], rounds: int) -> None:
     faces = [(pixels, faces[0]) for pixels in photos[:100] if (faces := finder.find([pixels])[0])]
 
     def peer(pixels: Pixels, face: Any) -> None:
-        for part in looks_of(pixels, face.box):
+        for part in face_crops(pixels, face.box):
             network(as_tensor(part, torch.device("cpu")))
 
     busy: dict[str, list[float]] = {"ours": [], "resnet18": []}

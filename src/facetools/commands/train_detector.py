@@ -17,6 +17,7 @@ from _toolio.streams.shards import refuse_processes
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import Crops, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.commands._train_detector import Clean, Cloaked, FalseAlarms, Suffix, name_cloaks, number_attacks
+from facetools.commands._training import report_to
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "attack_accuracy", "path", "reason")
@@ -59,15 +60,18 @@ def train_detector(
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
         from facetools.detector.calibration import calibrate
-        from facetools.detector.examples import digest_of, read_examples, split_people
+        from facetools.detector.examples import read_examples, split_people
         from facetools.detector.files import save_detector
         from facetools.detector.training import DetectorTrainer
         from facetools.training.loop import TrainingConfig
+        from facetools.training.samples import digest_sources
 
         place = pick_device(device)
         wanted = "crop" if crops else faces.value
         folders = [clean, *([path] for _, path in named)]
-        examples = read_examples(writer, folders, place, faces=wanted, min_face_px=min_face, suffix=suffix)
+        examples = read_examples(
+            folders, place, faces=wanted, min_face_px=min_face, suffix=suffix, report=report_to(writer), progress=track
+        )
         known, unseen = split_people(examples, seed=seed, share=held_out)
         attacks, numbers = number_attacks(named)
         config = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
@@ -75,7 +79,7 @@ def train_detector(
             "version": tool_version(),
             "arguments": {**asdict(config), "held_out": held_out, "faces": wanted, "min_face": min_face},
             "attacks": attacks,
-            "inputs_sha256": digest_of(examples),
+            "inputs_sha256": digest_sources(examples),
         }
         if resume and not checkpoint.exists() and out.exists():
             writer.emit(figures_of(out, {**about, "false_alarms": false_alarms}))

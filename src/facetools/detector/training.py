@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from _toolio.compute.threads import ordered
-from facetools.detector.calibration import measure, score
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet, loss_of
+from facetools.detector.scoring import measure, score
 from facetools.detector.windows import draw_pair, draw_unpaired
 from facetools.photos.photo import Pixels
 from facetools.training.loop import TrainingConfig, TrainingLoop

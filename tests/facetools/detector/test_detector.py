@@ -14,8 +14,8 @@ from _toolio.errors import ToolError
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
 from detector_faces import CPU, face_at, network, picture
-from facetools.detector.crops import LARGEST_PX, REDUCED_PX, ROOM, SMALLEST_PX, cut_square, looks_of, windows_of
-from facetools.detector.detector import Calibration, Detector, Verdict, describe_verdict
+from facetools.detector.crops import CROP_SCALE, LARGEST_PX, REDUCED_PX, SMALLEST_PX, cut_square, face_crops, windows_of
+from facetools.detector.detector import Calibration, Detector, Prediction, describe_prediction
 from facetools.detector.files import SCHEMA, open_detector, save_detector
 
 ATTACKS = ("fawkes", "lowkey")
@@ -126,10 +126,10 @@ def detector(calibration: Calibration = CALIBRATION) -> Detector:
     return Detector("x", network().fuse(), ATTACKS, calibration)
 
 
-def judged(judge: Detector, pixels: Any, *box: float) -> Verdict:
-    verdict = judge.judge(pixels, face_at(*box))
-    assert verdict is not None
-    return verdict
+def judged(judge: Detector, pixels: Any, *box: float) -> Prediction:
+    prediction = judge.predict(pixels, face_at(*box))
+    assert prediction is not None
+    return prediction
 
 
 BOXES = [(10, 10, 60, 60), (50, 30, 130, 110), (-20, -20, 40, 40), (100, 80, 180, 160), (0, 0, 139, 119)]
@@ -139,13 +139,13 @@ def test_scores_lie_between_clean_and_cloaked_and_stand_alone() -> None:
     judge, pixels = detector(), picture()
     before = pixels.copy()
     together = [judged(judge, pixels, *box) for box in BOXES]
-    for verdict in together:
-        assert 0 <= verdict.score <= 1
-        assert list(verdict.attacks) == list(ATTACKS)
-        assert all(0 <= score <= verdict.score for score in verdict.attacks.values())
-        assert sum(verdict.attacks.values()) == pytest.approx(verdict.score, abs=1e-12)
-        assert verdict.attacks[verdict.attack] == max(verdict.attacks.values())
-    assert len({verdict.score for verdict in together}) == len(BOXES)
+    for prediction in together:
+        assert 0 <= prediction.score <= 1
+        assert list(prediction.attacks) == list(ATTACKS)
+        assert all(0 <= score <= prediction.score for score in prediction.attacks.values())
+        assert sum(prediction.attacks.values()) == pytest.approx(prediction.score, abs=1e-12)
+        assert prediction.attacks[prediction.attack] == max(prediction.attacks.values())
+    assert len({prediction.score for prediction in together}) == len(BOXES)
     assert [judged(judge, pixels, *box) for box in reversed(BOXES)] == together[::-1]
     assert np.array_equal(pixels, before)
 
@@ -165,21 +165,21 @@ def test_nothing_outside_the_square_counts() -> None:
 
 @pytest.mark.parametrize("box", [(500, 500, 600, 600), (-200, 0, -100, 90), (50, 50, 50, 50), (60, 60, 20, 20)])
 def test_a_face_outside_the_photo_has_no_score(box: tuple[float, float, float, float]) -> None:
-    assert detector().judge(picture(), face_at(*box)) is None
+    assert detector().predict(picture(), face_at(*box)) is None
 
 
 def test_a_score_is_a_logit_calibrated() -> None:
     net, pixels, box = network().fuse(), picture(), (10.0, 10.0, 90.0, 90.0)
-    part = cut_square(pixels, box, ROOM, 10**9)
+    part = cut_square(pixels, box, CROP_SCALE, 10**9)
     assert part is not None
     with torch.inference_mode():
         logits = net(torch.from_numpy(part.copy()).permute(2, 0, 1)[None].float() / 255)[0].double()
     shares = torch.softmax(logits[1:], 0)
     for temperature, offset in ((1.0, 0.0), (0.5, 1.0), (3.0, -2.0)):
-        verdict = judged(Detector("x", net, ATTACKS, Calibration(temperature, offset, 0.5)), pixels, *box)
+        prediction = judged(Detector("x", net, ATTACKS, Calibration(temperature, offset, 0.5)), pixels, *box)
         score = 1 / (1 + np.exp(-(float(logits[0]) - offset) / temperature))
-        assert verdict.score == pytest.approx(score, abs=1e-6)
-        assert list(verdict.attacks.values()) == pytest.approx((score * shares).tolist(), abs=1e-6)
+        assert prediction.score == pytest.approx(score, abs=1e-6)
+        assert list(prediction.attacks.values()) == pytest.approx((score * shares).tolist(), abs=1e-6)
 
 
 def test_a_flat_photo_has_a_score() -> None:
@@ -187,13 +187,13 @@ def test_a_flat_photo_has_a_score() -> None:
 
 
 def test_a_record_names_an_attack_only_of_a_cloaked_face() -> None:
-    verdict = Verdict(0.75, {"fawkes": 0.2512345678, "lowkey": 0.4987654322})
+    prediction = Prediction(0.75, {"fawkes": 0.2512345678, "lowkey": 0.4987654322})
     attacks = {"fawkes": 0.251235, "lowkey": 0.498765}
     for threshold, label, attack in ((0.75, "cloaked", "lowkey"), (0.7500001, "clean", None)):
-        assert describe_verdict(verdict, threshold) == {
+        assert describe_prediction(prediction, threshold) == {
             "score": 0.75, "label": label, "attack": attack, "attacks": attacks
         }  # fmt: skip
-    assert describe_verdict(None, 0.5) == dict.fromkeys(("score", "label", "attack", "attacks"))
+    assert describe_prediction(None, 0.5) == dict.fromkeys(("score", "label", "attack", "attacks"))
 
 
 # ---------------------------------------------------------------- what it looks at
@@ -211,7 +211,7 @@ def test_a_record_names_an_attack_only_of_a_cloaked_face() -> None:
 )
 def test_a_square_is_clipped_to_the_photo(box: tuple[float, float, float, float], shape: tuple[int, int]) -> None:
     pixels = picture()
-    (part,) = looks_of(pixels, box)
+    (part,) = face_crops(pixels, box)
     assert part.shape[:2] == shape
     whole = np.lib.stride_tricks.sliding_window_view(pixels, (*part.shape[:2], 3))[:, :, 0]
     assert (whole == part).all((2, 3, 4)).any(), "the photo's own pixels, unscaled"
@@ -221,21 +221,21 @@ def test_a_square_is_clipped_to_the_photo(box: tuple[float, float, float, float]
     "box", [(200, 0, 260, 60), (0, -90, 60, -30), (-65, 0, -5, 60), (50, 50, 50, 50), (60, 60, 20, 20)]
 )
 def test_of_a_face_outside_the_photo_nothing_is_looked_at(box: tuple[float, float, float, float]) -> None:
-    assert looks_of(picture(), box) == []
-    assert cut_square(picture(), box, ROOM, LARGEST_PX) is None
+    assert face_crops(picture(), box) == []
+    assert cut_square(picture(), box, CROP_SCALE, LARGEST_PX) is None
 
 
 def test_too_little_of_a_face_is_nothing() -> None:
     # 1.3 x 10 pixels around the edge: of 6.5 each side 7 are in the photo.
-    assert looks_of(picture(), (-5.0, 40.0, 5.0, 50.0)) == []
-    (part,) = looks_of(picture(), (-4.0, 40.0, 6.0, 50.0))
+    assert face_crops(picture(), (-5.0, 40.0, 5.0, 50.0)) == []
+    (part,) = face_crops(picture(), (-4.0, 40.0, 6.0, 50.0))
     assert part.shape[:2] == (14, SMALLEST_PX)
 
 
 def test_a_large_face_is_looked_at_in_its_middle_and_reduced() -> None:
     pixels = picture(600, 900)
     box = (250.0, 100.0, 650.0, 500.0)
-    reduced, middle = looks_of(pixels, box)
+    reduced, middle = face_crops(pixels, box)
     assert np.array_equal(middle, pixels[300 - 128 : 300 + 128, 450 - 128 : 450 + 128])
     assert reduced.shape == (REDUCED_PX, REDUCED_PX, 3)
     assert reduced.dtype == np.uint8
@@ -244,23 +244,23 @@ def test_a_large_face_is_looked_at_in_its_middle_and_reduced() -> None:
     # And the whole square, 1.3 x 400 pixels, is in it: with its left half dark, the copy is so too.
     half = pixels.copy()
     half[:, :450] = 0
-    dark, _ = looks_of(half, box)
+    dark, _ = face_crops(half, box)
     assert dark[:, : REDUCED_PX // 2 - 3].max() == 0
     assert dark[:, REDUCED_PX // 2 + 3 :].mean() > 100
 
 
 def test_the_largest_square_that_is_not_reduced() -> None:
     pixels = picture(400, 400)
-    side = LARGEST_PX / ROOM
-    (whole,) = looks_of(pixels, (200 - side / 2, 200 - side / 2, 200 + side / 2, 200 + side / 2))
+    side = LARGEST_PX / CROP_SCALE
+    (whole,) = face_crops(pixels, (200 - side / 2, 200 - side / 2, 200 + side / 2, 200 + side / 2))
     assert whole.shape == (LARGEST_PX, LARGEST_PX, 3)
-    assert len(looks_of(pixels, (100.0, 100.0, 300.0, 300.0))) == 2
+    assert len(face_crops(pixels, (100.0, 100.0, 300.0, 300.0))) == 2
 
 
 def test_a_reduced_copy_keeps_its_shape_down_to_some_pixels() -> None:
-    tall, _ = looks_of(picture(600, 60), (0.0, 100.0, 60.0, 500.0))
+    tall, _ = face_crops(picture(600, 60), (0.0, 100.0, 60.0, 500.0))
     assert tall.shape[:2] == (REDUCED_PX, round(60 * REDUCED_PX / 520))
-    thin, _ = looks_of(picture(900, 10), (0.0, 100.0, 10.0, 700.0))
+    thin, _ = face_crops(picture(900, 10), (0.0, 100.0, 10.0, 700.0))
     assert thin.shape[:2] == (REDUCED_PX, SMALLEST_PX)
 
 
@@ -268,16 +268,16 @@ def test_the_look_that_seems_cloaked_most_decides() -> None:
     judge, pixels = detector(), picture(400, 400)
     box = (50.0, 50.0, 350.0, 350.0)
     scores = []
-    for look in looks_of(pixels, box):
+    for look in face_crops(pixels, box):
         height, width = look.shape[:2]
         inner = (0.0, 0.0, float(width), float(height))
-        assert len(looks_of(look, inner)) == 1
+        assert len(face_crops(look, inner)) == 1
         scores.append(judged(judge, look, *inner))
     assert scores[0].score != scores[1].score
-    verdict = judged(judge, pixels, *box)
+    prediction = judged(judge, pixels, *box)
     best = max(scores, key=lambda each: each.score)
-    assert verdict.score == pytest.approx(best.score, abs=1e-6)
-    assert verdict.attacks == pytest.approx(best.attacks, abs=1e-6)
+    assert prediction.score == pytest.approx(best.score, abs=1e-6)
+    assert prediction.attacks == pytest.approx(best.attacks, abs=1e-6)
 
 
 # ---------------------------------------------------------------- whole photos
@@ -322,12 +322,12 @@ def test_the_window_that_seems_cloaked_most_decides(shape: tuple[int, int], last
     # In one window and in no other: a corner pixel of the first or of the last.
     pixels[place, place] = (10, 255, 20)
     judge = Detector("x", seen, ATTACKS, CALIBRATION)  # type: ignore[arg-type]
-    ((verdict, face),) = judge.look(pixels, [], whole=True)
+    ((prediction, face),) = judge.predict_photo(pixels, [], whole=True)
     boxes = windows_of(shape)
     assert (face.box, face.landmarks.shape) == (boxes[place], (0, 2))
-    assert verdict is not None
-    assert verdict.score == pytest.approx(1 / (1 + np.exp(-(8 - 0.25) / 1.5)), abs=1e-6)
-    assert verdict.attack == "lowkey"
+    assert prediction is not None
+    assert prediction.score == pytest.approx(1 / (1 + np.exp(-(8 - 0.25) / 1.5)), abs=1e-6)
+    assert prediction.attack == "lowkey"
     # Nothing but the windows is looked at, at the photo's own resolution.
     assert len(seen.shown) == len(boxes)
     for shown, (x0, y0, x1, y1) in zip(seen.shown, boxes, strict=True):
@@ -336,6 +336,6 @@ def test_the_window_that_seems_cloaked_most_decides(shape: tuple[int, int], last
 
 def test_too_little_of_a_photo_is_nothing_and_faces_are_judged_each() -> None:
     faces = [face_at(0, 0, 40, 7), face_at(10, 10, 60, 60)]
-    assert detector().look(picture(7, 40), faces[:1], whole=True) == [(None, faces[0])]
+    assert detector().predict_photo(picture(7, 40), faces[:1], whole=True) == [(None, faces[0])]
     judge, pixels = detector(), picture()
-    assert judge.look(pixels, faces) == [(judge.judge(pixels, face), face) for face in faces]
+    assert judge.predict_photo(pixels, faces) == [(judge.predict(pixels, face), face) for face in faces]

@@ -16,9 +16,9 @@ import torch
 from _toolio.errors import ToolError, UsageError
 from detector_faces import CPU, example_of, picture, states_equal, striped, striped_people
 from facetools.detector import training
-from facetools.detector.calibration import measure, score
 from facetools.detector.examples import Example
 from facetools.detector.network import loss_of
+from facetools.detector.scoring import measure, score
 from facetools.detector.training import UNPAIRED, DetectorTrainer, pair_up
 from facetools.detector.windows import WINDOW_PX
 from facetools.photos.photo import Pixels

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from detector_faces import example_of, picture, smooth, striped
 from facetools.detector import windows
-from facetools.detector.windows import RIM_PX, STRENGTHS, WINDOW_PX, draw_pair, draw_unpaired
+from facetools.detector.windows import MARGIN_PX, STRENGTHS, WINDOW_PX, draw_pair, draw_unpaired
 from facetools.photos.photo import Pixels
 
 SIZES = [(8, 8), (8, 70), (30, 20), (96, 96), (113, 240), (300, 280)]
@@ -67,7 +67,7 @@ def test_windows_have_one_size_and_photos_stay(size: tuple[int, int]) -> None:
 @pytest.fixture
 def only_cut(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing is drawn but where a window lies and whether it is mirrored."""
-    monkeypatch.setattr(windows, "OTHERWISE", 0.0)
+    monkeypatch.setattr(windows, "RECLOAKED", 0.0)
     monkeypatch.setattr(windows, "_draw_factor", lambda _: 1.0)
     monkeypatch.setattr(windows, "_change", lambda pixels, *_: pixels)
     monkeypatch.setattr(windows, "save_as_jpeg", lambda pixels, *_: pixels)
@@ -122,7 +122,7 @@ def test_a_small_face_is_continued_by_its_mirror_image(only_cut: Any) -> None:
 
 
 def test_a_cloak_is_shown_weaker_and_stronger(only_cut: pytest.MonkeyPatch) -> None:
-    only_cut.setattr(windows, "OTHERWISE", 1.0)
+    only_cut.setattr(windows, "RECLOAKED", 1.0)
     clean = example_of(np.full((150, 150, 3), 100, np.uint8))
     cloaked = replace(clean, cloak=0, partner=clean.source, pixels=np.full((150, 150, 3), 140, np.uint8))
     shown = []
@@ -143,7 +143,7 @@ def test_a_cloak_is_shown_weaker_and_stronger(only_cut: pytest.MonkeyPatch) -> N
 
 def test_a_cloak_is_laid_on_a_changed_photo(only_cut: pytest.MonkeyPatch) -> None:
     """What happens to a photo before a cloak does not happen to the cloak."""
-    only_cut.setattr(windows, "OTHERWISE", 1.0)
+    only_cut.setattr(windows, "RECLOAKED", 1.0)
     only_cut.setattr(windows, "STRENGTHS", (1.0, 1.0))
     used = []
 
@@ -177,7 +177,7 @@ def test_scaled_windows_are_full(factor: float, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(windows, "scale", scale)
     monkeypatch.setattr(windows, "_draw_factor", lambda _: factor)
     draw_unpaired(example_of(picture(400, 400)), rng())
-    side = round((WINDOW_PX + 2 * RIM_PX) / factor)
+    side = round((WINDOW_PX + 2 * MARGIN_PX) / factor)
     assert cut == [(side, side, 3)]
 
 
