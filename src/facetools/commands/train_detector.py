@@ -47,9 +47,9 @@ def train_detector(
 
     Writes a file for detect --detector, and one record an epoch. A person is a folder of photos; nobody is in
     both parts of the data. Clean and cloaked photos must have gone through the same saves (perturb --attack
-    none makes such clean copies), or the detector learns the file format instead of the cloak. Names without endings
-    tell which is a copy of which. Faces are kept in memory, up to 1 MB each. After each epoch it leaves
-    FILE.checkpoint, from which --resume goes on, until it is done.
+    none makes such clean copies), or the detector learns the file format instead of the cloak. Copies are matched
+    by their names without endings. Faces are kept in memory, up to 1 MB each. After each epoch it writes
+    FILE.checkpoint, from which --resume goes on; it is removed at the end.
     """
     refuse_existing(out, force=force or resume)
     refuse_processes("train-detector")
@@ -100,13 +100,13 @@ def train_detector(
 PAGE = Page(
     fields={
         "auc": "Area under the ROC curve on held-out people, after this epoch.",
-        "attacks": "That area for each attack alone, its faces against all clean ones; null where it has none.",
-        "attack_accuracy": "Share of held-out cloaked faces whose attack is the likeliest.",
+        "attacks": "The same for each attack alone, its faces against all clean ones; null where it has none.",
+        "attack_accuracy": "Accuracy of the likeliest attack on held-out cloaked faces.",
         "epoch": "From 1.",
-        "held_out_faces": "Faces of people kept apart.",
+        "held_out_faces": "Faces of held-out people.",
         "loss": "Mean training loss of the epoch.",
         "faces": "Faces trained on.",
-        "paired": "Cloaked ones among them that have a clean copy, told by name and size: the more, the better.",
+        "paired": "Cloaked ones among them that have a clean copy, matched by name and size: the more, the better.",
         "path": "A photo that could not be used.",
         **PROBLEM,
     },

@@ -36,7 +36,7 @@ def train_extractor(
         float, typer.Option(min=1e-6, max=1.0, callback=options.finite, help="Peak of the one-cycle schedule.")
     ] = 3e-3,
     identity_weight: Annotated[
-        float, typer.Option(min=0.0, callback=options.finite, help="Weight of telling the people apart.")
+        float, typer.Option(min=0.0, callback=options.finite, help="Weight of the classification of people.")
     ] = 0.1,
     min_face: MinFace = None,
     seed: options.Seed = 0,
@@ -44,11 +44,11 @@ def train_extractor(
     force: options.Force = False,
     device: options.Device = "auto",
 ) -> int:
-    """Train an extractor of your own.
+    """Train a small extractor with another one as its teacher.
 
-    Trains a MobileFaceNet on photos of people, in folders named after them, to give the embeddings of a teacher
-    (--extractor) and to tell the people apart. Writes an extractor file, and one record an epoch on people that it
-    does not train on. After each epoch it leaves FILE.checkpoint, from which --resume goes on, until it is done.
+    Trains a MobileFaceNet on photos of people, in folders named after them, to reproduce the embeddings of a teacher
+    (--extractor) and to classify the people. Writes an extractor file, and one record an epoch on held-out
+    people. After each epoch it writes FILE.checkpoint, from which --resume goes on; it is removed at the end.
     """
     refuse_existing(out, force=force)
     refuse_processes("train-extractor")
@@ -107,13 +107,13 @@ def train_extractor(
 
 PAGE = Page(
     fields={
-        "agreement": "Mean cosine of own and teacher's embeddings, the latter less their mean, of held-out people.",
-        "auc": "Chance that two held-out faces of one person are closer than two of different people.",
+        "agreement": "Mean cosine of own and teacher's embeddings, the latter less their mean, on held-out people.",
+        "auc": "Area under the ROC curve of face verification on held-out people.",
         "teacher_auc": "The same for the teacher.",
         "epoch": "From 1.",
         "loss": "Mean training loss of the epoch.",
         "faces": "Faces trained on.",
-        "held_out_faces": "Faces of people kept apart.",
+        "held_out_faces": "Faces of held-out people.",
         "path": "A photo that could not be used.",
         **PROBLEM,
     },

@@ -29,7 +29,7 @@ COLUMNS = ("epoch", "clean_accuracy", "clean_loss", "loss", "best", "path", "rea
 
 
 class HeadName(StrEnum):
-    """What tells the people apart in training."""
+    """Classification head used in training."""
 
     softmax = "softmax"
     arcface = "arcface"
@@ -44,14 +44,14 @@ def train_robust(
     suffix: CloakSuffix = "",
     hold_out: own.HoldOut = None,
     held_out: HeldOut = 0.1,
-    head: Annotated[HeadName, typer.Option(help="What tells the people apart in training.")] = HeadName.softmax,
+    head: Annotated[HeadName, typer.Option(help="Classification head used in training.")] = HeadName.softmax,
     identity: own.Identity = 1.0,
     consistency: own.Consistency = 8.0,
     adversarial: own.Adversarial = 0,
     freeze: own.Freeze = None,
     epochs: Annotated[int, typer.Option(min=1, help="Each shows all cloaked faces and as many clean ones.")] = 20,
     patience: Annotated[
-        int, typer.Option(min=1, help="Epochs without a better one, after the first that can be kept.")
+        int, typer.Option(min=1, help="Early stopping: epochs without a better one, after the first that can be kept.")
     ] = 5,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step.")] = 32,
     learning_rate: own.LearningRate = 3e-4,
@@ -64,14 +64,14 @@ def train_robust(
     force: options.Force = False,
     device: options.Device = "auto",
 ) -> int:
-    """Tune an extractor until it sees through cloaks.
+    """Fine-tune an extractor to recognise cloaked faces.
 
-    Shows it clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
-    record an epoch, on people kept for the figures, ranks by protection: the share of clean photos taken for somebody
-    else when the person's other photos are cloaked. Measured and kept is the moving average of the weights: that of
-    the best epoch which costs no more accuracy on clean photos than --max-clean-loss, or, where none does, weights part
-    of the way back from the last to the untouched ones. After each epoch it leaves FILE.checkpoint, from which --resume
-    goes on. Runs under torchrun on several devices.
+    Trains on clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
+    record an epoch, on held-out people, ranks by protection: the share of clean photos recognised as somebody else
+    when the person's other photos are cloaked. Measured and kept is the moving average of the weights: that of the
+    best epoch that loses no more accuracy on clean photos than --max-clean-loss, or, where none does, weights
+    interpolated between the untouched and the last ones. After each epoch it writes FILE.checkpoint, from which
+    --resume goes on. Runs under torchrun on several devices.
     """
     processes = count_processes()
     own.check(clean, cloaked or [], attack or [], identity, consistency)
@@ -169,21 +169,20 @@ PAGE = Page(
     fields={
         "protection": "Mean of protections; null for a photo that could not be used.",
         "protections": "For each cloak the share of clean photos of held-out people whose nearest neighbour is "
-        "somebody else when the person's other photos are cloaked; null where nobody can be asked.",
+        "somebody else when the person's other photos are cloaked; null where nobody can be tested.",
         "floors": "The same with these photos clean.",
-        "clean_accuracy": "Share of clean photos of held-out people, nobody cloaked, whose nearest other photo is "
-        "of the same person.",
-        "clean_loss": "Percentage points of it that were lost since the untouched extractor.",
+        "clean_accuracy": "Rank-1 accuracy on clean photos of held-out people with nobody cloaked, leaving one out.",
+        "clean_loss": "Percentage points of it that are lost against the untouched extractor.",
         "epoch": "From 0, which is the untouched extractor.",
         "loss": "Mean training loss of the epoch: the sum of the next two, weighted.",
-        "identity_loss": "Of telling the people apart.",
-        "consistency_loss": "Of embeddings that are not where the clean originals were.",
-        "best": "Whether the epoch is the best so far, which the file will hold.",
-        "blend": "In a last record, where every epoch costs too much: the part of the way from the untouched "
-        "to the tuned weights that the file holds.",
-        "held_out_faces": "Faces of people kept for the figures.",
-        "person": "Somebody who is held out, and not used.",
-        "photos": "How many photos of them there are.",
+        "identity_loss": "Of the classification of people.",
+        "consistency_loss": "Of the distance between embeddings and those of the clean originals before.",
+        "best": "Whether the epoch is the best so far, which early stopping keeps.",
+        "blend": "In a last record, where every epoch costs too much: the weight of the tuned network in the "
+        "interpolation with the untouched one that the file holds.",
+        "held_out_faces": "Faces of held-out people.",
+        "person": "Somebody whom --hold-out names, and who is not used.",
+        "photos": "Number of their photos.",
         "path": "A photo that could not be used.",
         **PROBLEM,
     },

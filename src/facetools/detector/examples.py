@@ -106,8 +106,8 @@ class ExampleReader:
     def read(self, intake: Intake, cloak: int) -> Example:
         """Cut an example from a photo's first face.
 
-        The photo's path below its folder names the person, and without endings the photo: ``perturb --format png``
-        writes ``a.jpg`` as ``a.jpg.png``. Of a cloaked one the suffix is taken out first, if it has it.
+        The photo's path below its folder names the person, and without endings the photo: a tool that saves PNG writes
+        ``a.jpg`` as ``a.jpg.png``. Of a cloaked one the suffix is taken out first, if it has it.
 
         Raises
         ------

@@ -74,8 +74,10 @@ class DetectorTrainer:
         self, examples: Sequence[Example], attacks: Sequence[int], config: TrainingConfig, *, device: torch.device
     ) -> None:
         self._config, self._device, self._attacks = config, device, attacks
-        torch.manual_seed(config.seed % 2**63)
-        self._network = ResidualNet(max(attacks) + 1).to(device).to(memory_format=torch.channels_last)
+        with torch.random.fork_rng(devices=[]):  # the caller's own draws go on as if there were no trainer
+            torch.manual_seed(config.seed % 2**63)
+            network = ResidualNet(max(attacks) + 1)
+        self._network = network.to(device).to(memory_format=torch.channels_last)
         self._clean = [example for example in examples if not example.cloaked]
         pairs = pair_up(examples, np.random.default_rng([config.seed % 2**63, 2**32]))
         self._pairs = [pairs[cloak] for cloak in sorted(pairs)]

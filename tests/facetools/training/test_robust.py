@@ -15,84 +15,14 @@ import pytest
 import torch
 
 from _toolio.compute.distributed import Processes, count_processes
-from _toolio.errors import ToolError, UsageError
-from _toolio.streams.inputs import Item
+from _toolio.errors import UsageError
 from conftest import Run
-from facetools.extractors.architectures import mobilefacenet
 from facetools.extractors.extractor import Extractor
-from facetools.extractors.files import Prepared, open_file
-from facetools.faces.finder import Finder
-from facetools.intake import Intake
-from facetools.people import folded
-from facetools.photos.codec import decode_photo
-from facetools.training.early_stopping import EarlyStopping, HeldOutEvaluation
-from facetools.training.excluded_people import read_excluded
-from facetools.training.face_reader import FaceReader
-from facetools.training.paired_faces import PairedFaces, split_pairs
-from facetools.training.robust import Objective, RobustConfig, RobustTrainer, confuse, embed_samples, tunable, vary
-from facetools.training.samples import cut_chip, make_sample
-
-CPU = torch.device("cpu")
-CONFIG = RobustConfig(epochs=2, batch=4, learning_rate=1e-3, head="softmax", identity=1.0, consistency=8.0, seed=0)
-
-
-@pytest.fixture(scope="module")
-def extractor() -> Extractor:
-    torch.manual_seed(0)
-    network = Prepared(mobilefacenet.MobileFaceNet(16), mobilefacenet.SETTINGS).eval().requires_grad_(False)
-    return Extractor("small", "mobilefacenet", network, mobilefacenet.SETTINGS, 16, "0" * 64)
-
-
-@pytest.fixture(scope="module")
-def faces(real_people: dict[str, list[bytes]]) -> PairedFaces:
-    """Six people, two clean photos each; a "cloak" that is a pattern laid over the first one."""
-    finder, samples, original, cloak = Finder(CPU), [], [], []
-    for name, photos in list(real_people.items())[:6]:
-        for number, data in enumerate(photos[:2]):
-            photo = decode_photo(data, name)
-            intake = Intake(
-                Item(name, f"{name}/{number}.jpg"), data, photo, tuple(finder.find([photo.pixels])[0][:1]), (0,)
-            )
-            sample = make_sample(intake, mobilefacenet.SETTINGS)
-            assert sample is not None
-            original.append(len(samples))
-            cloak.append(-1)
-            samples.append(sample)
-    for place in range(0, len(samples), 2):
-        pattern = np.where(np.indices(samples[place].pixels.shape[:2]).sum(0) % 4 < 2, 40, -40)[..., None]
-        pixels = np.clip(samples[place].pixels + pattern, 0, 255).astype(np.uint8)
-        samples.append(replace(samples[place], pixels=pixels))
-        original.append(place)
-        cloak.append(0)
-    return PairedFaces(tuple(samples), np.array(original), np.array(cloak), ("pattern",))
-
-
-def trainer_of(faces: PairedFaces, extractor: Extractor, **changes: object) -> RobustTrainer:
-    torch.manual_seed(1)
-    return RobustTrainer(extractor, tunable(extractor), faces, replace(CONFIG, **changes), device=CPU)
-
-
-def stopping_of(trainer: RobustTrainer, extractor: Extractor, faces: PairedFaces) -> EarlyStopping:
-    return EarlyStopping(trainer, HeldOutEvaluation(extractor, faces), max_clean_loss=1.0, patience=2)
-
-
-def test_a_part_keeps_copies_with_their_originals(faces: PairedFaces) -> None:
-    people = set(faces.people[:4])
-    part = faces.part(people)
-    assert set(part.people) == people
-    assert len(part.samples) == 6
-    for place, first in enumerate(part.original):
-        assert part.cloak[first] == -1
-        assert part.samples[place].person == part.samples[first].person
-
-
-def test_nobody_is_both_trained_on_and_watched(faces: PairedFaces) -> None:
-    known, unseen = split_pairs(faces, share=0.5, seed=0)
-    assert not set(known.people) & set(unseen.people)
-    assert set(known.people) | set(unseen.people) == set(faces.people)
-    assert (known.cloak >= 0).any() and (unseen.cloak >= 0).any()
-    with pytest.raises(ToolError, match="3 people have cloaked photos"):
-        split_pairs(faces.part(set(faces.people[:6])), share=0.5, seed=0)
+from facetools.extractors.files import open_file
+from facetools.training.paired_faces import PairedFaces
+from facetools.training.robust import Objective, RobustTrainer, confuse, embed_samples, tunable, vary
+from facetools.training.samples import cut_chip
+from robust_trainers import CONFIG, CPU, trainer_of
 
 
 def test_a_cloak_is_drawn_weaker_or_stronger(faces: PairedFaces) -> None:
@@ -162,73 +92,6 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
         assert torch.equal(a, b)
     with pytest.raises(UsageError, match="made with other arguments"):
         trainer_of(faces, extractor).load(tmp_path / "c", {"arguments": {"seed": 1}})
-
-
-def test_the_evaluation_counts_by_hand(faces: PairedFaces, extractor: Extractor) -> None:
-    evaluation = HeldOutEvaluation(extractor, faces)
-    rows = embed_samples(extractor.network, faces.samples, (112, 112), CPU).double()
-    rows = rows / rows.norm(dim=1, keepdim=True)
-    apart = 1 - rows @ rows.T
-    missed = floor = wrong = 0
-    for probe in range(12):  # clean photos; 12 to 17 are copies of 0, 2, 4, ...
-        pair = probe ^ 1
-        others = min(float(apart[probe, n]) for n in range(12) if n // 2 != probe // 2)
-        wrong += others < float(apart[probe, pair])
-        if probe % 2:  # only the first photo of each is cloaked
-            missed += others < float(apart[probe, 12 + probe // 2])
-            floor += others < float(apart[probe, pair])
-    assert evaluation.before["protections"]["pattern"] == pytest.approx(missed / 6)
-    assert evaluation.before["floors"]["pattern"] == pytest.approx(floor / 6)
-    assert evaluation.before["clean_accuracy"] == pytest.approx(1 - wrong / 12)
-    assert evaluation.measure(extractor.network)["clean_loss"] == 0
-
-
-def test_only_epochs_that_cost_little_are_kept(
-    faces: PairedFaces, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = trainer_of(faces, extractor, epochs=5)
-    stopping = stopping_of(trainer, extractor, faces)
-    seen = iter([(0.9, 3.0), (0.5, 1.0), (0.4, 1.5), (0.6, 0.0)])
-
-    def measure(_: object) -> dict[str, float]:
-        protection, lost = next(seen)
-        return {"protection": protection, "clean_loss": lost}
-
-    monkeypatch.setattr(stopping._evaluation, "measure", measure)
-    kept, over = [], []
-    for losses in trainer.epochs():
-        kept.append(stopping.evaluate(losses)["best"])
-        over.append(stopping.is_over)
-        if over[-1]:
-            break
-    assert kept == [False, True, False, False]
-    assert over == [False, False, False, True]
-    assert trainer.figures["protection"] == 0.5
-    assert stopping.finish() is None
-
-
-def test_where_every_epoch_costs_too_much_part_of_the_way_back_is_kept(
-    faces: PairedFaces, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = trainer_of(faces, extractor, epochs=1)
-    list(trainer.epochs())
-    stopping = stopping_of(trainer, extractor, faces)
-    start, end = (x.state_dict()["network.stem.0.weight"] for x in (stopping._evaluation.untouched, trainer.averaged))
-
-    def measure(network: Prepared) -> dict[str, float]:
-        """Cost 4 points at the end, and in proportion on the way."""
-        now = network.state_dict()["network.stem.0.weight"]
-        return {"protection": 0.5, "clean_loss": 4 * float((now - start).norm() / (end - start).norm())}
-
-    monkeypatch.setattr(stopping._evaluation, "measure", measure)
-    fields = stopping.finish()
-    assert fields is not None
-    assert fields["blend"] == 0.2  # 4 x 0.2 is below 1 point, 4 x 0.3 above
-    assert torch.allclose(trainer.best.state_dict()["network.stem.0.weight"], start + 0.2 * (end - start), atol=1e-6)
-    other = stopping_of(trainer_of(faces, extractor), extractor, faces)
-    monkeypatch.setattr(other._evaluation, "measure", lambda _: {"protection": 0.5, "clean_loss": 2.0})
-    with pytest.raises(ToolError, match="every epoch costs more than 1 points"):
-        other.finish()
 
 
 def test_confused_faces_move_and_keep_within_reach(faces: PairedFaces, extractor: Extractor) -> None:
@@ -329,28 +192,6 @@ def test_what_does_not_go_together_is_refused(
     assert done.code == 2, done.err
     assert message in done.err
     assert not (tmp_path / "o").exists()
-
-
-def test_hold_out_takes_a_person_s_own_folder_and_refuses_a_name_that_nobody_has(
-    folders: tuple[str, ...], tmp_path: Path
-) -> None:
-    me, other, *_ = sorted(Path(folders[1]).iterdir())
-    (tmp_path / "names.jsonl").write_text('\ufeff{"person": "Somebody Else"}\n', "utf-8")
-    names = read_excluded([f"{me}/", str(tmp_path / "names.jsonl"), other.name])
-    assert names.names == {folded(me.name), "somebody else", folded(other.name)}
-    reader = FaceReader(mobilefacenet.SETTINGS, device=CPU, excluded=names)
-    kept = reader.list_photos(folders[1])
-    assert {item.relative.split("/")[0] for item in kept}.isdisjoint({me.name, other.name})
-    assert reader.excluded_photos == {me.name: 2, other.name: 2}
-    reader.check_excluded()
-    (tmp_path / "cut.jsonl").write_text('{"person": "Some')
-    with pytest.raises(ToolError, match="line 1: not a JSON record") as caught:
-        read_excluded([str(tmp_path / "cut.jsonl")])
-    assert caught.value.exit_code == 1
-    wrong = FaceReader(mobilefacenet.SETTINGS, device=CPU, excluded=read_excluded(["Nobody"]))
-    wrong.list_photos(folders[1])
-    with pytest.raises(ToolError, match="hold_out Nobody: no photo is of this person"):
-        wrong.check_excluded()
 
 
 def test_two_processes_learn_what_one_learns(folders: tuple[str, ...], tmp_path: Path) -> None:
