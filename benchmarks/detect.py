@@ -2,7 +2,7 @@
 
 PHOTOS is LFW, a tar or a folder: one person is in the middle of each photo. Prints JSONL, all of one run:
 
-- ``inference``: milliseconds to judge a face on one thread, beyond finding it, beside torchvision's ResNet-18 on the
+- ``inference``: milliseconds to score a face on one thread, beyond finding it, beside torchvision's ResNet-18 on the
   same crops; at most 5 are asked.
 - ``finding``: milliseconds to find the faces of a photo on one thread, ours and what others use, in turns on the same
   decoded photos. ``recall``: share of photos where a box holds the photo's middle, has its own middle within 35 pixels
@@ -180,7 +180,7 @@ def inference(photos: Sequence[Pixels], rounds: int) -> None:
     """Measure what judging a face costs beyond finding it, beside ResNet-18 on the same crops."""
     from torchvision.models import resnet18
 
-    finder, judge = Finder(), open_detector(SHIPPED, torch.device("cpu"))
+    finder, detector = Finder(), open_detector(SHIPPED, torch.device("cpu"))
     network = resnet18(weights=None).eval()
     faces = [(pixels, faces[0]) for pixels in photos[:100] if (faces := finder.find([pixels])[0])]
 
@@ -191,7 +191,7 @@ def inference(photos: Sequence[Pixels], rounds: int) -> None:
     busy: dict[str, list[float]] = {"ours": [], "resnet18": []}
     with torch.inference_mode():
         for start in [*range(0, len(faces), TURN)] * rounds:
-            for name, work in (("ours", judge.judge), ("resnet18", peer)):
+            for name, work in (("ours", detector.predict), ("resnet18", peer)):
                 for pixels, face in faces[start : start + TURN]:
                     busy[name].append(seconds(partial(work, pixels, face), time.thread_time))
     middle = {f"{name}_processor_ms": median(each) * 1000 for name, each in busy.items()}
