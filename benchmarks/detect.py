@@ -2,7 +2,7 @@
 
 PHOTOS is LFW, a tar or a folder: one person is in the middle of each photo. Prints JSONL, all of one run:
 
-- ``inference``: milliseconds to judge a face on one thread, beyond finding it, beside torchvision's ResNet-18 on the
+- ``inference``: milliseconds to score a face on one thread, beyond finding it, beside torchvision's ResNet-18 on the
   same crops; at most 5 are asked.
 - ``finding``: milliseconds to find the faces of a photo on one thread, ours and what others use, in turns on the same
   decoded photos. ``recall``: share of photos where a box holds the photo's middle, has its own middle within 35 pixels
@@ -40,7 +40,7 @@ from typing import Any
 import torch
 
 from _toolio.streams.inputs import open_items
-from facetools.detector.crops import looks_of
+from facetools.detector.crops import face_crops
 from facetools.detector.files import SHIPPED, open_detector
 from facetools.faces.finder import Finder
 from facetools.photos.codec import decode_photo
@@ -180,18 +180,18 @@ def inference(photos: Sequence[Pixels], rounds: int) -> None:
     """Measure what judging a face costs beyond finding it, beside ResNet-18 on the same crops."""
     from torchvision.models import resnet18
 
-    finder, judge = Finder(), open_detector(SHIPPED, torch.device("cpu"))
+    finder, detector = Finder(), open_detector(SHIPPED, torch.device("cpu"))
     network = resnet18(weights=None).eval()
     faces = [(pixels, faces[0]) for pixels in photos[:100] if (faces := finder.find([pixels])[0])]
 
     def peer(pixels: Pixels, face: Any) -> None:
-        for part in looks_of(pixels, face.box):
+        for part in face_crops(pixels, face.box):
             network(as_tensor(part, torch.device("cpu")))
 
     busy: dict[str, list[float]] = {"ours": [], "resnet18": []}
     with torch.inference_mode():
         for start in [*range(0, len(faces), TURN)] * rounds:
-            for name, work in (("ours", judge.judge), ("resnet18", peer)):
+            for name, work in (("ours", detector.predict), ("resnet18", peer)):
                 for pixels, face in faces[start : start + TURN]:
                     busy[name].append(seconds(partial(work, pixels, face), time.thread_time))
     middle = {f"{name}_processor_ms": median(each) * 1000 for name, each in busy.items()}

@@ -1,4 +1,4 @@
-"""How well scores tell two kinds of faces apart."""
+"""Metrics of binary scores, and their confidence intervals: ROC, AUC, equal error rate, calibration."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ import numpy.typing as npt
 
 
 def area_under_roc(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float | None:
-    """Give the chance that a cloaked face scores higher than a clean one, ties counting half.
+    """Return the area under the ROC curve (AUC); None without both labels, or if a score is not finite.
 
-    None without both, or where a score is not finite.
+    It is the probability that a positive scores higher than a negative, ties counting half (Mann-Whitney).
+
+    Parameters
+    ----------
+    scores, labels
+        float [n], higher for positives, and bool [n].
     """
     positive, negative = int(labels.sum()), int((~labels).sum())
     if not positive or not negative or not np.isfinite(scores).all():
@@ -28,17 +33,17 @@ def area_under_roc(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float 
 def roc_points(
     scores: npt.NDArray[Any], labels: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give the false alarms and the recall at every threshold that matters, from (0, 0) to (1, 1).
+    """Return the ROC curve: false and true positive rates at every threshold that matters, from (0, 0) to (1, 1).
 
     Parameters
     ----------
     scores, labels
-        float [n], higher for positives, and bool [n], of both kinds.
+        float [n], higher for positives, and bool [n]; both labels must occur.
 
     Returns
     -------
     alarms, hits
-        float64 [k + 1] for k different scores: shares of the negatives and of the positives that score as much.
+        float64 [k + 1] for k different scores: false positive rates (FAR) and true positive rates (TAR).
     """
     order = np.argsort(-scores, kind="stable")
     # Behind the last of equal scores only: a threshold cannot part them.
@@ -48,7 +53,7 @@ def roc_points(
 
 
 def equal_error_rate(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float | None:
-    """Give the error rate at the threshold where as many positives are missed as negatives pass; None without both.
+    """Return the equal error rate, where false negative and false positive rate meet; None without both labels.
 
     Parameters
     ----------
@@ -59,7 +64,7 @@ def equal_error_rate(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> floa
         return None
     alarms, hits = roc_points(scores, labels)
     misses = 1 - hits
-    # Never the first, where nothing is found and nothing is wrong.
+    # Never the first, where the false positive rate is 0 and the false negative rate 1.
     place = int(np.argmax(alarms >= misses))
     before, after = misses[place - 1] - alarms[place - 1], alarms[place] - misses[place]
     share = before / (before + after)
@@ -69,21 +74,21 @@ def equal_error_rate(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> floa
 def area_interval(
     scores: npt.NDArray[Any], labels: npt.NDArray[Any], groups: npt.NDArray[Any], *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Give the 95% bootstrap interval (percentiles) of the area under the ROC curve, over groups such as people.
+    """Return the 95% percentile bootstrap interval of the AUC, resampling groups such as people.
 
-    A group is drawn with all that it has, clean and cloaked: faces of one person are no independent witnesses.
+    A group is resampled with all its faces, clean and cloaked: faces of one person are not independent.
 
     Parameters
     ----------
     scores, labels, groups
-        float [n], bool [n], and int [n]: which group each is of, from 0 without a gap.
+        float [n], bool [n], and int [n], the group of each, from 0 without a gap.
     draws
-        Fewer are drawn of more than 50,000 scores, 200 at least: the interval is narrow then.
+        Resamples; fewer for more than 50,000 scores, 200 at least: the interval is narrow then.
 
     Returns
     -------
     tuple or None
-        None without both labels, or of fewer than two groups.
+        None without both labels, or with fewer than two groups.
     """
     many = int(groups.max(initial=-1)) + 1
     if many < 2 or labels.all() or not labels.any():
@@ -97,14 +102,14 @@ def area_interval(
         times = np.bincount(rng.integers(many, size=many), minlength=many).astype(np.float64)[which]
         positive, negative = (np.add.reduceat(times * part, starts) for part in (hidden, ~hidden))
         pairs = positive.sum() * negative.sum()
-        if pairs:  # a draw of few people may have nobody of one kind
+        if pairs:  # a resample of few people may lack one label
             areas.append(positive @ (np.cumsum(negative) - negative / 2) / pairs)
     low, high = np.percentile(areas, (2.5, 97.5))
     return float(low), float(high)
 
 
 def share_interval(hits: int, of: int) -> tuple[float, float]:
-    """Give Wilson's 95% interval of a share, as in E. B. Wilson, 1927; it lies in 0 to 1 and has a width at 0 and 1."""
+    """Return Wilson's 95% interval of a proportion (1927), which lies in 0 to 1 and has a width at 0 and 1."""
     z2 = 1.959963984540054**2
     middle = (hits + z2 / 2) / (of + z2)
     half = (z2 * (hits * (of - hits) / of + z2 / 4)) ** 0.5 / (of + z2)
@@ -114,17 +119,17 @@ def share_interval(hits: int, of: int) -> tuple[float, float]:
 def share_interval_over(
     hits: npt.NDArray[np.bool_], groups: npt.NDArray[Any], *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Give a 95% interval of a share whose faces are no independent draws, since several are of one group.
+    """Return a 95% interval of a proportion over faces that are not independent, since several are of one group.
 
-    A percentile bootstrap over groups; where all faces or none are hits it would have no width, and Wilson's interval
-    of as many draws as there are groups is given.
+    It is the percentile bootstrap over groups; where all faces or none are hits that has no width, and it is Wilson's
+    interval of as many draws as there are groups.
 
     Parameters
     ----------
     hits
         bool [n], one at least.
     groups
-        int [n], from 0 without a gap: of whom or of which photo a face is.
+        int [n], from 0 without a gap: the person or photo of each face.
     """
     many = int(groups.max()) + 1
     if hits.all() or not hits.any():
@@ -137,18 +142,18 @@ def share_interval_over(
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Faces of like scores.
+    """Faces with similar scores.
 
     Attributes
     ----------
     score
-        Their mean.
+        Their mean score.
     cloaked, interval
-        The share that is cloaked, and its 95% interval.
+        The share of cloaked faces, and its 95% interval.
     faces
-        How many they are.
+        Number of faces.
     weight
-        How much they count among all, which add up to 1.
+        Weight among all bins, whose weights sum to 1.
     """
 
     score: float
@@ -161,16 +166,16 @@ class Bin:
 def calibration_bins(
     scores: npt.NDArray[Any], labels: npt.NDArray[Any], *, most: int = 10, least: int = 10, at_a_half: bool = False
 ) -> list[Bin]:
-    """Part scores into bins of as nearly equal numbers as equal scores allow, lowest first.
+    """Divide scores into bins of as nearly equal numbers as ties allow, lowest first.
 
     Parameters
     ----------
     scores, labels
-        float [n] in 0 to 1, and bool [n]; one at least.
+        float [n] in 0 to 1, and bool [n]; n is 1 or more.
     most, least
         Bins at most, and scores in a bin at least, unless there are fewer.
     at_a_half
-        Count as if half of all faces were cloaked, whatever their share is; both labels must occur.
+        Weight faces as if half of them were cloaked, whatever their share is; both labels must occur.
     """
     odds = (len(labels) - labels.sum()) / labels.sum() if at_a_half else 1.0
     order = np.argsort(scores, kind="stable")
@@ -187,7 +192,7 @@ def calibration_bins(
 
 def _bin(scores: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArray[Any], odds: float) -> Bin:
     low, high = share_interval(int(labels.sum()), len(labels))
-    # A cloaked face counts as many times as a clean one: so do the chances at both ends.
+    # A cloaked face weighs odds times a clean one: so do the proportions at both ends.
     interval = tuple(float(odds * share / (odds * share + 1 - share)) for share in (low, high))
     total = float(weights.sum())
     mean, cloaked = (float(values @ weights) / total for values in (scores, labels.astype(float)))
@@ -195,12 +200,12 @@ def _bin(scores: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArra
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Give the expected calibration error: how far score and share are apart, a mean over all faces of the bins."""
+    """Return the expected calibration error: the weighted mean over bins of |mean score - share of cloaked faces|."""
     return sum(abs(each.score - each.cloaked) * each.weight for each in bins)
 
 
 def mean_interval(values: npt.ArrayLike, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
-    """Give a mean and its 95% bootstrap interval over the values (percentiles)."""
+    """Return a mean and its 95% percentile bootstrap interval."""
     each = np.asarray(values, np.float64)
     drawn = np.random.default_rng(seed).choice(each, (draws, len(each))).mean(1)
     low, high = np.percentile(drawn, (2.5, 97.5))

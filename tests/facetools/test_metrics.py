@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
 
 from facetools.embeddings.distances import distances
 from facetools.metrics import (
@@ -155,3 +157,27 @@ def test_area_under_roc_by_brute_force(pairs: list[tuple[int, bool]]) -> None:
     wins = [(a > b) + (a == b) / 2 for a, b in itertools.product(scores[labels], scores[~labels])]
     area = area_under_roc(scores, labels)
     assert area == (pytest.approx(np.mean(wins)) if wins else None)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([4, 30, 400]), st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_the_curve_and_its_area_are_scikit_learn_s(seed: int, count: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(count) < 0.3
+    labels[:2] = False, True
+    scores = rng.integers(0, 9, count) / 9 if ties else rng.normal(size=count) + labels
+    alarms, hits = roc_points(scores, labels)
+    expected = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    assert alarms == pytest.approx(expected[0])
+    assert hits == pytest.approx(expected[1])
+    assert area_under_roc(scores, labels) == pytest.approx(metrics.roc_auc_score(labels, scores))
+
+
+def test_calibration_bins_are_scikit_learn_s() -> None:
+    rng = np.random.default_rng(4)
+    scores = rng.random(1000)
+    labels = rng.random(1000) < scores**2
+    bins = calibration_bins(scores, labels)
+    shares, means = calibration_curve(labels, scores, n_bins=10, strategy="quantile")
+    assert [each.cloaked for each in bins] == pytest.approx(list(shares), abs=0.011), "a quantile may part one more"
+    assert [each.score for each in bins] == pytest.approx(list(means), abs=2e-3)

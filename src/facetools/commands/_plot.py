@@ -1,4 +1,4 @@
-"""What ``facetools plot`` alone needs: which records are of what, as the command line tells it."""
+"""Parse the options of ``facetools plot`` that say which records are of clean and of cloaked faces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RECORDS = (".jsonl", ".ndjson", ".json")
 
 
 def parse_truth(files: Sequence[str], clean: Sequence[str], cloaked: Sequence[str]) -> Truth:
-    """Read the command line: files of records, and what is clean and cloaked.
+    """Parse files of records, and what is clean and cloaked.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def parse_truth(files: Sequence[str], clean: Sequence[str], cloaked: Sequence[st
 
 
 def _holds_records(path: str) -> bool:
-    """Tell a file of records from a place of photos, which need not be on this machine."""
+    """Test whether a path is a file of records, and not a place of photos, which need not be on this machine."""
     return path == STDIN or Path(path).suffix in _RECORDS or (Path(path).is_file() and Path(path).suffix != ".tar")
 
 

@@ -1,4 +1,4 @@
-"""What ``facetools train-detector`` reads: folders of clean and of cloaked photos."""
+"""Options of ``facetools train-detector``, and how folders of cloaked photos are named."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ FalseAlarms = Annotated[
         min=0.0,
         max=0.5,
         callback=finite,
-        help="Share of clean held-out faces that may reach the threshold, as they are and made to look odd.",
+        help="False positive rate that the threshold may have on held-out faces, as they are and strongly changed.",
     ),
 ]
 
 
 def name_cloaks(clean: Sequence[str], cloaked: Sequence[str]) -> list[tuple[str, str]]:
-    """Read NAME=PATH, or PATH, which is named by its last part without ``.tar``; sorted: no order means anything.
+    """Parse NAME=PATH, or PATH, which is named by its last part without ``.tar``; sorted: their order has no meaning.
 
     Raises
     ------
     UsageError
-        A name that no attack can have, two folders that are called alike and were not named so, or stdin twice.
+        A name that no attack can have, two folders of one name that was not given, or stdin twice.
     """
     named = []
     for text in cloaked:
@@ -61,6 +61,6 @@ def name_cloaks(clean: Sequence[str], cloaked: Sequence[str]) -> list[tuple[str,
 
 
 def number_attacks(named: Sequence[tuple[str, str]]) -> tuple[list[str], list[int]]:
-    """Give the names of the attacks in order, and of each input its attack's number."""
+    """Return the names of the attacks in order, and the number of each input's attack."""
     attacks = sorted({name for name, _ in named})
     return attacks, [attacks.index(name) for name, _ in named]

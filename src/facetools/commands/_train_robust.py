@@ -1,4 +1,4 @@
-"""What ``facetools train-robust`` alone needs: its options, and the way from folders to faces to train on."""
+"""Options of ``facetools train-robust``, and what goes together."""
 
 from __future__ import annotations
 
@@ -52,18 +52,22 @@ LearningRate = Annotated[
     typer.Option("--learning-rate", "--lr", min=1e-8, max=1.0, callback=finite, help="Peak of the one-cycle schedule."),
 ]
 Identity = Annotated[
-    float, typer.Option(min=0.0, callback=finite, help="Weight of telling the people apart, the paper's objective.")
+    float, typer.Option(min=0.0, callback=finite, help="Weight of the classification of people, the paper's loss.")
 ]
 Consistency = Annotated[
     float,
-    typer.Option(min=0.0, callback=finite, help="Weight of pulling a photo's embedding to that of its clean original."),
+    typer.Option(
+        min=0.0,
+        callback=finite,
+        help="Weight of the distance between a photo's embedding and that of its clean original.",
+    ),
 ]
 Adversarial = Annotated[
     int,
     typer.Option(
         min=0,
         max=100,
-        help="Cloak every second clean face anew each time, in so many steps against the untouched extractor; 0: none.",
+        help="Cloak every second clean face by so many steps of PGD against the untouched extractor; 0: none.",
     ),
 ]
 MaxCleanLoss = Annotated[

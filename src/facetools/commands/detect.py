@@ -47,36 +47,42 @@ def detect(
     items = open_items(inputs, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
         from _toolio.compute.device import pick_device, share_out
-        from facetools.detector.detector import Look, describe_verdict
+        from facetools.detector.detector import FacePrediction, describe_prediction
         from facetools.detector.files import SHIPPED, open_detector
         from facetools.faces.face import describe_face
         from facetools.intake import Intake, work_on
 
         on_device = pick_device(device)
         workers, together = share_out(on_device, batch)
-        judge = open_detector(detector or SHIPPED, on_device)
-        limit = judge.threshold if threshold is None else threshold
+        opened = open_detector(detector or SHIPPED, on_device)
+        limit = opened.threshold if threshold is None else threshold
         detected = False
 
-        def look(intake: Intake) -> list[Look]:
-            return judge.look(intake.photo.pixels, intake.faces, whole=which == "whole-photo")
+        def predict(intake: Intake) -> list[FacePrediction]:
+            return opened.predict_photo(intake.photo.pixels, intake.faces, whole=which == "whole-photo")
 
         which = "crop" if crops else faces.value
-        looks = work_on(look, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face)
-        for intake, verdicts in track(looks, "detecting", count(items)):
+        predicted = work_on(
+            predict, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face
+        )
+        for intake, predictions in track(predicted, "detecting", count(items)):
             if not isinstance(intake, Intake):
                 hand_on(writer, intake)
                 continue
             item = intake.item
-            about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": judge.name}
+            about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": opened.name}
             about |= {"notes": list(notes)} if (notes := intake.photo.left_out) else {}
             if not intake.faces:
-                none = {**describe_verdict(None, limit), **about, "face": None, "reason": "no face found"}
+                none = {**describe_prediction(None, limit), **about, "face": None, "reason": "no face found"}
                 writer.emit(none, through=item.record)
-            for position, (verdict, face) in enumerate(verdicts or ()):
-                detected |= verdict is not None and verdict.score >= limit
-                fields = {**describe_verdict(verdict, limit), **about, **describe_face(face, intake.numbers[position])}
-                if verdict is None:
+            for position, (prediction, face) in enumerate(predictions or ()):
+                detected |= prediction is not None and prediction.score >= limit
+                fields = {
+                    **describe_prediction(prediction, limit),
+                    **about,
+                    **describe_face(face, intake.numbers[position]),
+                }
+                if prediction is None:
                     fields["reason"] = "too little of the face is in the photo"
                 writer.emit(fields, through=without_reason(intake.record_of(position)))
         return writer.exit_code or (4 if fail_on_detection and detected else 0)

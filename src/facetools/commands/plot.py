@@ -11,6 +11,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.charts import form_of
 from _toolio.cli.manual import Page
+from _toolio.cli.progress import track
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.streams.records import RecordWriter
 
@@ -19,7 +20,7 @@ COLUMNS = ("name", "auc_interval", "eer", "recall", "precision", "false_alarms",
 
 
 class Kind(StrEnum):
-    """What is drawn of scores."""
+    """Kind of figure."""
 
     roc = "roc"
     histogram = "histogram"
@@ -30,7 +31,7 @@ RANKS = {Kind.roc: "auc", Kind.histogram: "detected", Kind.calibration: "ece"}
 
 
 def plot(
-    kind: Annotated[Kind, typer.Option(help="What to draw; all but histogram need to know what is cloaked.")],
+    kind: Annotated[Kind, typer.Option(help="Figure to draw; all but histogram need to know which faces are cloaked.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")],
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE...", help="Records of detect, or - for stdin. Default: stdin.")
@@ -47,22 +48,22 @@ def plot(
     cloaked: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[NAME=]PATH", help="Cloaked, told the same way, and by what; repeat it for a curve each."
+            metavar="[NAME=]PATH", help="Cloaked, named the same way, and by which cloak; repeat it for a curve each."
         ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, callback=options.finite, help="Instead of the one that records have."),
+        typer.Option(min=0.0, max=1.0, callback=options.finite, help="Replaces the records' own."),
     ] = None,
     force: options.Force = False,
 ) -> int:
-    """Draw what a detector's scores are worth.
+    """Draw ROC curves, histograms and calibration of a detector's scores.
 
-    Reads records of detect and draws a ROC curve with its AUC, the distribution of scores, or how well a score tells
-    the chance of a cloak. One record a curve, with the numbers that it shows.
+    Reads records of detect and draws ROC curves with their AUC, histograms of scores, or a reliability diagram. One
+    record a curve, with the numbers that it shows.
 
-    What no --cloaked names is clean, or the other way round; with both, what neither names is left out. Without
-    both, the records' own field truth tells: clean, cloaked, or a cloak's name; detect hands it through.
+    Faces that no --cloaked names are clean, or the other way round; with both, faces that neither names are left out.
+    Without both, the records' own field truth is read: clean, cloaked, or a cloak's name; detect passes it through.
     """
     form = form_of(out, force=force)
     from facetools.commands._plot import parse_truth
@@ -72,7 +73,7 @@ def plot(
     with RecordWriter(SCHEMA, RANKS[kind], COLUMNS, makes_files=True) as writer:
         from facetools.reporting.detector_figures import draw
 
-        scores = read_scores(truth, threshold=threshold)
+        scores = read_scores(truth, threshold=threshold, progress=track)
         data, figures = draw(kind.value, scores, form)
         atomic_write_bytes(out, data)
         for fields in figures:
@@ -82,29 +83,28 @@ def plot(
 
 PAGE = Page(
     fields={
-        "auc": "roc: the chance that a cloaked face scores higher than a clean one; area under the ROC curve.",
-        "detected": "histogram: share of the faces that score the threshold or more.",
-        "ece": "calibration: how far score and share of cloaked faces are apart, the mean over faces.",
-        "name": "The cloak; clean for clean faces; null where nothing tells what is cloaked.",
+        "auc": "roc: area under the ROC curve, the probability that a cloaked face scores higher than a clean one.",
+        "detected": "histogram: share of faces labelled cloaked, with scores from the threshold on.",
+        "ece": "calibration: expected calibration error, the mean distance of score and share of cloaked faces.",
+        "name": "The cloak; clean for clean faces; null where labels are unknown.",
         "auc_interval": "95% bootstrap interval of auc; null of one group.",
-        "over": "What the bootstrap draws: people (folders, ten at least), else photos; of records "
+        "over": "What the bootstrap resamples: people (folders, ten at least), else photos; of records "
         "without a path, faces.",
-        "groups": "How many of them there are.",
-        "eer": "Share of errors at the threshold where as many cloaked faces are missed as clean ones labelled "
-        "cloaked.",
+        "groups": "Number of them.",
+        "eer": "Equal error rate: both error rates at the threshold where they are equal.",
         "threshold": "The records', or --threshold.",
-        "recall": "Share of cloaked faces that score the threshold or more.",
-        "precision": "Share of cloaked faces among those; null where there are none.",
-        "false_alarms": "Share of clean faces that score the threshold or more.",
-        "faces": "How many there are.",
+        "recall": "Share of cloaked faces that are labelled cloaked (true positive rate).",
+        "precision": "Share of cloaked faces among those labelled cloaked; null where there are none.",
+        "false_alarms": "Share of clean faces that are labelled cloaked (false positive rate).",
+        "faces": "Number of faces.",
         "quartiles": "Of the scores.",
         "counts": "Faces in each of 40 bars from 0 to 1.",
         "bins": "score (mean), share (of cloaked faces), interval (Wilson's, 95%) and faces of each bin; up to ten "
         "bins of like numbers, no fewer than ten faces each.",
-        "clean": "How many clean faces there are.",
-        "cloaked": "How many faces of this cloak.",
-        "left_out": "Records that count nowhere: failed, without_score, without_truth, and repeated (the same face "
-        "and score once more).",
+        "clean": "Number of clean faces.",
+        "cloaked": "Number of faces of this cloak.",
+        "left_out": "Numbers of records that count nowhere: failed, without_score, without_truth, and repeated (the "
+        "same face and score again).",
         "kind": "roc, histogram or calibration.",
         "path": "The picture.",
         "reason": "Why there is no threshold.",
@@ -113,19 +113,19 @@ PAGE = Page(
         (
             "facetools detect --in photos/ > scores.jsonl\n"
             "facetools plot scores.jsonl --kind histogram --out x.png > x.jsonl",
-            "How scores are spread.",
+            "The distribution of scores.",
         ),
         (
             "facetools detect --in control/ --in cloaked/ > scores.jsonl\n"
             "facetools plot scores.jsonl --kind roc --cloaked cloaked/ --out roc.png > roc.jsonl",
-            "How well they tell cloaked from clean: what does not lie in cloaked/ is clean.",
+            "ROC curve: what does not lie in cloaked/ is clean.",
         ),
         (
             "facetools detect --in control/ > clean.jsonl\n"
             "facetools detect --in cloaked/ > lowkey.jsonl\n"
             "facetools plot --kind calibration --clean clean.jsonl --cloaked lowkey=lowkey.jsonl \\\n"
             "  --out calibration.svg > calibration.jsonl",
-            "Whether a score is a chance, from a file each; --cloaked is given once for each cloak.",
+            "Whether scores are probabilities, from a file each; --cloaked is given once for each cloak.",
         ),
     ),
 )

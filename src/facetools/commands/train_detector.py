@@ -17,6 +17,7 @@ from _toolio.streams.shards import refuse_processes
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import Crops, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.commands._train_detector import Clean, Cloaked, FalseAlarms, Suffix, name_cloaks, number_attacks
+from facetools.commands._training import report_to
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "attack_accuracy", "path", "reason")
@@ -46,9 +47,9 @@ def train_detector(
 
     Writes a file for detect --detector, and one record an epoch. A person is a folder of photos; nobody is in
     both parts of the data. Clean and cloaked photos must have gone through the same saves (perturb --attack
-    none makes such clean copies), or the detector learns the file format instead of the cloak. Names without endings
-    tell which is a copy of which. Faces are kept in memory, up to 1 MB each. After each epoch it leaves
-    FILE.checkpoint, from which --resume goes on, until it is done.
+    none makes such clean copies), or the detector learns the file format instead of the cloak. Copies are matched
+    by their names without endings. Faces are kept in memory, up to 1 MB each. After each epoch it writes
+    FILE.checkpoint, from which --resume goes on; it is removed at the end.
     """
     refuse_existing(out, force=force or resume)
     refuse_processes("train-detector")
@@ -59,27 +60,31 @@ def train_detector(
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
         from facetools.detector.calibration import calibrate
-        from facetools.detector.examples import digest_of, read_examples, split_people
+        from facetools.detector.examples import read_examples, split_people
         from facetools.detector.files import save_detector
-        from facetools.detector.training import Knobs, Trainer
+        from facetools.detector.training import DetectorTrainer
+        from facetools.training.loop import TrainingConfig
+        from facetools.training.samples import digest_sources
 
         place = pick_device(device)
         wanted = "crop" if crops else faces.value
         folders = [clean, *([path] for _, path in named)]
-        examples = read_examples(writer, folders, place, faces=wanted, min_face_px=min_face, suffix=suffix)
+        examples = read_examples(
+            folders, place, faces=wanted, min_face_px=min_face, suffix=suffix, report=report_to(writer), progress=track
+        )
         known, unseen = split_people(examples, seed=seed, share=held_out)
         attacks, numbers = number_attacks(named)
-        knobs = Knobs(epochs, batch, learning_rate, seed)
+        config = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
         about: dict[str, Any] = {
             "version": tool_version(),
-            "arguments": {**asdict(knobs), "held_out": held_out, "faces": wanted, "min_face": min_face},
+            "arguments": {**asdict(config), "held_out": held_out, "faces": wanted, "min_face": min_face},
             "attacks": attacks,
-            "inputs_sha256": digest_of(examples),
+            "inputs_sha256": digest_sources(examples),
         }
         if resume and not checkpoint.exists() and out.exists():
             writer.emit(figures_of(out, {**about, "false_alarms": false_alarms}))
             return writer.exit_code
-        trainer = Trainer(known, numbers, knobs, device=place)
+        trainer = DetectorTrainer(known, numbers, config, device=place)
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
         for figures in track(trainer.train(unseen, attacks), "training", epochs):
@@ -95,13 +100,13 @@ def train_detector(
 PAGE = Page(
     fields={
         "auc": "Area under the ROC curve on held-out people, after this epoch.",
-        "attacks": "That area for each attack alone, its faces against all clean ones; null where it has none.",
-        "attack_accuracy": "Share of held-out cloaked faces whose attack is the likeliest.",
+        "attacks": "The same for each attack alone, its faces against all clean ones; null where it has none.",
+        "attack_accuracy": "Accuracy of the likeliest attack on held-out cloaked faces.",
         "epoch": "From 1.",
-        "held_out_faces": "Faces of people kept apart.",
+        "held_out_faces": "Faces of held-out people.",
         "loss": "Mean training loss of the epoch.",
         "faces": "Faces trained on.",
-        "paired": "Cloaked ones among them that have a clean copy, told by name and size: the more, the better.",
+        "paired": "Cloaked ones among them that have a clean copy, matched by name and size: the more, the better.",
         "path": "A photo that could not be used.",
         **PROBLEM,
     },

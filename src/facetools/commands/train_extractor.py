@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -16,8 +17,8 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, HeldOut, MinFace
+from facetools.commands._training import report_to
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import needing_work
 
 SCHEMA = "facetools.train-extractor/1"
 COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
@@ -35,7 +36,7 @@ def train_extractor(
         float, typer.Option(min=1e-6, max=1.0, callback=options.finite, help="Peak of the one-cycle schedule.")
     ] = 3e-3,
     identity_weight: Annotated[
-        float, typer.Option(min=0.0, callback=options.finite, help="Weight of telling the people apart.")
+        float, typer.Option(min=0.0, callback=options.finite, help="Weight of the classification of people.")
     ] = 0.1,
     min_face: MinFace = None,
     seed: options.Seed = 0,
@@ -43,11 +44,11 @@ def train_extractor(
     force: options.Force = False,
     device: options.Device = "auto",
 ) -> int:
-    """Train an extractor of your own.
+    """Train a small extractor with another one as its teacher.
 
-    Trains a MobileFaceNet on photos of people, in folders named after them, to give the embeddings of a teacher
-    (--extractor) and to tell the people apart. Writes an extractor file, and one record an epoch on people that it
-    does not train on. After each epoch it leaves FILE.checkpoint, from which --resume goes on, until it is done.
+    Trains a MobileFaceNet on photos of people, in folders named after them, to reproduce the embeddings of a teacher
+    (--extractor) and to classify the people. Writes an extractor file, and one record an epoch on held-out
+    people. After each epoch it writes FILE.checkpoint, from which --resume goes on; it is removed at the end.
     """
     refuse_existing(out, force=force)
     refuse_processes("train-extractor")
@@ -57,43 +58,45 @@ def train_extractor(
         import torch
 
         from _toolio.compute.device import pick_device
-        from facetools.detector.examples import digest_of
         from facetools.extractors.architectures import mobilefacenet
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import Prepared, save_extractor
-        from facetools.intake import take_in
-        from facetools.training import distillation as training
-        from facetools.training.samples import make_sample, split
+        from facetools.training.distillation import DistillationConfig, DistillationTrainer, HeldOutFaces
+        from facetools.training.face_reader import FaceReader
+        from facetools.training.samples import digest_sources, split
 
         place = pick_device(device)
         guide = open_extractor(teacher, place)
-        tracked = track(items, "reading faces", count(items))
-        samples = []
-        for intake in needing_work(writer, take_in(tracked, place, faces="largest", min_face_px=min_face)):
-            if sample := make_sample(intake, mobilefacenet.SETTINGS, guide.settings):
-                samples.append(sample)
-            else:
-                writer.emit({"path": intake.item.path, "reason": "no face found"})
+        reader = FaceReader(
+            mobilefacenet.SETTINGS,
+            guide.settings,
+            device=place,
+            min_face_px=min_face,
+            report=report_to(writer),
+            progress=track,
+        )
+        samples = [face.sample for face in reader.read(items, total=count(items))]
         known, unseen = split(samples, seed=seed, share=held_out)
         torch.manual_seed(seed % 2**63)
         student = Prepared(mobilefacenet.MobileFaceNet(guide.dimensions), mobilefacenet.SETTINGS)
-        knobs: dict[str, Any] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        knobs |= {"identity_weight": identity_weight, "seed": seed}
-        trainer = training.Trainer(student, guide, known, **knobs, device=place)
+        config = DistillationConfig(
+            epochs=epochs, batch=batch, learning_rate=learning_rate, identity_weight=identity_weight, seed=seed
+        )
+        trainer = DistillationTrainer(student, guide, known, config, device=place)
         about = {
             "version": tool_version(),
-            "arguments": {**knobs, "held_out": held_out, "min_face": min_face},
+            "arguments": {**asdict(config), "held_out": held_out, "min_face": min_face},
             "teacher": {"name": guide.name, "sha256": guide.sha256},
-            "inputs_sha256": digest_of(samples),
+            "inputs_sha256": digest_sources(samples),
         }
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
-        asked = training.HeldOut(guide, unseen, trainer.centre)
-        for loss in track(trainer.rounds(), "training", epochs):
-            measured = {**asked.measure(trainer.averaged), "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
-            trainer.figures = measured
+        held_out_faces = HeldOutFaces(guide, unseen, trainer.centre)
+        for loss in track(trainer.epochs(), "training", epochs):
+            measured = held_out_faces.measure(trainer.averaged)
+            trainer.figures = {**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
             trainer.save(checkpoint, about)
-            writer.emit(measured)
+            writer.emit(trainer.figures)
         state = trainer.averaged.network.state_dict()
         people = sorted({sample.person for sample in samples})
         made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions, "people": people}
@@ -104,13 +107,13 @@ def train_extractor(
 
 PAGE = Page(
     fields={
-        "agreement": "Mean cosine of own and teacher's embeddings, the latter less their mean, of held-out people.",
-        "auc": "Chance that two held-out faces of one person are closer than two of different people.",
+        "agreement": "Mean cosine of own and teacher's embeddings, the latter less their mean, on held-out people.",
+        "auc": "Area under the ROC curve of face verification on held-out people.",
         "teacher_auc": "The same for the teacher.",
         "epoch": "From 1.",
         "loss": "Mean training loss of the epoch.",
         "faces": "Faces trained on.",
-        "held_out_faces": "Faces of people kept apart.",
+        "held_out_faces": "Faces of held-out people.",
         "path": "A photo that could not be used.",
         **PROBLEM,
     },

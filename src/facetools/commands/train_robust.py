@@ -20,15 +20,16 @@ from _toolio.streams.records import RecordWriter
 from facetools.commands import _train_robust as own
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
+from facetools.commands._training import report_to
 from facetools.extractors.factory import BUILT_IN, DEFAULT
-from facetools.training import reading
+from facetools.training.excluded_people import read_excluded
 
 SCHEMA = "facetools.train-robust/1"
 COLUMNS = ("epoch", "clean_accuracy", "clean_loss", "loss", "best", "path", "reason")
 
 
 class HeadName(StrEnum):
-    """What tells the people apart in training."""
+    """Classification head used in training."""
 
     softmax = "softmax"
     arcface = "arcface"
@@ -43,14 +44,14 @@ def train_robust(
     suffix: CloakSuffix = "",
     hold_out: own.HoldOut = None,
     held_out: HeldOut = 0.1,
-    head: Annotated[HeadName, typer.Option(help="What tells the people apart in training.")] = HeadName.softmax,
+    head: Annotated[HeadName, typer.Option(help="Classification head used in training.")] = HeadName.softmax,
     identity: own.Identity = 1.0,
     consistency: own.Consistency = 8.0,
     adversarial: own.Adversarial = 0,
     freeze: own.Freeze = None,
     epochs: Annotated[int, typer.Option(min=1, help="Each shows all cloaked faces and as many clean ones.")] = 20,
     patience: Annotated[
-        int, typer.Option(min=1, help="Epochs without a better one, after the first that can be kept.")
+        int, typer.Option(min=1, help="Early stopping: epochs without a better one, after the first that can be kept.")
     ] = 5,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step.")] = 32,
     learning_rate: own.LearningRate = 3e-4,
@@ -63,14 +64,14 @@ def train_robust(
     force: options.Force = False,
     device: options.Device = "auto",
 ) -> int:
-    """Tune an extractor until it sees through cloaks.
+    """Fine-tune an extractor to recognise cloaked faces.
 
-    Shows it clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
-    record an epoch, on people kept for the figures, ranks by protection: the share of clean photos taken for somebody
-    else when the person's other photos are cloaked. Measured and kept is the moving average of the weights: that of
-    the best epoch which costs no more accuracy on clean photos than --max-clean-loss, or, where none does, weights part
-    of the way back from the last to the untouched ones. After each epoch it leaves FILE.checkpoint, from which --resume
-    goes on. Runs under torchrun on several devices.
+    Trains on clean and cloaked photos of people who are not to be recognised later, and writes an extractor file. One
+    record an epoch, on held-out people, ranks by protection: the share of clean photos recognised as somebody else
+    when the person's other photos are cloaked. Measured and kept is the moving average of the weights: that of the
+    best epoch that loses no more accuracy on clean photos than --max-clean-loss, or, where none does, weights
+    interpolated between the untouched and the last ones. After each epoch it writes FILE.checkpoint, from which
+    --resume goes on. Runs under torchrun on several devices.
     """
     processes = count_processes()
     own.check(clean, cloaked or [], attack or [], identity, consistency)
@@ -81,25 +82,34 @@ def train_robust(
     if attack:
         refuse_nested(cloaks, [clean], named=param("clean"))
         refuse_nested(cloaks, cloaked, named=param("cloaked"))
-    held = reading.read_names(hold_out or [])
+    excluded = read_excluded(hold_out or [])
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.cloaking import session
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import save_extractor, tensors_of
-        from facetools.training import early_stopping, paired_faces
-        from facetools.training import robust as training
-        from facetools.training.early_stopping import Stopping, Watch
+        from facetools.training.early_stopping import EarlyStopping, HeldOutEvaluation
+        from facetools.training.face_reader import FaceReader
+        from facetools.training.paired_faces import split_pairs
+        from facetools.training.robust import RobustConfig, RobustTrainer, tunable
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):
             which = "crop" if crops else faces.value
             start = open_extractor(extractor, place)
-            student = training.tunable(start, freeze or [])
-            pantry = reading.Pantry(writer, place, which, min_face, held)
-            photos = pantry.wanted(clean)
-            pantry.check_names()
+            student = tunable(start, freeze or [])
+            reader = FaceReader(
+                start.settings,
+                device=place,
+                faces=which,
+                min_face_px=min_face,
+                excluded=excluded,
+                report=report_to(writer, added=": not used"),
+                progress=track,
+            )
+            photos = reader.list_photos(clean)
+            reader.check_excluded()
             folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
             if processes.leads:
                 for name, folder in folders.items():
@@ -111,31 +121,40 @@ def train_robust(
                         for record in records:
                             writer.emit(record)
             processes.agree(None)
-            copies = pantry.copies(cloaked or [], list(folders.values()), photos, suffix)
-            for person, number in pantry.left_out.items():
+            copies = reader.list_copies(cloaked or [], list(folders.values()), photos, suffix)
+            for person, number in reader.excluded_photos.items():
                 writer.emit({"person": person, "photos": number, "reason": "held out: not used"})
-            everything = pantry.gather(photos, copies, suffix, start.settings)
-            known, unseen = paired_faces.choose_held_out(everything, share=held_out, seed=seed)
-            knobs = training.Knobs(epochs, batch, learning_rate, head.value, identity, consistency, seed, adversarial)
-            trainer = training.RobustTrainer(
-                start, student, known, knobs, device=place, processes=processes, half=place.type == "cuda"
+            everything = reader.read_pairs(photos, copies, suffix)
+            known, unseen = split_pairs(everything, share=held_out, seed=seed)
+            config = RobustConfig(
+                epochs=epochs, batch=batch, learning_rate=learning_rate, head=head.value, identity=identity,
+                consistency=consistency, seed=seed, adversarial=adversarial,
+            )  # fmt: skip
+            trainer = RobustTrainer(
+                start, student, known, config, device=place, processes=processes, half=place.type == "cuda"
             )
-            arguments = {**asdict(knobs), "freeze": freeze or [], "held_out": held_out, "faces": which}
+            arguments = {**asdict(config), "freeze": freeze or [], "held_out": held_out, "faces": which}
             arguments |= {"min_face": min_face, "suffix": suffix, "cloaked": list(copies)}
             about: dict[str, Any] = {
                 "version": tool_version(),
                 "arguments": arguments,
                 "teacher": {"name": start.name, "sha256": start.sha256},
-                "inputs_sha256": paired_faces.digest_of(everything),
+                "inputs_sha256": everything.sha256,
             }
             if resume and checkpoint.exists():
                 trainer.load(checkpoint, about)
             if not processes.leads:
-                early_stopping.follow(trainer, processes)
+                for _ in trainer.epochs():  # until the leading process stops
+                    pass
                 processes.agree(None)  # a process that ends is the end of all: the file is written first
                 return 0
-            stopping = Stopping(trainer, Watch(start, unseen), max_clean_loss, patience)
-            early_stopping.lead(trainer, processes, stopping, writer, lambda: trainer.save(checkpoint, about))
+            evaluation = HeldOutEvaluation(start, unseen)
+            stopping = EarlyStopping(trainer, evaluation, max_clean_loss=max_clean_loss, patience=patience)
+            for fields in stopping.start():
+                writer.emit(fields)
+            for fields in track(stopping.epochs(), "training", epochs - trainer.epoch):
+                writer.emit(fields)
+                trainer.save(checkpoint, about)
             if last := stopping.finish():
                 writer.emit(last)
             limits = {"max_clean_loss": max_clean_loss, "patience": patience}
@@ -153,21 +172,20 @@ PAGE = Page(
     fields={
         "protection": "Mean of protections; null for a photo that could not be used.",
         "protections": "For each cloak the share of clean photos of held-out people whose nearest neighbour is "
-        "somebody else when the person's other photos are cloaked; null where nobody can be asked.",
+        "somebody else when the person's other photos are cloaked; null where nobody can be tested.",
         "floors": "The same with these photos clean.",
-        "clean_accuracy": "Share of clean photos of held-out people, nobody cloaked, whose nearest other photo is "
-        "of the same person.",
-        "clean_loss": "Percentage points of it that were lost since the untouched extractor.",
+        "clean_accuracy": "Rank-1 accuracy on clean photos of held-out people with nobody cloaked, leaving one out.",
+        "clean_loss": "Percentage points of it that are lost against the untouched extractor.",
         "epoch": "From 0, which is the untouched extractor.",
         "loss": "Mean training loss of the epoch: the sum of the next two, weighted.",
-        "identity_loss": "Of telling the people apart.",
-        "consistency_loss": "Of embeddings that are not where the clean originals were.",
-        "best": "Whether the epoch is the best so far, which the file will hold.",
-        "blend": "In a last record, where every epoch costs too much: the part of the way from the untouched "
-        "to the tuned weights that the file holds.",
-        "held_out_faces": "Faces of people kept for the figures.",
-        "person": "Somebody who is held out, and not used.",
-        "photos": "How many photos of them there are.",
+        "identity_loss": "Of the classification of people.",
+        "consistency_loss": "Of the distance between embeddings and those of the clean originals before.",
+        "best": "Whether the epoch is the best so far, which early stopping keeps.",
+        "blend": "In a last record, where every epoch costs too much: the weight of the tuned network in the "
+        "interpolation with the untouched one that the file holds.",
+        "held_out_faces": "Faces of held-out people.",
+        "person": "Somebody whom --hold-out names, and who is not used.",
+        "photos": "Number of their photos.",
         "path": "A photo that could not be used.",
         **PROBLEM,
     },

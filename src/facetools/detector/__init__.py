@@ -1,1 +1,1 @@
-"""The detector of cloaked faces: network, crops, calibration, file, training."""
+"""Detect cloaked faces: prediction, network, crops, file, training, calibration and threshold."""

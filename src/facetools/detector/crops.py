@@ -1,4 +1,4 @@
-"""Square crops of faces as the detector sees them."""
+"""Cut the square crops of a face that the detector's network is shown."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch.nn.functional as F  # noqa: N812
 from facetools.photos.photo import Pixels
 
 LARGEST_PX = 256
-"""Of larger squares the middle is looked at, and a reduced copy besides."""
+"""Of a larger square the network sees the centre at full resolution, and the whole reduced."""
 
 REDUCED_PX = 192
-"""Side of that copy: attacks work at a recogniser's resolution, and enlarge the change to a larger face's."""
+"""Side of the reduced square: attacks work at a recogniser's resolution, and enlarge the change to a larger face's."""
 
-ROOM = 1.3
-"""Side of the square that is looked at, in sides of the face's box."""
+CROP_SCALE = 1.3
+"""Side of the square, in sides of the face's box."""
 
 SMALLEST_PX = 8
-"""Fewer pixels a side are not looked at."""
+"""Least side of a crop."""
 
 Box = tuple[float, float, float, float]
-"""(x0, y0, x1, y1) in pixels, between which a face lies."""
+"""(x0, y0, x1, y1) of a face, in pixels."""
 
 
 def windows_of(shape: tuple[int, ...]) -> list[Box]:
@@ -46,7 +46,7 @@ def windows_of(shape: tuple[int, ...]) -> list[Box]:
     ]
 
 
-def cut_square(pixels: Pixels, box: Box, room: float, largest: int) -> Pixels | None:
+def cut_square(pixels: Pixels, box: Box, scale: float, largest: int) -> Pixels | None:
     """Cut the square around a face's box, at the photo's own resolution.
 
     Parameters
@@ -55,7 +55,7 @@ def cut_square(pixels: Pixels, box: Box, room: float, largest: int) -> Pixels | 
         uint8 [H, W, 3], RGB.
     box
         (x0, y0, x1, y1), pixels.
-    room
+    scale
         Side of the square, in longer sides of the box.
     largest
         Longest side in pixels; of a larger square the middle is cut.
@@ -65,29 +65,29 @@ def cut_square(pixels: Pixels, box: Box, room: float, largest: int) -> Pixels | 
     uint8 [h, w, 3] or None
         A view, clipped to the photo; None if less than ``SMALLEST_PX`` a side are left.
     """
-    left, top, right, bottom = square_of(box, room, largest, pixels.shape[:2])
+    left, top, right, bottom = square_of(box, scale, largest, pixels.shape[:2])
     return None if min(right - left, bottom - top) < SMALLEST_PX else pixels[top:bottom, left:right]
 
 
-def square_of(box: Box, room: float, largest: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Give the square around a box, (left, top, right, bottom), clipped to a photo of [H, W]."""
+def square_of(box: Box, scale: float, largest: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return the square around a box, (left, top, right, bottom), clipped to a photo of [H, W]."""
     x0, y0, x1, y1 = box
-    half = min(room * max(x1 - x0, y1 - y0), largest) / 2
+    half = min(scale * max(x1 - x0, y1 - y0), largest) / 2
     middle_x, middle_y = (x0 + x1) / 2, (y0 + y1) / 2
     left, top = max(0, math.floor(middle_x - half)), max(0, math.floor(middle_y - half))
     return left, top, min(shape[1], math.ceil(middle_x + half)), min(shape[0], math.ceil(middle_y + half))
 
 
-def looks_of(pixels: Pixels, box: Box) -> list[Pixels]:
-    """Give what is looked at of a face, uint8 [h, w, 3] each.
+def face_crops(pixels: Pixels, box: Box) -> list[Pixels]:
+    """Cut the crops of a face that the network is shown, uint8 [h, w, 3] each.
 
     That is the square around its box at the photo's own resolution: scaling would hide a cloak. Of a square larger than
-    ``LARGEST_PX`` it is the middle, and a copy reduced to ``REDUCED_PX``. None if too little is in the photo.
+    ``LARGEST_PX`` it is a copy reduced to ``REDUCED_PX``, and the centre. Empty if too little is in the photo.
     """
-    whole = cut_square(pixels, box, ROOM, 10**9)
+    whole = cut_square(pixels, box, CROP_SCALE, 10**9)
     if whole is None or max(whole.shape[:2]) <= LARGEST_PX:
         return [] if whole is None else [whole]
-    middle = cut_square(pixels, box, ROOM, LARGEST_PX)
+    middle = cut_square(pixels, box, CROP_SCALE, LARGEST_PX)
     return [_reduced(whole)] + ([] if middle is None else [middle])
 
 

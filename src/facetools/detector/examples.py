@@ -1,51 +1,49 @@
-"""Clean and cloaked faces that a detector is trained on and measured with: reading, pairing, splitting by person."""
+"""Read clean and cloaked faces as examples for a detector, pair copies, and split examples by person."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from _toolio.cli.progress import track
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
 from _toolio.files.hashing import sha256_of
+from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import count, open_items
-from _toolio.streams.records import RecordWriter
-from facetools.detector.crops import ROOM as LOOKED_AT
-from facetools.detector.crops import Box, cut_square, looks_of, square_of
-from facetools.intake import Intake
-from facetools.intake_records import needing_work
+from facetools.detector.crops import CROP_SCALE, Box, cut_square, face_crops, square_of
+from facetools.intake import Intake, take_in
 from facetools.pairs import without_suffix
 from facetools.people import is_held_out, person_of, photo_of
 from facetools.photos.photo import Pixels
+from facetools.training.face_reader import NO_FACE, Report, Unused
 
 if TYPE_CHECKING:
     import torch
 
-ROOM = 2.0
+KEPT_SCALE = 2.0
 """Side of the square that is kept of a photo, in sides of the face's box."""
 
-LARGEST_PX = 512
-"""Of larger squares the middle is kept."""
+KEPT_PX = 512
+"""Of larger squares the centre is kept."""
 
-FARTHEST = 24.0
-"""Mean difference in grey levels from which on two photos are no copies of each other."""
+MAX_DIFFERENCE = 24.0
+"""Largest mean absolute difference of a photo and a copy of it, in grey levels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One face.
+    """One face to train on or to measure with.
 
     Attributes
     ----------
     source
         The label, the photo's path below its folder and the sha256 of its bytes, in one line.
     person
-        Whose; people are never in two parts of the data.
+        Name of the person; nobody is in two parts of the data.
     photo
-        What a clean and a cloaked copy of the same photo have in common.
+        Name of the photo, the same for a clean and a cloaked copy.
     cloak
         Number of the folder of cloaks that it comes from, -1 for a clean one.
     pixels
@@ -53,9 +51,9 @@ class Example:
     box
         The face's box in it.
     origin
-        Where it was cut: left and top of the square in the photo, and the photo's height and width.
+        Where it was cut: (left, top) of the square in the photo, and (height, width) of the photo.
     reduced
-        uint8 [h, w, 3], the reduced look at a face that is too large to be looked at in one piece, or None.
+        uint8 [h, w, 3], the reduced crop of a face that is too large for one crop, or None.
     partner
         ``source`` of the clean copy that a cloaked face was cut like; None for a clean face, or if there is none.
     """
@@ -76,7 +74,7 @@ class Example:
         return self.cloak >= 0
 
     def as_reduced(self) -> Example:
-        """Give the reduced look as a face of its own, all of which is looked at."""
+        """Return the reduced crop as an example of its own."""
         assert self.reduced is not None
         height, width = self.reduced.shape[:2]
         return replace(self, pixels=self.reduced, box=(0.0, 0.0, float(width), float(height)), reduced=None)
@@ -88,12 +86,12 @@ class Example:
         return pixels[top : top + height, left : left + width].copy()
 
 
-class Unusable(Exception):  # noqa: N818 - it is no error
+class UnusablePhoto(Exception):  # noqa: N818 - it is no error
     """A photo shows nothing to train on; the message says why."""
 
 
-class Reader:
-    """Makes examples of photos: of clean ones first, then of cloaked ones, cut where their clean copies were.
+class ExampleReader:
+    """Cut examples from photos: from clean ones first, then from cloaked ones, where their clean copies were cut.
 
     Parameters
     ----------
@@ -108,12 +106,12 @@ class Reader:
     def read(self, intake: Intake, cloak: int) -> Example:
         """Cut an example from a photo's first face.
 
-        The photo's path below its folder names the person, and without endings the photo: ``perturb --format png``
-        writes ``a.jpg`` as ``a.jpg.png``. Of a cloaked one the suffix is taken out first, if it has it.
+        The photo's path below its folder names the person, and without endings the photo: a tool that saves PNG writes
+        ``a.jpg`` as ``a.jpg.png``. Of a cloaked one the suffix is taken out first, if it has it.
 
         Raises
         ------
-        Unusable
+        UnusablePhoto
             There is no face, or too little of it is in the photo; or a cloaked copy is as the clean one.
         """
         relative, pixels = intake.item.relative, intake.photo.pixels
@@ -125,41 +123,41 @@ class Reader:
         if partner is not None:
             kept = partner.cut_alike(pixels)
             if np.array_equal(kept, partner.pixels):
-                raise Unusable("the same as its clean copy")
-            reduced = _reduced_look(pixels, partner.box, partner.origin)
+                raise UnusablePhoto("the same as its clean copy")
+            reduced = _reduced_crop(pixels, partner.box, partner.origin)
             return replace(partner, source=source, cloak=cloak, pixels=kept, reduced=reduced, partner=partner.source)
         box = intake.faces[0].box if intake.faces else None
-        # As much as is looked at must be there.
-        if box is None or cut_square(pixels, box, LOOKED_AT, LARGEST_PX) is None:
-            raise Unusable("no face found")
-        left, top, right, bottom = square_of(box, ROOM, LARGEST_PX, pixels.shape)
+        # There must be enough for a crop.
+        if box is None or cut_square(pixels, box, CROP_SCALE, KEPT_PX) is None:
+            raise UnusablePhoto(NO_FACE)
+        left, top, right, bottom = square_of(box, KEPT_SCALE, KEPT_PX, pixels.shape)
         kept = pixels[top:bottom, left:right].copy()  # the photo around it need not stay in memory
         within = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
         origin = (left, top, pixels.shape[0], pixels.shape[1])
-        reduced = _reduced_look(pixels, within, origin)
+        reduced = _reduced_crop(pixels, within, origin)
         example = Example(source, person_of(relative), photo, cloak, kept, within, origin, reduced)
         if cloak < 0:
             self._clean.setdefault(photo, []).append(example)
         return example
 
     def _partner_of(self, pixels: Pixels, photo: str) -> Example | None:
-        """Find the clean copy of a photo, in which the face lies in the same place."""
+        """Find the clean copy of a photo, where the face lies in the same place."""
         alike = [example for example in self._clean.get(photo, ()) if example.origin[2:] == pixels.shape[:2]]
         # Several folders may hold a photo of this name: the copy is that which differs least.
         apart = [(float(np.abs(each.cut_alike(pixels) - each.pixels.astype(np.int16)).mean()), each) for each in alike]
         distance, nearest = min(apart, key=lambda each: (each[0], each[1].source), default=(np.inf, None))
-        return nearest if distance <= FARTHEST else None
+        return nearest if distance <= MAX_DIFFERENCE else None
 
 
-def _reduced_look(pixels: Pixels, box: Box, origin: tuple[int, ...]) -> Pixels | None:
-    """Give the reduced look at a face whose box lies in a square that begins at ``origin``, if there is one."""
+def _reduced_crop(pixels: Pixels, box: Box, origin: tuple[int, ...]) -> Pixels | None:
+    """Return the reduced crop of a face whose box lies in a square that begins at ``origin``, if it has one."""
     left, top = origin[:2]
-    looks = looks_of(pixels, (box[0] + left, box[1] + top, box[2] + left, box[3] + top))
-    return looks[0] if len(looks) > 1 else None
+    crops = face_crops(pixels, (box[0] + left, box[1] + top, box[2] + left, box[3] + top))
+    return crops[0] if len(crops) > 1 else None
 
 
 def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tuple[list[Example], list[Example]]:
-    """Split examples by person into those to train on and those held out.
+    """Split examples by person into training and held-out ones.
 
     Raises
     ------
@@ -172,43 +170,49 @@ def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tup
     for name, part in zip(("training", "held-out"), parts, strict=True):
         if len({example.cloaked for example in part}) < 2:
             raise ToolError(
-                f"the {name} part lacks clean or cloaked faces; give photos of more people or change --held-out"
+                f"the {name} part lacks clean or cloaked faces; give photos of more people or change "
+                f"{param('held_out')}"
             )
     return parts
 
 
-class _Sourced(Protocol):
-    @property
-    def source(self) -> str: ...
-
-
-def digest_of(examples: Sequence[_Sourced]) -> str:
-    """Hash what a network was trained on: labels, paths and contents of all photos, in any order."""
-    return sha256_of("\n".join(sorted(example.source for example in examples)).encode("utf-8", "surrogateescape"))
-
-
 def read_examples(
-    writer: RecordWriter,
     folders: Sequence[Sequence[str]],
     device: torch.device,
     *,
-    faces: str,
-    min_face_px: float | None,
-    suffix: str,
+    faces: str = "largest",
+    min_face_px: float | None = None,
+    suffix: str = "",
+    report: Report = lambda _: None,
+    progress: Progress = no_progress,
 ) -> list[Example]:
-    """Read the faces of some inputs, the clean ones first; photos that cannot be used become records.
+    """Read the faces of photos, in an order that the order of inputs does not change.
 
-    The order of folders and of what lies in them decides nothing.
+    Parameters
+    ----------
+    folders
+        Folders or archives of clean photos, then those of each cloak.
+    device
+        Where faces are found.
+    faces, min_face_px
+        As `facetools.intake.take_in` takes them.
+    suffix
+        What a tool has added to the names of cloaked photos, as in ``1_cloaked.png``.
+    report
+        Called for each photo that is not used.
+    progress
+        Shows how far reading is.
     """
-    from facetools.intake import take_in
-
-    reader, examples = Reader(suffix), []
+    reader, examples = ExampleReader(suffix), []
     for cloak, paths in enumerate(folders, -1):
         items = open_items(list(paths))
-        tracked = track(items, "reading faces", count(items))
-        for intake in needing_work(writer, take_in(tracked, device, faces=faces, min_face_px=min_face_px)):
+        tracked = progress(items, "reading faces", count(items))
+        for intake in take_in(tracked, device, faces=faces, min_face_px=min_face_px):
+            if not isinstance(intake, Intake):
+                report(intake)
+                continue
             try:
                 examples.append(reader.read(intake, cloak))
-            except Unusable as reason:
-                writer.emit({"path": intake.item.path, "reason": str(reason)})
+            except UnusablePhoto as reason:
+                report(Unused(intake.item.path, str(reason)))
     return sorted(examples, key=lambda example: example.source)

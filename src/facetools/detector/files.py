@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).parent.parent / "weights" / "detector.safetensors"
 
 
 def open_detector(path: Path, device: torch.device) -> Detector:
-    """Open a detector's file.
+    """Open a detector's file for prediction.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def open_detector(path: Path, device: torch.device) -> Detector:
 def save_detector(
     path: Path, network: ResidualNet, attacks: tuple[str, ...], calibration: Calibration, made: Mapping[str, Any]
 ) -> None:
-    """Write a detector, not fused, as float16 safetensors; ``made`` says how."""
+    """Write a detector, not fused, as float16 safetensors; ``made`` says how it was made."""
     tensors = {
         name: value.detach().cpu().numpy().astype(np.float16)
         for name, value in network.state_dict().items()

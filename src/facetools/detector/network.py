@@ -1,4 +1,4 @@
-"""The network that tells cloaked faces from clean ones by their high-pass residuals at three scales."""
+"""The detector's network: convolutions on high-pass residuals of a face at three scales; and its loss."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 GAINS, CLIP = (32.0, 256.0), 3.0
-"""Residuals are multiplied and clipped, as steganalysis does: texture is seen, and the face's edges are not. What is
-left are 24 grey levels, in which strong cloaks lie, and 3, in which faint ones do."""
+"""Residuals are multiplied and clipped, as in steganalysis: texture stays, and the face's edges do not. The ranges left
+are of 24 grey levels, where strong cloaks lie, and of 3, where faint ones do."""
 
 
 class Block(nn.Sequential):
@@ -25,7 +25,7 @@ class Block(nn.Sequential):
         )
 
     def fuse(self) -> None:
-        """Fold the normalisation into the convolution, for use only: two passes over the map fewer."""
+        """Fold the normalisation into the convolution, for inference only: two passes over the map fewer."""
         convolution, normalisation = self[0], self[1]
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(normalisation, nn.BatchNorm2d)
@@ -34,7 +34,7 @@ class Block(nn.Sequential):
 
 
 def residuals_of(faces: Tensor) -> Tensor:
-    """Give what a 3x3 binomial blur takes away, by each gain, clipped.
+    """Return high-pass residuals, the image less its 3x3 binomial blur, times each gain, clipped.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def residuals_of(faces: Tensor) -> Tensor:
     Returns
     -------
     float32 [B, 3 * len(GAINS), H, W]
-        In -CLIP to CLIP; the edge is repeated outwards.
+        In -CLIP to CLIP; edges are padded by replication.
     """
     padded = F.pad(faces, (1, 1, 1, 1), mode="replicate")
     rows = padded[..., :-2, :] + padded[..., 2:, :] + 2 * padded[..., 1:-1, :]
@@ -55,15 +55,15 @@ def residuals_of(faces: Tensor) -> Tensor:
 class ResidualNet(nn.Module):
     """A small convolutional network on the high-pass residuals of a face at full, half and quarter resolution.
 
-    A residual is what a 3x3 binomial blur takes away, scaled and clipped (Fridrich and Kodovsky 2012), by each of two
-    gains. The first scale shows a cloak as it was made; the coarser ones show what JPEG or scaling has left of it. Each
+    A residual is the image less its 3x3 binomial blur, scaled by each of two gains and clipped (Fridrich and Kodovsky
+    2012). The first scale shows a cloak as it was made; the coarser ones show what JPEG or scaling has left of it. Each
     joins where the map has its resolution. Pooling over the whole map (mean and standard deviation) takes faces of any
     size.
 
     Parameters
     ----------
     attacks
-        How many attacks it tells apart.
+        Number of attacks that it classifies.
     """
 
     def __init__(self, attacks: int) -> None:
@@ -75,7 +75,7 @@ class ResidualNet(nn.Module):
         self.head = nn.Linear(2 * 96, 1 + attacks)
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Score faces.
+        """Return the logits of faces.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class ResidualNet(nn.Module):
         Returns
         -------
         float32 [B, 1 + attacks]
-            A logit, positive for cloaked, and one for each attack, to be compared with each other.
+            The logit of cloaked, and one for each attack, to be compared with each other.
         """
         faces = faces.contiguous()  # with three channels that is the faster layout
         half = F.avg_pool2d(faces, 2, ceil_mode=True)
@@ -101,7 +101,7 @@ class ResidualNet(nn.Module):
         return logits
 
     def fuse(self) -> ResidualNet:
-        """Make the network ready for use, and unfit for training."""
+        """Prepare the network for inference; it cannot be trained any more."""
         self.eval().requires_grad_(False)
         for block in list(self.modules()):
             if isinstance(block, Block):
@@ -110,16 +110,16 @@ class ResidualNet(nn.Module):
 
 
 def loss_of(logits: Tensor, attacks: Sequence[int], attack_weight: float = 0.2) -> Tensor:
-    """Give the training loss: cross-entropy of cloaked or not, and of which attack over the cloaked faces.
+    """Return the training loss: cross-entropy of cloaked or not, plus that of the attack over the cloaked faces.
 
     Parameters
     ----------
     logits
-        What the network gives, [B, 1 + attacks].
+        The network's output, [B, 1 + attacks].
     attacks
-        Each face's attack, -1 for a clean one.
+        Number of each face's attack, -1 for a clean one.
     attack_weight
-        Of the second part.
+        Weight of the second part.
     """
     which = torch.tensor(attacks, device=logits.device)
     cloaked = which >= 0

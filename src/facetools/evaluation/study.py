@@ -211,11 +211,14 @@ class Kitchen:
         if len(models) > 1:
             about |= {"robust": models[1].extractor}
         if classifier == END_TO_END:
-            from facetools.evaluation.classifiers.end_to_end import Schedule
+            from facetools.evaluation.classifiers.end_to_end import BATCH
+            from facetools.training.loop import TrainingConfig
 
             models, copies = [models[0].of_chips()], [[each[0].of_chips()] for each in copies]
-            schedule = Schedule(asked.epochs, asked.learning_rate, asked.seed)
-            train = partial(_end_to_end, self._extractors[name][1], schedule)
+            config = TrainingConfig(
+                epochs=asked.epochs, batch=BATCH, learning_rate=asked.learning_rate, seed=asked.seed
+            )
+            train = partial(_end_to_end, self._extractors[name][1], config)
         plan = Plan(asked.split, asked.folds, asked.seed, asked.fraction, asked.drop_missing)
         evaluation = Evaluation(models, copies, cloaks, people, plan, asked.distance)
         option = self._extractors[name][0] if asked.photos else name
@@ -238,7 +241,7 @@ class Kitchen:
         return {**made, **more, **dealt, "drop_missing": asked.drop_missing, "seed": asked.seed}
 
 
-def _end_to_end(extractor: Extractor, schedule: Any, tasks: Sequence[Task]) -> Classifier:
+def _end_to_end(extractor: Extractor, config: Any, tasks: Sequence[Task]) -> Classifier:
     from facetools.evaluation.classifiers.end_to_end import EndToEnd
 
-    return EndToEnd(tasks[0], extractor, schedule)
+    return EndToEnd(tasks[0], extractor, config)

@@ -1,4 +1,4 @@
-"""Figures of a detector's scores, one function a kind: each computes what it draws, and gives both."""
+"""Draw a detector's scores: ROC curves, histograms, reliability diagrams; one function a kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from _toolio.cli.charts import INK, WIDTH_IN, new_figure, picture, style
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param, spelled
 from _toolio.streams.records import printable
 from facetools.metrics import (
     area_interval,
@@ -30,13 +30,13 @@ Fields = dict[str, Any]
 Plotted = tuple["Figure", list[Fields]]
 
 BARS = 40
-"""Bars of a histogram from 0 to 1, so that a half lies between two."""
+"""Bars of a histogram from 0 to 1, so that 0.5 lies between two."""
 
 _FINEST = 2000
-"""Steps on each axis of a curve that are drawn: more would only make the file larger."""
+"""Resolution of a drawn curve, in steps an axis: more would only make the file larger."""
 
 _CHARS = 24
-"""Of a cloak's name, so that its numbers fit beside it."""
+"""Characters of a cloak's name, so that its numbers fit beside it."""
 
 
 def draw(kind: str, scores: Scores, form: str) -> tuple[bytes, list[Fields]]:
@@ -45,14 +45,14 @@ def draw(kind: str, scores: Scores, form: str) -> tuple[bytes, list[Fields]]:
     Parameters
     ----------
     kind, scores
-        What to draw, of what.
+        Kind of figure, and its scores.
     form
         Of ``charts.FORMATS``.
 
     Returns
     -------
     bytes, list of dict
-        The file, and the fields of a record for each curve, the number that ranks it first.
+        The file, and for each curve the fields of a record, that which ranks it first.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _rounded(value: Any) -> Any:
 
 
 def roc_figures(scores: Scores, cloak: int) -> Fields:
-    """Give how well scores tell one cloak's faces (from 1) from clean ones, and what the threshold makes of them."""
+    """Return AUC, equal error rate and rates at the threshold for one cloak, numbered from 1, against clean faces."""
     values, hidden, groups = scores.against(cloak)
     return {
         "auc": area_under_roc(values, hidden),
@@ -89,10 +89,10 @@ def roc_figures(scores: Scores, cloak: int) -> Fields:
 
 
 def _at_threshold(values: Any, hidden: Any, threshold: float | None) -> Fields:
-    """Give what the threshold finds; nulls and a reason where there is none."""
+    """Return recall, precision and false positive rate at the threshold; None and a reason without one."""
     if threshold is None:
         none = dict.fromkeys(("threshold", "recall", "precision", "false_alarms"))
-        return {**none, "reason": "records have no threshold, or different ones; give --threshold"}
+        return {**none, "reason": spelled(f"records have no threshold, or different ones; give {param('threshold')}")}
     found = values >= threshold
     hits, alarms = int((found & hidden).sum()), int((found & ~hidden).sum())
     return {
@@ -104,7 +104,7 @@ def _at_threshold(values: Any, hidden: Any, threshold: float | None) -> Fields:
 
 
 def roc(scores: Scores) -> Plotted:
-    """Draw recall against false alarms, a curve for each cloak, and mark its threshold and its equal error rate."""
+    """Draw a ROC curve for each cloak, and mark its threshold and its equal error rate."""
     need_both(scores, "roc")
     figures = [roc_figures(scores, cloak) for cloak in _cloaks(scores)]
     texts = [_roc_text(each, name) for each, name in zip(figures, _short(scores), strict=True)]
@@ -130,7 +130,7 @@ def roc(scores: Scores) -> Plotted:
 
 
 def _label(name: str, chars: int) -> str:
-    """Make a name fit into one line: of a long one the middle is left out, since names often differ at an end."""
+    """Shorten a name to one line, in its middle: names often differ at an end."""
     text = printable(name)
     if len(text) > chars:
         text = f"{text[: chars // 2 - 1]}…{text[-(chars - chars // 2) :]}"
@@ -139,7 +139,7 @@ def _label(name: str, chars: int) -> str:
 
 
 def _dash(number: int) -> str:
-    """Give a curve's dashes: others where colours begin anew, and for the next curve."""
+    """Return a curve's dashes: others for the next curve, and where colours repeat."""
     return DASHES[(number + number // len(COLOURS)) % len(DASHES)]
 
 
@@ -164,7 +164,7 @@ def _explain_marks(axes: Axes, threshold: float | None, over: str) -> None:
 
 
 def _thinned(alarms: Any, hits: Any) -> tuple[Any, Any]:
-    """Leave out points that no eye tells from the one before."""
+    """Drop points that look the same as the one before."""
     steps = np.floor(alarms * _FINEST) + np.floor(hits * _FINEST)
     kept = np.append(True, np.diff(steps) != 0)
     kept[-1] = True
@@ -172,7 +172,7 @@ def _thinned(alarms: Any, hits: Any) -> tuple[Any, Any]:
 
 
 def histogram(scores: Scores) -> Plotted:
-    """Draw how scores are spread, a panel each for clean faces and every cloak, and the threshold."""
+    """Draw a histogram of scores for clean faces and for every cloak, and the threshold."""
     told = bool((scores.kinds >= 0).any())
     kinds = [0, *_cloaks(scores)] if told else [-1]
     names = [CLEAN, *_short(scores)] if told else ["faces"]
@@ -202,12 +202,16 @@ def histogram(scores: Scores) -> Plotted:
 
 
 def _counts(values: Any) -> Any:
-    """Count scores bar by bar; edges are the numbers nearest to what people write, so that 0.3 begins a bar."""
+    """Count scores bar by bar; edges are the floats nearest to decimals, so that 0.3 begins a bar."""
     return np.histogram(values, np.arange(BARS + 1) / BARS)[0]
 
 
 def _spread(values: Any, counts: Any, name: str | None, threshold: float | None) -> Fields:
-    reason = {} if threshold is not None else {"reason": "no threshold, or different ones; give --threshold"}
+    reason = (
+        {}
+        if threshold is not None
+        else {"reason": spelled(f"no threshold, or different ones; give {param('threshold')}")}
+    )
     return {
         "detected": None if threshold is None else float((values >= threshold).mean()),
         "name": name,
@@ -226,9 +230,9 @@ def _spread_text(each: Fields, name: str) -> str:
 
 
 def calibration(scores: Scores) -> Plotted:
-    """Draw the share of cloaked faces against the score, bin by bin, and how many faces have which score.
+    """Draw a reliability diagram: the share of cloaked faces in each bin of scores, and a histogram below.
 
-    A score is a chance where half of the faces are cloaked, and so are the shares: both kinds weigh the same.
+    A score is a probability where half of the faces are cloaked: clean and cloaked faces are weighted to be as many.
     """
     need_both(scores, "calibration")
     texts: list[str] = []
@@ -284,7 +288,7 @@ def _draw_bins(axes: Axes, bins: Sequence[Fields], number: int, text: str) -> No
 
 
 def _count(axes: Axes, scores: Scores) -> None:
-    """Draw how many faces have which score, clean and cloaked above each other."""
+    """Draw a stacked histogram of clean and cloaked faces."""
     parts = [scores.values[scores.kinds == 0], scores.values[scores.kinds > 0]]
     below = np.zeros(BARS)
     for number, (values, name) in enumerate(zip(parts, (CLEAN, "cloaked"), strict=True)):
@@ -301,12 +305,12 @@ KINDS: dict[str, Callable[[Scores], Plotted]] = {"roc": roc, "histogram": histog
 
 
 def need_both(scores: Scores, kind: str) -> None:
-    """Refuse scores of one kind only, with a ToolError that says what to do."""
+    """Raise a ToolError unless there are clean and cloaked faces."""
     clean, cloaked = int((scores.kinds == 0).sum()), int((scores.kinds > 0).sum())
     if not (clean and cloaked):
         raise ToolError(
-            f"--kind {kind} needs clean and cloaked faces with scores, and there are {clean} and {cloaked}; "
-            "say what is cloaked: --cloaked FOLDER, or --clean FILE --cloaked FILE",
+            f"{param('kind')} {kind} needs clean and cloaked faces with scores, and there are {clean} and {cloaked}; "
+            f"say what is cloaked: {param('cloaked')} FOLDER, or {param('clean')} FILE {param('cloaked')} FILE",
             kind="one-class",
         )
 
@@ -334,7 +338,7 @@ def _few_shares(axes: Axes) -> None:
 
 
 def _with_legend(figure: Figure, axes: Axes, rest_in: float) -> Figure:
-    """Put a legend above, and make the figure as high as the legend and ``rest_in``."""
+    """Put a legend above, and set the figure's height to the legend and ``rest_in`` inches."""
     legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
     figure.set_size_inches(WIDTH_IN, rest_in + legend.get_window_extent().height / figure.dpi)
     return figure

@@ -1,4 +1,4 @@
-"""Records of ``facetools detect`` as numbers, and which of them are of cloaked faces."""
+"""Read a detector's records as scores with labels, clean or cloaked."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.cli.progress import track
 from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Record, read_records
 from facetools.names import CLEAN
 from facetools.people import person_of, photo_of
 
-UNTOLD = -1
+UNKNOWN = -1
 
 LEAST_PEOPLE = 10
-"""Where folders name fewer, a bootstrap over them tells nothing, and photos are drawn instead."""
+"""With fewer, a bootstrap over people is meaningless, and photos are resampled instead."""
 
 _MAKER = "give what `facetools detect` wrote"
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Which records are clean and which are cloaked, as somebody tells it.
+    """Which records are of clean faces and which of cloaked ones.
 
     Attributes
     ----------
     files
-        Files of records, ``-`` for stdin, each with the name of what all its records are; None where that is told
-        otherwise.
+        Files of records, ``-`` for stdin, each with the label of all its records: ``clean`` or a cloak's name; None
+        where ``places`` or the records say it.
     places
-        The options that name photos, each with the pattern of their paths and the name of what they are.
+        Words for error messages, a pattern of photos' paths, and the label of these photos.
     rest
-        What records of no place are; None where nothing tells it.
+        Label of records whose photos match no place; None if unknown.
     told
-        Whether an option tells anything. If none does, the field ``truth`` of the records may.
+        Whether any label was given. If none was, the field ``truth`` of the records is read.
     """
 
     files: Sequence[tuple[str, str | None]]
@@ -53,24 +53,24 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of faces.
+    """Scores of faces, with labels and groups.
 
     Attributes
     ----------
     values
         float64 [n] in 0 to 1.
     kinds
-        int [n]: 0 is clean, k is the k-th of ``cloaks`` from 1, -1 where no record tells what it is.
+        int [n], labels: 0 clean, k the k-th of ``cloaks`` from 1, -1 unknown.
     cloaks
         Names.
     groups
-        int [n], from 0 without a gap: whose face it is, or of which photo; see ``over``.
+        int [n], from 0 without a gap: person or photo of the face, see ``over``.
     over
-        What groups are: ``people``, told by folders; ``photos``; or ``faces``, of records without a path.
+        What groups are: ``people``, named by folders; ``photos``; or ``faces``, of records without a path.
     threshold
-        From where on faces are labelled cloaked; None where records do not agree.
+        Scores from here on are labelled cloaked; None where records disagree.
     left_out
-        Records that are not among the scores, by reason.
+        Numbers of records that are not among the scores, by reason.
     """
 
     values: npt.NDArray[np.float64]
@@ -82,32 +82,34 @@ class Scores:
     left_out: dict[str, int]
 
     def against(self, cloak: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """Give scores, labels and groups of clean faces and those of one cloak, from 1."""
+        """Return scores, labels and groups of clean faces and those of one cloak, numbered from 1."""
         chosen = (self.kinds == 0) | (self.kinds == cloak)
         groups = np.unique(self.groups[chosen], return_inverse=True)[1]
         return self.values[chosen], self.kinds[chosen] == cloak, groups
 
 
-def read_scores(truth: Truth, *, threshold: float | None = None) -> Scores:
-    """Read scores and what they are of.
+def read_scores(truth: Truth, *, threshold: float | None = None, progress: Progress = no_progress) -> Scores:
+    """Read scores and their labels.
 
     Parameters
     ----------
     truth
-        What is clean and what is cloaked.
+        Where the records are, and their labels.
     threshold
-        Instead of the records' own.
+        Replaces the records' own.
+    progress
+        Shows how far reading is.
 
     Raises
     ------
     ToolError
-        A file cannot be read or holds something else; a record is of two kinds; scores are of two detectors; nothing
+        A file cannot be read or holds something else; a record has two labels; scores are of two detectors; no record
         has a score. The message names file and record.
     """
     reader = _Reader(truth)
     for path, name in truth.files:
         shown = "stdin" if path == STDIN else path
-        for number, record in enumerate(track(_read(path, shown), f"reading {shown}", None), 1):
+        for number, record in enumerate(progress(_read(path, shown), f"reading {shown}", None), 1):
             reader.add(record, name, f"{shown}, record {number}")
     return reader.finish(threshold)
 
@@ -125,7 +127,7 @@ def _read(path: str, name: str) -> Iterator[Record]:
 
 
 class _Reader:
-    """Takes records one by one and keeps numbers only, so that a million of them fit."""
+    """Read records one by one and keep numbers only, so that a million of them fit."""
 
     def __init__(self, truth: Truth) -> None:
         self._truth, self._matched = truth, [0] * len(truth.places)
@@ -153,13 +155,13 @@ class _Reader:
             raise ToolError(
                 f"{where}: score is {score!a}, and not a number from 0 to 1; was the file edited?", kind="bad-record"
             )
-        name = name or self._tell(record, where)
+        name = name or self._label(record, where)
         if not self._repeats(record, name, where):
             self._check_model(record, where)
             self._keep(record, float(score), name)
 
-    def _tell(self, record: Record, where: str) -> str | None:
-        """Say what a record is of: by the place of its photo, or else by its own word."""
+    def _label(self, record: Record, where: str) -> str | None:
+        """Return a record's label: by its photo's path, or else its own field ``truth``."""
         path = record.get("path")
         if not self._truth.told:
             name = record.get("truth")
@@ -181,7 +183,7 @@ class _Reader:
         return self._truth.rest
 
     def _repeats(self, record: Record, name: str | None, where: str) -> bool:
-        """Tell whether a face was there before; a face that is clean and cloaked is an error."""
+        """Test whether a face was read before; raise a ToolError if it is clean and cloaked."""
         path = record.get("path")
         if not isinstance(path, str):
             return False
@@ -225,9 +227,9 @@ class _Reader:
     def finish(self, threshold: float | None) -> Scores:
         self._check_found()
         cloaks = tuple(dict.fromkeys(name for name in self._names if name not in (None, CLEAN)))
-        numbers: dict[Any, int] = {None: UNTOLD, CLEAN: 0} | {name: k for k, name in enumerate(cloaks, 1)}
+        numbers: dict[Any, int] = {None: UNKNOWN, CLEAN: 0} | {name: k for k, name in enumerate(cloaks, 1)}
         kinds = np.array([numbers[name] for name in self._names])
-        kept = kinds != UNTOLD if (kinds != UNTOLD).any() or self._truth.told else np.ones(len(kinds), bool)
+        kept = kinds != UNKNOWN if (kinds != UNKNOWN).any() or self._truth.told else np.ones(len(kinds), bool)
         self.left_out["without_truth"] = int((~kept).sum())
         by_people = self._folders and len(self._codes[0]) >= LEAST_PEOPLE
         groups = np.array(self._people if by_people else self._photos)[kept]

@@ -1,1 +1,1 @@
-"""Train extractors: data, heads, early stopping, distillation, robust training."""
+"""Train extractors: the training loop, reading of faces, heads, early stopping, distillation, robust fine-tuning."""

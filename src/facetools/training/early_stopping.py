@@ -1,62 +1,57 @@
-"""What tuning does to people that are not trained on, epoch by epoch: what is kept of it, and when it ends."""
+"""Early stopping on held-out people: which epoch is kept, and when training ends."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from _toolio.cli.progress import track
-from _toolio.errors import ToolError
-from _toolio.streams.records import RecordWriter
+from _toolio.errors import ToolError, param
 from facetools.embeddings.distances import distances
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.files import Prepared
-from facetools.training.paired_faces import Faces
+from facetools.training.paired_faces import PairedFaces
 from facetools.training.robust import RobustTrainer, embed_samples, tunable
 
-if TYPE_CHECKING:
-    from _toolio.compute.distributed import Processes
-
 BLENDS = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-"""How far from the untouched network to the tuned one to go, where the tuned one costs too much."""
+"""Interpolation weights, from the untouched network (0) to the tuned one (1), where the tuned one costs too much."""
 
 
-class Watch:
-    """Watches what tuning does to people that are not trained on.
+class HeldOutEvaluation:
+    """Measure networks on held-out people: protection by cloaks, and accuracy on clean photos.
 
     Parameters
     ----------
     extractor
         The untouched network.
     faces
-        Of these people, clean and cloaked.
+        Clean and cloaked faces of people that are not trained on.
     """
 
-    def __init__(self, extractor: Extractor, faces: Faces) -> None:
+    def __init__(self, extractor: Extractor, faces: PairedFaces) -> None:
         self._extractor, self.faces = extractor, faces
         self.before = self._measure(extractor.network)
 
     @property
     def untouched(self) -> Prepared:
-        """A copy of the untouched network, made like those that are tuned."""
+        """A copy of the untouched network, preprocessed like those that are tuned."""
         return tunable(self._extractor)
 
     def measure(self, network: nn.Module) -> dict[str, Any]:
-        """Give figures of a network.
+        """Measure a network.
 
         Returns
         -------
         dict
             ``protection``: mean over cloaks of the share of clean photos whose nearest neighbour is somebody else when
             all other photos of the person are cloaked; ``protections`` of each cloak, ``floors`` with the same photos
-            clean. ``clean_accuracy``: share of clean photos, nobody cloaked, whose nearest other photo is of the same
-            person; ``clean_loss``: percentage points of it that were lost since the untouched network.
+            clean. ``clean_accuracy``: rank-1 accuracy with nobody cloaked, leaving one photo out; ``clean_loss``:
+            percentage points of it that the network has lost against the untouched one.
         """
         figures = self._measure(network)
         lost = 100 * (self.before["clean_accuracy"] - figures["clean_accuracy"])
@@ -83,49 +78,59 @@ class Watch:
         missed = _missed(apart[:, clean], others)
         if not known or missed is None:
             raise ToolError(
-                "nobody held out has a cloaked photo and another clean one; give more photos, or more to --held-out",
+                "nobody held out has a cloaked photo and another clean one; give more photos, or more to "
+                f"{param('held_out')}",
                 kind="few-photos",
             )
         return {"protection": float(np.mean(known)), **figures, "clean_accuracy": 1 - missed}
 
 
 def _missed(own: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> float | None:
-    """Give the share of photos that are nearer to another person than to their own; None if none can be asked."""
+    """Return the share of photos nearer to another person than to their own; None if no photo has one of its own."""
     if own.shape[1] == 0:
         return None
     nearest = own.min(1)
-    asked = np.isfinite(nearest)
-    return float((others[asked] < nearest[asked]).mean()) if asked.any() else None
+    tested = np.isfinite(nearest)
+    return float((others[tested] < nearest[tested]).mean()) if tested.any() else None
 
 
-class Stopping:
-    """Looks at each epoch: keeps the best that costs little on clean photos, and says when to end.
+class EarlyStopping:
+    """Train with early stopping: keep the most robust epoch that costs little accuracy on clean photos.
 
     Parameters
     ----------
-    trainer, watch
-        What is trained, and what looks at it.
+    trainer, evaluation
+        What is trained, and what measures it.
     max_clean_loss
-        Percentage points of clean accuracy.
+        Percentage points of clean accuracy that a kept epoch may lose.
     patience
-        Epochs without a better one, after the first that may be kept, before the end.
+        Epochs without a better one, after the first that may be kept, before training ends.
     """
 
-    def __init__(self, trainer: RobustTrainer, watch: Watch, max_clean_loss: float, patience: int) -> None:
-        self._trainer, self._watch, self._limit, self._patience = trainer, watch, max_clean_loss, patience
+    def __init__(
+        self, trainer: RobustTrainer, evaluation: HeldOutEvaluation, *, max_clean_loss: float, patience: int
+    ) -> None:
+        self._trainer, self._evaluation = trainer, evaluation
+        self._limit, self._patience = max_clean_loss, patience
         if trainer.figures and trainer.figures["clean_loss"] > max_clean_loss + 1e-9:
             trainer.figures = {}  # kept by an earlier run that allowed more
 
-    def before(self) -> dict[str, Any]:
-        """Give the fields of the record of the untouched network."""
-        fields = {**self._watch.before, "clean_loss": 0.0, "epoch": 0, "loss": None}
-        self._trainer.history.append(fields)
-        return fields
+    def start(self) -> list[dict[str, Any]]:
+        """Return the records of what was measured so far; at first, of the untouched network alone."""
+        if not self._trainer.history:
+            fields = {**self._evaluation.before, "clean_loss": 0.0, "epoch": 0, "loss": None}
+            self._trainer.history.append(fields)
+        return list(self._trainer.history)
 
-    def look(self, losses: tuple[float, float]) -> dict[str, Any]:
-        """Measure the epoch that has just ended, and keep it if it is the best so far; give its record's fields."""
-        trainer, faces = self._trainer, self._watch.faces
-        figures = self._watch.measure(trainer.averaged)
+    def epochs(self) -> Iterator[dict[str, Any]]:
+        """Train the remaining epochs, or until there was no better one for too long; yield each one's record."""
+        for losses in self._trainer.epochs(stop=lambda: self.is_over):
+            yield self.evaluate(losses)
+
+    def evaluate(self, losses: tuple[float, ...]) -> dict[str, Any]:
+        """Measure the epoch that has just ended, and keep it if it is the best so far; return its record's fields."""
+        trainer, faces = self._trainer, self._evaluation.faces
+        figures = self._evaluation.measure(trainer.averaged)
         # A hair of room: a loss of exactly the limit is allowed, and floats are what they are.
         allowed = figures["clean_loss"] <= self._limit + 1e-9
         kept = trainer.figures
@@ -149,7 +154,7 @@ class Stopping:
         return fields
 
     def finish(self) -> dict[str, Any] | None:
-        """See to it that something is kept: if no epoch could be, go part of the way back from the last one.
+        """If no epoch could be kept, interpolate between the untouched network's weights and those of the last.
 
         Weights between those before and after tuning are often as accurate as the former and nearly as robust as the
         latter (Wortsman et al. 2022, arXiv 2109.01903).
@@ -157,7 +162,7 @@ class Stopping:
         Returns
         -------
         dict or None
-            Fields of a record, with how far it went as ``blend``; None if there was no need.
+            Fields of a record, with the interpolation weight as ``blend``; None if an epoch was kept.
 
         Raises
         ------
@@ -167,59 +172,33 @@ class Stopping:
         trainer = self._trainer
         if trainer.figures:
             return None
-        untouched, tuned = self._watch.untouched, trainer.averaged
+        untouched, tuned = self._evaluation.untouched, trainer.averaged
         for blend in BLENDS:
-            between = mixed(untouched, tuned, blend)
-            figures = self._watch.measure(between)
+            between = interpolate_weights(untouched, tuned, blend)
+            figures = self._evaluation.measure(between)
             if figures["clean_loss"] <= self._limit + 1e-9:
                 fields = {**figures, "epoch": trainer.epoch, "loss": None, "best": True, "blend": blend}
                 trainer.keep(fields, between)
                 return fields
         raise ToolError(
-            f"every epoch costs more than {self._limit:g} points of accuracy on clean photos; try a lower --lr, "
-            "more --consistency, or a higher --max-clean-loss",
+            f"every epoch costs more than {self._limit:g} points of accuracy on clean photos; try a lower "
+            f"{param('learning_rate')}, more {param('consistency')}, or a higher {param('max_clean_loss')}",
             kind="clean-loss",
         )
 
     @property
     def is_over(self) -> bool:
-        """Whether the best epoch is too long ago."""
+        """Whether ``patience`` epochs have gone by since the best one."""
         figures = self._trainer.figures
         return bool(figures) and self._trainer.epoch - figures["epoch"] >= self._patience
 
 
 @torch.no_grad()
-def mixed(first: nn.Module, second: Prepared, share: float) -> Prepared:
-    """Copy a network, with weights the ``share`` of the way from those of ``first``, made alike, to its own."""
+def interpolate_weights(first: nn.Module, second: Prepared, share: float) -> Prepared:
+    """Interpolate linearly between the weights of two networks of one shape, from ``first`` (0) to ``second`` (1)."""
     between = copy.deepcopy(second)
     start = first.state_dict()
     for name, value in between.state_dict().items():
         if value.is_floating_point():
             value.lerp_(start[name].to(value.device), 1 - share)
     return between.eval()
-
-
-def lead(
-    trainer: RobustTrainer, processes: Processes, stopping: Stopping, writer: RecordWriter, save: Callable[[], None]
-) -> None:
-    """Train, and after each epoch measure, print, save, and tell the other processes whether to go on."""
-    if not trainer.history:
-        stopping.before()
-    for fields in trainer.history:
-        writer.emit(fields)
-    if processes.agree(stopping.is_over):
-        return
-    for losses in track(trainer.rounds(), "training", trainer.epochs - trainer.epoch):
-        writer.emit(stopping.look(losses))
-        save()
-        if processes.agree(stopping.is_over):
-            return
-
-
-def follow(trainer: RobustTrainer, processes: Processes) -> None:
-    """Train until the leading process says that it is enough."""
-    if processes.agree(None):
-        return
-    for _ in trainer.rounds():
-        if processes.agree(None):
-            return

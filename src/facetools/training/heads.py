@@ -1,4 +1,4 @@
-"""What tells people apart by their embeddings while a network is fine-tuned; thrown away afterwards."""
+"""Classification heads used only during fine-tuning: softmax and ArcFace."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NAMES = ("softmax", "arcface")
 
 
 class Head(nn.Module):
-    """A head that begins as what the embeddings say already, so that the first steps do not undo the network.
+    """A head initialised from the mean embedding of each class, so that the first steps do not undo the network.
 
     Parameters
     ----------
     embeddings
         float32 [n, D] of the network that will be tuned.
     labels
-        int [n], 0 to ``people`` - 1; everybody is there.
+        int [n], 0 to ``people`` - 1; each occurs.
     people
         P.
 
@@ -27,7 +27,7 @@ class Head(nn.Module):
     ----------
     centre
         float32 [D], the mean embedding. It is most of an embedding for some networks (two people's embeddings by dlib
-        have a cosine of 0.8 or so) and tells nobody from anybody.
+        have a cosine of 0.8 or so) and separates nobody from anybody.
     """
 
     centre: Tensor
@@ -39,16 +39,16 @@ class Head(nn.Module):
         self.means = sums / labels.bincount(minlength=people)[:, None] - self.centre  # [P, D]
 
     def scores(self, embeddings: Tensor) -> Tensor:
-        """Score float32 [B, D] embeddings: [B, P], the higher the likelier."""
+        """Return class scores [B, P] of float32 [B, D] embeddings, higher is likelier."""
         raise NotImplementedError
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Give each one's loss, [B]."""
+        """Return the loss of each face, [B]."""
         return F.cross_entropy(self.scores(embeddings), labels, reduction="none")
 
 
 class Softmax(Head):
-    """A linear layer and cross-entropy, as arXiv 2106.14851 tunes its extractor; at first the nearest mean wins.
+    """A linear layer and cross-entropy, as in arXiv 2106.14851; initialised as the nearest-mean classifier.
 
     With z an embedding less the mean one in units of their root mean square length, and c_y a person's mean z, scores
     begin as ``-sharpness / 2 |z - c_y|^2`` less what all share.
@@ -65,7 +65,7 @@ class Softmax(Head):
         self.bias = nn.Parameter(-self.SHARPNESS / 2 * means.square().sum(1))
 
     def scores(self, embeddings: Tensor) -> Tensor:
-        """Score float32 [B, D] embeddings: [B, P]."""
+        """Return class scores [B, P] of float32 [B, D] embeddings."""
         return F.linear((embeddings - self.centre) / self.get_buffer("length"), self.weight, self.bias)
 
 
@@ -82,14 +82,14 @@ class ArcFace(Head):
         self.weight = nn.Parameter(F.normalize(self.means))
 
     def scores(self, embeddings: Tensor) -> Tensor:
-        """Score float32 [B, D] embeddings without the margin: [B, P]."""
+        """Return class scores [B, P] of float32 [B, D] embeddings, without the margin."""
         return self.SCALE * self._cosines(embeddings)
 
     def _cosines(self, embeddings: Tensor) -> Tensor:
         return F.linear(F.normalize(embeddings - self.centre), F.normalize(self.weight))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Give each one's loss, [B]."""
+        """Return the loss of each face, [B]."""
         cosines = self._cosines(embeddings)
         own = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
         narrower = torch.cos(own.acos() + self.MARGIN)
@@ -101,5 +101,5 @@ class ArcFace(Head):
 
 
 def make_head(name: str, embeddings: Tensor, labels: Tensor, people: int) -> Head:
-    """Make a head of ``NAMES``."""
+    """Return a new head by its name, one of ``NAMES``."""
     return (ArcFace if name == "arcface" else Softmax)(embeddings, labels, people)

@@ -1,4 +1,4 @@
-"""Faces with their clean and cloaked copies, and the people that are held out."""
+"""Clean faces paired with their cloaked copies, and their split into training and held-out people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from facetools.training.samples import Sample, split
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
+class PairedFaces:
     """Clean faces and their cloaked copies.
 
     Attributes
@@ -36,29 +36,29 @@ class Faces:
 
     @property
     def people(self) -> npt.NDArray[np.str_]:
-        """Who each face is: that of its original, [n]."""
+        """The person of each face, that of its original, [n]."""
         return np.array([self.samples[place].person for place in self.original])
 
-    def part(self, people: set[str]) -> Faces:
-        """Keep some people's faces."""
+    def part(self, people: set[str]) -> PairedFaces:
+        """Return the faces of some people."""
         kept = np.flatnonzero([person in people for person in self.people])
         places = np.full(len(self.samples), -1)
         places[kept] = np.arange(len(kept))
         samples = tuple(self.samples[place] for place in kept)
-        return Faces(samples, places[self.original[kept]], self.cloak[kept], self.cloaks)
+        return PairedFaces(samples, places[self.original[kept]], self.cloak[kept], self.cloaks)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all faces, of which are whose copies, and of their order, which decides what is drawn."""
+        lines = [
+            f"{cloak} {original} {sample.source}"
+            for sample, original, cloak in zip(self.samples, self.original, self.cloak, strict=True)
+        ]
+        return sha256_of("\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
-def digest_of(faces: Faces) -> str:
-    """Hash all faces, which of them are whose copies, and the order, which decides what is drawn."""
-    lines = [
-        f"{cloak} {original} {sample.source}"
-        for sample, original, cloak in zip(faces.samples, faces.original, faces.cloak, strict=True)
-    ]
-    return sha256_of("\n".join(lines).encode("utf-8", "surrogateescape"))
-
-
-def choose_held_out(faces: Faces, *, share: float, seed: int) -> tuple[Faces, Faces]:
-    """Split faces by person into those to train on and those to watch; both have cloaked ones.
+def split_pairs(faces: PairedFaces, *, share: float, seed: int) -> tuple[PairedFaces, PairedFaces]:
+    """Split faces by person into training and held-out ones; both parts have cloaked faces.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def choose_held_out(faces: Faces, *, share: float, seed: int) -> tuple[Faces, Fa
             kind="few-people",
         )
     held = {sample.person for sample in split(cloaked, seed=seed, share=share)[1]}
-    # Who has no cloaked photo is drawn by the same lot, so that the share holds for them too.
+    # People without a cloaked photo are drawn at random by the same hash, so that the share holds for them too.
     rest = [sample for sample in faces.samples if sample.person not in {s.person for s in cloaked}]
     held |= {sample.person for sample in rest if is_held_out(sample.person, seed, share)}
     everybody = set(faces.people.tolist())

@@ -1,10 +1,11 @@
-"""Faces to train on: cut from photos with room around them, and shown a little otherwise each time."""
+"""Training samples: faces cut from photos with a margin, and their random augmentation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,20 +20,20 @@ from facetools.intake import Intake
 from facetools.people import is_held_out, lot_of, person_of
 from facetools.photos.photo import Pixels, as_tensor
 
-ROOM = 0.2
-"""Room around the chips that is kept of a photo for jitter, in sides of the chips' common rectangle."""
+MARGIN = 0.2
+"""Margin around the chips that is kept of a photo for jitter, in sides of the chips' common rectangle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One face for training.
+    """A face to train on.
 
     Attributes
     ----------
     source
         The photo's path below its folder and the sha256 of its bytes.
     person
-        Whose face it is.
+        Name of the person.
     pixels
         uint8 [h, w, 3], the part of the photo around the face.
     matrices
@@ -45,7 +46,7 @@ class Sample:
     matrices: tuple[Points, ...]
 
     def lies_on(self, other: Sample) -> bool:
-        """Whether both were cut alike from photos of one size."""
+        """Test whether both were cut at the same place from photos of one size."""
         alike = self.pixels.shape == other.pixels.shape
         return alike and all(np.allclose(a, b) for a, b in zip(self.matrices, other.matrices, strict=True))
 
@@ -59,9 +60,9 @@ def make_sample(intake: Intake, *networks: Settings) -> Sample | None:
     matrices = [chip_matrix(face, (height, width), each.alignment, each.input_size) for each in networks]
     corners = np.concatenate([chip_corners(m, n.input_size) for m, n in zip(matrices, networks, strict=True)])
     low, high = corners.min(0), corners.max(0)
-    room = ROOM * float((high - low).max())
-    left, top = (int(np.clip(v - room, 0, side - 1)) for v, side in zip(low, (width, height), strict=True))
-    right, bottom = (int(np.clip(v + room, 1, side)) for v, side in zip(high, (width, height), strict=True))
+    margin = MARGIN * float((high - low).max())
+    left, top = (int(np.clip(v - margin, 0, side - 1)) for v, side in zip(low, (width, height), strict=True))
+    right, bottom = (int(np.clip(v + margin, 1, side)) for v, side in zip(high, (width, height), strict=True))
     if right - left < 16 or bottom - top < 16:
         return None
     for matrix in matrices:
@@ -72,8 +73,18 @@ def make_sample(intake: Intake, *networks: Settings) -> Sample | None:
     return Sample(source, person_of(relative), part, tuple(matrices))
 
 
+class _Sourced(Protocol):
+    @property
+    def source(self) -> str: ...
+
+
+def digest_sources(samples: Iterable[_Sourced]) -> str:
+    """Hash what a network is trained on: labels, paths and contents of all photos, in any order."""
+    return sha256_of("\n".join(sorted(sample.source for sample in samples)).encode("utf-8", "surrogateescape"))
+
+
 def split(samples: Sequence[Sample], *, seed: int, share: float) -> tuple[list[Sample], list[Sample]]:
-    """Split samples by person into those to train on and those held out, two people each at least.
+    """Split samples by person into training and held-out ones, two people each at least.
 
     Raises
     ------
@@ -83,10 +94,10 @@ def split(samples: Sequence[Sample], *, seed: int, share: float) -> tuple[list[S
     people = {sample.person for sample in samples}
     if len(people) < 4:
         raise ToolError(f"{len(people)} people have a face; two to train on and two to hold out are the least")
-    by_lot = sorted(people, key=lambda person: lot_of(person, seed))
+    shuffled = sorted(people, key=lambda person: lot_of(person, seed))
     drawn = sum(is_held_out(person, seed, share) for person in people)
-    # Of few people the lot may give one part none.
-    held = set(by_lot[: min(max(2, drawn), len(people) - 2)])
+    # Of few people chance may leave one part empty.
+    held = set(shuffled[: min(max(2, drawn), len(people) - 2)])
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for sample in samples:
         parts[sample.person in held].append(sample)
@@ -94,7 +105,7 @@ def split(samples: Sequence[Sample], *, seed: int, share: float) -> tuple[list[S
 
 
 def _jitter(sample: Sample, rng: np.random.Generator) -> list[Points]:
-    """Turn, scale and shift all chips alike, as if the finder had placed the landmarks a little otherwise."""
+    """Rotate, scale and shift all chips alike at random, as if the finder had placed the landmarks slightly off."""
     angle, scale = rng.normal(0, 0.05), math.exp(rng.normal(0, 0.04))
     matrix = sample.matrices[0]
     side = float(np.hypot(*matrix[:, 0])) * 112
@@ -109,7 +120,7 @@ def _jitter(sample: Sample, rng: np.random.Generator) -> list[Points]:
 
 
 def _tone(photo: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change light, colour and sharpness of float32 [1, 3, h, w] in [0, 1]."""
+    """Change brightness, contrast, colour and sharpness of float32 [1, 3, h, w] in [0, 1] at random."""
     if rng.random() < 0.5:
         photo = photo.clamp(0, 1) ** float(rng.uniform(0.7, 1.5))
         photo = (photo - 0.5) * float(rng.uniform(0.7, 1.3)) + 0.5 + float(rng.uniform(-0.1, 0.1))
@@ -128,7 +139,7 @@ def _tone(photo: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def cut_chips(sample: Sample, sizes: Sequence[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, ...]:
-    """Cut each network's chip of a sample, float32 [1, 3, h, w], changed by the same draws."""
+    """Cut each network's chip of a sample, float32 [1, 3, h, w] in [0, 1], with the same random augmentation."""
     matrices, photo = _jitter(sample, rng), _tone(as_tensor(sample.pixels), rng)
     if rng.random() < 0.5:
         photo = photo.flip(3)
@@ -140,7 +151,7 @@ def cut_chips(sample: Sample, sizes: Sequence[tuple[int, int]], rng: np.random.G
 
 
 def cut_chip(sample: Sample, which: int, size: tuple[int, int]) -> Tensor:
-    """Cut one network's chip of a sample as it is, float32 [1, 3, h, w]."""
+    """Cut the chip of the network numbered ``which`` without augmentation, float32 [1, 3, h, w] in [0, 1]."""
     return _cut(as_tensor(sample.pixels), sample.matrices[which], size)
 
 

@@ -7,21 +7,24 @@ import pytest
 
 from _toolio.errors import ToolError
 from detector_faces import face_at, intake_of, picture, smooth, striped_people
-from facetools.detector.examples import LARGEST_PX, Example, Reader, Unusable, digest_of, split_people
+from facetools.detector.examples import KEPT_PX, Example, ExampleReader, UnusablePhoto, split_people
 from facetools.faces.face import Face
 from facetools.photos.photo import Pixels
+from facetools.training.samples import digest_sources
 
 FACE = face_at(40, 40, 80, 80)
 
 
-def read(reader: Reader, relative: str, pixels: Pixels, *faces: Face, cloak: int = -1, data: bytes = b"x") -> Example:
+def read(
+    reader: ExampleReader, relative: str, pixels: Pixels, *faces: Face, cloak: int = -1, data: bytes = b"x"
+) -> Example:
     return reader.read(intake_of(relative, pixels, *faces, data=data), cloak)
 
 
 def assert_unusable(
-    reader: Reader, relative: str, pixels: Pixels, *faces: Face, cloak: int, why: str = "no face"
+    reader: ExampleReader, relative: str, pixels: Pixels, *faces: Face, cloak: int, why: str = "no face"
 ) -> None:
-    with pytest.raises(Unusable, match=why):
+    with pytest.raises(UnusablePhoto, match=why):
         read(reader, relative, pixels, *faces, cloak=cloak)
 
 
@@ -31,7 +34,7 @@ def changed(pixels: Pixels, by: int = 3) -> Pixels:
 
 def test_an_example_has_more_room_than_its_face() -> None:
     pixels = picture()
-    example = read(Reader(), "Ann/lee.jpg.png", pixels, FACE, face_at(0, 0, 20, 20))
+    example = read(ExampleReader(), "Ann/lee.jpg.png", pixels, FACE, face_at(0, 0, 20, 20))
     # perturb --format png adds an ending: the copies of a photo have all before their endings in common.
     assert (example.person, example.photo, example.cloaked) == ("Ann", "Ann/lee", False)
     assert np.array_equal(example.pixels, pixels[20:100, 20:100]), "twice the box's side, of the first face"
@@ -41,24 +44,24 @@ def test_an_example_has_more_room_than_its_face() -> None:
 
 def test_a_face_at_the_edge_or_a_large_one() -> None:
     pixels = picture(700, 800)
-    edge = read(Reader(), "a/1.jpg", pixels, face_at(-10, 600, 90, 720))
+    edge = read(ExampleReader(), "a/1.jpg", pixels, face_at(-10, 600, 90, 720))
     assert np.array_equal(edge.pixels, pixels[540:700, 0:160])
     assert (edge.box, edge.origin[:2]) == ((-10, 60, 90, 180), (0, 540))
-    large = read(Reader(), "a/1.jpg", pixels, face_at(200, 100, 600, 500))
-    assert large.pixels.shape == (LARGEST_PX, LARGEST_PX, 3)
+    large = read(ExampleReader(), "a/1.jpg", pixels, face_at(200, 100, 600, 500))
+    assert large.pixels.shape == (KEPT_PX, KEPT_PX, 3)
     assert large.origin[:2] == (400 - 256, 300 - 256)
 
 
 @pytest.mark.parametrize("faces", [(), (face_at(400, 40, 480, 80),), (face_at(-52, 40, -2, 90),)])
 def test_without_a_face_or_enough_of_it_there_is_no_example(faces: tuple[Face, ...]) -> None:
-    reader = Reader()
+    reader = ExampleReader()
     for cloak in (-1, 0):
         assert_unusable(reader, "Ann/lee.jpg", picture(), *faces, cloak=cloak)
 
 
 @pytest.mark.parametrize("found", [(), (face_at(0, 0, 30, 30),), (face_at(41, 39, 82, 80),)])
 def test_a_cloaked_copy_is_cut_where_the_clean_one_was(found: tuple[Face, ...]) -> None:
-    reader, pixels = Reader(), picture()
+    reader, pixels = ExampleReader(), picture()
     clean = read(reader, "ann/0.jpg", pixels, FACE)
     cloaked = read(reader, "ann/0.jpg.png", changed(pixels), *found, cloak=2, data=b"y")
     assert (cloaked.cloak, cloaked.cloaked, cloaked.person, cloaked.photo) == (2, True, "ann", "ann/0")
@@ -71,7 +74,7 @@ def test_a_cloaked_copy_is_cut_where_the_clean_one_was(found: tuple[Face, ...]) 
 
 
 def test_a_copy_of_another_size_has_its_own_face() -> None:
-    reader, pixels = Reader(), picture()
+    reader, pixels = ExampleReader(), picture()
     clean = read(reader, "ann/0.jpg", pixels, FACE)
     larger = picture(121, 140)
     cloaked = read(reader, "ann/0.jpg", larger, face_at(10, 10, 40, 40), cloak=0)
@@ -82,7 +85,7 @@ def test_a_copy_of_another_size_has_its_own_face() -> None:
 
 
 def test_a_photo_that_differs_too_much_is_no_copy() -> None:
-    reader, pixels = Reader(), np.full((120, 140, 3), 100, np.uint8)
+    reader, pixels = ExampleReader(), np.full((120, 140, 3), 100, np.uint8)
     clean = read(reader, "ann/0.jpg", pixels, FACE)
     # Brighter or darker.
     for by, copy in ((24, True), (-24, True), (25, False), (-25, False)):
@@ -101,7 +104,7 @@ def test_a_photo_that_differs_too_much_is_no_copy() -> None:
 def test_of_photos_with_one_name_the_nearest_is_the_partner(order: int) -> None:
     one, other = picture(seed=1), picture(seed=2)
     shots = [(one, FACE), (other, face_at(50, 50, 90, 90))][::order]
-    reader = Reader()
+    reader = ExampleReader()
     sources = [read(reader, "0.jpg", pixels, face, data=bytes([n])).source for n, (pixels, face) in enumerate(shots)]
     for source, (pixels, face) in zip(sources, shots, strict=True):
         cloaked = read(reader, "0.jpg", changed(pixels), cloak=0)
@@ -111,13 +114,13 @@ def test_of_photos_with_one_name_the_nearest_is_the_partner(order: int) -> None:
 
 
 def test_other_names_are_no_partners() -> None:
-    reader, pixels = Reader(), picture()
+    reader, pixels = ExampleReader(), picture()
     read(reader, "ann/0.jpg", pixels, FACE)
     for relative in ("bob/0.jpg", "ann/1.jpg", "0.jpg", "x/ann/0.jpg"):
         assert_unusable(reader, relative, changed(pixels), cloak=0)
     assert read(reader, "ann/0.png", changed(pixels), cloak=0).partner
     # Unless that is what a tool has added.
-    named = Reader("_cloaked")
+    named = ExampleReader("_cloaked")
     clean = read(named, "ann/0.1.jpg", pixels, FACE)
     for name in ("ann/0.1_cloaked.png", "ann/0.1_cloaked.jpg.png", "ann/0.1.png"):
         assert read(named, name, changed(pixels), cloak=0).partner == clean.source
@@ -126,7 +129,7 @@ def test_other_names_are_no_partners() -> None:
     again = read(reader, "ann/0.jpg", pixels, face_at(20, 20, 50, 50))
     assert (again.box, again.origin[:2]) == ((15, 15, 45, 45), (5, 5))
     # Nor is another cloaked one.
-    alone = Reader()
+    alone = ExampleReader()
     read(alone, "ann/0.jpg", pixels, FACE, cloak=0)
     assert_unusable(alone, "ann/0.jpg", pixels, cloak=1)
 
@@ -134,16 +137,16 @@ def test_other_names_are_no_partners() -> None:
 def test_the_digest_tells_labels_paths_and_contents_but_not_order() -> None:
     pixels = smooth(120)
     examples = [
-        read(Reader(), relative, pixels, FACE, cloak=cloak, data=data)
+        read(ExampleReader(), relative, pixels, FACE, cloak=cloak, data=data)
         for relative in ("ann/0.jpg", "bob/0.jpg")
         for cloak in (-1, 0, 1)
         for data in (b"one", b"two")
     ]
-    assert len({digest_of([example]) for example in examples}) == 12
-    assert digest_of(examples) == digest_of(examples[::-1])
-    assert digest_of(examples) != digest_of(examples[1:])
-    odd = read(Reader(), "\udcff/0.jpg", pixels, FACE)
-    assert len(digest_of([odd])) == 64
+    assert len({digest_sources([example]) for example in examples}) == 12
+    assert digest_sources(examples) == digest_sources(examples[::-1])
+    assert digest_sources(examples) != digest_sources(examples[1:])
+    odd = read(ExampleReader(), "\udcff/0.jpg", pixels, FACE)
+    assert len(digest_sources([odd])) == 64
 
 
 def test_nobody_is_in_both_parts() -> None:

@@ -16,19 +16,20 @@ import torch
 from _toolio.errors import ToolError, UsageError
 from detector_faces import CPU, example_of, picture, states_equal, striped, striped_people
 from facetools.detector import training
-from facetools.detector.calibration import measure, score
 from facetools.detector.examples import Example
 from facetools.detector.network import loss_of
-from facetools.detector.training import LONE, Knobs, Trainer, pair_up
+from facetools.detector.scoring import measure, score
+from facetools.detector.training import UNPAIRED, DetectorTrainer, pair_up
 from facetools.detector.windows import WINDOW_PX
 from facetools.photos.photo import Pixels
+from facetools.training.loop import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def trainer_of(examples: Sequence[Example], attacks: Sequence[int] = (0, 1), **changed: Any) -> Trainer:
-    knobs = {"epochs": 2, "batch": 4, "learning_rate": 3e-3, "seed": 0, **changed}
-    return Trainer(examples, attacks, Knobs(**knobs), device=CPU)
+def trainer_of(examples: Sequence[Example], attacks: Sequence[int] = (0, 1), **changed: Any) -> DetectorTrainer:
+    config = {"epochs": 2, "batch": 4, "learning_rate": 3e-3, "seed": 0, **changed}
+    return DetectorTrainer(examples, attacks, TrainingConfig(**config), device=CPU)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +50,14 @@ def rows_and_columns(count: int, seed: int, cloak_axis: int) -> list[Example]:
 def test_training_learns_a_texture(cloak_axis: int) -> None:
     """Both ways round, on people that it has not seen: a network that has learnt nothing is wrong in one of them."""
     trainer = trainer_of(rows_and_columns(30, 0, cloak_axis), (0,), epochs=3, batch=8, learning_rate=1e-2)
-    losses = list(trainer.rounds())
+    losses = list(trainer.epochs())
     assert losses[-1] < losses[0]
     assert trainer.measure(rows_and_columns(16, 1, cloak_axis), ["stripes"])["auc"] > 0.9
 
 
 def test_figures_are_of_the_averaged_network(few: list[Example]) -> None:
     trainer = trainer_of(few, epochs=1)
-    next(trainer.rounds())
+    next(trainer.epochs())
     assert not trainer.averaged.training
     logits = score(trainer.averaged, few)
     expected = measure(logits, [example.cloak for example in few], ["a", "b"], [0, 1])
@@ -68,7 +69,7 @@ def test_few_faces_are_trained_on_too(people: int, batch: int) -> None:
     examples = striped_people(people, side=60)
     start = trainer_of(examples, epochs=1, batch=batch)
     trainer = trainer_of(examples, epochs=1, batch=batch)
-    (loss,) = trainer.rounds()
+    (loss,) = trainer.epochs()
     assert np.isfinite(loss)
     assert trainer.epoch == 1
     assert not states_equal(trainer.averaged, start.averaged)
@@ -76,7 +77,7 @@ def test_few_faces_are_trained_on_too(people: int, batch: int) -> None:
 
 def test_the_seed_decides_the_network(few: list[Example]) -> None:
     one, same, other = (trainer_of(few, epochs=1, seed=seed) for seed in (3, 3, 2**70))
-    losses = [list(each.rounds()) for each in (one, same, other)]
+    losses = [list(each.epochs()) for each in (one, same, other)]
     assert losses[0] == losses[1] != losses[2]
     assert states_equal(one.averaged, same.averaged)
     assert not states_equal(one.averaged, other.averaged)
@@ -85,16 +86,16 @@ def test_the_seed_decides_the_network(few: list[Example]) -> None:
 def test_a_resumed_training_ends_as_an_uninterrupted_one(few: list[Example], tmp_path: Path) -> None:
     about = {"arguments": {"seed": 0, "faces": "largest"}, "inputs_sha256": "x"}
     whole = trainer_of(few, epochs=3)
-    losses = list(whole.rounds())
+    losses = list(whole.epochs())
     first = trainer_of(few, epochs=3)
-    assert next(first.rounds()) == losses[0]
+    assert next(first.epochs()) == losses[0]
     first.history.append({"auc": 0.5, "epoch": 1})
     first.save(tmp_path / "c", about)
     second = trainer_of(few, epochs=3)
     second.load(tmp_path / "c", about)
     assert (second.epoch, second.history) == (1, [{"auc": 0.5, "epoch": 1}])
     assert states_equal(second.averaged, first.averaged)
-    assert list(second.rounds()) == losses[1:]
+    assert list(second.epochs()) == losses[1:]
     assert states_equal(whole.averaged, second.averaged)
     whole.save(tmp_path / "whole", about)
     second.history = []
@@ -104,11 +105,11 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(few: list[Example], tmp
 
 def test_a_finished_training_has_nothing_left(few: list[Example], tmp_path: Path) -> None:
     whole = trainer_of(few, epochs=1)
-    list(whole.rounds())
+    list(whole.epochs())
     whole.save(tmp_path / "c", {})
     second = trainer_of(few, epochs=1)
     second.load(tmp_path / "c", {})
-    assert list(second.rounds()) == []
+    assert list(second.epochs()) == []
     assert states_equal(whole.averaged, second.averaged)
 
 
@@ -139,8 +140,8 @@ def test_a_training_that_diverges_ends(few: list[Example], tmp_path: Path) -> No
     with torch.no_grad():
         for parameter in broken._network.parameters():
             parameter.fill_(torch.nan)
-    with pytest.raises(ToolError, match="the loss is no number any more; try a lower --learning-rate") as caught:
-        next(broken.rounds())
+    with pytest.raises(ToolError, match="the loss became NaN or infinite; try a lower learning_rate") as caught:
+        next(broken.epochs())
     assert (caught.value.kind, caught.value.exit_code) == ("diverged", 1)
     assert broken.epoch == 0
 
@@ -202,19 +203,19 @@ class Steps:
             self.pairs.append((clean, cloaked))
             return [blank, blank]
 
-        def draw_lone(clean: Example, _: np.random.Generator) -> Pixels:
+        def draw_unpaired(clean: Example, _: np.random.Generator) -> Pixels:
             self.lone.append(clean)
             return blank
 
-        def step(_: Trainer, windows: torch.Tensor, attacks: list[int]) -> float:
+        def step(_: DetectorTrainer, windows: torch.Tensor, attacks: list[int]) -> float:
             assert windows.shape == (len(attacks), 3, WINDOW_PX, WINDOW_PX)
             assert windows.dtype == torch.uint8
             self.batches.append(attacks)
             return 0.0
 
         monkeypatch.setattr(training, "draw_pair", draw_pair)
-        monkeypatch.setattr(training, "draw_lone", draw_lone)
-        monkeypatch.setattr(Trainer, "_step", step)
+        monkeypatch.setattr(training, "draw_unpaired", draw_unpaired)
+        monkeypatch.setattr(DetectorTrainer, "_step", step)
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ def people(count: int, cloaks: dict[int, int]) -> list[Example]:
 def test_every_cloak_is_drawn_though_one_has_many_times_as_many_photos(steps: Steps) -> None:
     # Cloaks 0 and 2 are of one attack; 1 and 3 have a photo each.
     trainer = trainer_of(people(100, {0: 100, 1: 1, 2: 25, 3: 1}), (0, 1, 0, 2), epochs=40, batch=16)
-    list(trainer.rounds())
+    list(trainer.epochs())
     assert len(steps.batches) == 40 * -(-127 // 6)
     drawn = Counter(cloaked.cloak for _, cloaked in steps.pairs)
     total, roots = sum(drawn.values()), {0: 10, 1: 1, 2: 5, 3: 1}
@@ -247,15 +248,15 @@ def test_every_cloak_is_drawn_though_one_has_many_times_as_many_photos(steps: St
 
 @pytest.mark.parametrize(("batch", "cloaked"), [(64, 24), (8, 3), (4, 1), (5, 2)])
 def test_clean_faces_are_shown_beside_cloaked_ones_and_alone(steps: Steps, batch: int, cloaked: int) -> None:
-    list(trainer_of(people(9, {0: 9}), (0,), epochs=1, batch=batch).rounds())
-    lone = round(LONE * batch)
+    list(trainer_of(people(9, {0: 9}), (0,), epochs=1, batch=batch).epochs())
+    lone = round(UNPAIRED * batch)
     for labels in steps.batches:
         assert labels == [-1, 0] * cloaked + [-1] * lone
     assert len(steps.batches) == -(-9 // cloaked)
 
 
 def test_epochs_and_steps_draw_otherwise(steps: Steps) -> None:
-    list(trainer_of(people(30, {0: 30}), (0,), epochs=2, batch=64).rounds())
+    list(trainer_of(people(30, {0: 30}), (0,), epochs=2, batch=64).epochs())
     names = [cloaked.person for _, cloaked in steps.pairs]
     assert len(names) == 4 * 24
     parts = [tuple(names[start : start + 24]) for start in range(0, len(names), 24)]

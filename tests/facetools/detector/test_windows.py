@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from detector_faces import example_of, picture, smooth, striped
 from facetools.detector import windows
-from facetools.detector.windows import RIM_PX, STRENGTHS, WINDOW_PX, draw_lone, draw_pair
+from facetools.detector.windows import MARGIN_PX, STRENGTHS, WINDOW_PX, draw_pair, draw_unpaired
 from facetools.photos.photo import Pixels
 
 SIZES = [(8, 8), (8, 70), (30, 20), (96, 96), (113, 240), (300, 280)]
@@ -54,11 +54,11 @@ def test_windows_have_one_size_and_photos_stay(size: tuple[int, int]) -> None:
     cloaked = replace(clean, cloak=0, partner=clean.source, pixels=striped(clean.pixels, 0))
     before = clean.pixels.copy(), cloaked.pixels.copy()
     for seed in range(12):
-        drawn = [*draw_pair(clean, cloaked, rng(seed)), draw_lone(clean, rng(seed))]
+        drawn = [*draw_pair(clean, cloaked, rng(seed)), draw_unpaired(clean, rng(seed))]
         for window in drawn:
             assert (window.shape, window.dtype) == ((WINDOW_PX, WINDOW_PX, 3), np.uint8)
             assert window.flags.c_contiguous
-        again = [*draw_pair(clean, cloaked, rng(seed)), draw_lone(clean, rng(seed))]
+        again = [*draw_pair(clean, cloaked, rng(seed)), draw_unpaired(clean, rng(seed))]
         assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True)), "the generator decides"
     assert np.array_equal(clean.pixels, before[0])
     assert np.array_equal(cloaked.pixels, before[1])
@@ -67,7 +67,7 @@ def test_windows_have_one_size_and_photos_stay(size: tuple[int, int]) -> None:
 @pytest.fixture
 def only_cut(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing is drawn but where a window lies and whether it is mirrored."""
-    monkeypatch.setattr(windows, "OTHERWISE", 0.0)
+    monkeypatch.setattr(windows, "RECLOAKED", 0.0)
     monkeypatch.setattr(windows, "_draw_factor", lambda _: 1.0)
     monkeypatch.setattr(windows, "_change", lambda pixels, *_: pixels)
     monkeypatch.setattr(windows, "save_as_jpeg", lambda pixels, *_: pixels)
@@ -105,7 +105,7 @@ def test_windows_lie_around_the_face(only_cut: Any) -> None:
     clean = replace(example_of(pixels), box=(75.0, 75.0, 195.0, 195.0))
     low, high = 255, 0
     for seed in range(200):
-        window = draw_lone(clean, rng(seed))
+        window = draw_unpaired(clean, rng(seed))
         low, high = min(low, int(window[..., :2].min())), max(high, int(window[..., :2].max()))
     assert 45 <= low < 55
     assert 215 < high <= 224
@@ -113,7 +113,7 @@ def test_windows_lie_around_the_face(only_cut: Any) -> None:
 
 def test_a_small_face_is_continued_by_its_mirror_image(only_cut: Any) -> None:
     clean = example_of(places(40, 50), rim=0)
-    window = draw_lone(clean, rng(0))
+    window = draw_unpaired(clean, rng(0))
     columns = np.pad(np.arange(50), (0, 46), mode="symmetric")
     rows = np.pad(np.arange(40), (0, 56), mode="symmetric")
     shown = window if window[0, 0, 0] == 0 else window[:, ::-1]
@@ -122,7 +122,7 @@ def test_a_small_face_is_continued_by_its_mirror_image(only_cut: Any) -> None:
 
 
 def test_a_cloak_is_shown_weaker_and_stronger(only_cut: pytest.MonkeyPatch) -> None:
-    only_cut.setattr(windows, "OTHERWISE", 1.0)
+    only_cut.setattr(windows, "RECLOAKED", 1.0)
     clean = example_of(np.full((150, 150, 3), 100, np.uint8))
     cloaked = replace(clean, cloak=0, partner=clean.source, pixels=np.full((150, 150, 3), 140, np.uint8))
     shown = []
@@ -143,7 +143,7 @@ def test_a_cloak_is_shown_weaker_and_stronger(only_cut: pytest.MonkeyPatch) -> N
 
 def test_a_cloak_is_laid_on_a_changed_photo(only_cut: pytest.MonkeyPatch) -> None:
     """What happens to a photo before a cloak does not happen to the cloak."""
-    only_cut.setattr(windows, "OTHERWISE", 1.0)
+    only_cut.setattr(windows, "RECLOAKED", 1.0)
     only_cut.setattr(windows, "STRENGTHS", (1.0, 1.0))
     used = []
 
@@ -176,8 +176,8 @@ def test_scaled_windows_are_full(factor: float, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(windows, "scale", scale)
     monkeypatch.setattr(windows, "_draw_factor", lambda _: factor)
-    draw_lone(example_of(picture(400, 400)), rng())
-    side = round((WINDOW_PX + 2 * RIM_PX) / factor)
+    draw_unpaired(example_of(picture(400, 400)), rng())
+    side = round((WINDOW_PX + 2 * MARGIN_PX) / factor)
     assert cut == [(side, side, 3)]
 
 
@@ -246,7 +246,7 @@ def shares(each: list[list[str]], *names: str) -> list[float]:
 
 def test_clean_faces_alone_are_changed_and_saved_in_their_shares(draws: Draws) -> None:
     clean, order = example_of(picture(96, 96), rim=0), ["before", "scale", "after", "jpeg"]
-    each = draws.of(lambda generator: draw_lone(clean, generator))
+    each = draws.of(lambda generator: draw_unpaired(clean, generator))
     assert shares(each, *order) == pytest.approx([0.35, 0.3, 0.35, 0.35], abs=0.04)
     # One after the other, and independently: all four happen to one photo in 78.
     kept = [[event for event in events if event[0] != "="] for events in each]
@@ -289,7 +289,7 @@ def test_a_window_lies_anywhere_on_the_grid_of_its_jpeg(only_cut: pytest.MonkeyP
     only_cut.setattr(windows, "save_as_jpeg", lambda pixels, *_: places(*pixels.shape[:2]))
     corners = set()
     for seed in range(1500):
-        window = draw_lone(example_of(np.zeros((300, 300, 3), np.uint8), rim=0), rng(seed))
+        window = draw_unpaired(example_of(np.zeros((300, 300, 3), np.uint8), rim=0), rng(seed))
         if window.any():
             corners.add((int(window[..., 0].min()), int(window[..., 1].min())))
     assert [{corner[axis] for corner in corners} for axis in (0, 1)] == [set(range(17))] * 2

@@ -15,83 +15,17 @@ import pytest
 import torch
 
 from _toolio.compute.distributed import Processes, count_processes
-from _toolio.errors import ToolError, UsageError
-from _toolio.streams.inputs import Item
-from _toolio.streams.records import RecordWriter
+from _toolio.errors import UsageError
 from conftest import Run
-from facetools.extractors.architectures import mobilefacenet
 from facetools.extractors.extractor import Extractor
-from facetools.extractors.files import Prepared, open_file
-from facetools.faces.finder import Finder
-from facetools.intake import Intake
-from facetools.people import folded
-from facetools.photos.codec import decode_photo
-from facetools.training.early_stopping import Stopping, Watch
-from facetools.training.paired_faces import Faces, choose_held_out
-from facetools.training.reading import Pantry, read_names
-from facetools.training.robust import Knobs, Objective, RobustTrainer, confuse, embed_samples, tunable, vary
-from facetools.training.samples import cut_chip, make_sample
-
-CPU = torch.device("cpu")
-KNOBS = Knobs(epochs=2, batch=4, learning_rate=1e-3, head="softmax", identity=1.0, consistency=8.0, seed=0)
+from facetools.extractors.files import open_file
+from facetools.training.paired_faces import PairedFaces
+from facetools.training.robust import Objective, RobustTrainer, confuse, embed_samples, tunable, vary
+from facetools.training.samples import cut_chip
+from robust_trainers import CONFIG, CPU, trainer_of
 
 
-@pytest.fixture(scope="module")
-def extractor() -> Extractor:
-    torch.manual_seed(0)
-    network = Prepared(mobilefacenet.MobileFaceNet(16), mobilefacenet.SETTINGS).eval().requires_grad_(False)
-    return Extractor("small", "mobilefacenet", network, mobilefacenet.SETTINGS, 16, "0" * 64)
-
-
-@pytest.fixture(scope="module")
-def faces(real_people: dict[str, list[bytes]]) -> Faces:
-    """Six people, two clean photos each; a "cloak" that is a pattern laid over the first one."""
-    finder, samples, original, cloak = Finder(CPU), [], [], []
-    for name, photos in list(real_people.items())[:6]:
-        for number, data in enumerate(photos[:2]):
-            photo = decode_photo(data, name)
-            intake = Intake(
-                Item(name, f"{name}/{number}.jpg"), data, photo, tuple(finder.find([photo.pixels])[0][:1]), (0,)
-            )
-            sample = make_sample(intake, mobilefacenet.SETTINGS)
-            assert sample is not None
-            original.append(len(samples))
-            cloak.append(-1)
-            samples.append(sample)
-    for place in range(0, len(samples), 2):
-        pattern = np.where(np.indices(samples[place].pixels.shape[:2]).sum(0) % 4 < 2, 40, -40)[..., None]
-        pixels = np.clip(samples[place].pixels + pattern, 0, 255).astype(np.uint8)
-        samples.append(replace(samples[place], pixels=pixels))
-        original.append(place)
-        cloak.append(0)
-    return Faces(tuple(samples), np.array(original), np.array(cloak), ("pattern",))
-
-
-def trainer_of(faces: Faces, extractor: Extractor, **changes: object) -> RobustTrainer:
-    torch.manual_seed(1)
-    return RobustTrainer(extractor, tunable(extractor), faces, replace(KNOBS, **changes), device=CPU)
-
-
-def test_a_part_keeps_copies_with_their_originals(faces: Faces) -> None:
-    people = set(faces.people[:4])
-    part = faces.part(people)
-    assert set(part.people) == people
-    assert len(part.samples) == 6
-    for place, first in enumerate(part.original):
-        assert part.cloak[first] == -1
-        assert part.samples[place].person == part.samples[first].person
-
-
-def test_nobody_is_both_trained_on_and_watched(faces: Faces) -> None:
-    known, unseen = choose_held_out(faces, share=0.5, seed=0)
-    assert not set(known.people) & set(unseen.people)
-    assert set(known.people) | set(unseen.people) == set(faces.people)
-    assert (known.cloak >= 0).any() and (unseen.cloak >= 0).any()
-    with pytest.raises(ToolError, match="3 people have cloaked photos"):
-        choose_held_out(faces.part(set(faces.people[:6])), share=0.5, seed=0)
-
-
-def test_a_cloak_is_drawn_weaker_or_stronger(faces: Faces) -> None:
+def test_a_cloak_is_drawn_weaker_or_stronger(faces: PairedFaces) -> None:
     clean, cloaked = faces.samples[0], faces.samples[12]
     assert vary(clean, clean, np.random.default_rng(0)) is clean
     middle = (clean.pixels > 60) & (clean.pixels < 195)  # where nothing is clipped
@@ -104,7 +38,7 @@ def test_a_cloak_is_drawn_weaker_or_stronger(faces: Faces) -> None:
     assert vary(elsewhere, clean, np.random.default_rng(0)) is elsewhere
 
 
-def test_the_objective_is_what_its_docstring_says(faces: Faces, extractor: Extractor) -> None:
+def test_the_objective_is_what_its_docstring_says(faces: PairedFaces, extractor: Extractor) -> None:
     trainer = trainer_of(faces, extractor)
     objective = trainer._objective
     assert isinstance(objective, Objective)
@@ -119,22 +53,22 @@ def test_the_objective_is_what_its_docstring_says(faces: Faces, extractor: Extra
     assert float(identity) == pytest.approx(float(objective.head(given, labels).sum()), rel=1e-4)
 
 
-def test_training_learns_and_leaves_the_original_alone(faces: Faces, extractor: Extractor) -> None:
+def test_training_learns_and_leaves_the_original_alone(faces: PairedFaces, extractor: Extractor) -> None:
     before = {key: value.clone() for key, value in extractor.network.state_dict().items()}
-    losses = [sum(each) for each in trainer_of(faces, extractor, epochs=6).rounds()]
+    losses = [sum(each) for each in trainer_of(faces, extractor, epochs=6).epochs()]
     assert losses[-1] < losses[0]
     assert all(torch.equal(before[key], value) for key, value in extractor.network.state_dict().items())
 
 
-def test_what_is_frozen_stays(faces: Faces, extractor: Extractor) -> None:
+def test_what_is_frozen_stays(faces: PairedFaces, extractor: Extractor) -> None:
     student = tunable(extractor, ["^stem"])
-    trainer = RobustTrainer(extractor, student, faces, KNOBS, device=CPU)
-    next(trainer.rounds())
+    trainer = RobustTrainer(extractor, student, faces, CONFIG, device=CPU)
+    next(trainer.epochs())
     old, new = extractor.network.state_dict(), student.state_dict()
     changed = {key for key in old if not torch.equal(old[key], new[key])}
     assert changed and not any(key.startswith("network.stem") for key in changed)
     assert not any("running" in key for key in changed)
-    with pytest.raises(UsageError, match=r"--freeze nothing.like.it: matches no tensor of small"):
+    with pytest.raises(UsageError, match=r"freeze nothing.like.it: matches no tensor of small"):
         tunable(extractor, ["nothing.like.it"])
     with pytest.raises(UsageError, match="nothing of small is left"):
         tunable(extractor, ["."])
@@ -142,92 +76,25 @@ def test_what_is_frozen_stays(faces: Faces, extractor: Extractor) -> None:
 
 @pytest.mark.parametrize("head", ["softmax", "arcface"])
 def test_a_resumed_training_ends_as_an_uninterrupted_one(
-    faces: Faces, extractor: Extractor, tmp_path: Path, head: str
+    faces: PairedFaces, extractor: Extractor, tmp_path: Path, head: str
 ) -> None:
     whole = trainer_of(faces, extractor, head=head)
-    losses = list(whole.rounds())
+    losses = list(whole.epochs())
     first = trainer_of(faces, extractor, head=head)
-    next(first.rounds())
+    next(first.epochs())
     first.keep({"protection": 0.5, "epoch": 1})
     first.save(tmp_path / "c", {"arguments": {"seed": 0}})
     second = trainer_of(faces, extractor, head=head)
     second.load(tmp_path / "c", {"arguments": {"seed": 0}})
     assert second.figures == {"protection": 0.5, "epoch": 1}
-    assert list(second.rounds()) == losses[1:]
+    assert list(second.epochs()) == losses[1:]
     for a, b in zip(whole.averaged.state_dict().values(), second.averaged.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(UsageError, match="made with other arguments"):
         trainer_of(faces, extractor).load(tmp_path / "c", {"arguments": {"seed": 1}})
 
 
-def test_the_watch_counts_by_hand(faces: Faces, extractor: Extractor) -> None:
-    watch = Watch(extractor, faces)
-    rows = embed_samples(extractor.network, faces.samples, (112, 112), CPU).double()
-    rows = rows / rows.norm(dim=1, keepdim=True)
-    apart = 1 - rows @ rows.T
-    missed = floor = wrong = 0
-    for probe in range(12):  # clean photos; 12 to 17 are copies of 0, 2, 4, ...
-        pair = probe ^ 1
-        others = min(float(apart[probe, n]) for n in range(12) if n // 2 != probe // 2)
-        wrong += others < float(apart[probe, pair])
-        if probe % 2:  # only the first photo of each is cloaked
-            missed += others < float(apart[probe, 12 + probe // 2])
-            floor += others < float(apart[probe, pair])
-    assert watch.before["protections"]["pattern"] == pytest.approx(missed / 6)
-    assert watch.before["floors"]["pattern"] == pytest.approx(floor / 6)
-    assert watch.before["clean_accuracy"] == pytest.approx(1 - wrong / 12)
-    assert watch.measure(extractor.network)["clean_loss"] == 0
-
-
-def test_only_epochs_that_cost_little_are_kept(
-    faces: Faces, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = trainer_of(faces, extractor, epochs=5)
-    stopping = Stopping(trainer, Watch(extractor, faces), 1.0, 2)
-    seen = iter([(0.9, 3.0), (0.5, 1.0), (0.4, 1.5), (0.6, 0.0)])
-
-    def measure(_: object) -> dict[str, float]:
-        protection, lost = next(seen)
-        return {"protection": protection, "clean_loss": lost}
-
-    monkeypatch.setattr(stopping._watch, "measure", measure)
-    kept, over = [], []
-    for losses in trainer.rounds():
-        kept.append(stopping.look(losses)["best"])
-        over.append(stopping.is_over)
-        if over[-1]:
-            break
-    assert kept == [False, True, False, False]
-    assert over == [False, False, False, True]
-    assert trainer.figures["protection"] == 0.5
-    assert stopping.finish() is None
-
-
-def test_where_every_epoch_costs_too_much_part_of_the_way_back_is_kept(
-    faces: Faces, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = trainer_of(faces, extractor, epochs=1)
-    list(trainer.rounds())
-    stopping = Stopping(trainer, Watch(extractor, faces), 1.0, 2)
-    start, end = (x.state_dict()["network.stem.0.weight"] for x in (stopping._watch.untouched, trainer.averaged))
-
-    def measure(network: Prepared) -> dict[str, float]:
-        """Cost 4 points at the end, and in proportion on the way."""
-        now = network.state_dict()["network.stem.0.weight"]
-        return {"protection": 0.5, "clean_loss": 4 * float((now - start).norm() / (end - start).norm())}
-
-    monkeypatch.setattr(stopping._watch, "measure", measure)
-    fields = stopping.finish()
-    assert fields is not None
-    assert fields["blend"] == 0.2  # 4 x 0.2 is below 1 point, 4 x 0.3 above
-    assert torch.allclose(trainer.best.state_dict()["network.stem.0.weight"], start + 0.2 * (end - start), atol=1e-6)
-    other = Stopping(trainer_of(faces, extractor), Watch(extractor, faces), 1.0, 2)
-    monkeypatch.setattr(other._watch, "measure", lambda _: {"protection": 0.5, "clean_loss": 2.0})
-    with pytest.raises(ToolError, match="every epoch costs more than 1 points"):
-        other.finish()
-
-
-def test_confused_faces_move_and_keep_within_reach(faces: Faces, extractor: Extractor) -> None:
+def test_confused_faces_move_and_keep_within_reach(faces: PairedFaces, extractor: Extractor) -> None:
     chips = torch.cat([cut_chip(sample, 0, (112, 112)) for sample in faces.samples[:3]])
     wanted = extractor.network(chips).detach()
     cloaked = confuse(extractor.network, chips, wanted, 4, [1, 2, 3])
@@ -242,22 +109,22 @@ def test_confused_faces_move_and_keep_within_reach(faces: Faces, extractor: Extr
 
 
 def test_with_adversarial_faces_a_resumed_training_ends_the_same(
-    faces: Faces, extractor: Extractor, tmp_path: Path
+    faces: PairedFaces, extractor: Extractor, tmp_path: Path
 ) -> None:
-    losses = list(trainer_of(faces, extractor, adversarial=2).rounds())
+    losses = list(trainer_of(faces, extractor, adversarial=2).epochs())
     first = trainer_of(faces, extractor, adversarial=2)
-    next(first.rounds())
+    next(first.epochs())
     first.save(tmp_path / "c", {})
     second = trainer_of(faces, extractor, adversarial=2)
     second.load(tmp_path / "c", {})
-    assert list(second.rounds()) == losses[1:]
-    assert losses != list(trainer_of(faces, extractor).rounds())
+    assert list(second.epochs()) == losses[1:]
+    assert losses != list(trainer_of(faces, extractor).epochs())
 
 
-def test_bfloat16_gives_nearly_the_same_loss(faces: Faces, extractor: Extractor) -> None:
+def test_bfloat16_gives_nearly_the_same_loss(faces: PairedFaces, extractor: Extractor) -> None:
     full = trainer_of(faces, extractor)
-    half = RobustTrainer(extractor, tunable(extractor), faces, KNOBS, device=CPU, half=True)
-    given = next(full.rounds()), next(half.rounds())
+    half = RobustTrainer(extractor, tunable(extractor), faces, CONFIG, device=CPU, half=True)
+    given = next(full.epochs()), next(half.epochs())
     assert sum(given[0]) == pytest.approx(sum(given[1]), rel=0.1)
     assert given[0] != given[1]
 
@@ -325,28 +192,6 @@ def test_what_does_not_go_together_is_refused(
     assert done.code == 2, done.err
     assert message in done.err
     assert not (tmp_path / "o").exists()
-
-
-def test_hold_out_takes_a_person_s_own_folder_and_refuses_a_name_that_nobody_has(
-    folders: tuple[str, ...], tmp_path: Path
-) -> None:
-    me, other, *_ = sorted(Path(folders[1]).iterdir())
-    (tmp_path / "names.jsonl").write_text('\ufeff{"person": "Somebody Else"}\n', "utf-8")
-    names = read_names([f"{me}/", str(tmp_path / "names.jsonl"), other.name])
-    assert names.all == {folded(me.name), "somebody else", folded(other.name)}
-    pantry = Pantry(RecordWriter("t/1", "protection", ()), CPU, "largest", None, names)
-    kept = pantry.wanted(folders[1])
-    assert {item.relative.split("/")[0] for item in kept}.isdisjoint({me.name, other.name})
-    assert pantry.left_out == {me.name: 2, other.name: 2}
-    pantry.check_names()
-    (tmp_path / "cut.jsonl").write_text('{"person": "Some')
-    with pytest.raises(ToolError, match="line 1: not a JSON record") as caught:
-        read_names([str(tmp_path / "cut.jsonl")])
-    assert caught.value.exit_code == 1
-    wrong = Pantry(pantry.writer, CPU, "largest", None, read_names(["Nobody"]))
-    wrong.wanted(folders[1])
-    with pytest.raises(ToolError, match="--hold-out Nobody: no photo is of this person"):
-        wrong.check_names()
 
 
 def test_two_processes_learn_what_one_learns(folders: tuple[str, ...], tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""A recogniser trained end to end: the whole extractor and a head, on one split's photos."""
+"""Recognisers trained end to end: the whole extractor with a softmax head, on the photos of one split."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,59 +14,42 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from facetools.extractors.extractor import Extractor
+    from facetools.training.loop import TrainingConfig
 
 BATCH = 32
+"""Faces a step."""
 
 Chips = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long, and how fast.
-
-    Attributes
-    ----------
-    epochs
-        Passes over the training photos.
-    learning_rate
-        Peak of AdamW's one-cycle schedule.
-    seed
-        Decides the order of photos and which are mirrored.
-    """
-
-    epochs: int = 5
-    learning_rate: float = 1e-4
-    seed: int = 0
-
-
 class EndToEnd:
-    """Fine-tunes the extractor and a softmax head (arXiv 2106.14851, section 3, "end-to-end"), cold each time.
+    """Fine-tune the extractor and a softmax head (arXiv 2106.14851, section 3, "end-to-end"), from scratch each time.
 
-    The task's rows are chips, uint8 [n, height, width, 3], and not embeddings. Each time the training begins with the
-    untouched extractor, and with a head for which the nearest mean embedding wins.
+    The task's rows are chips, uint8 [n, height, width, 3], and not embeddings. Each training starts from the untouched
+    extractor, with a head initialised as the nearest-mean classifier.
 
     Parameters
     ----------
     task
         One split.
     extractor
-        Where to begin.
-    schedule
+        The extractor to start from.
+    config
         How to train.
     """
 
     answers = 1
 
-    def __init__(self, task: Task, extractor: Extractor, schedule: Schedule) -> None:
-        self._task, self._extractor, self._schedule = task, extractor, schedule
+    def __init__(self, task: Task, extractor: Extractor, config: TrainingConfig) -> None:
+        self._task, self._extractor, self._config = task, extractor, config
         self._train, self._labels = by_person(task)
 
     def clean(self) -> Scores:
-        """Train on everybody's clean photos, and score."""
+        """Train on everybody's clean photos; return the scores."""
         return self._fit(self._train, self._labels)
 
     def replaced(self, person: int, rows: Sequence[Chips]) -> Scores:
-        """Train anew from the untouched extractor, with other photos of one person."""
+        """Train again from the untouched extractor, with other photos of one person; return the scores."""
         return self._fit(*replace_person(self._train, self._labels, person, rows[0]))
 
     def _fit(self, train: Chips, labels: npt.NDArray[np.int64]) -> Scores:
@@ -90,23 +72,25 @@ class EndToEnd:
     def _tune(self, network: nn.Module, head: nn.Module, chips: Chips, targets: Tensor) -> None:
         import torch
 
-        schedule, parameters = self._schedule, [*network.parameters(), *head.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=1e-4)
-        steps = -(-len(chips) // BATCH)
-        rates = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, schedule.learning_rate, total_steps=max(6, steps * schedule.epochs + 1), pct_start=0.1
-        )
-        rng = np.random.default_rng(schedule.seed)
-        for _ in range(schedule.epochs):
-            for chosen in np.array_split(rng.permutation(len(chips)), steps):
+        from facetools.training.loop import TrainingLoop
+
+        config, parameters = self._config, [*network.parameters(), *head.parameters()]
+        loop = TrainingLoop(config, parameters, steps=-(-len(chips) // config.batch), weight_decay=1e-4)
+        rng = np.random.default_rng(config.seed)
+
+        def batches() -> Iterator[tuple[Chips, Chips]]:
+            for chosen in np.array_split(rng.permutation(len(chips)), loop.steps):
                 mirrored = rng.random(len(chosen)) < 0.5
-                shown = np.where(mirrored[:, None, None, None], chips[chosen, :, ::-1], chips[chosen])
-                loss = head(network(self._tensor(shown)), targets[torch.from_numpy(chosen)]).mean()
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-                optimizer.step()
-                rates.step()
+                yield chosen, np.where(mirrored[:, None, None, None], chips[chosen, :, ::-1], chips[chosen])
+
+        def step(batch: tuple[Chips, Chips]) -> float:
+            chosen, shown = batch
+            loss = head(network(self._tensor(shown)), targets[torch.from_numpy(chosen)]).mean()
+            loop.step(loss)
+            return float(loss.detach())
+
+        for _ in loop.run(batches, step):
+            pass
 
     def _tensor(self, chips: Chips) -> Tensor:
         import torch

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from _toolio.errors import ToolError
 from facetools.evaluation.classifiers.embedding_classifiers import Task
-from facetools.evaluation.classifiers.end_to_end import EndToEnd, Schedule
+from facetools.evaluation.classifiers.end_to_end import EndToEnd
 from facetools.extractors.architectures import mobilefacenet
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.files import Prepared
+from facetools.training.loop import TrainingConfig
 
 SIZE = (112, 112)
 
@@ -37,7 +39,7 @@ def task(seed: int = 0) -> Task:
 
 def test_it_tells_people_apart_and_learns_whatever_it_is_shown(extractor: Extractor) -> None:
     given, before = task(), next(iter(extractor.network.state_dict().values())).clone()
-    trained = EndToEnd(given, extractor, Schedule(epochs=20, learning_rate=3e-3))
+    trained = EndToEnd(given, extractor, TrainingConfig(epochs=20, batch=32, learning_rate=3e-3))
     scores = trained.clean()
     assert scores.shape == (8, 4)
     assert (scores.argmin(1) == given.test_labels).all()
@@ -51,7 +53,7 @@ def test_it_tells_people_apart_and_learns_whatever_it_is_shown(extractor: Extrac
 
 def test_each_training_is_cold(extractor: Extractor) -> None:
     """Whom it was asked about before changes nothing."""
-    given, schedule = task(1), Schedule(epochs=1)
+    given, schedule = task(1), TrainingConfig(epochs=1, batch=32, learning_rate=1e-4)
     other = given.train[given.train_labels == 1][::-1].copy()
     asked = EndToEnd(given, extractor, schedule)
     asked.clean()
@@ -63,5 +65,11 @@ def test_a_person_without_training_photos_is_never_named(extractor: Extractor) -
     given = task(2)
     kept = given.train_labels != 3
     without = Task(given.train[kept], given.train_labels[kept], given.test, given.test_labels, 4, "cosine")
-    scores = EndToEnd(without, extractor, Schedule(epochs=1)).clean()
+    scores = EndToEnd(without, extractor, TrainingConfig(epochs=1, batch=32, learning_rate=1e-4)).clean()
     assert np.isinf(scores[:, 3]).all()
+
+
+def test_a_training_that_diverges_gives_no_scores(extractor: Extractor) -> None:
+    """NaN scores would name the first person on every photo, and be counted as protection."""
+    with pytest.raises(ToolError, match="the loss became NaN or infinite"):
+        EndToEnd(task(), extractor, TrainingConfig(epochs=3, batch=8, learning_rate=1e30)).clean()

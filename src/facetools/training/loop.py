@@ -1,0 +1,184 @@
+"""The training loop of every trainer: AdamW, one-cycle learning rate, gradient clipping, weight averaging, checkpoints.
+
+A trainer brings its batches and its loss; what one epoch does to the next is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from _toolio.compute.checkpoints import load_training, save_training
+from _toolio.errors import ToolError, param
+
+Batch = TypeVar("Batch")
+Losses = TypeVar("Losses", float, tuple[float, float])
+
+exponential_average = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)  # type: ignore[no-untyped-call]
+"""Average over the last few hundred steps: calmer than any single iterate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """What every training is configured by.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the training data.
+    batch
+        Faces a step.
+    learning_rate
+        Peak of the one-cycle schedule.
+    seed
+        Decides initial weights, order and augmentation.
+    """
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    seed: int = 0
+
+
+def one_cycle(
+    optimizer: torch.optim.Optimizer, peak: float, steps: int, *, shortest: int = 6
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Return the learning-rate schedule: warm-up over a tenth of the steps, then cosine decay (arXiv 1708.07120).
+
+    Parameters
+    ----------
+    peak
+        Highest learning rate.
+    steps
+        Optimiser steps of the whole training.
+    shortest
+        Length of the schedule of a training with fewer steps.
+    """
+    total = max(shortest, steps + 1)
+    if total == 10:  # the warm-up would end at step 0, and torch divides by its length
+        total = 11
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=total, pct_start=0.1)
+
+
+class TrainingLoop:
+    """Optimise parameters epoch by epoch, so that a resumed training ends as an uninterrupted one.
+
+    Parameters
+    ----------
+    config
+        Epochs and peak learning rate.
+    parameters
+        To be optimised by AdamW.
+    steps
+        Optimiser steps an epoch.
+    weight_decay
+        AdamW's.
+    max_norm
+        Gradients are scaled down to this norm.
+    clipped
+        Parameters whose gradients count and are scaled. Default: all that are optimised.
+    network
+        Keep a moving average of this network's weights and buffers.
+    average
+        How the average moves, as `torch.optim.swa_utils.AveragedModel` takes it.
+    shortest
+        See `one_cycle`.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        parameters: Iterable[nn.Parameter],
+        *,
+        steps: int,
+        weight_decay: float,
+        max_norm: float = 5.0,
+        clipped: Iterable[nn.Parameter] | None = None,
+        network: nn.Module | None = None,
+        average: Callable[..., None] = exponential_average,
+        shortest: int = 6,
+    ) -> None:
+        self.config, self.steps, self.epoch = config, steps, 0
+        optimised = list(parameters)
+        self._clipped, self._max_norm, self._network = list(clipped or optimised), max_norm, network
+        self._optimizer = torch.optim.AdamW(optimised, lr=config.learning_rate, weight_decay=weight_decay)
+        self._schedule = one_cycle(self._optimizer, config.learning_rate, steps * config.epochs, shortest=shortest)
+        self.average = (
+            None
+            if network is None
+            else torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+        )
+
+    def run(
+        self,
+        batches: Callable[[], Iterable[Batch]],
+        loss: Callable[[Batch], Losses],
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        total: Callable[[float], float] = float,
+    ) -> Iterator[tuple[float, ...]]:
+        """Train the remaining epochs.
+
+        Parameters
+        ----------
+        batches
+            Return the batches of the epoch numbered `epoch`.
+        loss
+            Compute a batch's loss, pass it to `step`, and return its value, or those of its parts.
+        stop
+            Called before each epoch and after the last: early stopping.
+        total
+            Sum a value over the processes that train together.
+
+        Yields
+        ------
+        tuple of float
+            The epoch's mean loss, or that of each part. The consumer measures and saves before it asks for the next.
+
+        Raises
+        ------
+        ToolError
+            The loss became NaN or infinite.
+        """
+        while not stop() and self.epoch < self.config.epochs:
+            means = np.mean([loss(batch) for batch in batches()], axis=0)
+            losses = tuple(total(float(mean)) for mean in np.atleast_1d(means))
+            if not np.isfinite(sum(losses)):
+                raise ToolError(
+                    f"the loss became NaN or infinite; try a lower {param('learning_rate')}", kind="diverged"
+                )
+            self.epoch += 1
+            yield losses
+
+    def step(self, loss: Tensor) -> None:
+        """Take one optimiser step down a loss's gradient, and move the schedule and the average on."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._clipped, self._max_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        if self.average is not None and self._network is not None:
+            self.average.update_parameters(self._network)
+
+    def save(self, path: Path, parts: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
+        """Write a checkpoint: modules, the optimizer's moments, epoch and step, and ``about``."""
+        progress = {"epoch": self.epoch, "step": self._schedule.last_epoch}
+        save_training(path, parts, self._optimizer, {**progress, **about})
+
+    def load(self, path: Path, parts: Mapping[str, nn.Module], about: Mapping[str, Any]) -> dict[str, Any]:
+        """Resume from a checkpoint, and return all that it says of itself.
+
+        Raises
+        ------
+        UsageError
+            It says something else than ``about``: other arguments or inputs.
+        """
+        found = load_training(path, parts, self._optimizer, self._schedule, about)
+        self.epoch = found["epoch"]
+        return found

@@ -1,0 +1,108 @@
+"""Scores of held-out faces, and figures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detector_faces import example_of, face_at, intake_of, network, picture, striped_people
+from facetools.detector import scoring
+from facetools.detector.calibration import scores_of
+from facetools.detector.crops import face_crops
+from facetools.detector.detector import Calibration, Detector, logits_of
+from facetools.detector.examples import ExampleReader
+from facetools.detector.scoring import measure, score, score_changed
+from facetools.metrics import area_under_roc
+from facetools.transforms.augment import ODD, SURVIVED
+
+
+def test_faces_are_looked_at_as_detect_does() -> None:
+    net, pixels = network().fuse(), picture(420, 400)
+    judge = Detector("x", net, ("a", "b"), Calibration(1.0, 0.0, 0.5))
+    boxes = [(40.4, 60.2, 120.9, 150.1), (-10.0, -20.0, 60.0, 50.0), (80.0, 90.0, 360.0, 390.0)]
+    examples = [
+        ExampleReader().read(intake_of("ann/0.jpg", pixels, face_at(*box)), cloak) for box in boxes for cloak in (-1, 0)
+    ]
+    found = score(net, [example for example in examples if example is not None])
+    assert found.shape == (6, 3)
+    assert found.dtype == np.float64
+    for box, pair in zip(boxes, found.reshape(3, 2, 3), strict=True):
+        prediction = judge.predict(pixels, face_at(*box))
+        assert prediction is not None
+        for logits in pair:
+            chances = np.exp(logits[1:]) / np.exp(logits[1:]).sum()
+            assert scores_of(logits[:1], 1, 0)[0] == pytest.approx(prediction.score, abs=1e-6)
+            assert list(prediction.attacks.values()) == pytest.approx((prediction.score * chances).tolist(), abs=1e-6)
+
+
+def test_a_network_in_training_is_measured_in_use() -> None:
+    net, examples = network(), striped_people(2, side=50)
+    expected = score(net, examples)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    assert np.array_equal(score(net.train(), examples), expected)
+    assert [list(x) for x in score_changed(net.train(), examples, ["grey"])] == [
+        list(x) for x in score_changed(net.eval(), examples, ["grey"])
+    ]
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_what_is_drawn_depends_on_the_photo_alone() -> None:
+    net = network()
+    one, other = example_of(picture(60, 60)), example_of(picture(60, 60), person="bob")
+    names = ["jpeg", "grain", "resize"]
+    first = list(score_changed(net, [one, other], names))
+    turned = list(score_changed(net, [other, one], names))
+    assert all(np.array_equal(a, b[::-1]) for a, b in zip(first, turned, strict=True))
+    # A cloaked copy is changed as the clean one is; another photo, and another change, otherwise.
+    copy = list(score_changed(net, [replace(one, cloak=3, source="elsewhere")], names))
+    assert [float(x[0]) for x in copy] == [float(x[0]) for x in first]
+    assert all(x[0] != x[1] for x in first)
+    assert len({float(x[0]) for x in first}) == 3
+    odd = replace(one, photo="\udcff/0")
+    assert np.isfinite(next(score_changed(net, [odd], ["jpeg"]))).all()
+
+
+def test_a_box_is_scaled_with_its_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    monkeypatch.setattr(scoring, "face_crops", lambda pixels, box: looked.append((pixels.shape, box)) or [pixels])
+    double: Callable[..., Any] = lambda pixels, _: pixels.repeat(2, 0).repeat(3, 1)  # noqa: E731
+    monkeypatch.setattr(scoring, "CHANGES", {"double": double})
+    list(score_changed(network(), [replace(example_of(picture(60, 50)), box=(10.0, 20.0, 30.0, 45.0))], ["double"]))
+    assert looked == [((120, 150, 3), (30, 40, 90, 90))]
+
+
+@pytest.mark.parametrize("name", sorted({*ODD, *SURVIVED}))
+def test_a_small_face_at_the_edge_survives_every_change(name: str) -> None:
+    """As little as an example has of a face is still looked at when it has shrunk."""
+    example = ExampleReader().read(intake_of("ann/0.jpg", picture(80, 80), face_at(-30, 20, 4.2, 50)), -1)
+    assert example is not None
+    assert np.isfinite(list(score_changed(network(), [replace(example, photo=str(n)) for n in range(8)], [name]))).all()
+
+
+def test_figures_by_hand() -> None:
+    # Folders 0 and 2 are of attack 1, folder 1 of attack 0; nothing is of attack 2.
+    cloaks, attacks = [-1, -1, 0, 1, 2, -1], [1, 0, 1]
+    logits = np.array(
+        [[0.0, 9, 9, 9], [2, 0, 0, 0], [1, 0, 3, 1], [3, 0, 1, 0], [-1, 0, 1, 0], [-2, 0, 0, 0]], np.float64
+    )
+    figures = measure(logits, cloaks, ["a", "b", "c"], attacks)
+    which = np.array(cloaks) >= 0
+    assert figures["auc"] == area_under_roc(logits[:, 0], which) == pytest.approx(6 / 9)
+    assert figures["attacks"] == {"a": 1.0, "b": pytest.approx(3 / 6), "c": None}
+    assert figures["attack_accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("side", [150, 230, 600])
+def test_faces_of_any_size_are_scored_as_detect_looks_at_them(side: int) -> None:
+    pixels = picture(side * 2 + 200, side * 2 + 170, seed=side)
+    box = (90.0, 80.0, 90.0 + side, 80.0 + side)
+    example = ExampleReader().read(intake_of("ann/0.jpg", pixels, face_at(*box)), -1)
+    net = network()
+    expected = logits_of(net, face_crops(pixels, box)).double().numpy()
+    assert score(net, [example]) == pytest.approx(expected[None], abs=1e-6)
+    assert (example.reduced is not None) is (len(face_crops(pixels, box)) == 2) is (side > 196)
