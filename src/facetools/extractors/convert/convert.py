@@ -1,4 +1,4 @@
-"""Turning the weights that people have into extractor files: reading, recognising, matching names, writing."""
+"""Convert weight files of other projects into extractor files."""
 
 from __future__ import annotations
 
