@@ -9,12 +9,14 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from facetools.commands import _evaluate as own
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, MinFace
-from facetools.evaluation import request
+from facetools.evaluation.checks import check_config
+from facetools.evaluation.config import EmbeddingConfig, EvaluationConfig, FineTuningConfig, ProtocolConfig
 
 SCHEMA = "facetools.evaluate/1"
 COLUMNS = ("person", "people", "interval", "floor", "others_accuracy", "classifier", "extractor", "preprocess", "cloak")
@@ -74,24 +76,22 @@ def evaluate(
     them is; threshold asks --robust where the nearest neighbour of --extractor is too far away.
     """
     refuse_processes("evaluate")
-    asked = request.Asked(
-        gallery=gallery, cloaked=cloaked, classifiers=list(dict.fromkeys(each.value for each in classifier)),
-        extractors=extractor, robust=robust, preprocess=preprocess, protected=protected, fraction=fraction,
-        drop_missing=drop_missing, split=split, folds=folds, suffix=suffix, labels=labels,
-        distance=distance and distance.value, faces=faces and faces.value, crops=crops, min_face=min_face,
-        epochs=epochs, learning_rate=learning_rate, seed=seed, device=device,
+    config = EvaluationConfig(
+        gallery=gallery, cloaked=cloaked, classifier=[each.value for each in classifier], protected=protected,
+        protocol=ProtocolConfig(split=split, folds=folds, fraction=fraction, drop_missing=drop_missing, seed=seed),
+        embedding=EmbeddingConfig(
+            extractor=extractor, robust=robust, preprocess=preprocess, faces=faces and faces.value, crops=crops,
+            min_face=min_face, device=device,
+        ),
+        fine_tuning=FineTuningConfig(epochs=epochs, learning_rate=learning_rate),
+        suffix=suffix, labels=labels, distance=distance and distance.value,
     )  # fmt: skip
-    own.check(asked)
+    check_config(config)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
-        from facetools.evaluation.study import Kitchen
+        from facetools.evaluation.study import EvaluationStudy
 
-        kitchen = Kitchen(asked, writer)
-        if asked.photos:
-            kitchen.embed()
-        else:
-            kitchen.read()
-        for case in kitchen.cases():
-            case.run(writer)
+        for outcome in EvaluationStudy(config, progress=track).run():
+            own.write_outcome(writer, config, outcome)
         return writer.exit_code
 
 

@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from facetools.transforms.preprocess import Preprocess
 
 
-def holds_photos(name: str) -> bool:
-    """Tell a folder or archive of photos from a file of embeddings or records."""
-    return name != STDIN and (Path(name).is_dir() or Path(name).suffix == ".tar")
-
-
 def read_gallery(name: str) -> Gallery:
     """Read embeddings: a .safetensors file of ``facetools embed``, its records in a file, or ``-`` for stdin.
 

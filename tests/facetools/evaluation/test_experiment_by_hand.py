@@ -12,13 +12,14 @@ from _toolio.errors import InputError, ToolError
 from _toolio.streams.inputs import Item
 from facetools.evaluation.classifiers.embedding_classifiers import Fallback, Task
 from facetools.evaluation.cloaks import Cloaks, match_cloaks, refuse_equal
+from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation
 from facetools.evaluation.gallery import Gallery
-from facetools.evaluation.splits import Plan, generator_of, refuse_few, split_photos
+from facetools.evaluation.splits import generator_of, refuse_few, split_photos
 from facetools.evaluation.summary import summarise
 from facetools.evaluation.verification import Verifier
 
-HALF = Plan(share=0.5)
+HALF = ProtocolConfig(split=0.5)
 """Of four photos two are trained on and two are asked."""
 
 
@@ -149,7 +150,7 @@ def test_a_fold_that_asks_nobody_leaves_the_rates(monkeypatch: pytest.MonkeyPatc
     people = [name[0] for name in names]
     clean = on_a_line([0, 1, 10, 11, 20, 21], names)
     cloaks = [match_cloaks("x", clean, clean)]
-    done = dict(Evaluation([clean], [[clean]], cloaks, people, Plan(folds=3)).run("nn", ["a"]))
+    done = dict(Evaluation([clean], [[clean]], cloaks, people, ProtocolConfig(folds=3)).run("nn", ["a"]))
     assert isinstance(done["a"], dict)
     assert done["a"]["tar"] == done["a"]["tar_clean"] == {"0.5": 1.0}
     assert done["a"]["test_photos"] == 2
@@ -171,19 +172,19 @@ def gallery_of(rows: np.ndarray, names: Sequence[str], top: str = "clean") -> Ga
 def test_photos_that_are_dropped_are_missing_from_the_floor_too(classifier: str) -> None:
     """Bit for bit copies of three photos of each person protect nobody."""
     names, people, rows = crowd()
-    (asked,) = split_photos(people, Plan(), names)
+    (asked,) = split_photos(people, ProtocolConfig(), names)
     kept = [n for person in dict.fromkeys(people) for n in np.flatnonzero(~asked & (np.array(people) == person))[1:4]]
     clean, few = gallery_of(rows, names), gallery_of(rows[kept], [names[n] for n in kept], "cloaked")
     many = 2 if classifier in ("top2", "threshold") else 1
     cloaks = [match_cloaks("x", clean, few)]
-    evaluation = Evaluation([clean] * many, [[few] * many], cloaks, people, Plan(drop_missing=True))
+    evaluation = Evaluation([clean] * many, [[few] * many], cloaks, people, ProtocolConfig(drop_missing=True))
     done = dict(evaluation.run(classifier, evaluation.protected))
     for fields in done.values():
         assert isinstance(fields, dict)
         assert (fields["train_photos"], fields["cloaked_photos"]) == (3, 3)
         assert fields["protection"] == fields["floor"]
         assert fields.get("tar") == fields.get("tar_clean")
-    whole = Evaluation([clean] * many, [[clean] * many], [match_cloaks("y", clean, clean)], people, Plan())
+    whole = Evaluation([clean] * many, [[clean] * many], [match_cloaks("y", clean, clean)], people, ProtocolConfig())
     usual = dict(whole.run(classifier, whole.protected))
     assert sum(f["floor"] for f in done.values()) > sum(f["floor"] for f in usual.values())  # type: ignore[index]
     assert all(f["protection"] == f["floor"] for f in usual.values())  # type: ignore[index]
@@ -200,14 +201,14 @@ def test_the_order_of_records_decides_nothing() -> None:
             gallery_of(values[order], listed, top) for values, top in ((rows, "clean"), (moved, "old"), (-moved, "new"))
         )
         cloaks = [match_cloaks(name, clean, each) for name, each in (("old", old), ("new", new))]
-        plan = Plan(fraction=0.6, folds=2)
+        plan = ProtocolConfig(fraction=0.6, folds=2)
         evaluation = Evaluation([clean], [[old], [new]], cloaks, [people[n] for n in order], plan)
         given.append(dict(evaluation.run("nn", evaluation.protected)))
     assert given[0] == given[1]
     assert 0 < np.mean([fields["protection"] for fields in given[0].values()]) < 1  # type: ignore[index]
 
 
-def dealt(plan: Plan, kinds: int, photos: int = 10) -> list[list[float]]:
+def dealt(plan: ProtocolConfig, kinds: int, photos: int = 10) -> list[list[float]]:
     """Give each person's training rows: a photo is its number in order, a copy the same and 100 more for each cloak."""
     names = [f"p{person}/{number}.jpg" for person in range(8) for number in range(photos)][::-1]
     people = [name[:2] for name in names]
@@ -222,28 +223,28 @@ def dealt(plan: Plan, kinds: int, photos: int = 10) -> list[list[float]]:
 
 
 def test_the_oldest_cloak_has_the_first_photos() -> None:
-    for rows in dealt(Plan(), 2):
+    for rows in dealt(ProtocolConfig(), 2):
         assert [value // 100 for value in rows] == [1, 1, 1, 1, 2, 2, 2]
 
 
 def test_a_part_that_is_cloaked_is_drawn_and_has_one_photo_at_least() -> None:
-    several = [[value // 100 for value in rows] for rows in dealt(Plan(fraction=0.4), 1)]
+    several = [[value // 100 for value in rows] for rows in dealt(ProtocolConfig(fraction=0.4), 1)]
     assert {sum(rows) for rows in several} == {3}
     assert len({tuple(rows) for rows in several}) > 4
-    assert {sum(value // 100 for value in rows) for rows in dealt(Plan(fraction=0.01), 1)} == {1}
+    assert {sum(value // 100 for value in rows) for rows in dealt(ProtocolConfig(fraction=0.01), 1)} == {1}
 
 
 def test_each_cloak_of_several_gives_a_photo() -> None:
     with pytest.raises(InputError, match="p0: 1 of the photos to train on are cloaked, and each of 2 cloaks needs one"):
-        dealt(Plan(), 2, photos=2)
+        dealt(ProtocolConfig(), 2, photos=2)
     names, people, rows = crowd()
     clean = gallery_of(rows, names)
-    (asked,) = split_photos(people, Plan(), names)
+    (asked,) = split_photos(people, ProtocolConfig(), names)
     last = {names[n] for n in np.flatnonzero(~asked)[4:7]}
     fewer = [n for n in range(len(names)) if names[n] not in last]
     new = gallery_of(rows[fewer] + 9, [names[n] for n in fewer], "new")
     cloaks = [match_cloaks("old", clean, clean), match_cloaks("new", clean, new)]
-    evaluation = Evaluation([clean], [[clean], [new]], cloaks, people, Plan(drop_missing=True))
+    evaluation = Evaluation([clean], [[clean], [new]], cloaks, people, ProtocolConfig(drop_missing=True))
     done = dict(evaluation.run("nn", evaluation.protected))
     assert isinstance(done["p0"], InputError)
     assert "p0: no photo to train on has a cloaked copy in new" in done["p0"].message
@@ -254,7 +255,7 @@ def test_each_cloak_of_several_gives_a_photo() -> None:
 
 def test_a_copy_without_a_face_is_not_called_missing() -> None:
     names, people, rows = crowd()
-    (asked,) = split_photos(people, Plan(), names)
+    (asked,) = split_photos(people, ProtocolConfig(), names)
     lost = int(np.flatnonzero(~asked)[0])
     kept = [n for n in range(len(names)) if n != lost]
     items = tuple(Item(f"c/{names[n]}", names[n]) for n in kept)
@@ -262,7 +263,7 @@ def test_a_copy_without_a_face_is_not_called_missing() -> None:
     clean = gallery_of(rows, names)
     cloaks = match_cloaks("x", clean, cloaked)
     assert (cloaks.faceless, cloaks.unmatched) == ({lost: f"c/{names[lost]}"}, ())
-    (_, error), *_ = Evaluation([clean], [[cloaked]], [cloaks], people, Plan()).run("nn", ["p0"])
+    (_, error), *_ = Evaluation([clean], [[cloaked]], [cloaks], people, ProtocolConfig()).run("nn", ["p0"])
     assert isinstance(error, InputError)
     assert error.kind == "no-face"
     assert f"no face was found in the cloaked copies of 1 of 7 photos to train on (c/{names[lost]} is" in error.message
@@ -289,14 +290,14 @@ def test_cloaked_photos_that_are_the_clean_ones() -> None:
 def test_a_suffix_that_no_photo_has() -> None:
     names, _, rows = crowd()
     clean = gallery_of(rows, names)
-    with pytest.raises(ToolError, match="--suffix nope: no cloaked photo's name in x ends in nope"):
+    with pytest.raises(ToolError, match="suffix nope: no cloaked photo's name in x ends in nope"):
         match_cloaks("x", clean, clean, suffix="nope")
 
 
 def test_galleries_in_which_nobody_can_be_asked() -> None:
-    with pytest.raises(ToolError, match=r"nobody of 2 people has two photos.* --labels"):
+    with pytest.raises(ToolError, match=r"nobody of 2 people has two photos.* labels"):
         refuse_few(["a", "b"], 1)
-    with pytest.raises(ToolError, match="--folds 4: nobody has more than 3 photos; give 3 or fewer"):
+    with pytest.raises(ToolError, match="folds 4: nobody has more than 3 photos; give 3 or fewer"):
         refuse_few(["a", "a", "a", "b"], 4)
     refuse_few(["a", "a", "a", "b"], 3)
 

@@ -17,8 +17,9 @@ from _toolio.streams.inputs import Item
 from _toolio.tensors.writer import write_safetensors
 from conftest import faceless
 from embedding_files import NAMES, write
+from facetools.evaluation.config import holds_photos
 from facetools.evaluation.gallery import Gallery, name_people, read_labels, refuse_zeros, without_others
-from facetools.evaluation.gallery_sources import PhotoEmbedder, holds_photos, read_gallery
+from facetools.evaluation.gallery_sources import PhotoEmbedder, read_gallery
 from facetools.extractors.architectures import mobilefacenet
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.files import Prepared
@@ -222,7 +223,7 @@ def test_people_are_their_folders_or_their_labels() -> None:
     assert name_people(gallery) == ["Ann", "Bob", "Bob"]
     labels = {"Ann/1.jpg": "x", "Bob/face/1.jpg": "x", "Bob/face/2.jpg": "y"}
     assert name_people(gallery, labels) == ["x", "x", "y"]
-    with pytest.raises(ToolError, match=r"--labels names no person for Bob/face/2\.jpg"):
+    with pytest.raises(ToolError, match=r"labels names no person for Bob/face/2\.jpg"):
         name_people(gallery, {"Ann/1.jpg": "x", "Bob/face/1.jpg": "x"})
 
 
@@ -265,7 +266,7 @@ def test_labels_that_contradict_each_other_or_name_nobody(tmp_path: Path) -> Non
 
 def test_folders_of_one_name_in_several_folders_are_no_people() -> None:
     dated = gallery_of("ann/2020/1.jpg", "ann/2021/1.jpg", "bob/2020/1.jpg")
-    with pytest.raises(ToolError, match=r"ann/2020 and bob/2020 would be one person, 2020; .* --labels"):
+    with pytest.raises(ToolError, match=r"ann/2020 and bob/2020 would be one person, 2020; .* labels"):
         name_people(dated)
     labels = {item.relative: item.relative[:3] for item in dated.items}
     assert name_people(dated, labels) == ["ann", "ann", "bob"]
