@@ -48,8 +48,8 @@ def embed(
     items = open_items(inputs, null=null, shard=part)
     with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
-        from _toolio.tensors.writer import write_safetensors
         from facetools.embeddings.embedder import Embedder
+        from facetools.embeddings.files import write_embeddings
         from facetools.extractors.factory import open_extractor
         from facetools.intake import Intake, take_in
 
@@ -66,8 +66,7 @@ def embed(
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()
         arguments = {"faces": which, "min_face": min_face}
-        made = {"schema": SCHEMA, "version": tool_version(), "arguments": arguments, **made}
-        write_safetensors(out, {"embeddings": embeddings}, made)
+        write_embeddings(out, embeddings, {"version": tool_version(), "arguments": arguments, **made})
         for write_line in pending:
             write_line()
         return writer.exit_code

@@ -15,10 +15,10 @@ from _toolio.errors import ToolError
 from _toolio.files.hashing import sha256_of_files
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
-from _toolio.tensors.writer import write_safetensors
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.registry import architectures, find_architecture
 from facetools.extractors.settings import Settings
+from facetools.extractors.tensor_files import save_tensors
 
 
 class Prepared(nn.Module):
@@ -116,7 +116,7 @@ def save_extractor(
     }
     metadata = {"schema": SCHEMA, "architecture": architecture, "settings": asdict(settings)}
     metadata |= {"options": dict(options or {}), **about}
-    write_safetensors(path, tensors, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def tensors_of(prepared: Prepared, architecture: str, source: Path | None) -> dict[str, Tensor]:
