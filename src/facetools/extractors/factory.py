@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 DEFAULT = "dlib-resnet"
 
 DEFAULT_ENSEMBLE = (DEFAULT,)
-"""What attacks work against unless told otherwise."""
+"""The ensemble that attacks work against by default."""
 
 BUILT_IN = (DEFAULT,)
-"""What ``open_extractor`` knows by name; anything else is a file."""
+"""Names that ``open_extractor`` knows; anything else is a file."""
 
 
 def check_extractor(name: str, parameter: str = "extractor") -> None:

