@@ -33,7 +33,7 @@ Extractors = Annotated[
         "--extractor",
         metavar="NAME|FILE",
         callback=check_names,
-        help="What embeds photos; repeatable. Default: dlib-resnet.",
+        help="The extractor that embeds photos; repeatable. Default: dlib-resnet.",
     ),
 ]
 Robust = Annotated[
@@ -48,13 +48,13 @@ Preprocesses = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="What the trainer does to all photos once faces are found: none, jpeg:75, resize:0.5, blur:1; repeatable. "
+        help="Preprocessing of all photos once faces are found: none, jpeg:75, resize:0.5, blur:1; repeatable. "
         "Default: none.",
     ),
 ]
 Protected = Annotated[
     list[str],
-    typer.Option(metavar="NAME", help="Whom to protect, one at a time; repeatable. all: everybody who has cloaks."),
+    typer.Option(metavar="NAME", help="A person to protect; repeatable, one at a time. all: everybody with cloaks."),
 ]
 Fraction = Annotated[
     float,
@@ -62,7 +62,7 @@ Fraction = Annotated[
         min=0.001,
         max=1.0,
         callback=finite,
-        help="Share of a person's training photos that is cloaked, rounded, one at least; which ones is drawn.",
+        help="Share of a person's training photos that is cloaked, rounded, one at least, chosen at random.",
     ),
 ]
 Split = Annotated[
@@ -71,10 +71,10 @@ Split = Annotated[
         min=0.05,
         max=0.95,
         callback=finite,
-        help="Share of each person's photos that is trained on; the rest, rounded down but one at least, is asked.",
+        help="Training share of each person's photos; the rest, rounded down but one at least, is tested.",
     ),
 ]
-Folds = Annotated[int, typer.Option(min=1, max=100, help="More than 1: ask each photo in one of so many splits.")]
+Folds = Annotated[int, typer.Option(min=1, max=100, help="k-fold if above 1: each photo is tested in one fold.")]
 Labels = Annotated[
     Path | None,
     typer.Option(
@@ -94,17 +94,19 @@ LearningRate = Annotated[
 ]
 Faces = Annotated[
     OneFace | None,
-    typer.Option(help="Whose face a photo is: the one with the largest box, or nearest the middle. Default: largest."),
+    typer.Option(
+        help="The person's face in a photo: the one with the largest box, or nearest the middle. Default: largest."
+    ),
 ]
 DropMissing = Annotated[
-    bool, typer.Option("--drop-missing", help="Leave training photos out that have no cloaked copy, of the floor too.")
+    bool, typer.Option("--drop-missing", help="Leave out training photos without a cloaked copy, of the floor too.")
 ]
 
 
 def command_line(config: EvaluationConfig, combination: Combination, person: str | None) -> str:
     """Return the command line that makes one record again, or that of all people where ``person`` is None.
 
-    What came from stdin is ``-`` in it: whoever runs it must give the same records there.
+    What came from stdin is ``-`` in it: the same records must be there again.
     """
     protocol, embedding, tuning = config.protocol, config.embedding, config.fine_tuning
     words = ["facetools", "evaluate", "--gallery", config.gallery]

@@ -39,8 +39,8 @@ def embed(
 
     Writes a safetensors file, and one record a face that names its row there. The file holds one tensor,
     embeddings, float32 [faces, dimensions]; it is written when all inputs are done, and the records follow. Each
-    of several parts (--shard) writes a file of its own: X.safetensors becomes X.2-of-8.safetensors. A record that
-    has landmarks, as align and perturb write them, stands for that one face, which is not searched for again.
+    of several parts (--shard) writes its own file: X.safetensors becomes X.2-of-8.safetensors. An input record with
+    landmarks, as align and perturb write them, stands for that one face, which is not searched for again.
     """
     part = parse_shard(shard)
     out = file_of_shard(out, part)
@@ -77,9 +77,9 @@ PAGE = Page(
         "row": "Row of the embedding in the file; null where there is no face.",
         "file": "The safetensors file.",
         "path": "The photo.",
-        "relative": "Where the photo lies below the input.",
+        "relative": "Its path below the input.",
         "sha256": "Of the photo's bytes.",
-        "extractor": "What it was embedded with.",
+        "extractor": "The extractor that embedded it.",
         **FACE,
         **PROBLEM,
     },

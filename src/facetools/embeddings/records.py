@@ -90,19 +90,19 @@ def _faces_of_records(name: str, faceless: list[Item]) -> Iterator[EmbeddedFace]
 
 def _file_of(record: Record, name: str, where: str) -> Path:
     """Return the file of embeddings that a record names: as it stands, or beside the records."""
-    told = record.get("file")
-    if not isinstance(told, str) or not told:
+    named = record.get("file")
+    if not isinstance(named, str) or not named:
         raise ToolError(
             f"{where}: it names no file of embeddings; give records of `facetools embed`", kind="bad-record"
         )
-    beside = Path(name).parent / Path(told).name
-    for path in (Path(told), *([beside] if name != STDIN else [])):
+    beside = Path(name).parent / Path(named).name
+    for path in (Path(named), *([beside] if name != STDIN else [])):
         try:
             if path.is_file():
                 return path
         except (OSError, ValueError):  # no name that a file could have
             continue
-    raise ToolError(f"{where}: {told}: no such file; run from the folder where it was made", kind="missing")
+    raise ToolError(f"{where}: {named}: no such file; run from the folder where it was made", kind="missing")
 
 
 def _face_of(record: Record, file: Embeddings, path: Path, where: str) -> EmbeddedFace:

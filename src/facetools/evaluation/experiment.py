@@ -64,7 +64,7 @@ class _Counts:
 
     def __init__(self, cloaks: int, answers: int, limits: int) -> None:
         self._answers = answers
-        self.asked = self.missed = self.missed_clean = self.in_five = self.others_asked = self.others_right = 0
+        self.tested = self.missed = self.missed_clean = self.in_five = self.others_tested = self.others_right = 0
         self.trained, self.each = 0, np.zeros(cloaks, np.int64)
         self.accepted, self.accepted_clean = np.zeros((2, 1 + limits), np.int64)
         self.limits: list[float] = []
@@ -83,12 +83,12 @@ class _Counts:
         most
             Number of people.
         """
-        self.asked += int(mine.sum())
+        self.tested += int(mine.sum())
         self.missed += int((places[mine] >= self._answers).sum())
         self.missed_clean += int((clean[mine] >= self._answers).sum())
         # A person without a score has the last place, which may be one of five.
         self.in_five += int((places[mine] < min(5, most)).sum())
-        self.others_asked += int((~mine).sum())
+        self.others_tested += int((~mine).sum())
         self.others_right += int((places[~mine] < self._answers).sum())
         self.trained += len(training.rows[0])
         self.each += training.each
@@ -96,15 +96,15 @@ class _Counts:
     def fields(self) -> dict[str, Any]:
         """Return the figures of the person's record."""
         return {
-            "protection": self.missed / self.asked,
-            "floor": self.missed_clean / self.asked,
-            "rank1": 1 - self.missed / self.asked,
+            "protection": self.missed / self.tested,
+            "floor": self.missed_clean / self.tested,
+            "rank1": 1 - self.missed / self.tested,
             # Two names are no ranking.
-            "rank5": self.in_five / self.asked if self._answers == 1 else None,
-            "others_accuracy": self.others_right / self.others_asked if self.others_asked else None,
+            "rank5": self.in_five / self.tested if self._answers == 1 else None,
+            "others_accuracy": self.others_right / self.others_tested if self.others_tested else None,
             "train_photos": self.trained,
             "cloaked_photos": int(self.each.sum()),
-            "test_photos": self.asked,
+            "test_photos": self.tested,
             **({"photos_of_cloaks": self.each.tolist()} if len(self.each) > 1 else {}),
             **({"limit": float(np.mean(self.limits))} if self.limits else {}),
         }
@@ -144,12 +144,12 @@ class Evaluation:
         self._distances = [distance or model.distance for model in models]
         self._places = [item.relative for item in models[0].items]
         self._folds = split_photos(people, protocol, self._places)
-        self._tasks = [[self._task(number, asked) for number in range(len(models))] for asked in self._folds]
+        self._tasks = [[self._task(number, tested) for number in range(len(models))] for tested in self._folds]
 
-    def _task(self, number: int, asked: npt.NDArray[np.bool_]) -> Task:
+    def _task(self, number: int, tested: npt.NDArray[np.bool_]) -> Task:
         rows, labels = self._models[number].embeddings, self._labels
         distance = self._distances[number]
-        return Task(rows[~asked], labels[~asked], rows[asked], labels[asked], len(self.names), distance)
+        return Task(rows[~tested], labels[~tested], rows[tested], labels[tested], len(self.names), distance)
 
     @property
     def protected(self) -> list[str]:
@@ -212,9 +212,9 @@ class Evaluation:
             fields |= dict(zip(("tar", "tar_clean"), tars, strict=True))
         return fields
 
-    def _training(self, person: str, own: int, asked: npt.NDArray[np.bool_]) -> _Training:
+    def _training(self, person: str, own: int, tested: npt.NDArray[np.bool_]) -> _Training:
         """Return a person's training photos, those drawn at random cloaked, by the cloaks in turn."""
-        mine = np.flatnonzero((self._labels == own) & ~asked)
+        mine = np.flatnonzero((self._labels == own) & ~tested)
         many = max(1, math.floor(self._protocol.fraction * len(mine) + 0.5))
         drawn = np.sort(generator_of(self._protocol.seed, person, "cloaked").permutation(len(mine))[:many])
         parts = np.array_split(by_place(mine, self._places)[drawn], len(self._cloaks))

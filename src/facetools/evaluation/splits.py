@@ -59,7 +59,7 @@ def split_photos(
         One array a fold.
     """
     names = np.array(people)
-    asked = [np.zeros(len(names), bool) for _ in range(protocol.folds)]
+    tested = [np.zeros(len(names), bool) for _ in range(protocol.folds)]
     for person in np.unique(names):
         rows = np.flatnonzero(names == person)
         if len(rows) < 2:
@@ -67,11 +67,11 @@ def split_photos(
         order = by_place(rows, places)[generator_of(protocol.seed, str(person)).permutation(len(rows))]
         if protocol.folds == 1:
             few = math.floor((1 - protocol.split) * len(rows) + 1e-9)
-            asked[0][order[: min(max(1, few), len(rows) - 1)]] = True
+            tested[0][order[: min(max(1, few), len(rows) - 1)]] = True
         else:
             for fold, part in enumerate(np.array_split(order, protocol.folds)):
-                asked[fold][part] = True
-    return asked
+                tested[fold][part] = True
+    return tested
 
 
 def by_place(rows: Numbers, places: Sequence[str] | None) -> Numbers:

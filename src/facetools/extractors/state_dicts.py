@@ -58,7 +58,7 @@ def shape_of(state: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...
 
 def count_of(state: Mapping[str, Tensor], prefix: str) -> int:
     """Count the different numbers that follow a prefix in names; ValueError if there are none."""
-    # Counting, not the highest: a damaged name cannot ask for a million blocks.
+    # Counting, not the highest: a damaged name must not build a million blocks.
     numbers = {found[1] for key in state if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key))}
     if not numbers:
         raise ValueError(f"missing {prefix}0 and what follows it")

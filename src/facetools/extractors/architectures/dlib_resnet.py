@@ -47,7 +47,7 @@ class DlibResNet(nn.Module):
     """dlib's ``dlib_face_recognition_resnet_model_v1``: a ResNet with 29 convolutions (King 2017).
 
     The architecture follows He et al. 2015, arXiv 1512.03385, with half the filters. Weights are frozen unless
-    somebody asks for their gradients, and nothing in it behaves otherwise in training.
+    their gradients are requested, and nothing in it behaves otherwise in training.
 
     Every scale and shift of the file (batch normalisation in its inference form, and the input's
     ``(255 x - mean) / 256``) is folded into the convolution before or behind it, which is exact.
@@ -150,7 +150,7 @@ class _Block(nn.Module):
         if self.halve:
             x = F.avg_pool2d(x, 2)
             # dlib adds maps of different sizes as if the smaller ended in zeros: in channels here the short
-            # cut, in height and width the convolutions (8 -> 3 where the mean gives 4).
+            # cut, in height and width the convolutions (8 -> 3 where the mean has 4).
             x = F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
             y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
         return F.relu(x + y)

@@ -1,6 +1,6 @@
 """IR and IR-SE networks of 18 to 200 layers, as face.evoLVe, LowKey and AdaFace use them.
 
-ArcFace's blocks (arXiv 1801.07698, section 3.1) in three forms, told apart by their tensors:
+ArcFace's blocks (arXiv 1801.07698, section 3.1) in three forms, which differ in their tensors:
 
 - face.evoLVe's and LowKey's, without a normalisation between the two filters;
 - AdaFace's, with one (Kim et al. 2022, arXiv 2204.00964);

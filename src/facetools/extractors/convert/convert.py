@@ -98,7 +98,7 @@ def _complete(weights: SourceWeights, fit: Fit, given: dict[str, Any]) -> tuple[
     module: Any = find_architecture(fit.architecture)
     options = dict(weights.options)
     try:
-        # An architecture whose tensors tell more than its name has these two functions.
+        # An architecture whose tensors determine more than its name does has these two functions.
         usual = module.settings_of(fit.state, options) if hasattr(module, "settings_of") else module.SETTINGS
         settings = replace(weights.settings or usual, **given)
         settings.check()
