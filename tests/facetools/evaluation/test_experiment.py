@@ -8,22 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _toolio.errors import InputError, ToolError
-from _toolio.streams.inputs import Item
-from facetools.evaluation.cloaks import Cloaks, match_cloaks
+from _toolio.errors import InputError
+from facetools.evaluation.cloaks import match_cloaks
 from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation, rank_of
 from facetools.evaluation.gallery import Gallery
 from facetools.evaluation.splits import split_photos
 from facetools.evaluation.summary import summarise
-from facetools.evaluation.verification import Verifier
+from galleries import gallery_of
 
 PEOPLE, EACH, WIDTH = 8, 10, 16
-
-
-def gallery_of(rows: np.ndarray, names: Sequence[str], top: str = "clean") -> Gallery:
-    items = tuple(Item(f"{top}/{name}", name) for name in names)
-    return Gallery("e", "d", "euclidean", items, rows.astype(np.float32))
 
 
 @pytest.fixture
@@ -57,38 +51,6 @@ def run(
     cloaks = [match_cloaks(str(n), clean, each) for n, each in enumerate(cloaked)]
     evaluation = Evaluation([clean], [[each] for each in cloaked], cloaks, people, plan)
     return dict(evaluation.run(classifier, evaluation.protected))
-
-
-def test_splits_hold_each_person_apart_from_who_else_is_there(people: list[str]) -> None:
-    (asked,) = split_photos(people, ProtocolConfig(split=0.7, seed=3))
-    counts = {person: int(asked[[n == person for n in people]].sum()) for person in set(people)}
-    assert set(counts.values()) == {3}
-    (fewer,) = split_photos(people[: 3 * EACH], ProtocolConfig(split=0.7, seed=3))
-    assert fewer.tolist() == asked[: 3 * EACH].tolist()
-    (other,) = split_photos(people, ProtocolConfig(split=0.7, seed=4))
-    assert other.tolist() != asked.tolist()
-
-
-@pytest.mark.parametrize(("count", "share", "asked"), [(10, 0.7, 3), (2, 0.7, 1), (1, 0.7, 0), (3, 0.95, 1)])
-def test_at_least_one_is_trained_on_and_one_asked(count: int, share: float, asked: int) -> None:
-    (found,) = split_photos(["a"] * count, ProtocolConfig(split=share))
-    assert found.sum() == asked
-
-
-def test_folds_ask_each_photo_once(people: list[str]) -> None:
-    folds = split_photos(people, ProtocolConfig(folds=4))
-    assert np.sum(folds, 0).tolist() == [1] * len(people)
-    for fold in folds:
-        assert 2 * PEOPLE <= fold.sum() <= 3 * PEOPLE
-
-
-def test_matching_is_exact(clean: Gallery) -> None:
-    copies = gallery_of(np.zeros((3, WIDTH)), ["p1/0.png", "p1/00.png", "p2/1.jpg.png"], "cloaked")
-    cloaks = match_cloaks("x", clean, copies)
-    assert {n: row for n, row in enumerate(cloaks.rows.tolist()) if row >= 0} == {EACH: 0, 2 * EACH + 1: 2}
-    assert cloaks.unmatched == ("cloaked/p1/00.png",)
-    with pytest.raises(ToolError, match="none of 80 photos has its copy"):
-        match_cloaks("x", clean, gallery_of(np.zeros((2, WIDTH)), ["q/1.jpg", "q/2.jpg"]))
 
 
 @pytest.mark.parametrize("classifier", ["nn", "linear"])
@@ -203,26 +165,6 @@ def test_ranks_and_ties() -> None:
     scores = np.array([[0.0, 1, 2], [1, 1, 0], [np.inf, 0, np.inf]])
     assert rank_of(scores, np.array([2, 1, 0])).tolist() == [2, 2, 3]
     assert rank_of(scores, np.array([0, 0, 1])).tolist() == [0, 1, 0]
-
-
-def test_verification_keeps_its_false_accept_rate(clean: Gallery, people: list[str]) -> None:
-    """Few pairs: only what the rate allows of different people passes, and a rate below one pair has no limit."""
-    names = [f"{person}/{n}.jpg" for n, person in enumerate(people)]
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(len(people), WIDTH))
-    plain = gallery_of(rows, names)
-    cloaks = Cloaks("0", np.arange(len(people)), ())
-    evaluation = Evaluation([plain], [[plain]], [cloaks], people, ProtocolConfig(split=0.5))
-    task = evaluation._tasks[0][0]
-    verifier = Verifier([task])
-    apart = np.linalg.norm(task.test[:, None].astype(float) - task.train, axis=2)
-    others = apart[task.test_labels[:, None] != task.train_labels]
-    assert np.isnan(verifier.limits[1])
-    assert (others <= verifier.limits[0]).sum() == int(1e-3 * len(others)) == 1
-    own = task.train[task.train_labels == 2]
-    pairs, hits, none = verifier.accepted(0, 2, own)
-    mine = apart[np.ix_(task.test_labels == 2, task.train_labels == 2)]
-    assert (pairs, hits, none) == (mine.size, (mine <= verifier.limits[0]).sum(), 0)
 
 
 def test_cloaks_that_move_are_not_accepted(clean: Gallery, moved: Gallery, people: list[str]) -> None:

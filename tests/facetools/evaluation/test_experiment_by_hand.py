@@ -11,13 +11,13 @@ import pytest
 from _toolio.errors import InputError, ToolError
 from _toolio.streams.inputs import Item
 from facetools.evaluation.classifiers.embedding_classifiers import Fallback, Task
-from facetools.evaluation.cloaks import Cloaks, match_cloaks, refuse_equal
+from facetools.evaluation.cloaks import match_cloaks
 from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation
 from facetools.evaluation.gallery import Gallery
-from facetools.evaluation.splits import generator_of, refuse_few, split_photos
+from facetools.evaluation.splits import split_photos
 from facetools.evaluation.summary import summarise
-from facetools.evaluation.verification import Verifier
+from galleries import crowd, gallery_of
 
 HALF = ProtocolConfig(split=0.5)
 """Of four photos two are trained on and two are asked."""
@@ -131,19 +131,6 @@ def test_who_has_no_score_is_not_among_five() -> None:
         assert (fields["protection"], fields["rank5"]) == (1.0, 0.0)
 
 
-def test_limits_are_those_of_all_folds_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facetools.evaluation.verification.FALSE_ACCEPT_RATES", (0.25, 0.125))
-
-    def fold(test: Sequence[float], train: Sequence[float]) -> Task:
-        test, train = (np.array(each, np.float32).reshape(-1, 1) for each in (test, train))
-        labels = np.ones(len(train), np.int64)
-        return Task(train, labels, test, np.zeros(len(test), np.int64), 2, "euclidean")
-
-    # 1 2 3 4 and 10 20 30 40, and a fold that asks nobody: of eight pairs two pass, and one.
-    verifier = Verifier([fold([0], [1, 2, 3, 4]), fold([0], [10, 20, 30, 40]), fold([], [5])])
-    assert verifier.limits.tolist() == [np.nextafter(3, 0), np.nextafter(2, 0)]
-
-
 def test_a_fold_that_asks_nobody_leaves_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facetools.evaluation.verification.FALSE_ACCEPT_RATES", (0.5,))
     names = [f"{person}/{number}.jpg" for person in "abc" for number in range(2)]
@@ -154,18 +141,6 @@ def test_a_fold_that_asks_nobody_leaves_the_rates(monkeypatch: pytest.MonkeyPatc
     assert isinstance(done["a"], dict)
     assert done["a"]["tar"] == done["a"]["tar_clean"] == {"0.5": 1.0}
     assert done["a"]["test_photos"] == 2
-
-
-def crowd(seed: int = 0) -> tuple[list[str], list[str], np.ndarray]:
-    """Eight people of ten photos each whose clouds overlap."""
-    rng = np.random.default_rng(seed)
-    names = [f"p{person}/{number}.jpg" for person in range(8) for number in range(10)]
-    rows = np.repeat(rng.normal(size=(8, 6)), 10, 0) + 0.7 * rng.normal(size=(80, 6))
-    return names, [name[:2] for name in names], rows.astype(np.float32)
-
-
-def gallery_of(rows: np.ndarray, names: Sequence[str], top: str = "clean") -> Gallery:
-    return Gallery("e", "d", "euclidean", tuple(Item(f"{top}/{name}", name) for name in names), rows)
 
 
 @pytest.mark.parametrize("classifier", ["nn", "linear", "top2", "threshold"])
@@ -269,39 +244,3 @@ def test_a_copy_without_a_face_is_not_called_missing() -> None:
     assert f"no face was found in the cloaked copies of 1 of 7 photos to train on (c/{names[lost]} is" in error.message
     other = match_cloaks("x", cloaked, clean)
     assert (other.orphans, other.unmatched) == (((f"clean/{names[lost]}", f"c/{names[lost]}"),), ())
-
-
-def test_cloaked_photos_that_are_the_clean_ones() -> None:
-    names, _, rows = crowd()
-    clean, moved = gallery_of(rows, names), rows.copy()
-    cloaks = Cloaks("x", np.arange(80), ())
-    with pytest.raises(ToolError, match="x: the cloaked photos are the clean ones, all 80 that match"):
-        refuse_equal(cloaks, [clean], [clean])
-    moved[5, 2] += 1
-    refuse_equal(cloaks, [clean], [gallery_of(moved, names)])
-    digests = tuple(names)
-    one, other = (
-        Gallery("e", "d", "euclidean", clean.items, each, sha256s=digests) for each in (rows, rows + np.float32(1))
-    )
-    with pytest.raises(ToolError, match="are the clean ones"):
-        refuse_equal(cloaks, [one], [other])
-
-
-def test_a_suffix_that_no_photo_has() -> None:
-    names, _, rows = crowd()
-    clean = gallery_of(rows, names)
-    with pytest.raises(ToolError, match="suffix nope: no cloaked photo's name in x ends in nope"):
-        match_cloaks("x", clean, clean, suffix="nope")
-
-
-def test_galleries_in_which_nobody_can_be_asked() -> None:
-    with pytest.raises(ToolError, match=r"nobody of 2 people has two photos.* labels"):
-        refuse_few(["a", "b"], 1)
-    with pytest.raises(ToolError, match="folds 4: nobody has more than 3 photos; give 3 or fewer"):
-        refuse_few(["a", "a", "a", "b"], 4)
-    refuse_few(["a", "a", "a", "b"], 3)
-
-
-def test_draws_know_names_apart_and_take_any() -> None:
-    assert generator_of(0, "A", "cloaked").integers(1 << 40) != generator_of(0, "A cloaked").integers(1 << 40)
-    assert sum(split_photos(["\ud800"] * 4, HALF)[0]) == 2
