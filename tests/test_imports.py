@@ -280,22 +280,17 @@ TEMPORARY: Mapping[str, str] = {
         berttools/texts/examples.py berttools/texts/labels.py berttools/tuning/delta.py berttools/tuning/finetune.py
         berttools/tuning/parameters.py berttools/tuning/trainer.py facetools/attacks/base.py
         facetools/attacks/methods/fawkes_v0_3.py facetools/attacks/registry.py facetools/cloaking/grid.py
-        facetools/cloaking/person_masks.py facetools/cloaking/session.py facetools/cloaking/targets.py
+        facetools/cloaking/person_masks.py facetools/cloaking/session.py
         facetools/detector/examples.py facetools/detector/training.py
-        facetools/evaluation/classifiers/embedding_classifiers.py facetools/evaluation/cloaks.py
-        facetools/evaluation/experiment.py facetools/evaluation/gallery.py facetools/evaluation/request.py
-        facetools/evaluation/splits.py facetools/evaluation/study.py facetools/extractors/architectures/ir_se.py
-        facetools/extractors/architectures/iresnet.py facetools/extractors/architectures/vgg16_face.py
-        facetools/extractors/convert/convert.py facetools/extractors/convert/match.py
-        facetools/extractors/factory.py facetools/names.py facetools/outputs.py facetools/pairs.py
-        facetools/people.py facetools/perceptual/lpips.py facetools/photos/codec.py facetools/reporting/charts.py
-        facetools/reporting/detector_figures.py facetools/reporting/examples.py facetools/reporting/folder.py
+        facetools/names.py facetools/outputs.py facetools/pairs.py
+        facetools/people.py facetools/perceptual/lpips.py facetools/photos/codec.py
+        facetools/reporting/detector_figures.py
         facetools/training/distillation.py facetools/training/early_stopping.py facetools/training/reading.py
         facetools/training/robust.py facetools/transforms/differentiable.py facetools/transforms/preprocess.py
     """,
     "files_that_are_too_long": """
         src/berttools/layerdiff/compare.py src/berttools/mask_tuning/masked_linear.py src/berttools/masks/file.py
-        src/facetools/extractors/architectures/dlib_resnet.py src/facetools/faces/finder.py
+        src/facetools/faces/finder.py
         src/facetools/photos/codec.py
     """,
     "modules_without_a_mirror": """
@@ -312,17 +307,12 @@ TEMPORARY: Mapping[str, str] = {
         facetools/attacks/common.py facetools/attacks/registry.py facetools/cloaking/change.py
         facetools/cloaking/engine.py facetools/cloaking/person_masks.py facetools/cloaking/region_view.py
         facetools/cloaking/regions.py facetools/cloaking/session.py facetools/detector/crops.py
-        facetools/detector/files.py facetools/embeddings/chips.py facetools/embeddings/distances.py
-        facetools/embeddings/files.py facetools/evaluation/cloaks.py facetools/evaluation/gallery_sources.py
-        facetools/evaluation/request.py facetools/evaluation/splits.py facetools/evaluation/study.py
-        facetools/evaluation/summary.py facetools/evaluation/verification.py facetools/extractors/convert/match.py
-        facetools/extractors/convert/read.py facetools/extractors/extractor.py facetools/extractors/factory.py
-        facetools/extractors/files.py facetools/extractors/listing.py facetools/extractors/registry.py
-        facetools/extractors/settings.py facetools/extractors/state_dicts.py facetools/faces/box_ops.py
+        facetools/detector/files.py
+        facetools/faces/box_ops.py
         facetools/faces/face.py facetools/faces/mtcnn.py facetools/faces/templates.py facetools/intake_records.py
         facetools/names.py facetools/perceptual/blur.py facetools/perceptual/distance.py facetools/photos/formats.py
-        facetools/photos/photo.py facetools/reporting/drawing.py facetools/reporting/examples.py
-        facetools/reporting/folder.py facetools/training/early_stopping.py facetools/training/paired_faces.py
+        facetools/photos/photo.py
+        facetools/training/early_stopping.py facetools/training/paired_faces.py
         facetools/training/reading.py facetools/training/samples.py
     """,
 }
