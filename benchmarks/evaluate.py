@@ -25,10 +25,10 @@ from threadpoolctl import threadpool_limits
 
 from _toolio.streams.inputs import Item
 from facetools.evaluation.cloaks import Cloaks
+from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation
 from facetools.evaluation.gallery import Gallery, name_people
 from facetools.evaluation.gallery_sources import read_gallery
-from facetools.evaluation.splits import Plan
 
 PEOPLE, PHOTOS, WIDTH, PEER_PEOPLE = 118, 4300, 128, 3
 LIMITS = {"nn": 10.0, "linear": 15.0}
@@ -68,7 +68,9 @@ def main(words: list[str]) -> int:
     copies = Gallery(clean.extractor, clean.digest, clean.distance, clean.items, moved)
     for classifier in ("nn", "linear"):
         start, start_busy = time.perf_counter(), time.process_time()
-        evaluation = Evaluation([clean], [[copies]], [Cloaks("moved", np.arange(len(people)), ())], people, Plan())
+        evaluation = Evaluation(
+            [clean], [[copies]], [Cloaks("moved", np.arange(len(people)), ())], people, ProtocolConfig()
+        )
         done = list(evaluation.run(classifier, evaluation.protected))
         seconds, busy = time.perf_counter() - start, time.process_time() - start_busy
         task = evaluation._tasks[0][0]

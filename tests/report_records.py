@@ -11,10 +11,10 @@ import numpy as np
 from _toolio.streams.records import dump_record
 from embedding_files import write
 from facetools.evaluation.cloaks import match_cloaks
+from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation
 from facetools.evaluation.gallery import name_people
 from facetools.evaluation.gallery_sources import read_gallery
-from facetools.evaluation.splits import Plan
 from facetools.evaluation.summary import summarise
 
 EVIL = "<script>document.title='harm'</script><img src=x onerror=\"document.title='harm'\">| `a` \x1b[31m\n& ${x}"
@@ -52,7 +52,7 @@ def evaluated(
         moved = (rows + far * way).astype(np.float32)
         copies = read_gallery(str(write(folder, "cloaked", names=names, rows=moved)))
         matched = [match_cloaks(cloak, clean, copies)]
-        evaluation = Evaluation([clean], [[copies]], matched, name_people(clean, labels), Plan(seed=1))
+        evaluation = Evaluation([clean], [[copies]], matched, name_people(clean, labels), ProtocolConfig(seed=1))
         for classifier in classifiers:
             about = {"classifier": classifier, "extractor": extractor, "preprocess": "none", "cloak": cloak}
             done = list(evaluation.run(classifier, evaluation.protected))

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from _toolio.errors import InputError, UsageError, param
 from _toolio.files.hashing import sha256_of
-from facetools.embeddings.files import read_targets
+from facetools.embeddings.files import check_finite, read_embeddings
 from facetools.extractors.extractor import Extractor
+from facetools.people import person_of
 
 FARTHEST = 20
 """Targets are drawn from this many farthest people."""
@@ -37,7 +38,7 @@ class Targets:
     """
 
     def __init__(self, files: Sequence[Path], extractors: Sequence[Extractor]) -> None:
-        read = [read_targets(path) for path in files]
+        read = [mean_embeddings(path) for path in files]
         self.digest = sha256_of(b"".join(path.read_bytes() for path in files))
         means = []
         for extractor in extractors:
@@ -54,7 +55,7 @@ class Targets:
         self._means = [np.stack([people[name] for name in self.people]) for people in means] if shared else []
 
     def check(self, path: str, person: str, count: int) -> None:
-        """Refuse a photo of a person who has fewer than ``count`` others to be pulled to: InputError."""
+        """Raise InputError for a photo of a person for whom there are fewer than ``count`` targets."""
         others = len(self.people) - (person in self.people)
         if others < count:
             raise InputError(
@@ -65,11 +66,11 @@ class Targets:
     def draw(
         self, embeddings: Sequence[npt.NDArray[np.float32]], person: str, seed: int, count: int
     ) -> tuple[list[str], list[npt.NDArray[np.float32]]]:
-        """Draw targets for one face from the ``FARTHEST`` people that are farthest from it (Fawkes v0.3).
+        """Draw targets for one face at random from the ``FARTHEST`` people farthest from it (Fawkes v0.3).
 
-        Among them, those with the smallest hash of seed, person and their own name are taken: photos of one
-        person, whose farthest people are mostly the same, get mostly the same targets, whatever their order.
-        The released Fawkes decides once for all photos of a run, which needs them all at once.
+        Those with the smallest hash of seed, person and their own name are taken: photos of one person, whose
+        farthest people are mostly the same, get mostly the same targets, in any order. The released Fawkes decides
+        once for all photos of a run, which needs them all at once.
 
         Parameters
         ----------
@@ -80,11 +81,12 @@ class Targets:
         seed
             Of the run.
         count
-            How many; ``check`` says whether there are so many.
+            Number of targets, which ``check`` allows.
 
         Returns
         -------
-        Names, and for each extractor float32 [count, D].
+        names, means
+            Their names, and for each extractor float32 [count, D].
         """
         others = [number for number, name in enumerate(self.people) if name != person]
         # Distances of different extractors have different scales.
@@ -94,9 +96,25 @@ class Targets:
             far += distance / max(float(distance.mean()), 1e-12)
         farthest = [others[index] for index in np.argsort(-far, kind="stable")[: max(FARTHEST, count)]]
 
-        def lot(number: int) -> bytes:
+        def hash_of(number: int) -> bytes:
             text = f"{seed} {person} {self.people[number]}"
             return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
-        drawn = sorted(farthest, key=lot)[:count]
+        drawn = sorted(farthest, key=hash_of)[:count]
         return [self.people[number] for number in drawn], [mean[drawn] for mean in self._means]
+
+
+def mean_embeddings(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
+    """Read a file of embeddings: the extractor's sha256, and each person's mean embedding, float32 [D].
+
+    Raises
+    ------
+    ToolError
+        It is not a file of embeddings, or an embedding is not finite.
+    """
+    file = read_embeddings(path)
+    rows: dict[str, list[int]] = {}
+    for number, row in enumerate(file.rows):
+        check_finite(file.values[number], str(path), row["path"])
+        rows.setdefault(person_of(row["relative"]), []).append(number)
+    return file.extractor["sha256"], {name: file.values[numbers].mean(0) for name, numbers in rows.items()}

@@ -1,19 +1,22 @@
-"""What ``facetools evaluate`` alone needs: its options, checks of them, and the line that makes a record again."""
+"""Options of ``facetools evaluate``, its records, and the command line that makes one again."""
 
 from __future__ import annotations
 
-import os
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from _toolio.cli.options import finite
-from _toolio.errors import ToolError, UsageError
-from _toolio.streams.inputs import STDIN
-from facetools.commands._options import OneFace, check_names
-from facetools.evaluation.request import END_TO_END, TWO_MODELS, Asked
-from facetools.extractors.factory import DEFAULT, check_named
+from _toolio.streams.records import RecordWriter
+from facetools.commands._options import OneFace, check_name, check_names
+from facetools.evaluation.config import TWO_MODELS, EvaluationConfig
+from facetools.intake_records import hand_on
+
+if TYPE_CHECKING:
+    from facetools.evaluation.study import Combination, Protection, UnusedPhoto
+    from facetools.intake import Finished, Refusal
 
 GalleryOption = Annotated[
     str, typer.Option(metavar="PATH", help="Clean photos of people, a folder or .tar, or their embeddings.")
@@ -30,14 +33,14 @@ Extractors = Annotated[
         "--extractor",
         metavar="NAME|FILE",
         callback=check_names,
-        help="What embeds photos; repeatable. Default: dlib-resnet.",
+        help="The extractor that embeds photos; repeatable. Default: dlib-resnet.",
     ),
 ]
 Robust = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        callback=lambda name: None if name is None else check_named("--robust", name),
+        callback=check_name,
         help="The robust extractor of top2 and threshold.",
     ),
 ]
@@ -45,13 +48,13 @@ Preprocesses = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="What the trainer does to all photos once faces are found: none, jpeg:75, resize:0.5, blur:1; repeatable. "
+        help="Preprocessing of all photos once faces are found: none, jpeg:75, resize:0.5, blur:1; repeatable. "
         "Default: none.",
     ),
 ]
 Protected = Annotated[
     list[str],
-    typer.Option(metavar="NAME", help="Whom to protect, one at a time; repeatable. all: everybody who has cloaks."),
+    typer.Option(metavar="NAME", help="A person to protect; repeatable, one at a time. all: everybody with cloaks."),
 ]
 Fraction = Annotated[
     float,
@@ -59,7 +62,7 @@ Fraction = Annotated[
         min=0.001,
         max=1.0,
         callback=finite,
-        help="Share of a person's training photos that is cloaked, rounded, one at least; which ones is drawn.",
+        help="Share of a person's training photos that is cloaked, rounded, one at least, chosen at random.",
     ),
 ]
 Split = Annotated[
@@ -68,10 +71,10 @@ Split = Annotated[
         min=0.05,
         max=0.95,
         callback=finite,
-        help="Share of each person's photos that is trained on; the rest, rounded down but one at least, is asked.",
+        help="Training share of each person's photos; the rest, rounded down but one at least, is tested.",
     ),
 ]
-Folds = Annotated[int, typer.Option(min=1, max=100, help="More than 1: ask each photo in one of so many splits.")]
+Folds = Annotated[int, typer.Option(min=1, max=100, help="k-fold if above 1: each photo is tested in one fold.")]
 Labels = Annotated[
     Path | None,
     typer.Option(
@@ -91,102 +94,56 @@ LearningRate = Annotated[
 ]
 Faces = Annotated[
     OneFace | None,
-    typer.Option(help="Whose face a photo is: the one with the largest box, or nearest the middle. Default: largest."),
+    typer.Option(
+        help="The person's face in a photo: the one with the largest box, or nearest the middle. Default: largest."
+    ),
 ]
 DropMissing = Annotated[
-    bool, typer.Option("--drop-missing", help="Leave training photos out that have no cloaked copy, of the floor too.")
+    bool, typer.Option("--drop-missing", help="Leave out training photos without a cloaked copy, of the floor too.")
 ]
 
 
-def check(asked: Asked) -> None:
-    """Check what was asked for, before anything heavy is imported.
+def command_line(config: EvaluationConfig, combination: Combination, person: str | None) -> str:
+    """Return the command line that makes one record again, or that of all people where ``person`` is None.
 
-    Raises
-    ------
-    UsageError
-        Options do not go together.
-    ToolError
-        An input does not exist.
+    What came from stdin is ``-`` in it: the same records must be there again.
     """
-    from facetools.evaluation.gallery_sources import holds_photos
-
-    for option, name in (("--gallery", asked.gallery), *(("--cloaked", each) for each in asked.cloaked)):
-        if not name or "\0" in name:
-            raise UsageError(f"{option}: is empty; name a folder, a .tar or embeddings")
-        if name.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")):
-            raise UsageError(f"{option} {name}: of archives .tar is read, and no packed one; unpack it first")
-    for name in asked.inputs:
-        _check_exists(name)
-    _refuse_same_inputs(asked)
-    photos = [holds_photos(name) for name in asked.inputs]
-    if any(photos) and not all(photos):
-        raise UsageError(
-            f"{asked.inputs[photos.index(False)]}: no photos, but {asked.inputs[photos.index(True)]} has them; "
-            "give folders or .tar files alone, or embeddings alone"
-        )
-    needy = [name for name in asked.classifiers if name in TWO_MODELS]
-    if needy and asked.robust is None:
-        raise UsageError(f"--classifier {needy[0]}: needs a robust extractor; name its file with --robust")
-    if not photos[0]:
-        _refuse_for_embeddings(asked)
-    if asked.robust is not None and not needy:
-        raise UsageError(f"--robust {asked.robust}: only {' and '.join(TWO_MODELS)} ask it; give --classifier top2")
-    if asked.robust in (asked.extractors or [DEFAULT]):
-        raise UsageError(f"--robust {asked.robust}: is the --extractor too; name two different ones")
-    _ = asked.steps
+    protocol, embedding, tuning = config.protocol, config.embedding, config.fine_tuning
+    words = ["facetools", "evaluate", "--gallery", config.gallery]
+    words += [word for name in combination.cloaked for word in ("--cloaked", name)]
+    words += ["--classifier", combination.classifier]
+    if config.has_photos:
+        words += ["--extractor", combination.extractor, "--preprocess", combination.preprocess]
+    if embedding.robust is not None and combination.classifier in TWO_MODELS:
+        words += ["--robust", embedding.robust]
+    if person is not None or not config.protects_everybody:
+        words += [word for name in (config.protected if person is None else [person]) for word in ("--protected", name)]
+    for option, value, usual in (
+        ("--fraction", protocol.fraction, 1.0), ("--split", protocol.split, 0.7), ("--folds", protocol.folds, 1),
+        ("--suffix", config.suffix, ""), ("--labels", config.labels, None), ("--distance", config.distance, None),
+        ("--faces", embedding.faces, None), ("--min-face", embedding.min_face, None),
+        ("--device", embedding.device, "auto"), ("--epochs", tuning.epochs, 5),
+        ("--learning-rate", tuning.learning_rate, 1e-4),
+    ):  # fmt: skip
+        words += [option, str(value)] if value != usual else []
+    flags = (("--drop-missing", protocol.drop_missing), ("--crops", embedding.crops))
+    words += [flag for flag, given in flags if given]
+    return shlex.join([*words, "--seed", str(protocol.seed)])
 
 
-def _refuse_same_inputs(asked: Asked) -> None:
-    """Refuse one input in two places, under whatever name, and cloaked photos among the clean ones."""
-    if asked.inputs.count(STDIN) > 1:
-        raise UsageError("--gallery and --cloaked: - can be given once")
-    gallery, seen = os.path.realpath(asked.gallery), dict[str, str]()
-    for name in asked.cloaked:
-        if name == STDIN:
-            continue
-        place = os.path.realpath(name)
-        if (first := seen.setdefault(place, name)) is not name or asked.cloaked.count(name) > 1:
-            raise UsageError(f"--cloaked {name}: given twice{f', also as {first}' if first != name else ''}")
-        if asked.suffix or asked.gallery == STDIN:
-            continue
-        if place == gallery:
-            raise UsageError(
-                f"--cloaked {name}: is the --gallery; name the cloaked copies (photos beside their cloaked copies need "
-                "--suffix)"
-            )
-        _refuse_nested(asked.gallery, name)
+def write_outcome(
+    writer: RecordWriter, config: EvaluationConfig, outcome: Protection | UnusedPhoto | Refusal | Finished
+) -> None:
+    """Write the record of what an ``EvaluationStudy`` yields."""
+    from facetools.evaluation.study import Protection, UnusedPhoto
 
-
-def _refuse_nested(gallery: str, cloaked: str) -> None:
-    """Refuse a folder in the other: its photos would be on both sides, under two names."""
-    outer, inner = (Path(os.path.realpath(name)) for name in (gallery, cloaked))
-    hint = "name two folders that lie apart, or tell cloaked photos by --suffix"
-    if outer.is_dir() and inner.is_dir():
-        if inner.is_relative_to(outer):
-            raise UsageError(f"--cloaked {cloaked}: lies in --gallery {gallery}; {hint}")
-        if outer.is_relative_to(inner):
-            raise UsageError(f"--gallery {gallery}: lies in --cloaked {cloaked}; {hint}")
-
-
-def _check_exists(name: str) -> None:
-    try:
-        if name != STDIN:
-            Path(name).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise ToolError(f"{name}: no such file or folder", kind="missing") from None
-    except OSError as error:
-        raise ToolError(f"{name}: {error.strerror}; name another file or folder", kind="unreadable") from None
-
-
-def _refuse_for_embeddings(asked: Asked) -> None:
-    """Refuse options that only photos need."""
-    if END_TO_END in asked.classifiers:
-        raise UsageError("--classifier e2e: learns from photos, not from embeddings; give folders of photos")
-    made = (("--extractor", asked.extractors), ("--robust", asked.robust), ("--preprocess", asked.preprocess))
-    for option, given in made:
-        if given:
-            raise UsageError(f"{option}: embeddings cannot be made anew; give folders of photos")
-    found = (("--faces", asked.faces), ("--crops", asked.crops or None), ("--min-face", asked.min_face))
-    for option, value in found:
-        if value is not None:
-            raise UsageError(f"{option}: faces are found in photos, not in embeddings; give it to `facetools embed`")
+    if not isinstance(outcome, Protection | UnusedPhoto):
+        hand_on(writer, outcome)
+        return
+    fields = outcome.fields
+    if isinstance(outcome, Protection):
+        fields = {**fields, "command": command_line(config, outcome.combination, outcome.person)}
+    if outcome.error:
+        writer.fail(outcome.error, fields)
+    else:
+        writer.emit(fields)

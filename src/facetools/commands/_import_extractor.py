@@ -1,4 +1,4 @@
-"""Parse the settings of ``facetools import-extractor``."""
+"""Settings of ``facetools import-extractor`` as they are typed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any
 from _toolio.errors import UsageError
 from facetools.extractors.settings import Settings
 
-# --- what the command line says -----------------------------------------------------------------------
-
 
 def parse_settings(words: Mapping[str, str | bool | None]) -> dict[str, Any]:
-    """Read settings as they are typed, without those that are None.
+    """Parse settings as they are typed, without those that are None.
 
     Parameters
     ----------
@@ -25,7 +23,7 @@ def parse_settings(words: Mapping[str, str | bool | None]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        One of them cannot be.
+        A value is not valid; the message names its option.
     """
     given: dict[str, Any] = {name: value for name, value in words.items() if value is not None}
     for name, value in given.items():

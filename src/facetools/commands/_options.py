@@ -1,4 +1,4 @@
-"""What several commands on photos share: options, and the loop over inputs."""
+"""Options that several commands on photos share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from _toolio.cli.options import finite
-from facetools.extractors.factory import check_name
+from facetools.extractors.factory import check_extractor
+
+
+def check_name(option: typer.CallbackParam, name: str | None) -> str | None:
+    """Check that an extractor is built in or a file, before anything heavy is imported."""
+    if name is not None:
+        check_extractor(name, option.name or "extractor")
+    return name
+
+
+def check_names(option: typer.CallbackParam, names: list[str] | None) -> list[str] | None:
+    """Do so for several extractors."""
+    for name in names or ():
+        check_name(option, name)
+    return names
 
 
 class Faces(StrEnum):
@@ -79,11 +93,6 @@ ExtractorOption = Annotated[
         "--extractor", metavar="NAME|FILE", callback=check_name, help="The extractor: a built-in one, or a file."
     ),
 ]
-
-
-def check_names(names: list[str] | None) -> list[str] | None:
-    """Refuse extractors that are neither built in nor files."""
-    return names and [check_name(name) for name in names]
 
 
 Ensemble = Annotated[

@@ -39,8 +39,8 @@ def embed(
 
     Writes a safetensors file, and one record a face that names its row there. The file holds one tensor,
     embeddings, float32 [faces, dimensions]; it is written when all inputs are done, and the records follow. Each
-    of several parts (--shard) writes a file of its own: X.safetensors becomes X.2-of-8.safetensors. A record that
-    has landmarks, as align and perturb write them, stands for that one face, which is not searched for again.
+    of several parts (--shard) writes its own file: X.safetensors becomes X.2-of-8.safetensors. An input record with
+    landmarks, as align and perturb write them, stands for that one face, which is not searched for again.
     """
     part = parse_shard(shard)
     out = file_of_shard(out, part)
@@ -48,8 +48,8 @@ def embed(
     items = open_items(inputs, null=null, shard=part)
     with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
-        from _toolio.tensors.writer import write_safetensors
         from facetools.embeddings.embedder import Embedder
+        from facetools.embeddings.files import write_embeddings
         from facetools.extractors.factory import open_extractor
         from facetools.intake import Intake, take_in
 
@@ -66,8 +66,7 @@ def embed(
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()
         arguments = {"faces": which, "min_face": min_face}
-        made = {"schema": SCHEMA, "version": tool_version(), "arguments": arguments, **made}
-        write_safetensors(out, {"embeddings": embeddings}, made)
+        write_embeddings(out, embeddings, {"version": tool_version(), "arguments": arguments, **made})
         for write_line in pending:
             write_line()
         return writer.exit_code
@@ -78,9 +77,9 @@ PAGE = Page(
         "row": "Row of the embedding in the file; null where there is no face.",
         "file": "The safetensors file.",
         "path": "The photo.",
-        "relative": "Where the photo lies below the input.",
+        "relative": "Its path below the input.",
         "sha256": "Of the photo's bytes.",
-        "extractor": "What it was embedded with.",
+        "extractor": "The extractor that embedded it.",
         **FACE,
         **PROBLEM,
     },

@@ -9,19 +9,21 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from facetools.commands import _evaluate as own
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, MinFace
-from facetools.evaluation import request
+from facetools.evaluation.checks import check_config
+from facetools.evaluation.config import EmbeddingConfig, EvaluationConfig, FineTuningConfig, ProtocolConfig
 
 SCHEMA = "facetools.evaluate/1"
 COLUMNS = ("person", "people", "interval", "floor", "others_accuracy", "classifier", "extractor", "preprocess", "cloak")
 
 
 class Classify(StrEnum):
-    """How the trainer tells people apart."""
+    """Classifiers that a trainer of a recogniser may use."""
 
     nn = "nn"
     linear = "linear"
@@ -31,7 +33,7 @@ class Classify(StrEnum):
 
 
 class Distance(StrEnum):
-    """What embeddings are compared with."""
+    """Distances between embeddings."""
 
     cosine = "cosine"
     euclidean = "euclidean"
@@ -40,7 +42,7 @@ class Distance(StrEnum):
 def evaluate(
     gallery: own.GalleryOption,
     cloaked: own.CloakedOption,
-    classifier: Annotated[list[Classify], typer.Option(help="What the trainer trains; repeatable.")] = [Classify.nn],  # noqa: B006
+    classifier: Annotated[list[Classify], typer.Option(help="The classifier to train; repeatable.")] = [Classify.nn],  # noqa: B006
     extractor: own.Extractors = None,
     robust: own.Robust = None,
     preprocess: own.Preprocesses = None,
@@ -51,7 +53,7 @@ def evaluate(
     folds: own.Folds = 1,
     suffix: CloakSuffix = "",
     labels: own.Labels = None,
-    distance: Annotated[Distance | None, typer.Option(help="Of neighbours. Default: the extractor's own.")] = None,
+    distance: Annotated[Distance | None, typer.Option(help="Between neighbours. Default: the extractor's own.")] = None,
     faces: own.Faces = None,
     crops: Crops = False,
     min_face: MinFace = None,
@@ -60,86 +62,84 @@ def evaluate(
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> int:
-    """Measure whether a cloak protects anybody.
+    """Measure whether a cloak protects people from face recognition.
 
     One person at a time posts cloaked photos; a recogniser is trained on these and on everybody else's clean ones, and
-    asked about the person's other photos, which are clean. Protection is the share that it names wrongly; the floor is
-    that share with nothing cloaked. One record a person, then one of all with its 95% interval over people.
+    tested on the person's other photos, which are clean. Protection is its error rate on them; the floor is the error
+    rate with nothing cloaked. One record a person, then a summary with its 95% interval over people.
 
     Several --cloaked are evaluated each, and then together: someone posted the first part of their photos, in the order
     of their paths, with the first cloak, the next part with the next.
 
-    nn looks for the nearest photo; linear fits a logistic regression; e2e tunes the whole extractor with a softmax
-    head, anew for each person, which takes minutes each. top2 asks --extractor and --robust, and is right if one of
-    them is; threshold asks --robust where the nearest neighbour of --extractor is too far away.
+    nn is 1-nearest neighbour; linear is logistic regression; e2e fine-tunes the whole extractor with a softmax head,
+    from the start for each person, which takes minutes each. top2 uses --extractor and --robust, and is right if one
+    of them is; threshold uses --robust where the nearest neighbour of --extractor is too far away.
     """
     refuse_processes("evaluate")
-    asked = request.Asked(
-        gallery=gallery, cloaked=cloaked, classifiers=list(dict.fromkeys(each.value for each in classifier)),
-        extractors=extractor, robust=robust, preprocess=preprocess, protected=protected, fraction=fraction,
-        drop_missing=drop_missing, split=split, folds=folds, suffix=suffix, labels=labels,
-        distance=distance and distance.value, faces=faces and faces.value, crops=crops, min_face=min_face,
-        epochs=epochs, learning_rate=learning_rate, seed=seed, device=device,
+    config = EvaluationConfig(
+        gallery=gallery, cloaked=cloaked, classifier=[each.value for each in classifier], protected=protected,
+        protocol=ProtocolConfig(split=split, folds=folds, fraction=fraction, drop_missing=drop_missing, seed=seed),
+        embedding=EmbeddingConfig(
+            extractor=extractor, robust=robust, preprocess=preprocess, faces=faces and faces.value, crops=crops,
+            min_face=min_face, device=device,
+        ),
+        fine_tuning=FineTuningConfig(epochs=epochs, learning_rate=learning_rate),
+        suffix=suffix, labels=labels, distance=distance and distance.value,
     )  # fmt: skip
-    own.check(asked)
+    check_config(config)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
-        from facetools.evaluation.study import Kitchen
+        from facetools.evaluation.study import EvaluationStudy
 
-        kitchen = Kitchen(asked, writer)
-        if asked.photos:
-            kitchen.embed()
-        else:
-            kitchen.read()
-        for case in kitchen.cases():
-            case.run(writer)
+        for outcome in EvaluationStudy(config, progress=track).run():
+            own.write_outcome(writer, config, outcome)
         return writer.exit_code
 
 
 PAGE = Page(
     fields={
-        "protection": "Share of clean test photos that the recogniser names wrongly, 0 to 1; of all: the mean.",
-        "person": "Who was protected; null in the record of all people.",
-        "classifier": "What the trainer trained.",
-        "extractor": "What embedded the photos.",
+        "protection": "Error rate on clean test photos, 0 to 1; in the summary the mean over people.",
+        "person": "The protected person; null in the summary.",
+        "classifier": "The classifier that was trained.",
+        "extractor": "The extractor of the embeddings.",
         "robust": "The robust extractor of top2 and threshold.",
-        "preprocess": "What the trainer did to all photos, after their faces were found in them as they were.",
+        "preprocess": "Preprocessing of all photos, after faces were found in them.",
         "cloak": "The cloaked photos' input; several, joined by +, for someone who changed their cloak.",
         "cloaks": "The same as a list.",
-        "floor": "protection with nothing cloaked, on the same split and of the same photos.",
-        "rank1": "Share of test photos whose nearest person is the right one; of top2 those of which one of two "
-        "names is right.",
-        "rank5": "Share whose five nearest people include the right one; null for top2, which names two.",
-        "others_accuracy": "Share of everybody else's test photos that are named rightly.",
-        "train_photos": "Photos of the person that were trained on, summed over folds: with four, each counts "
-        "thrice. Of all: the sum over people, as of the next three.",
-        "cloaked_photos": "How many of them were cloaked.",
-        "photos_of_cloaks": "How many each cloak has cloaked, where there are several.",
-        "test_photos": "Clean photos that were asked: of n photos floor((1 - split) n), but one at least and all "
-        "but one at most; with folds, each once.",
-        "limit": "Distance from the nearest neighbour beyond which threshold asks the robust extractor: 95% of the "
-        "trainer's photos, the person's as posted, have one of the same person nearer; mean over folds.",
-        "tar": "True accept rate of cloaked training photos against clean test photos, at each false accept rate, "
-        "for which limits are set on the clean photos of all folds; null where there are too few pairs (nn).",
+        "floor": "Error rate with nothing cloaked, on the same split and photos.",
+        "rank1": "Rank-1 identification rate: share of test photos whose nearest person is right; of top2, one of two "
+        "names.",
+        "rank5": "Rank-5 identification rate: the right person is among the five nearest; null for top2.",
+        "others_accuracy": "Accuracy on everybody else's test photos.",
+        "train_photos": "The person's training photos, summed over folds: with four, each counts three times. In the "
+        "summary the sum over people, as of the next three.",
+        "cloaked_photos": "Number of them that were cloaked.",
+        "photos_of_cloaks": "Number by each cloak, where there are several.",
+        "test_photos": "Clean test photos: of n photos floor((1 - split) n), one at least and all but one at most; "
+        "with folds, each once.",
+        "limit": "Distance to the nearest neighbour beyond which threshold uses the robust extractor: 95% of the "
+        "training photos, the person's as posted, have one of the same person nearer; mean over folds.",
+        "tar": "True accept rate (TAR) of cloaked training photos against clean test photos at each false accept rate "
+        "(FAR), whose distance limits are set on the clean photos of all folds; null with too few pairs (nn).",
         "tar_clean": "The same with nothing cloaked (nn).",
-        "interval": "95% bootstrap interval of the mean over people; null of one person.",
+        "interval": "95% bootstrap interval of protection over people; null for one person.",
         "floor_interval": "The same for floor.",
-        "people": "How many people were protected, one at a time.",
+        "people": "Number of people, protected one at a time.",
         "extractor_sha256": "Of its weights.",
         "robust_sha256": "Of the robust extractor's.",
-        "distance": "What embeddings were compared with, cosine or euclidean; null for linear and e2e.",
+        "distance": "Distance between embeddings, cosine or euclidean; null for linear and e2e.",
         "robust_distance": "The robust extractor's.",
-        "split": "Share of each person's photos that was trained on; null where there are folds.",
-        "folds": "In how many splits photos were asked.",
+        "split": "Training share of each person's photos; null where there are folds.",
+        "folds": "Number of splits.",
         "fraction": "Share of the person's training photos that was cloaked, rounded, one at least.",
-        "drop_missing": "Whether photos without a cloaked copy were left out.",
+        "drop_missing": "Whether training photos without a cloaked copy were left out.",
         "epochs": "Of e2e.",
         "learning_rate": "Of e2e.",
-        "seed": "Of the split, of which photos are cloaked, and of e2e.",
-        "command": "The command line that makes this record again; it may make others besides. What came from "
-        "stdin is - in it, and must be given there again.",
-        "input": "The input that a photo came from.",
+        "seed": "Of the split, the choice of cloaked photos, and e2e.",
+        "command": "The command line that makes this record again, perhaps among others. What came from stdin is - in "
+        "it, and must be given there again.",
+        "input": "The input with the photo.",
         "path": "A photo that could not be used.",
-        "relative": "Where it lies below its input.",
+        "relative": "Its path below the input.",
         **PROBLEM,
     },
     examples=(
@@ -147,12 +147,12 @@ PAGE = Page(
             "facetools embed --in people/ --out clean.safetensors > clean.jsonl\n"
             "facetools embed --in cloaked/ --out cloaked.safetensors > cloaked.jsonl\n"
             "facetools evaluate --gallery clean.jsonl --cloaked cloaked.jsonl --classifier nn | sort",
-            "Whom a cloak protects, and whom not, least protected first.",
+            "How well a cloak protects each person, least protected first.",
         ),
         (
             "facetools evaluate --gallery people/ --cloaked cloaked/ --classifier nn --classifier linear \\\n"
             "  --preprocess none --preprocess jpeg:75 > protection.jsonl",
-            "Straight from photos; two kinds of trainer, with and without the cheapest countermeasure.",
+            "Straight from photos; two classifiers, with and without the cheapest countermeasure.",
         ),
     ),
 )

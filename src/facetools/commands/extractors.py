@@ -23,9 +23,9 @@ def extractors(
 ) -> int:
     """List extractors and architectures.
 
-    One record each: built-in extractors, opened to see that their weights are whole; architectures, with the
-    settings that import-extractor takes for them if it is told nothing else; then the files named. A file that
-    is no extractor gives a record with an error, and the run goes on and exits 3.
+    One record each: built-in extractors, opened to check their weights; architectures, with their default settings
+    for import-extractor; then the files named. A file that is not an extractor has a record with an error, and the
+    run goes on and exits 3.
     """
     with RecordWriter(SCHEMA, "dimensions", COLUMNS) as writer:
         from facetools.extractors import listing
@@ -44,18 +44,18 @@ PAGE = Page(
     fields={
         "dimensions": "Length of an embedding; null for an architecture, whose networks differ.",
         "kind": "built-in, architecture or file.",
-        "name": "What --extractor or --architecture takes; of a file, what records call it.",
+        "name": "The value of --extractor or --architecture; of a file, its name in records.",
         "architecture": "The network's architecture.",
-        "installed": "Whether the weights, or the packages that the architecture needs, are there.",
+        "installed": "Whether the weights, or the packages that the architecture needs, are installed.",
         "summary": "What the architecture is.",
-        "settings": "How chips are prepared; of an architecture, what is usual for its networks.",
+        "settings": "How chips are prepared; of an architecture, the default of its networks.",
         "sha256": "Of the weights; of a file, of its bytes.",
         "file": "The file.",
-        "source": "What the file was made from: name, sha256, and where in it the weights lay.",
+        "source": "The source of the file: name, sha256, and the place of the weights in it.",
         "version": "Of the tool that made the file.",
         "bytes": "Size of the file.",
         "reason": "Why it is not installed.",
         "error": "What is wrong with this file: kind and message.",
     },
-    examples=(("facetools extractors > extractors.jsonl", "List what is known and what is installed."),),
+    examples=(("facetools extractors > extractors.jsonl", "List extractors and architectures."),),
 )

@@ -19,7 +19,7 @@ from facetools.extractors.registry import architectures
 SCHEMA = "facetools.import-extractor/1"
 COLUMNS = ("architecture", "file", "tensors", "bytes", "problem", "key", "shape", "wanted")
 
-_USUAL = "Default: what the file or the architecture says."
+_USUAL = "Default: the file's or the architecture's."
 
 
 def import_extractor(
@@ -44,7 +44,7 @@ def import_extractor(
         str | None, typer.Option(metavar="NUMBERS", help=f"One, or three with commas, of 0 to 255. {_USUAL}")
     ] = None,
     std: Annotated[
-        str | None, typer.Option(metavar="NUMBERS", help=f"What channels are divided by after that. {_USUAL}")
+        str | None, typer.Option(metavar="NUMBERS", help=f"The divisor of channels after that. {_USUAL}")
     ] = None,
     normalisation: Annotated[str | None, typer.Option(metavar="NAME", help=f"l2 or none. {_USUAL}")] = None,
     distance: Annotated[str | None, typer.Option(metavar="NAME", help=f"cosine or euclidean. {_USUAL}")] = None,
@@ -54,11 +54,11 @@ def import_extractor(
     half: Annotated[bool, typer.Option("--half", help="Store float16, half the size.")] = False,
     force: options.Force = False,
 ) -> int:
-    """Make an extractor file from somebody's weights.
+    """Convert weights into an extractor file.
 
-    Recognises the names that weights go by and what they are wrapped in, tries the network, and writes one
-    safetensors file that says how its chips are cut. If tensors of its architecture do not match, each gets a
-    record, nothing is written, and the run fails. No code in a file is run, and nothing is downloaded.
+    Recognises tensor names and wrappers of common projects, tests the network, and writes one safetensors file with
+    the settings of its chips. If tensors do not match the architecture, each gets a record, nothing is written, and
+    the run fails. No code in a file is run, and nothing is downloaded.
     """
     words = {"input_size": input_size, "alignment": alignment, "channel_order": channel_order, "mean": mean}
     words |= {"std": std, "normalisation": normalisation, "distance": distance}
@@ -87,17 +87,17 @@ PAGE = Page(
         "dimensions": "Length of an embedding; null where a tensor does not match.",
         "file": "The extractor file that was written.",
         "architecture": "The network's architecture; where tensors do not match, the one that came nearest.",
-        "source": "What it was made from.",
-        "source_sha256": "Of the source's bytes; of a folder, of those of its files that were read.",
+        "source": "The weights that were converted.",
+        "source_sha256": "Of the source's bytes; of a folder, of the files that were read.",
         "sha256": "Of the file that was written.",
-        "settings": "How chips are prepared for the network, and what embeddings are compared with.",
-        "tensors": "How many the file holds.",
-        "left_out": "Tensors of the source that no embedding needs, such as a classifier's.",
+        "settings": "How chips are prepared, and the distance between embeddings.",
+        "tensors": "Number of tensors in the file.",
+        "left_out": "Number of tensors of the source that no embedding needs, such as a classifier's.",
         "bytes": "Size of the file.",
         "problem": "missing, unknown (the architecture has no such tensor) or shape (it is of another shape).",
-        "key": "Name of the tensor that does not match, as the architecture calls it.",
+        "key": "The architecture's name of the tensor that does not match.",
         "shape": "Its shape in the source; null where it is missing.",
-        "wanted": "The shape that it should have; null where it is unknown.",
+        "wanted": "The expected shape; null where it is unknown.",
     },
     examples=(
         (
@@ -108,7 +108,7 @@ PAGE = Page(
             "facetools import-extractor backbone.pth --input-size 112 --mean 127.5 --std 128 \\\n"
             "  --out mine.safetensors > mine.jsonl &&\n"
             "  facetools embed --extractor mine.safetensors --in photos/ --out x.safetensors > x.jsonl",
-            "Recognise the architecture by its tensors, say how chips are prepared, and embed with the result.",
+            "Recognise the architecture by its tensors, set how chips are prepared, and embed with the result.",
         ),
     ),
 )

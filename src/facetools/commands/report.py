@@ -30,15 +30,15 @@ def report(
     ] = None,
     title: Annotated[str, typer.Option(metavar="TEXT", help="The headline.")] = "What cloaks protect",
     clean: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Clean photos to show examples of: a folder or .tar.")
+        str | None, typer.Option(metavar="PATH", help="Clean photos for examples: a folder or .tar.")
     ] = None,
     cloaked: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="The same photos, cloaked, and what to call the cloak; repeatable."),
+        typer.Option(metavar="NAME=PATH", help="The same photos, cloaked, with the cloak's name; repeatable."),
     ] = None,
     suffix: CloakSuffix = "",
     examples: Annotated[int, typer.Option(min=1, max=200, help="Photos to show, at most.")] = 4,
-    amplify: Annotated[float, typer.Option(min=1, max=255, callback=options.finite, help="Times the difference.")] = 10,
+    amplify: Annotated[float, typer.Option(min=1, max=255, callback=options.finite, help="Difference factor.")] = 10,
     force: Annotated[bool, typer.Option("--force", help="Replace the report that is there.")] = False,
 ) -> int:
     """Make a page of results: tables, charts, example photos.
@@ -46,21 +46,21 @@ def report(
     Reads records of evaluate and train-robust, in any order, and writes a folder: index.html, which needs no network
     and no script; tables.csv and tables.md with the same numbers; charts and photos as PNG. One record a file.
 
-    Each input is one run. Records without a number are listed in the report. Examples are photos of different people
-    as far as there are; one that cannot be used gives a record with an error, and another is shown in its place.
+    Each input is one run. Records without a figure are listed in the report. Examples are photos of different people
+    as far as there are; one that cannot be used has a record with an error, and another is shown in its place.
     """
-    from facetools.reporting.examples import check_wanted
+    from facetools.reporting.examples import check_examples
     from facetools.reporting.folder import Report, refuse_folder
 
-    wanted = check_wanted(clean, cloaked or [], suffix, examples, amplify)
+    shown = check_examples(clean, cloaked or [], suffix, examples, amplify)
     refuse_nested(out, inputs)
-    photos = [clean or "", *(path for _, path in wanted.cloaked)] if wanted else []
+    photos = [clean or "", *(path for _, path in shown.cloaked)] if shown else []
     refuse_nested(out, photos, named="a folder of photos")
     refuse_folder(out, force=force)
     with RecordWriter(SCHEMA, "bytes", COLUMNS, makes_files=True) as writer:
         from facetools.reporting.results import read_findings
 
-        for each in Report(read_findings(inputs), title, wanted).write(out):
+        for each in Report(read_findings(inputs), title, shown).write(out):
             if isinstance(each, tuple):
                 path, error = each
                 writer.fail(error, {"path": path})
@@ -73,7 +73,7 @@ PAGE = Page(
     fields={
         "bytes": "Size of the file; null where a photo could not be used.",
         "path": "The file; of an error, the photo.",
-        "relative": "Where it lies below the output folder.",
+        "relative": "Its path below the output folder.",
         "kind": "page, table, chart or photo.",
         "sha256": "Of the file's bytes.",
         "error": "What went wrong with this photo: kind and message.",
@@ -82,7 +82,7 @@ PAGE = Page(
         (
             "facetools evaluate --gallery people/ --cloaked cloaked/ > results.jsonl\n"
             "facetools report --in results.jsonl --out report/ > files.jsonl",
-            "A page of what was measured.",
+            "A page of results.",
         ),
         (
             "facetools evaluate --gallery people/ --cloaked cloaked/ --classifier nn --classifier linear |\n"

@@ -1,1 +1,1 @@
-"""Embed faces; read and write files of embeddings; distances between them."""
+"""Embed faces; read and write files of embeddings; compute their distances."""

@@ -19,21 +19,21 @@ from facetools.photos.photo import Pixels, as_tensor
 
 
 def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
-    """Cut the chip that an extractor wants.
+    """Cut the aligned chip of a face for an extractor.
 
     Parameters
     ----------
     pixels
         uint8 [H, W, 3], RGB.
     face
-        Its landmarks place the chip.
+        Its landmarks determine where the chip lies.
     extractor
-        Gives size and alignment.
+        Determines size and alignment.
 
     Returns
     -------
-    float32 [1, 3, height, width]
-        In [0, 1], on the extractor's device.
+    Tensor
+        float32 [1, 3, height, width], RGB in [0, 1], on the extractor's device.
     """
     height, width = pixels.shape[:2]
     matrix = chip_matrix(face, (height, width), extractor.alignment, extractor.size)
@@ -53,7 +53,7 @@ def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
 
 
 def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:
-    """Cut the chips of a photo's faces, each a PNG file with values rounded to 8 bits, and describe them."""
+    """Yield the chips of a photo's faces as PNG files of 8 bits, with the fields of their records."""
     item = intake.item
     about = {"source": item.path, "alignment": extractor.alignment}
     if not intake.faces:

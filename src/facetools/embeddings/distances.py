@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def distances(a: npt.NDArray[Any], b: npt.NDArray[Any], kind: str) -> npt.NDArray[np.float64]:
-    """Give the distances of all rows of ``a`` to all rows of ``b``, float64 [len(a), len(b)].
+    """Return the pairwise distances of rows, float64 [n, m].
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cutting chips and embedding them."""
+"""Embed the faces of photos in batches."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from facetools.intake import Intake
 
 
 class Embedder:
-    """Collects faces and embeds them in batches.
+    """Embed the faces of photos in batches.
 
     Parameters
     ----------
     extractor
-        What embeds.
+        The network.
     batch
-        Chips worked on together on an accelerator; on a CPU each is embedded by itself.
+        Chips embedded together on an accelerator; on a CPU each is embedded alone.
     file
-        Where the embeddings will lie, for the records.
+        The file of embeddings, for the records.
     """
 
     def __init__(self, extractor: Extractor, *, batch: int, file: Path) -> None:
@@ -36,7 +36,7 @@ class Embedder:
         self._described: list[dict[str, Any]] = []
 
     def add(self, intake: Intake) -> list[dict[str, Any]]:
-        """Add a photo's faces; give the fields of one record each, or of one that says that there is none."""
+        """Add a photo's faces; return the fields of one record a face, or of one with the reason for none."""
         item = intake.item
         about = {"path": item.path, "relative": item.relative, "sha256": intake.digest}
         if not intake.faces:
@@ -55,17 +55,17 @@ class Embedder:
     def _flush(self) -> None:
         if self._waiting:
             on_cpu = self._extractor.device.type == "cpu"
-            # On a CPU a chip by itself: in a batch its last bits would depend on how many they are.
+            # On a CPU one chip at a time: in a batch its last bits would depend on the batch size.
             batches = self._waiting if on_cpu else [torch.cat(self._waiting)]
             self._rows += [self._extractor.network(chips).float().cpu().numpy() for chips in batches]
             self._waiting.clear()
 
     def finish(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """Give all embeddings, float32 [faces, dimensions], and what the file says of them."""
+        """Return all embeddings, float32 [faces, dimensions], and the metadata of their file."""
         self._flush()
         network = self._extractor
         about: dict[str, Any] = {"name": network.name, "sha256": network.sha256, "distance": network.distance}
-        if network.people:  # who measures it on them must be told
+        if network.people:  # an evaluation on them would be of training data
             about["people"] = list(network.people)
         made = {
             "extractor": about,

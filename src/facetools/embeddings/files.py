@@ -1,7 +1,9 @@
-"""Read embedding files and the records that name their rows."""
+"""Read and write files of embeddings: one tensor, and metadata that names the extractor and each row's face."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,33 @@ import numpy.typing as npt
 
 from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN
-from _toolio.tensors.reader import open_safetensors, read_metadata
-from facetools.people import person_of
+from _toolio.tensors.reader import read_metadata
+from facetools.extractors.tensor_files import load_array, save_tensors
 
-EMBEDDINGS = "facetools.embed/"
+SCHEMA = "facetools.embed/1"
+"""Of the files that are written; files of ``facetools.embed/`` and any number are read."""
+
+TENSOR = "embeddings"
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Embeddings of faces by one extractor.
+
+    Attributes
+    ----------
+    values
+        float32 [faces, dimensions].
+    rows
+        For each row ``path``, ``relative`` (below the input), ``face`` (its number in the photo, from 0, largest
+        first) and, where it is known, the photo's ``sha256``.
+    extractor
+        ``name``, ``sha256`` of the weights, ``distance``, and ``people`` that it was trained on, where it names them.
+    """
+
+    values: npt.NDArray[np.float32]
+    rows: Sequence[Mapping[str, Any]]
+    extractor: Mapping[str, Any]
 
 
 def is_safetensors(name: str) -> bool:
@@ -25,37 +50,86 @@ def is_safetensors(name: str) -> bool:
         return stream.read(9)[8:] == b"{"
 
 
-class Embeddings:
-    """A file of ``facetools embed``."""
+def write_embeddings(path: Path, values: npt.NDArray[np.float32], about: Mapping[str, Any]) -> None:
+    """Write a file of embeddings, complete or absent.
 
-    def __init__(self, path: Path) -> None:
-        about = read_metadata(path)
-        if not str(about.get("schema", "")).startswith(EMBEDDINGS):
-            raise ToolError(f"{path}: not a file of embeddings; make one with `facetools embed`", kind="embeddings")
-        with open_safetensors(path) as file:
-            self.values = np.array(file.tensor("embeddings"), np.float32)
-        self.rows: Any = about.get("rows")  # [{...}], and {...}, as is checked below
-        self.about: Any = about.get("extractor")
-        if wrong := self._wrong():
-            raise ToolError(f"{path}: {wrong}; embed anew", kind="embeddings")
+    Parameters
+    ----------
+    path
+        The file.
+    values
+        float32 [faces, dimensions].
+    about
+        Metadata, with ``extractor`` and ``rows`` as in ``Embeddings``.
 
-    def _wrong(self) -> str | None:
-        """Say what is wrong with the file."""
-        about, rows = self.about, self.rows
-        if not (isinstance(about, dict) and all(isinstance(about.get(key), str) for key in ("name", "sha256"))):
-            return "its metadata does not name the extractor"
-        if about.get("distance") not in ("cosine", "euclidean"):
-            return f"its metadata has distance {about.get('distance')!a}, which is neither cosine nor euclidean"
-        people = about.get("people", [])
-        if not (isinstance(people, list) and all(isinstance(person, str) for person in people)):
-            return "the people in its metadata are no list of names"
-        if self.values.ndim != 2 or not self.values.shape[1]:
-            return f"its embeddings are of shape {self.values.shape}, and not one row a face"
-        if not (isinstance(rows, list) and all(map(_is_row, rows))):
-            return "its metadata does not list a path, relative and face for each row"
-        if len(rows) != len(self.values):
-            return f"{len(self.values)} embeddings, but its metadata names {len(rows)} faces"
-        return None
+    Raises
+    ------
+    ToolError
+        The file cannot be written.
+    """
+    save_tensors(path, {TENSOR: values}, {**about, "schema": SCHEMA})
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """Read a file of embeddings.
+
+    Raises
+    ------
+    ToolError
+        The file is missing, damaged or of another kind, or its metadata do not fit its rows.
+    """
+    about = read_metadata(path)
+    if not str(about.get("schema", "")).startswith(SCHEMA.rpartition("/")[0] + "/"):
+        raise ToolError(f"{path}: not a file of embeddings; make one with `facetools embed`", kind="embeddings")
+    values = load_array(path, TENSOR).astype(np.float32)
+    extractor, rows = about.get("extractor"), about.get("rows")
+    if wrong := _fault_of(extractor) or _mismatch_of(values, rows):
+        raise ToolError(f"{path}: {wrong}; embed anew", kind="embeddings")
+    assert isinstance(rows, list)
+    assert isinstance(extractor, dict)
+    return Embeddings(values, rows, extractor)
+
+
+def check_finite(values: npt.NDArray[Any], name: str, photo: str) -> None:
+    """Refuse an embedding with NaN or infinity in it.
+
+    Parameters
+    ----------
+    values
+        float [D].
+    name, photo
+        The input and the photo, for the message.
+
+    Raises
+    ------
+    ToolError
+        It is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise ToolError(f"{name}: the embedding of {photo} is not finite; embed it anew or leave it out", kind="nan")
+
+
+def _fault_of(extractor: object) -> str | None:
+    """Return what is wrong with what metadata say of the extractor."""
+    if not (isinstance(extractor, dict) and all(isinstance(extractor.get(key), str) for key in ("name", "sha256"))):
+        return "its metadata does not name the extractor"
+    if extractor.get("distance") not in ("cosine", "euclidean"):
+        return f"its metadata has distance {extractor.get('distance')!a}, which is neither cosine nor euclidean"
+    people = extractor.get("people", [])
+    if not (isinstance(people, list) and all(isinstance(person, str) for person in people)):
+        return "the people in its metadata are no list of names"
+    return None
+
+
+def _mismatch_of(values: npt.NDArray[np.float32], rows: object) -> str | None:
+    """Return how the tensor and the rows in the metadata contradict each other."""
+    if values.ndim != 2 or not values.shape[1]:
+        return f"its embeddings are of shape {values.shape}, and not one row a face"
+    if not (isinstance(rows, list) and all(map(_is_row, rows))):
+        return "its metadata does not list a path, relative and face for each row"
+    if len(rows) != len(values):
+        return f"{len(values)} embeddings, but its metadata names {len(rows)} faces"
+    return None
 
 
 def _is_row(row: Any) -> bool:
@@ -65,23 +139,3 @@ def _is_row(row: Any) -> bool:
         and type(row.get("face")) is int
         and isinstance(row.get("sha256"), str | None)
     )
-
-
-def read_targets(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
-    """Read a file of embeddings: the extractor's sha256, and each person's mean embedding."""
-    about = read_metadata(path)
-    if not str(about.get("schema", "")).startswith("facetools.embed/"):
-        raise ToolError(f"{path}: not a file of embeddings; make one with `facetools embed`", kind="targets")
-    with open_safetensors(path) as file:
-        embeddings = np.array(file.tensor("embeddings"), np.float32)
-    try:
-        names = [person_of(row["relative"]) for row in about["rows"]]
-        digest = str(about["extractor"]["sha256"])
-    except (KeyError, TypeError) as error:
-        raise ToolError(f"{path}: its metadata lacks {error}; embed the photos anew", kind="targets") from None
-    if len(names) != len(embeddings) or not np.isfinite(embeddings).all():
-        raise ToolError(f"{path}: its embeddings do not fit its metadata; embed the photos anew", kind="targets")
-    rows: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        rows.setdefault(name, []).append(number)
-    return digest, {name: embeddings[numbers].mean(0) for name, numbers in rows.items()}

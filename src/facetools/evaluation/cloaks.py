@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
 from facetools.evaluation.gallery import Gallery
 from facetools.evaluation.splits import Numbers
 from facetools.pairs import match_photos, without_suffix
@@ -15,12 +15,12 @@ from facetools.pairs import match_photos, without_suffix
 
 @dataclass(frozen=True, slots=True)
 class Cloaks:
-    """Which clean photo has which cloaked copies.
+    """Cloaked copies of a gallery's photos.
 
     Attributes
     ----------
     name
-        The input that they came from.
+        The input with the cloaked photos.
     rows
         int [n], for each clean photo the row of its cloaked copy, -1 where it has none.
     unmatched
@@ -39,18 +39,27 @@ class Cloaks:
 
 
 def match_cloaks(name: str, clean: Gallery, cloaked: Gallery, *, suffix: str = "") -> Cloaks:
-    """Match cloaked photos to clean ones, exactly, by where they lie below their inputs, without endings.
+    """Match cloaked photos to clean ones, exactly, by their paths below their inputs without file endings.
+
+    Parameters
+    ----------
+    name
+        The input with the cloaked photos.
+    clean, cloaked
+        Galleries of both sides.
+    suffix
+        What the file names of cloaked photos add.
 
     Raises
     ------
     ToolError
-        None belongs to any.
+        No photo has a cloaked copy with a face.
     """
     originals, copies = (*clean.items, *clean.faceless), (*cloaked.items, *cloaked.faceless)
     if suffix and not any(without_suffix(item.relative, suffix) for item in copies):
         raise ToolError(
-            f"--suffix {suffix}: no cloaked photo's name in {name} ends in {suffix}; give what the names of cloaked "
-            "photos add, or leave it out",
+            f"{param('suffix')} {suffix}: no cloaked photo's name in {name} ends in {suffix}; give what the names of "
+            "cloaked photos add, or leave it out",
             kind="no-match",
         )
     places = [{item.path: row for row, item in enumerate(each.items)} for each in (clean, cloaked)]
@@ -73,14 +82,14 @@ def match_cloaks(name: str, clean: Gallery, cloaked: Gallery, *, suffix: str = "
 
 
 def refuse_equal(cloaks: Cloaks, clean: Sequence[Gallery], cloaked: Sequence[Gallery]) -> None:
-    """Refuse cloaked photos that are the clean ones: the protection of nothing would be taken for a cloak's.
+    """Refuse cloaked photos that are the clean ones: the floor would be reported as a cloak's protection.
 
     Parameters
     ----------
     cloaks
-        Which copy belongs to which photo.
+        The copies of the photos.
     clean, cloaked
-        The galleries as each model sees them.
+        The galleries, one for each model.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Does a cloak protect anybody: the experiment of arXiv 2106.14851, section 3, over many people.
+"""Measure the protection of cloaks: the experiment of arXiv 2106.14851, section 3, over many people.
 
 For each protected person, all (or a part) of their training photos are replaced by cloaked copies, everybody else is
-clean, and a recogniser is trained; it is asked who is in the person's clean test photos. Protection is its error.
+clean, and a recogniser is trained. Protection is its error rate on the person's clean test photos.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import InputError
+from _toolio.errors import InputError, param
 from facetools.evaluation.classifiers.embedding_classifiers import (
     Classifier,
     Fallback,
@@ -24,9 +24,10 @@ from facetools.evaluation.classifiers.embedding_classifiers import (
     make_classifier,
 )
 from facetools.evaluation.cloaks import Cloaks
+from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.gallery import Gallery
-from facetools.evaluation.splits import Numbers, Plan, by_place, generator_of, split_photos
-from facetools.evaluation.verification import FALSE_ACCEPT_RATES, Verifier, rates
+from facetools.evaluation.splits import Numbers, by_place, generator_of, split_photos
+from facetools.evaluation.verification import Verifier, rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class _Training:
     Attributes
     ----------
     rows
-        For each model, in the order of the gallery.
+        For each model [m, D], in the order of the gallery.
     clean
-        The same photos not cloaked; None where they are all that the person has to train on.
+        The same photos not cloaked; None where these are all the training photos of the person.
     each
-        How many photos each cloak has cloaked.
+        Number of photos by each cloak.
     """
 
     rows: list[Rows]
@@ -49,53 +50,68 @@ class _Training:
 
 
 class _Counts:
-    """What is counted over the folds for one protected person.
+    """Counts over the folds for one protected person.
 
     Parameters
     ----------
     cloaks
-        How many there are.
+        Number of cloaks.
     answers
-        Names that the classifier gives for a photo.
+        Names that the classifier returns for a photo.
+    limits
+        Number of false accept rates at which verification is measured.
     """
 
-    def __init__(self, cloaks: int, answers: int) -> None:
+    def __init__(self, cloaks: int, answers: int, limits: int) -> None:
         self._answers = answers
-        self.asked = self.missed = self.missed_clean = self.in_five = self.others_asked = self.others_right = 0
+        self.tested = self.missed = self.missed_clean = self.in_five = self.others_tested = self.others_right = 0
         self.trained, self.each = 0, np.zeros(cloaks, np.int64)
-        self.accepted, self.accepted_clean = np.zeros((2, 1 + len(FALSE_ACCEPT_RATES)), np.int64)
+        self.accepted, self.accepted_clean = np.zeros((2, 1 + limits), np.int64)
         self.limits: list[float] = []
 
     def add(self, training: _Training, places: Numbers, clean: Numbers, mine: npt.NDArray[np.bool_], most: int) -> None:
-        """Count one fold: places of the true person with and without cloaks, which tests are theirs, people."""
-        self.asked += int(mine.sum())
+        """Count one fold.
+
+        Parameters
+        ----------
+        training
+            The person's training photos.
+        places, clean
+            int [tests], ranks of the true person with and without cloaks, from 0.
+        mine
+            bool [tests], the person's own tests.
+        most
+            Number of people.
+        """
+        self.tested += int(mine.sum())
         self.missed += int((places[mine] >= self._answers).sum())
         self.missed_clean += int((clean[mine] >= self._answers).sum())
-        # Who has no score has the last place, which may be one of five.
+        # A person without a score has the last place, which may be one of five.
         self.in_five += int((places[mine] < min(5, most)).sum())
-        self.others_asked += int((~mine).sum())
+        self.others_tested += int((~mine).sum())
         self.others_right += int((places[~mine] < self._answers).sum())
         self.trained += len(training.rows[0])
         self.each += training.each
 
     def fields(self) -> dict[str, Any]:
+        """Return the figures of the person's record."""
         return {
-            "protection": self.missed / self.asked,
-            "floor": self.missed_clean / self.asked,
-            "rank1": 1 - self.missed / self.asked,
+            "protection": self.missed / self.tested,
+            "floor": self.missed_clean / self.tested,
+            "rank1": 1 - self.missed / self.tested,
             # Two names are no ranking.
-            "rank5": self.in_five / self.asked if self._answers == 1 else None,
-            "others_accuracy": self.others_right / self.others_asked if self.others_asked else None,
+            "rank5": self.in_five / self.tested if self._answers == 1 else None,
+            "others_accuracy": self.others_right / self.others_tested if self.others_tested else None,
             "train_photos": self.trained,
             "cloaked_photos": int(self.each.sum()),
-            "test_photos": self.asked,
+            "test_photos": self.tested,
             **({"photos_of_cloaks": self.each.tolist()} if len(self.each) > 1 else {}),
             **({"limit": float(np.mean(self.limits))} if self.limits else {}),
         }
 
 
 class Evaluation:
-    """Evaluates cloaks on one set of embeddings.
+    """Evaluate cloaks on one set of embeddings.
 
     Parameters
     ----------
@@ -104,14 +120,14 @@ class Evaluation:
     cloaked
         For each cloak, for each model, the cloaked gallery.
     cloaks
-        For each cloak which copies it has. With several, a person's photos, in order, are dealt out among them in
-        runs of equal length, oldest cloak first: someone who changed their cloak. Each cloaks one photo at least.
+        The copies of each cloak. Several stand for someone who changed their cloak: a person's photos, in order, are
+        divided into runs of equal length, oldest cloak first, of one photo at least.
     people
         Who is in each clean photo.
-    plan
-        How photos are dealt out.
+    protocol
+        Splits, and which training photos are cloaked.
     distance
-        Overrides the extractors' own.
+        ``cosine`` or ``euclidean``; None: the extractors' own.
     """
 
     def __init__(
@@ -120,24 +136,24 @@ class Evaluation:
         cloaked: Sequence[Sequence[Gallery]],
         cloaks: Sequence[Cloaks],
         people: Sequence[str],
-        plan: Plan,
+        protocol: ProtocolConfig,
         distance: str | None = None,
     ) -> None:
-        self._models, self._cloaked, self._cloaks, self._plan = models, cloaked, cloaks, plan
+        self._models, self._cloaked, self._cloaks, self._protocol = models, cloaked, cloaks, protocol
         self.names, self._labels = np.unique(np.array(people), return_inverse=True)
         self._distances = [distance or model.distance for model in models]
         self._places = [item.relative for item in models[0].items]
-        self._folds = split_photos(people, plan, self._places)
-        self._tasks = [[self._task(number, asked) for number in range(len(models))] for asked in self._folds]
+        self._folds = split_photos(people, protocol, self._places)
+        self._tasks = [[self._task(number, tested) for number in range(len(models))] for tested in self._folds]
 
-    def _task(self, number: int, asked: npt.NDArray[np.bool_]) -> Task:
+    def _task(self, number: int, tested: npt.NDArray[np.bool_]) -> Task:
         rows, labels = self._models[number].embeddings, self._labels
         distance = self._distances[number]
-        return Task(rows[~asked], labels[~asked], rows[asked], labels[asked], len(self.names), distance)
+        return Task(rows[~tested], labels[~tested], rows[tested], labels[tested], len(self.names), distance)
 
     @property
     def protected(self) -> list[str]:
-        """Who has cloaked photos."""
+        """People who have cloaked photos."""
         has = np.any([cloaks.rows >= 0 for cloaks in self._cloaks], axis=0)
         return [str(self.names[number]) for number in np.unique(self._labels[has])]
 
@@ -147,11 +163,18 @@ class Evaluation:
         people: Sequence[str],
         train: Callable[[Sequence[Task]], Classifier] | None = None,
     ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
-        """Protect people one at a time: each name and the fields of its record, or why it has none.
+        """Protect people one at a time; yield each name with the fields of its record, or with the reason for none.
 
-        ``classifier`` is one of ``embedding_classifiers.NAMES``, or another's name, which ``train`` makes. Neighbours
-        are verified too: ``tar`` holds the true accept rate of cloaked training photos and clean tests at each false
-        accept rate, ``tar_clean`` that of clean ones.
+        Parameters
+        ----------
+        classifier
+            One of ``embedding_classifiers.NAMES``, or the name of what ``train`` makes. For ``nn`` verification is
+            measured too: ``tar`` holds the true accept rate (TAR) between cloaked training photos and clean tests at
+            each false accept rate (FAR), ``tar_clean`` that of clean training photos.
+        people
+            Names, out of ``protected``.
+        train
+            Makes a classifier of one split's tasks, one a model; None: ``make_classifier``.
         """
         trained = [train(tasks) if train else make_classifier(classifier, tasks) for tasks in self._tasks]
         before = [rank_of(each.clean(), tasks[0].test_labels) for each, tasks in zip(trained, self._tasks, strict=True)]
@@ -168,7 +191,7 @@ class Evaluation:
         own = int(np.flatnonzero(self.names == person)[0])
         if int((self._labels == own).sum()) < 2:
             raise InputError(f"{person}: one photo; a person needs one to train on and one to ask", kind="one-photo")
-        counts = _Counts(len(self._cloaks), trained[0].answers)
+        counts = _Counts(len(self._cloaks), trained[0].answers, len(verifier.limits) if verifier else 0)
         for fold, classifier in enumerate(trained):
             labels = self._tasks[fold][0].test_labels
             if not (mine := labels == own).any():
@@ -189,11 +212,11 @@ class Evaluation:
             fields |= dict(zip(("tar", "tar_clean"), tars, strict=True))
         return fields
 
-    def _training(self, person: str, own: int, asked: npt.NDArray[np.bool_]) -> _Training:
-        """Give a person's training photos: those that are drawn cloaked, dealt out among the cloaks by place."""
-        mine = np.flatnonzero((self._labels == own) & ~asked)
-        many = max(1, math.floor(self._plan.fraction * len(mine) + 0.5))
-        drawn = np.sort(generator_of(self._plan.seed, person, "cloaked").permutation(len(mine))[:many])
+    def _training(self, person: str, own: int, tested: npt.NDArray[np.bool_]) -> _Training:
+        """Return a person's training photos, those drawn at random cloaked, by the cloaks in turn."""
+        mine = np.flatnonzero((self._labels == own) & ~tested)
+        many = max(1, math.floor(self._protocol.fraction * len(mine) + 0.5))
+        drawn = np.sort(generator_of(self._protocol.seed, person, "cloaked").permutation(len(mine))[:many])
         parts = np.array_split(by_place(mine, self._places)[drawn], len(self._cloaks))
         found = [cloaks.rows[part] for cloaks, part in zip(self._cloaks, parts, strict=True)]
         self._refuse_missing(person, parts, found)
@@ -208,7 +231,7 @@ class Evaluation:
         return _Training(rows, clean if len(dropped) else None, [int((copies >= 0).sum()) for copies in found])
 
     def _refuse_missing(self, person: str, parts: Sequence[Numbers], found: Sequence[Numbers]) -> None:
-        """Refuse to evaluate a person of whose photos too few have copies."""
+        """Refuse to evaluate a person too few of whose photos have copies."""
         many = sum(map(len, parts))
         if many < len(parts):
             raise InputError(
@@ -220,7 +243,7 @@ class Evaluation:
             for cloaks, part, copies in zip(self._cloaks, parts, found, strict=True)
             for row in part[copies < 0]
         ]
-        if lacking and not self._plan.drop_missing:
+        if lacking and not self._protocol.drop_missing:
             unseen = [cloaks.faceless[row] for cloaks, row in lacking if row in cloaks.faceless]
             missing = [self._models[0].items[row].path for cloaks, row in lacking if row not in cloaks.faceless]
             what = (
@@ -229,7 +252,9 @@ class Evaluation:
                 else f"no face was found in the cloaked copies of {len(unseen)} of {many} photos to train on "
                 f"({unseen[0]} is one); mend them"
             )
-            raise InputError(f"{person}: {what}, or give --drop-missing", kind="no-cloak" if missing else "no-face")
+            raise InputError(
+                f"{person}: {what}, or give {param('drop_missing')}", kind="no-cloak" if missing else "no-face"
+            )
         for cloaks, copies in zip(self._cloaks, found, strict=True):
             if not (copies >= 0).any():
                 of = f" in {cloaks.name}" if len(parts) > 1 else ""
@@ -239,9 +264,14 @@ class Evaluation:
 
 
 def rank_of(scores: Scores, labels: Numbers) -> Numbers:
-    """Give the place of each test's true person among all, int [tests] from 0; of equal scores the first counts.
+    """Return the rank of each test's true person among all, int [tests] from 0; ties go to the smaller number.
 
-    A person without a score (infinity) has the last place.
+    Parameters
+    ----------
+    scores
+        float64 [tests, people], the lower the likelier; a person without a score (infinity) has the last place.
+    labels
+        int [tests], the true people.
     """
     tests = np.arange(len(scores))
     own = scores[tests, labels][:, None]

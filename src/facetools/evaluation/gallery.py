@@ -1,4 +1,4 @@
-"""Faces of known people: embeddings from records of ``facetools embed``, from its files, or straight from photos."""
+"""Galleries: embeddings of known people's faces, and who the people are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.errors import ToolError, of_the_whole_run, param
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import read_records
 from facetools.pairs import without_suffix
@@ -22,7 +22,7 @@ from facetools.people import folded, folders_of, person_of
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Photos of people, one face each, as one extractor embeds them.
+    """Embeddings of people's photos by one extractor, one face a photo.
 
     Attributes
     ----------
@@ -33,13 +33,13 @@ class Gallery:
     items
         The photos: their paths, and where they lie below their input.
     embeddings
-        float32 [n, D]; or the chips, see ``of_chips``.
+        float32 [n, D]; after ``of_chips`` the chips.
     people
-        Whose photos the extractor was trained on, where its file says so.
+        People that the extractor was trained on, where its file names them.
     chips
-        uint8 [n, height, width, 3], the faces as the extractor sees them, where somebody asked for them.
+        uint8 [n, height, width, 3], RGB: the aligned faces as the extractor sees them; None where they are not kept.
     sha256s
-        Of the photos' bytes, where they are known of all.
+        Of the photos' bytes; empty where those of some are not known.
     faceless
         Photos in which no face was found.
     """
@@ -55,7 +55,7 @@ class Gallery:
     faceless: tuple[Item, ...] = ()
 
     def part(self, wanted: Callable[[Item], bool]) -> Gallery:
-        """Keep some of the photos."""
+        """Return the gallery of some of the photos."""
         kept = [n for n, item in enumerate(self.items) if wanted(item)]
         return replace(
             self,
@@ -67,15 +67,15 @@ class Gallery:
         )
 
     def of_chips(self) -> Gallery:
-        """Put the chips in place of the embeddings, for a classifier that learns from them."""
+        """Return a gallery with the chips in place of the embeddings, for a classifier that learns from them."""
         assert self.chips is not None
         return replace(self, embeddings=self.chips)
 
 
 def without_others(gallery: Gallery, others: Iterable[Gallery], *, suffix: str, cloaked: bool) -> Gallery:
-    """Leave out what belongs to the other side, where clean and cloaked photos lie side by side.
+    """Leave out the other side's photos, where clean and cloaked photos lie in one folder.
 
-    Of a photo that is on both sides the suffix tells which it belongs to; a photo that is on one side stays.
+    A photo on both sides belongs to the cloaked ones if its name ends in the suffix; a photo on one side stays.
     """
     if not suffix:
         return gallery
@@ -89,7 +89,7 @@ def without_others(gallery: Gallery, others: Iterable[Gallery], *, suffix: str, 
 
 
 def refuse_same_place(items: Iterable[Item], name: str) -> None:
-    """Refuse two photos that lie at one place below their inputs: a copy could be of either.
+    """Refuse two photos at one path below their inputs: a copy could be of either.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def refuse_same_place(items: Iterable[Item], name: str) -> None:
 
 
 def refuse_zeros(gallery: Gallery, distance: str, name: str) -> None:
-    """Refuse embeddings of length 0 if cosines are asked for: nothing is near them, nor far.
+    """Refuse embeddings of length 0 where the distance is cosine: they have none.
 
     Raises
     ------
@@ -117,13 +117,13 @@ def refuse_zeros(gallery: Gallery, distance: str, name: str) -> None:
     if distance == "cosine" and len(zero := np.flatnonzero(~gallery.embeddings.any(1))):
         raise ToolError(
             f"{name}: the embedding of {gallery.items[int(zero[0])].path} is all zeros, which has no cosine; embed it "
-            "anew or leave it out, or give --distance euclidean",
+            f"anew or leave it out, or give {param('distance')} euclidean",
             kind="nan",
         )
 
 
 def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> list[str]:
-    """Name the person of each photo: by its folder, or by ``labels``, from where it lies below its input.
+    """Return the person in each photo: from ``labels`` by its path below the input, or the name of its folder.
 
     Raises
     ------
@@ -136,28 +136,32 @@ def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> li
     people = []
     for item in gallery.items:
         if labels is not None and item.relative not in labels:
-            raise ToolError(f"{item.path}: --labels names no person for {item.relative}; add it", kind="labels")
+            raise ToolError(
+                f"{item.path}: {param('labels')} names no person for {item.relative}; add it", kind="labels"
+            )
         people.append(person_of(item.relative) if labels is None else labels[item.relative])
     alike: dict[str, str] = {}
     for name in dict.fromkeys(people):
         plain = folded(name)
         if other := alike.get(plain):
             raise ToolError(
-                f"people {other!a} and {name!a} differ only in case or Unicode form; rename a folder, or give --labels",
+                f"people {other!a} and {name!a} differ only in case or Unicode form; rename a folder, or give "
+                f"{param('labels')}",
                 kind="labels",
             )
         alike[plain] = name
     if len(alike) < 2:
         only = f" ({people[0]})" if people else ""
         raise ToolError(
-            f"one person{only} is in the gallery, and a recogniser needs two; name people by folders, or give --labels",
+            f"one person{only} is in the gallery, and a recogniser needs two; name people by folders, or give "
+            f"{param('labels')}",
             kind="labels",
         )
     return people
 
 
 def _refuse_several_places(gallery: Gallery) -> None:
-    """Refuse folders of one name in different folders: they are years, say, or albums, and no people."""
+    """Refuse equal folder names in different folders: they are albums or years, not people."""
     places: dict[str, tuple[str, ...]] = {}
     for item in gallery.items:
         person, place = person_of(item.relative), folders_of(item.relative)
@@ -165,13 +169,13 @@ def _refuse_several_places(gallery: Gallery) -> None:
             one, other = ("/".join(each) or "the top" for each in (first, place))
             raise ToolError(
                 f"the nearest folder names the person, and {one} and {other} would be one person, {person}; say who "
-                "is where with --labels",
+                f"is where with {param('labels')}",
                 kind="labels",
             )
 
 
 def refuse_known(gallery: Gallery, people: Iterable[str]) -> None:
-    """Refuse people whose photos an extractor was trained on: what it does for them says nothing of anybody else.
+    """Refuse people that an extractor was trained on: results for them do not generalise to others.
 
     Raises
     ------
@@ -183,13 +187,13 @@ def refuse_known(gallery: Gallery, people: Iterable[str]) -> None:
         more = f" and {len(known) - 1} more" if known[1:] else ""
         raise ToolError(
             f"{gallery.extractor} was trained on photos of {known[0]}{more}, who must not be in the gallery; evaluate "
-            "other people, or train without them (train-robust --hold-out)",
+            "other people, or train without them (train-robust can hold people out)",
             kind="people-known",
         )
 
 
 def read_labels(path: Path) -> dict[str, str]:
-    """Read who is where: JSONL with ``relative`` and ``person``.
+    """Read people's names by photo: JSONL with ``relative`` and ``person``.
 
     Raises
     ------

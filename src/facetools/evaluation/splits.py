@@ -5,45 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
+from facetools.evaluation.config import ProtocolConfig
 
 Numbers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How photos are dealt out.
-
-    Attributes
-    ----------
-    share
-        Of each person's n photos to train on: floor((1 - share) n) are asked, but one at least, and one at least is
-        trained on.
-    folds
-        1: one random split by ``share``. More: each photo is asked in one of so many splits.
-    seed
-        Draws the splits, and which photos are cloaked.
-    fraction
-        Of a person's training photos that are cloaked, rounded; at least one is.
-    drop_missing
-        Training photos without a cloaked copy are left out, of the floor too; otherwise their person cannot be
-        evaluated.
-    """
-
-    share: float = 0.7
-    folds: int = 1
-    seed: int = 0
-    fraction: float = 1.0
-    drop_missing: bool = False
-
-
 def refuse_few(people: Sequence[str], folds: int) -> None:
-    """Refuse galleries in which nobody can be asked.
+    """Refuse galleries in which nobody can be tested.
 
     Raises
     ------
@@ -54,34 +27,51 @@ def refuse_few(people: Sequence[str], folds: int) -> None:
     if most < 2:
         raise ToolError(
             f"nobody of {len(people)} people has two photos, one to train on and one to ask; if folders do not name "
-            "people, give --labels",
+            f"people, give {param('labels')}",
             kind="one-photo",
         )
     if folds > most:
-        raise ToolError(f"--folds {folds}: nobody has more than {most} photos; give {most} or fewer", kind="folds")
+        raise ToolError(
+            f"{param('folds')} {folds}: nobody has more than {most} photos; give {most} or fewer", kind="folds"
+        )
 
 
-def split_photos(people: Sequence[str], plan: Plan, places: Sequence[str] | None = None) -> list[npt.NDArray[np.bool_]]:
-    """Draw which photos are asked, bool [n] for each fold; the others are trained on.
+def split_photos(
+    people: Sequence[str], protocol: ProtocolConfig, places: Sequence[str] | None = None
+) -> list[npt.NDArray[np.bool_]]:
+    """Draw the test photos of each fold at random; the others are trained on.
 
-    A person's draw depends on the seed, their name and the order of their photos, which is that of ``places``, where
-    each photo lies below its input, and not that of the records (None: as they come). It does not depend on who else
-    is there. Someone with one photo is only trained on.
+    A person's draw depends on the seed, their name and the order of their photos, but not on who else is there.
+    Someone with one photo is only trained on.
+
+    Parameters
+    ----------
+    people
+        Who is in each of n photos.
+    protocol
+        Split or folds, and the seed.
+    places
+        Where each photo lies below its input: the order of a person's photos. None: they are in order as they come.
+
+    Returns
+    -------
+    list of bool [n]
+        One array a fold.
     """
     names = np.array(people)
-    asked = [np.zeros(len(names), bool) for _ in range(plan.folds)]
+    tested = [np.zeros(len(names), bool) for _ in range(protocol.folds)]
     for person in np.unique(names):
         rows = np.flatnonzero(names == person)
         if len(rows) < 2:
             continue
-        order = by_place(rows, places)[generator_of(plan.seed, str(person)).permutation(len(rows))]
-        if plan.folds == 1:
-            few = math.floor((1 - plan.share) * len(rows) + 1e-9)
-            asked[0][order[: min(max(1, few), len(rows) - 1)]] = True
+        order = by_place(rows, places)[generator_of(protocol.seed, str(person)).permutation(len(rows))]
+        if protocol.folds == 1:
+            few = math.floor((1 - protocol.split) * len(rows) + 1e-9)
+            tested[0][order[: min(max(1, few), len(rows) - 1)]] = True
         else:
-            for fold, part in enumerate(np.array_split(order, plan.folds)):
-                asked[fold][part] = True
-    return asked
+            for fold, part in enumerate(np.array_split(order, protocol.folds)):
+                tested[fold][part] = True
+    return tested
 
 
 def by_place(rows: Numbers, places: Sequence[str] | None) -> Numbers:

@@ -1,247 +1,324 @@
-"""The way of ``facetools evaluate`` from inputs to evaluations."""
+"""Evaluate cloaks under every combination of extractor, preprocessing, cloak and classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from _toolio.cli.progress import track
 from _toolio.compute.device import pick_device
-from _toolio.errors import InputError, ToolError
-from _toolio.streams.inputs import count, open_items
-from _toolio.streams.records import RecordWriter
+from _toolio.errors import InputError, ToolError, param
+from _toolio.streams.inputs import Item, count, open_items
+from facetools.evaluation.checks import check_config
 from facetools.evaluation.cloaks import Cloaks, match_cloaks, refuse_equal
+from facetools.evaluation.config import END_TO_END, NEIGHBOURS, TWO_MODELS, EvaluationConfig, FineTuningConfig
 from facetools.evaluation.experiment import Evaluation
 from facetools.evaluation.gallery import Gallery, name_people, read_labels, refuse_known, refuse_zeros, without_others
 from facetools.evaluation.gallery_sources import PhotoEmbedder, read_gallery
-from facetools.evaluation.request import END_TO_END, NEIGHBOURS, TWO_MODELS, Asked
-from facetools.evaluation.splits import Plan, refuse_few
+from facetools.evaluation.splits import refuse_few
 from facetools.evaluation.summary import summarise
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import needing_work
 from facetools.pairs import without_suffix
 
 if TYPE_CHECKING:
     from facetools.evaluation.classifiers.embedding_classifiers import Classifier, Task
     from facetools.extractors.extractor import Extractor
+    from facetools.intake import Finished, Refusal
 
 Key = tuple[str, str]
-"""Names of an extractor and of what was done to the photos first."""
+"""Names of an extractor and of a preprocessing step."""
+
+Progress = Callable[[Iterable[Item], str, int | None], Iterable[Item]]
+"""Yields the items that it gets, showing their progress under a title; the third argument is their number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One combination of what was asked for.
+class Combination:
+    """The settings that one set of results shares.
 
     Attributes
     ----------
-    asked
-        The options.
-    about, made
-        What its records say of it before and after their numbers.
-    command
-        Gives the command line of the record of a person, or of all (None).
-    evaluation
-        What runs it.
-    train
-        Makes the classifier, if ``evaluation`` does not know it.
+    classifier, preprocess
+        Their names.
+    extractor
+        The name or file in the configuration; of embeddings the name in their file.
+    cloaked
+        Inputs with the cloaked photos; several for someone who changed their cloak.
     """
 
-    asked: Asked
+    classifier: str
+    extractor: str
+    preprocess: str
+    cloaked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How well one person is protected, or the mean over people, under one combination of settings.
+
+    Attributes
+    ----------
+    combination
+        The settings.
+    person
+        Who was protected; None for the summary of all.
+    fields
+        The record: figures, settings and digests of what made them.
+    error
+        Why there are no figures.
+    """
+
+    combination: Combination
+    person: str | None
+    fields: dict[str, Any]
+    error: InputError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedPhoto:
+    """A photo that takes no part.
+
+    Attributes
+    ----------
+    fields
+        ``path``, ``input`` and, without an error, ``reason``.
+    error
+        Why it should have taken part and cannot.
+    """
+
+    fields: dict[str, Any]
+    error: InputError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One combination, ready to run: what its records hold before and after their figures, and what computes them."""
+
+    combination: Combination
     about: dict[str, Any]
     made: dict[str, Any]
-    command: Callable[[str | None], str]
     evaluation: Evaluation
-    train: Callable[[Sequence[Task]], Classifier] | None = None
-
-    def run(self, writer: RecordWriter) -> None:
-        """Protect everybody who was asked for: a record each, then one of all."""
-        done = []
-        for person, fields in self._people():
-            made = {**self.made, "command": self.command(person)}
-            if isinstance(fields, InputError):
-                writer.fail(fields, {"person": person, **self.about, **made})
-                continue
-            done.append(fields)
-            writer.emit({"person": person, **self.about, **fields, **made})
-        if done:
-            made = {**self.made, "command": self.command(None)}
-            writer.emit({"person": None, **self.about, **summarise(done), **made})
-
-    def _people(self) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
-        able = self.evaluation.protected
-        wanted = able if self.asked.everybody else list(dict.fromkeys(self.asked.protected))
-        for name in wanted:
-            if name not in able:
-                message = f"{name}: no cloaked photo of theirs is in {self.about['cloak']}; add some"
-                yield name, InputError(message, kind="no-cloak")
-        yield from self.evaluation.run(self.about["classifier"], [name for name in wanted if name in able], self.train)
+    train: Callable[[Sequence[Task]], Classifier] | None
 
 
-class Kitchen:
-    """Brings inputs to evaluations; photos that cannot be used become records.
+class EvaluationStudy:
+    """Evaluate cloaks on photos or embeddings of known people.
 
     Parameters
     ----------
-    asked
-        What to evaluate.
-    writer
-        Gets these records.
+    config
+        Inputs and settings.
+    progress
+        Shows the progress over the photos that are embedded; None shows nothing.
+
+    Raises
+    ------
+    UsageError
+        Settings contradict each other.
+    ToolError
+        An input does not exist.
     """
 
-    def __init__(self, asked: Asked, writer: RecordWriter) -> None:
-        self._asked, self._writer = asked, writer
+    def __init__(self, config: EvaluationConfig, *, progress: Progress | None = None) -> None:
+        check_config(config)
+        self._config, self._progress = config, progress
         self._inputs: list[dict[Key, Gallery]] = []
         self._extractors: dict[str, tuple[str, Extractor]] = {}
         self._robust: str | None = None
 
-    def read(self) -> None:
+    def run(self) -> Iterator[Protection | UnusedPhoto | Refusal | Finished]:
+        """Yield a result for each protected person and then their summary, combination by combination.
+
+        Photos that cannot be read are yielded as they are met (``Refusal``), and those that no result uses before the
+        first result.
+
+        Raises
+        ------
+        ToolError
+            Inputs cannot be evaluated: embeddings of several extractors, no cloaked copy of any photo, one person
+            alone, a person who is not there.
+        """
+        self._inputs.clear()
+        if self._config.has_photos:
+            yield from self._embed()
+        else:
+            self._read()
+        people, cloaks = yield from self._match()
+        for case in self._cases(people, cloaks):
+            yield from self._results(case)
+
+    def _read(self) -> None:
         """Read embeddings, which must all be of one extractor."""
-        for name in self._asked.inputs:
+        config = self._config
+        for name in config.inputs:
             gallery = read_gallery(name)
             first = next(iter(self._inputs[0].values())) if self._inputs else gallery
             if gallery.digest != first.digest:
                 raise ToolError(
-                    f"{name}: embedded by {gallery.extractor} ({gallery.digest[:12]}), but {self._asked.gallery} by "
+                    f"{name}: embedded by {gallery.extractor} ({gallery.digest[:12]}), but {config.gallery} by "
                     f"{first.extractor} ({first.digest[:12]}); embed both with one extractor",
                     kind="extractors-differ",
                 )
             widths = gallery.embeddings.shape[1], first.embeddings.shape[1]
             if len(set(widths)) > 1:
                 raise ToolError(
-                    f"{name}: embeddings of {widths[0]} numbers, but those of {self._asked.gallery} have {widths[1]}; "
+                    f"{name}: embeddings of {widths[0]} numbers, but those of {config.gallery} have {widths[1]}; "
                     "embed both once more",
                     kind="embeddings",
                 )
             self._inputs.append({(first.extractor, "none"): gallery})
 
-    def embed(self) -> None:
-        """Find faces in photos and embed them with every extractor."""
+    def _embed(self) -> Iterator[UnusedPhoto | Refusal | Finished]:
+        """Find faces in photos and embed them with every extractor, after every preprocessing step."""
         from facetools.extractors.factory import open_extractors
-        from facetools.intake import take_in
+        from facetools.intake import Intake, take_in
 
-        asked, place = self._asked, pick_device(self._asked.device)
-        names = [*dict.fromkeys(asked.extractors or [DEFAULT]), *([asked.robust] if asked.robust else [])]
-        extractors = open_extractors(names, place)
+        config, options = self._config, self._config.embedding
+        device = pick_device(options.device)
+        names = [*dict.fromkeys(options.extractor or [DEFAULT]), *([options.robust] if options.robust else [])]
+        extractors = open_extractors(names, device)
         self._extractors = {made.name: (name, made) for name, made in zip(names, extractors, strict=True)}
-        self._robust = extractors[-1].name if asked.robust else None
-        faces = "crop" if asked.crops else asked.faces or "largest"
-        for name in asked.inputs:
+        self._robust = extractors[-1].name if options.robust else None
+        faces = "crop" if options.crops else options.faces or "largest"
+        for name in config.inputs:
             items = open_items([name])
-            embedder = PhotoEmbedder(extractors, asked.steps, chips=END_TO_END in asked.classifiers)
-            tracked = track(items, f"embedding {name}", count(items))
-            for intake in needing_work(self._writer, take_in(tracked, place, faces=faces, min_face_px=asked.min_face)):
+            embedder = PhotoEmbedder(extractors, options.steps, chips=END_TO_END in config.classifier)
+            shown = self._progress(items, f"embedding {name}", count(items)) if self._progress else items
+            for intake in take_in(shown, device, faces=faces, min_face_px=options.min_face):
+                if not isinstance(intake, Intake):
+                    yield intake
+                    continue
                 embedder.add(intake)
                 if not intake.faces:
                     about = {"path": intake.item.path, "relative": intake.item.relative, "input": name}
-                    self._writer.emit({**about, "reason": "no face found: not used"})
+                    yield UnusedPhoto({**about, "reason": "no face found: not used"})
             self._inputs.append(embedder.galleries(name))
 
-    def match(self) -> tuple[list[str], list[Cloaks]]:
-        """Name the people, and match cloaked photos to clean ones; those without one become records."""
-        asked = self._asked
+    def _match(self) -> Generator[UnusedPhoto, None, tuple[list[str], list[Cloaks]]]:
+        """Name the people and match cloaked photos to clean ones; yield the cloaked photos without a counterpart."""
+        config = self._config
         whole = [next(iter(galleries.values())) for galleries in self._inputs]
         for number, galleries in enumerate(self._inputs):
             others, cloaked = (whole[:1], True) if number else (whole[1:], False)
             for key, gallery in galleries.items():
-                refuse_zeros(gallery, asked.distance or gallery.distance, asked.inputs[number])
-                galleries[key] = without_others(gallery, others, suffix=asked.suffix, cloaked=cloaked)
+                refuse_zeros(gallery, config.distance or gallery.distance, config.inputs[number])
+                galleries[key] = without_others(gallery, others, suffix=config.suffix, cloaked=cloaked)
         clean, *copies = (list(galleries.values()) for galleries in self._inputs)
-        people = name_people(clean[0], read_labels(asked.labels) if asked.labels else None)
+        people = name_people(clean[0], read_labels(config.labels) if config.labels else None)
         for gallery in clean:
             refuse_known(gallery, people)
-        refuse_few(people, asked.folds)
+        refuse_few(people, config.protocol.folds)
         self._refuse_strangers(people)
         cloaks = []
-        for name, cloaked_ones in zip(asked.cloaked, copies, strict=True):
-            cloaks.append(match_cloaks(name, clean[0], cloaked_ones[0], suffix=asked.suffix))
+        for name, cloaked_ones in zip(config.cloaked, copies, strict=True):
+            cloaks.append(match_cloaks(name, clean[0], cloaked_ones[0], suffix=config.suffix))
             refuse_equal(cloaks[-1], clean, cloaked_ones)
-            self._tell_unmatched(cloaks[-1])
+            yield from self._unmatched(cloaks[-1])
         return people, cloaks
 
     def _refuse_strangers(self, people: Sequence[str]) -> None:
-        """Refuse to protect who is not there."""
+        """Refuse to protect a person who is not in the gallery."""
         known = list(dict.fromkeys(people))
-        for name in () if self._asked.everybody else self._asked.protected:
+        for name in () if self._config.protects_everybody else self._config.protected:
             if name not in known:
                 near = get_close_matches(name, known, 1)
                 hint = f"is it {near[0]}?" if near else f"there are {len(known)}, {known[0]} for one"
-                raise ToolError(f"--protected {name}: no such person in {self._asked.gallery}; {hint}", kind="labels")
+                raise ToolError(
+                    f"{param('protected')} {name}: no such person in {self._config.gallery}; {hint}", kind="labels"
+                )
 
-    def _tell_unmatched(self, cloaks: Cloaks) -> None:
-        """Make records of cloaked photos that are of no use."""
-        suffix, gallery = self._asked.suffix, self._asked.gallery
+    def _unmatched(self, cloaks: Cloaks) -> Iterator[UnusedPhoto]:
+        """Yield the cloaked photos that have no clean photo, or one without a face."""
+        suffix, gallery = self._config.suffix, self._config.gallery
         for path in cloaks.unmatched:
             message = (
-                f"{path}: its name does not end in --suffix {suffix}; rename it, or leave it out"
+                f"{path}: its name does not end in {param('suffix')} {suffix}; rename it, or leave it out"
                 if suffix and without_suffix(path, suffix) is None
-                else f"{path}: no clean photo of this name in {gallery}; add it, or give --suffix"
+                else f"{path}: no clean photo of this name in {gallery}; add it, or give {param('suffix')}"
             )
-            self._writer.fail(InputError(message, kind="no-match"), {"path": path, "input": cloaks.name})
+            yield UnusedPhoto({"path": path, "input": cloaks.name}, InputError(message, kind="no-match"))
         for path, original in cloaks.orphans:
             reason = f"no face was found in its clean photo, {original}: not used"
-            self._writer.emit({"path": path, "input": cloaks.name, "reason": reason})
+            yield UnusedPhoto({"path": path, "input": cloaks.name, "reason": reason})
 
-    def cases(self) -> Iterator[Case]:
-        """Give every combination of extractor, preprocess, cloak (each, then all in turn) and classifier."""
-        people, cloaks = self.match()
+    def _cases(self, people: Sequence[str], cloaks: Sequence[Cloaks]) -> Iterator[_Case]:
+        """Yield every combination of extractor, preprocessing, cloak (each, then all in turn) and classifier."""
         groups = [[number] for number in range(len(cloaks))]
         groups += [list(range(len(cloaks)))] if len(cloaks) > 1 else []
         for name, step in self._inputs[0]:
             if name == self._robust:
                 continue
             for group in groups:
-                for classifier in self._asked.classifiers:
-                    yield self._case((name, step), [cloaks[n] for n in group], group, classifier, people)
+                for classifier in dict.fromkeys(self._config.classifier):
+                    yield self._case((name, step), {n: cloaks[n] for n in group}, classifier, people)
 
-    def _case(
-        self, key: Key, cloaks: Sequence[Cloaks], group: Sequence[int], classifier: str, people: Sequence[str]
-    ) -> Case:
-        asked, (name, step) = self._asked, key
+    def _case(self, key: Key, cloaks: dict[int, Cloaks], classifier: str, people: Sequence[str]) -> _Case:
+        """Bring together what one combination needs; ``cloaks`` are its cloaks by their number in the configuration."""
+        config, (name, step) = self._config, key
         keys = [key, *([(self._robust, step)] if self._robust and classifier in TWO_MODELS else [])]
         models = [self._inputs[0][each] for each in keys]
-        copies = [[self._inputs[1 + n][each] for each in keys] for n in group]
-        named = [each.name for each in cloaks]
+        copies = [[self._inputs[1 + number][each] for each in keys] for number in cloaks]
+        named = [each.name for each in cloaks.values()]
         about = {"classifier": classifier, "extractor": name, "preprocess": step, "cloak": "+".join(named)}
         made = {"cloaks": named, **self._made(classifier, models)}
         train = None
         if len(models) > 1:
             about |= {"robust": models[1].extractor}
         if classifier == END_TO_END:
-            from facetools.evaluation.classifiers.end_to_end import BATCH
-            from facetools.training.loop import TrainingConfig
-
             models, copies = [models[0].of_chips()], [[each[0].of_chips()] for each in copies]
-            config = TrainingConfig(
-                epochs=asked.epochs, batch=BATCH, learning_rate=asked.learning_rate, seed=asked.seed
-            )
-            train = partial(_end_to_end, self._extractors[name][1], config)
-        plan = Plan(asked.split, asked.folds, asked.seed, asked.fraction, asked.drop_missing)
-        evaluation = Evaluation(models, copies, cloaks, people, plan, asked.distance)
-        option = self._extractors[name][0] if asked.photos else name
-
-        def command(person: str | None) -> str:
-            return asked.command(classifier=classifier, extractor=option, preprocess=step, cloaked=named, person=person)
-
-        return Case(asked, about, made, command, evaluation, train)
+            train = partial(_end_to_end, self._extractors[name][1], config.fine_tuning, config.protocol.seed)
+        evaluation = Evaluation(models, copies, list(cloaks.values()), people, config.protocol, config.distance)
+        option = self._extractors[name][0] if config.has_photos else name
+        return _Case(Combination(classifier, option, step, tuple(named)), about, made, evaluation, train)
 
     def _made(self, classifier: str, models: Sequence[Gallery]) -> dict[str, Any]:
-        """Give what made the numbers, besides what tells cases apart."""
-        asked, made = self._asked, {"extractor_sha256": models[0].digest}
-        near = [asked.distance or model.distance if classifier in NEIGHBOURS else None for model in models]
-        more: dict[str, Any] = {"distance": near[0]}
+        """Return what made the figures, besides what tells combinations apart."""
+        config, protocol = self._config, self._config.protocol
+        made: dict[str, Any] = {"extractor_sha256": models[0].digest}
+        near = [config.distance or model.distance if classifier in NEIGHBOURS else None for model in models]
+        made |= {"distance": near[0]}
         if len(models) > 1:
-            more |= {"robust_sha256": models[1].digest, "robust_distance": near[1]}
+            made |= {"robust_sha256": models[1].digest, "robust_distance": near[1]}
         if classifier == END_TO_END:
-            more |= {"epochs": asked.epochs, "learning_rate": asked.learning_rate}
-        dealt = {"split": asked.split if asked.folds == 1 else None, "folds": asked.folds, "fraction": asked.fraction}
-        return {**made, **more, **dealt, "drop_missing": asked.drop_missing, "seed": asked.seed}
+            made |= {"epochs": config.fine_tuning.epochs, "learning_rate": config.fine_tuning.learning_rate}
+        made |= {"split": protocol.split if protocol.folds == 1 else None, "folds": protocol.folds}
+        made |= {"fraction": protocol.fraction, "drop_missing": protocol.drop_missing, "seed": protocol.seed}
+        return made
+
+    def _results(self, case: _Case) -> Iterator[Protection]:
+        """Protect people one at a time, then summarise those who have figures."""
+        able = case.evaluation.protected
+        wanted = able if self._config.protects_everybody else list(dict.fromkeys(self._config.protected))
+        done = []
+        for person, found in self._protect(case, wanted, able):
+            if isinstance(found, InputError):
+                fields = {"person": person, **case.about, **case.made}
+                yield Protection(case.combination, person, fields, found)
+                continue
+            done.append(found)
+            yield Protection(case.combination, person, {"person": person, **case.about, **found, **case.made})
+        if done:
+            fields = {"person": None, **case.about, **summarise(done), **case.made}
+            yield Protection(case.combination, None, fields)
+
+    @staticmethod
+    def _protect(
+        case: _Case, wanted: Sequence[str], able: Sequence[str]
+    ) -> Iterator[tuple[str, dict[str, Any] | InputError]]:
+        for name in wanted:
+            if name not in able:
+                message = f"{name}: no cloaked photo of theirs is in {case.about['cloak']}; add some"
+                yield name, InputError(message, kind="no-cloak")
+        people = [name for name in wanted if name in able]
+        yield from case.evaluation.run(case.combination.classifier, people, case.train)
 
 
-def _end_to_end(extractor: Extractor, config: Any, tasks: Sequence[Task]) -> Classifier:
-    from facetools.evaluation.classifiers.end_to_end import EndToEnd
+def _end_to_end(extractor: Extractor, options: FineTuningConfig, seed: int, tasks: Sequence[Task]) -> Classifier:
+    """Make the end-to-end classifier of one split."""
+    from facetools.evaluation.classifiers.end_to_end import BATCH, EndToEnd
+    from facetools.training.loop import TrainingConfig
 
+    config = TrainingConfig(epochs=options.epochs, batch=BATCH, learning_rate=options.learning_rate, seed=seed)
     return EndToEnd(tasks[0], extractor, config)

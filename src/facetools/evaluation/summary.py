@@ -1,4 +1,4 @@
-"""Summarise people's results with bootstrap intervals."""
+"""Mean over protected people with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from facetools.metrics import mean_interval
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give the means over protected people, with 95% bootstrap intervals over them; one person has none.
+    """Return the means over protected people, with 95% bootstrap intervals over them; one person has none.
 
     Parameters
     ----------
     records
-        What ``Evaluation.run`` gave of each; one at least.
+        The fields of each person from ``Evaluation.run``; one at least.
     """
     fields: dict[str, Any] = {}
     for key, name in (("protection", "interval"), ("floor", "floor_interval")):

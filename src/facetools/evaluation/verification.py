@@ -16,9 +16,9 @@ FALSE_ACCEPT_RATES = (1e-3, 1e-4)
 
 
 class Verifier:
-    """Decides whether two photos show one person, at distances that few pairs of different people fall below.
+    """Verification: two photos are accepted as one person's up to a distance set by the false accept rate (FAR).
 
-    The limits are set on clean photos, nobody cloaked: tests against training photos of other people, of all folds.
+    Distance limits are set on clean photos: impostor pairs of tests and other people's training photos, of all folds.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ class Verifier:
     Attributes
     ----------
     limits
-        For each of ``FALSE_ACCEPT_RATES`` the largest distance that is accepted; NaN where there are too few pairs
-        for one of them to pass.
+        For each of ``FALSE_ACCEPT_RATES`` the largest accepted distance; NaN where there are too few impostor pairs
+        for one to be accepted.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self._tasks = tasks
-        # No more than the largest rate lets pass is needed: memory stays small however many pairs there are.
+        # Only as many distances as the largest rate accepts are kept: memory does not grow with the pairs.
         most = math.ceil(FALSE_ACCEPT_RATES[0] * sum(len(task.test) * len(task.train) for task in tasks)) + 1
         nearest, pairs = np.empty(0), 0
         for task in tasks:
@@ -48,7 +48,7 @@ class Verifier:
         self.limits = np.array([np.nextafter(nearest[few], -np.inf) if few else np.nan for few in passing])
 
     def accepted(self, fold: int, person: int, rows: Rows | None = None) -> Numbers:
-        """Count a person's clean tests in one fold against ``rows`` (None: their clean training photos).
+        """Count genuine pairs: a person's clean tests in one fold against ``rows`` (None: clean training photos).
 
         Returns
         -------
@@ -62,7 +62,7 @@ class Verifier:
 
 
 def rates(counts: Numbers, limits: npt.NDArray[np.float64]) -> dict[str, float | None]:
-    """Give the true accept rate at each false accept rate, None where no limit could be set."""
+    """Return the true accept rate (TAR) at each false accept rate (FAR), None where no limit could be set."""
     pairs, *hits = counts.tolist()
     known = zip(FALSE_ACCEPT_RATES, hits, limits, strict=True)
     return {f"{rate:g}": None if np.isnan(limit) else hit / pairs for rate, hit, limit in known}

@@ -1,4 +1,4 @@
-"""An extractor that is ready to use."""
+"""The extractor: a network with its settings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Extractor:
-    """An extractor that is ready to use.
+    """A face recognition network with its settings, ready to embed.
 
     Attributes
     ----------
     name
-        What records call it: a built-in name, or the file's name without its ending.
+        Its name in records: a built-in name, or the file's name without its ending.
     architecture
-        The module that built it.
+        Name of the architecture.
     network
         float32 [B, 3, height, width] chips, RGB in [0, 1] -> float32 [B, dimensions]; frozen, differentiable
         with respect to the chips. Preparation and normalisation are part of it.
@@ -32,11 +32,11 @@ class Extractor:
     dimensions
         Length of an embedding.
     sha256
-        Of the file that the weights were read from.
+        Of the file of the weights.
     options
-        What its architecture needs to know besides the tensors.
+        What its architecture needs besides the tensors.
     people
-        Whose photos it was trained on, where its file says so.
+        People that it was trained on, where its file names them.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Extractor:
 
     @property
     def alignment(self) -> str:
-        """How its chips are cut."""
+        """Alignment of its chips, one of ``facetools.faces.templates.ALIGNMENTS``."""
         return self.settings.alignment
 
     @property
@@ -65,13 +65,13 @@ class Extractor:
 
     @property
     def template(self) -> npt.NDArray[np.float64] | None:
-        """Where the landmarks belong in a chip, [5, 2], pixels; None where they play no part."""
+        """Template of the landmarks in a chip, float64 [5, 2], x and y in pixels; None where alignment has none."""
         from facetools.faces.alignment import template_of
 
         return template_of(self.alignment, self.size)
 
     @property
     def device(self) -> torch.device:
-        """The device that the weights are on."""
+        """The device of the weights."""
         weights: torch.Tensor = next(iter(self.network.state_dict().values()))
         return weights.device

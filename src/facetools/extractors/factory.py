@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 from facetools.extractors.extractor import Extractor
 
 if TYPE_CHECKING:
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 DEFAULT = "dlib-resnet"
 
 DEFAULT_ENSEMBLE = (DEFAULT,)
-"""What attacks work against unless told otherwise."""
+"""The ensemble that attacks work against by default."""
 
 BUILT_IN = (DEFAULT,)
-"""What ``open_extractor`` knows by name; anything else is a file."""
+"""Names that ``open_extractor`` knows; anything else is a file."""
 
 
-def check_name(name: str) -> str:
-    """Refuse an extractor that is neither built in nor a file, before anything heavy is imported."""
-    return check_named("--extractor", name)
+def check_extractor(name: str, parameter: str = "extractor") -> None:
+    """Check that an extractor is built in or a file, before anything heavy is imported.
 
-
-def check_named(option: str, name: str) -> str:
-    """Do so for another option, which the message names."""
+    Raises
+    ------
+    UsageError
+        It is neither; the message names ``parameter``.
+    """
     if name not in BUILT_IN and not Path(name).is_file():
         raise UsageError(
-            f"{option} {name}: neither a file nor one of {', '.join(BUILT_IN)}; "
+            f"{param(parameter)} {name}: neither a file nor one of {', '.join(BUILT_IN)}; "
             "`facetools import-extractor` makes such files"
         )
-    return name
 
 
 def open_extractor(name: str, device: torch.device) -> Extractor:
@@ -52,7 +52,7 @@ def open_extractor(name: str, device: torch.device) -> Extractor:
     ToolError
         Its weights are missing, changed or damaged.
     """
-    check_name(name)
+    check_extractor(name)
     if name == DEFAULT:
         from facetools.extractors.architectures import dlib_resnet
 
@@ -63,7 +63,13 @@ def open_extractor(name: str, device: torch.device) -> Extractor:
 
 
 def open_extractors(names: list[str], device: torch.device) -> list[Extractor]:
-    """Open several extractors; records and metadata tell them apart by name, so names must differ."""
+    """Open several extractors, each once.
+
+    Raises
+    ------
+    ToolError
+        Two have one name, by which records and metadata tell extractors apart; and as ``open_extractor``.
+    """
     opened = [open_extractor(name, device) for name in dict.fromkeys(names)]
     for extractor in opened:
         if [each.name for each in opened].count(extractor.name) > 1:

@@ -1,4 +1,4 @@
-"""The extractor file: one safetensors file that says how chips are cut for the network, and how to build it."""
+"""Read and write extractor files: safetensors with the architecture and the settings in their metadata."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from _toolio.errors import ToolError
 from _toolio.files.hashing import sha256_of_files
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
-from _toolio.tensors.writer import write_safetensors
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.registry import architectures, find_architecture
 from facetools.extractors.settings import Settings
+from facetools.extractors.tensor_files import save_tensors
+
+SCHEMA = "facetools.extractor/1"
 
 
 class Prepared(nn.Module):
-    """A network with what belongs before and after it.
+    """A network with its input preparation and output normalisation.
 
     Parameters
     ----------
     network
-        Takes prepared chips, gives float [B, D].
+        Maps prepared chips to float [B, D].
     settings
-        How chips are prepared, and what becomes of the output.
+        How chips are prepared and outputs normalised.
     """
 
     mean: Tensor
@@ -54,12 +56,12 @@ class Prepared(nn.Module):
 
 
 def build(architecture: str, state: Mapping[str, Tensor], settings: Settings, options: Mapping[str, Any]) -> Prepared:
-    """Build a frozen network around tensors under the architecture's own names.
+    """Build a frozen network, in eval mode, from tensors under the architecture's own names.
 
     Raises
     ------
     ValueError
-        They are not those of this architecture.
+        The tensors are not those of this architecture.
     """
     network = find_architecture(architecture).network(state, options)
     prepared = Prepared(network, settings).eval()
@@ -68,7 +70,7 @@ def build(architecture: str, state: Mapping[str, Tensor], settings: Settings, op
 
 
 def measure(prepared: nn.Module, settings: Settings) -> int:
-    """Give the length of a network's embeddings; ValueError if what it gives are none."""
+    """Return the dimensions of a network's embeddings; ValueError if its output is not one finite row a chip."""
     with torch.inference_mode():
         out = prepared(torch.full((1, 3, *settings.input_size), 0.5))
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 1:
@@ -102,9 +104,9 @@ def save_extractor(
     settings
         How chips are prepared.
     about
-        More metadata: where the weights come from; ``dimensions``.
+        More metadata: the source of the weights; ``dimensions``.
     options
-        What the tensors do not tell of the network.
+        What the architecture needs besides the tensors.
     half
         Store float16, half the size; they are read as float32.
     """
@@ -116,11 +118,11 @@ def save_extractor(
     }
     metadata = {"schema": SCHEMA, "architecture": architecture, "settings": asdict(settings)}
     metadata |= {"options": dict(options or {}), **about}
-    write_safetensors(path, tensors, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def tensors_of(prepared: Prepared, architecture: str, source: Path | None) -> dict[str, Tensor]:
-    """Give the tensors that a file of a tuned network holds; ``source`` is the file that it was opened from, if any."""
+    """Return the tensors to save of a fine-tuned network; ``source`` is the file that it was opened from, if any."""
     tuned = getattr(find_architecture(architecture), "tuned", None)
     if tuned is None or source is None:
         return dict(prepared.network.state_dict())
@@ -129,12 +131,12 @@ def tensors_of(prepared: Prepared, architecture: str, source: Path | None) -> di
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Read what an extractor file says of itself.
+    """Read the metadata of an extractor file.
 
     Raises
     ------
     ToolError
-        It is no extractor file, or one of a later version.
+        It is not an extractor file, or of an unknown version or architecture.
     """
     metadata = read_metadata(path)
     if metadata.get("schema") != SCHEMA:
@@ -154,16 +156,16 @@ def open_file(path: Path, device: torch.device, *, name: str | None = None) -> E
     Parameters
     ----------
     path
-        What ``save_extractor`` wrote.
+        A file of ``save_extractor``.
     device
         Where it computes.
     name
-        What to call it; None: the file's name without its ending.
+        Name of the extractor; None: the file's name without its ending.
 
     Raises
     ------
     ToolError
-        It is no extractor file, or damaged.
+        It is not an extractor file, or damaged.
     """
     about = read_about(path)
     architecture = about["architecture"]
@@ -178,6 +180,3 @@ def open_file(path: Path, device: torch.device, *, name: str | None = None) -> E
     options, people = about.get("options", {}), tuple(about.get("people", ()))
     name = name or path.stem
     return Extractor(name, architecture, network.to(device), settings, dimensions, digest, options, people)
-
-
-SCHEMA = "facetools.extractor/1"

@@ -1,4 +1,4 @@
-"""What is known and what is installed: extractors that are built in, architectures, and files."""
+"""Describe built-in extractors, architectures and extractor files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facetools.extractors.registry import architectures, find_architecture
 
 
 def built_in() -> Iterator[dict[str, Any]]:
-    """Describe the extractors that have a name, each opened; where that fails, the record says why."""
+    """Yield the fields of a record for each built-in extractor, after opening it; where that fails, the reason."""
     for name in BUILT_IN:
         about: dict[str, Any] = {"dimensions": None, "kind": "built-in", "name": name}
         try:
@@ -31,7 +31,7 @@ def built_in() -> Iterator[dict[str, Any]]:
 
 
 def known_architectures() -> Iterator[dict[str, Any]]:
-    """Describe the architectures; one is installed if the packages that it needs are."""
+    """Yield the fields of a record for each architecture; one is installed if the packages that it needs are."""
     for name in architectures():
         module: Any = find_architecture(name)
         missing = [package for package in getattr(module, "REQUIRES", ()) if not importlib.util.find_spec(package)]
@@ -42,12 +42,12 @@ def known_architectures() -> Iterator[dict[str, Any]]:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Describe an extractor file by its metadata; its tensors are not read.
+    """Return the fields of an extractor file's record from its metadata; its tensors are not read.
 
     Raises
     ------
     ToolError
-        It is no extractor file.
+        It is not an extractor file.
     """
     about = read_about(path)
     fields = {"dimensions": about.get("dimensions"), "kind": "file", "name": path.stem, "file": str(path)}

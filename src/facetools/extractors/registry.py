@@ -1,4 +1,4 @@
-"""Find architectures by name."""
+"""Find architectures by their file names."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ if TYPE_CHECKING:
 
 
 class Architecture(Protocol):
-    """What a module of this package offers."""
+    """Interface of a module of ``facetools.extractors.architectures``."""
 
     SETTINGS: Settings
-    """What its networks usually want. ``settings_of(state, options)``, where a module has it, knows better."""
+    """Usual settings of its networks. ``settings_of(state, options)``, where a module has it, is more exact."""
 
     def network(self, state: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> torch.nn.Module:
-        """Build the network around these tensors: chips as ``SETTINGS`` prepares them -> float [B, D].
+        """Build the network from tensors under the architecture's own names.
 
-        The size (depth, width, embedding) is read from the tensors' names and shapes; ``options`` holds what they
-        do not tell, {} for most. ValueError if no network of this architecture has such tensors.
+        It maps chips as ``SETTINGS`` prepares them to float [B, D]. Its size (depth, width, embedding) is read from
+        the tensors' names and shapes; ``options`` holds what these do not determine, {} for most. ValueError if no
+        network of this architecture has such tensors.
         """
 
-    # ``tuned(state, network)``, where a module has it, gives the tensors of a network that was built from ``state`` and
-    # then tuned. Elsewhere they are the network's own.
+    # ``tuned(state, network)``, where a module has it, returns the tensors to save of a network that was built from
+    # ``state`` and then fine-tuned. Elsewhere they are the network's own.
 
     def canonical(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Bring tensors of a known layout under the architecture's own names.
+        """Rename tensors of known layouts to the architecture's own names.
 
-        Names that it does not know stay as they are, and those that no embedding needs (a classifier's head,
-        counters) go. Prefixes such as ``module.`` have been removed.
+        Unknown names stay as they are; tensors that no embedding needs (a classifier's head, batch counters) are
+        dropped. Prefixes such as ``module.`` have been removed.
         """
 
 
 @cache
 def architectures() -> tuple[str, ...]:
-    """List the architectures there are, by their files."""
+    """Return the names of all architectures, sorted."""
     return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)))
 
 
 def find_architecture(name: str) -> Architecture:
-    """Find an architecture by name.
+    """Return an architecture's module, imported when it is needed.
 
     Raises
     ------
     UsageError
-        There is none; the message lists those there are.
+        No architecture has this name; the message lists those that exist.
     """
     if name not in architectures():
         raise UsageError(f"architecture {name}: not known; choose from {', '.join(architectures())}")

@@ -1,4 +1,4 @@
-"""How chips are prepared for a network and what becomes of its output."""
+"""Settings of an extractor: chips, input normalisation, output and distance."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from facetools.faces.templates import ALIGNMENTS
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How chips are prepared for a network and what becomes of its output.
+    """Input preparation, output normalisation and distance of an extractor.
 
     Attributes
     ----------
     input_size
         Height and width of a chip, pixels.
     alignment
-        One of ``facetools.faces.alignment.ALIGNMENTS``.
+        One of ``facetools.faces.templates.ALIGNMENTS``.
     channel_order
         ``rgb`` or ``bgr``.
     mean, std
-        Of channels in that order, in units of 0 to 255: the network sees (value - mean) / std.
+        Of channels in that order, in units of 0 to 255: the input is (value - mean) / std.
     normalisation
         ``l2``: embeddings are divided by their length; ``none``.
     distance
-        ``cosine`` or ``euclidean``: what embeddings are compared with.
+        ``cosine`` or ``euclidean``, between embeddings.
     mirrored
         The embedding of the mirrored chip is added before normalisation, as LowKey's extractors do.
     """
@@ -42,7 +42,7 @@ class Settings:
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Settings:
-        """Read what ``asdict`` and JSON made of settings; KeyError, TypeError or ValueError if that is not it."""
+        """Build settings from ``asdict`` through JSON; KeyError, TypeError or ValueError for anything else."""
         height, width = (int(side) for side in fields["input_size"])
         mean, std = (cast("tuple[float, float, float]", tuple(map(float, fields[key]))) for key in ("mean", "std"))
         words = {key: str(fields[key]) for key in ("alignment", "channel_order", "normalisation", "distance")}
@@ -51,7 +51,7 @@ class Settings:
         return settings
 
     def check(self) -> None:
-        """Raise ValueError, with what is wrong, for settings that nothing can work with."""
+        """Raise ValueError that says what is wrong with unusable settings."""
         known = {
             "alignment": ALIGNMENTS,
             "channel_order": ("rgb", "bgr"),

@@ -1,4 +1,4 @@
-"""Match state dicts to networks: prefixes, shapes, missing and unknown tensors."""
+"""Read the size of networks from state dicts, and load state dicts exactly."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 
 def prefix_of(state: Mapping[str, Tensor], anchor: str) -> str | None:
-    """Give what stands before a name that every network of a kind has; None if it is not there exactly once."""
+    """Return what precedes a name that every network of a kind has; None unless the name occurs exactly once."""
     found = [key for key in state if f".{key}".endswith(f".{anchor}")]
     return found[0].removesuffix(anchor) if len(found) == 1 else None
 
 
 def beneath(state: Mapping[str, Tensor], anchor: str) -> dict[str, Tensor]:
-    """Keep the tensors of one network, without what stands before its own names.
+    """Return the tensors of one network, without what precedes its own names.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def beneath(state: Mapping[str, Tensor], anchor: str) -> dict[str, Tensor]:
     -------
     dict
         ``features.module.conv1.weight`` becomes ``conv1.weight`` for the anchor ``conv1.weight``, and what lies
-        outside ``features.module.`` goes. Everything as it was, less the counters of batch normalisation, if the
-        anchor is not there exactly once.
+        outside ``features.module.`` is dropped. Unless the anchor occurs exactly once, everything stays as it is,
+        less the counters of batch normalisation.
     """
     kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     prefix = prefix_of(kept, anchor) or ""
@@ -39,7 +39,7 @@ def beneath(state: Mapping[str, Tensor], anchor: str) -> dict[str, Tensor]:
 
 
 def with_identity(state: Mapping[str, Tensor], norm: str) -> dict[str, Tensor]:
-    """Give a batch normalisation that was trained without scale and shift a scale of 1 and a shift of 0."""
+    """Add a scale of 1 and a shift of 0 to a batch normalisation that was trained without them."""
     mean = state.get(f"{norm}.running_mean")
     if mean is None or f"{norm}.weight" in state or f"{norm}.bias" in state:
         return dict(state)
@@ -47,7 +47,7 @@ def with_identity(state: Mapping[str, Tensor], norm: str) -> dict[str, Tensor]:
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
-    """Give the shape of a tensor that no network goes without; ValueError if it is missing or has other axes."""
+    """Return a required tensor's shape; ValueError if it is missing or has another number of axes."""
     if key not in state:
         raise ValueError(f"missing {key}")
     shape = tuple(state[key].shape)
@@ -58,7 +58,7 @@ def shape_of(state: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...
 
 def count_of(state: Mapping[str, Tensor], prefix: str) -> int:
     """Count the different numbers that follow a prefix in names; ValueError if there are none."""
-    # Counting, not the highest: a damaged name cannot ask for a million blocks.
+    # Counting, not the highest: a damaged name must not build a million blocks.
     numbers = {found[1] for key in state if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key))}
     if not numbers:
         raise ValueError(f"missing {prefix}0 and what follows it")
@@ -66,11 +66,11 @@ def count_of(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def stages_of(state: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
-    """Read a ResNet's four stages off its tensors.
+    """Return depths and widths of a ResNet's four stages.
 
     Returns
     -------
-    tuple
+    depths, widths
         Blocks of ``layer1`` to ``layer4``; channels of the stem ``conv1``, then of each stage's first ``conv2``.
 
     Raises
@@ -84,7 +84,7 @@ def stages_of(state: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
 
 
 def flat(x: Tensor, linear: nn.Linear) -> Tensor:
-    """Lay maps [B, C, H, W] out for a linear layer, [B, C * H * W]; ValueError if the layer takes other maps."""
+    """Flatten maps [B, C, H, W] to [B, C * H * W]; ValueError if the linear layer takes another width."""
     if x[0].numel() != linear.in_features:
         raise ValueError(
             f"the last map is {x.shape[1]}x{x.shape[2]}x{x.shape[3]}, {x[0].numel()} numbers, where the embedding "
@@ -93,8 +93,8 @@ def flat(x: Tensor, linear: nn.Linear) -> Tensor:
     return x.flatten(1)
 
 
-class Problem(NamedTuple):
-    """A tensor that does not match: ``missing``, ``unknown`` or of another ``shape``; ``wanted`` is then known."""
+class TensorMismatch(NamedTuple):
+    """A tensor that does not match: ``missing``, ``unknown``, or of another ``shape`` than ``wanted``."""
 
     problem: str
     key: str
@@ -102,36 +102,34 @@ class Problem(NamedTuple):
     wanted: tuple[int, ...] | None
 
     def __str__(self) -> str:
-        """Say it in a few words."""
+        """Describe it in a few words."""
         if self.problem == "shape":
             return f"{self.key} is {self.shape}, not {self.wanted}"
         return f"{self.problem} {self.key} {self.wanted if self.shape is None else self.shape}"
 
 
 class MismatchedTensorsError(ValueError):
-    """Tensors are not those of a network.
+    """Tensors do not match a network.
 
     Attributes
     ----------
     problems
-        All that differs.
+        All mismatches.
     """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[TensorMismatch]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = tuple(problems)
 
 
-def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """Put tensors into a network, which may be on the meta device, as float32.
+def load_exactly(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Load tensors as float32 into a network, which may be on the meta device.
 
     Raises
     ------
     MismatchedTensorsError
-        A ValueError that lists what differs.
+        A ValueError that lists all mismatches.
     """
-    import torch
-
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     # Batch normalisation counts its batches; nothing reads the counters.
@@ -139,10 +137,10 @@ def load_exactly(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) ->
         if key.endswith("num_batches_tracked"):
             tensors[key] = torch.zeros((), dtype=torch.long)
     found = {key: tuple(value.shape) for key, value in tensors.items()}
-    wrong = [Problem("missing", key, None, wanted[key]) for key in wanted if key not in found]
-    wrong += [Problem("unknown", key, shape, None) for key, shape in found.items() if key not in wanted]
+    wrong = [TensorMismatch("missing", key, None, wanted[key]) for key in wanted if key not in found]
+    wrong += [TensorMismatch("unknown", key, shape, None) for key, shape in found.items() if key not in wanted]
     wrong += [
-        Problem("shape", key, shape, wanted[key])
+        TensorMismatch("shape", key, shape, wanted[key])
         for key, shape in found.items()
         if key in wanted and shape != wanted[key]
     ]

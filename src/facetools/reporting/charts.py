@@ -1,7 +1,7 @@
-"""Charts: bars with intervals, and lines; PNG, SVG and PDF. The same numbers give the same bytes.
+"""Bar charts with intervals, and line charts. The same numbers have the same bytes.
 
-The look is that of `_toolio.cli.charts`. Colours are those of Okabe and Ito, which people tell apart whatever
-colours they see; lines differ in their dashes and markers too.
+The style is that of `_toolio.cli.charts`. Colours are Okabe and Ito's, distinguishable with any colour vision; lines
+differ in their dashes and markers too.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 """Okabe and Ito's palette; grey stands for its black, which marks and text have."""
 
 HATCHES = ("", "///", "...", "xxx")
-"""Tell bars apart once the colours are used up."""
+"""Hatches of bars beyond the number of colours."""
 
-MARKERS, DASHES = "osD^vP", ("-", "--", ":", "-.")
+MARKERS, DASHES = "osD^vP", ("solid", "dashed", "dotted", "dashdot")
 
 MOST_BARS = 48
 """Bars in one chart. More go into further charts."""
@@ -31,7 +31,7 @@ _BAR_IN, _GAP_IN = 0.2, 0.16
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A value from 0 to 1; the ends of its interval, if it has one; and what it is to be compared with."""
+    """A value from 0 to 1, the ends of its interval if it has one, and a reference value to mark."""
 
     value: float
     interval: tuple[float, float] | None = None
@@ -54,7 +54,7 @@ class Panel:
     Attributes
     ----------
     label
-        What the axis shows.
+        Label of the axis.
     lines
         One at least.
     percent
@@ -67,7 +67,7 @@ class Panel:
 
 
 def parts(groups: int, series: int) -> list[range]:
-    """Deal groups of bars out to charts, so that none has more than ``MOST_BARS`` if it can be helped."""
+    """Divide groups of bars among charts of at most ``MOST_BARS``, unless one group has more."""
     each = max(1, MOST_BARS // max(1, series))
     return [range(first, min(first + each, groups)) for first in range(0, groups, each)]
 
@@ -84,9 +84,9 @@ def bar_chart(
     series
         In each group a bar of each series: its name and, for each group, the bar or None.
     label
-        What the axis shows.
+        Label of the axis.
     mark
-        What the marks are, for the legend.
+        Meaning of the marks, for the legend.
     """
     with style():
         height = len(groups) * (len(series) * _BAR_IN + _GAP_IN)

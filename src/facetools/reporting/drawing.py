@@ -1,4 +1,4 @@
-"""Which charts a report has: of its results, one an extractor; of trainings, one each."""
+"""Draw the charts of a report: one an extractor for results, one for each training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from facetools.reporting.results import KEYS, Result, Training, share_of, varyin
 from facetools.reporting.tables import percent
 
 GROUP = ("cloak", "attack", "mode")
-"""What the groups of bars are; within a group bars differ in the rest."""
+"""Fields that group the bars; within a group bars differ in the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class Picture:
     Attributes
     ----------
     name
-        Where it lies in the report's folder.
+        Path in the report's folder.
     data
         A PNG file.
     alt
-        What it shows, for those who do not see it.
+        Alternative text.
     caption
-        What stands below it.
+        Caption.
     size
         Width and height in pixels.
     """
@@ -46,8 +46,8 @@ class Picture:
 
 def label_of(result: Result, keys: Sequence[str], short: dict[str, str]) -> str:
     """Name a result by some of its keys."""
-    told = [short.get(value, value) for key in keys if (value := result.about.get(key))]
-    return ", ".join(printable(value) for value in told)
+    stated = [short.get(value, value) for key in keys if (value := result.about.get(key))]
+    return ", ".join(printable(value) for value in stated)
 
 
 def result_charts(results: Sequence[Result]) -> Iterator[Picture]:
@@ -56,7 +56,7 @@ def result_charts(results: Sequence[Result]) -> Iterator[Picture]:
     drawn = 0
     for extractor in extractors:
         mine = [result for result in results if result.about.get("extractor", "") == extractor]
-        # What tells an extractor's cloaks apart is enough: embeddings of one cloak lie in a folder an extractor.
+        # What distinguishes an extractor's cloaks is enough: embeddings of one cloak lie in a folder an extractor.
         short = short_names(result.about.get("cloak", "") for result in mine)
         bars = _bars(mine, short | short_names(result.source for result in mine))
         groups = list(dict.fromkeys(group for group, _ in bars))
@@ -70,7 +70,7 @@ def result_charts(results: Sequence[Result]) -> Iterator[Picture]:
 
 
 def _bars(results: Sequence[Result], short: dict[str, str]) -> dict[tuple[str, str], Bar]:
-    """Give the bar of each result by its group and the name within it, which tell all of them apart."""
+    """Return the bar of each result by its group and its name in the group, which are unique together."""
     inner = [key for key in varying(results) if key not in (*GROUP, "extractor")]
     inner = [key for key in KEYS if key in inner or key == "classifier"]
     bars: dict[tuple[str, str], Bar] = {}
@@ -92,9 +92,9 @@ def _result_chart(
     groups = list(dict.fromkeys(group for group, _ in bars))
     series = [(each, [bars.get((group, each)) for group in groups]) for each in names]
     data = bar_chart(groups, series, label="protection: share of photos named wrongly", mark="nothing cloaked (floor)")
-    told = "; ".join(f"{group} by {each} {percent(bar.value)}" for (group, each), bar in bars.items())
+    stated = "; ".join(f"{group} by {each} {percent(bar.value)}" for (group, each), bar in bars.items())
     shown = printable(extractor) or "unnamed"
-    alt = f"Bar chart of protection with 95% intervals, extractor {shown}{part}: {told}."
+    alt = f"Bar chart of protection with 95% intervals, extractor {shown}{part}: {stated}."
     return Picture(name, data, alt, f"Protection by extractor {shown}{part}, with 95% intervals over people.")
 
 
@@ -109,12 +109,12 @@ def training_chart(number: int, training: Training) -> Picture:
     shares = lines(protection="protection of cloaked photos", clean_accuracy="clean photos named rightly")
     panels = [Panel("share", shares, percent=True)] if shares else []
     panels.append(Panel("loss", lines(loss="training loss", clean_loss="loss on clean photos")))
-    told = [
+    stated = [
         f"{line.name} from {_end(line, 0, panel.percent)} to {_end(line, -1, panel.percent)}"
         for panel in panels
         for line in panel.lines
     ]
-    alt = f"Line chart of training {number}, {len(epochs)} epochs: {'; '.join(told)}."
+    alt = f"Line chart of training {number}, {len(epochs)} epochs: {'; '.join(stated)}."
     data = line_chart(panels, x_label="epoch")
     return Picture(f"charts/training-{number}.png", data, alt, f"Training {number}: {printable(training.source)}.")
 

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.errors import InputError, ToolError, UsageError, param
 from _toolio.streams.inputs import STDIN, Item, open_items
 from _toolio.streams.records import printable
 from facetools.cloaking.grid import draw_cells
@@ -29,8 +29,8 @@ CELL_PX = 240
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which examples a report shall have.
+class ExamplesConfig:
+    """Example photos of a report.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ class Wanted:
     suffix
         What the names of cloaked photos add.
     count
-        How many photos, at most.
+        Number of photos, at most.
     amplify
-        The difference is drawn this many times as strong.
+        Factor of the difference.
     """
 
     clean: str
@@ -55,69 +55,82 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One photo: whose and which it is, and of each cloak its name and the three pictures."""
+    """One photo: its title, and for each cloak its name and the three pictures."""
 
     title: str
     rows: Sequence[tuple[str, Sequence[Picture]]]
 
 
-def check_wanted(clean: str | None, cloaked: Sequence[str], suffix: str, count: int, amplify: float) -> Wanted | None:
-    """Check what was asked for, before anything is read; None where no photos are to be shown.
+def check_examples(
+    clean: str | None, cloaked: Sequence[str], suffix: str, count: int, amplify: float
+) -> ExamplesConfig | None:
+    """Check parameters before anything is read; return None where no photos are to be shown.
+
+    Parameters
+    ----------
+    clean, suffix, count, amplify
+        As in ``ExamplesConfig``.
+    cloaked
+        Folders or archives, as ``NAME=PATH`` or ``PATH``.
 
     Raises
     ------
     UsageError
-        Options do not go together.
+        Parameters contradict each other.
     ToolError
         A folder does not exist.
     """
     if clean is None and not cloaked:
         return None
     if clean is None or not cloaked:
-        missing, why = ("--clean", "--cloaked") if clean is None else ("--cloaked", "--clean")
-        raise UsageError(f"{why} needs {missing} beside it: examples are of clean photos and their cloaked copies")
+        missing, why = ("clean", "cloaked") if clean is None else ("cloaked", "clean")
+        raise UsageError(
+            f"{param(why)} needs {param(missing)} beside it: examples are of clean photos and their cloaked copies"
+        )
     named = [parse_cloaked(text) for text in cloaked]
     for path in (clean, *(path for _, path in named)):
         if path == STDIN:
-            raise UsageError("--clean and --cloaked cannot be -: name a folder or a .tar")
+            raise UsageError(f"{param('clean')} and {param('cloaked')} cannot be -: name a folder or a .tar")
         if not Path(path).exists():
             raise ToolError(f"{path}: no such file or folder", kind="missing")
     for name, path in named:
         if [other for other, _ in named].count(name) > 1:
-            raise UsageError(f"--cloaked {name}={path}: another cloak has that name; give NAME=PATH with another")
-    return Wanted(clean, named, suffix, count, amplify)
+            raise UsageError(
+                f"{param('cloaked')} {name}={path}: another cloak has that name; give NAME=PATH with another"
+            )
+    return ExamplesConfig(clean, named, suffix, count, amplify)
 
 
-def examples(wanted: Wanted) -> Iterator[Example | tuple[Item, InputError]]:
-    """Draw photos of as many people as there are, a photo each, then their second ones, up to ``wanted.count``.
+def draw_examples(config: ExamplesConfig) -> Iterator[Example | tuple[Item, InputError]]:
+    """Yield examples of as many people as there are, first photos first, up to ``config.count``.
 
-    A photo that cannot be used is given with the reason, and another one is drawn in its place.
+    A photo that cannot be used is yielded with the reason, and another one is drawn in its place.
 
     Raises
     ------
     ToolError
         None of the photos has a copy of any cloak.
     """
-    clean = list(open_items([wanted.clean]))
+    clean = list(open_items([config.clean]))
     copies: dict[str, list[tuple[str, Item]]] = defaultdict(list)
-    for name, path in wanted.cloaked:
-        for pair in match_photos(clean, list(open_items([path])), suffix=wanted.suffix):
+    for name, path in config.cloaked:
+        for pair in match_photos(clean, list(open_items([path])), suffix=config.suffix):
             if pair.clean and pair.cloaked:
                 copies[pair.clean.path].append((name, pair.cloaked))
     # Photos that most cloaks were tried on show these side by side.
     most, drawn = max(map(len, copies.values())), 0
     for item in _turns([item for item in clean if len(copies.get(item.path, ())) == most]):
-        if drawn == wanted.count:
+        if drawn == config.count:
             return
         try:
-            yield _draw(item, copies[item.path], wanted.amplify, drawn + 1)
+            yield _draw(item, copies[item.path], config.amplify, drawn + 1)
             drawn += 1
         except InputError as error:
             yield item, error
 
 
 def _turns(items: Sequence[Item]) -> Iterator[Item]:
-    """Give everybody's first photo, then everybody's second one."""
+    """Yield everybody's first photo, then everybody's second one."""
     people: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         people[person_of(item.relative)].append(item)

@@ -1,4 +1,4 @@
-"""The folder of a report: whole or absent, and never in place of anything but an older report."""
+"""Write the folder of a report: complete or absent, and in place of nothing but an older report."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from _toolio.cli.app import tool_version
-from _toolio.errors import InputError, UsageError
+from _toolio.errors import InputError, UsageError, param
 from _toolio.files.atomic import atomic_folder
 from _toolio.files.hashing import sha256_of
 from facetools.reporting.drawing import Picture, result_charts, training_chart
-from facetools.reporting.examples import Wanted, examples
+from facetools.reporting.examples import ExamplesConfig, draw_examples
 from facetools.reporting.page import MARK, Content, page
-from facetools.reporting.results import Findings, Problem
+from facetools.reporting.results import Findings, LeftOut
 from facetools.reporting.tables import markdown, tidy_csv
 
 INDEX = "index.html"
@@ -25,29 +25,31 @@ _OURS = re.compile(rf"{re.escape(INDEX)}|tables\.(csv|md)|(charts|photos)/[a-z0-
 
 
 def refuse_folder(out: Path, *, force: bool) -> None:
-    """Refuse a folder that cannot be written, or that holds what should stay, before any work is done.
+    """Refuse a folder that cannot be written, or that holds other files, before any work is done.
 
     Raises
     ------
     UsageError
-        The message says what to try.
+        The folder is refused.
     """
     try:
         if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out}: is no folder; name one that is new or empty")
+            raise UsageError(f"{param('out')} {out}: is no folder; name one that is new or empty")
         held = [Path(top) / name for top, _, names in os.walk(out) for name in names]
         above = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
         above = above.parent if above == out.resolve() else above
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise UsageError(f"--out {out}: {above} may not be written to; name a folder elsewhere")
+            raise UsageError(f"{param('out')} {out}: {above} may not be written to; name a folder elsewhere")
         if held and not force:
-            raise UsageError(f"--out {out}: is not empty; use --force to replace the report in it")
+            raise UsageError(f"{param('out')} {out}: is not empty; use {param('force')} to replace the report in it")
         foreign = sorted(str(path) for path in held if not _OURS.fullmatch(path.relative_to(out).as_posix()))
         if held and (foreign or MARK.encode() not in _head(out / INDEX)):
             which = f"{foreign[0]} is not of a report" if foreign else "it is no report"
-            raise UsageError(f"--out {out}: {which}, and --force replaces nothing else; name another folder")
+            raise UsageError(
+                f"{param('out')} {out}: {which}, and {param('force')} replaces nothing else; name another folder"
+            )
     except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror}; name another folder") from None
+        raise UsageError(f"{param('out')} {out}: {error.strerror}; name another folder") from None
 
 
 def _head(path: Path) -> bytes:
@@ -59,26 +61,26 @@ def _head(path: Path) -> bytes:
 
 @dataclass(slots=True)
 class Report:
-    """A report that is to be written.
+    """A report.
 
     Attributes
     ----------
     findings
-        What it tells.
+        Its results.
     title
-        Its headline.
-    wanted
+        The headline.
+    examples
         Example photos, if any.
     """
 
     findings: Findings
     title: str
-    wanted: Wanted | None = None
+    examples: ExamplesConfig | None = None
 
     def write(self, out: Path) -> Iterator[Mapping[str, Any] | tuple[str, InputError]]:
-        """Write the folder; give the fields of a record a file, and photos that could not be used with the reason.
+        """Write the folder; yield photos that could not be used with the reason, then a record's fields for each file.
 
-        Nothing is given before the whole report is in its place.
+        Nothing is yielded before the whole report is in its place.
 
         Raises
         ------
@@ -106,18 +108,18 @@ class Report:
         content.charts = list(result_charts(self.findings.results))
         content.training_charts = [training_chart(n, each) for n, each in enumerate(self.findings.trainings, 1)]
         failed = []
-        for each in examples(self.wanted) if self.wanted else ():
+        for each in draw_examples(self.examples) if self.examples else ():
             if isinstance(each, tuple):
                 item, error = each
                 failed.append((item.path, error))
-                content.unusable.append(Problem("", item.path, error.message))
+                content.unusable.append(LeftOut("", item.path, error.message))
             else:
                 content.examples.append(each)
         return failed
 
 
 def _pictures(content: Content) -> Iterator[Picture]:
-    """Give every picture once: a photo's clean one stands in several rows."""
+    """Yield every picture once: a photo's clean one stands in several rows."""
     yield from content.charts
     yield from content.training_charts
     for example in content.examples:

@@ -9,11 +9,11 @@ from html import escape
 from _toolio.streams.records import printable
 from facetools.reporting.drawing import Picture
 from facetools.reporting.examples import Example
-from facetools.reporting.results import Findings, Problem, Result, Source, Training, share_of
+from facetools.reporting.results import Findings, LeftOut, Result, Source, Training, share_of
 from facetools.reporting.tables import KEY_TITLES, Table, interval, people_table, percent, summary_table, training_table
 
 MARK = "facetools.report/1"
-"""Names what made the page, in its head."""
+"""The generator named in the page's head."""
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --faint: #595959; --line: #d0d0d0; --soft: #f3f4f6;
@@ -65,7 +65,7 @@ POLICY = "; ".join(
 
 @dataclass(slots=True)
 class Content:
-    """Everything that a page shows."""
+    """The content of a page."""
 
     title: str
     version: str
@@ -73,11 +73,11 @@ class Content:
     charts: Sequence[Picture] = ()
     training_charts: Sequence[Picture] = ()
     examples: list[Example] = field(default_factory=list)
-    unusable: list[Problem] = field(default_factory=list)
+    unusable: list[LeftOut] = field(default_factory=list)
 
 
 def show(text: str) -> str:
-    """Make any text safe inside an element or a quoted attribute; control characters become visible."""
+    """Escape text for an element or a quoted attribute; control characters become visible."""
     return escape(printable(text))
 
 
@@ -89,7 +89,7 @@ def page(content: Content) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="generator" content="{MARK}">\n<meta name="referrer" content="no-referrer">\n'
-        # An icon of nothing: a browser asks for none.
+        # An icon of nothing: a browser requests none.
         '<link rel="icon" href="data:,">\n'
         f"<title>{show(content.title)}</title>\n<style>\n{CSS}\n</style>\n</head>\n<body>\n<main>\n"
     )
@@ -104,20 +104,20 @@ def page(content: Content) -> str:
         for number, training in enumerate(findings.trainings, 1):
             blocks += _training(number, training, content.training_charts[number - 1])
     blocks += _examples(content.examples)
-    blocks += _problems([*findings.problems, *content.unusable])
+    blocks += _left_out([*findings.left_out, *content.unusable])
     blocks += ["</main>", _footer(content.version, findings.sources), "</body>\n</html>\n"]
     return head + "\n".join(blocks)
 
 
 def html_table(table: Table, *, linked: bool = False) -> str:
-    """Write a table in a box of its own, which scrolls where it is too wide.
+    """Write a table in a box that scrolls where it is too wide.
 
     Parameters
     ----------
     table
-        What to write.
+        The table.
     linked
-        The first column is a number that leads to the details of that result.
+        The first column is the number of a result, linked to its details.
     """
     kinds = [' class="n"' if column.is_number else "" for column in table.columns]
     heads = "".join(
@@ -155,13 +155,13 @@ def _command(command: str | None) -> str:
 
 
 def _summary(findings: Findings) -> list[str]:
-    """Say in words what was found."""
+    """Summarise the findings in sentences."""
     blocks = []
     if findings.results:
         blocks += ["<p>" + _scope(findings.results) + "</p>", "<ul>", *_extremes(findings.results), "</ul>"]
     for number, training in enumerate(findings.trainings, 1):
         blocks.append(f"<p>{_course(number, training)}</p>")
-    missing = len(findings.problems)
+    missing = len(findings.left_out)
     if missing:
         blocks.append(f'<p><a href="#left-out">{_many(missing, "record")} without a number</a> left out.</p>')
     return blocks
@@ -188,11 +188,11 @@ def _scope(results: Sequence[Result]) -> str:
 
 
 def _extremes(results: Sequence[Result]) -> list[str]:
-    """Tell the strongest and the weakest result, the range of floors, and which results stand out of chance."""
+    """List the strongest and the weakest result, the range of floors, and how many results exceed their floor."""
     ranked = sorted(enumerate(results, 1), key=lambda pair: float(pair[1].summary["protection"]))
-    lines = [f"<li>Most protection: {_told(*ranked[-1])}</li>"]
+    lines = [f"<li>Most protection: {_stated(*ranked[-1])}</li>"]
     if len(ranked) > 1:
-        lines.append(f"<li>Least protection: {_told(*ranked[0])}</li>")
+        lines.append(f"<li>Least protection: {_stated(*ranked[0])}</li>")
     floors = [float(result.summary["floor"]) for result in results]
     low, high = percent(min(floors)), percent(max(floors))
     span = low if low == high else f"{low} to {high}"
@@ -207,7 +207,7 @@ def _extremes(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _told(number: int, result: Result) -> str:
+def _stated(number: int, result: Result) -> str:
     one = result.summary
     ends = f" (95% interval {interval(one['interval'])})" if one.get("interval") else ""
     return (
@@ -217,19 +217,19 @@ def _told(number: int, result: Result) -> str:
 
 
 def _named(result: Result) -> str:
-    """Name a result by everything that its records tell of it."""
+    """Name a result by all its settings."""
     known = {key: value for key, value in result.about.items() if (key, value) != ("preprocess", "none")}
-    told = [f"{KEY_TITLES.get(key, key)} {value}" for key, value in known.items() if key != "seed"]
-    return show(", ".join(told))
+    stated = [f"{KEY_TITLES.get(key, key)} {value}" for key, value in known.items() if key != "seed"]
+    return show(", ".join(stated))
 
 
 def _course(number: int, training: Training) -> str:
-    told = [f"{_many(len(training.epochs), 'epoch')}"]
+    stated = [f"{_many(len(training.epochs), 'epoch')}"]
     for key, name in (("protection", "protection"), ("clean_accuracy", "accuracy on clean photos")):
         values = [value for each in training.epochs if (value := share_of(each, key)) is not None]
         if values:
-            told.append(f"{name} from {percent(values[0])} to {percent(values[-1])}")
-    return f'<a href="#training-{number}">Training {number}</a>: {", ".join(told)}.'
+            stated.append(f"{name} from {percent(values[0])} to {percent(values[-1])}")
+    return f'<a href="#training-{number}">Training {number}</a>: {", ".join(stated)}.'
 
 
 def _terms() -> str:
@@ -290,14 +290,14 @@ def _examples(examples: Sequence[Example]) -> list[str]:
     return blocks
 
 
-def _problems(problems: Sequence[Problem]) -> list[str]:
-    if not problems:
+def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
+    if not left_out:
         return []
     lines = [
         f"<li>{show(each.message)}{f' ({show(each.what)})' if each.what and each.what not in each.message else ''}</li>"
-        for each in problems
+        for each in left_out
     ]
-    head = f"<summary>{_many(len(problems), 'input')} without a number or picture</summary>"
+    head = f"<summary>{_many(len(left_out), 'input')} without a number or picture</summary>"
     return ['<h2 id="left-out">Left out</h2>', f"<details>{head}\n<ul>", *lines, "</ul></details>"]
 
 

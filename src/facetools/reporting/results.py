@@ -1,4 +1,4 @@
-"""From records to results: what was measured, of whom, and with which command."""
+"""Read records of evaluations and trainings, and group them into results."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ TRAIN_ROBUST = "facetools.train-robust/1"
 SCHEMAS = (EVALUATE, TRAIN_ROBUST)
 
 KEYS = ("cloak", "attack", "mode", "extractor", "robust", "trainer", "classifier", "preprocess", "seed")
-"""Fields that tell one result from another. Records may lack most of them."""
+"""Fields that distinguish results. Records may lack most of them."""
 
 GRAPHS = ("protection", "clean_accuracy", "loss", "clean_loss")
-"""What a training record may hold for each epoch."""
+"""Figures that a training record may have for each epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input: its name, the sha256 of its bytes and how many records it holds."""
+    """One input: its name, the sha256 of its bytes and its number of records."""
 
     name: str
     sha256: str
@@ -34,8 +34,8 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A record that says why there is no number."""
+class LeftOut:
+    """A record without a figure, or a photo that cannot be shown, and why."""
 
     source: str
     what: str
@@ -44,22 +44,22 @@ class Problem:
 
 @dataclass(slots=True)
 class Result:
-    """One combination that was evaluated.
+    """Figures of one combination of settings.
 
     Attributes
     ----------
     source
-        The input that it came from.
+        The input with its records.
     about
         Those of ``KEYS`` that the records have.
     summary
-        The record of all people; made of theirs where the input has none.
+        The record of all people; computed from theirs where the input has none.
     people
         Their records, least protected first.
     command
-        What made the records, if they tell.
+        The command line that made the records, where they say it.
     counted
-        ``summary`` was not in the input.
+        ``summary`` was computed here.
     """
 
     source: str
@@ -72,7 +72,7 @@ class Result:
 
 @dataclass(slots=True)
 class Training:
-    """One training: a record an epoch, in their order, and what made them, if they tell."""
+    """One training: a record an epoch, in order, and the command line that made them, where they say it."""
 
     source: str
     epochs: list[dict[str, Any]]
@@ -81,12 +81,12 @@ class Training:
 
 @dataclass(slots=True)
 class Findings:
-    """Everything that the inputs hold."""
+    """Everything in the inputs."""
 
     sources: list[Source] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     trainings: list[Training] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def read_findings(inputs: Sequence[str] | None) -> Findings:
@@ -102,14 +102,14 @@ def read_findings(inputs: Sequence[str] | None) -> Findings:
     UsageError
         Nothing was named, or ``-`` twice.
     ToolError
-        There is no number in any input, a record is none of these, or two are of the same thing; the message names
-        file and line.
+        There is no figure in any input, a record is of another schema, or two are duplicates; the message names file
+        and line.
     """
     findings = Findings()
     for name, data in _open(inputs):
         records = list(_numbered(data, name))
         findings.sources.append(Source(name, sha256_of(data), len(records)))
-        findings.problems += [_problem(record, name) for _, record in records if _has_failed(record)]
+        findings.left_out += [_left_out(record, name) for _, record in records if _has_failed(record)]
         good = [(where, record) for where, record in records if not _has_failed(record)]
         findings.results += _results(name, [pair for pair in good if pair[1]["schema"] == EVALUATE])
         findings.trainings += _trainings(name, [pair for pair in good if pair[1]["schema"] == TRAIN_ROBUST])
@@ -120,21 +120,21 @@ def read_findings(inputs: Sequence[str] | None) -> Findings:
 
 def _nothing(findings: Findings) -> ToolError:
     names = ", ".join(source.name for source in findings.sources)
-    if not findings.problems:
+    if not findings.left_out:
         return ToolError(f"{names}: no record; give what `facetools evaluate` wrote", kind="empty")
-    first = findings.problems[0]
+    first = findings.left_out[0]
     return ToolError(
-        f"{names}: no number to report: all {len(findings.problems)} records are of failures "
+        f"{names}: no number to report: all {len(findings.left_out)} records are of failures "
         f"(the first: {first.message}); mend what `facetools evaluate` could not use",
         kind="empty",
     )
 
 
 def _open(inputs: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
-    """Give the name and bytes of each file of records."""
+    """Yield the name and bytes of each file of records."""
     names = list(inputs or [])
     if not names or STDIN in names:
-        # Complains of a terminal and of a second stdin; reads nothing of one.
+        # Refuses a terminal and a second stdin; reads nothing.
         open_items([name for name in names if name == STDIN])
     for name in names or [STDIN]:
         if name == STDIN:
@@ -151,7 +151,7 @@ def _open(inputs: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
 
 
 def _numbered(data: bytes, name: str) -> Iterator[tuple[str, Record]]:
-    """Give each record and where it stands."""
+    """Yield each record with its file and line."""
     for number, line in enumerate(data.splitlines(), 1):
         where = f"{name}, line {number}"
         if not line.strip():
@@ -175,15 +175,15 @@ def _has_failed(record: Record) -> bool:
     return "error" in record or "reason" in record
 
 
-def _problem(record: Record, name: str) -> Problem:
+def _left_out(record: Record, name: str) -> LeftOut:
     what = next((record[key] for key in ("person", "path") if isinstance(record.get(key), str)), "")
     error = record.get("error")
     message = error.get("message") if isinstance(error, dict) else record.get("reason")
-    return Problem(name, what, str(message or "failed"))
+    return LeftOut(name, what, str(message or "failed"))
 
 
 def _number(record: Record, key: str, where: str, *, share: bool = True, optional: bool = False) -> float | None:
-    """Take a finite number from a record, between 0 and 1 if it is a share."""
+    """Return a finite number of a record, between 0 and 1 if it is a share."""
     value = record.get(key)
     if value is None and optional:
         return None
@@ -195,7 +195,7 @@ def _number(record: Record, key: str, where: str, *, share: bool = True, optiona
 
 
 def _check_result(record: Record, where: str) -> None:
-    """Refuse a record of ``evaluate`` whose numbers are none."""
+    """Refuse a record of ``evaluate`` whose figures are not finite or out of range."""
     for key in ("protection", "floor"):
         _number(record, key, where)
     for key in ("others_accuracy", "rank1", "rank5"):
@@ -217,11 +217,11 @@ def _check_result(record: Record, where: str) -> None:
 
 
 Located = tuple[str, Record]
-"""A record and where it stands."""
+"""A record's file and line, and the record."""
 
 
 def _results(name: str, records: Iterable[Located]) -> list[Result]:
-    """Bring the records of one input together, by what they were evaluated with; their order does not matter."""
+    """Group the records of one input by their settings, whatever their order."""
     groups: dict[tuple[str | None, ...], list[Located]] = {}
     for where, record in records:
         _check_result(record, where)
@@ -251,7 +251,7 @@ def _result(name: str, about: dict[str, str], group: Sequence[Located]) -> Resul
 
 
 def _refuse_twice(group: Iterable[Located], key: Callable[[Record], Any], what: str) -> None:
-    """Refuse two records of one thing: nobody could say which of them counts."""
+    """Refuse two records with one key: which of them counts is unknown."""
     seen: dict[str, str] = {}
     for where, record in group:
         value = repr(key(record))
@@ -278,11 +278,11 @@ def _trainings(name: str, records: Sequence[Located]) -> list[Training]:
 
 
 def varying(results: Sequence[Result], keys: Sequence[str] = KEYS) -> list[str]:
-    """Give those of ``keys`` in which results differ."""
+    """Return those of ``keys`` in which results differ."""
     return [key for key in keys if len({result.about.get(key) for result in results}) > 1]
 
 
 def share_of(record: Mapping[str, Any], key: str) -> float | None:
-    """Give a number of a checked record as a float."""
+    """Return a number of a checked record as a float."""
     value = record.get(key)
     return None if value is None else float(value)

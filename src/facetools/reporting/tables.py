@@ -16,7 +16,7 @@ Cell = Any
 Show = Callable[[Cell], str]
 
 KEY_TITLES = {"robust": "robust extractor"}
-"""What people read for a key, where it is not the key."""
+"""Titles of keys, where they differ from the key."""
 
 
 def words(value: Cell) -> str:
@@ -41,14 +41,14 @@ def loss(value: Cell) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's heading and how its cells are shown; numbers stand to the right."""
+    """A column's heading and the format of its cells; numbers are right-aligned."""
 
     title: str
     show: Show = words
 
     @property
     def is_number(self) -> bool:
-        """Tell whether its cells are shares, losses or counts."""
+        """Whether its cells are shares, losses or counts."""
         return self.show is not words or self.title in COUNTS
 
 
@@ -69,13 +69,13 @@ class Table:
         return Table(self.title, [self.columns[n] for n in kept], [[row[n] for n in kept] for row in self.rows])
 
     def shown(self) -> Iterator[list[str]]:
-        """Give the cells of each row as text."""
+        """Yield the cells of each row as text."""
         for row in self.rows:
             yield [column.show(cell) for column, cell in zip(self.columns, row, strict=True)]
 
 
 def rates_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Give the false accept rates that any of the records has, largest first."""
+    """Return the false accept rates (FAR) in any of the records, largest first."""
     rates = {rate for record in records for key in ("tar", "tar_clean") for rate in record.get(key) or ()}
     return sorted(rates, key=lambda rate: (-_rate(rate), rate))
 
@@ -135,8 +135,8 @@ def markdown(findings: Findings, title: str) -> str:
     tables = [summary_table(findings.results)] if findings.results else []
     tables += [people_table(n, each) for n, each in enumerate(findings.results, 1) if each.people]
     tables += [training_table(n, each) for n, each in enumerate(findings.trainings, 1)]
-    if findings.problems:
-        rows = [[each.what, each.message, each.source] for each in findings.problems]
+    if findings.left_out:
+        rows = [[each.what, each.message, each.source] for each in findings.left_out]
         tables.append(Table("Left out", [Column("what"), Column("why"), Column("file")], rows))
     for table in tables:
         lines = [[_md(column.title) for column in table.columns]]
@@ -148,12 +148,12 @@ def markdown(findings: Findings, title: str) -> str:
 
 
 def _md(text: str) -> str:
-    """Take every meaning out of a name: no table cell ends with it, and no markup begins."""
+    """Escape a name: it ends no table cell and begins no markup."""
     return re.sub(r"([\\`*_{}\[\]<>|#&~$])", r"\\\1", printable(text))
 
 
 def tidy_csv(findings: Findings) -> str:
-    """Write every number as CSV: a row each for results, their people, and epochs; the first column says which.
+    """Write all figures as CSV, one row for each result, person and epoch; the first column says which.
 
     Shares are from 0 to 1. A text that a spreadsheet would take for a formula has an apostrophe in front.
     """
@@ -185,7 +185,7 @@ def _tidy_rows(findings: Findings) -> Iterator[dict[str, Cell]]:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Cell]:
-    """Give a record's numbers, one a column."""
+    """Return a record's figures, one a column."""
     plain = ("protection", "floor", "others_accuracy", "rank1", "rank5")
     counts = ("people", "train_photos", "cloaked_photos", "test_photos")
     row: dict[str, Cell] = {key: record.get(key) for key in (*plain, *counts)}

@@ -1,4 +1,4 @@
-"""Whom a targeted attack pulls to."""
+"""Target people of targeted attacks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.tensors.writer import write_safetensors
+from embedding_files import write
 from facetools.cloaking.targets import FARTHEST, Targets
 
 EXTRACTOR: Any = SimpleNamespace(name="x", sha256="abc")
@@ -18,10 +19,12 @@ EXTRACTOR: Any = SimpleNamespace(name="x", sha256="abc")
 
 def embedded(path: Path, people: int = 60, *, sha256: str = "abc", seed: int = 0) -> Path:
     """Two photos each of people on a line: the higher the number, the farther from 0."""
-    rows = [{"relative": f"p{number:02}/{copy}.jpg"} for number in range(people) for copy in (0, 1)]
+    names = [f"p{number:02}/{copy}.jpg" for number in range(people) for copy in (0, 1)]
+    rows = [{"path": f"people/{name}", "relative": name, "face": 0} for name in names]
+    extractor = {"name": "x", "sha256": sha256, "distance": "euclidean"}
     values = np.array([[number + copy * 0.5, 1.0] for number in range(people) for copy in (0, 1)], np.float32)
     write_safetensors(path, {"embeddings": values}, {
-        "schema": "facetools.embed/1", "extractor": {"name": "x", "sha256": sha256}, "rows": rows, "seed": seed,
+        "schema": "facetools.embed/1", "extractor": extractor, "rows": rows, "seed": seed,
     })  # fmt: skip
     return path
 
@@ -61,4 +64,12 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         Targets([other], [EXTRACTOR])
     write_safetensors(tmp_path / "no.safetensors", {"a": np.zeros(2)}, {})
     with pytest.raises(ToolError, match="not a file of embeddings"):
+        Targets([tmp_path / "no.safetensors"], [EXTRACTOR])
+    rows = np.ones((4, 3), np.float32)
+    rows[2, 1] = np.nan
+    write(tmp_path, rows=rows, sha256="abc")
+    with pytest.raises(ToolError, match=r"the embedding of in/b/1\.jpg is not finite"):
+        Targets([tmp_path / "e.safetensors"], [EXTRACTOR])
+    write_safetensors(tmp_path / "no.safetensors", {"embeddings": rows}, {"schema": "facetools.embed/1"})
+    with pytest.raises(ToolError, match="its metadata does not name the extractor"):
         Targets([tmp_path / "no.safetensors"], [EXTRACTOR])

@@ -18,7 +18,8 @@ from _toolio.cli.app import run_tool
 from _toolio.streams.records import _cell
 from conftest import Run, faceless, saved
 from embedding_files import NAMES, write
-from facetools.evaluation.splits import Plan, split_photos
+from facetools.evaluation.config import ProtocolConfig
+from facetools.evaluation.splits import split_photos
 from facetools.extractors.settings import Settings
 from facetools.intake import Intake
 
@@ -100,7 +101,7 @@ def test_options_are_passed_on(tool: Tool, inputs: list[str], tmp_path: Path) ->
         rates.append([(r["protection"], r["floor"], r["others_accuracy"]) for r in done.records])
     assert rates[0] != rates[1]
     assert rates[0] != rates[2]
-    (asked,) = split_photos([name.split("/")[0] for name in PHOTOS], Plan(), PHOTOS)
+    (asked,) = split_photos([name.split("/")[0] for name in PHOTOS], ProtocolConfig(), PHOTOS)
     embedded(tmp_path, "few", names=[name for name, left in zip(PHOTOS, asked, strict=True) if not left][1:], moved=1.0)
     short = ["--gallery", "clean.jsonl", "--cloaked", "few.jsonl"]
     done = tool(*short)
@@ -240,7 +241,7 @@ def test_it_runs_in_one_process(tool: Tool, inputs: list[str], monkeypatch: pyte
 
 
 @pytest.fixture
-def kitchen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+def photo_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """Folders of pictures whose embeddings are a few of their pixels; gives what the search for faces was asked."""
     import torch
 
@@ -279,7 +280,7 @@ def kitchen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, A
     return asked
 
 
-def test_how_faces_are_found_is_passed_on(tool: Tool, kitchen: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_how_faces_are_found_is_passed_on(tool: Tool, photo_folders: list[dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "h" / "blind.png").write_bytes(saved(faceless(), "PNG"))
     both = ("--gallery", "g", "--cloaked", "h")
     steps = ("--preprocess", "jpeg:75", "--preprocess", "jpeg:75.0", "--preprocess", "none")
@@ -288,13 +289,13 @@ def test_how_faces_are_found_is_passed_on(tool: Tool, kitchen: list[dict[str, An
         assert (done.code, done.err) == (0, "")
         assert [r["preprocess"] for r in done.records if r.get("person") == "a"] == ["jpeg:75", "none"]
         assert tool(*shlex.split(done.records[-1]["command"])[2:]).records[-1] == done.records[-1]
-    told = [(each["faces"], each["min_face_px"]) for each in kitchen[::4]]
+    told = [(each["faces"], each["min_face_px"]) for each in photo_folders[::4]]
     assert told == [("largest", None), ("central", 30.0), ("crop", None)]
     unseen = [record for record in done.records if "reason" in record]
     assert [(record["path"], record["input"]) for record in unseen] == [("h/blind.png", "h")]
 
 
-def test_the_robust_extractor_is_known_by_its_name(tool: Tool, kitchen: list[dict[str, Any]]) -> None:
+def test_the_robust_extractor_is_known_by_its_name(tool: Tool, photo_folders: list[dict[str, Any]]) -> None:
     words = ("--extractor", "dlib-resnet", "--robust", "r.safetensors", "--classifier", "threshold")
     done = tool("--gallery", "g", "--cloaked", "h", *words, "--classifier", "nn")
     assert (done.code, done.err) == (0, "")

@@ -8,21 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _toolio.errors import InputError, ToolError
-from _toolio.streams.inputs import Item
-from facetools.evaluation.cloaks import Cloaks, match_cloaks
+from _toolio.errors import InputError
+from facetools.evaluation.cloaks import match_cloaks
+from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation, rank_of
 from facetools.evaluation.gallery import Gallery
-from facetools.evaluation.splits import Plan, split_photos
+from facetools.evaluation.splits import split_photos
 from facetools.evaluation.summary import summarise
-from facetools.evaluation.verification import Verifier
+from galleries import gallery_of
 
 PEOPLE, EACH, WIDTH = 8, 10, 16
-
-
-def gallery_of(rows: np.ndarray, names: Sequence[str], top: str = "clean") -> Gallery:
-    items = tuple(Item(f"{top}/{name}", name) for name in names)
-    return Gallery("e", "d", "euclidean", items, rows.astype(np.float32))
 
 
 @pytest.fixture
@@ -51,43 +46,11 @@ def moved(clean: Gallery, names: list[str]) -> Gallery:
 
 
 def run(
-    clean: Gallery, cloaked: Sequence[Gallery], people: Sequence[str], plan: Plan, classifier: str = "nn"
+    clean: Gallery, cloaked: Sequence[Gallery], people: Sequence[str], plan: ProtocolConfig, classifier: str = "nn"
 ) -> dict[str, Any]:
     cloaks = [match_cloaks(str(n), clean, each) for n, each in enumerate(cloaked)]
     evaluation = Evaluation([clean], [[each] for each in cloaked], cloaks, people, plan)
     return dict(evaluation.run(classifier, evaluation.protected))
-
-
-def test_splits_hold_each_person_apart_from_who_else_is_there(people: list[str]) -> None:
-    (asked,) = split_photos(people, Plan(share=0.7, seed=3))
-    counts = {person: int(asked[[n == person for n in people]].sum()) for person in set(people)}
-    assert set(counts.values()) == {3}
-    (fewer,) = split_photos(people[: 3 * EACH], Plan(share=0.7, seed=3))
-    assert fewer.tolist() == asked[: 3 * EACH].tolist()
-    (other,) = split_photos(people, Plan(share=0.7, seed=4))
-    assert other.tolist() != asked.tolist()
-
-
-@pytest.mark.parametrize(("count", "share", "asked"), [(10, 0.7, 3), (2, 0.7, 1), (1, 0.7, 0), (3, 0.95, 1)])
-def test_at_least_one_is_trained_on_and_one_asked(count: int, share: float, asked: int) -> None:
-    (found,) = split_photos(["a"] * count, Plan(share=share))
-    assert found.sum() == asked
-
-
-def test_folds_ask_each_photo_once(people: list[str]) -> None:
-    folds = split_photos(people, Plan(folds=4))
-    assert np.sum(folds, 0).tolist() == [1] * len(people)
-    for fold in folds:
-        assert 2 * PEOPLE <= fold.sum() <= 3 * PEOPLE
-
-
-def test_matching_is_exact(clean: Gallery) -> None:
-    copies = gallery_of(np.zeros((3, WIDTH)), ["p1/0.png", "p1/00.png", "p2/1.jpg.png"], "cloaked")
-    cloaks = match_cloaks("x", clean, copies)
-    assert {n: row for n, row in enumerate(cloaks.rows.tolist()) if row >= 0} == {EACH: 0, 2 * EACH + 1: 2}
-    assert cloaks.unmatched == ("cloaked/p1/00.png",)
-    with pytest.raises(ToolError, match="none of 80 photos has its copy"):
-        match_cloaks("x", clean, gallery_of(np.zeros((2, WIDTH)), ["q/1.jpg", "q/2.jpg"]))
 
 
 @pytest.mark.parametrize("classifier", ["nn", "linear"])
@@ -95,7 +58,7 @@ def test_a_cloak_that_moves_everything_protects_and_one_that_moves_nothing_does_
     clean: Gallery, moved: Gallery, people: list[str], names: list[str], classifier: str
 ) -> None:
     for cloaked, wanted in ((moved, 1.0), (gallery_of(clean.embeddings, names, "cloaked"), 0.0)):
-        done = run(clean, [cloaked], people, Plan(), classifier)
+        done = run(clean, [cloaked], people, ProtocolConfig(), classifier)
         assert list(done) == [f"p{n}" for n in range(PEOPLE)]
         for fields in done.values():
             assert (fields["protection"], fields["floor"], fields["rank1"]) == (wanted, 0.0, 1 - wanted)
@@ -112,7 +75,7 @@ def test_the_counts_are_those_of_a_recogniser_trained_anew(
     rng = np.random.default_rng(5)
     blurred = gallery_of(clean.embeddings * 0.25 + rng.normal(size=clean.embeddings.shape), names)
     cloaked = gallery_of(blurred.embeddings + 1.1 * rng.normal(size=blurred.embeddings.shape), names, "cloaked")
-    plan = Plan(folds=folds, fraction=fraction, seed=2)
+    plan = ProtocolConfig(folds=folds, fraction=fraction, seed=2)
     done = run(blurred, [cloaked], people, plan)
     labels = np.array(people)
     for person, fields in done.items():
@@ -147,7 +110,7 @@ def test_the_counts_are_those_of_a_recogniser_trained_anew(
 
 
 def _drawn(
-    clean: Gallery, cloaked: Gallery, people: list[str], plan: Plan, person: str, asked: np.ndarray
+    clean: Gallery, cloaked: Gallery, people: list[str], plan: ProtocolConfig, person: str, asked: np.ndarray
 ) -> list[int]:
     """Ask the evaluation which rows it trains on, and find them among the copies."""
     cloaks = match_cloaks("0", clean, cloaked)
@@ -162,20 +125,20 @@ def _drawn(
 def test_photos_without_a_copy_fail_their_person_or_are_left_out(
     clean: Gallery, moved: Gallery, people: list[str], names: list[str]
 ) -> None:
-    (asked,) = split_photos(people, Plan())
+    (asked,) = split_photos(people, ProtocolConfig())
     lost = int(np.flatnonzero(~asked)[0])
     kept = [n for n in range(len(names)) if n != lost]
     fewer = gallery_of(moved.embeddings[kept], [names[n] for n in kept], "cloaked")
-    done = run(clean, [fewer], people, Plan())
+    done = run(clean, [fewer], people, ProtocolConfig())
     assert isinstance(done["p0"], InputError)
     assert f"p0: 1 of 7 photos to train on have no cloaked copy (clean/{names[lost]} is one)" in done["p0"].message
     assert done["p1"]["protection"] == 1.0
-    dropped = run(clean, [fewer], people, Plan(drop_missing=True))
+    dropped = run(clean, [fewer], people, ProtocolConfig(drop_missing=True))
     assert (dropped["p0"]["train_photos"], dropped["p0"]["protection"]) == (6, 1.0)
 
 
 def test_one_clean_photo_left_undoes_the_cloaks(clean: Gallery, moved: Gallery, people: list[str]) -> None:
-    done = run(clean, [moved], people, Plan(fraction=0.85))
+    done = run(clean, [moved], people, ProtocolConfig(fraction=0.85))
     for fields in done.values():
         assert (fields["cloaked_photos"], fields["train_photos"], fields["protection"]) == (6, 7, 0.0)
 
@@ -184,16 +147,16 @@ def test_someone_who_changes_their_cloak_is_known_by_the_older_photos(
     clean: Gallery, moved: Gallery, people: list[str], names: list[str]
 ) -> None:
     weak = gallery_of(clean.embeddings + 0.01, names, "old")
-    done = run(clean, [weak, moved], people, Plan())
+    done = run(clean, [weak, moved], people, ProtocolConfig())
     for fields in done.values():
         assert (fields["cloaked_photos"], fields["protection"]) == (7, 0.0)
     # Of an older cloak that moves and a newer one that does not, the newer photos give them away.
-    assert {fields["protection"] for fields in run(clean, [moved, weak], people, Plan()).values()} == {0.0}
+    assert {fields["protection"] for fields in run(clean, [moved, weak], people, ProtocolConfig()).values()} == {0.0}
 
 
 def test_someone_with_one_photo_is_nobody_to_ask(clean: Gallery, moved: Gallery, people: list[str]) -> None:
     alone = [*people[:-EACH], "solo", *people[-EACH + 1 :]]
-    done = run(clean, [moved], alone, Plan())
+    done = run(clean, [moved], alone, ProtocolConfig())
     assert isinstance(done["solo"], InputError)
     assert done["solo"].kind == "one-photo"
 
@@ -204,28 +167,8 @@ def test_ranks_and_ties() -> None:
     assert rank_of(scores, np.array([0, 0, 1])).tolist() == [0, 1, 0]
 
 
-def test_verification_keeps_its_false_accept_rate(clean: Gallery, people: list[str]) -> None:
-    """Few pairs: only what the rate allows of different people passes, and a rate below one pair has no limit."""
-    names = [f"{person}/{n}.jpg" for n, person in enumerate(people)]
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(len(people), WIDTH))
-    plain = gallery_of(rows, names)
-    cloaks = Cloaks("0", np.arange(len(people)), ())
-    evaluation = Evaluation([plain], [[plain]], [cloaks], people, Plan(share=0.5))
-    task = evaluation._tasks[0][0]
-    verifier = Verifier([task])
-    apart = np.linalg.norm(task.test[:, None].astype(float) - task.train, axis=2)
-    others = apart[task.test_labels[:, None] != task.train_labels]
-    assert np.isnan(verifier.limits[1])
-    assert (others <= verifier.limits[0]).sum() == int(1e-3 * len(others)) == 1
-    own = task.train[task.train_labels == 2]
-    pairs, hits, none = verifier.accepted(0, 2, own)
-    mine = apart[np.ix_(task.test_labels == 2, task.train_labels == 2)]
-    assert (pairs, hits, none) == (mine.size, (mine <= verifier.limits[0]).sum(), 0)
-
-
 def test_cloaks_that_move_are_not_accepted(clean: Gallery, moved: Gallery, people: list[str]) -> None:
-    for fields in run(clean, [moved], people, Plan(share=0.5)).values():
+    for fields in run(clean, [moved], people, ProtocolConfig(split=0.5)).values():
         assert fields["tar"] == {"0.001": 0.0, "0.0001": None}
         assert fields["tar_clean"]["0.001"] > 0.9
 
@@ -233,7 +176,7 @@ def test_cloaks_that_move_are_not_accepted(clean: Gallery, moved: Gallery, peopl
 def test_the_summary_has_an_interval_over_people(clean: Gallery, people: list[str], names: list[str]) -> None:
     half = clean.embeddings.copy()
     half[: 4 * EACH] += 50
-    done = run(clean, [gallery_of(half, names, "cloaked")], people, Plan())
+    done = run(clean, [gallery_of(half, names, "cloaked")], people, ProtocolConfig())
     summary = summarise(list(done.values()))
     assert (summary["protection"], summary["people"], summary["floor"]) == (0.5, PEOPLE, 0.0)
     low, high = summary["interval"]

@@ -11,14 +11,15 @@ import pytest
 from _toolio.errors import InputError, ToolError
 from _toolio.streams.inputs import Item
 from facetools.evaluation.classifiers.embedding_classifiers import Fallback, Task
-from facetools.evaluation.cloaks import Cloaks, match_cloaks, refuse_equal
+from facetools.evaluation.cloaks import match_cloaks
+from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation
 from facetools.evaluation.gallery import Gallery
-from facetools.evaluation.splits import Plan, generator_of, refuse_few, split_photos
+from facetools.evaluation.splits import split_photos
 from facetools.evaluation.summary import summarise
-from facetools.evaluation.verification import Verifier
+from galleries import crowd, gallery_of
 
-HALF = Plan(share=0.5)
+HALF = ProtocolConfig(split=0.5)
 """Of four photos two are trained on and two are asked."""
 
 
@@ -130,60 +131,35 @@ def test_who_has_no_score_is_not_among_five() -> None:
         assert (fields["protection"], fields["rank5"]) == (1.0, 0.0)
 
 
-def test_limits_are_those_of_all_folds_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facetools.evaluation.verification.FALSE_ACCEPT_RATES", (0.25, 0.125))
-
-    def fold(test: Sequence[float], train: Sequence[float]) -> Task:
-        test, train = (np.array(each, np.float32).reshape(-1, 1) for each in (test, train))
-        labels = np.ones(len(train), np.int64)
-        return Task(train, labels, test, np.zeros(len(test), np.int64), 2, "euclidean")
-
-    # 1 2 3 4 and 10 20 30 40, and a fold that asks nobody: of eight pairs two pass, and one.
-    verifier = Verifier([fold([0], [1, 2, 3, 4]), fold([0], [10, 20, 30, 40]), fold([], [5])])
-    assert verifier.limits.tolist() == [np.nextafter(3, 0), np.nextafter(2, 0)]
-
-
 def test_a_fold_that_asks_nobody_leaves_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facetools.evaluation.verification.FALSE_ACCEPT_RATES", (0.5,))
     names = [f"{person}/{number}.jpg" for person in "abc" for number in range(2)]
     people = [name[0] for name in names]
     clean = on_a_line([0, 1, 10, 11, 20, 21], names)
     cloaks = [match_cloaks("x", clean, clean)]
-    done = dict(Evaluation([clean], [[clean]], cloaks, people, Plan(folds=3)).run("nn", ["a"]))
+    done = dict(Evaluation([clean], [[clean]], cloaks, people, ProtocolConfig(folds=3)).run("nn", ["a"]))
     assert isinstance(done["a"], dict)
     assert done["a"]["tar"] == done["a"]["tar_clean"] == {"0.5": 1.0}
     assert done["a"]["test_photos"] == 2
-
-
-def crowd(seed: int = 0) -> tuple[list[str], list[str], np.ndarray]:
-    """Eight people of ten photos each whose clouds overlap."""
-    rng = np.random.default_rng(seed)
-    names = [f"p{person}/{number}.jpg" for person in range(8) for number in range(10)]
-    rows = np.repeat(rng.normal(size=(8, 6)), 10, 0) + 0.7 * rng.normal(size=(80, 6))
-    return names, [name[:2] for name in names], rows.astype(np.float32)
-
-
-def gallery_of(rows: np.ndarray, names: Sequence[str], top: str = "clean") -> Gallery:
-    return Gallery("e", "d", "euclidean", tuple(Item(f"{top}/{name}", name) for name in names), rows)
 
 
 @pytest.mark.parametrize("classifier", ["nn", "linear", "top2", "threshold"])
 def test_photos_that_are_dropped_are_missing_from_the_floor_too(classifier: str) -> None:
     """Bit for bit copies of three photos of each person protect nobody."""
     names, people, rows = crowd()
-    (asked,) = split_photos(people, Plan(), names)
+    (asked,) = split_photos(people, ProtocolConfig(), names)
     kept = [n for person in dict.fromkeys(people) for n in np.flatnonzero(~asked & (np.array(people) == person))[1:4]]
     clean, few = gallery_of(rows, names), gallery_of(rows[kept], [names[n] for n in kept], "cloaked")
     many = 2 if classifier in ("top2", "threshold") else 1
     cloaks = [match_cloaks("x", clean, few)]
-    evaluation = Evaluation([clean] * many, [[few] * many], cloaks, people, Plan(drop_missing=True))
+    evaluation = Evaluation([clean] * many, [[few] * many], cloaks, people, ProtocolConfig(drop_missing=True))
     done = dict(evaluation.run(classifier, evaluation.protected))
     for fields in done.values():
         assert isinstance(fields, dict)
         assert (fields["train_photos"], fields["cloaked_photos"]) == (3, 3)
         assert fields["protection"] == fields["floor"]
         assert fields.get("tar") == fields.get("tar_clean")
-    whole = Evaluation([clean] * many, [[clean] * many], [match_cloaks("y", clean, clean)], people, Plan())
+    whole = Evaluation([clean] * many, [[clean] * many], [match_cloaks("y", clean, clean)], people, ProtocolConfig())
     usual = dict(whole.run(classifier, whole.protected))
     assert sum(f["floor"] for f in done.values()) > sum(f["floor"] for f in usual.values())  # type: ignore[index]
     assert all(f["protection"] == f["floor"] for f in usual.values())  # type: ignore[index]
@@ -200,14 +176,14 @@ def test_the_order_of_records_decides_nothing() -> None:
             gallery_of(values[order], listed, top) for values, top in ((rows, "clean"), (moved, "old"), (-moved, "new"))
         )
         cloaks = [match_cloaks(name, clean, each) for name, each in (("old", old), ("new", new))]
-        plan = Plan(fraction=0.6, folds=2)
+        plan = ProtocolConfig(fraction=0.6, folds=2)
         evaluation = Evaluation([clean], [[old], [new]], cloaks, [people[n] for n in order], plan)
         given.append(dict(evaluation.run("nn", evaluation.protected)))
     assert given[0] == given[1]
     assert 0 < np.mean([fields["protection"] for fields in given[0].values()]) < 1  # type: ignore[index]
 
 
-def dealt(plan: Plan, kinds: int, photos: int = 10) -> list[list[float]]:
+def dealt(plan: ProtocolConfig, kinds: int, photos: int = 10) -> list[list[float]]:
     """Give each person's training rows: a photo is its number in order, a copy the same and 100 more for each cloak."""
     names = [f"p{person}/{number}.jpg" for person in range(8) for number in range(photos)][::-1]
     people = [name[:2] for name in names]
@@ -222,28 +198,28 @@ def dealt(plan: Plan, kinds: int, photos: int = 10) -> list[list[float]]:
 
 
 def test_the_oldest_cloak_has_the_first_photos() -> None:
-    for rows in dealt(Plan(), 2):
+    for rows in dealt(ProtocolConfig(), 2):
         assert [value // 100 for value in rows] == [1, 1, 1, 1, 2, 2, 2]
 
 
 def test_a_part_that_is_cloaked_is_drawn_and_has_one_photo_at_least() -> None:
-    several = [[value // 100 for value in rows] for rows in dealt(Plan(fraction=0.4), 1)]
+    several = [[value // 100 for value in rows] for rows in dealt(ProtocolConfig(fraction=0.4), 1)]
     assert {sum(rows) for rows in several} == {3}
     assert len({tuple(rows) for rows in several}) > 4
-    assert {sum(value // 100 for value in rows) for rows in dealt(Plan(fraction=0.01), 1)} == {1}
+    assert {sum(value // 100 for value in rows) for rows in dealt(ProtocolConfig(fraction=0.01), 1)} == {1}
 
 
 def test_each_cloak_of_several_gives_a_photo() -> None:
     with pytest.raises(InputError, match="p0: 1 of the photos to train on are cloaked, and each of 2 cloaks needs one"):
-        dealt(Plan(), 2, photos=2)
+        dealt(ProtocolConfig(), 2, photos=2)
     names, people, rows = crowd()
     clean = gallery_of(rows, names)
-    (asked,) = split_photos(people, Plan(), names)
+    (asked,) = split_photos(people, ProtocolConfig(), names)
     last = {names[n] for n in np.flatnonzero(~asked)[4:7]}
     fewer = [n for n in range(len(names)) if names[n] not in last]
     new = gallery_of(rows[fewer] + 9, [names[n] for n in fewer], "new")
     cloaks = [match_cloaks("old", clean, clean), match_cloaks("new", clean, new)]
-    evaluation = Evaluation([clean], [[clean], [new]], cloaks, people, Plan(drop_missing=True))
+    evaluation = Evaluation([clean], [[clean], [new]], cloaks, people, ProtocolConfig(drop_missing=True))
     done = dict(evaluation.run("nn", evaluation.protected))
     assert isinstance(done["p0"], InputError)
     assert "p0: no photo to train on has a cloaked copy in new" in done["p0"].message
@@ -254,7 +230,7 @@ def test_each_cloak_of_several_gives_a_photo() -> None:
 
 def test_a_copy_without_a_face_is_not_called_missing() -> None:
     names, people, rows = crowd()
-    (asked,) = split_photos(people, Plan(), names)
+    (asked,) = split_photos(people, ProtocolConfig(), names)
     lost = int(np.flatnonzero(~asked)[0])
     kept = [n for n in range(len(names)) if n != lost]
     items = tuple(Item(f"c/{names[n]}", names[n]) for n in kept)
@@ -262,45 +238,9 @@ def test_a_copy_without_a_face_is_not_called_missing() -> None:
     clean = gallery_of(rows, names)
     cloaks = match_cloaks("x", clean, cloaked)
     assert (cloaks.faceless, cloaks.unmatched) == ({lost: f"c/{names[lost]}"}, ())
-    (_, error), *_ = Evaluation([clean], [[cloaked]], [cloaks], people, Plan()).run("nn", ["p0"])
+    (_, error), *_ = Evaluation([clean], [[cloaked]], [cloaks], people, ProtocolConfig()).run("nn", ["p0"])
     assert isinstance(error, InputError)
     assert error.kind == "no-face"
     assert f"no face was found in the cloaked copies of 1 of 7 photos to train on (c/{names[lost]} is" in error.message
     other = match_cloaks("x", cloaked, clean)
     assert (other.orphans, other.unmatched) == (((f"clean/{names[lost]}", f"c/{names[lost]}"),), ())
-
-
-def test_cloaked_photos_that_are_the_clean_ones() -> None:
-    names, _, rows = crowd()
-    clean, moved = gallery_of(rows, names), rows.copy()
-    cloaks = Cloaks("x", np.arange(80), ())
-    with pytest.raises(ToolError, match="x: the cloaked photos are the clean ones, all 80 that match"):
-        refuse_equal(cloaks, [clean], [clean])
-    moved[5, 2] += 1
-    refuse_equal(cloaks, [clean], [gallery_of(moved, names)])
-    digests = tuple(names)
-    one, other = (
-        Gallery("e", "d", "euclidean", clean.items, each, sha256s=digests) for each in (rows, rows + np.float32(1))
-    )
-    with pytest.raises(ToolError, match="are the clean ones"):
-        refuse_equal(cloaks, [one], [other])
-
-
-def test_a_suffix_that_no_photo_has() -> None:
-    names, _, rows = crowd()
-    clean = gallery_of(rows, names)
-    with pytest.raises(ToolError, match="--suffix nope: no cloaked photo's name in x ends in nope"):
-        match_cloaks("x", clean, clean, suffix="nope")
-
-
-def test_galleries_in_which_nobody_can_be_asked() -> None:
-    with pytest.raises(ToolError, match=r"nobody of 2 people has two photos.* --labels"):
-        refuse_few(["a", "b"], 1)
-    with pytest.raises(ToolError, match="--folds 4: nobody has more than 3 photos; give 3 or fewer"):
-        refuse_few(["a", "a", "a", "b"], 4)
-    refuse_few(["a", "a", "a", "b"], 3)
-
-
-def test_draws_know_names_apart_and_take_any() -> None:
-    assert generator_of(0, "A", "cloaked").integers(1 << 40) != generator_of(0, "A cloaked").integers(1 << 40)
-    assert sum(split_photos(["\ud800"] * 4, HALF)[0]) == 2

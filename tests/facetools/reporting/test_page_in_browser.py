@@ -83,7 +83,7 @@ def look(folder: Path) -> Seen:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a report that has everything, with people and files whose names are long or mean harm."""
-    from facetools.reporting.examples import check_wanted
+    from facetools.reporting.examples import check_examples
     from facetools.reporting.folder import Report
     from facetools.reporting.results import read_findings
 
@@ -95,7 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for place in (EVIL.partition("/")[0], "."):
             faceless((300, 200)).save(top / kind / place / f"{'x' * 90}.png")
     inputs = [save(top / "r.jsonl", [*records, *failures()]), save(top / "t.jsonl", trained())]
-    wanted = check_wanted(str(top / "clean"), [f"{NAME}={top / 'cloaked'}"], "", 2, 10)
+    wanted = check_examples(str(top / "clean"), [f"{NAME}={top / 'cloaked'}"], "", 2, 10)
     list(Report(read_findings(inputs), f"Title {long} {EVIL}", wanted).write(top / "report"))
     return top
 

@@ -37,7 +37,7 @@ def test_each_combination_is_a_result_with_its_people_least_protected_first(read
     records = evaluated(tmp_path / "e", command="facetools evaluate ...")
     findings = read(lines_of([*records, *failures()]))
     assert len(findings.results) == 4
-    assert len(findings.problems) == 2
+    assert len(findings.left_out) == 2
     for result in findings.results:
         about = {"cloak", "extractor", "classifier", "preprocess", "seed"}
         assert set(result.about) == about
@@ -92,7 +92,7 @@ def test_stdin_folders_and_archives(tmp_path: Path, stdin: Callable[[bytes], Non
     findings = read_findings([str(tmp_path / "in"), "-"])
     assert [Path(source.name).name for source in findings.sources] == ["a.jsonl", "b.jsonl", "stdin"]
     assert [source.records for source in findings.sources] == [10, 4, 2]
-    assert (len(findings.results), len(findings.trainings), len(findings.problems)) == (2, 1, 2)
+    assert (len(findings.results), len(findings.trainings), len(findings.left_out)) == (2, 1, 2)
     stdin(lines_of(records))
     assert len(read_findings(None).results) == 2
 

@@ -1,7 +1,7 @@
-"""How a trainer of a recogniser tells people apart, given embeddings: nearest neighbour, linear, two models at once.
+"""Classifiers of embeddings: nearest neighbour, logistic regression, and combinations of two extractors.
 
-A classifier is made of one split's clean embeddings, and then asked again and again how its answers change if the
-training photos of one person are others. It answers with scores, float64 [tests, people], the lower the likelier.
+A classifier is fitted to one split's clean embeddings, and then scores the tests again for each replacement of one
+person's training photos. Scores are float64 [tests, people], the lower the likelier.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import InputError, ToolError
+from _toolio.errors import InputError, ToolError, param
 from facetools.embeddings.distances import distances
 from facetools.evaluation.classifiers.logistic_regression import Refits, Weights
 
 Rows = npt.NDArray[Any]
-"""What a classifier learns from: embeddings, float32 [n, D], or chips, uint8 [n, height, width, 3]."""
+"""Training or test inputs: embeddings, float32 [n, D], or chips, uint8 [n, height, width, 3]."""
 
 Scores = npt.NDArray[np.float64]
 
 NAMES = ("nn", "linear", "top2", "threshold")
 """``nn``: 1-nearest neighbour. ``linear``: standardised logistic regression. ``top2``, ``threshold``: two models,
-an accurate and a robust one, that answer together or one for the other. ``end_to_end`` has one more, which
-learns from chips."""
+an accurate and a robust one, combined. ``end_to_end`` has one more, which learns from chips."""
 
 BLOCK = 1024
 """Tests whose distances are held at once: memory does not grow with the product of tests and training photos."""
@@ -37,18 +36,18 @@ other photo of the same person."""
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a classifier is trained on and asked.
+    """Training and test data of a classifier.
 
     Attributes
     ----------
     train, train_labels
-        [n, ...] and int [n], numbers of people from 0.
+        Inputs [n, ...] and int [n], numbers of people from 0.
     test, test_labels
-        [t, ...] and int [t].
+        Inputs [t, ...] and int [t].
     people
-        How many people there are.
+        Number of people.
     distance
-        ``cosine`` or ``euclidean``; what neighbours are measured with.
+        ``cosine`` or ``euclidean``, between neighbours.
     """
 
     train: Rows
@@ -63,7 +62,7 @@ class Classifier(Protocol):
     """A trained classifier."""
 
     answers: int
-    """Names that it gives for a photo: it is right if one of them is."""
+    """Names that it returns for a photo: it is right if one of them is."""
 
     def clean(self) -> Scores:
         """Score all tests with nobody cloaked."""
@@ -76,20 +75,20 @@ Labels = npt.NDArray[np.int64]
 
 
 def by_person(task: Task) -> tuple[Rows, Labels]:
-    """Give the training rows in the order of their labels, and these: the last bits of a sum depend on the order."""
+    """Return the training rows sorted by label, and the labels: the last bits of a sum depend on the order."""
     order = np.argsort(task.train_labels, kind="stable")
     return task.train[order], task.train_labels[order]
 
 
 def replace_person(train: Rows, labels: Labels, person: int, own: Rows) -> tuple[Rows, Labels]:
-    """Put other rows in place of one person's; ``train`` and ``labels`` are in the order of ``by_person``, and stay."""
+    """Return copies with other rows in place of one person's; inputs are sorted as by ``by_person``."""
     first, last = np.searchsorted(labels, [person, person + 1])
     kept = np.concatenate([labels[:first], np.full(len(own), person), labels[last:]])
     return np.concatenate([train[:first], own, train[last:]]), kept
 
 
 class Nearest:
-    """1-nearest neighbour: a person's score is the distance to the nearest training photo of theirs."""
+    """1-nearest neighbour: a person's score is the distance to their nearest training photo."""
 
     answers = 1
 
@@ -104,11 +103,11 @@ class Nearest:
             self._clean[part, present] = np.minimum.reduceat(apart, starts, axis=1)
 
     def clean(self) -> Scores:
-        """Give each person's nearest distance."""
+        """Return each person's nearest distance."""
         return self._clean.copy()
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
-        """Give them with one person's column anew: the others' distances stay as they are."""
+        """Return them with one person's column recomputed; other people's distances do not change."""
         scores, (own,) = self.clean(), rows
         for first in range(0, len(scores), BLOCK):
             part = slice(first, first + BLOCK)
@@ -119,8 +118,8 @@ class Nearest:
 class Linear:
     """Standardised multinomial logistic regression with scikit-learn's defaults (L2, C = 1).
 
-    Each fit, whoever is replaced, is as near to the exact one as ``logistic_regression.TOLERANCE`` says: a fit that
-    stopped where a start from the clean one has hardly any slope would keep the clean photos in its weights.
+    Each fit is within ``logistic_regression.TOLERANCE`` of the exact one: a warm start from the clean fit that stopped
+    by its gradient alone would keep the clean photos in its weights.
     """
 
     answers = 1
@@ -132,11 +131,11 @@ class Linear:
         self._fits = Refits(self._train, numbers, len(self._present))
 
     def clean(self) -> Scores:
-        """Score by the fit to the clean photos."""
+        """Return scores of the fit to the clean photos."""
         return self._scores(self._fits.first(), self._present)
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
-        """Fit anew and score."""
+        """Refit, and return scores."""
         train, labels = replace_person(self._train, self._labels, person, rows[0])
         present, numbers = np.unique(labels, return_inverse=True)
         if np.array_equal(present, self._present):
@@ -151,7 +150,7 @@ class Linear:
 
 
 class TopTwo:
-    """An accurate and a robust model each name the nearest person; a human looks at both names."""
+    """Return the nearest person of an accurate and of a robust model; a human looks at both names."""
 
     answers = 2
 
@@ -159,11 +158,11 @@ class TopTwo:
         self._accurate, self._robust = Nearest(accurate), Nearest(robust)
 
     def clean(self) -> Scores:
-        """Give both names."""
+        """Return both names."""
         return self._both(self._accurate.clean(), self._robust.clean())
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
-        """Give both names, with each model's own embeddings of the person."""
+        """Return both names, with each model's own embeddings of the person."""
         accurate, robust = rows
         return self._both(self._accurate.replaced(person, [accurate]), self._robust.replaced(person, [robust]))
 
@@ -177,7 +176,7 @@ class TopTwo:
 
 
 class Fallback:
-    """The accurate model answers, unless its nearest neighbour is too far away: then the robust one does.
+    """Use the accurate model, or the robust one where the accurate one's nearest neighbour is too far away.
 
     Raises
     ------
@@ -193,22 +192,22 @@ class Fallback:
         if not sum(map(len, self._apart)):
             raise ToolError(
                 "threshold: nobody has two photos to train on, which tell how far is too far; give more photos of a "
-                "person, or a larger --split",
+                f"person, or a larger {param('split')}",
                 kind="few-photos",
             )
 
     def clean(self) -> Scores:
-        """Give the scores of the model that answers, test by test."""
+        """Return the scores of the model that is used, test by test."""
         return _answers(self._accurate.clean(), self._robust.clean(), trusted_distance(self._apart))
 
     def replaced(self, person: int, rows: Sequence[Rows]) -> Scores:
-        """Give them with each model's own embeddings of the person."""
+        """Return them with each model's own embeddings of the person."""
         accurate, robust = rows
         answers = self._accurate.replaced(person, [accurate]), self._robust.replaced(person, [robust])
         return _answers(*answers, self.limit_with(person, rows))
 
     def limit_with(self, person: int, rows: Sequence[Rows]) -> float:
-        """Give the distance from which on the robust model answers, as a trainer knows it who has these photos.
+        """Return the distance beyond which the robust model is used, as set on these training photos.
 
         Raises
         ------
@@ -228,7 +227,7 @@ def _answers(accurate: Scores, robust: Scores, limit: float) -> Scores:
 
 
 def nearest_others(rows: Rows, distance: str) -> Scores:
-    """Give each row's distance to the nearest other one, float64 [n]; [0] of a single row."""
+    """Return each row's distance to the nearest other one, float64 [n]; [0] of a single row."""
     if len(rows) < 2:
         return np.empty(0)
     apart = distances(rows, rows, distance)
@@ -238,15 +237,12 @@ def nearest_others(rows: Rows, distance: str) -> Scores:
 
 
 def own_neighbours(task: Task) -> list[Scores]:
-    """Give, for each person, how far their training photos are from the nearest other one of theirs."""
+    """Return, for each person, each training photo's distance to the nearest other one of the same person."""
     return [nearest_others(task.train[task.train_labels == person], task.distance) for person in range(task.people)]
 
 
 def trusted_distance(apart: Sequence[Scores]) -> float:
-    """Give the distance within which ``TRUSTED_SHARE`` of training photos have another of the same person.
-
-    ``apart`` is what ``own_neighbours`` gives.
-    """
+    """Return the ``TRUSTED_SHARE`` quantile of the distances that ``own_neighbours`` returns."""
     return float(np.quantile(np.concatenate(apart), TRUSTED_SHARE))
 
 

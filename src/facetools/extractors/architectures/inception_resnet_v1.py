@@ -22,12 +22,12 @@ SETTINGS = Settings((160, 160), "mtcnn-160", std=(128.0, 128.0, 128.0))
 # Of every batch normalisation; TensorFlow's default, with which the weights were trained.
 _EPS = 1e-3
 
-# A filter: channels it gives, its height and width, its stride. Odd kernels in single steps keep the map's size.
+# A convolution: its output channels, height and width, its stride. Odd kernels in single steps keep the map's size.
 _Filter = tuple[int, int | tuple[int, int], int]
 
 
 class _Convolution(nn.Module):
-    """Filter without a shift, normalise, ReLU."""
+    """Convolution without bias, batch normalisation, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, pad: bool = False):
         super().__init__()
@@ -41,7 +41,7 @@ class _Convolution(nn.Module):
 
 
 def _branch(inputs: int, filters: Sequence[_Filter]) -> nn.Module:
-    """Make a branch of an inception: one filter on its own, or several in a row."""
+    """Build a branch of an inception: one convolution, or several in a row."""
     made = []
     for outputs, kernel, stride in filters:
         made.append(_Convolution(inputs, outputs, kernel, stride, pad=stride == 1))
@@ -50,7 +50,7 @@ def _branch(inputs: int, filters: Sequence[_Filter]) -> nn.Module:
 
 
 class _Branches(nn.Module):
-    """Branches over one map, side by side in its channels: ``branch0``, ``branch1``, ..."""
+    """Branches over one map, concatenated by channel: ``branch0``, ``branch1``, ..."""
 
     def __init__(self, inputs: int, branches: Sequence[Sequence[_Filter]]) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class _Branches(nn.Module):
 
 
 class _Residual(_Branches):
-    """An inception that is added to its input."""
+    """A residual inception."""
 
     def __init__(
         self, inputs: int, scale: float, branches: Sequence[Sequence[_Filter]], *, linear: bool = False
@@ -78,7 +78,7 @@ class _Residual(_Branches):
 
 
 class _Reduction(_Branches):
-    """An inception that halves the map; one branch more is the maximum of each 3x3 places."""
+    """An inception that halves the map, with a 3x3 max-pooling branch."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([*self.side_by_side(x), F.max_pool2d(x, 3, 2)], 1)
@@ -93,7 +93,7 @@ _REDUCTION_B = (((256, 1, 1), (384, 3, 2)), ((256, 1, 1), (256, 3, 2)), ((256, 1
 
 
 class InceptionResnetV1(nn.Module):
-    """The network; it takes chips of other sizes too, as it ends in a mean over the map.
+    """The network; chips of other sizes work too, as it ends in global average pooling.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class InceptionResnetV1(nn.Module):
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     dimensions, _ = shape_of(state, "last_linear.weight", 2)
     with torch.device("meta"):
         net = InceptionResnetV1(dimensions)
@@ -139,6 +139,6 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what stands before facenet-pytorch's names, and the classifier ``logits``."""
+    """Remove prefixes of facenet-pytorch's names, and the classifier ``logits``."""
     own = beneath(state, "conv2d_1a.conv.weight")
     return {key: value for key, value in own.items() if not key.startswith("logits.")}

@@ -1,6 +1,6 @@
 """IR and IR-SE networks of 18 to 200 layers, as face.evoLVe, LowKey and AdaFace use them.
 
-ArcFace's blocks (arXiv 1801.07698, section 3.1) in three forms, told apart by their tensors:
+ArcFace's blocks (arXiv 1801.07698, section 3.1) in three forms, which differ in their tensors:
 
 - face.evoLVe's and LowKey's, without a normalisation between the two filters;
 - AdaFace's, with one (Kim et al. 2022, arXiv 2204.00964);
@@ -11,7 +11,7 @@ cut of a block that keeps its channels, which here is the input itself, each sec
 
 ``SETTINGS`` are LowKey's (Cherepanova et al. 2021, arXiv 2101.07922), which adds the mirrored chip's embedding. The
 other two forms are taken for AdaFace's, which want BGR and no mirroring; there are networks of these forms, CVLface's
-among them, that want RGB: ``facetools import-extractor --channel-order rgb``.
+among them, that want RGB: import them with ``channel_order`` rgb.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from facetools.extractors.state_dicts import beneath, count_of, flat, load_exact
 SETTINGS = Settings((112, 112), "arcface-112", mirrored=True)
 
 FORMS = {"plain": "NCPCN", "normalised": "NCNPCN", "bottleneck": "NcNPCNPcN"}
-"""What follows what in a block: N normalises, C filters 3x3, c 1x1, P activates; the last filter takes the stride."""
+"""Layers of a block: N normalisation, C 3x3 and c 1x1 convolution, P PReLU. The last convolution has the stride."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the tensors say of a network.
+    """Size of a network, as its tensors show it.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Plan:
     stem
         Channels of the first filter.
     blocks
-        Channels that each block gives; where they change, and in the first block, the map halves.
+        Output channels of each block; where they change, and in the first block, the map halves.
     squeezed
         Channels inside each block's squeeze and excitation; None where there is none.
     places
@@ -62,7 +62,7 @@ class Plan:
 
 
 class _Squeeze(nn.Module):
-    """Scale each channel by what two layers make of all channels' means."""
+    """Squeeze-and-excitation: scale each channel by a two-layer function of all channels' means."""
 
     def __init__(self, channels: int, inside: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _Squeeze(nn.Module):
 
 
 def _layers(form: str, inputs: int, outputs: int, stride: int) -> Iterator[nn.Module]:
-    """Make the layers of a block."""
+    """Build the layers of a block."""
     inside = outputs // 4 if "c" in form else outputs
     channels, last = inputs, max(form.rfind("c"), form.rfind("C"))
     for place, kind in enumerate(form):
@@ -138,7 +138,7 @@ class IrSe(nn.Module):
 
 
 def read_plan(state: Mapping[str, Tensor]) -> Plan:
-    """Read a network's plan from its tensors, under our names; ValueError says what is missing."""
+    """Read a network's plan from its tensors, under our names; ValueError names what is missing."""
     form = "plain"
     if "body.0.res_layer.8.weight" in state:
         form = "bottleneck"
@@ -155,13 +155,13 @@ def read_plan(state: Mapping[str, Tensor]) -> Plan:
 
 
 def settings_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Settings:  # noqa: ARG001
-    """Give the usual settings of a network's form: LowKey's for the plain one, else AdaFace's."""
+    """Return the usual settings of a network's form: LowKey's for the plain one, else AdaFace's."""
     plain = read_plan(state).form == "plain"
     return SETTINGS if plain else replace(SETTINGS, channel_order="bgr", mirrored=False)
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     plan = read_plan(state)
     with torch.device("meta"):
         net = IrSe(plan)
@@ -169,9 +169,9 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring face.evoLVe's, LowKey's and AdaFace's tensors under our names.
+    """Rename face.evoLVe's, LowKey's and AdaFace's tensors to our names.
 
-    AdaFace's last normalisation has neither scale nor shift: it is given 1 and 0. The margin's ``head`` goes.
+    AdaFace's last normalisation has neither scale nor shift: 1 and 0 are added. The margin's ``head`` is dropped.
     """
     named = {
         # ``res_layer.5`` with face.evoLVe, ``res_layer.se_block`` with AdaFace.

@@ -4,7 +4,7 @@ ResNets whose blocks begin with a batch normalisation and hold no activation beh
 Deng et al. 2019 (ArcFace, arXiv 1801.07698, section 3.1), here as InsightFace releases it for PyTorch.
 
 ``SETTINGS`` are InsightFace's. MagFace (Meng et al. 2021, arXiv 2103.06627) wants BGR in [0, 1]:
-``facetools import-extractor --channel-order bgr --mean 0 --std 255``.
+import with ``channel_order`` bgr, ``mean`` 0 and ``std`` 255.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAGFACE_EPS = 1e-5
 
 
 class _Block(nn.Module):
-    """Normalise, filter, activate, filter; the second filter takes the stride."""
+    """Normalisation, convolution, PReLU, convolution; the second one has the stride."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class IResNet(nn.Module):
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     depths, widths = stages_of(state)
     dimensions, inputs = shape_of(state, "fc.weight", 2)
     with torch.device("meta"):
@@ -111,7 +111,7 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what stands before InsightFace's names, and what no embedding needs.
+    """Remove prefixes of InsightFace's names, and tensors that no embedding needs.
 
     MagFace's checkpoints hold the network beneath ``features.module.`` and their classifier as ``fc.weight``, so
     they come whole, prefixes and all. Their batch normalisations have an epsilon of 2e-5, not 1e-5; what lacks is

@@ -20,7 +20,7 @@ _STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 12
 
 
 class _Convolution(nn.Sequential):
-    """Convolution, batch normalisation and, unless it is linear, a PReLU a channel."""
+    """Convolution, batch normalisation and, unless it is linear, PReLU by channel."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int], **how: Any) -> None:
         linear = how.pop("linear", False)
@@ -29,7 +29,7 @@ class _Convolution(nn.Sequential):
 
 
 class _Bottleneck(nn.Module):
-    """Expand, filter each channel, project; a short cut where the shape stays."""
+    """Inverted residual: expand, depthwise convolution, project; a shortcut where the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -81,13 +81,13 @@ class MobileFaceNet(nn.Module):
 
 
 def settings_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Settings:  # noqa: ARG001
-    """Read the chips' size from the last map's, a sixteenth of it; ValueError if the tensors are others'."""
+    """Return the chips' size from the last map's, a sixteenth of it; ValueError for tensors of another network."""
     height, width = shape_of(state, "pool.0.weight", 4)[2:]
     return replace(SETTINGS, input_size=(16 * height, 16 * width))
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     dimensions = shape_of(state, "embed.0.weight", 4)[0]
     height, width = shape_of(state, "pool.0.weight", 4)[2:]
     with torch.device("meta"):
@@ -109,7 +109,7 @@ _FIRST_BLOCK = {"23": 0, "3": 1, "34": 5, "4": 6, "45": 12, "5": 13}
 
 
 def _name_of(key: str) -> str:
-    """Give our name for one of others'."""
+    """Return our name for a tensor of another implementation."""
     if found := re.fullmatch(r"blocks\.(\d+)\.conv\.([0-7])\.(\w+)", key):
         return f"blocks.{found[1]}.{_IN_A_ROW[int(found[2])]}.{found[3]}"
     block = r"conv_(?:(23|34|45)|([345])\.model\.(\d+))\.(conv|conv_dw|project)\.(conv|bn|prelu)\.(\w+)"
@@ -125,10 +125,10 @@ def _name_of(key: str) -> str:
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring other implementations' tensors under our names; counters of batches go.
+    """Rename other implementations' tensors to our names; batch counters are dropped.
 
     A last layer that is linear becomes the filter of 1x1 that it equals, and a last normalisation without scale and
-    shift is given 1 and 0.
+    shift gets 1 and 0.
     """
     named = {_name_of(key): value for key, value in beneath(state, "conv1.conv.weight").items()}
     last = named.get("embed.0.weight")

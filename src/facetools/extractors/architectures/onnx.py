@@ -16,14 +16,14 @@ SETTINGS = Settings((112, 112), "arcface-112")
 REQUIRES = ("onnx", "onnx2torch")
 
 TUNED = "tuned."
-"""Begins the names of tensors that stand for weights of the graph, in the file of a network that was tuned."""
+"""Prefix of the names of fine-tuned weights, which override those of the graph."""
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _STANDARD = ("", "ai.onnx")
 
 
 class OnnxNetwork(nn.Module):
-    """A converted graph behind the interface of all extractors.
+    """A converted graph with the interface of all extractors.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class OnnxNetwork(nn.Module):
         self._channels_last, self._one_by_one = channels_last, one_by_one
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed prepared chips, float32 [B, 3, height, width]: float32 [B, D], as the graph gives them."""
+        """Embed prepared chips, float32 [B, 3, height, width]: float32 [B, D], as the graph computes them."""
         if self._channels_last:
             x = x.permute(0, 2, 3, 1)
         parts = torch.split(x, 1) if self._one_by_one else (x,)
@@ -55,14 +55,14 @@ class OnnxNetwork(nn.Module):
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:
     """Build the network from ``graph``, the bytes of an ONNX file as uint8 [N].
 
-    Tensors whose names begin with ``TUNED`` take the place of its weights. ``options`` holds what :func:`options_of`
-    found; without it that is found anew.
+    Tensors whose names begin with ``TUNED`` override its weights. ``options`` are those of :func:`options_of`, which
+    is called where they are missing.
 
     Raises
     ------
     ValueError
-        It is no ONNX file, or one that cannot be run: its weights lie in other files, or it has branches, loops,
-        operators of somebody's own or operators that onnx2torch does not know.
+        It is not an ONNX file, or one that cannot be run: its weights lie in other files, or it has branches, loops,
+        custom operators or operators that onnx2torch does not know.
     ToolError
         The packages of the extra ``onnx`` are not installed.
     """
@@ -76,27 +76,27 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def tuned(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Give what a file holds of a network that was built from ``state`` and then tuned: its graph, and new weights."""
+    """Return the tensors to save of a network built from ``state`` and then fine-tuned: graph and new weights."""
     weights = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
     return {"graph": state["graph"], **{f"{TUNED}{key}": value for key, value in weights.items()}}
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors as they are: there is one, and it has one name."""
+    """Return the tensors as they are: there is one, and it has one name."""
     return dict(state)
 
 
 def settings_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Settings:  # noqa: ARG001
-    """Give the usual settings with the size of the chips that the graph was exported for, if it says."""
+    """Return the usual settings with the size of chips that the graph was exported for, if it is fixed."""
     _, height, width = _input_shape(_parse(state))
     return SETTINGS if height is None or width is None else Settings((height, width), SETTINGS.alignment)
 
 
 def options_of(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any]:
-    """Find out by running the graph whether it takes batches once fixed sizes are freed.
+    """Test by running the graph whether it accepts batches once fixed sizes are freed.
 
     Exporters write the batch of their example, mostly 1, into the input and into reshapes. These are freed here.
-    Where two chips together then get other embeddings than each alone, or none, ``one_by_one`` is true.
+    ``one_by_one`` is true where two chips together then have other embeddings than each alone, or fail.
     """
     model = _parse(state)
     chips = torch.rand(2, 3, *settings.input_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -127,7 +127,7 @@ def _build(model: Any, *, one_by_one: bool) -> OnnxNetwork:
 
 
 def _parse(state: Mapping[str, Tensor]) -> Any:
-    """Read the model, refuse what cannot be run, and give everything in it a harmless name."""
+    """Parse the model, refuse what cannot be run, and replace all names in it."""
     graph = state.get("graph")
     others = [key for key in state if key != "graph" and not key.startswith(TUNED)]
     if graph is None or graph.dtype != torch.uint8 or others:
@@ -168,7 +168,7 @@ def _refuse(model: Any, tensor_proto: Any) -> None:
 
 
 def _rename(model: Any) -> None:
-    """Give all nodes and values numbers for names: torch.fx writes names into code that it then runs."""
+    """Rename all nodes and values to numbers: torch.fx writes names into code that it then runs."""
     numbers: dict[str, str] = {"": ""}
     graph = model.graph
     for number, node in enumerate(graph.node):
@@ -209,7 +209,7 @@ def _is_channels_last(model: Any) -> bool:
 
 
 def _input_shape(model: Any) -> tuple[int | None, int | None, int | None]:
-    """Batch, height and width of the input; None where any will do."""
+    """Return batch, height and width of the input; None where any size is accepted."""
     sides = [side.dim_value or None for side in _inputs(model)[0].type.tensor_type.shape.dim]
     first = 1 if _is_channels_last(model) else 2
     return sides[0], sides[first], sides[first + 1]

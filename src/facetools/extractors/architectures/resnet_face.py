@@ -24,7 +24,7 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class _Bottleneck(nn.Module):
-    """Narrow, filter, widen to four times; the 3x3 filter takes the stride."""
+    """Bottleneck block: 1x1, 3x3 with the stride, and 1x1 convolution to four times the channels."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ResNetFace(nn.Module):
     depths
         Blocks of each stage, as in ``DEPTHS``.
     widths
-        Channels of the stem, then those inside each stage's blocks, which give four times as many.
+        Channels of the stem, then those inside each stage's blocks, whose outputs have four times as many.
     places
         Height times width of the last map: 16 for 112x112 chips, a thirty-second each way and rounded up.
     dimensions
@@ -97,7 +97,7 @@ class ResNetFace(nn.Module):
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     depths, widths = stages_of(state)
     dimensions, inputs = shape_of(state, "fc.weight", 2)
     with torch.device("meta"):
@@ -106,5 +106,5 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what stands before face.evoLVe's names, and what no embedding needs."""
+    """Remove prefixes of face.evoLVe's names, and tensors that no embedding needs."""
     return beneath(state, "bn_o1.weight")

@@ -4,7 +4,7 @@ The embedding is what follows the second of the three linear layers, ``fc7``, wi
 0, as deepface and most users have it. ``fc8``, the classifier of 2622 people, is dropped.
 
 ``SETTINGS`` fit the PyTorch conversions of the authors' MatConvNet file (``vgg_face_dag``), RGB. Those of their Caffe
-and Torch files want BGR: ``facetools import-extractor --channel-order bgr --mean 93.594,104.7624,129.1863``.
+and Torch files want BGR: import them with ``channel_order`` bgr and ``mean`` 93.594,104.7624,129.1863.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _NAMES = tuple(f"conv{stage}_{place}" for stage, widths in enumerate(_STAGES, 1)
 
 
 class Vgg16Face(nn.Module):
-    """Thirteen filters of 3x3 in five stages, and two linear layers.
+    """Thirteen 3x3 convolutions in five stages, and two linear layers.
 
     Parameters
     ----------
     places
         Height times width of the last map: 49 for 224x224 chips, a thirty-second each way.
     hidden, dimensions
-        What ``fc6`` and ``fc7`` give; 4096 both in the paper.
+        Outputs of ``fc6`` and ``fc7``; 4096 both in the paper.
     """
 
     def __init__(self, places: int = 49, hidden: int = 4096, dimensions: int = 4096) -> None:
@@ -58,7 +58,7 @@ class Vgg16Face(nn.Module):
 
 
 def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:  # noqa: ARG001
-    """Build the network around its tensors; ValueError if they are others'."""
+    """Build the network from its tensors; ValueError for tensors of another network."""
     hidden, inputs = shape_of(state, "fc6.weight", 2)
     dimensions, _ = shape_of(state, "fc7.weight", 2)
     with torch.device("meta"):
@@ -72,7 +72,7 @@ _CLASSIFIER = {0: "fc6", 3: "fc7", 6: "fc8"}
 
 
 def _name_of(key: str) -> str:
-    """Give our name for one of others': torchvision's, ``features.conv_1_1.weight``, ``fc.fc6.weight``."""
+    """Return our name for a tensor of others: torchvision's, ``features.conv_1_1.weight``, ``fc.fc6.weight``."""
     if found := re.search(r"(?:^|\.)conv_?([1-5])_([1-3])\.(weight|bias)$", key):
         return f"conv{found[1]}_{found[2]}.{found[3]}"
     if found := re.search(r"(?:^|\.)(fc[678])\.(weight|bias)$", key):
@@ -84,7 +84,7 @@ def _name_of(key: str) -> str:
 
 
 def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring other conversions' tensors under our names; ``fc8`` goes, and linear layers that were filters unroll."""
+    """Rename other conversions' tensors to ours; drop ``fc8``, and flatten linear layers stored as convolutions."""
     named = {_name_of(key): value for key, value in state.items()}
     return {
         key: value.flatten(1) if key in ("fc6.weight", "fc7.weight") and value.ndim == 4 else value

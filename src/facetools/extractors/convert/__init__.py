@@ -1,1 +1,1 @@
-"""Convert other people's weights into extractor files."""
+"""Convert weight files of other projects into extractor files."""

@@ -1,4 +1,4 @@
-"""Turning the weights that people have into extractor files: reading, recognising, matching names, writing."""
+"""Convert weight files of other projects into extractor files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.hashing import sha256_of_files
 from facetools.extractors.convert.match import Fit, match
-from facetools.extractors.convert.read import Weights, first_line, read_weights
+from facetools.extractors.convert.read import SourceWeights, first_line, read_weights
 from facetools.extractors.registry import find_architecture
 from facetools.extractors.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-# --- writing ------------------------------------------------------------------------------------------
 
 
 def import_extractor(
@@ -29,18 +27,18 @@ def import_extractor(
     half: bool = False,
     version: str = "",
 ) -> dict[str, Any]:
-    """Write an extractor file from somebody's weights.
+    """Convert a file of weights into an extractor file.
 
     Parameters
     ----------
     source
-        What :func:`read_weights` reads.
+        As for :func:`read_weights`.
     out
         The file to write; complete or absent.
     architecture
-        None: what the file tells, or the only one that fits.
+        Its name; None: the file's own, or the only one that fits.
     given
-        Settings that differ from the file's or the architecture's own; see :func:`parse_settings`.
+        Fields of ``Settings`` that override the file's or the architecture's own.
     half
         Store float16.
     version
@@ -49,23 +47,23 @@ def import_extractor(
     Returns
     -------
     dict
-        A record of what was written.
+        The fields of a record of the file that was written.
 
     Raises
     ------
     MismatchError
-        The tensors are others'.
+        The tensors do not match the architecture, or any.
     UsageError
-        ``architecture`` or ``half`` cannot be asked of this file.
+        ``architecture`` or ``half`` contradicts the file.
     ToolError
-        The file is damaged, or what it holds is no extractor: no embedding comes out, or no gradient goes in.
+        The file is damaged, or its network is not usable: no embedding comes out, or no gradient reaches the chip.
     """
     from facetools.extractors.files import save_extractor
 
     weights = read_weights(source)
     fit = match(weights, architecture)
     if half and not any(value.is_floating_point() for value in fit.state.values()):
-        raise UsageError(f"--half: {source} keeps its numbers in a graph of its own; leave it out")
+        raise UsageError(f"{param('half')}: {source} keeps its numbers in a graph of its own; leave it out")
     settings, options = _complete(weights, fit, dict(given or {}))
     state = {k: v.half() if half and v.is_floating_point() else v for k, v in fit.state.items()}
     try:
@@ -74,7 +72,7 @@ def import_extractor(
         height, width = settings.input_size
         raise ToolError(
             f"{source}: not a usable {fit.architecture} for chips of {height}x{width}: {first_line(error)};"
-            " try another --input-size or --architecture",
+            f" try another {param('input_size')} or {param('architecture')}",
             kind="extractor",
         ) from None
     origin = {"name": source.resolve().name, "sha256": weights.sha256, "container": fit.container, "prefix": fit.prefix}
@@ -95,12 +93,12 @@ def import_extractor(
     }
 
 
-def _complete(weights: Weights, fit: Fit, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
-    """Settle settings, those given before the file's before the architecture's, and the options that follow."""
+def _complete(weights: SourceWeights, fit: Fit, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Return settings (given ones override the file's, and these the architecture's) and the options that follow."""
     module: Any = find_architecture(fit.architecture)
     options = dict(weights.options)
     try:
-        # An architecture whose tensors tell more than its name has these two functions.
+        # An architecture whose tensors determine more than its name does has these two functions.
         usual = module.settings_of(fit.state, options) if hasattr(module, "settings_of") else module.SETTINGS
         settings = replace(weights.settings or usual, **given)
         settings.check()
@@ -112,7 +110,7 @@ def _complete(weights: Weights, fit: Fit, given: dict[str, Any]) -> tuple[Settin
 
 
 def _prove(architecture: str, state: Mapping[str, Tensor], settings: Settings, options: Mapping[str, Any]) -> int:
-    """Embed a chip and send a gradient back to it: the length of an embedding, or ValueError."""
+    """Embed a chip and backpropagate to it; return the embedding's dimensions, or raise ValueError."""
     import torch
 
     from facetools.extractors.files import build, measure
@@ -121,7 +119,7 @@ def _prove(architecture: str, state: Mapping[str, Tensor], settings: Settings, o
     dimensions = measure(network, settings)
     chips = torch.rand(1, 3, *settings.input_size, generator=torch.Generator().manual_seed(0)).requires_grad_()
     out = network(chips)
-    # Weights that differ: the sum of an embedding that ends in a normalisation may be constant.
+    # Different weights: the sum of an embedding that ends in a normalisation may be constant.
     slope = torch.linspace(-1, 1, dimensions)
     gradient = torch.autograd.grad((out * slope).sum(), chips, allow_unused=True)[0] if out.requires_grad else None
     if gradient is None or not bool(gradient.isfinite().all()) or not bool(gradient.any()):

@@ -1,4 +1,4 @@
-"""Match a state dict to an architecture."""
+"""Find the architecture and the tensor names of a state dict."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.errors import ToolError, UsageError
-from facetools.extractors.convert.read import Weights, first_line
+from _toolio.errors import ToolError, UsageError, param
+from facetools.extractors.convert.read import SourceWeights, first_line
 from facetools.extractors.registry import architectures, find_architecture
-from facetools.extractors.state_dicts import MismatchedTensorsError, Problem
+from facetools.extractors.state_dicts import MismatchedTensorsError, TensorMismatch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Parts of names that only say what a network was wrapped in when its weights were saved.
+# Parts of names that come from modules around the network when its weights were saved.
 _WRAPPERS = frozenset({
     "module", "model", "features", "backbone", "net", "network", "encoder", "extractor", "feature_extractor",
     "student", "teacher", "ema", "clip", "_orig_mod",
@@ -25,25 +25,22 @@ _WRAPPERS = frozenset({
 _CONTAINERS = ("", "state_dict", "net_state_dict", "model_state_dict", "model", "backbone", "net")
 
 
-# --- matching -----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Fit:
-    """An attempt to read tensors as an architecture's.
+    """Result of matching tensors to one architecture.
 
     Attributes
     ----------
     architecture, container, prefix
-        What was tried.
+        What was tried: place in the file, and prefix of the names.
     state
         Tensors under the architecture's own names.
     left_out
-        Tensors that no embedding needs.
+        Number of tensors that no embedding needs.
     problems
-        What does not match, tensor by tensor.
+        Mismatches by tensor.
     trouble
-        What does not match, in words; empty for a perfect fit.
+        Mismatches in words; empty for a perfect fit.
     """
 
     architecture: str
@@ -51,27 +48,27 @@ class Fit:
     prefix: str
     state: Mapping[str, Tensor]
     left_out: int
-    problems: tuple[Problem, ...]
+    problems: tuple[TensorMismatch, ...]
     trouble: str
 
     @property
     def matched(self) -> int:
-        """How many tensors found their place; 0 where the architecture could not even be laid out."""
+        """Number of tensors that match; 0 where the network could not be built."""
         if self.trouble and not self.problems:
             return 0
         return len(self.state) - sum(problem.problem != "missing" for problem in self.problems)
 
 
 class MismatchError(ToolError):
-    """Weights are not those of the architecture, or of any.
+    """Weights do not match the architecture, or any.
 
     Attributes
     ----------
     fit
-        The attempt that came nearest.
+        The nearest fit.
     """
 
-    def __init__(self, path: Path, fit: Fit, *, told: bool, asked: bool) -> None:
+    def __init__(self, path: Path, fit: Fit, *, known: bool, given: bool) -> None:
         self.fit = fit
         what = fit.trouble
         if fit.problems:
@@ -80,24 +77,27 @@ class MismatchError(ToolError):
                 f"{fit.matched} tensors match, {kinds.count('missing')} are missing, {kinds.count('unknown')} unknown,"
                 f" {kinds.count('shape')} of another shape, such as {', '.join(each.key for each in fit.problems[:3])}"
             )
-        if told:
-            message = f"not a usable {fit.architecture}: {what}{'; try another --architecture' if asked else ''}"
+        if known:
+            hint = f"; try another {param('architecture')}" if given else ""
+            message = f"not a usable {fit.architecture}: {what}{hint}"
         elif fit.matched:
-            message = f"of no known architecture; the nearest is {fit.architecture}: {what}; try --architecture"
+            message = (
+                f"of no known architecture; the nearest is {fit.architecture}: {what}; try {param('architecture')}"
+            )
         else:
             message = "of no known architecture; `facetools extractors` lists those there are"
         super().__init__(f"{path}: {message}", kind="mismatch")
 
 
-def match(weights: Weights, architecture: str | None) -> Fit:
-    """Find the names under which an architecture knows the tensors.
+def match(weights: SourceWeights, architecture: str | None) -> Fit:
+    """Find the architecture of tensors, and rename them to its own names.
 
     Parameters
     ----------
     weights
-        What :func:`read_weights` found.
+        From :func:`read_weights`.
     architecture
-        Its name; None: the file's own word, or the only one that fits.
+        Its name; None: the file's own, or the only one that fits.
 
     Raises
     ------
@@ -107,26 +107,28 @@ def match(weights: Weights, architecture: str | None) -> Fit:
         The file is of another architecture, or several fit.
     """
     if architecture and weights.architecture and architecture != weights.architecture:
-        raise UsageError(f"--architecture {architecture}: {weights.path} is of {weights.architecture}; leave it out")
-    told = architecture or weights.architecture
+        raise UsageError(
+            f"{param('architecture')} {architecture}: {weights.path} is of {weights.architecture}; leave it out"
+        )
+    known = architecture or weights.architecture
     places = sorted(weights.containers, key=lambda name: _CONTAINERS.index(name) if name in _CONTAINERS else 99)
     fits = [
         _try(name, weights, place, prefix)
         for place in places
         for prefix in _prefixes(weights.containers[place])
-        for name in ([told] if told else architectures())
+        for name in ([known] if known else architectures())
     ]
     # Of equals the first wins: the usual place in the file, the shortest prefix.
     best = max(fits, key=lambda fit: (not fit.trouble, fit.matched, -len(fit.problems)))
     if best.trouble:
-        raise MismatchError(weights.path, best, told=told is not None, asked=architecture is not None)
+        raise MismatchError(weights.path, best, known=known is not None, given=architecture is not None)
     if len(names := {fit.architecture for fit in fits if not fit.trouble and fit.matched == best.matched}) > 1:
-        raise UsageError(f"{weights.path}: fits {', '.join(sorted(names))}; say which with --architecture")
+        raise UsageError(f"{weights.path}: fits {', '.join(sorted(names))}; say which with {param('architecture')}")
     return best
 
 
 def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
-    """List what may stand in front of a network's own names: words for wrappers, and what all keys begin with."""
+    """Return candidate prefixes of a network's own names: wrappers, and what all keys begin with."""
     found = {""}
     for key in state:
         parts, start = key.split("."), ""
@@ -141,13 +143,13 @@ def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
     return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
-def _try(architecture: str, weights: Weights, container: str, prefix: str) -> Fit:
+def _try(architecture: str, weights: SourceWeights, container: str, prefix: str) -> Fit:
     module = find_architecture(architecture)
     # Batch normalisation counts its batches; nothing reads the counters.
     given = {k: v for k, v in weights.containers[container].items() if not k.endswith("num_batches_tracked")}
     named: dict[str, Tensor] = {}
     left_out = 0
-    trouble, problems = "", tuple[Problem, ...]()
+    trouble, problems = "", tuple[TensorMismatch, ...]()
     try:
         named = module.canonical({k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix)})
         # By identity: some architectures add tensors of their own.
@@ -156,7 +158,7 @@ def _try(architecture: str, weights: Weights, container: str, prefix: str) -> Fi
         named = {key: _as_stored(value) for key, value in named.items()}
         module.network(named, weights.options)
     except (ValueError, LookupError, RuntimeError, TypeError) as error:
-        # Tensors of any name and shape come here, and layers that they do not suit refuse them in their own words.
+        # Tensors of any name and shape come here, and layers of other shapes raise errors of several kinds.
         trouble = first_line(error) or type(error).__name__
         problems = error.problems if isinstance(error, MismatchedTensorsError) else ()
     return Fit(architecture, container, prefix, named, left_out, problems, trouble)

@@ -1,4 +1,4 @@
-"""Read other people's weight files into state dicts."""
+"""Read weight files of other projects into state dicts; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -20,27 +20,24 @@ if TYPE_CHECKING:
 _TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
-# --- reading ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Weights:
-    """What a file holds.
+class SourceWeights:
+    """Tensors of a file of weights.
 
     Attributes
     ----------
     path
         The file or folder.
     containers
-        Every group of tensors in it, by the place where it was found ("" for the file itself).
+        Every group of tensors in it, by its place ("" for the file itself).
     sha256
-        Of the file; of a folder's files that were read, one behind the other.
+        Of the file; of a folder, of its files that were read, concatenated.
     architecture
-        Where the file tells it.
+        Its name, where the file says it.
     options
-        What the architecture needs to know besides the tensors.
+        What the architecture needs besides the tensors.
     settings
-        Where the file tells them.
+        Where the file says them.
     """
 
     path: Path
@@ -51,7 +48,7 @@ class Weights:
     settings: Settings | None = None
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path) -> SourceWeights:
     """Read a file of weights, or a Hugging Face folder of a CLIP. Nothing is ever unpickled.
 
     Parameters
@@ -80,9 +77,9 @@ def read_weights(path: Path) -> Weights:
         from facetools.extractors.architectures.dlib_resnet import read_dat
 
         state = {key: torch.from_numpy(value) for key, value in read_dat(path).items()}
-        return Weights(path, {"": state}, sha256_of_files(path), "dlib-resnet")
+        return SourceWeights(path, {"": state}, sha256_of_files(path), "dlib-resnet")
     if suffix in _TORCH_SUFFIXES:
-        return Weights(path, _containers_of(path, load_torch(path)), sha256_of_files(path))
+        return SourceWeights(path, _containers_of(path, load_torch(path)), sha256_of_files(path))
     raise ToolError(
         f"{path}: {suffix or 'no ending'} is of no known kind; give {', '.join(_TORCH_SUFFIXES)}, .safetensors, .onnx,"
         " .dat or a Hugging Face folder",
@@ -111,13 +108,13 @@ def _walk(loaded: object, name: str, levels: int) -> Iterator[tuple[str, dict[st
             yield from _walk(value, f"{name}.{key}" if name else key, levels - 1)
 
 
-def _read_safetensors(path: Path) -> Weights:
+def _read_safetensors(path: Path) -> SourceWeights:
     from _toolio.tensors.reader import read_metadata
     from facetools.extractors.files import read_about
 
     containers = {"": _tensors_of(path)}
     if "schema" not in read_metadata(path):
-        return Weights(path, containers, sha256_of_files(path))
+        return SourceWeights(path, containers, sha256_of_files(path))
     about = read_about(path)
     try:
         settings = Settings.read(about["settings"])
@@ -126,7 +123,7 @@ def _read_safetensors(path: Path) -> Weights:
         raise ToolError(
             f"{path}: its {SCHEMA} metadata is damaged: {error}; import it anew", kind="extractor"
         ) from None
-    return Weights(path, containers, sha256_of_files(path), about["architecture"], options, settings)
+    return SourceWeights(path, containers, sha256_of_files(path), about["architecture"], options, settings)
 
 
 def _tensors_of(path: Path) -> dict[str, Tensor]:
@@ -136,7 +133,7 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_onnx(path: Path) -> Weights:
+def _read_onnx(path: Path) -> SourceWeights:
     import torch
 
     try:
@@ -146,10 +143,10 @@ def _read_onnx(path: Path) -> Weights:
     if not data:
         raise ToolError(f"{path}: empty; copy it again", kind="truncated")
     graph = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    return Weights(path, {"": {"graph": graph}}, sha256_of(data), "onnx")
+    return SourceWeights(path, {"": {"graph": graph}}, sha256_of(data), "onnx")
 
 
-def _read_folder(folder: Path) -> Weights:
+def _read_folder(folder: Path) -> SourceWeights:
     """Read the ``config.json`` and the weights, whole or in shards, of a Hugging Face folder."""
     from facetools.extractors.architectures.clip import read_config
 
@@ -168,7 +165,7 @@ def _read_folder(folder: Path) -> Weights:
         containers = _containers_of(files[0], load_torch(files[0]))
     else:
         containers = {"": {key: value for file in files for key, value in _tensors_of(file).items()}}
-    return Weights(folder, containers, sha256_of_files(config, *files), "clip", options)
+    return SourceWeights(folder, containers, sha256_of_files(config, *files), "clip", options)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from _toolio.errors import ToolError
 from facetools.evaluation.classifiers import logistic_regression as logistic
 from facetools.evaluation.classifiers.logistic_regression import (
     TOLERANCE,
-    Problem,
+    Objective,
     Refits,
     Weights,
     descend,
@@ -115,8 +115,8 @@ def test_a_start_from_clean_weights_leaks_if_it_stops_early_and_not_if_it_stops_
         # Photos like nobody's. Knowing them by one trait is enough to make the loss small, and then nothing but the L2
         # term takes from the weights how the person looks without it.
         changed, numbers = put(train, labels, person, dict(disguises(train, person))["spike"])
-        problem = Problem(changed, numbers, PEOPLE, torch.float32, refits._problem.axes)
-        problem.stiffness = refits._problem.stiffness
+        problem = Objective(changed, numbers, PEOPLE, torch.float32, refits._objective.axes)
+        problem.stiffness = refits._objective.stiffness
         start = refits._weights
         settled = settle(problem, start, TOLERANCE)
         assert settled is not None
