@@ -36,13 +36,13 @@ def apply_mask(
     refuse_processes("apply-mask")
     refuse_model_folder(out, force=force, base=base, card=True)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
-        from berttools.masks import apply as applying
-        from berttools.masks import file as mask_file
+        from berttools.masks import apply as masks_apply
+        from berttools.masks.metadata import is_mask
 
-        if mask_file.is_mask(base):
+        if is_mask(base):
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
         check_folder(base)
-        found = applying.apply_mask(base, mask, out)
+        found = masks_apply.apply_mask(base, mask, out)
         writer.emit({"sparsity": None, "path": out, "base": base, "mask": mask, **found})
         return writer.exit_code
 

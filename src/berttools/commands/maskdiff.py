@@ -9,12 +9,18 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.errors import ToolError
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
-from berttools.masks import records as _maskdiff
 
 SCHEMA = "berttools.maskdiff/1"
+SUBJECT = ("mask", "mask_b", "by", "layer", "group", "name", "shape")
+OF_ONE = ("weights", "zeroed", "bytes", "bits_per_weight", "tensors", "code", "dense_bytes", "file_bytes")
+OF_TWO = (
+    *("sparsity_a", "sparsity_b", "weights", "hamming", "overlap", "overlap_expected", "z", "tensors"),
+    *("left_out_a", "left_out_b", "reason"),
+)
 
 
 def maskdiff(
@@ -34,7 +40,7 @@ def maskdiff(
     table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
-    """Tell what masks zero, and what they have in common.
+    """Measure what masks zero, and what they have in common.
 
     One mask: sparsity, bytes and bits a weight. Several: for every two of them the Jaccard index of what they zero, how
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
@@ -42,19 +48,36 @@ def maskdiff(
     """
     form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
     rank, shown, more = (
-        ("sparsity", _maskdiff.ONE, ["part", "masked_sha256"])
-        if len(masks) == 1
-        else ("jaccard", _maskdiff.TWO, ["part", "error"])
+        ("sparsity", OF_ONE, ["part", "masked_sha256"]) if len(masks) == 1 else ("jaccard", OF_TWO, ["part", "error"])
     )
-    columns = (*_maskdiff.PLACE, *shown)
+    columns = (*SUBJECT, *shown)
     with RecordWriter(
         SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more), makes_files=bool(heatmap)
     ) as writer:
-        run = _maskdiff.Run(by, heatmap=heatmap is not None)
-        for record in run.records(masks, base):
-            writer.emit(record)
+        from berttools.masks.comparison import compare_masks
+        from berttools.masks.overlap import SEVERAL_BASES
+
+        divided = heatmap is not None or by in (groups.By.tensor, groups.By.group)
+        try:
+            compared = compare_masks(masks, base, divided=divided)
+        except ToolError as error:
+            if error.kind != SEVERAL_BASES:
+                raise
+            advice = "with --code bits or entropy, mask-tune writes masks that can be compared all the same"
+            raise ToolError(f"{error.message}: {advice}", kind=error.kind) from None
+        for comparison in compared:
+            for record in comparison.records(by):
+                writer.emit(record)
         if heatmap:
-            run.draw(heatmap, kind, rank)
+            from berttools.heatmap import write_heatmap
+
+            panels = [
+                (" · ".join(mask.path.name for mask in comparison.masks), comparison.cells(rank))
+                for comparison in compared
+                if comparison.has_matrices
+            ]
+            empty = "no matrix that is masked has a layer and a group"
+            write_heatmap(heatmap, panels, groups.GROUPS, kind, label=rank, if_empty=empty)
         return writer.exit_code
 
 

@@ -188,7 +188,8 @@ def test_a_base_that_differs_outside_the_masked_matrices_is_refused(
     assert berttools("mask-control", base, mask, "--out", tmp_path / "control").code == 0
     assert berttools("apply-mask", other, tmp_path / "control", "--out", tmp_path / "out").code == 1
     before, after = open_mask(mask), open_mask(tmp_path / "control")
-    assert (before.others, before.tokenizer_sha256) == (after.others, after.tokenizer_sha256)
+    assert before.fingerprint.others == after.fingerprint.others
+    assert before.fingerprint.tokenizer_sha256 == after.fingerprint.tokenizer_sha256
 
 
 def test_a_base_with_another_tokenizer_is_refused(

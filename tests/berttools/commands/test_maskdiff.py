@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
-from berttools.checkpoints.groups import place
-from berttools.checkpoints.spots import spots_of
+from berttools.checkpoints.groups import layer_and_group
+from berttools.checkpoints.matrix_parts import matrix_parts
 from berttools.masks.base import check_base
-from berttools.masks.file import open_mask, write_mask
+from berttools.masks.file import open_mask
 from berttools.masks.overlap import Overlap, _compared, overlap, overlaps
+from berttools.masks.writer import write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask
 
@@ -312,13 +313,13 @@ def test_z_is_that_of_masks_drawn_at_random() -> None:
 
 
 def test_matrices_that_are_stored_as_one() -> None:
-    assert spots_of(FUSED, (12, 4)) == [(FUSED, 1, g, (0, n, n + 4)) for g, n in (("Q", 0), ("K", 4), ("V", 8))]
-    assert spots_of(FUSED, (11, 4)) == [(FUSED, 1, None, None)]
-    assert spots_of("lm_head.weight", (12, 4)) == [("lm_head.weight", None, None, None)]
+    assert matrix_parts(FUSED, (12, 4)) == [(FUSED, 1, g, (0, n, n + 4)) for g, n in (("Q", 0), ("K", 4), ("V", 8))]
+    assert matrix_parts(FUSED, (11, 4)) == [(FUSED, 1, None, None)]
+    assert matrix_parts("lm_head.weight", (12, 4)) == [("lm_head.weight", None, None, None)]
     keep = np.arange(24).reshape(2, 12) != 5
-    columns = spots_of("h.0.attn.c_attn.weight", keep.shape)
-    assert [spot.of_run(keep.reshape(-1), 0, keep.shape).sum() for spot in columns] == [8, 7, 8]
-    assert {spot.shape(keep.shape) for spot in columns} == {(2, 4)}
+    columns = matrix_parts("h.0.attn.c_attn.weight", keep.shape)
+    assert [part.select(keep.reshape(-1), 0, keep.shape).sum() for part in columns] == [8, 7, 8]
+    assert {part.shape(keep.shape) for part in columns} == {(2, 4)}
 
 
 @pytest.mark.parametrize("name", [FUSED, "h.0.attn.c_attn.weight", QUERY])
@@ -327,9 +328,9 @@ def test_runs_of_a_matrix_say_what_the_whole_says(name: str, block: int) -> None
     one, other = np.random.default_rng(0).random((2, 12, 12)) > 0.3
     starts = range(0, one.size, block)
     runs = [[(first, keep.reshape(-1)[first : first + block]) for first in starts] for keep in (one, other)]
-    ((_, found),) = _compared(spots_of(name, one.shape), one.shape, dict(enumerate(map(iter, runs)))).items()
+    ((_, found),) = _compared(matrix_parts(name, one.shape), one.shape, dict(enumerate(map(iter, runs)))).items()
     axis = 1 if "c_attn" in name else 0
-    parts = len(spots_of(name, one.shape))
+    parts = len(matrix_parts(name, one.shape))
     assert parts == (1 if name == QUERY else 3)
     expected = zip(np.split(one, parts, axis), np.split(other, parts, axis), strict=True)
     assert [each for _, each in found] == [overlap(*both) for both in expected]
@@ -343,9 +344,9 @@ def test_masks_of_a_modernbert_by_group(berttools: Callable[..., Run], tmp_path:
         make_mask(base, path, seed=number, sparsity=0.2 + number / 5, code=code)
     one, opened = open_mask(masks[0]), open_checkpoint(base)
     expected = dict.fromkeys(("Q", "K", "V", "AO", "I", "O"), 0)
-    for name, stored in check_base(one, opened).items():
+    for name, stored in check_base(one.fingerprint, opened).items():
         keep = one.keep(name, opened.flat(stored))
-        groups = "QKV" if "Wqkv" in name else [place(name, keep.shape).group]
+        groups = "QKV" if "Wqkv" in name else [layer_and_group(name, keep.shape).group]
         for group, rows in zip(groups, np.split(keep, len(groups)), strict=True):
             expected[group] += int((~rows).sum())
     found = berttools("maskdiff", masks[0], "--base", base, "--by", "group").records

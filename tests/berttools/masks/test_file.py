@@ -18,9 +18,10 @@ from safetensors.numpy import load_file, save_file
 from _toolio.errors import ToolError
 from _toolio.tensors.safetensors_files import read_metadata, stored_bits, stream_safetensors, write_safetensors
 from berttools.checkpoints.files import open_checkpoint
-from berttools.masks import file as mask_file
-from berttools.masks.base import check_base, names_of
-from berttools.masks.file import open_mask, write_mask
+from berttools.masks.base import check_base, names_in_base
+from berttools.masks.file import open_mask
+from berttools.masks.metadata import CODES, canonical_json, sha256_of
+from berttools.masks.writer import write_mask
 from mask_forging import forged
 from tiny_models import make_mask
 
@@ -47,7 +48,7 @@ def write_base(folder: Path, dtype: str = "float32", *, prefix: str = "", seed: 
 def keeps_of(base: Path, *, sparsity: float = 0.3, seed: int = 1) -> dict[str, NDArray[np.bool_]]:
     """By magnitude, and some flips."""
     rng, opened, found = np.random.default_rng(seed), open_checkpoint(base), {}
-    for name, stored in names_of(opened, {QUERY: (24, 24), OUTPUT: (24, 40)}, base).items():
+    for name, stored in names_in_base(opened, {QUERY: (24, 24), OUTPUT: (24, 40)}, base).items():
         values = np.abs(opened.flat(stored).values(0, opened.tensors[stored].size).astype(np.float32))
         keep = values >= np.quantile(values, sparsity)
         found[name] = (keep ^ (rng.random(keep.size) < 0.05)).reshape(opened.tensors[stored].shape)
@@ -60,7 +61,7 @@ def written(tmp_path: Path, *, code: str = "auto", dtype: str = "float32") -> tu
     return base, out
 
 
-@pytest.mark.parametrize("code", mask_file.CODES)
+@pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 def test_what_is_read_is_what_was_written(tmp_path: Path, code: str, dtype: str) -> None:
     base, out = tmp_path / "base", tmp_path / "task.safetensors"
@@ -68,7 +69,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, code: str, dtype: str)
     opened, keeps = open_checkpoint(base), keeps_of(base)
     said = write_mask(out, keeps, HEAD, '{"a":1}', opened, MADE, code=code)
     mask = open_mask(out)
-    names = check_base(mask, opened)
+    names = check_base(mask.fingerprint, opened)
     assert names == {name: name.removeprefix("bert.") for name in (QUERY, OUTPUT)}
     for name, keep in keeps.items():
         flat = opened.flat(names[name])
@@ -100,18 +101,18 @@ def test_the_file_is_one_that_others_read(tmp_path: Path) -> None:
 
 def test_auto_takes_the_smallest(tmp_path: Path) -> None:
     sizes = {}
-    for code in mask_file.CODES:
+    for code in CODES:
         _, out = written(tmp_path, code=code)
         sizes[code] = open_mask(out).coded_bytes
     for name in (QUERY, OUTPUT):
-        assert sizes["auto"][name] == min(sizes[code][name] for code in mask_file.CODES[1:])
+        assert sizes["auto"][name] == min(sizes[code][name] for code in CODES[1:])
 
 
 def test_the_conditional_code_asks_for_the_base(tmp_path: Path) -> None:
     _, out = written(tmp_path, code="conditional")
     mask = open_mask(out)
     assert mask.needs_base
-    with pytest.raises(ToolError, match="give the base with --base"):
+    with pytest.raises(ToolError, match="give the base with base"):
         mask.keep(QUERY)
     with pytest.raises(ToolError, match="the base is another one"):
         mask.keep(QUERY, np.random.default_rng(9).standard_normal(24 * 24).astype(np.float32))
@@ -129,7 +130,7 @@ def test_another_prefix_and_shards_are_the_same_base(tmp_path: Path, prefix: str
     index = {"weight_map": {name: "a.safetensors" if name in names[:2] else "b.safetensors" for name in names}}
     (other / "model.safetensors.index.json").write_text(json.dumps(index))
     opened, mask = open_checkpoint(other), open_mask(out)
-    stored = check_base(mask, opened)
+    stored = check_base(mask.fingerprint, opened)
     assert stored[QUERY] == QUERY.replace("bert.", prefix)
     keep = mask.keep(QUERY, opened.flat(stored[QUERY]))
     assert np.array_equal(keep, keeps_of(tmp_path / "base")[QUERY])
@@ -143,29 +144,29 @@ def test_another_base_is_refused_by_the_tensor_that_differs(tmp_path: Path) -> N
     changed["encoder.layer.1.output.dense.weight"][3, 3] += 1
     save_file(changed, other)
     with pytest.raises(ToolError, match=r"other base: the sha256 of bert\.encoder\.layer\.1\.output\.dense\.weight"):
-        check_base(mask, open_checkpoint(other))
+        check_base(mask.fingerprint, open_checkpoint(other))
     with pytest.raises(ToolError, match="the sha256 of bert"):
-        check_base(mask, open_checkpoint(write_base(tmp_path / "double", "float64")))
+        check_base(mask.fingerprint, open_checkpoint(write_base(tmp_path / "double", "float64")))
     del changed["encoder.layer.1.output.dense.weight"]
     save_file(changed, other)
     with pytest.raises(ToolError, match=r"has no bert\.encoder\.layer\.1\.output\.dense\.weight of shape 24x40"):
-        check_base(mask, open_checkpoint(other))
+        check_base(mask.fingerprint, open_checkpoint(other))
     changed["encoder.layer.1.output.dense.weight"] = np.zeros((40, 24), np.float32)
     save_file(changed, other)
     with pytest.raises(ToolError, match="of shape 24x40"):
-        check_base(mask, open_checkpoint(other))
+        check_base(mask.fingerprint, open_checkpoint(other))
     # What the model does not use may be there or not.
     save_file({**tensors, "cls.predictions.bias": np.zeros(3, np.float32)}, other)
-    check_base(mask, open_checkpoint(other))
+    check_base(mask.fingerprint, open_checkpoint(other))
     for name in ("encoder.layer.1.attention.self.query.bias", "embeddings.w"):
         changed = {each: array + (each == name) for each, array in tensors.items()}
         save_file(changed, other)
         with pytest.raises(ToolError, match="another base: the sha256 of what is outside the masked matrices was"):
-            check_base(mask, open_checkpoint(other))
+            check_base(mask.fingerprint, open_checkpoint(other))
         del changed[name]
         save_file(changed, other)
         with pytest.raises(ToolError, match=f"has no bert.{name}, which the model of"):
-            check_base(mask, open_checkpoint(other))
+            check_base(mask.fingerprint, open_checkpoint(other))
 
 
 def test_a_mask_that_names_nothing_else_of_its_base_is_read(tmp_path: Path) -> None:
@@ -173,21 +174,21 @@ def test_a_mask_that_names_nothing_else_of_its_base_is_read(tmp_path: Path) -> N
     forged(out, out, lambda about: [about.pop(key) for key in ("others", "tokenizer_sha256")])
     tensors = load_file(base / "model.safetensors")
     save_file({**tensors, "embeddings.w": tensors["embeddings.w"] + 1}, base / "model.safetensors")
-    assert check_base(open_mask(out), open_checkpoint(base)).keys() == {QUERY, OUTPUT}
+    assert check_base(open_mask(out).fingerprint, open_checkpoint(base)).keys() == {QUERY, OUTPUT}
 
 
 def test_what_else_is_used_is_one_digest_and_names(tmp_path: Path) -> None:
     base, out = written(tmp_path)
     mask, opened = open_mask(out), open_checkpoint(base)
-    assert mask.others == ["bert.embeddings.w", QUERY.replace("weight", "bias")]
+    assert mask.fingerprint.others == ["bert.embeddings.w", QUERY.replace("weight", "bias")]
     others = {"bert.embeddings.w": "embeddings.w"}
     write_mask(out, keeps_of(base), HEAD, "{}", opened, {}, others=others)
     mask = open_mask(out)
-    assert mask.others == list(others)
+    assert mask.fingerprint.others == list(others)
     tensors = load_file(base / "model.safetensors")
     tensors["encoder.layer.1.attention.self.query.bias"] += 1
     save_file(tensors, base / "model.safetensors")
-    assert check_base(mask, open_checkpoint(base)), "which this model does not use"
+    assert check_base(mask.fingerprint, open_checkpoint(base)), "which this model does not use"
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
@@ -201,13 +202,13 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 
 def everything_in(path: Path, base: Path) -> Any:
     mask, opened = open_mask(path), open_checkpoint(base)
-    names = check_base(mask, opened)
+    names = check_base(mask.fingerprint, opened)
     keeps = {name: mask.keep(name, opened.flat(names[name])).tobytes() for name in mask.names}
     dense = {name: (array.shape, array.dtype, array.tobytes()) for name, array in mask.dense.items()}
     return keeps, dense, mask.config, mask.made, mask.sparsity, mask.shapes
 
 
-@pytest.mark.parametrize("code", mask_file.CODES[1:])
+@pytest.mark.parametrize("code", CODES[1:])
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255), cut=st.booleans())
 def test_a_damaged_file_is_one_line_or_the_same_mask(
@@ -237,9 +238,7 @@ def test_metadata_of_another_make_are_refused(tmp_path: Path, key: str, value: A
     about = read_metadata(out)
     about[key] = value
     if key != "sha256":
-        about["sha256"] = mask_file._sha256(
-            mask_file._text({name: each for name, each in about.items() if name != "sha256"})
-        )
+        about["sha256"] = sha256_of(canonical_json({name: each for name, each in about.items() if name != "sha256"}))
     write_safetensors(out, load_file(out), about)
     with pytest.raises(ToolError, match="damaged"):
         open_mask(out)
@@ -326,7 +325,7 @@ def test_what_no_command_says_of_a_mask_is_refused(tmp_path: Path, change: Calla
     forged(out, out, change)
     with pytest.raises(ToolError) as refused:
         mask, opened = open_mask(out), open_checkpoint(base)
-        names = check_base(mask, opened)
+        names = check_base(mask.fingerprint, opened)
         mask.keep(QUERY, opened.flat(names[QUERY]))
     assert (refused.value.kind, refused.value.message.count("\n")) == ("bad-mask", 0)
 
@@ -336,7 +335,7 @@ def test_what_is_said_of_zeros_is_compared_with_the_bits(tmp_path: Path) -> None
     forged(out, out, lambda about: about["matrices"][QUERY].update(sparsity=0.5))
     mask = open_mask(out)
     assert mask.sparsity[QUERY] == mask.zeroed[QUERY] / 576
-    for code in mask_file.CODES[1:]:
+    for code in CODES[1:]:
         written(tmp_path, code=code)
         forged(out, out, of_query(zeroed=open_mask(out).zeroed[QUERY] + 1))
         with pytest.raises(ToolError, match=r"not (what was|those that were) written"):
