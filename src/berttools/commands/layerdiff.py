@@ -9,14 +9,24 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.errors import UsageError
+from _toolio.errors import param
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _layerdiff as parts
 from berttools.commands import _options
-from berttools.layerdiff import records
+from berttools.layerdiff import LayerdiffConfig, compare
 
 SCHEMA = "berttools.layerdiff/1"
+SUBJECT = ("base", "ft", "by", "layer", "group", "name")
+COLUMNS = (
+    *(*SUBJECT, "shape", "tensors", "l1", "rel_l2", "max_abs", "changed", "rounding_angle", "svd_share"),
+    *("baseline_angle", "reason"),
+)
+CSV_FIELDS = (
+    *(*SUBJECT, "part", "shape", "tensors", "left_out", "n", "angle_rad", "l1", "mean_abs", "rel_l1", "l2", "rel_l2"),
+    *("max_abs", "changed", "dtype", "rounding_angle", "svd_share", "baseline_angle", "baseline_l1", "baseline_rel_l2"),
+    *("name_ft", "shape_ft", "dtype_ft", "only_in", "tied_to", "not_finite", "reason", "error"),
+)
 
 
 def layerdiff(
@@ -64,32 +74,28 @@ def layerdiff(
     A line of --group-map such as Q attn[.]query names the group, then an expression looked for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
     """
-    form = _options.form_of(table=table, csv=csv)
-    if svd and by is not groups.By.tensor:
-        raise UsageError(f"--svd {svd} is of single matrices: leave out --by {by}")
-    kind = _options.drawn_as(heatmap, force=force)
-    wanted, choice = (
-        parts.pairs_of(len(ft) + 1, each_other=pairs),
-        parts.choose(only, group, group_map, strip_prefix or []),
+    form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
+    config = LayerdiffConfig(
+        selection=parts.selection_of(only, group, group_map, strip_prefix or ()),
+        by=by,
+        svd=svd,
+        baseline=baseline is not None,
+        seed=seed,
+        pairs=pairs,
+        device=device,
     )
+    names, panels = config.selection.grouping.names, parts.Panels()
+    records = compare(base, ft, config, observe=parts.watch(panels if heatmap else None, names))
     with RecordWriter(
-        SCHEMA,
-        "angle",
-        records.COLUMNS,
-        decimals=12,
-        form=form,
-        csv_fields=records.CSV_FIELDS,
-        makes_files=bool(heatmap),
+        SCHEMA, "angle", COLUMNS, decimals=12, form=form, csv_fields=CSV_FIELDS, makes_files=bool(heatmap)
     ) as writer:
-        run, models = records.Run(choice, by, svd, device, heatmap=heatmap is not None), parts.open_models(base, ft)
-        fresh = run.baseline(models[0], seed) if baseline else {}
-        for one, other in wanted:
-            named = {"base": models[one].path, "ft": models[other].path} if len(models) > 2 else {}
-            title = f"{models[one].path.name} → {models[other].path.name}"
-            for record in run.records(models[one], models[other], {} if one else fresh, title):
-                writer.emit({"angle": None, **record, **named})
+        for record in records:
+            writer.emit(record)
         if heatmap:
-            run.draw(heatmap, kind)
+            from berttools.heatmap import write_heatmap
+
+            empty = f"no matrix that was compared has a layer and a group; see {param('group_map')}"
+            write_heatmap(heatmap, panels, names, kind, if_empty=empty)
         return writer.exit_code
 
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from _toolio.compute.device import device_of
 
 _BLOCK = 4096
-# sum a^2, sum a d, sum d^2, sum |a|, sum |d|, max |d|, how many differ; as `berttools.layerdiff.distances.Sums`.
+# sum a^2, sum a d, sum d^2, sum |a|, sum |d|, max |d|, how many differ; as `berttools.layerdiff.distances.PairSums`.
 _WIDTH, _MAX = 7, 5
 
 
@@ -47,7 +47,7 @@ def block_sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     Tensor
-        Shape (7,), float64: the fields of `berttools.layerdiff.distances.Sums`. Still on its way until it is asked for.
+        Shape (7,), float64: the fields of `berttools.layerdiff.distances.PairSums`. Computed asynchronously.
     """
     blocks = triton.cdiv(a.numel(), _BLOCK)
     out = torch.empty((blocks, _WIDTH), dtype=torch.float64, device=a.device)

@@ -33,7 +33,7 @@ _BLOCK = 8_192
 _WINDOW = 8 * _CHUNK
 # A one-pass angle loses at most this factor of float64's precision before the tensor is read again.
 _MAX_CANCELLATION = 100.0
-# Sums of squares outside this range have lost, or may have lost, terms to overflow or underflow.
+# PairSums of squares outside this range have lost, or may have lost, terms to overflow or underflow.
 _SAFE_SQUARES = (1e-270, 1e300)
 
 Float64s = NDArray[np.float64]
@@ -135,7 +135,7 @@ class _Joined(NamedTuple):
             yield from part.all_chunks()
 
 
-class Sums(NamedTuple):
+class PairSums(NamedTuple):
     """What the pass adds up, over some of the entries."""
 
     aa: float  # sum a^2
@@ -147,7 +147,7 @@ class Sums(NamedTuple):
     changed: float
 
     @classmethod
-    def total(cls, parts: Iterable[Sums]) -> Sums:
+    def total(cls, parts: Iterable[PairSums]) -> PairSums:
         """Add up sums over parts; there must be one at least."""
         aa, ad, dd, abs_a, abs_d, max_d, changed = zip(*parts, strict=True)
         return cls(sum(aa), sum(ad), sum(dd), sum(abs_a), sum(abs_d), max(max_d), sum(changed))
@@ -178,7 +178,7 @@ def _values(flat: FlatTensor, start: int, stop: int, side: int) -> NDArray[Any]:
     return wide.view(np.float32)
 
 
-def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> Sums:
+def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> PairSums:
     n = base.size
     rows, flags = _scratch.rows[:, :n], _scratch.flags[:n]
     a, d = rows
@@ -189,7 +189,7 @@ def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> Sums:
     (aa,), (ad, dd) = _dots(rows[:1], a), _dots(rows, d)
     np.abs(rows, out=rows)
     abs_a, abs_d = np.einsum("ij->i", rows)
-    return Sums(aa, ad, dd, float(abs_a), float(abs_d), float(d.max()), float(np.count_nonzero(flags)))
+    return PairSums(aa, ad, dd, float(abs_a), float(abs_d), float(d.max()), float(np.count_nonzero(flags)))
 
 
 def _dots(rows: Float64s, x: Float64s) -> list[float]:
@@ -202,10 +202,10 @@ def _dots(rows: Float64s, x: Float64s) -> list[float]:
     return [part + float(np.dot(row[whole:], x[whole:])) for part, row in zip(sums, rows, strict=True)]
 
 
-def sum_window(pair: Pair, start: int, stop: int) -> Sums:
+def sum_window(pair: Pair, start: int, stop: int) -> PairSums:
     """Add up over one of a pair's windows. Any thread may."""
     with np.errstate(all="ignore"):  # what is not finite is found in the sums, counted and reported
-        return Sums.total(_sum_chunk(a, b) for a, b in pair.chunks(start, stop))
+        return PairSums.total(_sum_chunk(a, b) for a, b in pair.chunks(start, stop))
 
 
 def tensor_distance(base: NDArray[Any], ft: NDArray[Any]) -> TensorDistance:
@@ -233,8 +233,8 @@ class Measured:
         The sums over its windows.
     """
 
-    def __init__(self, values: _Values, parts: Iterable[Sums]) -> None:
-        self.values, self.sums = values, Sums.total([_NOTHING, *parts])
+    def __init__(self, values: _Values, parts: Iterable[PairSums]) -> None:
+        self.values, self.sums = values, PairSums.total([_NOTHING, *parts])
 
     @classmethod
     def joined(cls, parts: Sequence[Measured]) -> Measured:
@@ -243,7 +243,7 @@ class Measured:
 
     def unchanged(self) -> Measured:
         """Give the pair of the base with itself."""
-        sums = Sums(self.sums.aa, 0.0, 0.0, self.sums.abs_a, 0.0, 0.0, 0.0)
+        sums = PairSums(self.sums.aa, 0.0, 0.0, self.sums.abs_a, 0.0, 0.0, 0.0)
         return Measured(_Twice(self.values), [sums])
 
     @cached_property
@@ -252,7 +252,7 @@ class Measured:
         return _distance(self.values, self.sums)
 
 
-_NOTHING = Sums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_NOTHING = PairSums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class _Twice(NamedTuple):
@@ -269,7 +269,7 @@ class _Twice(NamedTuple):
             yield a, a
 
 
-def _distance(pair: _Values, sums: Sums) -> TensorDistance:
+def _distance(pair: _Values, sums: PairSums) -> TensorDistance:
     """Turn the sums over all entries into distances."""
     if not pair.n:
         return TensorDistance(reason="no entries")
@@ -323,7 +323,7 @@ def _not_finite(pair: _Values) -> TensorDistance:
     return TensorDistance(n=pair.n, nan_base=nan_base, inf_base=inf_base, nan_ft=nan_ft, inf_ft=inf_ft, reason=reason)
 
 
-def _angle(pair: _Values, sums: Sums) -> tuple[float | None, str | None]:
+def _angle(pair: _Values, sums: PairSums) -> tuple[float | None, str | None]:
     """Give angle / pi, or None and the reason."""
     if sums.abs_a == 0:
         return None, "base is all zeros"

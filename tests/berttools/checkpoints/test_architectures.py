@@ -12,7 +12,8 @@ from _toolio.errors import ToolError, UsageError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.groups import GROUPS, Grouping, read_group_map
 from berttools.classifier.model import _longest
-from berttools.layerdiff.compare import Choice, diff_checkpoints
+from berttools.layerdiff.config import Selection
+from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.distances import tensor_distance
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 20}
@@ -174,7 +175,7 @@ def test_a_group_map_that_is_not_there(tmp_path):
 
 def test_groups_are_chosen(tmp_path):
     base = save(tmp_path / "base", "gpt2", AutoModel)
-    chosen = list(diff_checkpoints(base, base, Choice(Grouping(), groups=frozenset("QO"))))
+    chosen = list(diff_checkpoints(base, base, Selection(Grouping(), group=frozenset("QO"))))
     assert [diff.group for diff in chosen] == ["Q", "O"] * 2
     assert np.all([diff.distance.angle == 0 for diff in chosen])
 

@@ -13,7 +13,7 @@ from _toolio.errors import InputError, ToolError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.lora import open_tuned
 from berttools.checkpoints.quantized import with_scales
-from berttools.layerdiff.compare import diff_checkpoints
+from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.distances import tensor_distance
 
 QUERY = "encoder.layer.{}.attention.self.query"

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from _toolio.errors import ToolError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.names import align_names
-from berttools.layerdiff.compare import Choice, diff_checkpoints, summarise
+from berttools.layerdiff.config import Selection
+from berttools.layerdiff.diffs import diff_checkpoints, summarise
 from berttools.layerdiff.distances import Measured, tensor_distance
 from berttools.layerdiff.tied import tied_tensors
 from exact_distances import DISTANCES, exact
@@ -175,12 +176,12 @@ def test_what_is_left_out_is_counted_and_what_is_not_finite_said(tmp_path):
 
 def test_names_and_groups_are_chosen(tmp_path):
     *_, one, other = models(tmp_path)
-    found = list(diff_checkpoints(one, other, Choice(only=re.compile(r"layer\.1\..*weight"))))
+    found = list(diff_checkpoints(one, other, Selection(only=re.compile(r"layer\.1\..*weight"))))
     assert [(d.layer, d.group) for d in found] == [(1, "Q"), (1, "V"), (1, "I")]
-    found = list(diff_checkpoints(one, other, Choice(groups=frozenset({"V"}))))
+    found = list(diff_checkpoints(one, other, Selection(group=frozenset({"V"}))))
     assert [d.layer for d in found] == [0, 1, 2]
     with pytest.raises(ToolError, match="none of its 19 tensors") as caught:
-        diff_checkpoints(one, other, Choice(only=re.compile("nowhere")))
+        diff_checkpoints(one, other, Selection(only=re.compile("nowhere")))
     assert caught.value.kind == "nothing-chosen"
 
 
