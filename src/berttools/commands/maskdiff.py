@@ -30,7 +30,7 @@ def maskdiff(
         Path | None,
         typer.Option(
             metavar="BASE",
-            help="The base that all are of; asked for where a mask coded given its weights must be decoded.",
+            help="The base that all are of; needed where a mask coded given its weights must be decoded.",
         ),
     ] = None,
     heatmap: Annotated[
@@ -44,7 +44,7 @@ def maskdiff(
 
     One mask: sparsity, bytes and bits a weight. Several: for every two of them the Jaccard index of what they zero, how
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
-    matrix at random places: z says how many standard deviations lie between.
+    matrix at random: z is the difference in standard deviations.
     """
     form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
     rank, shown, more = (

@@ -145,7 +145,7 @@ def _measure(
             if not pairs:
                 yield found()
                 continue
-            # Taken before the first is asked for: one that cannot be read leaves the next tensor's where they are.
+            # Taken before the first result is read: one that cannot be read leaves the next tensor's where they are.
             mine = [[next(numbers) for _ in pair.windows()] for pair in pairs]
             try:
                 parts = [[PairSums(*crew.result(number)) for number in some] for some in mine]

@@ -90,7 +90,7 @@ def unfit_tensor(mask: Path, folder: Path, labels: int, name: str, shape: Iterab
     """Return the error of a mask file that has, or leaves to its base in `folder`, a tensor of the wrong shape."""
     return ToolError(
         f"{mask}: no model of {labels} labels over {folder} has a {name} of shape {'x'.join(map(str, shape))}; copy it"
-        " again, or make it anew",
+        " again, or make it again",
         kind="bad-mask",
     )
 
