@@ -9,13 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from berttools.checkpoints.files import open_checkpoint
 from berttools.masks.base import check_base
-from berttools.masks.controls import magnitude_mask, random_mask
 from berttools.masks.file import open_mask
 from berttools.masks.writer import write_mask
 from conftest import Run
@@ -217,15 +214,3 @@ def test_what_cannot_be(berttools: Callable[..., Run], base: Path, tmp_path: Pat
     assert not (tmp_path / "c").exists()
     shutil.copy(base / "model.safetensors", tmp_path / "weights.safetensors")
     assert berttools("mask-control", tmp_path / "weights.safetensors", mask, "--out", tmp_path / "c").code == 0
-
-
-@given(values=st.lists(st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, 2.0, float("nan")]), min_size=1), data=st.data())
-def test_exactly_as_many_with_ties_and_nan(values: list[float], data: st.DataObject) -> None:
-    array = np.array(values, np.float32)
-    zeroed = data.draw(st.integers(0, array.size))
-    for choose in (magnitude_mask, random_mask):
-        keep = choose(array, zeroed, np.random.default_rng(0))
-        assert int((~keep).sum()) == zeroed
-    keep = magnitude_mask(array, zeroed, np.random.default_rng(0))
-    order = np.argsort(np.abs(array), kind="stable")
-    assert np.array_equal(np.flatnonzero(~keep), np.sort(order[:zeroed]))
