@@ -274,9 +274,8 @@ TEMPORARY: Mapping[str, str] = {
         berttools.masks.apply->berttools.layerdiff.forked_jobs
     """,
     "options_that_libraries_name": """
-        berttools/checkpoints/model_folder.py berttools/layerdiff/compare.py berttools/layerdiff/records.py
-        berttools/mask_tuning/masked_linear.py berttools/mask_tuning/run.py berttools/masks/file.py
-        berttools/masks/overlap.py berttools/masks/records.py berttools/texts/evaluation.py
+        berttools/mask_tuning/masked_linear.py berttools/mask_tuning/run.py
+        berttools/texts/evaluation.py
         berttools/texts/examples.py berttools/texts/labels.py berttools/tuning/delta.py berttools/tuning/finetune.py
         berttools/tuning/parameters.py berttools/tuning/trainer.py facetools/attacks/base.py
         facetools/attacks/methods/fawkes_v0_3.py facetools/attacks/registry.py facetools/cloaking/grid.py
@@ -297,23 +296,19 @@ TEMPORARY: Mapping[str, str] = {
         berttools/layerdiff/forked_jobs.py
     """,
     "files_that_are_too_long": """
-        src/_toolio/tensors/safetensors_files.py src/berttools/layerdiff/compare.py
-        src/berttools/mask_tuning/masked_linear.py src/berttools/masks/file.py
+        src/_toolio/tensors/safetensors_files.py
+        src/berttools/mask_tuning/masked_linear.py
         src/facetools/extractors/architectures/dlib_resnet.py src/facetools/faces/finder.py
         src/facetools/photos/codec.py
     """,
     "modules_without_a_mirror": """
         _toolio/cli/charts.py _toolio/cli/manual.py _toolio/cli/options.py _toolio/cli/progress.py
         _toolio/compute/checkpoints.py _toolio/files/hashing.py _toolio/files/overwriting.py
-        _toolio/streams/shards.py _toolio/tensors/torch_files.py berttools/checkpoints/digests.py
-        berttools/checkpoints/model_folder.py berttools/checkpoints/names.py berttools/checkpoints/quantized.py
-        berttools/checkpoints/spots.py berttools/classifier/inference.py berttools/classifier/losses.py
+        _toolio/streams/shards.py _toolio/tensors/torch_files.py
+        berttools/classifier/inference.py berttools/classifier/losses.py
         berttools/classifier/model.py berttools/classifier/precision.py berttools/classifier/predictor.py
-        berttools/heatmap.py berttools/kernels/available.py berttools/layerdiff/gpu.py
-        berttools/layerdiff/random_init.py berttools/layerdiff/records.py berttools/layerdiff/tied.py
-        berttools/mask_tuning/recipe.py berttools/mask_tuning/run.py berttools/masks/apply.py
-        berttools/masks/base.py berttools/masks/code_names.py berttools/masks/controls.py berttools/masks/overlap.py
-        berttools/masks/records.py berttools/masks/task_config.py berttools/texts/evaluation.py
+        berttools/mask_tuning/recipe.py berttools/mask_tuning/run.py
+        berttools/texts/evaluation.py
         berttools/texts/labels.py berttools/texts/metric_names.py berttools/tuning/delta.py
         berttools/tuning/finetune.py berttools/tuning/parts.py facetools/attacks/base.py facetools/attacks/common.py
         facetools/attacks/registry.py facetools/cloaking/change.py facetools/cloaking/engine.py
