@@ -24,7 +24,7 @@ def apply_mask(
     out: ModelFolder,
     force: options.Force = False,
 ) -> int:
-    """Write a base with a mask laid over it as a model of its own.
+    """Apply a mask to its base, and write the model of the task.
 
     The folder is one that from_pretrained opens: config.json, weights, tokenizer, and a model card. Zeroed entries are
     +0.0; all other values of the base keep their bits and their dtype, and config.json says what the base's does but

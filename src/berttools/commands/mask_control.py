@@ -36,7 +36,7 @@ def mask_control(
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> int:
-    """Write a mask as sparse as another, but not learned.
+    """Write a control mask: as sparse as another, but not learned.
 
     As many entries of each matrix are zeroed as in MASK, at random or by magnitude, two of each four or whole rows
     where those of MASK are, and the head is that of MASK. A learned mask is worth what it scores above both kinds.

@@ -25,7 +25,9 @@ OF_TWO = (
 
 def maskdiff(
     masks: Annotated[list[Path], typer.Argument(metavar="MASK...", help="Mask files; every two are compared.")],
-    by: Annotated[groups.By, typer.Option(help="One record a matrix, or matrices added up.")] = groups.By.tensor,
+    by: Annotated[
+        groups.By, typer.Option(help="One record a matrix, or all of a layer, group or model, summed.")
+    ] = groups.By.tensor,
     base: Annotated[
         Path | None,
         typer.Option(
@@ -40,7 +42,7 @@ def maskdiff(
     table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
-    """Measure what masks zero, and what they have in common.
+    """Measure the sparsity of masks, and their overlap beside chance.
 
     One mask: sparsity, bytes and bits a weight. Several: for every two of them the Jaccard index of what they zero, how
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
@@ -97,7 +99,7 @@ PAGE = Page(
         "zeroed": "How many of them are zeroed.",
         "bytes": "Bytes that the code takes; of a part, an equal share of them.",
         "bits_per_weight": "Bits of code over entries.",
-        "tensors": "How many matrices were added up, each part as one.",
+        "tensors": "How many matrices were summed, each part as one.",
         "code": "bits, entropy or conditional; several are joined by +.",
         "dense_bytes": "With --by model: bytes of the head, and of what else is in the file as it is.",
         "file_bytes": "With --by model: bytes of the file.",
