@@ -28,8 +28,9 @@ import numpy as np
 
 from _toolio.tensors.writer import stream_safetensors
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.groups import place
-from berttools.masks.file import CODES, write_mask
+from berttools.checkpoints.groups import layer_and_group
+from berttools.masks.metadata import CODES
+from berttools.masks.writer import write_mask
 
 RUNS, MOST_MB = 7, 300
 OURS = (sys.executable, "-m", "berttools", "apply-mask")
@@ -66,7 +67,7 @@ def write_masks(folder: Path, base: Path, shapes: Shapes) -> dict[str, Path]:
     """Mask a fifth of the weights, the smallest, and flip 1%; in each code."""
     rng, opened, keeps = np.random.default_rng(1), open_checkpoint(base), {}
     for name, shape in shapes.items():
-        if place(name, shape).group:
+        if layer_and_group(name, shape).group:
             size = np.abs(opened.flat(name).values(0, int(np.prod(shape)))).reshape(shape)
             keeps[f"bert.{name}"] = (size >= np.quantile(size, 0.2)) ^ (rng.random(shape, np.float32) < 0.01)
     head, paths = {"classifier.weight": np.zeros((2, 768), np.float32)}, {}

@@ -25,11 +25,11 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.groups import place
+from berttools.checkpoints.groups import layer_and_group
 from berttools.classifier.masked import MaskedModels
 from berttools.classifier.model import config_text, open_model
 from berttools.masks.apply import apply_mask
-from berttools.masks.file import write_mask
+from berttools.masks.writer import write_mask
 
 MOST_MS, ROUNDS = 100.0, 5
 
@@ -46,7 +46,7 @@ def write_all(folder: Path, count: int) -> tuple[Path, dict[str, Path]]:
     for task in range(count):
         rng, keeps = np.random.default_rng(task), {}
         for name, parameter in model.named_parameters():
-            if place(name, tuple(parameter.shape)).group:
+            if layer_and_group(name, tuple(parameter.shape)).group:
                 size = np.abs(parameter.detach().numpy())
                 keeps[name] = (size >= np.quantile(size, 0.2)) & (rng.random(size.shape, np.float32) >= 0.01)
         paths[f"task{task}"] = folder / f"task{task}.mask.safetensors"

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.writer import write_safetensors
-from berttools.masks import file as mask_file
+from berttools.masks.metadata import array_sha256, canonical_json, sha256_of
 
 
 def forged(
@@ -21,15 +21,15 @@ def forged(
     change: Callable[[dict[str, Any]], Any] | None = None,
     tensors: Callable[[dict[str, NDArray[Any]]], Any] | None = None,
 ) -> Path:
-    """Write a mask again after ``change`` of its metadata and ``tensors`` of its arrays, all digests made anew."""
+    """Write a mask again after ``change`` of its metadata and ``tensors`` of its arrays, all digests made again."""
     about, stored = read_metadata(mask), load_file(mask)
     if tensors:
         tensors(stored)
-    about["stored_sha256"] = {name: mask_file._array_digest(array) for name, array in stored.items()}
+    about["stored_sha256"] = {name: array_sha256(array) for name, array in stored.items()}
     if change:
         change(about)
     about.pop("sha256", None)
-    about["sha256"] = mask_file._sha256(mask_file._text(about))
+    about["sha256"] = sha256_of(canonical_json(about))
     write_safetensors(out, stored, about)
     return out
 

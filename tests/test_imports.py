@@ -274,26 +274,17 @@ RULES: list[Callable[[Tree], Found]] = [
 
 TEMPORARY: Mapping[str, str] = {
     "options_that_libraries_name": """
-        berttools/checkpoints/model_folder.py berttools/layerdiff/compare.py berttools/layerdiff/records.py
-        berttools/mask_tuning/masked_linear.py berttools/mask_tuning/run.py berttools/masks/file.py
-        berttools/masks/overlap.py berttools/masks/records.py berttools/texts/evaluation.py
+        berttools/mask_tuning/masked_linear.py berttools/mask_tuning/run.py berttools/texts/evaluation.py
         berttools/texts/examples.py berttools/texts/labels.py berttools/tuning/delta.py
         berttools/tuning/finetune.py berttools/tuning/parameters.py berttools/tuning/trainer.py
     """,
     "files_that_are_too_long": """
-        src/berttools/layerdiff/compare.py src/berttools/mask_tuning/masked_linear.py
-        src/berttools/masks/file.py
+        src/berttools/mask_tuning/masked_linear.py
     """,
     "modules_without_a_mirror": """
-        berttools/checkpoints/digests.py berttools/checkpoints/model_folder.py berttools/checkpoints/names.py
-        berttools/checkpoints/quantized.py berttools/checkpoints/spots.py berttools/classifier/inference.py
-        berttools/classifier/losses.py berttools/classifier/model.py berttools/classifier/precision.py
-        berttools/classifier/predictor.py berttools/heatmap.py berttools/kernels/available.py
-        berttools/layerdiff/gpu.py berttools/layerdiff/random_init.py berttools/layerdiff/records.py
-        berttools/layerdiff/tied.py berttools/mask_tuning/recipe.py berttools/mask_tuning/run.py
-        berttools/masks/apply.py berttools/masks/base.py berttools/masks/code_names.py
-        berttools/masks/controls.py berttools/masks/overlap.py berttools/masks/records.py
-        berttools/masks/task_config.py berttools/texts/evaluation.py berttools/texts/labels.py
+        berttools/classifier/inference.py berttools/classifier/losses.py berttools/classifier/model.py
+        berttools/classifier/precision.py berttools/classifier/predictor.py berttools/mask_tuning/recipe.py
+        berttools/mask_tuning/run.py berttools/texts/evaluation.py berttools/texts/labels.py
         berttools/texts/metric_names.py berttools/tuning/delta.py berttools/tuning/finetune.py
         berttools/tuning/parts.py
     """,

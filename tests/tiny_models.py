@@ -122,7 +122,7 @@ def make_mask(
     from berttools.checkpoints.files import open_checkpoint
     from berttools.checkpoints.groups import Grouping
     from berttools.classifier.model import config_text
-    from berttools.masks.file import write_mask
+    from berttools.masks.writer import write_mask
 
     torch.manual_seed(seed)
     rng, numbers = np.random.default_rng(seed), {name: number for number, name in enumerate(labels)}

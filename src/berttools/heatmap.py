@@ -1,25 +1,50 @@
-"""A picture of what moved: layers by groups, one panel a fine-tuned model."""
+"""Heat maps of layers by groups, one panel a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _toolio.cli.charts import INK, label_of, new_figure, picture, style
+from _toolio.errors import ToolError, param
+from _toolio.files.atomic import atomic_write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-__all__ = ["draw_heatmap"]
-
+ANGLE = "angle / π"
 Cells = Mapping[tuple[int, str], float | None]
 
 
+def write_heatmap(
+    path: Path,
+    panels: Sequence[tuple[str, Cells]],
+    groups: Sequence[str],
+    kind: str = "png",
+    *,
+    label: str = ANGLE,
+    if_empty: str = "no matrix has a layer and a group",
+) -> None:
+    """Write `draw_heatmap` to a file, whole or not at all.
+
+    ``if_empty`` is what the error says where no panel has a cell.
+
+    Raises
+    ------
+    ToolError
+        No panel has a cell, or the file cannot be written.
+    """
+    if not any(cells for _, cells in panels):
+        raise ToolError(f"{param('heatmap')} {path}: {if_empty}")
+    atomic_write_bytes(path, draw_heatmap(panels, groups, kind, label=label))
+
+
 def draw_heatmap(
-    panels: Sequence[tuple[str, Cells]], groups: Sequence[str], kind: str = "png", *, label: str = "angle / π"
+    panels: Sequence[tuple[str, Cells]], groups: Sequence[str], kind: str = "png", *, label: str = ANGLE
 ) -> bytes:
-    """Draw angles, or other numbers from 0 on, as a PNG, SVG or PDF; panels share one scale, which begins at 0.
+    """Draw angles, or other numbers of 0 or more, as a PNG, SVG or PDF; panels share one scale, which begins at 0.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.groups import place
+from berttools.checkpoints.groups import layer_and_group
 from critical_layers import Record, read, spread, table
 
 BYTES = 4  # of a value that is stored as it is
@@ -121,9 +121,11 @@ def scores_table(task: Path) -> None:
 def sizes_table(base: Path) -> None:
     """Print what other ways to tune a base store of a task, heads left out."""
     tensors = open_checkpoint(base).tensors
-    encoder = {name: each for name, each in tensors.items() if place(name, each.shape).group}
+    encoder = {name: each for name, each in tensors.items() if layer_and_group(name, each.shape).group}
     biases = sum(each.size for name, each in tensors.items() if name.endswith("bias") and "pooler" not in name)
-    lora = sum(8 * sum(each.shape) for name, each in encoder.items() if place(name, each.shape).group in ("Q", "V"))
+    lora = sum(
+        8 * sum(each.shape) for name, each in encoder.items() if layer_and_group(name, each.shape).group in ("Q", "V")
+    )
     weights = sum(each.size for each in encoder.values())
     print("\n### What other ways store, without a head\n")
     counts = {

@@ -1,1 +1,1 @@
-"""Open any checkpoint; names, groups, views, LoRA, quantised tensors, digests; write model folders."""
+"""Open any checkpoint; names, groups, views, LoRA, quantized tensors, digests; write model folders."""

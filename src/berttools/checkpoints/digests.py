@@ -13,11 +13,11 @@ from _toolio.tensors.dtypes import DTYPE_BYTES
 from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.model_folder import tokenizer_files
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20  # values in memory at a time
 
 
 def base_digest(base: Checkpoint) -> str:
-    """Give the sha256 of a model's tensors, in hexadecimal: of names, dtypes, shapes and values.
+    """Return the sha256 of a model's tensors, in hexadecimal: of names, dtypes, shapes and values.
 
     It does not depend on how they lie in files.
     """
@@ -30,20 +30,8 @@ def base_digest(base: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def tokenizer_digest(base: Path) -> str:
-    """Give the sha256 of the tokenizer's files: with another one the same weights say something else."""
-    digest = hashlib.sha256()
-    for path in tokenizer_files(base):
-        data = path.read_bytes()
-        digest.update(f"{path.name} {len(data)} ".encode() + data)
-    return digest.hexdigest()
-
-
-_CHUNK = 1 << 20
-
-
 def tensor_digest(base: Checkpoint, name: str) -> str:
-    """Give the sha256 of one tensor's dtype, shape and values, wherever it lies and whatever it is called."""
+    """Return the sha256 of one tensor's dtype, shape and values, whatever its file and its name."""
     stored = base.tensors[name]
     digest = hashlib.sha256(json.dumps([stored.dtype, list(stored.shape)]).encode())
     for values in base.chunks(name, _CHUNK):
@@ -51,11 +39,20 @@ def tensor_digest(base: Checkpoint, name: str) -> str:
     return digest.hexdigest()
 
 
-def digest_of(digests: Mapping[str, str]) -> str:
-    """Give one sha256 of several, by their names, in whatever order they are."""
+def combined_digest(digests: Mapping[str, str]) -> str:
+    """Return one sha256 of several named digests, in whatever order they are."""
     return hashlib.sha256(json.dumps(digests, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def tokenizer_digest(base: Path) -> str:
+    """Return the sha256 of the tokenizer's files: with another one the same weights mean something else."""
+    digest = hashlib.sha256()
+    for path in tokenizer_files(base):
+        data = path.read_bytes()
+        digest.update(f"{path.name} {len(data)} ".encode() + data)
+    return digest.hexdigest()
+
+
 def tokenizer_of(base: Checkpoint) -> str | None:
-    """Give the sha256 of a folder's tokenizer; None where there is none."""
+    """Return `tokenizer_digest` of a checkpoint's folder; None where it has no tokenizer."""
     return tokenizer_digest(base.path) if tokenizer_files(base.path) else None

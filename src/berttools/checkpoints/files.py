@@ -1,4 +1,4 @@
-"""Open a base or fine-tuned model: a folder, one file, or shards with an index; and match two models' names.
+"""Open the weights of a base or fine-tuned model: a folder, one file, or shards with an index.
 
 safetensors and a plain `.bin` need numpy only; any other file of torch's is opened by torch with
 ``weights_only=True`` or not at all.
@@ -31,7 +31,7 @@ _TORCH_SUFFIXES = {".bin", ".pt", ".pth"}
 
 
 class Stored(NamedTuple):
-    """What is known of a tensor without reading it; `dtype` is the name that safetensors uses."""
+    """The header of a tensor; `dtype` is the name that safetensors uses."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -44,10 +44,10 @@ class Stored(NamedTuple):
 
 
 class Source(Protocol):
-    """What gives tensors by name: a file, or something made of files."""
+    """A source of tensors by name: a file, or a view of files."""
 
     def flat(self, name: str) -> FlatTensor:
-        """Give a tensor as a run of values in C order."""
+        """Return a tensor as flat values in C order."""
 
 
 class Checkpoint:
@@ -76,7 +76,7 @@ class Checkpoint:
         return sorted({stored.path for stored in self.tensors.values()})
 
     def flat(self, name: str) -> FlatTensor:
-        """Give a tensor as a run of values in C order.
+        """Return a tensor as flat values in C order.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Checkpoint:
         return self._sources[name].flat(name)
 
     def chunks(self, name: str, values_per_chunk: int) -> Iterator[NDArray[Any]]:
-        """Give a tensor in C order, arrays of shape (at most `values_per_chunk`,). Raises as `flat`."""
+        """Yield a tensor in C order, arrays of shape (at most `values_per_chunk`,). Raises as `flat`."""
         flat, count = self.flat(name), self.tensors[name].size
         for start in range(0, count, values_per_chunk):
             stop = min(start + values_per_chunk, count)
@@ -151,7 +151,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _weights_in(folder: Path) -> Path:
-    """Choose the weights of a model folder."""
+    """Return the file of weights, or the index, of a model folder."""
     present = {entry.name for entry in folder.iterdir()}
     for name in _LOOKED_FOR:
         if name in present:
@@ -181,7 +181,7 @@ def _open_torch_zip(path: Path) -> SafetensorsFile | None:
 
 
 def _open_index(path: Path) -> dict[str, tuple[Stored, Source]]:
-    """Open the shards that an index names, and take from each what the index says is there."""
+    """Open the shards that an index names, and take from each the tensors that the index assigns to it."""
     weight_map = _weight_map(path)
     shards = sorted(set(weight_map.values()))
     missing = [shard for shard in shards if not (path.parent / shard).is_file()]
@@ -219,7 +219,7 @@ def _weight_map(path: Path) -> dict[str, str]:
 
 
 class _TorchFile:
-    """A file that torch.save wrote, read without running anything in it."""
+    """A file of torch.save, read with ``weights_only=True``: nothing in it is run."""
 
     def __init__(self, path: Path) -> None:
         self._values = _load_torch(path)
@@ -228,7 +228,7 @@ class _TorchFile:
         }
 
     def flat(self, name: str) -> FlatTensor:
-        """Give a tensor as a run of values in C order. Raises as `Checkpoint.flat`."""
+        """Return a tensor as flat values in C order. Raises as `Checkpoint.flat`."""
         import torch
 
         tensor, stored = self._values[name].detach(), self.tensors[name]

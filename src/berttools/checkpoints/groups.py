@@ -1,7 +1,7 @@
-"""Which layer and which of the six matrices of a layer a tensor is, by its name.
+"""Layer and group of a tensor (one of the six matrices of a transformer layer), by its name.
 
 The groups are those of arXiv 2004.14129: K, Q, V (the attention's projections), AO (its output), I and O
-(the two dense layers of the feed-forward part). A matrix that holds several of them is told apart by its parts.
+(the two dense layers of the feed-forward part). A fused matrix, which holds several of them, is divided into parts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WEIGHTS = {
 }
 
 
-class Place(NamedTuple):
+class LayerGroup(NamedTuple):
     """A tensor's layer, counted from 0 as in the name, and its group; None where it has none."""
 
     layer: int | None
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 class Part(NamedTuple):
-    """All of a tensor, or the rows (`axis` 0) or columns (1) from `start` to `stop`, and where it belongs."""
+    """All of a tensor, or its rows (`axis` 0) or columns (1) from `start` to `stop`, with layer and group."""
 
     layer: int | None
     group: str | None
@@ -72,7 +72,7 @@ class Grouping:
     Parameters
     ----------
     rules
-        As `read_group_map` gives them.
+        As `read_group_map` reads them.
     """
 
     def __init__(self, rules: tuple[Rule, ...] = ()) -> None:
@@ -80,11 +80,11 @@ class Grouping:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every group there may be, in order."""
+        """Every group that a tensor can have, in order."""
         return tuple(dict.fromkeys([*GROUPS, *(group for rule in self._rules for group in rule.groups)]))
 
     def parts(self, name: str, shape: tuple[int, ...]) -> list[Part]:
-        """Place a tensor, or each part of it where its matrix holds several groups.
+        """Return layer and group of a tensor, or of each part of it where it is a fused matrix.
 
         Parameters
         ----------
@@ -121,24 +121,24 @@ KNOWN = Grouping()
 """The grouping without a user's rules."""
 
 
-def place(name: str, shape: tuple[int, ...]) -> Place:
-    """Place a tensor of a BERT, RoBERTa, ELECTRA, MiniLM, DeBERTa, DistilBERT, GPT-2 or Llama-like model.
+def layer_and_group(name: str, shape: tuple[int, ...]) -> LayerGroup:
+    """Return layer and group of a tensor of a BERT, RoBERTa, ELECTRA, MiniLM, DeBERTa, DistilBERT, GPT-2 or Llama.
 
     As `Grouping.parts`, without a user's rules; a matrix that holds several groups has none.
     """
     parts = KNOWN.parts(name, shape)
-    return Place(parts[0].layer, parts[0].group if len(parts) == 1 else None)
+    return LayerGroup(parts[0].layer, parts[0].group if len(parts) == 1 else None)
 
 
 _MAP_LINE = re.compile(r"(\w+(?:\+\w+)*(?:@[01])?)\s+(\S.*)")
 
 
 def read_group_map(path: Path) -> Grouping:
-    """Read a file of rules, one a line: a group, white space, a regular expression that is looked for in names.
+    """Read a file of rules, one a line: a group, white space, a regular expression that is searched for in names.
 
     ``Q+K+V`` divides a matrix into equal parts by rows, ``Q+K+V@1`` by columns. A number that the expression names
     ``layer`` (``(?P<layer>[0-9]+)``) is the layer's. The first rule that fits counts; names that none fits are looked
-    up in the table. Empty lines and lines with # in front say nothing.
+    up in the table. Empty lines and lines that begin with # are skipped.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Fine-tuned models that are not stored whole: PEFT's LoRA adapters, merged into their base tensor by tensor.
+"""Read PEFT's LoRA adapters, from their folders or weights, and merge them into their base tensor by tensor.
 
 The merged weight is W + s B A (arXiv 2106.09685, section 4.1) with s = alpha / r, or alpha / sqrt(r) where the
 adapter was trained so (arXiv 2312.03732).
@@ -61,8 +61,8 @@ def open_tuned(path: str | os.PathLike[str], base: Checkpoint) -> Checkpoint:
     return _merge(path, base)
 
 
-class _Thin(NamedTuple):
-    """The names of two factors in the adapter's file, and whether their product is turned over."""
+class _FactorNames(NamedTuple):
+    """The names of two low-rank factors in the adapter's file, and whether they are of an embedding."""
 
     a: str
     b: str
@@ -70,22 +70,24 @@ class _Thin(NamedTuple):
 
 
 class _Adapter:
-    """The merged tensors; gives them by the names of the base."""
+    """The merged tensors, by the names of the base."""
 
-    def __init__(self, base: Checkpoint, weights: Checkpoint, thin: Mapping[str, tuple[_Thin, float, bool]]) -> None:
-        self._base, self._weights, self._thin = base, weights, thin
+    def __init__(
+        self, base: Checkpoint, weights: Checkpoint, factored: Mapping[str, tuple[_FactorNames, float, bool]]
+    ) -> None:
+        self._base, self._weights, self._factored = base, weights, factored
         # Some tensors are worked on at a time; all factors at once may be as large as a model.
         self._factors = lru_cache(maxsize=4)(self._read_factors)
 
     def flat(self, name: str) -> FlatTensor:
-        """Give a tensor as a run of values in C order. Raises as `Checkpoint.flat`."""
+        """Return a tensor as flat values in C order. Raises as `Checkpoint.flat`."""
         shape = self._base.tensors[name].shape
         return MergedTensor(self._base.flat(name), shape[1], partial(self._factors, name))
 
     def _read_factors(self, name: str) -> Factors:
-        names, scale, turned = self._thin[name]
+        names, scale, transposed = self._factored[name]
         a, b = self._matrix(names.a), self._matrix(names.b)
-        left, right = (a.T, b.T) if turned else (b, a)
+        left, right = (a.T, b.T) if transposed else (b, a)
         return np.ascontiguousarray(left) * scale, np.ascontiguousarray(right)
 
     def _matrix(self, name: str) -> NDArray[np.float64]:
@@ -100,7 +102,7 @@ class _Renamed(NamedTuple):
     own_name: str
 
     def flat(self, _: str) -> FlatTensor:
-        """Give the tensor as a run of values in C order."""
+        """Return the tensor as flat values in C order."""
         return self.weights.flat(self.own_name)
 
 
@@ -112,8 +114,8 @@ def _merge(folder: Path, base: Checkpoint) -> Checkpoint:
         raise ToolError(f"{folder}: no {_WEIGHTS[0]} in it; copy it there", kind="adapter")
     with of_the_whole_run():
         weights = open_checkpoint(file)
-        thin, whole = _sort(file, weights)
-    shapes = {f"{module}.weight": _product_shape(file, weights, names) for module, names in thin.items()}
+        factored, whole = _sort(file, weights)
+    shapes = {f"{module}.weight": _product_shape(file, weights, names) for module, names in factored.items()}
     tensors = base.tensors
     names = align_names(
         {name: stored.shape for name, stored in tensors.items()},
@@ -122,7 +124,7 @@ def _merge(folder: Path, base: Checkpoint) -> Checkpoint:
     lost = next((name for name in names.only_ft if name in shapes), None)
     if lost is not None:
         raise ToolError(f"{file}: adapts {lost}, which {base.path} lacks; give the adapter's own base", kind="adapter")
-    merged: dict[str, tuple[_Thin, float, bool]] = {}
+    merged: dict[str, tuple[_FactorNames, float, bool]] = {}
     sources: dict[str, tuple[Stored, Source]] = {name: (stored, base) for name, stored in tensors.items()}
     adapter = _Adapter(base, weights, merged)
     for name, own in names.pairs.items():
@@ -130,8 +132,12 @@ def _merge(folder: Path, base: Checkpoint) -> Checkpoint:
             sources[name] = (weights.tensors[whole[own]], _Renamed(weights, whole[own]))
             continue
         module = own.removesuffix(".weight")
-        turned = _is_turned(file, name, tensors[name].shape, shapes[own], thin[module], config)
-        merged[name] = (thin[module], _scale(config, module, weights.tensors[thin[module].a].shape[0]), turned)
+        transposed = _is_transposed(file, name, tensors[name].shape, shapes[own], factored[module], config)
+        merged[name] = (
+            factored[module],
+            _scale(config, module, weights.tensors[factored[module].a].shape[0]),
+            transposed,
+        )
         sources[name] = (Stored(tensors[name].dtype, tensors[name].shape, file), adapter)
     for own in names.only_ft:
         sources[own] = (weights.tensors[whole[own]], _Renamed(weights, whole[own]))
@@ -161,8 +167,8 @@ def _is_expression(text: str) -> bool:
     return True
 
 
-def _sort(file: Path, weights: Checkpoint) -> tuple[dict[str, _Thin], dict[str, str]]:
-    """Tell factors (module to names) from whole tensors (name in the model to name in the file)."""
+def _sort(file: Path, weights: Checkpoint) -> tuple[dict[str, _FactorNames], dict[str, str]]:
+    """Separate factors (module to names) from whole tensors (name in the model to name in the file)."""
     factors: dict[str, dict[str, str]] = {}
     whole = {}
     for key in weights.tensors:
@@ -173,29 +179,34 @@ def _sort(file: Path, weights: Checkpoint) -> tuple[dict[str, _Thin], dict[str, 
             whole[f"{match[1]}.{match[2]}"] = key
         else:
             raise ToolError(f"{file}: holds {key}, which is no plain LoRA; merge it with PEFT", kind="adapter")
-    thin = {}
+    factored = {}
     for module, found in factors.items():
         embedding = "embedding_A" in found
         wanted = ("embedding_A", "embedding_B") if embedding else ("A", "B")
         if found.keys() != set(wanted):
             raise ToolError(f"{file}: only one of the two factors of {module}; copy it again", kind="adapter")
-        thin[module] = _Thin(found[wanted[0]], found[wanted[1]], embedding)
-    if not thin and not whole:
+        factored[module] = _FactorNames(found[wanted[0]], found[wanted[1]], embedding)
+    if not factored and not whole:
         raise ToolError(f"{file}: no tensors in it; copy it again", kind="adapter")
-    return thin, whole
+    return factored, whole
 
 
-def _product_shape(file: Path, weights: Checkpoint, names: _Thin) -> tuple[int, ...]:
+def _product_shape(file: Path, weights: Checkpoint, names: _FactorNames) -> tuple[int, ...]:
     a, b = weights.tensors[names.a].shape, weights.tensors[names.b].shape
     if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
         raise ToolError(f"{file}: {names.a} and {names.b} are no factors of a matrix", kind="adapter")
     return (a[1], b[0]) if names.embedding else (b[0], a[1])
 
 
-def _is_turned(
-    file: Path, name: str, shape: tuple[int, ...], product: tuple[int, ...], names: _Thin, config: Mapping[str, Any]
+def _is_transposed(
+    file: Path,
+    name: str,
+    shape: tuple[int, ...],
+    product: tuple[int, ...],
+    names: _FactorNames,
+    config: Mapping[str, Any],
 ) -> bool:
-    """Tell whether the model stores the matrix as (in, out), as GPT-2 does and embeddings do."""
+    """Test whether the model stores the matrix transposed, as (in, out): GPT-2 does, and embeddings do."""
     if names.embedding and shape == product:
         return True
     if shape == product and shape[0] != shape[1]:
@@ -208,7 +219,7 @@ def _is_turned(
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """Give s: alpha may be set module by module; the rank is that of the factors."""
+    """Return the scale s: alpha may be set module by module; the rank is that of the factors."""
     alpha: float = config["lora_alpha"]
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module):

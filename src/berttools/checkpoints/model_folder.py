@@ -1,4 +1,4 @@
-"""Write a model folder and check one; never load code or kernels from it."""
+"""Model folders: check one, write one, and keep code that comes with one from being run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.atomic import atomic_folder
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.writer import write_safetensors
@@ -17,24 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DELTA = "berttools.delta/1"
-
-
-def made_of(out: Path) -> dict[str, Any]:
-    """Read how a model's folder, a delta or a mask was made.
-
-    Raises
-    ------
-    ToolError
-        It is none of these.
-    """
-    try:
-        found = json.loads((out / MADE).read_bytes()) if out.is_dir() else read_metadata(out).get("made")
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or not isinstance(found.get("figures"), dict):
-        raise ToolError(f"{out}: was not made by this command; name another --out", kind="not-ours")
-    return found
-
+"""Schema of a delta."""
 
 MADE = "berttools.json"
 """The file in a model's folder that says how it was made; a folder without it is never replaced."""
@@ -50,7 +33,7 @@ _TOKENIZER_FILES = (
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what is no model's folder, without importing anything.
+    """Refuse what is no model's folder, without importing a library.
 
     Raises
     ------
@@ -69,12 +52,12 @@ def check_folder(folder: Path) -> None:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """List what a folder's tokenizer is made of."""
+    """Return the files of a folder's tokenizer."""
     return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
 
 
 def has_head(folder: Path) -> bool:
-    """Tell whether a folder's model was made to classify sequences: its head's labels bind then."""
+    """Test whether a folder's model classifies sequences, so that its head's labels are binding."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
         return any("ForSequenceClassification" in name for name in config.get("architectures") or ())
@@ -82,12 +65,29 @@ def has_head(folder: Path) -> bool:
         return False
 
 
+def made_of(out: Path) -> dict[str, Any]:
+    """Read the provenance of a model's folder, a delta or a mask: how it was made, with its figures.
+
+    Raises
+    ------
+    ToolError
+        It is none of these.
+    """
+    try:
+        found = json.loads((out / MADE).read_bytes()) if out.is_dir() else read_metadata(out).get("made")
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("figures"), dict):
+        raise ToolError(f"{out}: was not made by this command; name another {param('out')}", kind="not-ours")
+    return found
+
+
 _ATTENTION = ("eager", "sdpa", "flex_attention")
 """What comes with transformers and torch; any other may be a kernel that would be downloaded and run."""
 
 
 def without_kernels(config: Any) -> None:
-    """Let a configuration choose no code but what ships with transformers; else its defaults are taken."""
+    """Reset attention or experts of a configuration that name other code than what ships with transformers."""
     chosen, experts = (getattr(config, f"_{kind}_implementation", None) for kind in ("attn", "experts"))
     if chosen is not None and chosen not in _ATTENTION:
         config._attn_implementation = None
@@ -148,16 +148,16 @@ def refuse_model_folder(out: Path, *, force: bool, base: Path, card: bool = Fals
     ours = {*_TOKENIZER_FILES, "config.json", "model.safetensors", MADE, *([CARD] if card else [])}
     try:
         if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out}: is no folder; name one that is new or empty")
+            raise UsageError(f"{param('out')} {out}: is no folder; name one that is new or empty")
         if out.exists() and base.exists() and out.samefile(base):
-            raise UsageError(f"--out {out}: is the base; name another folder")
+            raise UsageError(f"{param('out')} {out}: is the base; name another folder")
         held = sorted(path.name for path in out.iterdir()) if out.exists() else []
         if held and not force:
-            raise UsageError(f"--out {out}: is not empty; use --force to replace the model in it")
+            raise UsageError(f"{param('out')} {out}: is not empty; use {param('force')} to replace the model in it")
         if foreign := [name for name in held if name not in ours] or (held and MADE not in held and [held[0]]):
             raise UsageError(
-                f"--out {out}: {foreign[0]} in it is not of a model that berttools wrote, and --force replaces nothing"
-                " else; name another folder"
+                f"{param('out')} {out}: {foreign[0]} in it is not of a model that berttools wrote, and"
+                f" {param('force')} replaces nothing else; name another folder"
             )
     except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror}; name another folder") from None
+        raise UsageError(f"{param('out')} {out}: {error.strerror}; name another folder") from None

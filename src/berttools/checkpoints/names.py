@@ -1,4 +1,4 @@
-"""Align tensor names of two checkpoints: prefixes, wrappers, old spellings."""
+"""Align the tensor names of two checkpoints: prefixes, wrappers, legacy spellings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from berttools.checkpoints.files import Checkpoint
 
 
 class Alignment(NamedTuple):
-    """Which tensor of one model is which of the other."""
+    """The correspondence of two models' tensor names."""
 
     pairs: dict[str, str]
     """The base's name to the fine-tuned model's."""
@@ -62,7 +62,7 @@ def align_names(base: Shapes, ft: Shapes, *, strip: Sequence[str] = ()) -> Align
 
 
 def _without(names: Iterable[str], strip: Sequence[str]) -> dict[str, str]:
-    """Map each name without its prefix to the name; a name that would meet another one's keeps its own."""
+    """Map each name without its prefix to the name; a name that would collide with another keeps its prefix."""
     found = {}
     for name in sorted(names, key=len):
         prefix = max((p for p in strip if name.startswith(p) and name != p), key=len, default="")
@@ -96,7 +96,7 @@ def _best_match(base: Shapes, ft: Shapes, *, wrappers_only: bool) -> dict[str, s
 
 
 def _prefixes(names: Iterable[str], *, wrappers_only: bool) -> list[str]:
-    """List what may be taken off: up to three parts that are wrappers, or that half of the names have."""
+    """Return the prefixes that may be stripped: up to three parts that are wrappers, or that half of the names have."""
     names = list(names)
     counts: dict[str, int] = {}
     for name in names:
@@ -113,7 +113,7 @@ def _prefixes(names: Iterable[str], *, wrappers_only: bool) -> list[str]:
 
 
 def _stripped(names: Iterable[str], prefix: str) -> dict[str, str]:
-    """Map each name without the prefix, its spelling modern, to the name; the plainest wins a collision."""
+    """Map each name without the prefix, spelled as of today, to the name; the shortest wins a collision."""
     found: dict[str, str] = {}
     for name in sorted(names, key=len, reverse=True):
         found[modern_name(name.removeprefix(prefix))] = name
@@ -121,7 +121,7 @@ def _stripped(names: Iterable[str], prefix: str) -> dict[str, str]:
 
 
 def modern_name(name: str) -> str:
-    """Give a LayerNorm's gamma and beta the names that they have today; all else keeps its own."""
+    """Rename a LayerNorm's gamma and beta to weight and bias; return any other name as it is."""
     for pattern, modern in _LEGACY:
         name = pattern.sub(modern, name)
     return name

@@ -1,4 +1,4 @@
-"""Weights stored as 8-bit numbers with scales beside them, read as the weights that they stand for.
+"""Dequantize 8-bit weights: read integers or 8-bit floats that are stored with scales as the weights they represent.
 
 Known are bitsandbytes' ``SCB`` (weight = int8 * SCB / 127, a scale a row) and ``weight_scale`` of compressed-tensors
 and quanto (weight = stored * scale, a scale a row or one for all).
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EIGHT_BITS = {"I8", "F8_E4M3", "F8_E5M2"}
-# What stands in the place of "weight", and what the scale is divided by.
+# What replaces "weight" in the name of the scale, and what the scale is divided by.
 _SCALES = {"SCB": 127.0, "weight_scale": 1.0}
 _REST = ("weight_format", "weight_zero_point")
 
 
 class _Scaled(NamedTuple):
-    """The weights of one file of quantised tensors."""
+    """The weights of a model of quantized tensors."""
 
     model: Checkpoint
     scales: Mapping[str, tuple[str, float]]
 
     def flat(self, name: str) -> FlatTensor:
-        """Give a weight as a run of values in C order. Raises as `Checkpoint.flat`."""
+        """Return a weight as flat values in C order. Raises as `Checkpoint.flat`."""
         zero_points = f"{name}_zero_point"
         if zero_points in self.model.tensors:
             raise InputError(f"{self.model.path}: {name} has zero points, which are not read", kind="unknown-dtype")
@@ -45,7 +45,7 @@ class _Scaled(NamedTuple):
 
 
 def with_scales(model: Checkpoint) -> Checkpoint:
-    """Give a model whose 8-bit weights are multiplied by their scales, which are no tensors of it any more.
+    """Return a model whose 8-bit weights are multiplied by their scales, which are no tensors of it any more.
 
     A model without such weights is returned as it is; 8-bit numbers without a scale stay numbers.
     """

@@ -1,4 +1,4 @@
-"""Tensors that are made of others while they are read, some values at a time: a part, rounded, scaled, merged."""
+"""Lazy views of tensors, computed while they are read: parts, rounded, scaled, merged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_
 
 
 def coarser(dtype: str, other: str) -> str | None:
-    """Tell which of two dtypes of safetensors has fewer digits; None if neither has, or one is no float."""
+    """Return the one of two safetensors dtypes with the shorter mantissa; None if they are equal or one is no float."""
     digits, others = _MANTISSA_BITS.get(dtype), _MANTISSA_BITS.get(other)
     if digits is None or others is None or digits == others:
         return None
@@ -25,28 +25,28 @@ def coarser(dtype: str, other: str) -> str | None:
 
 
 class RowsTensor:
-    """A run of another tensor's values, from `begin` on: some of its rows."""
+    """A contiguous range of another tensor's values, from `begin` on: some of its rows."""
 
     def __init__(self, whole: FlatTensor, begin: int) -> None:
         self._whole, self._begin = whole, begin
 
     def values(self, start: int, stop: int) -> NDArray[Any]:
-        """Give values `start` to `stop`."""
+        """Return values `start` to `stop`."""
         return self._whole.values(self._begin + start, self._begin + stop)
 
     def release(self, start: int, stop: int) -> None:
-        """Let go of these values."""
+        """Release the memory of these values."""
         self._whole.release(self._begin + start, self._begin + stop)
 
 
 class _ByRows:
-    """A matrix of which `columns` values make a row, worked on in whole rows."""
+    """A matrix with `columns` values in a row, computed in whole rows."""
 
     def __init__(self, source: FlatTensor, source_columns: int, columns: int) -> None:
         self._source, self._source_columns, self._columns = source, source_columns, columns
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """Give rows `first` to `last`, shape (last - first, columns)."""
+        """Return rows `first` to `last`, shape (last - first, columns)."""
         raise NotImplementedError
 
     def _source_rows(self, first: int, last: int) -> NDArray[Any]:
@@ -57,13 +57,13 @@ class _ByRows:
         return start // self._columns, -(-stop // self._columns)
 
     def values(self, start: int, stop: int) -> NDArray[Any]:
-        """Give values `start` to `stop`."""
+        """Return values `start` to `stop`."""
         first, last = self._around(start, stop)
         skipped = first * self._columns
         return self.rows(first, last).reshape(-1)[start - skipped : stop - skipped]
 
     def release(self, start: int, stop: int) -> None:
-        """Let go of these values."""
+        """Release the memory of these values."""
         first, last = self._around(start, stop)
         self._source.release(first * self._source_columns, last * self._source_columns)
 
@@ -76,7 +76,7 @@ class ColumnsTensor(_ByRows):
         self._begin, self._end = begin, end
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """Give rows `first` to `last`."""
+        """Return rows `first` to `last`."""
         return self._source_rows(first, last)[:, self._begin : self._end]
 
 
@@ -94,19 +94,19 @@ class ScaledTensor(_ByRows):
         self._scales = scales.astype(np.float64).reshape(-1, 1)
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """Give rows `first` to `last`."""
+        """Return rows `first` to `last`."""
         scales = self._scales if len(self._scales) == 1 else self._scales[first:last]
         scaled: NDArray[Any] = self._source_rows(first, last) * scales
         return scaled
 
 
 class MergedTensor(_ByRows):
-    """A matrix plus a product of two thin ones: float64, so that nothing of a small change is rounded away.
+    """A matrix plus a low-rank product: float64, so that nothing of a small change is rounded away.
 
     Parameters
     ----------
     factors
-        Gives the thin matrices, (rows, r) and (r, columns); asked whenever some rows are wanted.
+        Returns the factors, (rows, r) and (r, columns); called whenever rows are read.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class MergedTensor(_ByRows):
         self._factors = factors
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """Give rows `first` to `last`."""
+        """Return rows `first` to `last`."""
         left, right = self._factors()
         merged: NDArray[Any] = left[first:last] @ right
         merged += self._source_rows(first, last)
@@ -124,17 +124,17 @@ class MergedTensor(_ByRows):
 
 
 class RoundedTensor:
-    """Another tensor's values as they would be had they been stored in `dtype`."""
+    """Another tensor's values, rounded to `dtype` as storing them in it rounds."""
 
     def __init__(self, exact: FlatTensor, dtype: str) -> None:
         self._exact, self._dtype = exact, dtype
 
     def values(self, start: int, stop: int) -> NDArray[Any]:
-        """Give values `start` to `stop`."""
+        """Return values `start` to `stop`."""
         return _round(self._exact.values(start, stop), self._dtype)
 
     def release(self, start: int, stop: int) -> None:
-        """Let go of these values."""
+        """Release the memory of these values."""
         self._exact.release(start, stop)
 
 
@@ -155,7 +155,7 @@ def _round(values: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def _round_to_table(values: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:
-    """Round to the nearest of a table's values from 0 up, or to their negatives; what is larger becomes the largest."""
+    """Round to the nearest of a table's values, which begin at 0, or their negatives; saturate at the largest."""
     table = table[np.isfinite(table)]
     sizes = np.abs(values)
     above = np.searchsorted(table, sizes).clip(1, len(table) - 1)

@@ -75,7 +75,7 @@ class MaskedModels:
         digests: dict[str, str] = {}
         for task, mask in opened.items():
             with of_the_whole_run():
-                check_base(mask, self._base, digests)
+                check_base(mask.fingerprint, self._base, digests)
                 self._tasks[task] = _Task(self._classifier(first, mask, *labels[task]), self._bits(mask))
 
     @property

@@ -1,21 +1,25 @@
-"""What ``berttools layerdiff`` does between its options and its records."""
+"""Options of ``berttools layerdiff``: which tensors, and what is drawn as they are compared."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from _toolio.cli.progress import track
 from _toolio.errors import UsageError
+from berttools.layerdiff import Selection
 
 if TYPE_CHECKING:
     from berttools.checkpoints.files import Checkpoint
-    from berttools.layerdiff.compare import Choice
+    from berttools.layerdiff import Observe
+    from berttools.layerdiff.diffs import TensorDiff
+
+Panels = list[tuple[str, Mapping[tuple[int, str], float | None]]]
 
 
 class Baseline(StrEnum):
@@ -33,8 +37,8 @@ def expression(text: str | None) -> str | None:
     return text
 
 
-def choose(only: str | None, group: str | None, group_map: Path | None, strip: Sequence[str]) -> Choice:
-    """Make of the options what to compare.
+def selection_of(only: str | None, group: str | None, group_map: Path | None, strip_prefix: Sequence[str]) -> Selection:
+    """Return what the options select.
 
     Raises
     ------
@@ -49,30 +53,21 @@ def choose(only: str | None, group: str | None, group_map: Path | None, strip: S
         raise UsageError(f"--group {unknown[0]}: no such group; there are {', '.join(grouping.names)}")
     if group is not None and not wanted:
         raise UsageError(f"--group: name one of {', '.join(grouping.names)}")
-    # Behind the refusals, which need no numpy.
-    from berttools.layerdiff.compare import Choice
-
-    return Choice(grouping, re.compile(only) if only else None, wanted, tuple(strip))
+    return Selection(grouping, re.compile(only) if only else None, wanted, tuple(strip_prefix))
 
 
-def open_models(base: Path, ft: Sequence[Path]) -> list[Checkpoint]:
-    """Open the base and what was made of it, adapters merged and 8-bit weights scaled. Raises as `open_tuned`."""
-    from berttools.checkpoints.files import open_checkpoint
-    from berttools.checkpoints.lora import open_tuned
-    from berttools.checkpoints.quantized import with_scales
+def watch(panels: Panels | None, groups: Sequence[str]) -> Observe:
+    """Return an observer that shows progress and, where there are ``panels``, adds each pair's angles by cell."""
 
-    first = with_scales(open_checkpoint(base))
-    return [first, *(with_scales(open_tuned(path, first)) for path in ft)]
+    def observe(base: Checkpoint, ft: Checkpoint, diffs: Iterator[TensorDiff]) -> Iterator[TensorDiff]:
+        from berttools.layerdiff.diffs import angles_by_cell
 
+        kept = []
+        for diff in track(diffs, "comparing", len(base.tensors)):
+            if panels is not None:
+                kept.append(diff)
+            yield diff
+        if panels is not None:
+            panels.append((f"{base.path.name} → {ft.path.name}", angles_by_cell(kept, groups)))
 
-def pairs_of(count: int, *, each_other: bool) -> list[tuple[int, int]]:
-    """List what to compare, the base being 0: every fine-tuned model with it, and then with each other.
-
-    Raises
-    ------
-    UsageError
-        There are no two fine-tuned models.
-    """
-    if each_other and count < 3:
-        raise UsageError("--pairs compares fine-tuned checkpoints with each other: name two or more")
-    return [*((0, number) for number in range(1, count)), *(combinations(range(1, count), 2) if each_other else ())]
+    return observe

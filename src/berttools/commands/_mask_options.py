@@ -10,7 +10,7 @@ import typer
 from _toolio.cli.options import finite
 from berttools.mask_tuning.recipe import Method, Pattern
 from berttools.mask_tuning.run import Pooler
-from berttools.masks.code_names import Code
+from berttools.masks import Code
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mask's file: masks and the head.")]
 MethodOption = Annotated[

@@ -24,7 +24,7 @@ def apply_mask(
     out: ModelFolder,
     force: options.Force = False,
 ) -> int:
-    """Write a base with a mask laid over it as a model of its own.
+    """Apply a mask to its base, and write the model of the task.
 
     The folder is one that from_pretrained opens: config.json, weights, tokenizer, and a model card. Zeroed entries are
     +0.0; all other values of the base keep their bits and their dtype, and config.json says what the base's does but
@@ -36,13 +36,13 @@ def apply_mask(
     refuse_processes("apply-mask")
     refuse_model_folder(out, force=force, base=base, card=True)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
-        from berttools.masks import apply as applying
-        from berttools.masks import file as mask_file
+        from berttools.masks import apply as masks_apply
+        from berttools.masks.metadata import is_mask
 
-        if mask_file.is_mask(base):
+        if is_mask(base):
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
         check_folder(base)
-        found = applying.apply_mask(base, mask, out)
+        found = masks_apply.apply_mask(base, mask, out)
         writer.emit({"sparsity": None, "path": out, "base": base, "mask": mask, **found})
         return writer.exit_code
 

@@ -9,14 +9,24 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.errors import UsageError
+from _toolio.errors import param
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _layerdiff as parts
 from berttools.commands import _options
-from berttools.layerdiff import records
+from berttools.layerdiff import LayerdiffConfig, compare
 
 SCHEMA = "berttools.layerdiff/1"
+SUBJECT = ("base", "ft", "by", "layer", "group", "name")
+COLUMNS = (
+    *(*SUBJECT, "shape", "tensors", "l1", "rel_l2", "max_abs", "changed", "rounding_angle", "svd_share"),
+    *("baseline_angle", "reason"),
+)
+CSV_FIELDS = (
+    *(*SUBJECT, "part", "shape", "tensors", "left_out", "n", "angle_rad", "l1", "mean_abs", "rel_l1", "l2", "rel_l2"),
+    *("max_abs", "changed", "dtype", "rounding_angle", "svd_share", "baseline_angle", "baseline_l1", "baseline_rel_l2"),
+    *("name_ft", "shape_ft", "dtype_ft", "only_in", "tied_to", "not_finite", "reason", "error"),
+)
 
 
 def layerdiff(
@@ -25,7 +35,9 @@ def layerdiff(
         list[Path],
         typer.Argument(metavar="FT...", help="The fine-tuned checkpoints: folders, files, or LoRA adapters of BASE."),
     ],
-    by: Annotated[groups.By, typer.Option(help="One record a tensor, or tensors added up exactly.")] = groups.By.tensor,
+    by: Annotated[
+        groups.By, typer.Option(help="One record a tensor, or all of a layer, group or model, summed exactly.")
+    ] = groups.By.tensor,
     only: Annotated[
         str | None,
         typer.Option(metavar="REGEX", callback=parts.expression, help="Only tensors in whose name it is found."),
@@ -41,7 +53,7 @@ def layerdiff(
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare the fine-tuned ones with each other too.")] = False,
     baseline: Annotated[
         parts.Baseline | None,
-        typer.Option(help="Add the base's distance to a fresh initialisation of its config.json."),
+        typer.Option(help="Add the base's distance to a random initialisation of its config.json."),
     ] = None,
     seed: options.Seed = 0,
     svd: Annotated[
@@ -57,39 +69,35 @@ def layerdiff(
 
     One record a tensor, first field the angle. Reads folders, safetensors, sharded safetensors by their index,
     .bin files (with weights_only), and LoRA adapters, merged tensor by tensor. Prefixes such as bert. and the old
-    names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are taken apart. Angles and L1
-    distances are what arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. All is
-    summed in float64.
+    names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1
+    distances are what arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums
+    are float64.
 
-    A line of --group-map such as Q attn[.]query names the group, then an expression looked for in names; Q+K+V
+    A line of --group-map such as Q attn[.]query names the group, then an expression searched for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
     """
-    form = _options.form_of(table=table, csv=csv)
-    if svd and by is not groups.By.tensor:
-        raise UsageError(f"--svd {svd} is of single matrices: leave out --by {by}")
-    kind = _options.drawn_as(heatmap, force=force)
-    wanted, choice = (
-        parts.pairs_of(len(ft) + 1, each_other=pairs),
-        parts.choose(only, group, group_map, strip_prefix or []),
+    form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
+    config = LayerdiffConfig(
+        selection=parts.selection_of(only, group, group_map, strip_prefix or ()),
+        by=by,
+        svd=svd,
+        baseline=baseline is not None,
+        seed=seed,
+        pairs=pairs,
+        device=device,
     )
+    names, panels = config.selection.grouping.names, parts.Panels()
+    records = compare(base, ft, config, observe=parts.watch(panels if heatmap else None, names))
     with RecordWriter(
-        SCHEMA,
-        "angle",
-        records.COLUMNS,
-        decimals=12,
-        form=form,
-        csv_fields=records.CSV_FIELDS,
-        makes_files=bool(heatmap),
+        SCHEMA, "angle", COLUMNS, decimals=12, form=form, csv_fields=CSV_FIELDS, makes_files=bool(heatmap)
     ) as writer:
-        run, models = records.Run(choice, by, svd, device, heatmap=heatmap is not None), parts.open_models(base, ft)
-        fresh = run.baseline(models[0], seed) if baseline else {}
-        for one, other in wanted:
-            named = {"base": models[one].path, "ft": models[other].path} if len(models) > 2 else {}
-            title = f"{models[one].path.name} → {models[other].path.name}"
-            for record in run.records(models[one], models[other], {} if one else fresh, title):
-                writer.emit({"angle": None, **record, **named})
+        for record in records:
+            writer.emit(record)
         if heatmap:
-            run.draw(heatmap, kind)
+            from berttools.heatmap import write_heatmap
+
+            empty = f"no matrix that was compared has a layer and a group; see {param('group_map')}"
+            write_heatmap(heatmap, panels, names, kind, if_empty=empty)
         return writer.exit_code
 
 
@@ -99,10 +107,10 @@ PAGE = Page(
         "name": "The tensor's name in the base.",
         "base": "Which checkpoint is the base of this record; given, with ft, where several pairs are compared.",
         "ft": "Which checkpoint is the fine-tuned one.",
-        "by": "layer, group or model, where tensors are added up: the distances are of them laid end to end.",
-        "tensors": "How many were added up, a tied copy not counted again; left_out could not be compared, or are"
-        " whole numbers that are no quantised weights, such as position ids.",
-        "n": "Entries that were added up.",
+        "by": "layer, group or model, where tensors are summed: the distances are of them laid end to end.",
+        "tensors": "How many were summed, a tied copy not counted again; left_out could not be compared, or are"
+        " integers that are no quantized weights, such as position ids.",
+        "n": "Entries that were summed.",
         "name_ft": "Its name in the fine-tuned model, where that differs.",
         "layer": "Number of its layer, from 0; null where it belongs to none.",
         "group": "Q, K, V, AO, I or O for the matrices of a transformer layer; null for all else.",
@@ -120,7 +128,7 @@ PAGE = Page(
         "part": "Of a matrix that holds several: axis, start and stop of its rows (0) or columns (1); shape too.",
         "svd_share": "With --svd K: the share of the change's energy in its K largest singular values, 0 to 1;"
         " null for what is no matrix or did not change.",
-        "baseline_angle": "With --baseline: the base's distance to the fresh initialisation; baseline_l1 and"
+        "baseline_angle": "With --baseline: the base's distance to the random initialisation; baseline_l1 and"
         " baseline_rel_l2 too.",
         "tied_to": "The tensor that this one is a copy of in its own model.",
         "dtype": "Of the base's tensor; dtype_ft is given where that differs.",

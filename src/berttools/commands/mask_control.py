@@ -30,14 +30,16 @@ def mask_control(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The model that MASK was made for: a folder or a file.")],
     mask: Annotated[Path, typer.Argument(metavar="MASK", help="The mask whose sparsity and head are taken.")],
     out: options.OutFile,
-    kind: Annotated[Kind, typer.Option(help="By lot, or the smallest absolute values of each matrix.")] = Kind.random,
+    kind: Annotated[
+        Kind, typer.Option(help="At random, or the smallest absolute values of each matrix.")
+    ] = Kind.random,
     seed: options.Seed = 0,
     force: options.Force = False,
 ) -> int:
-    """Write a mask as sparse as another, but not learned.
+    """Write a control mask: as sparse as another, but not learned.
 
-    As many entries of each matrix are zeroed as in MASK, chosen by lot or by size, two of each four or whole rows where
-    those of MASK are, and the head is that of MASK. A learned mask is worth what it scores above both kinds.
+    As many entries of each matrix are zeroed as in MASK, at random or by magnitude, two of each four or whole rows
+    where those of MASK are, and the head is that of MASK. A learned mask is worth what it scores above both kinds.
     """
     refuse_processes("mask-control")
     refuse_inside(out, mask, param("mask"))
@@ -45,7 +47,7 @@ def mask_control(
     refuse_existing(out, force=force)
     with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
         from berttools.masks.controls import write_control
-        from berttools.masks.file import is_mask
+        from berttools.masks.metadata import is_mask
 
         if is_mask(base):
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
@@ -73,7 +75,7 @@ PAGE = Page(
     examples=(
         (
             "berttools mask-control base/ task.mask.safetensors --kind random --out random.mask.safetensors",
-            "As many zeros at random places.",
+            "As many zeros, at random.",
         ),
         (
             "berttools mask-control base/ task.mask.safetensors --kind magnitude --out small.mask.safetensors"

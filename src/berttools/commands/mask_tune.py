@@ -11,7 +11,7 @@ from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
 from berttools.mask_tuning import run
 from berttools.mask_tuning.recipe import Method, Pattern
-from berttools.masks.code_names import Code
+from berttools.masks import Code
 from berttools.tuning import finetune as tuning_run
 
 SCHEMA = "berttools.mask-tune/1"

@@ -9,22 +9,30 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.errors import ToolError
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
-from berttools.masks import records as _maskdiff
 
 SCHEMA = "berttools.maskdiff/1"
+SUBJECT = ("mask", "mask_b", "by", "layer", "group", "name", "shape")
+OF_ONE = ("weights", "zeroed", "bytes", "bits_per_weight", "tensors", "code", "dense_bytes", "file_bytes")
+OF_TWO = (
+    *("sparsity_a", "sparsity_b", "weights", "hamming", "overlap", "overlap_expected", "z", "tensors"),
+    *("left_out_a", "left_out_b", "reason"),
+)
 
 
 def maskdiff(
     masks: Annotated[list[Path], typer.Argument(metavar="MASK...", help="Mask files; every two are compared.")],
-    by: Annotated[groups.By, typer.Option(help="One record a matrix, or matrices added up.")] = groups.By.tensor,
+    by: Annotated[
+        groups.By, typer.Option(help="One record a matrix, or all of a layer, group or model, summed.")
+    ] = groups.By.tensor,
     base: Annotated[
         Path | None,
         typer.Option(
             metavar="BASE",
-            help="The base that all are of; asked for where a mask coded given its weights must be decoded.",
+            help="The base that all are of; needed where a mask coded given its weights must be decoded.",
         ),
     ] = None,
     heatmap: Annotated[
@@ -34,27 +42,44 @@ def maskdiff(
     table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
-    """Tell what masks zero, and what they have in common.
+    """Measure the sparsity of masks, and their overlap beside chance.
 
     One mask: sparsity, bytes and bits a weight. Several: for every two of them the Jaccard index of what they zero, how
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
-    matrix at random places: z says how many standard deviations lie between.
+    matrix at random: z is the difference in standard deviations.
     """
     form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
     rank, shown, more = (
-        ("sparsity", _maskdiff.ONE, ["part", "masked_sha256"])
-        if len(masks) == 1
-        else ("jaccard", _maskdiff.TWO, ["part", "error"])
+        ("sparsity", OF_ONE, ["part", "masked_sha256"]) if len(masks) == 1 else ("jaccard", OF_TWO, ["part", "error"])
     )
-    columns = (*_maskdiff.PLACE, *shown)
+    columns = (*SUBJECT, *shown)
     with RecordWriter(
         SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more), makes_files=bool(heatmap)
     ) as writer:
-        run = _maskdiff.Run(by, heatmap=heatmap is not None)
-        for record in run.records(masks, base):
-            writer.emit(record)
+        from berttools.masks.comparison import compare_masks
+        from berttools.masks.overlap import SEVERAL_BASES
+
+        divided = heatmap is not None or by in (groups.By.tensor, groups.By.group)
+        try:
+            compared = compare_masks(masks, base, divided=divided)
+        except ToolError as error:
+            if error.kind != SEVERAL_BASES:
+                raise
+            advice = "with --code bits or entropy, mask-tune writes masks that can be compared all the same"
+            raise ToolError(f"{error.message}: {advice}", kind=error.kind) from None
+        for comparison in compared:
+            for record in comparison.records(by):
+                writer.emit(record)
         if heatmap:
-            run.draw(heatmap, kind, rank)
+            from berttools.heatmap import write_heatmap
+
+            panels = [
+                (" · ".join(mask.path.name for mask in comparison.masks), comparison.cells(rank))
+                for comparison in compared
+                if comparison.has_matrices
+            ]
+            empty = "no matrix that is masked has a layer and a group"
+            write_heatmap(heatmap, panels, groups.GROUPS, kind, label=rank, if_empty=empty)
         return writer.exit_code
 
 
@@ -74,7 +99,7 @@ PAGE = Page(
         "zeroed": "How many of them are zeroed.",
         "bytes": "Bytes that the code takes; of a part, an equal share of them.",
         "bits_per_weight": "Bits of code over entries.",
-        "tensors": "How many matrices were added up, each part as one.",
+        "tensors": "How many matrices were summed, each part as one.",
         "code": "bits, entropy or conditional; several are joined by +.",
         "dense_bytes": "With --by model: bytes of the head, and of what else is in the file as it is.",
         "file_bytes": "With --by model: bytes of the file.",

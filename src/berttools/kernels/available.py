@@ -1,13 +1,15 @@
-"""Test whether Triton kernels can be used."""
+"""Choose Triton kernels where they can be used."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
 
 FUSED = frozenset({"cuda"})
 """Types of devices whose products unpack masks by themselves, in ``berttools.kernels.masks``."""
@@ -15,7 +17,7 @@ FUSED = frozenset({"cuda"})
 
 @cache
 def triton_kernels() -> Any:
-    """Give ``berttools.kernels.masks``; None where there is no Triton, or nothing that it could compile with."""
+    """Return ``berttools.kernels.masks``; None where there is no Triton, or no C compiler for it, which is logged."""
     try:
         from berttools.kernels import masks as mask_kernels
     except ImportError:
@@ -25,7 +27,7 @@ def triton_kernels() -> Any:
             mask_kernels.pack_bits(torch.ones(8, dtype=torch.bool, device="cuda"))
         except RuntimeError as error:  # a C compiler is missing, most likely
             why = str(error).partition("\n")[0]
-            sys.stderr.write(f"berttools: warning: Triton cannot be used, and masks take longer without: {why}\n")
+            _LOG.warning("berttools: warning: Triton cannot be used, and masks take longer without: %s", why)
             return None
     return mask_kernels
 
@@ -36,6 +38,6 @@ def is_fused(device: torch.device) -> bool:
 
 
 def kernels_for(matrix: Tensor) -> Any:
-    """Give ``berttools.kernels.masks`` where they take a matrix: on a GPU; None elsewhere."""
+    """Return ``berttools.kernels.masks`` for a matrix on a GPU that is not too large for them; else None."""
     kernels = triton_kernels() if is_fused(matrix.device) else None
     return None if kernels is None or matrix.numel() > kernels.MOST_ENTRIES else kernels

@@ -12,18 +12,18 @@ import triton.language as tl
 from _toolio.compute.device import device_of
 
 _BLOCK = 4096
-# sum a^2, sum a d, sum d^2, sum |a|, sum |d|, max |d|, how many differ; as `berttools.layerdiff.distances.Sums`.
+# sum a^2, sum a d, sum d^2, sum |a|, sum |d|, max |d|, how many differ; as `berttools.layerdiff.distances.PairSums`.
 _WIDTH, _MAX = 7, 5
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _sum_blocks(a_ptr, b_ptr, out_ptr, n, BLOCK: tl.constexpr):  # noqa: N803
-    """Add up one block of both vectors; out has a row of seven sums a block."""
+    """Sum one block of both vectors; out has a row of seven sums a block."""
     block = tl.program_id(0).to(tl.int64)
-    places = block * BLOCK + tl.arange(0, BLOCK)
-    inside = places < n
-    a = tl.load(a_ptr + places, mask=inside, other=0).to(tl.float64)
-    b = tl.load(b_ptr + places, mask=inside, other=0).to(tl.float64)
+    offsets = block * BLOCK + tl.arange(0, BLOCK)
+    inside = offsets < n
+    a = tl.load(a_ptr + offsets, mask=inside, other=0).to(tl.float64)
+    b = tl.load(b_ptr + offsets, mask=inside, other=0).to(tl.float64)
     d = b - a
     size = tl.abs(d)
     row = out_ptr + block * 7
@@ -37,7 +37,7 @@ def _sum_blocks(a_ptr, b_ptr, out_ptr, n, BLOCK: tl.constexpr):  # noqa: N803
 
 
 def block_sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Add up two vectors of equal length on their device, with one read of each.
+    """Return the sums over two vectors of equal length on their device, with one read of each.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def block_sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     Tensor
-        Shape (7,), float64: the fields of `berttools.layerdiff.distances.Sums`. Still on its way until it is asked for.
+        Shape (7,), float64: the fields of `berttools.layerdiff.distances.PairSums`. Computed asynchronously.
     """
     blocks = triton.cdiv(a.numel(), _BLOCK)
     out = torch.empty((blocks, _WIDTH), dtype=torch.float64, device=a.device)
@@ -63,7 +63,7 @@ def _joined(rows: torch.Tensor) -> torch.Tensor:
 
 
 def torch_sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Do what `block_sums` does, in plain torch and several passes."""
+    """Return what `block_sums` does, in plain torch and several passes: its reference."""
     a, b = a.double(), b.double()
     d = b - a
     sums = (a @ a, a @ d, d @ d, a.abs().sum(), d.abs().sum(), d.abs().max(), (a != b).sum().double())

@@ -1,4 +1,4 @@
-"""Masked matrices on a GPU, as Triton kernels: draws, products that leave out what is zeroed, and the zeroing itself.
+"""Triton kernels for masked matrices: Bernoulli draws, masked products and their gradients, masked copies.
 
 Kernels are launched on the device that their tensors lie on, whichever is the current one.
 
@@ -24,14 +24,14 @@ from _toolio.compute.device import device_of
 _BYTES = 256  # of bits that one program of the draws writes
 _ENTRIES = 1024  # that one program of the zeroing writes
 MOST_ENTRIES = 2**31 - 4096
-"""Of a matrix: places are counted in int32."""
+"""Of a matrix: offsets are counted in int32."""
 
 
 @triton.jit
-def _stays(bits_ptr, places, inside):
-    """Tell of entries whether they stay."""
-    byte = tl.load(bits_ptr + (places >> 3), mask=inside, other=0).to(tl.int32)
-    return ((byte >> (7 - (places & 7))) & 1) != 0
+def _stays(bits_ptr, offsets, inside):
+    """Load the mask bits of entries: true where an entry stays."""
+    byte = tl.load(bits_ptr + (offsets >> 3), mask=inside, other=0).to(tl.int32)
+    return ((byte >> (7 - (offsets & 7))) & 1) != 0
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -39,21 +39,21 @@ def _pack(source_ptr, bits_ptr, n, seed, DRAW: tl.constexpr, BYTES: tl.constexpr
     """Write bits: of draws with probability sigmoid(source), or of what is not 0 in it."""
     byte = tl.program_id(0) * BYTES + tl.arange(0, BYTES)
     eighth = tl.arange(0, 8)
-    places = byte[:, None] * 8 + eighth[None, :]
-    inside = places < n
-    source = tl.load(source_ptr + places, mask=inside, other=0)
-    stays = tl.rand(seed, places) < tl.sigmoid(source.to(tl.float32)) if DRAW else source != 0
+    offsets = byte[:, None] * 8 + eighth[None, :]
+    inside = offsets < n
+    source = tl.load(source_ptr + offsets, mask=inside, other=0)
+    stays = tl.rand(seed, offsets) < tl.sigmoid(source.to(tl.float32)) if DRAW else source != 0
     weight = (stays & inside).to(tl.int32) << (7 - eighth)[None, :]
     tl.store(bits_ptr + byte, tl.sum(weight, 1).to(tl.uint8), mask=byte * 8 < n)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _zero(weight_ptr, bits_ptr, out_ptr, n, BLOCK: tl.constexpr):  # noqa: N803
-    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = places < n
-    weight = tl.load(weight_ptr + places, mask=inside, other=0).to(out_ptr.dtype.element_ty)
-    stays = _stays(bits_ptr, places, inside)
-    tl.store(out_ptr + places, tl.where(stays, weight, 0.0), mask=inside)
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = offsets < n
+    weight = tl.load(weight_ptr + offsets, mask=inside, other=0).to(out_ptr.dtype.element_ty)
+    stays = _stays(bits_ptr, offsets, inside)
+    tl.store(out_ptr + offsets, tl.where(stays, weight, 0.0), mask=inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -72,9 +72,9 @@ def _product(
         inside = (row < rows)[:, None] & (middle < inner)[None, :]
         a = tl.load(a_ptr + row[:, None].to(tl.int64) * inner + middle[None, :], mask=inside, other=0.0)
         known = (middle < inner)[:, None] & (column < outer)[None, :]
-        places = middle[:, None] * inner_stride + column[None, :] * outer_stride
-        weight = tl.load(weight_ptr + places, mask=known, other=0.0)
-        kept = tl.where(_stays(bits_ptr, places, known), weight, 0.0).to(a.dtype)
+        offsets = middle[:, None] * inner_stride + column[None, :] * outer_stride
+        weight = tl.load(weight_ptr + offsets, mask=known, other=0.0)
+        kept = tl.where(_stays(bits_ptr, offsets, known), weight, 0.0).to(a.dtype)
         total = tl.dot(a, kept, total, input_precision=PRECISION)
     if BIAS:
         total += tl.load(bias_ptr + column, mask=column < outer, other=0.0).to(tl.float32)[None, :]
@@ -102,13 +102,13 @@ def _gradient(
         there = (row < rows)[:, None] & (entry < inputs)[None, :]
         x = tl.load(x_ptr + row[:, None] * inputs + entry[None, :], mask=there, other=0.0)
         total = tl.dot(gradient, x, total, input_precision=PRECISION)
-    places = output[:, None] * inputs + entry[None, :]
+    offsets = output[:, None] * inputs + entry[None, :]
     inside = (output < outputs)[:, None] & (entry < inputs)[None, :]
-    total *= tl.load(weight_ptr + places, mask=inside, other=0.0).to(tl.float32)
+    total *= tl.load(weight_ptr + offsets, mask=inside, other=0.0).to(tl.float32)
     if SMOOTH:
-        chance = tl.sigmoid(tl.load(scores_ptr + places, mask=inside, other=0.0))
+        chance = tl.sigmoid(tl.load(scores_ptr + offsets, mask=inside, other=0.0))
         total *= chance * (1 - chance)
-    tl.store(out_ptr + places, total, mask=inside)
+    tl.store(out_ptr + offsets, total, mask=inside)
 
 
 def draw_bits(scores: Tensor, seed: int) -> Tensor:
@@ -119,7 +119,7 @@ def draw_bits(scores: Tensor, seed: int) -> Tensor:
     scores
         Any shape, contiguous, float32.
     seed
-        0 to 2^63 - 1: the same draws whenever asked for.
+        0 to 2^63 - 1: the same seed draws the same bits.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def _packed(source: Tensor, seed: int, *, draw: bool) -> Tensor:
 
 
 def unpack_bits(bits: Tensor, shape: torch.Size) -> Tensor:
-    """Give booleans of that shape."""
+    """Return booleans of that shape."""
     eighths = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
     return ((bits[:, None] >> eighths) & 1).view(torch.bool).flatten()[: shape.numel()].view(shape)
 
@@ -203,7 +203,7 @@ def masked_product(
 
 
 def gradient_of_scores(gradient: Tensor, x: Tensor, weight: Tensor, scores: Tensor, *, smooth: bool) -> Tensor:
-    """Give the scores' gradient of the product's, without the product's own over the weights in between.
+    """Return the gradient of the scores from that of the product, without storing the weights' gradient in between.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def _counted(n: int) -> int:
 
 
 def _precision() -> str:
-    """Say how float32 is multiplied: as everywhere else in torch."""
+    """Return the precision of float32 products: that of torch."""
     return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
@@ -268,7 +268,7 @@ class MaskedProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Give the gradients of x and of the scores."""
+        """Return the gradients of x and of the scores."""
         (gradient,) = gradients
         x, scores, weight = ctx.saved_tensors
         rows = _rows(gradient, gradient.dtype)

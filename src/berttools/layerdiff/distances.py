@@ -1,4 +1,4 @@
-"""How far tensors moved: one pass over a pair of checkpoints, in float64, for every distance at once.
+"""Distances between two tensors (angle, L1, L2, maximum, changed entries): one pass over both, in float64.
 
 Angles and L1 distances are what arXiv 2004.14129 compares models by. With base a, fine-tuned b and change d = b - a,
 the pass sums a.a, a.d, d.d, |a| and |d|. The angle then comes from the chord between the unit vectors,
@@ -33,7 +33,7 @@ _BLOCK = 8_192
 _WINDOW = 8 * _CHUNK
 # A one-pass angle loses at most this factor of float64's precision before the tensor is read again.
 _MAX_CANCELLATION = 100.0
-# Sums of squares outside this range have lost, or may have lost, terms to overflow or underflow.
+# PairSums of squares outside this range have lost, or may have lost, terms to overflow or underflow.
 _SAFE_SQUARES = (1e-270, 1e300)
 
 Float64s = NDArray[np.float64]
@@ -102,7 +102,7 @@ class Pair(NamedTuple):
     n: int
 
     def chunks(self, start: int, stop: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Give values `start` to `stop` of both, a chunk at a time, and let go of them at the end."""
+        """Yield values `start` to `stop` of both, a chunk at a time, and release them at the end."""
         for low in range(start, stop, _CHUNK):
             high = min(low + _CHUNK, stop)
             yield _values(self.base, low, high, 0), _values(self.ft, low, high, 1)
@@ -110,12 +110,12 @@ class Pair(NamedTuple):
         self.ft.release(start, stop)
 
     def windows(self) -> Iterator[tuple[int, int]]:
-        """Give the pieces of work that `sum_window` takes: from where to where."""
+        """Yield start and stop of the windows that `sum_window` sums."""
         for start in range(0, self.n, _WINDOW):
             yield start, min(start + _WINDOW, self.n)
 
     def all_chunks(self) -> Iterator[tuple[Float64s, Float64s]]:
-        """Every chunk of both as new float64 arrays, for the rare passes that need no speed."""
+        """Yield every chunk of both as new float64 arrays, for the rare passes that need no speed."""
         for start, stop in self.windows():
             for a, b in self.chunks(start, stop):
                 yield a.astype(np.float64), b.astype(np.float64)
@@ -135,8 +135,8 @@ class _Joined(NamedTuple):
             yield from part.all_chunks()
 
 
-class Sums(NamedTuple):
-    """What the pass adds up, over some of the entries."""
+class PairSums(NamedTuple):
+    """Sums over some entries of a pair of tensors, from which every distance follows."""
 
     aa: float  # sum a^2
     ad: float  # sum a d
@@ -147,14 +147,14 @@ class Sums(NamedTuple):
     changed: float
 
     @classmethod
-    def total(cls, parts: Iterable[Sums]) -> Sums:
-        """Add up sums over parts; there must be one at least."""
+    def total(cls, parts: Iterable[PairSums]) -> PairSums:
+        """Add sums over parts, at least one."""
         aa, ad, dd, abs_a, abs_d, max_d, changed = zip(*parts, strict=True)
         return cls(sum(aa), sum(ad), sum(dd), sum(abs_a), sum(abs_d), max(max_d), sum(changed))
 
 
 class _Scratch(threading.local):
-    """Work space, each thread's own: rows a and d in float64, a row of flags, and bfloat16 made wide, a side a row."""
+    """A thread's work space: rows a and d in float64, a row of flags, and bfloat16 widened to 32 bits, a row a side."""
 
     def __init__(self) -> None:
         self.rows = np.empty((2, _CHUNK))
@@ -166,7 +166,7 @@ _scratch = _Scratch()
 
 
 def _values(flat: FlatTensor, start: int, stop: int, side: int) -> NDArray[Any]:
-    """Give values that are good until the next ones of that side are asked for."""
+    """Return values that are valid until the next ones of that side are read."""
     read = getattr(flat, "bfloat16_bits", None)
     bits = None if read is None else read(start, stop)
     if bits is None:
@@ -178,7 +178,7 @@ def _values(flat: FlatTensor, start: int, stop: int, side: int) -> NDArray[Any]:
     return wide.view(np.float32)
 
 
-def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> Sums:
+def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> PairSums:
     n = base.size
     rows, flags = _scratch.rows[:, :n], _scratch.flags[:n]
     a, d = rows
@@ -189,11 +189,11 @@ def _sum_chunk(base: NDArray[Any], ft: NDArray[Any]) -> Sums:
     (aa,), (ad, dd) = _dots(rows[:1], a), _dots(rows, d)
     np.abs(rows, out=rows)
     abs_a, abs_d = np.einsum("ij->i", rows)
-    return Sums(aa, ad, dd, float(abs_a), float(abs_d), float(d.max()), float(np.count_nonzero(flags)))
+    return PairSums(aa, ad, dd, float(abs_a), float(abs_d), float(d.max()), float(np.count_nonzero(flags)))
 
 
 def _dots(rows: Float64s, x: Float64s) -> list[float]:
-    """Multiply rows with a vector, block by block: as fast as BLAS, and the same whatever the number of cores."""
+    """Return the dot products of rows with a vector, in blocks: as fast as BLAS, and independent of its threads."""
     whole = x.size - x.size % _BLOCK
     blocks = np.matmul(rows[:, :whole].reshape(len(rows), -1, 1, _BLOCK), x[:whole].reshape(-1, _BLOCK, 1))
     sums: list[float] = blocks.sum(axis=(1, 2, 3)).tolist()
@@ -202,14 +202,14 @@ def _dots(rows: Float64s, x: Float64s) -> list[float]:
     return [part + float(np.dot(row[whole:], x[whole:])) for part, row in zip(sums, rows, strict=True)]
 
 
-def sum_window(pair: Pair, start: int, stop: int) -> Sums:
-    """Add up over one of a pair's windows. Any thread may."""
+def sum_window(pair: Pair, start: int, stop: int) -> PairSums:
+    """Sum over one of a pair's windows. Thread-safe."""
     with np.errstate(all="ignore"):  # what is not finite is found in the sums, counted and reported
-        return Sums.total(_sum_chunk(a, b) for a, b in pair.chunks(start, stop))
+        return PairSums.total(_sum_chunk(a, b) for a, b in pair.chunks(start, stop))
 
 
 def tensor_distance(base: NDArray[Any], ft: NDArray[Any]) -> TensorDistance:
-    """Measure two arrays of the same shape, of any real dtype.
+    """Return the distance of two arrays of the same shape, of any real dtype.
 
     Raises
     ------
@@ -228,31 +228,31 @@ class Measured:
     Parameters
     ----------
     values
-        The pair; it may be read again, for what the sums cannot tell.
+        The pair; it is read again where the sums are not precise enough.
     parts
         The sums over its windows.
     """
 
-    def __init__(self, values: _Values, parts: Iterable[Sums]) -> None:
-        self.values, self.sums = values, Sums.total([_NOTHING, *parts])
+    def __init__(self, values: _Values, parts: Iterable[PairSums]) -> None:
+        self.values, self.sums = values, PairSums.total([_NOTHING, *parts])
 
     @classmethod
     def joined(cls, parts: Sequence[Measured]) -> Measured:
-        """Lay pairs end to end: the distances of the two long vectors, and no mean of the parts' distances."""
+        """Lay pairs end to end: the distance of the two concatenated vectors, and no mean of the parts' distances."""
         return cls(_Joined([part.values for part in parts]), [part.sums for part in parts])
 
     def unchanged(self) -> Measured:
-        """Give the pair of the base with itself."""
-        sums = Sums(self.sums.aa, 0.0, 0.0, self.sums.abs_a, 0.0, 0.0, 0.0)
+        """Return the pair of the base with itself."""
+        sums = PairSums(self.sums.aa, 0.0, 0.0, self.sums.abs_a, 0.0, 0.0, 0.0)
         return Measured(_Twice(self.values), [sums])
 
     @cached_property
     def distance(self) -> TensorDistance:
-        """What the sums say."""
+        """The distance that follows from the sums."""
         return _distance(self.values, self.sums)
 
 
-_NOTHING = Sums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_NOTHING = PairSums(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class _Twice(NamedTuple):
@@ -269,8 +269,8 @@ class _Twice(NamedTuple):
             yield a, a
 
 
-def _distance(pair: _Values, sums: Sums) -> TensorDistance:
-    """Turn the sums over all entries into distances."""
+def _distance(pair: _Values, sums: PairSums) -> TensorDistance:
+    """Return the distance that the sums over all entries determine."""
     if not pair.n:
         return TensorDistance(reason="no entries")
     with np.errstate(all="ignore"):
@@ -307,7 +307,7 @@ def _safe(squares: float) -> bool:
 
 
 def _not_finite(pair: _Values) -> TensorDistance:
-    """Count what is not finite, and say so."""
+    """Count the entries that are not finite, and return them with the reason."""
     nan_base = inf_base = nan_ft = inf_ft = 0
     for a, b in pair.all_chunks():
         nan_base += int(np.count_nonzero(np.isnan(a)))
@@ -323,8 +323,8 @@ def _not_finite(pair: _Values) -> TensorDistance:
     return TensorDistance(n=pair.n, nan_base=nan_base, inf_base=inf_base, nan_ft=nan_ft, inf_ft=inf_ft, reason=reason)
 
 
-def _angle(pair: _Values, sums: Sums) -> tuple[float | None, str | None]:
-    """Give angle / pi, or None and the reason."""
+def _angle(pair: _Values, sums: PairSums) -> tuple[float | None, str | None]:
+    """Return angle / pi, or None and the reason."""
     if sums.abs_a == 0:
         return None, "base is all zeros"
     if sums.max_d == 0:
@@ -343,7 +343,7 @@ def _angle(pair: _Values, sums: Sums) -> tuple[float | None, str | None]:
 
 
 def _scales(pair: _Values) -> tuple[int, int, int]:
-    """Give the binary exponents of the largest |a|, |b| and |d|."""
+    """Return the binary exponents of the largest |a|, |b| and |d|."""
     peaks = [0.0, 0.0, 0.0]
     for a, b in pair.all_chunks():
         for i, values in enumerate((a, b, b - a)):
@@ -353,7 +353,7 @@ def _scales(pair: _Values) -> tuple[int, int, int]:
 
 
 def _scaled_lengths(pair: _Values) -> tuple[float, float, float]:
-    """Give |a|, |b| and |d| where their squares leave float64's range."""
+    """Return the norms |a|, |b| and |d| where their squares leave float64's range."""
     exponents = _scales(pair)
     squares = [0.0, 0.0, 0.0]
     for a, b in pair.all_chunks():
@@ -366,7 +366,7 @@ def _scaled_lengths(pair: _Values) -> tuple[float, float, float]:
 
 
 def _angle_of_unit_vectors(pair: _Values) -> tuple[float | None, str | None]:
-    """Give 2 atan2(|u - v|, |u + v|) / pi of the unit vectors u and v: sound at any angle, three passes."""
+    """Return 2 atan2(|u - v|, |u + v|) / pi of the unit vectors u and v: accurate at any angle, in three passes."""
     a_exp, b_exp, _ = _scales(pair)
     aa = bb = minus = plus = 0.0
     for a, b in pair.all_chunks():

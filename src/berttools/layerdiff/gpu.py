@@ -1,4 +1,4 @@
-"""Windows of pairs on a GPU: while one is added up, the next is read into pinned memory and copied."""
+"""Sum windows of pairs on a GPU: while one is summed, the next is read into pinned memory and copied."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _BUFFERS = 2
 
 
 class Stream:
-    """Sums over windows in order; in the place of `berttools.layerdiff.forked_jobs.Crew`.
+    """Sums over windows in order, with the methods of `berttools.layerdiff.forked_jobs.Crew`.
 
     Parameters
     ----------
     jobs
         Pairs and the windows of them.
     device
-        Where to add up: a GPU, or a CPU where Triton interprets.
+        Where to sum: a GPU, or a CPU where Triton interprets.
     """
 
     def __init__(self, jobs: Sequence[Job], device: torch.device) -> None:
@@ -43,7 +43,7 @@ class Stream:
         self._running = self._run()
 
     def result(self, number: int) -> Sequence[float]:
-        """Give the sums of a job, once.
+        """Return the sums of a job, once.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Stream:
         return found
 
     def close(self) -> None:
-        """Let go of the buffers."""
+        """Release the buffers."""
         self._running.close()
         self._buffers = []
 
@@ -78,7 +78,7 @@ class Stream:
             yield waiting[0], waiting[1].tolist()
 
     def _start(self, slot: int, pair: Pair, start: int, stop: int) -> torch.Tensor:
-        """Read a window, and have it copied and added up; what comes back is still on its way."""
+        """Read a window and start its copy and its sums; the result is computed asynchronously."""
         from berttools.kernels.distances import block_sums
 
         sides = [_stored(flat, start, stop) for flat in (pair.base, pair.ft)]
@@ -106,7 +106,7 @@ _FLOATS = {
 
 
 def _stored(flat: FlatTensor, start: int, stop: int) -> tuple[NDArray[Any], torch.dtype | None]:
-    """Give values as they are to be copied, and the dtype they have then; None for what a CPU should add up."""
+    """Return values as they are copied and the dtype they have then; None for what the CPU sums."""
     raw = getattr(flat, "bfloat16_bits", None)
     bits = raw(start, stop) if raw is not None else None
     if bits is not None:

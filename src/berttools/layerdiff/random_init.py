@@ -1,4 +1,4 @@
-"""What a distance is to be compared with: a model that was never trained."""
+"""Random-initialisation baseline: a model of the same configuration that was never trained."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class _InMemory:
         self._tensors = tensors
 
     def flat(self, name: str) -> FlatTensor:
-        """Give a tensor as a run of values in C order."""
+        """Return a tensor as flat values in C order."""
         return ArrayTensor(self._tensors[name].detach().contiguous().numpy())
 
 
 def random_init(base: Checkpoint, seed: int) -> Checkpoint:
-    """Initialise a model of the base's configuration afresh, as its training once began.
+    """Return a randomly initialised model of the base's configuration, as its pre-training began.
 
-    The whole model is made in memory, in float32, by transformers; code from the folder is not run.
+    The whole model is in memory, in float32, by transformers; code from the folder is not run.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def random_init(base: Checkpoint, seed: int) -> Checkpoint:
 
 
 def _class_of(transformers: Any, config: Any) -> Any:
-    """Give the class that the base was saved from, so that its head has a counterpart too."""
+    """Return the class that the base was saved from, so that its head has a counterpart too."""
     names = config.architectures or []
     found = getattr(transformers, names[0], None) if names else None
     return found if hasattr(found, "_from_config") else type(transformers.AutoModel.from_config(config))

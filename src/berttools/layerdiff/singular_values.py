@@ -1,4 +1,4 @@
-"""How few directions a change has: the share of its energy in its first singular values.
+"""Effective rank of a change: the share of its energy in its first singular values.
 
 The energy of d is the sum of its squares, which is the sum of its squared singular values. Of a matrix with a side of
 up to 2,048 (and, where rows are the short side, 16 million entries) the squares are the eigenvalues of the exact Gram
@@ -28,7 +28,7 @@ Matrix = NDArray[np.float64]
 
 
 def energy_share(pair: Pair, shape: tuple[int, ...], first: int) -> float | None:
-    """Give the share of the change's energy in its `first` largest singular values, 0 to 1.
+    """Return the share of the change's energy in its `first` largest singular values, 0 to 1.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class _Change:
         self._pair, self._rows, self._columns = pair, rows, columns
 
     def blocks(self) -> Iterator[tuple[slice, Matrix]]:
-        """Give all rows, some at a time: which, and a new array of shape (some, columns)."""
+        """Yield all rows in blocks: which, and a new float64 array of shape (rows in the block, columns)."""
         pair, width = self._pair, self._columns
         step = max(1, _BLOCK_VALUES // width)
         for first in range(0, self._rows, step):
@@ -83,7 +83,7 @@ class _Change:
         return total
 
     def gram_eigenvalues(self) -> Matrix:
-        """Give all squared singular values, in any order."""
+        """Return all squared singular values, in any order."""
         if self._columns <= _EXACT_SIDE:
             gram = self._sum(lambda _, block: block.T @ block, (self._columns, self._columns))
         else:
@@ -97,9 +97,9 @@ class _Change:
         return np.asarray(np.linalg.eigvalsh(gram), np.float64)
 
     def leading(self, count: int) -> Matrix:
-        """Give about the `count` largest squared singular values, none of them too large."""
+        """Return estimates of the `count` largest squared singular values, none of them too large."""
         count = min(count, self._rows, self._columns)
-        # A start that is always the same: a run says the same twice.
+        # A fixed seed: the same input gives the same result.
         basis: NDArray[Any] = np.random.default_rng(0).standard_normal((self._columns, count))
         for _ in range(_ROUNDS):
             start = np.linalg.qr(basis)[0]
@@ -110,7 +110,7 @@ class _Change:
         return squares
 
     def _image(self, basis: NDArray[Any]) -> Matrix:
-        """Multiply the matrix with a basis of a few of its columns' directions."""
+        """Multiply the matrix with a basis, shape (columns, count)."""
         image = np.empty((self._rows, basis.shape[1]))
         for rows, block in self.blocks():
             image[rows] = block @ basis

@@ -1,4 +1,4 @@
-"""Which output tensors of a model are its embeddings once more.
+"""Find tied weights: output tensors that are copies of a model's input embeddings.
 
 Frameworks tie a language model's output matrix to its input embeddings. Some files hold both, some one: the copy
 would count twice in a sum, and look lost where the other file lacks it.
@@ -25,7 +25,7 @@ _CHUNK = 1 << 18
 
 
 def tied_tensors(model: Checkpoint) -> dict[str, str]:
-    """Find the output tensors that have the values of an input tensor: name to that one's name."""
+    """Map the output tensors that have the values of an input tensor, by name, to that one's name."""
     sources = [name for name in model.tensors if _INPUT.search(name)]
     found = {}
     for name, stored in model.tensors.items():

@@ -331,10 +331,10 @@ def mask_model(model: nn.Module, names: Iterable[str], recipe: Recipe, draws: Dr
 
 
 def _together(name: str, layer: nn.Linear, pattern: Pattern, config: Any) -> int:
-    from berttools.checkpoints.groups import place
+    from berttools.checkpoints.groups import layer_and_group
 
     rows, columns = (int(side) for side in layer.weight.shape)
-    group = place(name, (rows, columns)).group
+    group = layer_and_group(name, (rows, columns)).group
     if pattern is Pattern.two_of_four and columns % 4:
         raise ToolError(f"--pattern 2:4: the rows of {name} are no multiple of 4", kind="bad-pattern")
     if pattern is not Pattern.head:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError
 from berttools.mask_tuning.recipe import FIRST, RATES, Method, Pattern, Recipe
-from berttools.masks.code_names import Code
+from berttools.masks import Code
 from berttools.tuning.finetune import Asked, Run, rank_of
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class MaskRun(Run):
     def _write(self, figures: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
         from berttools.classifier.model import config_text, state_arrays
         from berttools.mask_tuning.masked_linear import unmask_model
-        from berttools.masks.file import write_mask
+        from berttools.masks.writer import write_mask
         from berttools.tuning.delta import changed_of
 
         model, asked = self.classifier.model, self._asked

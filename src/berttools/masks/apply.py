@@ -1,4 +1,4 @@
-"""Lay a mask over its base: the model of one task as a folder that transformers opens, tensor by tensor."""
+"""Apply a mask to its base: write the model of one task as a folder that transformers opens, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from _toolio.tensors.reader import stored_bits
 from _toolio.tensors.writer import stream_safetensors
 from berttools.checkpoints.digests import tensor_digest
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
+from berttools.checkpoints.matrix_parts import matrix_parts
 from berttools.checkpoints.model_folder import CARD, MADE, write_beside
-from berttools.checkpoints.spots import spots_of
 from berttools.masks.base import (
+    check_matrix,
+    check_others,
+    check_tokenizer,
     names_in_base,
     names_in_model,
     others_in_base,
-    refuse_other,
-    refuse_other_rest,
-    refuse_other_tokenizer,
 )
 from berttools.masks.coding import unpack
 from berttools.masks.file import Mask, open_mask
@@ -71,21 +71,21 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
     """
     checkpoint, opened = open_checkpoint(base), open_mask(mask)
     with of_the_whole_run():
-        stored = names_in_base(opened, checkpoint)
-        refuse_other_tokenizer(opened, checkpoint)
+        stored = names_in_base(checkpoint, opened.shapes, opened.path)
+        check_tokenizer(opened.fingerprint, checkpoint)
         config = model_config(checkpoint.config, opened.task_config, mask=mask, folder=base)
-        work = _Work(checkpoint, opened, stored)
-        work.check_dense(len(label_fields(config)["id2label"]))
+        written = _MaskedModel(checkpoint, opened, stored)
+        written.check_dense(len(label_fields(config)["id2label"]))
         with atomic_folder(out) as folder:
-            work.write(folder / "model.safetensors")
+            written.write(folder / "model.safetensors")
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
             write_beside(folder, json.dumps(config, indent=2, sort_keys=True) + "\n", base, made)
-            (folder / CARD).write_text(_card(opened, base, work.groups), encoding="utf-8")
-    return {"tensors": len(work.plan), **opened.figures()}
+            (folder / CARD).write_text(_card(opened, base, written.groups), encoding="utf-8")
+    return {"tensors": len(written.plan), **opened.figures()}
 
 
-class _Work:
-    """One mask over one base: what is written, and where it comes from.
+class _MaskedModel:
+    """One mask over one base: which tensors are written, and where each comes from.
 
     The sha256 of the base's tensors is taken beside the writing, that of a matrix before its mask is decoded.
     """
@@ -95,7 +95,7 @@ class _Work:
         ours = {name: each for each, name in names_in_model(base, stored).items()}
         self._shapes = {name: base.tensors[each].shape for name, each in ours.items()}
         self._sources = {name: each for name, each in ours.items() if name not in mask.dense}
-        self._others = others_in_base(mask, base)
+        self._others = others_in_base(mask.fingerprint, base)
         self._digests: dict[str, Future[str]] = {}
         self.groups: dict[str, tuple[int, int]] = {}
         """Entries of each group, and how many of them are zeroed: of what is written."""
@@ -106,7 +106,7 @@ class _Work:
             base.flat(each)  # an unknown dtype is refused before anything is written
 
     def check_dense(self, labels: int) -> None:
-        """Refuse a tensor that is stored as it is and that no model of so many labels over this base has.
+        """Refuse a dense tensor that no model of so many labels over this base has.
 
         As far as names and shapes tell: what a head is made of, only transformers knows.
         """
@@ -131,7 +131,7 @@ class _Work:
                 self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])
             others = {name: pool.submit(tensor_digest, self._base, each) for name, each in self._others.items()}
             stream_safetensors(path, self.plan, self._pieces, {"schema": "berttools.model/1"}, format="pt")
-            refuse_other_rest(self._mask, self._base, {name: each.result() for name, each in others.items()})
+            check_others(self._mask.fingerprint, self._base, {name: each.result() for name, each in others.items()})
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -142,7 +142,7 @@ class _Work:
         source, packed = self._sources[name], None
         flat, size = self._base.flat(source), self._base.tensors[source].size
         if name in self._digests:
-            refuse_other(self._mask, self._base, name, self._digests[name].result())
+            check_matrix(self._mask.fingerprint, self._base, name, self._digests[name].result())
             packed = self._mask.bits(name, flat)
         for start in range(0, size, _CHUNK):
             stop = min(start + _CHUNK, size)
@@ -156,14 +156,14 @@ class _Work:
 
     def _count(self, name: str, start: int, keep: NDArray[np.bool_]) -> None:
         shape = self._mask.shapes[name]
-        for spot in spots_of(name, shape):
-            group, part = spot.group or "others", spot.of_run(keep, start, shape)
+        for part in matrix_parts(name, shape):
+            group, kept = part.group or "others", part.select(keep, start, shape)
             weights, zeroed = self.groups.get(group, (0, 0))
-            self.groups[group] = weights + part.size, zeroed + part.size - int(np.count_nonzero(part))
+            self.groups[group] = weights + kept.size, zeroed + kept.size - int(np.count_nonzero(kept))
 
 
 def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
-    """Give the bits of floats of any kind, those that are not kept set to those of +0.0."""
+    """Return the bits of floats of any kind, as unsigned integers, +0.0 where an entry is not kept."""
     masked: NDArray[Any] = bits * keep
     return masked
 
@@ -185,7 +185,7 @@ def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:
         "",
         f"- base: sha256 of the masked matrices `{mask.masked_sha256}`",
         f"- mask file: {figures['bytes']:,} bytes, of which the mask {figures['mask_bytes']:,} ({figures['code']})",
-        *_said(made),
+        *_score_and_labels(made),
         "",
         "| group | weights | zero |",
         "|---|---:|---:|",
@@ -196,7 +196,7 @@ def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:
 
 
 def _license(base: Path) -> list[str]:
-    """Give the line of a base's card that names its licence."""
+    """Return the line of a base's card that names its licence."""
     try:
         card = (base / CARD).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -205,7 +205,7 @@ def _license(base: Path) -> list[str]:
     return re.findall(r"^license: *\S.*$", head[1], re.M)[:1] if head else []
 
 
-def _said(made: Mapping[str, Any]) -> list[str]:
+def _score_and_labels(made: Mapping[str, Any]) -> list[str]:
     figures = made.get("figures") if isinstance(made.get("figures"), dict) else made
     score, metric = (figures or {}).get("score"), made.get("metric")
     labels = made.get("labels")

@@ -1,16 +1,16 @@
-"""Three ways to write down which entries of a matrix are set to zero.
+"""Code a mask's bits in one of three ways: packed, by entropy, or by entropy given the weights.
 
 ``bits``
     A bit an entry, eight to a byte, the first one highest; 1 stays.
 ``entropy``
-    Bytes of the same bits, coded by asymmetric numeral systems with one chance p that an entry is zeroed: what p leaves
-    to be said, n H(p) bits, and some bytes.
+    Bytes of the same bits, coded by asymmetric numeral systems with one probability p that an entry is zeroed: the
+    entropy n H(p) in bits, and some bytes.
 ``conditional``
     The same with a p for each range of absolute weights. A mask that began by magnitude costs only what was learned
     since. Reading it back needs the weights.
 
 Both codes end in the same numbers on every machine: a p is a whole number of 65,536ths that the stream holds, the
-chance of a byte follows from it in whole numbers, and a weight's range from the bits of its absolute value.
+probability of a byte follows from it in whole numbers, and a weight's range from the bits of its absolute value.
 
 A stream of the last two: ranges less one (a byte), the first key of each range but the first, p of each range (little-
 endian uint16), and the coder's words (little-endian uint32).
@@ -22,10 +22,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from _toolio.tensors.reader import FlatTensor
 
 BLOCK = 1 << 20
 """Entries that are sorted together, whole bytes: what is needed of memory does not depend on the matrix."""
@@ -42,21 +45,32 @@ _RANGE_BITS = 32
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 Keys = Callable[[int, int], NDArray[np.uint16]]
-"""Gives the keys of entries `start` to `stop`."""
+"""Returns the keys of entries `start` to `stop`."""
 
 
 def weight_keys(values: NDArray[Any]) -> NDArray[np.uint16]:
-    """Give the upper 16 of the 31 bits of each absolute value as a float32, shape unchanged.
+    """Return the upper 16 of the 31 bits of each absolute value as a float32, shape unchanged.
 
-    They rank weights by size, weights that nearly agree alike. float16 and bfloat16 become float32 exactly.
+    They rank weights by magnitude, weights that nearly agree alike. float16 and bfloat16 become float32 exactly.
     """
     with np.errstate(over="ignore"):
         bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits & 0x7FFFFFFF) >> 15).astype(np.uint16)
 
 
+def tensor_keys(flat: FlatTensor) -> Keys:
+    """Return the keys of a tensor, read when they are needed and let go of then."""
+
+    def keys(start: int, stop: int) -> NDArray[np.uint16]:
+        found = weight_keys(flat.values(start, stop))
+        flat.release(start, stop)
+        return found
+
+    return keys
+
+
 def entropy_bits(size: int, zeroed: int) -> float:
-    """Give n H(p): the fewest bits in which `zeroed` of `size` entries at random places can be written."""
+    """Return n H(p): the fewest bits that code which `zeroed` of `size` entries are zeroed, if at random."""
     return float(_cost(np.array([size]), np.array([zeroed]))[0])
 
 
@@ -66,33 +80,33 @@ def bits_of(keep: Bools) -> Bytes:
 
 
 def encode(keep: Bools, keys: Keys | None = None) -> Bytes:
-    """Code a mask: by entropy, or given the weights' keys."""
+    """Code a mask of any shape by entropy, given the weights' keys if there are any."""
     zeroed = ~keep.reshape(-1)
     cuts = np.empty(0, np.int64) if keys is None else _cuts(zeroed, keys)
     sizes, hits = np.zeros(cuts.size + 1, np.int64), np.zeros(cuts.size + 1, np.int64)
     runs = []
     for start, stop in _blocks(zeroed.size):
         block = zeroed[start:stop]
-        found = [block] if keys is None else [block[places] for places in _places(cuts, keys(start, stop))]
+        found = [block] if keys is None else [block[indices] for indices in _indices_by_range(cuts, keys(start, stop))]
         for number, run in enumerate(found):
             sizes[number] += run.size
             hits[number] += np.count_nonzero(run)
             runs.append((number, run))
-    chances = [_chance(int(size), int(hit)) for size, hit in zip(sizes, hits, strict=True)]
-    head = np.concatenate([cuts, chances]).astype("<u2").view(np.uint8)
-    return np.concatenate([np.array([cuts.size], np.uint8), head, _words(runs, chances)])
+    probabilities = [_probability(int(size), int(hit)) for size, hit in zip(sizes, hits, strict=True)]
+    head = np.concatenate([cuts, probabilities]).astype("<u2").view(np.uint8)
+    return np.concatenate([np.array([cuts.size], np.uint8), head, _words(runs, probabilities)])
 
 
-def _words(runs: list[tuple[int, Bools]], chances: list[int]) -> Bytes:
-    """Code runs of zeroed entries, each with the chance that its number stands for."""
+def _words(runs: list[tuple[int, Bools]], probabilities: list[int]) -> Bytes:
+    """Code runs of zeroed entries, each with the probability that its number stands for."""
     import constriction
 
     coder = constriction.stream.stack.AnsCoder()
     for number, run in reversed(runs):  # what is coded last is read first
-        if run.size and chances[number] not in (0, _ALL):
-            fill = np.full(-run.size % 8, chances[number] >= _KEYS // 2)  # costs least
+        if run.size and probabilities[number] not in (0, _ALL):
+            fill = np.full(-run.size % 8, probabilities[number] >= _KEYS // 2)  # costs least
             packed = np.packbits(np.concatenate([run, fill]))
-            coder.encode_reverse(packed.astype(np.int32), _model(chances[number]))
+            coder.encode_reverse(packed.astype(np.int32), _model(probabilities[number]))
     words: Bytes = coder.get_compressed().astype("<u4").view(np.uint8)
     return words
 
@@ -103,7 +117,7 @@ def decode(coded: Bytes, size: int, keys: Keys | None = None) -> Bools:
 
 
 def joined(blocks: Iterable[Bytes], size: int) -> Bytes:
-    """Give `size` packed entries, which come block by block, as one run."""
+    """Return `size` packed entries, which come block by block, as one array."""
     packed, at = np.empty(-(-size // 8), np.uint8), 0
     for block in blocks:
         packed[at : at + block.size] = block
@@ -112,7 +126,7 @@ def joined(blocks: Iterable[Bytes], size: int) -> Bytes:
 
 
 def unpack(packed: Bytes, start: int, stop: int) -> Bools:
-    """Give entries `start`, a multiple of eight, to `stop` of what `bits_of` packed."""
+    """Return entries `start`, a multiple of eight, to `stop` of what `bits_of` packed."""
     return np.unpackbits(packed[start // 8 : -(-stop // 8)], count=stop - start).view(np.bool_)
 
 
@@ -124,27 +138,27 @@ def decode_blocks(coded: Bytes, size: int, keys: Keys | None = None) -> Iterator
     ValueError
         It is no such stream, or was made with other keys and it shows: not before the last block, perhaps.
     """
-    cuts, chances, coder = _opened(coded)
+    cuts, probabilities, coder = _opened(coded)
     if cuts.size and (keys is None or np.any(np.diff(cuts) <= 0)):
         raise ValueError("ranges of weights out of order")
     for low, high in _blocks(size):
         if not cuts.size or keys is None:
-            packed = _bytes(coder, chances[0], high - low)
+            packed = _bytes(coder, probabilities[0], high - low)
         else:
             zeroed = np.empty(high - low, np.bool_)
-            for chance, places in zip(chances, _places(cuts, keys(low, high)), strict=True):
-                zeroed[places] = np.unpackbits(_bytes(coder, chance, places.size), count=places.size).view(np.bool_)
+            for p, indices in zip(probabilities, _indices_by_range(cuts, keys(low, high)), strict=True):
+                zeroed[indices] = np.unpackbits(_bytes(coder, p, indices.size), count=indices.size).view(np.bool_)
             packed = np.packbits(zeroed)
-        yield without_rest(np.invert(packed, out=packed), high - low)
+        yield clear_padding(np.invert(packed, out=packed), high - low)
     if not coder.is_empty():
         raise ValueError("more is coded than there are entries, or less")
 
 
 def can_hold(code: str, coded: Bytes, size: int, zeroed: int) -> bool:
-    """Tell, before anything is read, whether a run of bytes may be that of `size` entries of which `zeroed` are zeroed.
+    """Test, before anything is decoded, whether bytes can be the code of `size` entries of which `zeroed` are zeroed.
 
-    Few bytes may stand for any number of entries that stay: a chance of 0 costs no bits, nor do those behind the last
-    zeroed one. Each zeroed one costs its share, but where all are.
+    Few bytes may stand for any number of entries that stay: a probability of 0 costs no bits, nor do those behind the
+    last zeroed one. Each zeroed one costs its share, but where all are.
     """
     if code == "bits":
         return coded.size == -(-size // 8)
@@ -152,16 +166,16 @@ def can_hold(code: str, coded: Bytes, size: int, zeroed: int) -> bool:
         return False
     if code == "conditional":  # how many entries a range has, only the weights say
         return True
-    chance, words = int.from_bytes(coded[1:3].tobytes(), "little"), 8 * (coded.size - start)
-    if start != 3 or chance != _chance(size, zeroed):
+    p, words = int.from_bytes(coded[1:3].tobytes(), "little"), 8 * (coded.size - start)
+    if start != 3 or p != _probability(size, zeroed):
         return False
-    if chance in (0, _ALL):
+    if p in (0, _ALL):
         return not words
-    # Chances of bytes are whole numbers of 2^-24, none 0, and rounded up: eight zeroed entries may cost 23 bits only.
-    return 0.95 * zeroed * min(math.log2(_KEYS / chance), 3.0) <= words + 64
+    # Probabilities of bytes are multiples of 2^-24, none 0, and rounded up: eight zeroed entries may cost 23 bits only.
+    return 0.95 * zeroed * min(math.log2(_KEYS / p), 3.0) <= words + 64
 
 
-def without_rest(packed: Bytes, size: int) -> Bytes:
+def clear_padding(packed: Bytes, size: int) -> Bytes:
     """Clear, in place, the bits of the last byte that stand for no entry."""
     if size % 8:
         packed[-1] &= 0xFF00 >> size % 8 & 0xFF
@@ -169,13 +183,13 @@ def without_rest(packed: Bytes, size: int) -> Bytes:
 
 
 def _start_of_words(coded: Bytes) -> int | None:
-    """Give where the coder's words begin, behind keys and chances; None where there is no room for these."""
+    """Return where the coder's words begin, behind keys and probabilities; None where there is no room for these."""
     start = 4 * (int(coded[0]) + 1) - 1 if coded.size else 1
     return None if start > coded.size or (coded.size - start) % 4 else start
 
 
 def _opened(coded: Bytes) -> tuple[NDArray[np.int64], list[int], Any]:
-    """Give the first keys of all ranges but one, the chance of each range, and what decodes the rest."""
+    """Return the first keys of all ranges but one, the probability of each range, and the decoder of the rest."""
     import constriction
 
     if (start := _start_of_words(coded)) is None:
@@ -186,12 +200,12 @@ def _opened(coded: Bytes) -> tuple[NDArray[np.int64], list[int], Any]:
     return head[: ranges - 1], head[ranges - 1 :].tolist(), constriction.stream.stack.AnsCoder(words)
 
 
-def _bytes(coder: Any, chance: int, size: int) -> Bytes:
+def _bytes(coder: Any, p: int, size: int) -> Bytes:
     """Read which of the next `size` entries of a range are zeroed, eight to a byte."""
     count = -(-size // 8)
-    if not size or chance in (0, _ALL):
-        return np.full(count, 0xFF if chance == _ALL else 0, np.uint8)
-    packed: Bytes = coder.decode(_model(chance), count).astype(np.uint8)
+    if not size or p in (0, _ALL):
+        return np.full(count, 0xFF if p == _ALL else 0, np.uint8)
+    packed: Bytes = coder.decode(_model(p), count).astype(np.uint8)
     return packed
 
 
@@ -200,25 +214,25 @@ def _blocks(size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + BLOCK, size)
 
 
-def _chance(size: int, zeroed: int) -> int:
+def _probability(size: int, zeroed: int) -> int:
     if zeroed in (0, size):
         return _ALL if zeroed else 0
     return min(max(round(zeroed * _KEYS / size), 1), _ALL - 1)
 
 
 @lru_cache(4096)
-def _model(chance: int) -> Any:
-    """Give the chances of the 256 bytes whose bits are 1 with `chance` / 65536: whole numbers of 2^-24, none 0."""
+def _model(p: int) -> Any:
+    """Return the distribution of the 256 bytes whose bits are 1 with p / 65536: whole numbers of 2^-24, none 0."""
     import constriction
 
-    by_ones = [chance**ones * (_KEYS - chance) ** (8 - ones) for ones in range(9)]
+    by_ones = [p**ones * (_KEYS - p) ** (8 - ones) for ones in range(9)]
     counts = [max(1, (by_ones[byte.bit_count()] << 24) // _KEYS**8) for byte in range(256)]
     counts[counts.index(max(counts))] += (1 << 24) - sum(counts)
     return constriction.stream.model.Categorical(np.array(counts) / (1 << 24), perfect=False)
 
 
-def _places(cuts: NDArray[np.int64], keys: NDArray[np.uint16]) -> list[NDArray[np.intp]]:
-    """Give the entries of each range of keys, in the order of the matrix."""
+def _indices_by_range(cuts: NDArray[np.int64], keys: NDArray[np.uint16]) -> list[NDArray[np.intp]]:
+    """Return the indices of the entries of each range of keys, in the order of the matrix."""
     if cuts.size < _FEW:
         # Learned masks have two to four ranges: a comparison for each is quicker than any sorting.
         reached = [keys >= np.uint16(cut) for cut in (0, *cuts)]
@@ -233,7 +247,7 @@ def _places(cuts: NDArray[np.int64], keys: NDArray[np.uint16]) -> list[NDArray[n
 
 
 def _cuts(zeroed: Bools, keys: Keys) -> NDArray[np.int64]:
-    """Choose ranges of keys: many of equal counts, then neighbours made one while that saves bits."""
+    """Choose ranges of keys: many of equal counts, then neighbours merged while that saves bits."""
     sizes, hits = np.zeros(_KEYS, np.int64), np.zeros(_KEYS, np.int64)
     for start, stop in _blocks(zeroed.size):
         block = keys(start, stop)
@@ -249,7 +263,7 @@ def _cuts(zeroed: Bools, keys: Keys) -> NDArray[np.int64]:
 
 
 def _merge(sizes: NDArray[np.int64], hits: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Give the numbers of the ranges that begin one that is left when no merging saves bits."""
+    """Merge neighbours while that saves bits; return the numbers of the ranges that begin one that is left."""
     left = np.arange(sizes.size)
     while left.size > 1:
         costs = _cost(sizes, hits)
@@ -266,7 +280,7 @@ def _merge(sizes: NDArray[np.int64], hits: NDArray[np.int64]) -> NDArray[np.intp
 
 
 def _cost(sizes: NDArray[np.int64], hits: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give n H(p) in bits, for arrays of n and of how many are zeroed."""
+    """Return n H(p) in bits, for arrays of n and of how many are zeroed."""
     misses = sizes - hits
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = [np.where(part > 0, part * np.log2(sizes / part), 0.0) for part in (hits, misses)]

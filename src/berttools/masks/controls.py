@@ -1,6 +1,6 @@
-"""Masks that nothing was learned for: as many zeros in each matrix as a learned one has, by lot or by magnitude.
+"""Control masks: as many zeros in each matrix as a learned mask has, at random or by magnitude.
 
-What a learned mask scores says that its places matter only beside what these score.
+A learned mask's score shows that its choice of entries matters only beside the scores of these.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from _toolio.files.hashing import sha256_of_files
 from _toolio.files.overwriting import refuse_inside
 from berttools.checkpoints.files import open_checkpoint
 from berttools.masks.base import check_base, others_in_base
-from berttools.masks.file import Mask, open_mask, write_mask
+from berttools.masks.coding import Bools
+from berttools.masks.file import Mask, open_mask
+from berttools.masks.writer import write_mask
 
-Bools = NDArray[np.bool_]
 
-
-def by_lot(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
-    """Keep all but `zeroed` entries, drawn at random."""
+def random_mask(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
+    """Return a mask, True where an entry stays, that zeroes `zeroed` entries at random."""
     keep = np.ones(values.size, np.bool_)
     keep[:zeroed] = False
     rng.shuffle(keep)
     return keep.reshape(values.shape)
 
 
-def smallest(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
-    """Keep all but the `zeroed` smallest absolute values; of equal ones the first go."""
+def magnitude_mask(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
+    """Return a mask that zeroes the `zeroed` smallest absolute values; of equal ones the first."""
     del rng
-    # The bits of absolute values rank as these do, and NaN has a place too.
+    # The bits of absolute values rank as these do, and NaN has a rank too.
     sizes = np.abs(values).reshape(-1).view(f"u{values.dtype.itemsize}")
     if not zeroed:
         return np.ones(values.shape, np.bool_)
@@ -45,11 +45,14 @@ def smallest(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Boo
     return keep.reshape(values.shape)
 
 
-KINDS: dict[str, Callable[[NDArray[Any], int, np.random.Generator], Bools]] = {"random": by_lot, "magnitude": smallest}
+KINDS: dict[str, Callable[[NDArray[Any], int, np.random.Generator], Bools]] = {
+    "random": random_mask,
+    "magnitude": magnitude_mask,
+}
 
 
-def chosen(values: NDArray[Any], zeroed: int, kind: str, pattern: str, rng: np.random.Generator) -> Bools:
-    """Keep all but so many entries of a matrix, by a kind, and together as the pattern of the learned mask has them."""
+def control_mask(values: NDArray[Any], zeroed: int, kind: str, pattern: str, rng: np.random.Generator) -> Bools:
+    """Return a mask of one of `KINDS` for a matrix, its zeros grouped as the pattern of the learned mask has them."""
     if pattern == "row":
         sizes = np.abs(values.astype(np.float64)).sum(1)
         return np.repeat(KINDS[kind](sizes, zeroed // values.shape[1], rng)[:, None], values.shape[1], 1)
@@ -94,7 +97,7 @@ def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> di
     Returns
     -------
     dict
-        As of `berttools.masks.file.write_mask`.
+        As of `berttools.masks.writer.write_mask`.
 
     Raises
     ------
@@ -102,17 +105,18 @@ def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> di
         ``mask`` is no mask, or of another base, or the file cannot be written, or is one of those that are read.
     """
     checkpoint, learned = open_checkpoint(base), open_mask(mask)
+    made_for = learned.fingerprint
     for file in checkpoint.files:  # of an index, the files beside it
         refuse_inside(out, file, param("base"))
     digests: dict[str, str] = {}
     keeps, source = {}, bytes.fromhex(learned.bits_sha256)
     with of_the_whole_run():
         pattern = _pattern_of(learned)
-        for name, stored in check_base(learned, checkpoint, digests).items():
+        for name, stored in check_base(made_for, checkpoint, digests).items():
             flat, shape = checkpoint.flat(stored), learned.shapes[name]
             values = flat.values(0, int(np.prod(shape))).reshape(shape)
             rng = np.random.default_rng([seed, *source, *name.encode()])
-            keeps[name] = chosen(values, learned.zeroed[name], kind, pattern, rng)
+            keeps[name] = control_mask(values, learned.zeroed[name], kind, pattern, rng)
             flat.release(0, values.size)
         made = {
             "version": tool_version(),
@@ -124,6 +128,6 @@ def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> di
         }
         return write_mask(
             out, keeps, learned.dense, learned.config, checkpoint, made,
-            others=others_in_base(learned, checkpoint) if learned.others_sha256 else None,
-            tokenizer_sha256=learned.tokenizer_sha256, digests=digests,
+            others=others_in_base(made_for, checkpoint) if made_for.others_sha256 else None,
+            tokenizer_sha256=made_for.tokenizer_sha256, digests=digests,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Overlap of masks and what a mask zeroes."""
+"""Sparsity of a mask and overlap of masks: matrix by matrix, and summed."""
 
 from __future__ import annotations
 
@@ -6,33 +6,46 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from _toolio.errors import ToolError
+from _toolio.streams.records import Record
 from berttools.checkpoints.files import Checkpoint
-from berttools.checkpoints.spots import Bools, Spot, group_names, spot_of, spots_of
+from berttools.checkpoints.matrix_parts import MatrixPart, groups_of, matrix_parts, whole_matrix
 from berttools.masks.base import check_base
+from berttools.masks.coding import Bools
 from berttools.masks.file import Mask
 
-Fields = dict[str, Any]
+SEVERAL_BASES = "several-bases"
+"""Kind of the error of masks of different bases of which one cannot be read without its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What one mask zeroes, in some matrices: entries, zeroed ones, bytes of code."""
+class Sparsity:
+    """What one mask zeroes in some matrices.
+
+    Attributes
+    ----------
+    weights, zeroed
+        Entries, and how many of them are zeroed.
+    bytes
+        Of code.
+    tensors
+        Matrices.
+    """
 
     weights: int = 0
     zeroed: int = 0
     bytes: int = 0
     tensors: int = 0
 
-    def __add__(self, other: Content) -> Content:
-        return Content(*(getattr(self, key) + getattr(other, key) for key in self.__slots__))
+    def __add__(self, other: Sparsity) -> Sparsity:
+        return Sparsity(*(getattr(self, key) + getattr(other, key) for key in self.__slots__))
 
-    def fields(self) -> Fields:
-        """Give what a record says of it."""
+    def fields(self) -> Record:
+        """Return the fields of a record."""
         return {
             "sparsity": _ratio(self.zeroed, self.weights),
             "weights": self.weights,
@@ -45,7 +58,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What two masks zero, in some matrices.
+    """What two masks zero in some matrices.
 
     Attributes
     ----------
@@ -54,7 +67,7 @@ class Overlap:
     zeroed_a, zeroed_b, both
         Zeroed by the one, by the other, by both.
     expected, variance
-        Of `both`, if they were independent in each matrix.
+        Of `both`, if they were independent in each matrix (hypergeometric distribution).
     tensors
         Matrices.
     """
@@ -70,10 +83,10 @@ class Overlap:
     def __add__(self, other: Overlap) -> Overlap:
         return Overlap(*(getattr(self, key) + getattr(other, key) for key in self.__slots__))
 
-    def fields(self) -> Fields:
-        """Give what a record says of it."""
+    def fields(self) -> Record:
+        """Return the fields of a record; ``z`` is in standard deviations."""
         either = self.zeroed_a + self.zeroed_b - self.both
-        found: Fields = {
+        found: Record = {
             "jaccard": _ratio(self.both, either),
             "sparsity_a": _ratio(self.zeroed_a, self.weights),
             "sparsity_b": _ratio(self.zeroed_b, self.weights),
@@ -114,8 +127,10 @@ def _overlap_of(n: int, a: int, b: int, both: int) -> Overlap:
     return Overlap(n, a, b, both, a * b / n if n else 0.0, variance, 1)
 
 
-def contents(mask: Mask, base: Checkpoint | None = None, *, divided: bool = True) -> Iterator[tuple[Spot, Content]]:
-    """Tell what a mask zeroes, matrix by matrix.
+def sparsity_by_matrix(
+    mask: Mask, base: Checkpoint | None = None, *, divided: bool = True
+) -> Iterator[tuple[MatrixPart, Sparsity]]:
+    """Yield what a mask zeroes, matrix by matrix.
 
     Parameters
     ----------
@@ -124,38 +139,38 @@ def contents(mask: Mask, base: Checkpoint | None = None, *, divided: bool = True
     base
         Its base, which is checked.
     divided
-        Tell matrices that are stored as one apart, for which they are decoded; nothing else is. Each has an equal share
-        of the code's bytes.
+        Divide fused matrices, for which they are decoded; nothing else is. Each part has an equal share of the code's
+        bytes.
 
     Raises
     ------
     ToolError
         It is another base, or there is none, and what is to be decoded is coded given its weights.
     """
-    names = check_base(mask, base) if base else {}
+    names = check_base(mask.fingerprint, base) if base else {}
     for name, shape in mask.shapes.items():
-        spots, coded = spots_of(name, shape), mask.coded_bytes[name]
-        if len(spots) == 1 or not divided:
-            yield spot_of(name, shape), Content(math.prod(shape), mask.zeroed[name], coded, len(spots))
+        parts, coded = matrix_parts(name, shape), mask.coded_bytes[name]
+        if len(parts) == 1 or not divided:
+            yield whole_matrix(name, shape), Sparsity(math.prod(shape), mask.zeroed[name], coded, len(parts))
             continue
-        counts = np.zeros((len(spots), 2), np.int64)
+        counts = np.zeros((len(parts), 2), np.int64)
         for first, run in mask.runs(name, base.flat(names[name]) if base else None):
-            for number, spot in enumerate(spots):
-                part = spot.of_run(run, first, shape)
-                counts[number] += part.size, part.size - np.count_nonzero(part)
-        for number, (spot, (size, zeroed)) in enumerate(zip(spots, counts.tolist(), strict=True)):
-            share = coded * (number + 1) // len(spots) - coded * number // len(spots)
-            yield spot, Content(size, zeroed, share, 1)
+            for number, part in enumerate(parts):
+                kept = part.select(run, first, shape)
+                counts[number] += kept.size, kept.size - np.count_nonzero(kept)
+        for number, (part, (size, zeroed)) in enumerate(zip(parts, counts.tolist(), strict=True)):
+            share = coded * (number + 1) // len(parts) - coded * number // len(parts)
+            yield part, Sparsity(size, zeroed, share, 1)
 
 
-class Compared(NamedTuple):
-    """What came of two masks: matrices that were counted, and those that could not be compared."""
+class PairOverlap(NamedTuple):
+    """The overlap of two masks in every matrix that could be compared, and the errors of those that could not."""
 
-    counted: list[tuple[Spot, Overlap]]
-    refused: list[tuple[Spot, ToolError]]
+    counted: list[tuple[MatrixPart, Overlap]]
+    refused: list[tuple[MatrixPart, ToolError]]
 
 
-def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], Compared]:
+def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, int], PairOverlap]:
     """Compare every two masks, matrix by matrix, where both mask it in one shape; each is decoded once, in runs.
 
     Two masks with no matrix in common have one `Overlap` of nothing, in no matrix; where all that they have in common
@@ -169,45 +184,45 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
     """
     _refuse_several_bases(masks)
     digests: dict[str, str] = {}
-    names = [check_base(mask, base, digests) if base else {} for mask in masks]
-    found = {pair: Compared([], []) for pair in combinations(range(len(masks)), 2)}
+    names = [check_base(mask.fingerprint, base, digests) if base else {} for mask in masks]
+    found = {pair: PairOverlap([], []) for pair in combinations(range(len(masks)), 2)}
     for name in sorted({name for mask in masks for name in mask.shapes}):
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
         for shape in {masks[number].shapes[name]: None for number in have}:
             alike = [number for number in have if masks[number].shapes[name] == shape]
             flats = [base.flat(names[number][name]) if base else None for number in alike]
             runs = [masks[number].runs(name, flat) for number, flat in zip(alike, flats, strict=True)]
-            compared = _compared(spots_of(name, shape), shape, dict(zip(alike, runs, strict=True)))
+            compared = _compared(matrix_parts(name, shape), shape, dict(zip(alike, runs, strict=True)))
             for numbers, counted in compared.items():
                 found[numbers].counted.extend(counted)
         for one, other in combinations(have, 2):
             if (shape := masks[one].shapes[name]) != masks[other].shapes[name]:
                 refused = _of_two_shapes(masks[one], masks[other], name)
-                found[one, other].refused.append((spot_of(name, shape), refused))
+                found[one, other].refused.append((whole_matrix(name, shape), refused))
     if not any(pair.counted for pair in found.values()):
         one, other = next((numbers for numbers, pair in found.items() if pair.refused), (0, 1))
         raise _apart(masks[one], masks[other])
     for (one, other), pair in found.items():
         if not pair.counted and pair.refused:
-            pair.refused[:] = [(Spot(), _apart(masks[one], masks[other]))]
+            pair.refused[:] = [(MatrixPart(), _apart(masks[one], masks[other]))]
         elif not pair.counted:
-            pair.counted.append((Spot(), Overlap()))
+            pair.counted.append((MatrixPart(), Overlap()))
     return found
 
 
 def _compared(
-    spots: Sequence[Spot], shape: tuple[int, ...], runs: Mapping[int, Iterator[tuple[int, Bools]]]
-) -> dict[tuple[int, int], list[tuple[Spot, Overlap]]]:
+    parts: Sequence[MatrixPart], shape: tuple[int, ...], runs: Mapping[int, Iterator[tuple[int, Bools]]]
+) -> dict[tuple[int, int], list[tuple[MatrixPart, Overlap]]]:
     """Compare every two masks of a matrix, a run of each in memory; one alone is not read."""
-    counts = {pair: np.zeros((len(spots), 4), np.int64) for pair in combinations(runs, 2)}
+    counts = {pair: np.zeros((len(parts), 4), np.int64) for pair in combinations(runs, 2)}
     for read in zip(*runs.values(), strict=True) if counts else ():
         keeps = dict(zip(runs, read, strict=True))
-        for number, spot in enumerate(spots):
-            parts = {mask: spot.of_run(run, first, shape) for mask, (first, run) in keeps.items()}
+        for number, part in enumerate(parts):
+            kept = {mask: part.select(run, first, shape) for mask, (first, run) in keeps.items()}
             for (one, other), sums in counts.items():
-                sums[number] += _counts(parts[one], parts[other])
+                sums[number] += _counts(kept[one], kept[other])
     return {
-        pair: [(spot, _overlap_of(*some)) for spot, some in zip(spots, sums.tolist(), strict=True)]
+        pair: [(part, _overlap_of(*some)) for part, some in zip(parts, sums.tolist(), strict=True)]
         for pair, sums in counts.items()
     }
 
@@ -221,7 +236,7 @@ def _of_two_shapes(one: Mask, other: Mask, name: str, why: str = "") -> ToolErro
 
 
 def _apart(one: Mask, other: Mask) -> ToolError:
-    """Say why nothing of two masks can be compared."""
+    """Return the error of two masks of which nothing can be compared."""
     if common := sorted(one.shapes.keys() & other.shapes.keys()):
         return _of_two_shapes(one, other, common[0], "no matrix that both mask is of one shape: ")
     return ToolError(f"{one.path}: masks no matrix that {other.path} masks too", kind="no-common-tensors")
@@ -233,26 +248,34 @@ def _refuse_several_bases(masks: Sequence[Mask]) -> None:
         if not (one.needs_base or other.needs_base):
             continue
         for name in one.names:
-            first, second = one.base_sha256s[name], other.base_sha256s.get(name)
+            first, second = one.fingerprint.matrix_sha256s[name], other.fingerprint.matrix_sha256s.get(name)
             if second not in (first, None):
                 raise ToolError(
                     f"{one.path} and {other.path}: are masks of different bases: the sha256 of {name} was {first[:12]}"
-                    f" and {second[:12]}; {(one if one.needs_base else other).path} is coded given its base's weights:"
-                    " with --code bits or entropy, mask-tune writes masks that can be compared all the same",
-                    kind="other-base",
+                    f" and {second[:12]}; {(one if one.needs_base else other).path} is coded given its base's weights",
+                    kind=SEVERAL_BASES,
                 )
 
 
-def added_up(counted: Iterable[tuple[Spot, Any]], by: str) -> dict[Spot, Any]:
-    """Add up what was counted by matrix, ``layer``, ``group``, ``model``, or ``cell`` (layer and group)."""
+_Counts = TypeVar("_Counts", Sparsity, Overlap)
+
+
+def sum_by(counted: Iterable[tuple[MatrixPart, _Counts]], by: str) -> dict[MatrixPart, _Counts]:
+    """Sum counts of matrices by ``tensor``, ``layer``, ``group``, ``model``, or ``cell`` (layer and group).
+
+    Returns
+    -------
+    dict
+        In the order of layers and groups, what has none last. The keys' fields are None but for those summed by.
+    """
     keys = {"tensor": "name layer group part", "layer": "layer", "group": "group", "model": "", "cell": "layer group"}[
         by
     ]
-    found: dict[Spot, Any] = {}
-    for spot, counts in counted:
-        key = Spot(*(getattr(spot, each) if each in keys.split() else None for each in Spot._fields))
+    found: dict[MatrixPart, _Counts] = {}
+    for part, counts in counted:
+        key = MatrixPart(*(getattr(part, each) if each in keys.split() else None for each in MatrixPart._fields))
         found[key] = found[key] + counts if key in found else counts
-    order = group_names(found)
+    order = groups_of(found)
     return dict(
         sorted(
             found.items(),

@@ -1,4 +1,4 @@
-"""What a mask file may say of a model's configuration: what a task changes, and nothing else.
+"""The keys of a model's configuration that a mask file may set: those that a task changes, and no others.
 
 A mask may come from anybody. All else of config.json, and with it what code a model is made of, is the base's.
 """
@@ -77,7 +77,7 @@ def _check_labels(config: Mapping[str, Any]) -> None:
 
 
 def label_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Give ``id2label``, ``label2id`` and ``problem_type`` as transformers makes them of what `task_config` read."""
+    """Return ``id2label``, ``label2id`` and ``problem_type`` as transformers makes them of what `task_config` read."""
     if (named := config.get("id2label")) is not None:
         names = {number: named[str(number)] for number in range(len(named))}
     else:
@@ -87,16 +87,16 @@ def label_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unfit_tensor(mask: Path, folder: Path, labels: int, name: str, shape: Iterable[int]) -> ToolError:
-    """Say that a mask file holds, or leaves to its base in `folder`, what no model of so many labels has."""
+    """Return the error of a mask file that has, or leaves to its base in `folder`, a tensor of the wrong shape."""
     return ToolError(
         f"{mask}: no model of {labels} labels over {folder} has a {name} of shape {'x'.join(map(str, shape))}; copy it"
-        " again, or make it anew",
+        " again, or make it again",
         kind="bad-mask",
     )
 
 
 def model_config(base: Mapping[str, Any], task: Mapping[str, Any], *, mask: Path, folder: Path) -> dict[str, Any]:
-    """Give the configuration of a task's model.
+    """Return the configuration of a task's model.
 
     Parameters
     ----------

@@ -8,11 +8,12 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers import AutoModelForSequenceClassification as ForLabels
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import UsageError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.groups import GROUPS, Grouping, read_group_map
 from berttools.classifier.model import _longest
-from berttools.layerdiff.compare import Choice, diff_checkpoints
+from berttools.layerdiff.config import Selection
+from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.distances import tensor_distance
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12, "vocab_size": 20}
@@ -112,31 +113,6 @@ def test_tied_embeddings_are_said_and_count_once(tmp_path):
     assert head.reason == "only in base, as a copy of transformer.wte.weight"
 
 
-def test_two_architectures_and_two_sizes_are_refused(tmp_path):
-    bert, roberta = (save(tmp_path / name, name, AutoModel) for name in ("bert", "roberta"))
-    with pytest.raises(ToolError, match=r"is a bert and .* a roberta: two different architectures") as caught:
-        diff_checkpoints(bert, roberta)
-    assert caught.value.kind == "architectures"
-    file = "model.safetensors"
-    anyway = list(diff_checkpoints(open_checkpoint(bert.path / file), open_checkpoint(roberta.path / file)))
-    assert any(diff.distance for diff in anyway)
-    torch.manual_seed(0)
-    AutoModel.from_config(
-        AutoConfig.for_model("bert", **(SMALL | {"hidden_size": 12, "vocab_size": 24}))
-    ).save_pretrained(tmp_path / "wide")
-    with pytest.raises(ToolError, match=r"no matrix of .* has the shape that it has in"):
-        diff_checkpoints(bert, open_checkpoint(tmp_path / "wide"))
-
-
-def test_base_and_fine_tuned_model_swapped(tmp_path):
-    base = save(tmp_path / "base", "bert", AutoModelForMaskedLM)
-    ft = save(tmp_path / "ft", "bert", ForLabels)
-    assert list(diff_checkpoints(base, ft))
-    with pytest.raises(ToolError, match="they look swapped") as caught:
-        diff_checkpoints(ft, base)
-    assert caught.value.kind == "swapped"
-
-
 def test_a_group_map(tmp_path):
     file = tmp_path / "map.txt"
     file.write_text(
@@ -174,7 +150,7 @@ def test_a_group_map_that_is_not_there(tmp_path):
 
 def test_groups_are_chosen(tmp_path):
     base = save(tmp_path / "base", "gpt2", AutoModel)
-    chosen = list(diff_checkpoints(base, base, Choice(Grouping(), groups=frozenset("QO"))))
+    chosen = list(diff_checkpoints(base, base, Selection(Grouping(), group=frozenset("QO"))))
     assert [diff.group for diff in chosen] == ["Q", "O"] * 2
     assert np.all([diff.distance.angle == 0 for diff in chosen])
 

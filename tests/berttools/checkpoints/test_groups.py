@@ -1,6 +1,6 @@
 import pytest
 
-from berttools.checkpoints.groups import GROUPS, place
+from berttools.checkpoints.groups import GROUPS, layer_and_group
 
 SQUARE = (8, 8)
 
@@ -42,14 +42,14 @@ MODELS = [
 
 @pytest.mark.parametrize(("name", "group"), MODELS)
 def test_a_matrix_has_its_layer_and_group(name, group):
-    assert place(name, SQUARE) == (7, group)
+    assert layer_and_group(name, SQUARE) == (7, group)
 
 
 @pytest.mark.parametrize("name", [name for name, _ in MODELS])
 def test_only_weights_of_two_dimensions_have_a_group(name):
-    assert place(name, (8,)) == (7, None)
-    assert place(name.replace(".weight", ".bias"), (8,)) == (7, None)
-    assert place(name.replace(".weight", ".lora_A.weight"), SQUARE) == (7, None)
+    assert layer_and_group(name, (8,)) == (7, None)
+    assert layer_and_group(name.replace(".weight", ".bias"), (8,)) == (7, None)
+    assert layer_and_group(name.replace(".weight", ".lora_A.weight"), SQUARE) == (7, None)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_only_weights_of_two_dimensions_have_a_group(name):
     ],
 )
 def test_what_is_none_of_the_six(name, layer):
-    assert place(name, SQUARE) == (layer, None)
+    assert layer_and_group(name, SQUARE) == (layer, None)

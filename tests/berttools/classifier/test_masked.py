@@ -176,7 +176,7 @@ def test_what_cannot_be_asked_for(berttools: Callable[..., Run], words: list[str
 def test_a_head_that_the_base_had_and_the_task_kept(base: Path, tmp_path: Path) -> None:
     """What equals the base is not in the mask file, the head included."""
     from berttools.checkpoints.files import open_checkpoint
-    from berttools.masks.file import write_mask
+    from berttools.masks.writer import write_mask
 
     tuned = make_tuned(base, tmp_path / "tuned", ("bad", "good"))
     model = make_mask(tuned, tmp_path / "all")

@@ -10,15 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from berttools.checkpoints.files import open_checkpoint
 from berttools.classifier.model import open_base, open_model
-from berttools.masks.apply import masked_bits
-from berttools.masks.base import names_in_model
 from berttools.masks.file import open_mask
 from berttools.masks.task_config import TASK_KEYS
 from conftest import Run
@@ -188,7 +185,8 @@ def test_a_base_that_differs_outside_the_masked_matrices_is_refused(
     assert berttools("mask-control", base, mask, "--out", tmp_path / "control").code == 0
     assert berttools("apply-mask", other, tmp_path / "control", "--out", tmp_path / "out").code == 1
     before, after = open_mask(mask), open_mask(tmp_path / "control")
-    assert (before.others, before.tokenizer_sha256) == (after.others, after.tokenizer_sha256)
+    assert before.fingerprint.others == after.fingerprint.others
+    assert before.fingerprint.tokenizer_sha256 == after.fingerprint.tokenizer_sha256
 
 
 def test_a_base_with_another_tokenizer_is_refused(
@@ -361,25 +359,6 @@ def test_no_kernel_is_chosen_where_transformers_would_follow_the_file(
     model = open_base(base, None).model
     assert model.config._attn_implementation in ("eager", "sdpa")
     assert "/" not in str(model.config._experts_implementation)
-
-
-def test_names_of_the_model() -> None:
-    class Base:
-        tensors = dict.fromkeys(["encoder.layer.0.a.weight", "embeddings.LayerNorm.gamma", "x"])
-
-    stored = {"bert.encoder.layer.0.a.weight": "encoder.layer.0.a.weight"}
-    assert names_in_model(Base(), stored) == {  # type: ignore[arg-type]
-        "encoder.layer.0.a.weight": "bert.encoder.layer.0.a.weight",
-        "embeddings.LayerNorm.gamma": "bert.embeddings.LayerNorm.weight",
-        "x": "bert.x",
-    }
-
-
-@pytest.mark.parametrize("code", ["<u1", "<u2", "<u4", "<u8"])
-def test_masked_bits(code: str) -> None:
-    bits = np.arange(1, 5, dtype=code)
-    found = masked_bits(bits, np.array([True, False, True, False]))
-    assert (found.dtype, found.tolist()) == (bits.dtype, [1, 0, 3, 0])
 
 
 def test_no_torch(base: Path, mask: Path, tmp_path: Path) -> None:

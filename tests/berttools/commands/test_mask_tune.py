@@ -48,7 +48,10 @@ def refused(done: Run, message: str, code: int = 1) -> None:
 
 def keeps_of(path: Path, base: Path) -> dict[str, Any]:
     mask, checkpoint = open_mask(path), open_checkpoint(base)
-    return {name: mask.keep(name, checkpoint.flat(stored)) for name, stored in check_base(mask, checkpoint).items()}
+    return {
+        name: mask.keep(name, checkpoint.flat(stored))
+        for name, stored in check_base(mask.fingerprint, checkpoint).items()
+    }
 
 
 def test_what_was_measured_is_what_apply_mask_writes(

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
-from berttools.checkpoints.groups import place
-from berttools.checkpoints.spots import spots_of
+from berttools.checkpoints.groups import layer_and_group
 from berttools.masks.base import check_base
-from berttools.masks.file import open_mask, write_mask
-from berttools.masks.overlap import Overlap, _compared, overlap, overlaps
+from berttools.masks.file import open_mask
+from berttools.masks.writer import write_mask
 from conftest import Run
 from tiny_models import make_base, make_mask
 
@@ -283,58 +279,6 @@ def test_the_heat_map(berttools: Callable[..., Run], tmp_path: Path, weights: Ch
     assert again.code == 2
 
 
-@given(n=st.integers(1, 300), a=st.floats(0, 1), b=st.floats(0, 1), seed=st.integers(0, 1000))
-def test_counts_add_up(n: int, a: float, b: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    one, other = rng.random(n) >= a, rng.random(n) >= b
-    found = overlap(one, other).fields()
-    assert found["overlap"] == int((~one & ~other).sum())
-    assert found["hamming"] == int((one != other).sum())
-    either = int((~one | ~other).sum())
-    assert found["jaccard"] == (found["overlap"] / either if either else None)
-    assert overlap(one, one).fields()["jaccard"] in (1.0, None)
-
-
-def test_z_is_that_of_masks_drawn_at_random() -> None:
-    """Of independent masks, z has mean 0 and variance 1, of one matrix and of two added up."""
-    rng = np.random.default_rng(0)
-    single, summed = [], []
-    for _ in range(3000):
-        total = Overlap()
-        for n, a, b in ((60, 20, 6), (200, 10, 150)):
-            masks = [rng.permutation(n) >= zeroed for zeroed in (a, b)]
-            total += overlap(*masks)
-        single.append(overlap(*masks).fields()["z"])
-        summed.append(total.fields()["z"])
-    for found in (single, summed):
-        assert abs(np.mean(found)) < 4 / 3000**0.5
-        assert abs(np.var(found) - 1) < 0.12
-
-
-def test_matrices_that_are_stored_as_one() -> None:
-    assert spots_of(FUSED, (12, 4)) == [(FUSED, 1, g, (0, n, n + 4)) for g, n in (("Q", 0), ("K", 4), ("V", 8))]
-    assert spots_of(FUSED, (11, 4)) == [(FUSED, 1, None, None)]
-    assert spots_of("lm_head.weight", (12, 4)) == [("lm_head.weight", None, None, None)]
-    keep = np.arange(24).reshape(2, 12) != 5
-    columns = spots_of("h.0.attn.c_attn.weight", keep.shape)
-    assert [spot.of_run(keep.reshape(-1), 0, keep.shape).sum() for spot in columns] == [8, 7, 8]
-    assert {spot.shape(keep.shape) for spot in columns} == {(2, 4)}
-
-
-@pytest.mark.parametrize("name", [FUSED, "h.0.attn.c_attn.weight", QUERY])
-@pytest.mark.parametrize("block", [8, 16, 64, 1 << 20])
-def test_runs_of_a_matrix_say_what_the_whole_says(name: str, block: int) -> None:
-    one, other = np.random.default_rng(0).random((2, 12, 12)) > 0.3
-    starts = range(0, one.size, block)
-    runs = [[(first, keep.reshape(-1)[first : first + block]) for first in starts] for keep in (one, other)]
-    ((_, found),) = _compared(spots_of(name, one.shape), one.shape, dict(enumerate(map(iter, runs)))).items()
-    axis = 1 if "c_attn" in name else 0
-    parts = len(spots_of(name, one.shape))
-    assert parts == (1 if name == QUERY else 3)
-    expected = zip(np.split(one, parts, axis), np.split(other, parts, axis), strict=True)
-    assert [each for _, each in found] == [overlap(*both) for both in expected]
-
-
 @pytest.mark.parametrize("code", ["bits", "conditional"])
 def test_masks_of_a_modernbert_by_group(berttools: Callable[..., Run], tmp_path: Path, code: str) -> None:
     base = make_base(tmp_path / "base", "modernbert")
@@ -343,9 +287,9 @@ def test_masks_of_a_modernbert_by_group(berttools: Callable[..., Run], tmp_path:
         make_mask(base, path, seed=number, sparsity=0.2 + number / 5, code=code)
     one, opened = open_mask(masks[0]), open_checkpoint(base)
     expected = dict.fromkeys(("Q", "K", "V", "AO", "I", "O"), 0)
-    for name, stored in check_base(one, opened).items():
+    for name, stored in check_base(one.fingerprint, opened).items():
         keep = one.keep(name, opened.flat(stored))
-        groups = "QKV" if "Wqkv" in name else [place(name, keep.shape).group]
+        groups = "QKV" if "Wqkv" in name else [layer_and_group(name, keep.shape).group]
         for group, rows in zip(groups, np.split(keep, len(groups)), strict=True):
             expected[group] += int((~rows).sum())
     found = berttools("maskdiff", masks[0], "--base", base, "--by", "group").records
@@ -385,18 +329,3 @@ def test_no_torch(base: Path, tmp_path: Path, name: str) -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_few_bytes_take_no_memory_however_large_the_matrix(tmp_path: Path) -> None:
-    """All kept, all zeroed: three bytes each, for any number of entries."""
-    name, shape = "model.layers.0.attention.self.query.weight", (4096, 16_384)
-    save_file({name: np.zeros(shape, np.int8)}, tmp_path / "base.safetensors")
-    opened = open_checkpoint(tmp_path / "base.safetensors")
-    for out, kept in (("a", True), ("b", False), ("c", False)):
-        write_mask(tmp_path / out, {name: np.full(shape, kept)}, {}, "{}", opened, {}, code="entropy")
-    tracemalloc.start()
-    found = overlaps([open_mask(tmp_path / out) for out in "abc"], None)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert [pair.counted[0][1].both for pair in found.values()] == [0, 0, 4096 * 16_384]
-    assert most < 20e6

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 
 from berttools.checkpoints.files import open_checkpoint
-from berttools.layerdiff.compare import diff_checkpoints
+from berttools.layerdiff.diffs import diff_checkpoints
 from conftest import ROOT
 
 FIELDS = ("angle", "l1", "mean_abs", "rel_l1", "l2", "rel_l2", "max_abs", "changed")
 SCRIPT = """
 import json, sys, torch
-from berttools.layerdiff import compare as comparing, distances
+from berttools.layerdiff import diffs, distances
 from berttools.layerdiff.gpu import Stream
 from berttools.checkpoints.files import open_checkpoint
 from berttools.kernels.distances import block_sums, torch_sums
@@ -33,8 +33,8 @@ for n in (1, 4095, 4096, 4097, 10000):
             b = (a.float() + 0.01 * torch.randn(n, generator=generator).to(device)).to(other)
             assert torch.allclose(block_sums(a, b), torch_sums(a, b), rtol=1e-12), (n, one, other)
 base, ft = map(open_checkpoint, sys.argv[1:])
-comparing._worker = lambda *_: lambda jobs: Stream(jobs, device)
-for diff in comparing.diff_checkpoints(base, ft):
+diffs._worker = lambda *_: lambda jobs: Stream(jobs, device)
+for diff in diffs.diff_checkpoints(base, ft):
     found = diff.distance
     fields = {f: getattr(found, f) for f in %r} if found else {}
     fields |= {"name": diff.name, "error": diff.error and diff.error.kind, "rounding": diff.rounding_angle}

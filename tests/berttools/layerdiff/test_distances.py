@@ -18,7 +18,7 @@ from _toolio.errors import ToolError
 from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.files import open_checkpoint
 from berttools.layerdiff import distances
-from berttools.layerdiff.compare import diff_checkpoints
+from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.distances import Measured, Pair, TensorDistance, sum_window, tensor_distance
 from exact_distances import DISTANCES, exact
 
@@ -363,7 +363,7 @@ def test_no_torch_is_needed(tmp_path):
     model(tmp_path, "a", {"w": np.arange(6.0)})
     code = (
         "import sys; from berttools.checkpoints.files import open_checkpoint as o;"
-        "from berttools.layerdiff.compare import diff_checkpoints;"
+        "from berttools.layerdiff.diffs import diff_checkpoints;"
         f"p = {str(tmp_path / 'a')!r}; (diff,) = diff_checkpoints(o(p), o(p)); assert diff.distance.angle == 0;"
         "print({'torch', 'transformers', 'safetensors', 'scipy'} & sys.modules.keys())"
     )
@@ -381,7 +381,7 @@ def test_memory_stays_small_for_a_large_pair(tmp_path):
             file.truncate(8 + len(header) + 4 * size)  # a hole: reads as zeros, takes no disk
     code = (
         "from berttools.checkpoints.files import open_checkpoint as o;"
-        "from berttools.layerdiff.compare import diff_checkpoints;"
+        "from berttools.layerdiff.diffs import diff_checkpoints;"
         f"(diff,) = diff_checkpoints(o({str(tmp_path / 'base')!r}), o({str(tmp_path / 'ft')!r}));"
         "assert diff.distance.changed == 0;"
         # Not ru_maxrss: a child inherits that of the process that started it.

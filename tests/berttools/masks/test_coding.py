@@ -102,7 +102,7 @@ def test_few_ranges_and_many_are_told_apart_alike(monkeypatch: pytest.MonkeyPatc
         found = []
         for few in (0, 6):
             monkeypatch.setattr(coding, "_FEW", few)
-            found.append(coding._places(np.array(cuts, np.int64), keys))
+            found.append(coding._indices_by_range(np.array(cuts, np.int64), keys))
         assert [each.tolist() for each in found[0]] == [each.tolist() for each in found[1]]
         assert sorted(np.concatenate(found[0]).tolist()) == list(range(5000))
 

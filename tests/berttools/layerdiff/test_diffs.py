@@ -9,10 +9,9 @@ from safetensors.torch import save_file
 
 from _toolio.errors import ToolError
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.names import align_names
-from berttools.layerdiff.compare import Choice, diff_checkpoints, summarise
+from berttools.layerdiff.config import Selection
+from berttools.layerdiff.diffs import diff_checkpoints, summarise
 from berttools.layerdiff.distances import Measured, tensor_distance
-from berttools.layerdiff.tied import tied_tensors
 from exact_distances import DISTANCES, exact
 
 GROUPS = {"attention.self.query": "Q", "attention.self.value": "V", "intermediate.dense": "I"}
@@ -175,38 +174,10 @@ def test_what_is_left_out_is_counted_and_what_is_not_finite_said(tmp_path):
 
 def test_names_and_groups_are_chosen(tmp_path):
     *_, one, other = models(tmp_path)
-    found = list(diff_checkpoints(one, other, Choice(only=re.compile(r"layer\.1\..*weight"))))
+    found = list(diff_checkpoints(one, other, Selection(only=re.compile(r"layer\.1\..*weight"))))
     assert [(d.layer, d.group) for d in found] == [(1, "Q"), (1, "V"), (1, "I")]
-    found = list(diff_checkpoints(one, other, Choice(groups=frozenset({"V"}))))
+    found = list(diff_checkpoints(one, other, Selection(group=frozenset({"V"}))))
     assert [d.layer for d in found] == [0, 1, 2]
     with pytest.raises(ToolError, match="none of its 19 tensors") as caught:
-        diff_checkpoints(one, other, Choice(only=re.compile("nowhere")))
+        diff_checkpoints(one, other, Selection(only=re.compile("nowhere")))
     assert caught.value.kind == "nothing-chosen"
-
-
-def test_prefixes_are_taken_off():
-    base = {"teacher.one.w": (2, 2), "teacher.two.w": (3,), "rest": (1,)}
-    ft = {"student_net.one.w": (2, 2), "student_net.two.w": (3,), "one.w": (9, 9)}
-    names = align_names(base, ft, strip=["teacher.", "student_net."])
-    assert names.pairs["teacher.two.w"] == "student_net.two.w"
-    assert names.only_base == ["rest"]
-    assert sorted([*names.pairs.values(), *names.only_ft]) == sorted(ft)
-    assert align_names(base, base, strip=["teacher."]).pairs == {name: name for name in base}
-
-
-def test_tied_tensors(tmp_path):
-    table, bias = torch.randn(20, 4), torch.randn(20)
-    tensors = {
-        "bert.embeddings.word_embeddings.weight": table, "cls.predictions.decoder.weight": table.clone(),
-        "cls.predictions.bias": bias, "cls.predictions.decoder.bias": bias.clone(), "other.decoder.weight": bias + 1,
-    }  # fmt: skip
-    tied = tied_tensors(write(tmp_path / "tied", tensors))
-    assert tied == {
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    }
-    both = write(tmp_path / "tied", tensors)
-    (summary,) = summarise(diff_checkpoints(both, both), "model")
-    assert summary.tensors == 3
-    tensors["cls.predictions.decoder.weight"] = table + 1
-    assert "cls.predictions.decoder.weight" not in tied_tensors(write(tmp_path / "untied", tensors))

@@ -1,0 +1,303 @@
+"""Compare checkpoints tensor by tensor, and sum what was found by layer, group or model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from _toolio.compute.cores import usable_cores
+from _toolio.errors import InputError
+from _toolio.tensors.reader import FlatTensor
+from berttools.checkpoints.files import Checkpoint, Stored
+from berttools.checkpoints.groups import GROUPS, Part
+from berttools.checkpoints.views import ColumnsTensor, RoundedTensor, RowsTensor, coarser
+from berttools.layerdiff.config import Selection
+from berttools.layerdiff.distances import Measured, Pair, PairSums, TensorDistance, sum_window
+from berttools.layerdiff.forked_jobs import Crew
+from berttools.layerdiff.matching import Match, match_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDiff:
+    """The difference between two models in one tensor, or in one part of a fused matrix.
+
+    Attributes
+    ----------
+    name
+        Its name in the base, or in the fine-tuned model if only that has it.
+    name_ft
+        Its name in the fine-tuned model; None if that lacks it.
+    layer, group
+        See `berttools.checkpoints.groups.Grouping`.
+    shape_base, shape_ft, dtype_base, dtype_ft
+        None on the side that lacks the tensor; shapes are those of the part. dtypes are safetensors' names.
+    part
+        Axis, start and stop of a part; None for a whole tensor.
+    only_in
+        ``"base"`` or ``"ft"`` for a tensor of one side only.
+    tied_to
+        The tensor of the same model that it is a copy of: an output matrix tied to the embeddings.
+    distance
+        None if there is nothing to compare; `reason` or `error` says why.
+    rounding_angle
+        Where the dtypes differ: the angle / pi that storing the finer side in the coarser dtype makes by itself.
+    error
+        Set if the tensor could not be read: the comparison goes on.
+    whole
+        Either side holds integers that are no quantized weights, such as position ids: `summarise` leaves them out.
+    measured, rounded
+        The sums behind both distances, for `summarise` and for whatever reads the pair again.
+    """
+
+    name: str
+    name_ft: str | None
+    layer: int | None
+    group: str | None
+    shape_base: tuple[int, ...] | None
+    shape_ft: tuple[int, ...] | None
+    dtype_base: str | None
+    dtype_ft: str | None
+    part: tuple[int, int, int] | None = None
+    only_in: str | None = None
+    tied_to: str | None = None
+    distance: TensorDistance | None = None
+    rounding_angle: float | None = None
+    reason: str | None = None
+    error: InputError | None = None
+    whole: bool = False
+    measured: Measured | None = field(default=None, compare=False, repr=False)
+    rounded: Measured | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def key(self) -> tuple[str, tuple[int, int, int] | None]:
+        """Name and part, which identify it in one base."""
+        return self.name, self.part
+
+
+def diff_checkpoints(
+    base: Checkpoint,
+    ft: Checkpoint,
+    selection: Selection | None = None,
+    *,
+    processes: int | None = None,
+    device: str = "cpu",
+) -> Iterator[TensorDiff]:
+    """Yield the difference of two models tensor by tensor: the base's in sorted order, then what only the other has.
+
+    Parameters
+    ----------
+    base, ft
+        The models. Names are matched by `berttools.checkpoints.names.align_names`.
+    selection
+        What to compare; by default all.
+    processes
+        Processes to sum with; by default one a core, up to 4. No result depends on it.
+    device
+        ``cpu``, which needs no torch; ``cuda``, ``cuda:N`` or ``auto``.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"no-common-tensors"``: no name of one model is in the other; ``"architectures"``: no matrix of one
+        has the shape that it has in the other, or both say what they are, and differ; ``"swapped"``;
+        ``"nothing-chosen"``. Raised before the first tensor.
+    """
+    matches = match_tensors(base, ft, selection or Selection())
+    return _measure(base, ft, matches, _worker(device, processes or usable_cores()))
+
+
+class _Worker(Protocol):
+    """Sums numbered jobs: processes or a GPU."""
+
+    def result(self, number: int) -> Sequence[float]: ...
+
+    def close(self) -> None: ...
+
+
+_Job = tuple[Pair, int, int]
+
+
+def _worker(device: str, processes: int) -> Callable[[Sequence[_Job]], _Worker]:
+    if device != "cpu":
+        from _toolio.compute.device import pick_device
+
+        picked = pick_device(device)
+        if picked.type == "cuda":
+            from berttools.layerdiff.gpu import Stream
+
+            return lambda jobs: Stream(jobs, picked)
+    return lambda jobs: Crew(
+        lambda number: sum_window(*jobs[number]), len(jobs), len(PairSums._fields), processes=processes
+    )
+
+
+def _measure(
+    base: Checkpoint, ft: Checkpoint, matches: Sequence[Match], worker: Callable[[Sequence[_Job]], _Worker]
+) -> Iterator[TensorDiff]:
+    prepared = [_prepare(base, ft, match) for match in matches]
+    jobs = [(pair, *window) for pairs, _ in prepared for pair in pairs for window in pair.windows()]
+    crew = worker(jobs)
+    numbers = iter(range(len(jobs)))
+    try:
+        for pairs, found in prepared:
+            if not pairs:
+                yield found()
+                continue
+            # Taken before the first result is read: one that cannot be read leaves the next tensor's where they are.
+            mine = [[next(numbers) for _ in pair.windows()] for pair in pairs]
+            try:
+                parts = [[PairSums(*crew.result(number)) for number in some] for some in mine]
+            except InputError as unreadable:
+                yield found(error=unreadable)
+                continue
+            measured, *rest = [Measured(pair, sums) for pair, sums in zip(pairs, parts, strict=True)]
+            rounded = rest[0] if rest else None
+            yield found(
+                distance=measured.distance,
+                rounding_angle=rounded and rounded.distance.angle,
+                reason=measured.distance.reason,
+                measured=measured,
+                rounded=rounded,
+            )
+    finally:
+        crew.close()
+
+
+def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair], Callable[..., TensorDiff]]:
+    """Return the pairs to measure, and what makes a diff of their distances; no pairs where nothing can be compared."""
+    stored = None if match.only_in == "ft" else base.tensors[match.name]
+    stored_ft = None if match.name_ft is None else ft.tensors[match.name_ft]
+    found = partial(_describe, match, stored, stored_ft)
+    if stored is None or stored_ft is None:
+        copy = f", as a copy of {match.tied_to}" if match.tied_to else ""
+        return [], partial(found, reason=f"only in {match.only_in}{copy}")
+    if stored.shape != stored_ft.shape:
+        return [], partial(found, reason="shapes differ")
+    try:
+        flat, flat_ft = _cut(base, match.name, match.part), _cut(ft, match.name_ft or "", match.part)
+        whole = _is_whole(flat, stored) or _is_whole(flat_ft, stored_ft)
+    except InputError as error:
+        return [], partial(found, error=error)
+    return _pairs(flat, flat_ft, stored, stored_ft, match), partial(found, whole=whole)
+
+
+def _is_whole(flat: FlatTensor, stored: Stored) -> bool:
+    """Test for integers that are no weights: quantized weights are stored as integers, and read as floats."""
+    return stored.dtype.startswith(("I", "U", "BOOL")) and (not stored.size or flat.values(0, 1).dtype.kind in "iub")
+
+
+def _pairs(flat: FlatTensor, flat_ft: FlatTensor, stored: Stored, stored_ft: Stored, match: Match) -> list[Pair]:
+    """Return the pair to measure and, where dtypes differ, the finer side with itself rounded to the coarser dtype."""
+    n = math.prod(_shape(stored, match.part))
+    pairs = [Pair(flat, flat_ft, n)]
+    if coarse := coarser(stored.dtype, stored_ft.dtype):
+        fine = flat if coarse == stored_ft.dtype else flat_ft
+        pairs.append(Pair(fine, RoundedTensor(fine, coarse), n))
+    return pairs
+
+
+def _cut(model: Checkpoint, name: str, part: Part) -> FlatTensor:
+    whole = model.flat(name)
+    if part.axis is None:
+        return whole
+    width = model.tensors[name].shape[1]
+    if part.axis == 0:
+        return RowsTensor(whole, part.start * width)
+    return ColumnsTensor(whole, width, part.start, part.stop)
+
+
+def _shape(stored: Stored, part: Part) -> tuple[int, ...]:
+    if part.axis is None:
+        return stored.shape
+    rows, columns = stored.shape
+    return (part.stop - part.start, columns) if part.axis == 0 else (rows, part.stop - part.start)
+
+
+def _describe(match: Match, stored: Stored | None, stored_ft: Stored | None, **found: Any) -> TensorDiff:
+    part = match.part
+    return TensorDiff(
+        name=match.name,
+        name_ft=match.name_ft,
+        layer=part.layer,
+        group=part.group,
+        shape_base=stored and _shape(stored, part),
+        # A tensor of another shape is shown whole: it has no parts that could be compared.
+        shape_ft=stored_ft
+        and (_shape(stored_ft, part) if not stored or stored.shape == stored_ft.shape else stored_ft.shape),
+        dtype_base=stored and stored.dtype,
+        dtype_ft=stored_ft and stored_ft.dtype,
+        part=None if part.axis is None else (part.axis, part.start, part.stop),
+        only_in=match.only_in,
+        tied_to=match.tied_to,
+        **found,
+    )
+
+
+class Summary(NamedTuple):
+    """The distance of all tensors of a layer, a group or a cell of both, laid end to end: no mean of distances."""
+
+    layer: int | None
+    group: str | None
+    tensors: int
+    left_out: int
+    """Tensors that could not be compared, or are integers and no weights."""
+    distance: TensorDistance
+    rounding_angle: float | None
+
+
+CellKey = tuple[int | None, str | None]
+
+KEYS: Mapping[str, Callable[[TensorDiff], CellKey]] = {
+    "layer": lambda diff: (diff.layer, None),
+    "group": lambda diff: (None, diff.group),
+    "model": lambda _: (None, None),
+    "cell": lambda diff: (diff.layer, diff.group),
+}
+"""Layer and group that the tensors of a sum have in common."""
+
+
+def summarise(diffs: Iterable[TensorDiff], by: str, groups: Sequence[str] = GROUPS) -> list[Summary]:
+    """Sum by layer, group, cell (both) or model, in that order; what has no layer or group comes last.
+
+    A tensor that is a copy of another (`TensorDiff.tied_to`) counts once. Integers that are no weights
+    (`TensorDiff.whole`) are left out: position ids up to 511 would outweigh all else.
+
+    Parameters
+    ----------
+    diffs
+        As `diff_checkpoints` yields them.
+    by
+        One of `KEYS`.
+    groups
+        The order of groups.
+    """
+    cells: dict[CellKey, list[TensorDiff]] = {}
+    for diff in diffs:
+        if diff.tied_to is None:
+            cells.setdefault(KEYS[by](diff), []).append(diff)
+
+    def order(key: CellKey) -> tuple[float, float]:
+        layer, group = key
+        return math.inf if layer is None else layer, groups.index(group) if group in groups else math.inf
+
+    return [_summary(key, cells[key]) for key in sorted(cells, key=order)]
+
+
+def _summary(key: CellKey, diffs: Sequence[TensorDiff]) -> Summary:
+    known = [(diff.measured, diff.rounded) for diff in diffs if diff.measured is not None and not diff.whole]
+    rounding = None
+    if any(rounded for _, rounded in known):
+        rounding = Measured.joined([rounded or measured.unchanged() for measured, rounded in known]).distance.angle
+    distance = Measured.joined([measured for measured, _ in known]).distance
+    if not known:
+        distance = replace(distance, reason="nothing to compare")
+    return Summary(*key, len(known), len(diffs) - len(known), distance, rounding)
+
+
+def angles_by_cell(diffs: Iterable[TensorDiff], groups: Sequence[str] = GROUPS) -> dict[tuple[int, str], float | None]:
+    """Return angle / pi by layer and group, of what has both."""
+    found = {(each.layer, each.group): each.distance.angle for each in summarise(diffs, "cell", groups)}
+    return {(layer, group): angle for (layer, group), angle in found.items() if layer is not None and group}
