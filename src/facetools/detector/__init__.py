@@ -1,1 +1,24 @@
 """Detect cloaked faces: prediction, network, crops, file, training, calibration and threshold."""
+
+from typing import TYPE_CHECKING
+
+from _toolio.lazy import exporter
+
+if TYPE_CHECKING:
+    from facetools.detector.detector import Detector, Prediction
+    from facetools.detector.files import SHIPPED, open_detector, save_detector
+    from facetools.detector.training import DetectorTrainer
+
+__all__ = ["SHIPPED", "Detector", "DetectorTrainer", "Prediction", "open_detector", "save_detector"]
+
+__getattr__ = exporter(
+    __name__,
+    {
+        "Detector": "detector",
+        "Prediction": "detector",
+        "SHIPPED": "files",
+        "open_detector": "files",
+        "save_detector": "files",
+        "DetectorTrainer": "training",
+    },
+)

@@ -1,0 +1,37 @@
+"""Packages export what their modules define, and import a module only when its name is used."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import berttools
+import facetools
+
+PACKAGES = [
+    found.name
+    for tool in (facetools, berttools)
+    for found in pkgutil.iter_modules(tool.__path__, f"{tool.__name__}.")
+    if found.ispkg and hasattr(importlib.import_module(found.name), "__getattr__")
+]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_exported_name_is_there(name: str) -> None:
+    package = importlib.import_module(name)
+    assert package.__all__
+    for each in package.__all__:
+        assert getattr(package, each).__class__ is not None
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'nothing_of_this'"):
+        _ = package.nothing_of_this
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_alone_imports_nothing_heavy(name: str) -> None:
+    code = f"import sys, {name}; print(sorted({{'torch', 'numpy', 'PIL', 'safetensors'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
