@@ -6,8 +6,6 @@ The bytes are those of ``_toolio.tensors.writer``: names of tensors are ASCII he
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from _toolio.errors import ToolError
-from _toolio.files.atomic import atomic_path
+from _toolio.files.atomic import atomic_write_bytes
 from _toolio.tensors.dtypes import FORMAT_NAMES
 from _toolio.tensors.reader import open_safetensors
 from _toolio.tensors.writer import METADATA_KEY
@@ -43,15 +41,9 @@ def save_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], metadata: 
         Kind ``unwritable``: no such folder, no permission, no space.
     """
     text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    with atomic_path(path) as temp:
-        try:
-            save_file(
-                {name: np.asarray(value, order="C") for name, value in tensors.items()}, temp, {METADATA_KEY: text}
-            )
-        except SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))
-            reason = os.strerror(int(number[1])) if number else str(error)
-            raise ToolError(f"{path}: cannot be written: {reason}", kind="unwritable") from None
+    arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    # Not save_file: it gives the file a mode of its own, which only its owner can read.
+    atomic_write_bytes(path, save(arrays, {METADATA_KEY: text}))
 
 
 def load_array(path: Path, name: str) -> npt.NDArray[Any]:
