@@ -59,6 +59,20 @@ def enough_memory(device: torch.device, less: str) -> Iterator[None]:
         raise ToolError(f"{device}: out of memory; try {less}", kind="memory") from None
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's generators of the CPU and of a GPU inside the block, and put them back at its end."""
+    import torch
+
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def share_out(device: torch.device, batch: int) -> tuple[int, int]:
     """Return how many threads work on items, and how many items each takes at a time.
 

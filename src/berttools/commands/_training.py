@@ -50,7 +50,13 @@ Patience = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Stop after so many measurements without a better one.")
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Texts a step, over all processes.")]
-Accumulate = Annotated[int, typer.Option(min=1, metavar="N", help="Take a step's texts in so many parts: less memory.")]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N",
+        help="Take a step's texts in so many parts: less memory, and the same gradient, dropout included.",
+    ),
+]  # fmt: skip
 LearningRate = Annotated[
     float, typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The peak.")
 ]

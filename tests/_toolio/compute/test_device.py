@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from _toolio.compute.device import enough_memory, pick_device, share_out
+from _toolio.compute.device import enough_memory, pick_device, seeded, share_out
 from _toolio.errors import ToolError
 
 
@@ -36,6 +36,16 @@ def test_work_is_shared_out_by_core_on_a_cpu_and_by_batch_elsewhere(monkeypatch:
     assert told == []
     assert share_out(torch.device("cpu"), 8) == (5, 1)
     assert told == [1]
+
+
+def test_a_seed_is_that_of_the_block_only() -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    with seeded(7):
+        inside = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(3), inside)
 
 
 @pytest.mark.parametrize(
