@@ -170,6 +170,7 @@ class MaskRun(Run):
         ToolError
             Kind ``"other-labels"``: its labels, or how many numbers it gives a text, are not ours.
         """
+        from berttools.checkpoints.model_folder import silent_transformers
         from berttools.classifier.inference import Judge
         from berttools.classifier.model import open_model
         from berttools.texts.batches import encode
@@ -186,7 +187,8 @@ class MaskRun(Run):
         if theirs != own:  # of labels that are numbers a text can have several
             raise ToolError(f"--distill {folder}: gives {theirs} numbers a text, and --base {own}", kind="other-labels")
         texts = encode(teacher.tokenizer, self._examples, most=teacher.longest)
-        logits = Judge(teacher, self._device, half=self.knobs.half).logits(texts)
+        with silent_transformers():
+            logits = Judge(teacher, self._device, half=self.knobs.half).logits(texts)
         return logits[:, [names.index(name) for name in ours]] if ours else logits
 
     def _more_about(self) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -96,7 +94,8 @@ class Tuner:
 
     Dropout follows the example (``ExampleDropout``): a step has the same gradient, to rounding, in however many passes
     and processes it is computed. To that end all passes of a step are padded alike. Torch's generators are as before
-    when a step is done; what else a model draws from them follows from seed, step and the pass's examples.
+    when a step is done; what else a model draws from them follows from seed, step and the pass's examples. On a GPU
+    a step comes out the same bit for bit inside ``_toolio.compute.device.reproducible`` only, which the caller enters.
 
     Parameters
     ----------
@@ -133,12 +132,6 @@ class Tuner:
         spans: Mapping[str, Sequence[tuple[int, int, int]]] = MappingProxyType({}),
         before: Callable[[int], object] = int,
     ) -> None:
-        if device.type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)  # sums by atomics differ from run to run
-            # All that is made empty is filled by whoever made it.
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            warnings.filterwarnings("ignore", message=".*deterministic.*")  # where there is no other way
         self.judge = Judge(classifier, device, half=knobs.half)
         self.knobs, self._data, self._processes, self._device = knobs, data, processes, device
         self._before = before

@@ -8,8 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +377,26 @@ def test_a_base_in_bfloat16_and_with_a_prefix(berttools: Berttools, base: Path, 
     assert whole.records[-1]["tensors"] == delta.records[-1]["tensors"] == 16 + 2 + 2
     berttools("apply-delta", half, tmp_path / "d.safetensors", "--out", tmp_path / "restored")
     assert files(tmp_path / "restored") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("command", ["finetune", "mask-tune"])
+def test_a_command_computes_reproducibly(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def noted(place: torch.device) -> Iterator[None]:
+        seen.append(f"begins on {place}")
+        yield
+        seen.append("ends")
+
+    monkeypatch.setattr("_toolio.compute.device.reproducible", noted)
+    step = training.Tuner._step
+    monkeypatch.setattr(training.Tuner, "_step", lambda self, number: seen.append("a step") or step(self, number))
+    words = ["--base", base, "--train", train, "--max-steps", "1", "--device", "cpu", "--out", tmp_path / "out"]
+    assert berttools(command, *words).code == 0
+    assert seen == ["begins on cpu", "a step", "ends"]
 
 
 def test_several_processes_tune_as_one_does(berttools: Berttools, base: Path, tmp_path: Path) -> None:
