@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from _toolio.compute.device import reproducible
 from berttools.classifier.model import open_base
 from berttools.mask_tuning.masked_linear import Draws, mask_model
 from berttools.mask_tuning.recipe import FIRST, RATES, Method, Recipe
@@ -83,23 +84,24 @@ def main() -> None:
     base, train, where, *only = [*sys.argv[1:], "cpu"] if len(sys.argv) == 3 else sys.argv[1:]
     device = torch.device(where)
     torch.set_num_threads(1)
-    if only:
-        next(tuner_of(only[0], Path(base), train, device).rounds())
-        print(largest_memory(device))
-        return
-    rounds = {name: tuner_of(name, Path(base), train, device).rounds() for name in NAMES}
-    times: dict[str, list[float]] = {name: [] for name in NAMES}
-    for _ in range(ROUNDS):
-        for name, each in rounds.items():
-            start = clock(device)
-            next(each)
-            times[name].append((clock(device) - start) / STEPS)
-    memory = {name: alone(name, base, train, where) for name in NAMES}
-    for name in NAMES:
-        record = {"method": str(name), "device": where, "step_s": round(min(times[name]), 4)}
-        record["ratio"] = round(min(times[name]) / min(times["finetune"]), 3)
-        record |= {"peak_mb": round(memory[name]), "memory_ratio": round(memory[name] / memory["finetune"], 3)}
-        print(json.dumps({**record, "limits": [1.15, 1.1], "rounds": ROUNDS, "steps": STEPS, "batch": BATCH}))
+    with reproducible(device):
+        if only:
+            next(tuner_of(only[0], Path(base), train, device).rounds())
+            print(largest_memory(device))
+            return
+        rounds = {name: tuner_of(name, Path(base), train, device).rounds() for name in NAMES}
+        times: dict[str, list[float]] = {name: [] for name in NAMES}
+        for _ in range(ROUNDS):
+            for name, each in rounds.items():
+                start = clock(device)
+                next(each)
+                times[name].append((clock(device) - start) / STEPS)
+        memory = {name: alone(name, base, train, where) for name in NAMES}
+        for name in NAMES:
+            record = {"method": str(name), "device": where, "step_s": round(min(times[name]), 4)}
+            record["ratio"] = round(min(times[name]) / min(times["finetune"]), 3)
+            record |= {"peak_mb": round(memory[name]), "memory_ratio": round(memory[name] / memory["finetune"], 3)}
+            print(json.dumps({**record, "limits": [1.15, 1.1], "rounds": ROUNDS, "steps": STEPS, "batch": BATCH}))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,9 @@ def _config(kind: str, **more: Any) -> Any:
     if kind == "modernbert":
         special = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
         return t.ModernBertConfig(**usual, max_position_embeddings=size["positions"], **special, **shared)
+    if kind == "deberta-v2":
+        relative = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}
+        return t.DebertaV2Config(**usual, max_position_embeddings=size["positions"], **relative, **shared)
     kinds = {"bert": t.BertConfig, "electra": t.ElectraConfig}
     return kinds[kind](**usual, max_position_embeddings=size["positions"], **shared)
 

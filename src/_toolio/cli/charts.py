@@ -66,7 +66,9 @@ _STARTS = {"png": (b"\x89PNG",), "svg": (b"<?xml", b"<svg"), "pdf": (b"%PDF",)}
 def style() -> Iterator[None]:
     """Apply the style of all charts inside the block, whatever the user's settings are, with nothing on stderr."""
     # It warns of a cache folder that it had to make elsewhere, and of letters that its font lacks.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     import matplotlib
 
     # A backend is never changed here: a figure draws itself.
@@ -74,7 +76,10 @@ def style() -> Iterator[None]:
     settings |= _STYLE
     with warnings.catch_warnings(), matplotlib.rc_context(settings):
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,22 @@ def without_kernels(config: Any) -> None:
     for name in getattr(config, "sub_configs", None) or ():
         if hasattr(part := getattr(config, name, None), "to_dict"):
             without_kernels(part)
+
+
+@contextmanager
+def silent_transformers() -> Iterator[None]:
+    """Keep transformers from logging and from drawing progress bars inside the block."""
+    from transformers import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def write_model(

@@ -37,10 +37,10 @@ class Judge:
         """Compute in bfloat16, if so wanted, inside the block."""
         return torch.autocast(self._device.type, torch.bfloat16) if self._half else nullcontext()
 
-    def forward(self, model: nn.Module, texts: Sequence[Encoded]) -> Tensor:
-        """Give logits, [texts, outputs]."""
+    def forward(self, model: nn.Module, texts: Sequence[Encoded], *, length: int | None = None) -> Tensor:
+        """Return logits, [texts, outputs]; texts are padded to ``length`` tokens, by default those of the longest."""
         with self.autocast():
-            logits: Tensor = model(**collate(texts, self._pad, self._device)).logits
+            logits: Tensor = model(**collate(texts, self._pad, self._device, length=length)).logits
         return logits
 
     @torch.inference_mode()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _toolio.compute.device import seeded
 from _toolio.errors import ToolError
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.model_folder import check_folder, has_head, without_kernels
+from berttools.checkpoints.model_folder import check_folder, has_head, silent_transformers, without_kernels
 from berttools.texts.labels import Labels
 
 if TYPE_CHECKING:
@@ -55,12 +56,9 @@ class Classifier:
 @contextmanager
 def _transformers_at(folder: Path) -> Iterator[None]:
     """Keep transformers silent, and turn what it raises into one line about the folder."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with silent_transformers():
+            yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ToolError(f"{folder}: transformers cannot open it: {why.rstrip('.')}", kind="bad-model") from error
@@ -68,6 +66,8 @@ def _transformers_at(folder: Path) -> Iterator[None]:
 
 def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifier:
     """Open a model to tune: its own head, or a new one drawn from ``seed``.
+
+    Torch's generators and transformers' logging are as before when it returns.
 
     Parameters
     ----------
@@ -89,8 +89,7 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
     about: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if labels is not None:
         about |= _as_config(labels)
-    torch.manual_seed(seed % 2**63)
-    with _transformers_at(folder):
+    with _transformers_at(folder), seeded(seed % 2**63):
         config = AutoConfig.from_pretrained(folder, **about)
         without_kernels(config)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -136,19 +135,17 @@ def open_model(folder: Path) -> Classifier:
 
 def _draw_head(model: Any, seed: int) -> set[str]:
     """Draw a head anew where the folder had one for other labels."""
-    import torch
-
     inside = f"{model.base_model_prefix}."
-    torch.manual_seed(seed % 2**63)
     drawn = set()
-    for name, module in model.named_modules():
-        own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
-        if own and not f"{name}.".startswith(inside):
-            module._is_hf_initialized = False
-            for parameter in module.parameters(recurse=False):
-                parameter._is_hf_initialized = False
-            model._init_weights(module)
-            drawn |= own
+    with seeded(seed % 2**63):
+        for name, module in model.named_modules():
+            own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+            if own and not f"{name}.".startswith(inside):
+                module._is_hf_initialized = False
+                for parameter in module.parameters(recurse=False):
+                    parameter._is_hf_initialized = False
+                model._init_weights(module)
+                drawn |= own
     return drawn
 
 

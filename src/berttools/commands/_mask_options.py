@@ -60,7 +60,13 @@ Refit = Annotated[
     typer.Option("--refit-head", help="Tune the head once more on the mask that is stored, a tenth of the steps."),
 ]
 Teacher = Annotated[
-    Path | None, typer.Option("--distill", metavar="DIR", help="Learn from a tuned model's logits too, by half.")
+    Path | None,
+    typer.Option(
+        "--distill",
+        metavar="DIR",
+        help="Learn from a tuned model's logits too, by half. It reads the texts with its own tokenizer, up to what it "
+        "can take, whatever --max-length says; with --base it shares the labels only.",
+    ),
 ]
 CodeOption = Annotated[
     Code,

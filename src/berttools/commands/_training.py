@@ -50,7 +50,13 @@ Patience = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Stop after so many measurements without a better one.")
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Texts a step, over all processes.")]
-Accumulate = Annotated[int, typer.Option(min=1, metavar="N", help="Take a step's texts in so many parts: less memory.")]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N",
+        help="Take a step's texts in so many parts: less memory, and the same gradient, dropout included.",
+    ),
+]  # fmt: skip
 LearningRate = Annotated[
     float, typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The peak.")
 ]
@@ -77,14 +83,16 @@ def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind:
     checkpoint = asked.check()
     hush(processes)
     with RecordWriter(schema, "score", columns, makes_files=True) as writer:
-        from _toolio.compute.device import enough_memory, pick_device
+        from _toolio.compute.device import enough_memory, pick_device, reproducible
+        from berttools.checkpoints.model_folder import silent_transformers
 
         place = pick_device(device_of(processes, device))
-        with join(processes, place), enough_memory(place, LESS_MEMORY):
+        with reproducible(place), join(processes, place), enough_memory(place, LESS_MEMORY):
             run = kind(asked, place, processes, checkpoint)
-            for record in run.rounds():
-                writer.emit(record)
-            if processes.leads:
-                writer.emit(run.write())
+            with silent_transformers():
+                for record in run.rounds():
+                    writer.emit(record)
+                if processes.leads:
+                    writer.emit(run.write())
             processes.agree(None)  # a process that ends is the end of all: the model is written first
         return writer.exit_code

@@ -53,6 +53,9 @@ def finetune(
     The weights of the best measurement are written. What is not tuned has no gradient and no moments, and no backward
     pass goes below the lowest layer that is tuned.
 
+    What dropout drops of a text follows from --seed, the step and the text: --accumulate and the number of processes
+    change a step by rounding only, but for models that lay texts out as one list of tokens, or time first (XLNet).
+
     Each measurement leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
     written. Runs under torchrun on several devices.
     """

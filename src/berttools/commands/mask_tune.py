@@ -62,7 +62,7 @@ def mask_tune(
 
     Each matrix of the encoder, or each that --group, --layers, --only and --freeze leave, gets a score a weight; only
     scores and the head are learned (--learning-rate is the head's). The file holds the masks and the head, and
-    apply-mask makes a model of it and the base. Texts, metrics, --resume and torchrun are as for finetune.
+    apply-mask makes a model of it and the base. Texts, metrics, dropout, --resume and torchrun are as for finetune.
 
     With --dev each measurement is of the mask that would be stored: scores above 0, or one draw where that is better.
     """

@@ -57,13 +57,14 @@ def predict(
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
         from _toolio.compute.device import enough_memory, pick_device
+        from berttools.checkpoints.model_folder import silent_transformers
         from berttools.classifier.masked import predictor_of
 
         place = pick_device(device)
         half = precision is Precision.bfloat16
         predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
         for window in (window for name in names for window in windows_of(name, known)):
-            with enough_memory(place, "a smaller --batch, or a smaller --max-length"):
+            with silent_transformers(), enough_memory(place, "a smaller --batch, or a smaller --max-length"):
                 found = predictor.look([row for row in window if not row.fields.get("error")], known)
             outcomes = iter(found)
             for row in window:

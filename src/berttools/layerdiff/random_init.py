@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _toolio.compute.device import seeded
 from _toolio.errors import ToolError
 from _toolio.tensors.reader import ArrayTensor, FlatTensor
 from berttools.checkpoints.files import Checkpoint, Stored
-from berttools.checkpoints.model_folder import without_kernels
+from berttools.checkpoints.model_folder import silent_transformers, without_kernels
 
 if TYPE_CHECKING:
     import torch
@@ -51,14 +52,12 @@ def random_init(base: Checkpoint, seed: int) -> Checkpoint:
     import torch
     import transformers
 
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        config = transformers.AutoConfig.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
-        without_kernels(config)
-        kind = _class_of(transformers, config)
-        # The generator of the whole process is set: layers draw from no other.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        # Layers draw from the generator of the whole process, and from no other.
+        with silent_transformers(), seeded(seed):
+            config = transformers.AutoConfig.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
+            without_kernels(config)
+            kind = _class_of(transformers, config)
             model = kind._from_config(config, dtype=torch.float32)
     except Exception as error:
         # transformers raises whatever a wrong field leads to.

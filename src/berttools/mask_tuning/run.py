@@ -158,9 +158,22 @@ class MaskRun(Run):
         return matrices, dense
 
     def _taught(self, folder: Path) -> Any:
-        """Give a teacher's logits of the training texts, in its head's order of our labels."""
+        """Return a teacher's logits of the training texts, as its own tokenizer encodes them, for our labels in order.
+
+        Parameters
+        ----------
+        folder
+            The teacher's. Its vocabulary, the inputs it wants and its length are its own.
+
+        Raises
+        ------
+        ToolError
+            Kind ``"other-labels"``: its labels, or how many numbers it gives a text, are not ours.
+        """
+        from berttools.checkpoints.model_folder import silent_transformers
         from berttools.classifier.inference import Judge
         from berttools.classifier.model import open_model
+        from berttools.texts.batches import encode
 
         teacher = open_model(folder)
         names, ours = list(teacher.labels.names), list(self.classifier.labels.names)
@@ -170,9 +183,12 @@ class MaskRun(Run):
                 f" {', '.join(ours) or 'numbers'}",
                 kind="other-labels",
             )
-        if teacher.tokenizer.get_vocab() != self.classifier.tokenizer.get_vocab():
-            raise ToolError(f"--distill {folder}: has another vocabulary than --base", kind="other-vocabulary")
-        logits = Judge(teacher, self._device, half=self.knobs.half).logits(self.train.texts)
+        theirs, own = (int(each.model.config.num_labels) for each in (teacher, self.classifier))
+        if theirs != own:  # of labels that are numbers a text can have several
+            raise ToolError(f"--distill {folder}: gives {theirs} numbers a text, and --base {own}", kind="other-labels")
+        texts = encode(teacher.tokenizer, self._examples, most=teacher.longest)
+        with silent_transformers():
+            logits = Judge(teacher, self._device, half=self.knobs.half).logits(texts)
         return logits[:, [names.index(name) for name in ours]] if ours else logits
 
     def _more_about(self) -> dict[str, Any]:
@@ -258,9 +274,10 @@ class MaskRun(Run):
 
 
 def _teacher_digest(folder: Path) -> str:
-    """Give the sha256 of all that a teacher's logits follow from, besides the texts: its weights and config.json."""
-    from berttools.checkpoints.digests import base_digest
+    """Return the sha256 of all that a teacher's logits follow from besides the texts: weights, config, tokenizer."""
+    from berttools.checkpoints.digests import base_digest, tokenizer_digest
     from berttools.checkpoints.files import open_checkpoint
 
     teacher = open_checkpoint(folder)
-    return hashlib.sha256(json.dumps([base_digest(teacher), teacher.config], sort_keys=True).encode()).hexdigest()
+    parts = [base_digest(teacher), teacher.config, tokenizer_digest(folder)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

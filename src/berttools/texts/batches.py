@@ -74,11 +74,13 @@ def _encode_alike(tokenizer: Any, examples: Sequence[Example], most: int, *, pai
         )
 
 
-def collate(texts: Sequence[Encoded], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Lay texts side by side, int64 [texts, longest], padded on the right."""
+def collate(
+    texts: Sequence[Encoded], pad: int, device: torch.device, *, length: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Stack texts, int64 [texts, length], padded on the right to a length, by default that of the longest."""
     import torch
 
-    shape = (len(texts), max(map(len, texts)))
+    shape = (len(texts), length or max(map(len, texts)))
     ids, mask = np.full(shape, pad, np.int64), np.zeros(shape, np.int64)
     types = np.zeros(shape, np.int64)
     for row, text in enumerate(texts):

@@ -208,6 +208,7 @@ class Run:
         new = asked.new_labels(train)
         self.classifier = open_base(asked.base, new, seed=asked.seed)
         source = f"--train {asked.train} has" if new else "the base's head knows; --new-head replaces it"
+        self._examples = train
         self.train = _data(train, self.classifier, asked.max_length, source)
         self.dev = _data(dev, self.classifier, asked.max_length, source) if dev else None
         self.metric = asked.metric.value if asked.metric else default_metric(len(self.classifier.labels.names))

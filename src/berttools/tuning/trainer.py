@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from _toolio.compute.checkpoints import load_training, save_training
+from _toolio.compute.device import seeded
 from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError
 from berttools.classifier.inference import Judge
 from berttools.classifier.losses import TAUGHT, loss_of, taught_loss
 from berttools.classifier.model import Classifier
 from berttools.texts.batches import Data, draw_steps, in_parts
+from berttools.tuning.dropout import ExampleDropout
 from berttools.tuning.parts import TunedParts
 
 CHECKPOINT = "berttools.checkpoint/1"
@@ -42,7 +42,8 @@ class Knobs:
     batch
         Examples a step, over all processes.
     accumulate
-        Passes that a step's examples are taken in, one behind the other: less memory, the same gradient.
+        Passes that a step's examples are taken in, one behind the other: less memory, the same gradient to rounding,
+        dropout included (see ``ExampleDropout`` for the models of which that holds).
     learning_rate, warmup
         The peak, and the share of steps until it is reached; from there it falls to 0, both in a line.
     head_learning_rate
@@ -52,7 +53,7 @@ class Knobs:
     clip
         Longest gradient; 0 for no limit.
     seed
-        Decides order, dropout and the new head.
+        Decides order, dropout and the new head. What is dropped of an example follows from seed, step and example.
     half
         Compute in bfloat16 where that is safe; weights stay float32.
     """
@@ -91,6 +92,11 @@ class Tuner:
     (Loshchilov and Hutter 2019, arXiv 1711.05101). What is frozen takes part in no backward pass that could be left
     out: autograd stops at the lowest layer that is tuned.
 
+    Dropout follows the example (``ExampleDropout``): a step has the same gradient, to rounding, in however many passes
+    and processes it is computed. To that end all passes of a step are padded alike. Torch's generators are as before
+    when a step is done; what else a model draws from them follows from seed, step and the pass's examples. On a GPU
+    a step comes out the same bit for bit inside ``_toolio.compute.device.reproducible`` only, which the caller enters.
+
     Parameters
     ----------
     classifier
@@ -126,12 +132,6 @@ class Tuner:
         spans: Mapping[str, Sequence[tuple[int, int, int]]] = MappingProxyType({}),
         before: Callable[[int], object] = int,
     ) -> None:
-        if device.type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)  # sums by atomics differ from run to run
-            # All that is made empty is filled by whoever made it.
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            warnings.filterwarnings("ignore", message=".*deterministic.*")  # where there is no other way
         self.judge = Judge(classifier, device, half=knobs.half)
         self.knobs, self._data, self._processes, self._device = knobs, data, processes, device
         self._before = before
@@ -208,8 +208,8 @@ class Tuner:
     def _step(self, step: int) -> Tensor:
         """Update the weights once; give this process's part of the mean loss."""
         self._before(step)
-        torch.manual_seed(_mixed(self.knobs.seed, step, self._processes.rank))
         drawn = self._examples(step)
+        length = int(self._lengths[drawn].max())  # the same for all passes and processes: dropout's draws depend on it
         own = drawn[self._processes.rank :: self._processes.world]
         # A process without an example takes part with one that counts nothing: the others wait for it. What the
         # processes give is averaged, so that each weighs its sum as if there were as many examples as processes.
@@ -219,7 +219,9 @@ class Tuner:
         total = torch.zeros((), device=self._device)
         for part in parts:
             with self._quiet(last=part is parts[-1]):
-                logits = self.judge.forward(self._wrapped, [self._data.texts[i] for i in part])
+                texts = [self._data.texts[i] for i in part]
+                with self._randomness(step, part, drawn):
+                    logits = self.judge.forward(self._wrapped, texts, length=length)
                 loss = self._loss(logits, part) * weight
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -230,6 +232,13 @@ class Tuner:
         self._updated.write_back()
         self._schedule.step()
         return total / self._processes.world
+
+    @contextmanager
+    def _randomness(self, step: int, part: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]) -> Iterator[None]:
+        """Draw dropout by example, and all else that is random by the pass's examples."""
+        seed = _mixed(self.knobs.seed, step, *sorted(part.tolist()))
+        with seeded(seed, self._device), ExampleDropout(self.knobs.seed, step, part, drawn, self._device):
+            yield
 
     def _loss(self, logits: Tensor, part: npt.NDArray[np.int64]) -> Tensor:
         data, classes = self._data, self.judge.classes

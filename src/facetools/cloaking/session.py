@@ -161,7 +161,8 @@ class CloakingSession:
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     batch
-        Faces that are worked on together on an accelerator; on a CPU photos are worked on side by side, one a thread.
+        Faces that are worked on together on an accelerator; on a CPU photos are worked on side by side, one a thread,
+        and torch computes on one thread each until the photos are done.
 
     Raises
     ------
@@ -263,14 +264,16 @@ class CloakingSession:
         return about
 
     def _make_masks(self, items: Iterable[Item], path: Path, about: Mapping[str, Any]) -> None:
+        from _toolio.compute.device import one_thread
         from facetools.cloaking.engine import make_mask
         from facetools.cloaking.person_masks import gather, save_masks
         from facetools.intake import Intake
 
-        people = gather(each for each in self._take_in(items) if isinstance(each, Intake))
-        if not people:
-            raise UsageError(f"{param('save_mask')}: no face in any photo")
-        masks = {person: make_mask(photos, person, self._recipe) for person, photos in people.items()}
+        with one_thread(self.device):
+            people = gather(each for each in self._take_in(items) if isinstance(each, Intake))
+            if not people:
+                raise UsageError(f"{param('save_mask')}: no face in any photo")
+            masks = {person: make_mask(photos, person, self._recipe) for person, photos in people.items()}
         made = {person: mask for person, mask in masks.items() if mask is not None}
         if not made:
             raise UsageError(f"{param('save_mask')}: too little of any face is in the photos")
@@ -302,6 +305,7 @@ class CloakingSession:
         Cloaked, Refusal or Finished
             For each input, in order: its cloaked copy, why it cannot be used, or what an earlier run printed of it.
         """
+        from _toolio.compute.device import one_thread
         from _toolio.compute.threads import ordered
         from facetools.intake import Intake, in_groups
 
@@ -314,8 +318,12 @@ class CloakingSession:
             outputs = iter(cloaker.cloak([each for each in group if isinstance(each, Intake)]))
             return [Cloaked(each, next(outputs)) if isinstance(each, Intake) else each for each in group]
 
-        groups = in_groups(self._take_in(items, finished), self._batch)
-        return chain.from_iterable(ordered(work, groups, workers=self._workers))
+        def cloaked() -> Iterator[Cloaked | Refusal | Finished]:
+            groups = in_groups(self._take_in(items, finished), self._batch)
+            with one_thread(self.device):  # each of the workers
+                yield from chain.from_iterable(ordered(work, groups, workers=self._workers))
+
+        return cloaked()
 
     def write(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,8 @@ def detect(
     exits 3.
     """
     items = open_items(inputs, null=null, shard=parse_shard(shard))
-    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from _toolio.compute.device import pick_device, share_out
+    with RecordWriter(SCHEMA, "score", COLUMNS) as writer, ExitStack() as settings:
+        from _toolio.compute.device import one_thread, pick_device, share_out
         from facetools.detector.detector import FacePrediction, describe_prediction
         from facetools.detector.files import SHIPPED, open_detector
         from facetools.faces.face import describe_face
@@ -54,6 +55,7 @@ def detect(
 
         on_device = pick_device(device)
         workers, together = share_out(on_device, batch)
+        settings.enter_context(one_thread(on_device))
         opened = open_detector(detector or SHIPPED, on_device)
         limit = opened.threshold if threshold is None else threshold
         detected = False

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from _toolio.compute.device import seeded
 from _toolio.compute.threads import ordered
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet, loss_of
@@ -74,8 +75,7 @@ class DetectorTrainer:
         self, examples: Sequence[Example], attacks: Sequence[int], config: TrainingConfig, *, device: torch.device
     ) -> None:
         self._config, self._device, self._attacks = config, device, attacks
-        with torch.random.fork_rng(devices=[]):  # the caller's own draws go on as if there were no trainer
-            torch.manual_seed(config.seed % 2**63)
+        with seeded(config.seed % 2**63):  # the caller's own draws go on as if there were no trainer
             network = ResidualNet(max(attacks) + 1)
         self._network = network.to(device).to(memory_format=torch.channels_last)
         self._clean = [example for example in examples if not example.cloaked]

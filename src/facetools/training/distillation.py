@@ -56,7 +56,8 @@ class DistillationTrainer:
     samples
         Training faces.
     config
-        One epoch shows each face once.
+        One epoch shows each face once. Its seed decides order and changes; the first weights of head and student are
+        drawn from torch's generator: seed that before.
     device
         Where to compute.
     """

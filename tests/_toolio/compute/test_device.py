@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+
 import pytest
 import torch
 
-from _toolio.compute.device import enough_memory, pick_device, share_out
+from _toolio.compute.device import enough_memory, one_thread, pick_device, reproducible, seeded, share_out
 from _toolio.errors import ToolError
 
 
@@ -30,12 +33,45 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, spec: str, 
 
 def test_work_is_shared_out_by_core_on_a_cpu_and_by_batch_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: told[-1] if told else 5)
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     assert share_out(torch.device("cuda"), 8) == (1, 8)
-    assert told == []
     assert share_out(torch.device("cpu"), 8) == (5, 1)
-    assert told == [1]
+    with one_thread(torch.device("cuda")):
+        assert told == []
+    with one_thread(torch.device("cpu")):
+        assert told == [1]
+    assert told == [1, 5]
+
+
+def test_a_gpu_computes_reproducibly_inside_the_block_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    settings = torch.utils.deterministic
+    before = (torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory, list(warnings.filters))
+    with reproducible(torch.device("cpu")):
+        assert torch.get_deterministic_debug_mode() == 0
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(ZeroDivisionError),
+        reproducible(torch.device("cuda")),
+    ):
+        assert torch.get_deterministic_debug_mode() == 1  # it warns, and goes on
+        assert not settings.fill_uninitialized_memory
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        warnings.warn("this has no deterministic implementation", stacklevel=1)
+        raise ZeroDivisionError
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert (torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory, list(warnings.filters)) == before
+
+
+def test_a_seed_is_that_of_the_block_only() -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    with seeded(7):
+        inside = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(3), inside)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from berttools.checkpoints.files import open_checkpoint
 from berttools.classifier.inference import Judge
@@ -215,6 +215,69 @@ def test_a_teacher_is_learned_from(berttools: Berttools, base: Path, train: Path
     refused(done, "knows the labels red, green, and --train has 0, 1")
 
 
+def taught_by(berttools: Berttools, teacher: Path, student: Path, train: Path, *more: str) -> Any:
+    """Learn from a teacher; return the texts and the teacher's logits of them that the run had."""
+    runs: list[_mask_tuning.MaskRun] = []
+    begin = _mask_tuning.MaskRun.__init__
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_mask_tuning.MaskRun, "__init__", lambda run, *args: runs.append(run) or begin(run, *args))
+        out = ["--max-steps", "2", "--score-lr", "9", "--out", train.parent / "a.mask"]
+        done = berttools(*words(student, train), "--distill", teacher, *more, *out)
+    assert (done.code, done.err) == (0, "")
+    assert runs[0].train.taught is not None
+    return runs[0].train
+
+
+def as_the_teacher_reads(teacher: Path, rows: list[dict[str, Any]]) -> Any:
+    """Return a teacher's logits as transformers alone computes them, one text at a time."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(teacher).eval()
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    found = []
+    for row in rows:
+        texts_of = (row["text_a"], row["text_b"]) if "text_a" in row else (row["text"],)
+        most = model.config.max_position_embeddings
+        encoded = tokenizer(*texts_of, truncation=True, max_length=most, return_tensors="pt")
+        with torch.no_grad():
+            found.append(model(**encoded).logits[0].numpy())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_teacher_is_shown_what_it_reads_itself(berttools: Berttools, base: Path, tmp_path: Path, pairs: bool) -> None:
+    student = make_base(tmp_path / "student", "distilbert")
+    teacher = make_tuned(base, tmp_path / "teacher", change=0.3)
+    # A vocabulary of its own, and a model that has but ten positions.
+    tokenizer = json.loads((teacher / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["good"], vocabulary["the"] = vocabulary["the"], vocabulary["good"]
+    (teacher / "tokenizer.json").write_text(json.dumps(tokenizer))
+    weights = load_file(teacher / "model.safetensors")
+    place = "bert.embeddings.position_embeddings.weight"
+    weights[place] = np.ascontiguousarray(weights[place][:10])
+    save_file(weights, teacher / "model.safetensors", {"format": "pt"})
+    config = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 10}))
+    rows = texts(12, pairs=pairs)
+    rows[0]["text_a" if pairs else "text"] = "the good film is very good and not bad it was a great day"
+    train = write_lines(tmp_path / "t.jsonl", rows)
+    data = taught_by(berttools, teacher, student, train, "--max-length", "8")
+    assert all(text.types is None for text in data.texts)
+    np.testing.assert_allclose(data.taught, as_the_teacher_reads(teacher, rows), atol=1e-5)
+
+
+def test_a_teacher_of_other_outputs_is_refused(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    train = write_lines(tmp_path / "t.jsonl", texts(12, numbers=True))
+    one = make_tuned(base, tmp_path / "one", ())
+    three = make_tuned(base, tmp_path / "three", ("a", "b", "c"))
+    config = json.loads((three / "config.json").read_text())
+    (three / "config.json").write_text(json.dumps({**config, "problem_type": "regression"}))
+    usual = [*words(base, train), "--max-steps", "1", "--out", tmp_path / "a.mask"]
+    refused(berttools(*usual, "--distill", three), "three: gives 3 numbers a text, and --base 1")
+    assert berttools(*usual, "--distill", one).code == 0
+
+
 def test_a_teacher_is_not_asked_again_where_all_is_done(
     berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +285,7 @@ def test_a_teacher_is_not_asked_again_where_all_is_done(
     usual = [*words(base, train, dev), "--out", tmp_path / "a.mask", "--resume"]
     first = berttools(*usual, "--distill", teacher)
     assert first.code == 0
-    # The text of its name is no part of what is compared, nor are files besides weights and config.json.
+    # The text of its name is no part of what is compared, nor are files besides weights, config.json and tokenizer.
     moved = Path(shutil.copytree(teacher, tmp_path / "moved"))
     (moved / "README.md").write_text("mine")
 
@@ -238,6 +301,10 @@ def test_a_teacher_is_not_asked_again_where_all_is_done(
         refused(berttools(*usual), "made with other teacher_sha256", 2)
         other = make_tuned(base, tmp_path / "other", change=0.02)
         refused(berttools(*usual, "--distill", other), "made with other teacher_sha256", 2)
+        words_of = (moved / "tokenizer.json").read_text()
+        (moved / "tokenizer.json").write_text(words_of.replace('"good"', '"gooey"'))
+        refused(berttools(*usual, "--distill", moved), "made with other teacher_sha256", 2)
+        (moved / "tokenizer.json").write_text(words_of)
         config = json.loads((moved / "config.json").read_text())
         (moved / "config.json").write_text(json.dumps(config | {"id2label": {"0": "1", "1": "0"}}))
         refused(berttools(*usual, "--distill", moved), "made with other teacher_sha256", 2)
@@ -380,13 +447,8 @@ def test_numbers_are_learned_too(berttools: Berttools, base: Path, tmp_path: Pat
 
 
 def test_several_processes_learn_the_masks_of_one(berttools: Berttools, base: Path, tmp_path: Path) -> None:
-    still = Path(shutil.copytree(base, tmp_path / "still"))
-    config = json.loads((still / "config.json").read_text())
-    (still / "config.json").write_text(
-        json.dumps({**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
-    )
     data = write_lines(tmp_path / "a.jsonl", texts(11))
-    usual = ["mask-tune", "--base", still, "--train", data, "--dev", data, "--batch", "5", "--score-lr", "1"]
+    usual = ["mask-tune", "--base", base, "--train", data, "--dev", data, "--batch", "5", "--score-lr", "1"]
     usual += ["--max-steps", "6", "--device", "cpu", "--initial-score", "2"]
     alone = berttools(*usual, "--out", tmp_path / "1.mask")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
@@ -400,7 +462,7 @@ def test_several_processes_learn_the_masks_of_one(berttools: Berttools, base: Pa
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["loss"] for record in found[:-1]] == pytest.approx([r["loss"] for r in alone.records[:-1]], abs=1e-4)
-    one, two = (keeps_of(tmp_path / f"{count}.mask", still) for count in (1, 2))
+    one, two = (keeps_of(tmp_path / f"{count}.mask", base) for count in (1, 2))
     # Sums in another order turn a score or two that lie on the edge.
     assert np.mean([np.mean(one[name] == two[name]) for name in one]) > 0.995
     assert 0.01 < alone.records[-1]["sparsity"] < 0.9

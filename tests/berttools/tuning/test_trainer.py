@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from berttools.classifier.model import Classifier, open_base
 from berttools.texts.batches import Data, collate, draw_steps, encode
 from berttools.texts.examples import Example
 from berttools.texts.labels import Labels
+from berttools.tuning import trainer as training
 from berttools.tuning.parameters import Choice
 from berttools.tuning.trainer import Knobs, Tuner
 from tiny_models import texts
@@ -109,6 +112,18 @@ def test_accumulating_changes_no_gradient(base: Path, classifier: Classifier) ->
         assert losses[0] == pytest.approx(0.69, abs=0.1)
     for name, value in values(classifier).items():
         np.testing.assert_allclose(values(other)[name], value, atol=1e-5, err_msg=name)
+
+
+def test_making_a_tuner_sets_nothing_of_the_whole_process(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "Judge", lambda classifier, device, half: Judge(classifier, CPU, half=half))
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    filters = list(warnings.filters)
+    Tuner(classifier, names_of(classifier), data_for(classifier), KNOBS, device=torch.device("cuda"))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert list(warnings.filters) == filters
 
 
 def test_it_learns(classifier: Classifier) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from _toolio.errors import ToolError, UsageError
@@ -55,6 +56,20 @@ def test_what_is_cloaked_and_what_is_not(photos: Path) -> None:
     assert isinstance(refused, Refusal)
     assert refused.error is not None
     assert refused.error.kind == "not-a-photo"
+
+
+def test_cloaking_leaves_the_threads_of_torch_as_they_were(photos: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        cloaks = session(attack="none", knobs={}).cloak(items(photos))
+        assert torch.get_num_threads() == 3
+        next(cloaks)
+        assert torch.get_num_threads() == 1
+        list(cloaks)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_folder_is_written_and_resumed(photos: Path, tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_training_learns_a_texture(cloak_axis: int) -> None:
     assert trainer.measure(rows_and_columns(16, 1, cloak_axis), ["stripes"])["auc"] > 0.9
 
 
+def test_making_a_trainer_leaves_torchs_generator_as_it_was(few: list[Example]) -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    one, other = (trainer_of(few, seed=seed).averaged.state_dict() for seed in (0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
 def test_figures_are_of_the_averaged_network(few: list[Example]) -> None:
     trainer = trainer_of(few, epochs=1)
     next(trainer.epochs())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,18 @@ def scores_of(*kinds: Any, threshold: float | None = 0.5, over: str = "people") 
 def drawn(kind: str, scores: Scores) -> tuple[Any, list[dict[str, Any]]]:
     with style():
         return KINDS[kind](scores)
+
+
+def test_drawing_leaves_the_level_of_matplotlibs_log_as_it_was() -> None:
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with style():
+            assert logger.level == logging.ERROR
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(level)
 
 
 def legend(figure: Any) -> list[str]:

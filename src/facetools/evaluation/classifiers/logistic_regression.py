@@ -16,14 +16,13 @@ the L2 term, whose gradient is thousands of times smaller than usual stopping to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from _toolio.compute.device import one_thread
 from _toolio.errors import ToolError
 
 if TYPE_CHECKING:
@@ -375,19 +374,3 @@ def _with_own(objective: Objective, weights: Tensor, person: int) -> Tensor:
     weights = weights.clone()
     weights[:, person : person + 1] = descend(column, weights.new_zeros(len(weights), 1), 0.05)[0]
     return weights - weights.mean(1, keepdim=True)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: the same bits on every machine.
-
-    More threads wait for each other: on busy cores products this small take ten times as long.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from _toolio.compute.device import one_thread
 from _toolio.errors import ToolError
 from facetools.evaluation.classifiers import logistic_regression as logistic
 from facetools.evaluation.classifiers.logistic_regression import (
@@ -18,7 +19,6 @@ from facetools.evaluation.classifiers.logistic_regression import (
     Weights,
     descend,
     fit_cold,
-    one_thread,
     settle,
 )
 
