@@ -1,4 +1,4 @@
-"""What ``berttools mask-tune`` alone needs: its options, and the way from scores to a mask's file."""
+"""Options of ``mask-tune`` alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from _toolio.cli.options import finite
+from berttools.mask_tuning.config import Pooler
 from berttools.mask_tuning.recipe import Method, Pattern
-from berttools.mask_tuning.run import Pooler
 from berttools.masks import Code
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mask's file: masks and the head.")]

@@ -1,15 +1,18 @@
-"""What ``berttools finetune`` alone needs: its options, and the way from files to a tuned model."""
+"""Options of ``finetune`` and ``mask-tune``, and the run of either as one of several processes."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from _toolio.cli.options import finite
+from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
-from berttools.tuning.finetune import Asked, Run, Save, Task
+from berttools.tuning.config import FinetuneConfig, Save, Task
 
 LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
 
@@ -75,24 +78,41 @@ Decay = Annotated[float, typer.Option(min=0.0, max=1.0, callback=finite, help="O
 Clip = Annotated[float, typer.Option(min=0.0, callback=finite, help="Longest gradient; 0 for no limit.")]
 
 
-def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind: type[Run] = Run) -> int:
-    """Do all that was asked for, as one of several processes or alone; give the exit code."""
+def tune(
+    schema: str, columns: tuple[str, ...], config: FinetuneConfig, device: str, function: Callable[..., Iterator[Any]]
+) -> int:
+    """Run a fine-tuning or mask tuning, as one of several processes or alone; return the exit code.
+
+    Parameters
+    ----------
+    schema, columns
+        Of the records.
+    config
+        What ``function`` is called with.
+    device
+        The value of ``--device``.
+    function
+        ``berttools.tuning.finetune`` or ``berttools.mask_tuning.run``.
+    """
     from _toolio.compute.distributed import count_processes, device_of, hush, join
 
     processes = count_processes()
-    checkpoint = asked.check()
+    config.check()
     hush(processes)
     with RecordWriter(schema, "score", columns, makes_files=True) as writer:
         from _toolio.compute.device import enough_memory, pick_device, reproducible
         from berttools.checkpoints.model_folder import silent_transformers
 
         place = pick_device(device_of(processes, device))
-        with reproducible(place), join(processes, place), enough_memory(place, LESS_MEMORY):
-            run = kind(asked, place, processes, checkpoint)
-            with silent_transformers():
-                for record in run.rounds():
-                    writer.emit(record)
-                if processes.leads:
-                    writer.emit(run.write())
-            processes.agree(None)  # a process that ends is the end of all: the model is written first
+        with reproducible(place), join(processes, place), enough_memory(place, LESS_MEMORY), silent_transformers():
+            for record in function(config, device=place, processes=processes, progress=_progress, warn=_warn):
+                writer.emit(record)
         return writer.exit_code
+
+
+def _progress(steps: range) -> Iterator[int]:
+    return track(steps, "tuning", len(steps))
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"berttools: warning: {text}\n")

@@ -30,14 +30,14 @@ def evaluate(
     pearson and spearman of numbers. f1 is that of the second of two classes, of more the mean. Where the records
     are of several tasks (their field task), each is judged by itself. Records with an error are handed on.
     """
-    from berttools.texts.examples import parse_columns, rows_of
+    from berttools.texts.rows import parse_columns, rows_of
 
     refuse_processes("evaluate")
     names = inputs_of(inputs)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from berttools.texts.evaluation import NEEDED, Tally
+        from berttools.texts.evaluation import NEEDED, Evaluation
 
-        tally = Tally()
+        evaluation = Evaluation()
         for row in (row for name in names for row in rows_of(name, parse_columns(None), needed=NEEDED)):
             if row.fields.get("error"):
                 writer.pass_on(row.fields)
@@ -45,15 +45,15 @@ def evaluate(
             try:
                 if row.error:
                     raise row.error
-                tally.add(row.fields, row.where)
+                evaluation.add(row.fields, row.where)
             except InputError as error:
                 writer.fail(error, {}, through=row.fields)
-        for judged in tally.judge([each.value for each in metric or []], seed=seed):
-            fields: dict[str, Any] = {"score": judged.value, "metric": judged.metric}
-            fields |= {"task": judged.task} if judged.task else {}
-            fields |= {"interval": judged.interval, "n": judged.count}
-            fields |= {"classes": judged.classes} if judged.classes else {}
-            fields |= {"reason": "one side has one value only"} if judged.value is None else {}
+        for result in evaluation.results([each.value for each in metric or []], seed=seed):
+            fields: dict[str, Any] = {"score": result.value, "metric": result.metric}
+            fields |= {"task": result.task} if result.task else {}
+            fields |= {"interval": result.interval, "n": result.count}
+            fields |= {"classes": result.classes} if result.classes else {}
+            fields |= {"reason": "one side has one value only"} if result.value is None else {}
             writer.emit(fields)
         return writer.exit_code
 

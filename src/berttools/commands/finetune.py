@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from berttools.classifier.precision import Precision
+from berttools import tuning
 from berttools.commands import _training as own
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
-from berttools.tuning import finetune as tuning_run
+from berttools.tuning.config import FinetuneConfig
 
 SCHEMA = "berttools.finetune/1"
 COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "best", "path", "tuned", "parameters", "stored", "reason")
@@ -18,32 +18,32 @@ def finetune(
     base: own.Base,
     train: own.Train,
     out: own.Out,
-    dev: own.Dev = None,
-    columns: ColumnsOption = None,
-    task: own.TaskOption = tuning_run.Task.auto,
-    new_head: own.NewHead = False,
-    metric: MetricOption = None,
-    only: own.Only = None,
-    group: own.Group = None,
-    layers: own.Layers = None,
-    freeze: own.Freeze = None,
-    save: own.SaveOption = tuning_run.Save.model,
-    epochs: own.Epochs = 3,
-    max_steps: own.MaxSteps = None,
-    evaluate_every: own.Every = None,
-    patience: own.Patience = None,
-    batch: own.Batch = 32,
-    accumulate: own.Accumulate = 1,
-    learning_rate: own.LearningRate = 5e-5,
-    head_learning_rate: own.HeadLearningRate = None,
-    warmup: own.Warmup = 0.1,
-    weight_decay: own.Decay = 0.01,
-    clip: own.Clip = 1.0,
-    max_length: MaxLength = None,
-    precision: PrecisionOption = Precision.auto,
-    seed: options.Seed = 0,
-    resume: options.Resume = False,
-    force: options.Force = False,
+    dev: own.Dev = FinetuneConfig.dev,
+    columns: ColumnsOption = FinetuneConfig.columns,
+    task: own.TaskOption = FinetuneConfig.task,
+    new_head: own.NewHead = FinetuneConfig.new_head,
+    metric: MetricOption = FinetuneConfig.metric,
+    only: own.Only = FinetuneConfig.only,
+    group: own.Group = FinetuneConfig.group,
+    layers: own.Layers = FinetuneConfig.layers,
+    freeze: own.Freeze = FinetuneConfig.freeze,
+    save: own.SaveOption = FinetuneConfig.save,
+    epochs: own.Epochs = FinetuneConfig.epochs,
+    max_steps: own.MaxSteps = FinetuneConfig.max_steps,
+    evaluate_every: own.Every = FinetuneConfig.evaluate_every,
+    patience: own.Patience = FinetuneConfig.patience,
+    batch: own.Batch = FinetuneConfig.batch,
+    accumulate: own.Accumulate = FinetuneConfig.accumulate,
+    learning_rate: own.LearningRate = FinetuneConfig.learning_rate,
+    head_learning_rate: own.HeadLearningRate = FinetuneConfig.head_learning_rate,
+    warmup: own.Warmup = FinetuneConfig.warmup,
+    weight_decay: own.Decay = FinetuneConfig.weight_decay,
+    clip: own.Clip = FinetuneConfig.clip,
+    max_length: MaxLength = FinetuneConfig.max_length,
+    precision: PrecisionOption = FinetuneConfig.precision,
+    seed: options.Seed = FinetuneConfig.seed,
+    resume: options.Resume = FinetuneConfig.resume,
+    force: options.Force = FinetuneConfig.force,
     device: options.Device = "auto",
 ) -> int:
     """Tune a model on labelled texts, or its critical layers.
@@ -59,12 +59,14 @@ def finetune(
     Each measurement leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
     written. Runs under torchrun on several devices.
     """
-    asked = tuning_run.Asked(
-        base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, save, epochs, max_steps,
-        evaluate_every, patience, batch, accumulate, learning_rate, head_learning_rate, warmup, weight_decay, clip,
-        max_length, precision, seed, resume, force,
+    config = FinetuneConfig(
+        base=base, train=train, out=out, dev=dev, columns=columns, task=task, new_head=new_head, metric=metric,
+        only=only, group=group, layers=layers, freeze=freeze, save=save, epochs=epochs, max_steps=max_steps,
+        evaluate_every=evaluate_every, patience=patience, batch=batch, accumulate=accumulate,
+        learning_rate=learning_rate, head_learning_rate=head_learning_rate, warmup=warmup, weight_decay=weight_decay,
+        clip=clip, max_length=max_length, precision=precision, seed=seed, resume=resume, force=force,
     )  # fmt: skip
-    return own.tune(SCHEMA, COLUMNS, asked, device)
+    return own.tune(SCHEMA, COLUMNS, config, device, tuning.finetune)
 
 
 PAGE = Page(

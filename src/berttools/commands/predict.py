@@ -49,7 +49,7 @@ def predict(
     ones can.
     """
     from berttools.checkpoints.model_folder import check_folder
-    from berttools.texts.examples import parse_columns, windows_of
+    from berttools.texts.rows import parse_columns, windows_of
 
     refuse_processes("predict")
     folder, masks = chosen(model, base, mask or [])
@@ -65,7 +65,7 @@ def predict(
         predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
         for window in (window for name in names for window in windows_of(name, known)):
             with silent_transformers(), enough_memory(place, "a smaller --batch, or a smaller --max-length"):
-                found = predictor.look([row for row in window if not row.fields.get("error")], known)
+                found = predictor.predict([row for row in window if not row.fields.get("error")], known)
             outcomes = iter(found)
             for row in window:
                 if row.fields.get("error"):
