@@ -40,18 +40,20 @@ PredictPrecision = Annotated[
     Precision,
     typer.Option(
         "--precision",
-        help="auto: float32. In bfloat16, which is faster on a GPU, what is said of a text depends on its batch.",
+        help="auto: float32. In bfloat16, which is faster on a GPU, a prediction depends on its batch.",
     ),
 ]
 MaxLength = Annotated[
     int | None,
-    typer.Option(min=8, metavar="TOKENS", help="Cut longer texts at their end. Default: what the model can take."),
+    typer.Option(
+        min=8, metavar="TOKENS", help="Truncate longer texts at their end. Default: as many as the model takes."
+    ),
 ]
 MetricOption = Annotated[
     Metric | None,
     typer.Option(
         "--metric",
-        help="What ranks. Default: accuracy for classes, pearson for numbers.",
+        help="The metric that ranks. Default: accuracy for classes, pearson for a regression.",
     ),
 ]
 ModelFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write; whole or absent.")]

@@ -24,10 +24,10 @@ def apply_delta(
     out: ModelFolder,
     force: options.Force = False,
 ) -> int:
-    """Restore a tuned model from its base and its delta.
+    """Restore a fine-tuned model from its base and its delta.
 
-    The folder that is written holds the same bytes as finetune --save model would have written. A base of which any
-    tensor or the tokenizer is another one is refused.
+    The folder that is written holds the same bytes as finetune --save model would have written. A base with another
+    tensor or tokenizer than the delta's is refused.
     """
     from berttools.checkpoints.model_folder import check_folder, refuse_model_folder
 

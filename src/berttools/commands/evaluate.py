@@ -20,15 +20,15 @@ COLUMNS = ("metric", "task", "interval", "n", "classes", "reason")
 
 def evaluate(
     inputs: DataInputs = None,
-    metric: Annotated[list[Metric] | None, typer.Option(help="Give only this metric; repeatable.")] = None,
+    metric: Annotated[list[Metric] | None, typer.Option(help="Compute only this metric; repeatable.")] = None,
     seed: options.Seed = 0,
 ) -> int:
-    """Judge predictions by their right labels.
+    """Evaluate predictions against their gold labels.
 
-    Reads records of predict, or any with label and gold, and gives one record a metric, first field its value, with
-    the 95% interval of a bootstrap over texts. Without --metric: accuracy, f1, macro-f1 and matthews of classes,
-    pearson and spearman of numbers. f1 is that of the second of two classes, of more the mean. Where the records
-    are of several tasks (their field task), each is judged by itself. Records with an error are handed on.
+    Reads records of predict, or any with label and gold, and writes one record a metric, first field its value, with
+    the 95% confidence interval of a bootstrap over texts. Without --metric: accuracy, f1, macro-f1 and matthews of
+    classes, pearson and spearman of a regression. f1 is that of the second of two classes, of more the mean. If the
+    records are of several tasks (their field task), each is evaluated by itself. Records with an error pass through.
     """
     from berttools.texts.rows import parse_columns, rows_of
 
@@ -61,16 +61,16 @@ def evaluate(
 PAGE = Page(
     fields={
         "score": "The metric.",
-        "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of numbers.",
-        "task": "Which task was judged; absent where the records are of one or none.",
-        "interval": "95% of it, by bootstrap over texts.",
-        "n": "How many predictions were judged.",
+        "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of a regression.",
+        "task": "Which task was evaluated; absent if the records are of one or none.",
+        "interval": "Its 95% confidence interval, by bootstrap over texts.",
+        "n": "How many predictions were evaluated.",
         "classes": "How many classes there are.",
         "reason": "Why there is no score.",
         "error": "What is wrong with this line, or was with an input of predict: kind and message.",
     },
     examples=(
-        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "What a model is worth."),
-        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate --metric f1", "By one metric."),
+        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "Every metric of a model."),
+        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate --metric f1", "One metric."),
     ),
 )

@@ -49,14 +49,14 @@ def finetune(
     """Tune a model on labelled texts, or its critical layers.
 
     Lines are {"text":..., "label":...}, or with text_a and text_b for pairs. A base without a head for whole texts gets
-    a new one for the labels of --train. AdamW; one record a measurement, first field the metric, then one of the whole.
-    The weights of the best measurement are written. What is not tuned has no gradient and no moments, and no backward
+    a new one for the labels of --train. AdamW; one record an evaluation, first field the metric, then one of the whole.
+    The weights of the best evaluation are written. What is not tuned has no gradient and no moments, and no backward
     pass goes below the lowest layer that is tuned.
 
     What dropout drops of a text follows from --seed, the step and the text: --accumulate and the number of processes
     change a step by rounding only, but for models that lay texts out as one list of tokens, or time first (XLNet).
 
-    Each measurement leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
+    Each evaluation leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
     written. Runs under torchrun on several devices.
     """
     config = FinetuneConfig(
@@ -73,14 +73,14 @@ PAGE = Page(
     fields={
         "score": "The metric that ranks, on --dev; null without.",
         "metric": "Which one that is.",
-        "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+        "epoch": "Passes over the training texts so far; in the last record, those of the best evaluation.",
         "step": "Steps so far, likewise.",
-        "loss": "Mean loss of the training texts since the measurement before.",
+        "loss": "Mean training loss since the evaluation before.",
         **MEASURED,
-        "best": "Whether it is better than every measurement before: these weights are kept.",
+        "best": "Whether it is better than every evaluation before: these weights are kept.",
         "path": "What was written. With the fields below, in the last record only.",
         "save": "model or delta.",
-        "tensors": "How many were tuned.",
+        "tensors": "How many tensors were tuned.",
         "tuned": "How many values they have.",
         "parameters": "How many values the model has that could be tuned.",
         "stored": "How many values were written.",
@@ -104,7 +104,7 @@ PAGE = Page(
         (
             "berttools finetune --base base/ --train pairs.tsv --columns text_a=first,text_b=second,label=near"
             " --out tuned/",
-            "Pairs of texts with numbers to come near to.",
+            "Pairs of texts with values to regress.",
         ),
         (
             "torchrun --nproc-per-node 2 -m berttools finetune --base base/ --train train.jsonl --dev dev.jsonl"

@@ -61,7 +61,7 @@ def mask_tune(
     scores and the head are learned (--learning-rate is the head's). The file holds the masks and the head, and
     apply-mask makes a model of it and the base. Texts, metrics, dropout, --resume and torchrun are as for finetune.
 
-    With --dev each measurement is of the mask that would be stored: scores above 0, or one draw where that is better.
+    With --dev each evaluation is of the mask that would be stored: scores above 0, or one draw where that is better.
     """
     config = MaskTuneConfig(
         base=base, train=train, out=out, dev=dev, columns=columns, task=task, new_head=new_head, metric=metric,
@@ -79,16 +79,16 @@ PAGE = Page(
     fields={
         "score": "The metric that ranks, on --dev; null without.",
         "metric": "Which one that is.",
-        "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+        "epoch": "Passes over the training texts so far; in the last record, those of the best evaluation.",
         "step": "Steps so far, likewise.",
-        "loss": "Mean loss of the training texts since the measurement before; masks are drawn anew each step.",
+        "loss": "Mean training loss since the evaluation before; masks are drawn again at each step.",
         **MEASURED,
-        "inference": "What the measured mask is: threshold, scores above 0 (for topk the largest), or draw, one"
-        " draw of the chances that the scores are.",
-        "score_at_threshold": "The metric of the one.",
-        "score_of_draw": "The metric of the other. The better of both is kept.",
-        "best": "Whether it is better than every measurement before: this mask is kept.",
-        "refitted": "With --refit-head: whether the head that was tuned once more was better, and kept.",
+        "inference": "The mask that was evaluated: threshold, scores above 0 (for topk the largest), or draw, one"
+        " draw with the probabilities of the scores.",
+        "score_at_threshold": "The metric of threshold.",
+        "score_of_draw": "The metric of draw. The better of both is kept.",
+        "best": "Whether it is better than every evaluation before: this mask is kept.",
+        "refitted": "With --refit-head: whether the head that was tuned again was better, and kept.",
         "path": "What was written. With the fields below, in the last record only.",
         "sparsity": "Share of the masked matrices' entries that are set to zero.",
         "zeroed": "How many that are.",
@@ -109,13 +109,13 @@ PAGE = Page(
         (
             "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --initial-sparsity 0.2"
             " --group V,AO,O --refit-head --out task.mask.safetensors",
-            "Masks of some groups only, that begin with a fifth of each matrix zeroed.",
+            "Masks of some groups only, with a fifth of each matrix zeroed at the beginning.",
         ),
         (
             "berttools layerdiff base/ ft/ --group Q,K,V,AO,I,O | sort -r | head -8"
             " | berttools mask-tune --base base/ --only - --train train.jsonl --dev dev.jsonl"
             " --out task.mask.safetensors",
-            "Masks of what moved most when all was tuned.",
+            "Masks of the tensors that moved most when all were tuned.",
         ),
         (
             "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --method topk"

@@ -273,7 +273,7 @@ def test_a_teacher_is_shown_what_it_reads_itself(berttools: Berttools, base: Pat
     train = write_lines(tmp_path / "t.jsonl", rows)
     data = taught_by(berttools, teacher, student, train, "--max-length", "8")
     assert all(text.types is None for text in data.texts)
-    np.testing.assert_allclose(data.taught, as_the_teacher_reads(teacher, rows), atol=1e-5)
+    np.testing.assert_allclose(data.teacher_logits, as_the_teacher_reads(teacher, rows), atol=1e-5)
 
 
 def test_a_teacher_of_other_outputs_is_refused(berttools: Berttools, base: Path, tmp_path: Path) -> None:

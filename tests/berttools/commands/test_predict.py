@@ -260,8 +260,8 @@ def test_several_metrics(berttools: Berttools) -> None:
     done = berttools("evaluate", "--metric", "matthews", "--metric", "accuracy", stdin=stdin)
     assert {record["metric"] for record in done.records} == {"accuracy", "matthews"}
     told = berttools("evaluate", "--help").out.decode()
-    assert "Give only this metric" in told
-    assert "What ranks" not in told
+    assert "Compute only this metric" in told
+    assert "The metric that ranks" not in told
 
 
 def test_each_task_is_judged_by_itself(berttools: Berttools) -> None:
