@@ -17,11 +17,13 @@ import numpy as np
 import torch
 
 from berttools.classifier.model import open_base
-from berttools.texts.batches import Data, encode
-from berttools.texts.examples import Columns, read_examples
+from berttools.texts.batches import Dataset, encode
+from berttools.texts.examples import read_examples
 from berttools.texts.labels import learn_labels, numbers_of
-from berttools.tuning.parameters import Choice
-from berttools.tuning.trainer import Knobs, Tuner
+from berttools.texts.rows import Columns
+from berttools.tuning.config import TrainingConfig
+from berttools.tuning.parameters import ParameterSelection
+from berttools.tuning.trainer import Trainer
 
 ROUNDS, STEPS, BATCH = 4, 5, 32
 
@@ -34,33 +36,33 @@ def main() -> None:
     labels = learn_labels(examples)
     count = json.loads((base / "config.json").read_text())["num_hidden_layers"]
     choices = {
-        "everything": Choice(),
-        "upper half": Choice(layers=frozenset(range(count // 2, count))),
-        "lower half": Choice(layers=frozenset(range(count // 2))),
-        "queries and values": Choice(groups=("Q", "V")),
-        "the head": Choice(patterns=("^classifier",)),
+        "everything": ParameterSelection(),
+        "upper half": ParameterSelection(layers=frozenset(range(count // 2, count))),
+        "lower half": ParameterSelection(layers=frozenset(range(count // 2))),
+        "queries and values": ParameterSelection(groups=("Q", "V")),
+        "the head": ParameterSelection(patterns=("^classifier",)),
     }
-    tuners, rounds, times = {}, {}, {name: [] for name in choices}
+    trainers, rounds, times = {}, {}, {name: [] for name in choices}
     for name, choice in choices.items():
         model = open_base(base, labels)
-        data = Data(
+        data = Dataset(
             encode(model.tokenizer, examples, most=model.longest), np.array(numbers_of(examples, labels, "TRAIN has"))
         )
         shapes = {key: tuple(value.shape) for key, value in model.model.named_parameters()}
         chosen = choice.resolve(shapes, base={}, head=model.head)
-        knobs = Knobs(steps=ROUNDS * STEPS, every=STEPS, batch=BATCH)
-        tuners[name] = Tuner(model, chosen, data, knobs, device=torch.device("cpu"))
-        rounds[name] = tuners[name].rounds()
+        config = TrainingConfig(steps=ROUNDS * STEPS, every=STEPS, batch=BATCH)
+        trainers[name] = Trainer(model, chosen, data, config, device=torch.device("cpu"))
+        rounds[name] = trainers[name].rounds()
     for _ in range(ROUNDS):
         for name, each in rounds.items():
             start = time.process_time()
             next(each)
             times[name].append((time.process_time() - start) / STEPS)
-    for name, tuner in tuners.items():
+    for name, trainer in trainers.items():
         record = {"tuned": name, "step_s": round(min(times[name]), 3)}
         record["ratio"] = round(min(times[name]) / min(times["everything"]), 3)
-        record["share"] = round(tuner.tuned / tuner.parameters, 4)
-        record["optimiser_mb"] = round(2 * 4 * tuner.tuned / 1e6, 1)
+        record["share"] = round(trainer.tuned / trainer.parameters, 4)
+        record["optimiser_mb"] = round(2 * 4 * trainer.tuned / 1e6, 1)
         print(json.dumps({**record, "rounds": ROUNDS, "steps": STEPS, "batch": BATCH}))
 
 

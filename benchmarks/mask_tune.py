@@ -20,40 +20,43 @@ import torch
 
 from _toolio.compute.device import reproducible
 from berttools.classifier.model import open_base
-from berttools.mask_tuning.masked_linear import Draws, mask_model
+from berttools.mask_tuning.convert import mask_model
+from berttools.mask_tuning.draws import Draws
 from berttools.mask_tuning.recipe import FIRST, RATES, Method, Recipe
-from berttools.texts.batches import Data, encode
-from berttools.texts.examples import Columns, read_examples
+from berttools.texts.batches import Dataset, encode
+from berttools.texts.examples import read_examples
 from berttools.texts.labels import learn_labels, numbers_of
+from berttools.texts.rows import Columns
+from berttools.tuning.config import ParamGroup, TrainingConfig
 from berttools.tuning.parameters import groups_of
-from berttools.tuning.trainer import Knobs, Pace, Tuner
+from berttools.tuning.trainer import Trainer
 
 ROUNDS, STEPS, BATCH = 4, 5, 16
 NAMES = ("finetune", *Method)
 
 
-def tuner_of(name: str, base: Path, train: str, device: torch.device) -> Tuner:
+def trainer_of(name: str, base: Path, train: str, device: torch.device) -> Trainer:
     """Make what tunes a model in full, or by masks of all groups and a head."""
     examples = read_examples(train, Columns({}))[: ROUNDS * STEPS * BATCH]
     labels = learn_labels(examples)
     classifier = open_base(base, labels)
-    truth = np.array(numbers_of(examples, labels, "TRAIN has"))
-    data = Data(encode(classifier.tokenizer, examples, most=classifier.longest), truth)
-    knobs = Knobs(steps=ROUNDS * STEPS, every=STEPS, batch=BATCH, half=device.type == "cuda")
+    targets = np.array(numbers_of(examples, labels, "TRAIN has"))
+    data = Dataset(encode(classifier.tokenizer, examples, most=classifier.longest), targets)
+    config = TrainingConfig(steps=ROUNDS * STEPS, every=STEPS, batch=BATCH, half=device.type == "cuda")
     parameters = dict(classifier.model.named_parameters())
     if name == "finetune":
-        return Tuner(classifier, list(parameters), data, knobs, device=device)
-    method, draws = Method(name), Draws(0, knobs.steps)
+        return Trainer(classifier, list(parameters), data, config, device=device)
+    method, draws = Method(name), Draws(0, config.steps)
     recipe = Recipe(method, initial_sparsity=0.1, initial_score=FIRST[method])
     matrices = [each for each, values in parameters.items() if groups_of(each, tuple(values.shape))]
     scores = mask_model(classifier.model, matrices, recipe, draws)
-    paces = dict.fromkeys(scores.values(), Pace(RATES[method], 0.0, 1e-12))
+    groups = dict.fromkeys(scores.values(), ParamGroup(RATES[method], 0.0, 1e-12))
     tuned = [*scores.values(), *classifier.head]
 
     def before(step: int) -> None:
         draws.step = step
 
-    return Tuner(classifier, tuned, data, knobs, device=device, paces=paces, before=before)
+    return Trainer(classifier, tuned, data, config, device=device, groups=groups, before=before)
 
 
 def alone(name: str, *words: str) -> float:
@@ -86,10 +89,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with reproducible(device):
         if only:
-            next(tuner_of(only[0], Path(base), train, device).rounds())
+            next(trainer_of(only[0], Path(base), train, device).rounds())
             print(largest_memory(device))
             return
-        rounds = {name: tuner_of(name, Path(base), train, device).rounds() for name in NAMES}
+        rounds = {name: trainer_of(name, Path(base), train, device).rounds() for name in NAMES}
         times: dict[str, list[float]] = {name: [] for name in NAMES}
         for _ in range(ROUNDS):
             for name, each in rounds.items():

@@ -174,6 +174,17 @@ def texts(count: int, *, seed: int = 0, pairs: bool = False, numbers: bool = Fal
     return found
 
 
+def dataset_for(classifier: Any, count: int = 20) -> Any:
+    """Tokenise such texts for a classifier of two classes."""
+    from berttools.texts.batches import Dataset, encode
+    from berttools.texts.examples import Example
+
+    records = texts(count)
+    examples = [Example("l", record["text"]) for record in records]
+    targets = np.array([record["label"] for record in records], np.float64)
+    return Dataset(encode(classifier.tokenizer, examples, most=classifier.longest), targets)
+
+
 def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> Path:
     """Write JSONL."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records))

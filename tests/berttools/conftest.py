@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from berttools.classifier.model import Classifier, open_base
 from berttools.cli import main
+from berttools.texts.labels import Labels
 from berttools.tuning import trainer as training
 from conftest import Run
 from tiny_models import make_base, texts, write_lines
@@ -40,21 +42,21 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextMan
 
     @contextmanager
     def within(*, before: int | None = None, saved: int | None = None) -> Iterator[None]:
-        save, step = training.Tuner.save, training.Tuner._step
+        save, step = training.Trainer.save, training.Trainer._step
 
-        def and_stop(self: training.Tuner, *arguments: Any) -> None:
+        def and_stop(self: training.Trainer, *arguments: Any) -> None:
             save(self, *arguments)
             if before is None and saved in (None, self.step):
                 raise KeyboardInterrupt
 
-        def until(self: training.Tuner, number: int) -> Any:
+        def until(self: training.Trainer, number: int) -> Any:
             if number == before:
                 raise KeyboardInterrupt
             return step(self, number)
 
         with monkeypatch.context() as patched:
-            patched.setattr(training.Tuner, "save", and_stop)
-            patched.setattr(training.Tuner, "_step", until)
+            patched.setattr(training.Trainer, "save", and_stop)
+            patched.setattr(training.Trainer, "_step", until)
             yield
 
     return within
@@ -76,3 +78,9 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty others."""
     return write_lines(tmp_path_factory.mktemp("texts") / "dev.jsonl", texts(20, seed=1))
+
+
+@pytest.fixture
+def classifier(base: Path, one_thread: None) -> Classifier:
+    """That BERT with a new head of two classes."""
+    return open_base(base, Labels(("0", "1")), seed=0)

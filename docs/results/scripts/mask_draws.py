@@ -14,30 +14,30 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from berttools.cli import main
-from berttools.mask_tuning import run as _mask_tuning
+from berttools.mask_tuning import pipeline
 
 if TYPE_CHECKING:
-    from berttools.texts.batches import Data
+    from berttools.texts.batches import Dataset
 
 FIRST = 1_000_000
 """The first of the steps whose draws are taken: none that is made."""
 
 
-class Run(_mask_tuning.MaskRun):
+class Run(pipeline.MaskTuneRun):
     """A tuning whose draws are measured."""
 
     draws = 0
 
-    def _measured(self, dev: Data) -> dict[str, Any]:
-        found = super()._measured(dev)
-        drawn = [self._with(FIRST + number, dev)[self.metric] for number in range(self.draws)]
-        record = {"step": self.tuner.step, "draws": drawn, "threshold": found["score_at_threshold"]}
+    def _evaluate(self, dev: Dataset) -> dict[str, Any]:
+        found = super()._evaluate(dev)
+        drawn = [self._evaluate_mask(FIRST + number, dev)[self.metric] for number in range(self.draws)]
+        record = {"step": self.trainer.step, "draws": drawn, "threshold": found["score_at_threshold"]}
         sys.stderr.write(json.dumps(record) + "\n")
         return found
 
 
 if __name__ == "__main__":
     Run.draws = int(sys.argv.pop(1))
-    _mask_tuning.MaskRun = Run  # type: ignore[misc]
+    pipeline.MaskTuneRun = Run  # type: ignore[misc]
     sys.argv[0:1] = ["berttools", "mask-tune"]
     main()

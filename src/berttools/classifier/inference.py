@@ -1,4 +1,4 @@
-"""Predict logits for encoded texts, batch by batch."""
+"""Predict logits of tokenised texts, batch by batch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from berttools.classifier.losses import loss_of
+from berttools.classifier.losses import task_loss
 from berttools.classifier.model import Classifier
-from berttools.texts.batches import Data, Encoded, collate
+from berttools.texts.batches import Dataset, Encoded, collate
 from berttools.texts.metrics import measure
 
 
-class Judge:
-    """Says what a model makes of texts.
+class Inference:
+    """Predicts logits with a model, and measures them against targets.
 
     Parameters
     ----------
     classifier
-        The model and what it can say; it is moved to ``device``.
+        The model and its labels; the model is moved to ``device``.
     device, half
-        Where to compute, and whether in bfloat16.
+        Where to compute, and whether in bfloat16 (autocast).
     """
 
     def __init__(self, classifier: Classifier, device: torch.device, *, half: bool = False) -> None:
@@ -34,7 +34,7 @@ class Judge:
         self._pad, self._device, self._half = int(classifier.tokenizer.pad_token_id), device, half
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Compute in bfloat16, if so wanted, inside the block."""
+        """Return a context that computes in bfloat16 if ``half`` was set."""
         return torch.autocast(self._device.type, torch.bfloat16) if self._half else nullcontext()
 
     def forward(self, model: nn.Module, texts: Sequence[Encoded], *, length: int | None = None) -> Tensor:
@@ -45,7 +45,7 @@ class Judge:
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[Encoded], *, batch: int = 32) -> npt.NDArray[np.float32]:
-        """Give logits of texts in their order, float32 [n, outputs]; the model is in eval mode meanwhile."""
+        """Return logits of texts in their order, float32 [n, outputs]; the model is in eval mode meanwhile."""
         was_training = self.model.training
         self.model.eval()
         order = np.argsort([-len(text) for text in texts], kind="stable")
@@ -58,12 +58,12 @@ class Judge:
         logits[order] = sorted_logits
         return logits
 
-    def said(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Turn logits into what the model says: numbers of classes, or values; float64 [n]."""
+    def predictions(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return the class indices, or values, that logits predict; float64 [n]."""
         return (logits.argmax(1) if self.classes else logits[:, 0]).astype(np.float64)
 
-    def measure(self, data: Data) -> dict[str, float | None]:
-        """Give every metric of the task, and ``loss``, the mean."""
+    def measure(self, data: Dataset) -> dict[str, float | None]:
+        """Return every metric of the task by name, and ``loss``, the mean over examples."""
         logits = self.logits(data.texts)
-        loss = loss_of(torch.from_numpy(logits), torch.from_numpy(data.truth), self.classes)
-        return {**measure(data.truth, self.said(logits), self.classes), "loss": float(loss) / len(data.texts)}
+        loss = task_loss(torch.from_numpy(logits), torch.from_numpy(data.targets), self.classes)
+        return {**measure(data.targets, self.predictions(logits), self.classes), "loss": float(loss) / len(data.texts)}

@@ -6,23 +6,40 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 
-def loss_of(logits: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Sum the losses of examples: cross-entropy of classes, squared error of a regression (0 classes)."""
+def task_loss(logits: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Return the loss summed over examples: cross-entropy of classes, squared error of a regression.
+
+    Parameters
+    ----------
+    logits
+        [n, outputs].
+    targets
+        Class indices, or values: [n].
+    classes
+        Number of classes; 0 for a regression, which has one output.
+    """
     if classes:
-        return F.cross_entropy(logits.float(), truth.long(), reduction="sum")
-    return F.mse_loss(logits.float().squeeze(-1), truth.float(), reduction="sum")
+        return F.cross_entropy(logits.float(), targets.long(), reduction="sum")
+    return F.mse_loss(logits.float().squeeze(-1), targets.float(), reduction="sum")
 
 
-TEMPERATURE, TAUGHT = 2.0, 0.5
-"""Of distillation: what logits are divided by, and the teacher's share of the loss."""
+TEMPERATURE, TEACHER_WEIGHT = 2.0, 0.5
+"""Of distillation: the temperature, and the weight of the distillation loss against the task's."""
 
 
-def taught_loss(logits: Tensor, taught: Tensor, classes: int) -> Tensor:
-    """Sum how far examples are from a teacher: T^2 KL of softened classes, squared error of a regression.
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, classes: int) -> Tensor:
+    """Return the distillation loss summed over examples: T^2 KL(teacher || student) at temperature T.
 
-    Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
+    Of a regression (0 classes) it is the squared error. Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2.
+
+    Parameters
+    ----------
+    logits, teacher_logits
+        [n, outputs].
+    classes
+        Number of classes; 0 for a regression.
     """
     if not classes:
-        return F.mse_loss(logits.float(), taught, reduction="sum")
-    ours, theirs = (F.log_softmax(each.float() / TEMPERATURE, -1) for each in (logits, taught))
+        return F.mse_loss(logits.float(), teacher_logits, reduction="sum")
+    ours, theirs = (F.log_softmax(each.float() / TEMPERATURE, -1) for each in (logits, teacher_logits))
     return TEMPERATURE**2 * F.kl_div(ours, theirs, reduction="sum", log_target=True)

@@ -1,8 +1,7 @@
-"""One base in memory, many masks: the model of one task after another, without loading any again.
+"""Serve many masks over one base in memory, switching from task to task without loading a model.
 
-What a task has of its own is its head and its bits, an eighth of a byte a weight. The masked matrices are shared: a
-switch writes them anew, from the base's files, which are mapped into memory, times the bits. On a GPU the base's are
-kept there too.
+A task has its own head and mask, one bit a weight. The masked matrices are shared: a switch overwrites them with the
+base's, from its memory-mapped files, times the mask. On a GPU a copy of the base's is kept there.
 """
 
 from __future__ import annotations
@@ -23,29 +22,29 @@ from _toolio.errors import InputError, ToolError, of_the_whole_run
 from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.names import base_names
-from berttools.classifier.model import Classifier, labels_of, open_base
+from berttools.classifier.model import Classifier, labels_of, open_base, open_model
 from berttools.classifier.predictor import Prediction, Predictor
 from berttools.kernels.available import kernels_for
 from berttools.masks.base import check_base
 from berttools.masks.coding import unpack
 from berttools.masks.file import Mask, open_mask
 from berttools.masks.task_config import label_fields, model_config, unfit_tensor
-from berttools.texts.examples import Columns, Row
 from berttools.texts.labels import Labels
+from berttools.texts.rows import Columns, Row
 
 _CHUNK = 1 << 18  # entries; whole bytes of bits
 
 
 @dataclass(slots=True)
-class _Task:
-    """One mask: its model, whose encoder is shared, and its bits by the model's names."""
+class _MaskedTask:
+    """One mask: its model, whose encoder is shared, and its packed bits by parameter name."""
 
     classifier: Classifier
     bits: dict[str, NDArray[np.uint8]]
 
 
 class MaskedModels:
-    """Models of one base, of which one at a time is ready to use.
+    """Masked models of one base, one of which at a time is ready to use.
 
     Parameters
     ----------
@@ -57,12 +56,12 @@ class MaskedModels:
     Raises
     ------
     ToolError
-        A mask is none, or of another base or architecture.
+        If a file is no mask, or one of another base or architecture.
     """
 
     def __init__(self, base: Path, masks: Mapping[str, Path]) -> None:
         self._base = open_checkpoint(base)
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[str, _MaskedTask] = {}
         self._current: str | None = None
         self._other_than_base: set[str] = set()
         self._held: dict[str, torch.Tensor] = {}
@@ -76,15 +75,15 @@ class MaskedModels:
         for task, mask in opened.items():
             with of_the_whole_run():
                 check_base(mask.fingerprint, self._base, digests)
-                self._tasks[task] = _Task(self._classifier(first, mask, *labels[task]), self._bits(mask))
+                self._tasks[task] = _MaskedTask(self._classifier(first, mask, *labels[task]), self._bits(mask))
 
     @property
     def tasks(self) -> list[str]:
-        """Every task, in the order given."""
+        """Every task, in the order of ``masks``."""
         return list(self._tasks)
 
     def _classifier(self, first: Classifier, mask: Mask, labels: Labels, fields: Mapping[str, Any]) -> Classifier:
-        """Give a model that shares with the first one what its mask file does not hold dense."""
+        """Return a model that shares with the first one all parameters that its mask file does not hold dense."""
         if lacking := sorted(mask.shapes.keys() - (self._shared.keys() & self._stored.keys())):
             raise ToolError(f"{mask.path}: a model of {self._base.path} has no {lacking[0]}", kind="other-base")
         own = dict(mask.dense)
@@ -106,7 +105,7 @@ class MaskedModels:
     def _check_shapes(
         self, first: Classifier, mask: Mask, fields: Mapping[str, Any], own: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Refuse a mask file whose own tensors are not those of a model with its labels."""
+        """Raise if a mask file's dense tensors are not those of a model with its labels."""
         config = _with_labels(copy.deepcopy(first.model.config), fields)
         with torch.device("meta"):
             wanted = {name: tuple(each.shape) for name, each in type(first.model)(config).named_parameters()}
@@ -123,14 +122,14 @@ class MaskedModels:
         return {name: mask.bits(name, self._base.flat(self._stored[name])) for name in mask.names}
 
     def classifier(self, task: str) -> Classifier:
-        """Give a task's model as an object; it is that of the task after ``switch(task)`` only."""
+        """Return a task's model; its shared weights are the task's only after ``switch(task)``."""
         return self._tasks[task].classifier
 
     def switch(self, task: str) -> Classifier:
-        """Make a task's model the one that is ready, and give it."""
+        """Write a task's masked weights into the shared model, and return the task's model."""
         after = self._tasks[task].bits
         if task != self._current:
-            self._current = None  # whoever is interrupted in between begins again
+            self._current = None  # an interrupted switch is made again
             self._other_than_base |= after.keys()
             for name in sorted(self._other_than_base):
                 self._write(name, after.get(name))
@@ -139,7 +138,7 @@ class MaskedModels:
 
     @torch.no_grad()
     def _write(self, name: str, bits: NDArray[np.uint8] | None) -> None:
-        """Write a matrix of the base, times its bits where it has any, into the shared model."""
+        """Write a matrix of the base, times its mask if it has one, into the shared model."""
         tensor = self._shared[name].data
         if bits is not None and (kernels := kernels_for(tensor)) is not None:
             kernels.masked_copy(self._there(name, tensor.device), torch.from_numpy(bits).to(tensor.device), tensor)
@@ -153,7 +152,7 @@ class MaskedModels:
             self._write_here(self._base.flat(self._stored[name]), bits, tensor.view(-1).numpy().view(np.uint32))
 
     def _there(self, name: str, device: torch.device) -> torch.Tensor:
-        """Give a matrix of the base on another device than the CPU, where it stays."""
+        """Return a matrix of the base on an accelerator, where it is kept."""
         if name not in self._held:
             self._held[name] = torch.from_numpy(self._values(name).astype(np.float32)).to(device)
         return self._held[name]
@@ -176,7 +175,7 @@ def _with_labels(config: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def _labels(mask: Mask, base: Checkpoint) -> tuple[Labels, dict[str, Any]]:
-    """Give what a task's outputs mean, as of the folder that apply-mask writes, also as its model's configuration."""
+    """Return a task's labels, as in the folder that apply-mask writes, and the fields of its configuration."""
     config = model_config(base.config, mask.task_config, mask=mask.path, folder=base.path)
     fields = label_fields(config)
     count = len(fields["id2label"])
@@ -184,12 +183,12 @@ def _labels(mask: Mask, base: Checkpoint) -> tuple[Labels, dict[str, Any]]:
 
 
 class TaskPredictor:
-    """Labels rows, each by the model of its task.
+    """Predicts labels of rows, each with the model of its task.
 
     Parameters
     ----------
     models
-        The models.
+        The masked models.
     device, half, batch, longest
         As of `Predictor`.
     """
@@ -203,8 +202,8 @@ class TaskPredictor:
             for task in models.tasks
         }
 
-    def look(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:
-        """Label rows, in their order, with one switch a task; what cannot be used becomes an error."""
+    def predict(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:
+        """Return a prediction or an error for each row, in their order, switching once a task."""
         found: dict[int, Prediction | InputError] = {}
         places: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
@@ -214,12 +213,12 @@ class TaskPredictor:
                 found[place] = error
         for task, some in places.items():
             self._models.switch(task)
-            said = self._predictors[task].look([rows[place] for place in some], columns)
-            found.update(zip(some, said, strict=True))
+            predictions = self._predictors[task].predict([rows[place] for place in some], columns)
+            found.update(zip(some, predictions, strict=True))
         return [found[place] for place in range(len(rows))]
 
     def _task(self, row: Row) -> str:
-        """Give the task of a row; of one mask it is the only one where the row has none."""
+        """Return the task of a row; a row without one is of the only mask's."""
         if row.error is not None:
             raise row.error
         task, known = row.fields.get("task"), self._models.tasks
@@ -233,12 +232,19 @@ class TaskPredictor:
 
 
 def predictor_of(
-    folder: Path, masks: Mapping[str, Path], device: torch.device, **knobs: Any
+    folder: Path, masks: Mapping[str, Path], device: torch.device, *, half: bool, batch: int, longest: int | None = None
 ) -> Predictor | TaskPredictor:
-    """Open what ``chosen`` gave; ``knobs`` are those of ``Predictor``."""
-    if masks:
-        return TaskPredictor(MaskedModels(folder, masks), device, **knobs)
-    from berttools.classifier.model import open_model
-    from berttools.classifier.predictor import Predictor
+    """Open a model, or a base and masks, to predict with.
 
-    return Predictor(open_model(folder), device, **knobs)
+    Parameters
+    ----------
+    folder
+        A fine-tuned model; with ``masks`` their base.
+    masks
+        Task to mask file; empty for a model.
+    device, half, batch, longest
+        As of ``Predictor``.
+    """
+    if masks:
+        return TaskPredictor(MaskedModels(folder, masks), device, half=half, batch=batch, longest=longest)
+    return Predictor(open_model(folder), device, half=half, batch=batch, longest=longest)

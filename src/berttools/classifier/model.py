@@ -1,6 +1,6 @@
-"""Models that label texts: opened from a base, written as a folder of the kind that transformers opens.
+"""Open sequence classifiers of transformers: a base with a new head, or a fine-tuned model.
 
-transformers is imported where a model is opened; nothing is downloaded, and nothing of a file is run.
+transformers is imported when a model is opened; nothing is downloaded, and no code of a folder is run.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Classifier:
-    """A model, its tokenizer and what it can say.
+    """A model, its tokenizer and its labels.
 
     Attributes
     ----------
     model
         A transformers model for sequence classification, float32, on the CPU.
     tokenizer
-        Of the same folder.
+        The tokenizer of the same folder.
     labels
-        What the model's outputs mean.
+        The labels of the model's outputs.
     new
-        Parameters that the folder lacked and that were drawn at random: a new head.
+        Names of parameters that the folder lacked and that were initialised at random: a new head.
     longest
-        Tokens that the model can take.
+        Largest number of tokens that the model takes.
     """
 
     model: Any
@@ -48,7 +48,7 @@ class Classifier:
 
     @property
     def head(self) -> frozenset[str]:
-        """Parameters that belong to the task: outside the encoder, or new."""
+        """Names of parameters that belong to the task: outside the encoder, or new."""
         inside = f"{self.model.base_model_prefix}."
         return self.new | {name for name, _ in self.model.named_parameters() if not name.startswith(inside)}
 
@@ -65,7 +65,7 @@ def _transformers_at(folder: Path) -> Iterator[None]:
 
 
 def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifier:
-    """Open a model to tune: its own head, or a new one drawn from ``seed``.
+    """Open a model to fine-tune, with its own head or with a new one.
 
     Torch's generators and transformers' logging are as before when it returns.
 
@@ -74,12 +74,14 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
     folder
         A model's folder.
     labels
-        What a new head shall say; None keeps the folder's own head and labels.
+        Labels of a new head; None keeps the folder's own head and labels.
+    seed
+        Seed of a new head's initialisation.
 
     Raises
     ------
     ToolError
-        The folder holds no such model, no tokenizer, or no weights.
+        If the folder holds no such model, no tokenizer, or no weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -116,12 +118,12 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
 
 
 def open_model(folder: Path) -> Classifier:
-    """Open a model that was tuned, to predict with it.
+    """Open a fine-tuned model, to predict with it.
 
     Raises
     ------
     ToolError
-        As of ``open_base``; and the folder holds no head.
+        As ``open_base``; or if the folder holds no head.
     """
     check_folder(folder)
     if not has_head(folder):
@@ -134,7 +136,7 @@ def open_model(folder: Path) -> Classifier:
 
 
 def _draw_head(model: Any, seed: int) -> set[str]:
-    """Draw a head anew where the folder had one for other labels."""
+    """Initialise a head again if the folder had one for other labels; return the names of its parameters."""
     inside = f"{model.base_model_prefix}."
     drawn = set()
     with seeded(seed % 2**63):
@@ -158,7 +160,7 @@ def _as_config(labels: Labels) -> dict[str, Any]:
 
 
 def labels_of(config: Any) -> Labels:
-    """Give what a model's outputs mean, by its configuration."""
+    """Return the labels of a model's outputs, by its configuration."""
     if config.problem_type == "multi_label_classification":
         raise ToolError(
             f"{config._name_or_path}: gives several labels to a text, which is not known here", kind="multi-label"
@@ -169,7 +171,7 @@ def labels_of(config: Any) -> Labels:
 
 
 def _longest(model: Any, tokenizer: Any) -> int:
-    """Give how many tokens a text may have: positions less those that RoBERTa's kind keeps for padding."""
+    """Return how many tokens a text may have: positions, less those that RoBERTa's kind reserves for padding."""
     positions = getattr(model.config, "max_position_embeddings", None) or 1 << 30
     for name, module in model.named_modules():
         # Such a model counts positions from the one behind the padding's.
@@ -180,7 +182,7 @@ def _longest(model: Any, tokenizer: Any) -> int:
 
 
 def state_arrays(model: torch.nn.Module) -> dict[str, NDArray[Any]]:
-    """Give a model's tensors as arrays, a tied one once."""
+    """Return a model's state dict as arrays, a tied tensor once."""
     state, seen = {}, set()
     for name, tensor in model.state_dict().items():
         if (place := (tensor.data_ptr(), tuple(tensor.shape))) not in seen or not tensor.numel():
@@ -190,7 +192,7 @@ def state_arrays(model: torch.nn.Module) -> dict[str, NDArray[Any]]:
 
 
 def config_text(model: Any) -> str:
-    """Write a model's configuration as transformers does."""
+    """Return the text of a model's config.json, as transformers writes it."""
     import copy
 
     config = copy.deepcopy(model.config)

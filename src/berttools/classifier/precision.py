@@ -1,4 +1,4 @@
-"""The precision that a model computes in."""
+"""Choose the floating-point precision of computation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Precision(StrEnum):
-    """What to compute in."""
+    """Floating-point precision of computation; weights are float32 in any case."""
 
     auto = "auto"
     float32 = "float32"
@@ -18,7 +18,7 @@ class Precision(StrEnum):
 
 
 def in_half(precision: Precision, device: torch.device) -> bool:
-    """Tell whether to compute in bfloat16."""
+    """Test whether to compute in bfloat16: ``auto`` does on a GPU whose hardware has it."""
     import torch
 
     if precision is Precision.auto:

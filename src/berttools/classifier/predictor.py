@@ -1,4 +1,4 @@
-"""What a tuned model says of texts, and how sure it is."""
+"""Predict labels and class probabilities of texts with a fine-tuned model."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import numpy as np
 import torch
 
 from _toolio.errors import InputError
-from berttools.classifier.inference import Judge
+from berttools.classifier.inference import Inference
 from berttools.classifier.model import Classifier
 from berttools.texts.batches import encode
-from berttools.texts.examples import Columns, Example, Row, to_example
+from berttools.texts.examples import Example, to_example
+from berttools.texts.rows import Columns, Row
 
 _DECIMALS = 6
-"""Of chances and scores: further digits depend on which texts are computed together."""
+"""Of probabilities and scores: further digits depend on which texts are in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says of a text.
+    """A model's prediction for a text.
 
     Attributes
     ----------
     score
-        The chance of the label, 0 to 1; of a regression the value.
+        The probability of the label, 0 to 1; of a regression the value.
     label
-        The likeliest class; of a regression the value with all its digits, so that metrics of it are exact.
+        The most probable class; of a regression the value with all its digits, so that metrics of it are exact.
     scores
-        The chance of every class; empty for a regression.
+        The probability of every class; empty for a regression.
     cut
-        Tokens at the text's end that the model has no room for.
+        Tokens truncated at the text's end.
     """
 
     score: float
@@ -41,29 +42,29 @@ class Prediction:
 
 
 class Predictor:
-    """Labels texts.
+    """Predicts labels of texts with one model.
 
     Parameters
     ----------
     classifier
-        A tuned model.
+        A fine-tuned model.
     device, half
         Where to compute, and whether in bfloat16.
     batch
-        Texts at a time.
+        Texts a forward pass.
     longest
-        Tokens that are looked at; None for all that the model can take.
+        Tokens a text, longer ones are truncated; None for as many as the model can take.
     """
 
     def __init__(
         self, classifier: Classifier, device: torch.device, *, half: bool, batch: int, longest: int | None = None
     ) -> None:
         self._labels, self._tokenizer = classifier.labels, classifier.tokenizer
-        self._judge, self._batch = Judge(classifier, device, half=half), batch
+        self._inference, self._batch = Inference(classifier, device, half=half), batch
         self._longest = min(longest or classifier.longest, classifier.longest)
 
-    def look(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:
-        """Label rows, in their order; what cannot be used becomes an error."""
+    def predict(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:
+        """Return a prediction for each row, in their order, or the error of one that cannot be used."""
         found: dict[int, Prediction | InputError] = {}
         examples: dict[int, Example] = {}
         for place, row in enumerate(rows):
@@ -73,7 +74,7 @@ class Predictor:
                 found[place] = error
         if examples:
             texts = encode(self._tokenizer, list(examples.values()), most=self._longest)
-            logits = self._judge.logits(texts, batch=self._batch).astype(np.float64)
+            logits = self._inference.logits(texts, batch=self._batch).astype(np.float64)
             for (place, example), text, row_logits in zip(examples.items(), texts, logits, strict=True):
                 found[place] = self._prediction(example, row_logits, text.cut)
         return [found[place] for place in range(len(rows))]
@@ -84,8 +85,8 @@ class Predictor:
         if self._labels.regression:
             value = float(logits[0])
             return Prediction(round(value, _DECIMALS), value, {}, cut)
-        chances = np.exp(logits - logits.max())
-        chances /= chances.sum()
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
         best = int(logits.argmax())
-        scores = {name: round(float(c), _DECIMALS) for name, c in zip(self._labels.names, chances, strict=True)}
+        scores = {name: round(float(p), _DECIMALS) for name, p in zip(self._labels.names, probabilities, strict=True)}
         return Prediction(scores[self._labels.names[best]], self._labels.shown(best), scores, cut)

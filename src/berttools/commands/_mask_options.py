@@ -1,4 +1,4 @@
-"""What ``berttools mask-tune`` alone needs: its options, and the way from scores to a mask's file."""
+"""Options of ``mask-tune`` alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from _toolio.cli.options import finite
+from berttools.mask_tuning.config import Pooler
 from berttools.mask_tuning.recipe import Method, Pattern
-from berttools.mask_tuning.run import Pooler
 from berttools.masks import Code
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mask's file: masks and the head.")]
@@ -31,33 +31,33 @@ InitialSparsity = Annotated[
     float,
     typer.Option(
         min=0.0, max=0.99, callback=finite, metavar="SHARE",
-        help="Share of each matrix, its weights nearest 0, that begins as zeroed.",
+        help="Share of each matrix, its weights of least magnitude, that is zeroed at the beginning.",
     ),
 ]  # fmt: skip
 TargetSparsity = Annotated[
     float | None,
     typer.Option(
-        min=0.0, max=0.99, callback=finite, metavar="SHARE", help="What topk's sparsity goes to, by a cubic schedule."
+        min=0.0, max=0.99, callback=finite, metavar="SHARE", help="topk's sparsity at the end of a cubic schedule."
     ),
 ]
 InitialScore = Annotated[
     float | None,
     typer.Option(
         min=1e-6, max=50.0, callback=finite,
-        help="How far from 0 scores begin. Default: 5 for bernoulli, 0.01 for threshold, 0.1 for topk.",
+        help="Magnitude of scores at the beginning. Default: 5 for bernoulli, 0.01 for threshold, 0.1 for topk.",
     ),
 ]  # fmt: skip
 ScoreRate = Annotated[
     float | None,
     typer.Option(
         "--score-learning-rate", "--score-lr", min=1e-9, max=100.0, callback=finite,
-        help="The scores' peak. Default: 0.2 for bernoulli, 0.001 for threshold, 0.01 for topk.",
+        help="The scores' peak learning rate. Default: 0.2 for bernoulli, 0.001 for threshold, 0.01 for topk.",
     ),
 ]  # fmt: skip
 PoolerOption = Annotated[Pooler, typer.Option(help="The layer between encoder and head, where the base has one.")]
 Refit = Annotated[
     bool,
-    typer.Option("--refit-head", help="Tune the head once more on the mask that is stored, a tenth of the steps."),
+    typer.Option("--refit-head", help="Tune the head again on the final mask, for a tenth of the steps."),
 ]
 Teacher = Annotated[
     Path | None,

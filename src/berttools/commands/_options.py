@@ -40,30 +40,32 @@ PredictPrecision = Annotated[
     Precision,
     typer.Option(
         "--precision",
-        help="auto: float32. In bfloat16, which is faster on a GPU, what is said of a text depends on its batch.",
+        help="auto: float32. In bfloat16, which is faster on a GPU, a prediction depends on its batch.",
     ),
 ]
 MaxLength = Annotated[
     int | None,
-    typer.Option(min=8, metavar="TOKENS", help="Cut longer texts at their end. Default: what the model can take."),
+    typer.Option(
+        min=8, metavar="TOKENS", help="Truncate longer texts at their end. Default: as many as the model takes."
+    ),
 ]
 MetricOption = Annotated[
     Metric | None,
     typer.Option(
         "--metric",
-        help="What ranks. Default: accuracy for classes, pearson for numbers.",
+        help="The metric that ranks. Default: accuracy for classes, pearson for a regression.",
     ),
 ]
 ModelFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write; whole or absent.")]
 
 
 def inputs_of(names: Sequence[str] | None) -> list[str]:
-    """Give what to read, stdin where nothing was named.
+    """Return what to read, stdin if nothing was named.
 
     Raises
     ------
     UsageError
-        Nothing was named and stdin is a terminal, or stdin was named twice.
+        If nothing was named and stdin is a terminal, or stdin was named twice.
     """
     found = list(names or [STDIN])
     if found.count(STDIN) > 1:
@@ -74,14 +76,14 @@ def inputs_of(names: Sequence[str] | None) -> list[str]:
 
 
 def form_of(*, table: bool, csv: bool) -> Form:
-    """Choose how records are written; a UsageError where both are asked for."""
+    """Return how records are written; UsageError if both options are set."""
     if table and csv:
         raise UsageError("--table and --csv: give one of them")
     return Form.table if table else Form.csv if csv else Form.auto
 
 
 def drawn_as(path: Path | None, *, force: bool) -> str:
-    """Tell as what a heat map is drawn; "" for none. Raises as `_toolio.cli.charts.form_of`."""
+    """Return the format of a heat map's file, "" for none. Raises as `_toolio.cli.charts.form_of`."""
     if path is None:
         return ""
     from _toolio.cli.charts import form_of as kind_of

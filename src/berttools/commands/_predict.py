@@ -1,4 +1,4 @@
-"""What ``berttools predict`` predicts with: one model, or one base and masks."""
+"""Parse what ``predict`` predicts with, and which fields of a line its record keeps."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _OUTCOME = ("score", "label", "scores", "truncated", "error")
 
 
 def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple[Path, dict[str, Path]]:
-    """Give the folder to open, and task to mask file, none where the folder is a model of its own.
+    """Return the folder to open, and task to mask file; none if the folder is a model of its own.
 
     Raises
     ------
     UsageError
-        It is neither ``--model`` nor ``--base`` with masks, or two masks are of one task.
+        If it is neither ``--model`` nor ``--base`` with masks, or two masks are of one task.
     """
     if model is not None and base is None and not masks:
         return model, {}
@@ -37,7 +37,7 @@ def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple
 
 
 def handed_on(fields: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """Give what of a line's fields its record keeps: no outcome of an earlier run, and its label as gold.
+    """Return the fields of a line that its record keeps: no prediction of an earlier run, and its label as gold.
 
     A gold that is there already, as in records of an earlier run, wins over what ``label`` names.
     """

@@ -1,15 +1,18 @@
-"""What ``berttools finetune`` alone needs: its options, and the way from files to a tuned model."""
+"""Options of ``finetune`` and ``mask-tune``, and the run of either as one of several processes."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from _toolio.cli.options import finite
+from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
-from berttools.tuning.finetune import Asked, Run, Save, Task
+from berttools.tuning.config import FinetuneConfig, Save, Task
 
 LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
 
@@ -17,7 +20,7 @@ LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --bat
 Base = Annotated[Path, typer.Option("--base", metavar="DIR", help="The pre-trained model: a folder of transformers'.")]
 Train = Annotated[str, typer.Option("--train", metavar="FILE", help="Texts with labels: .jsonl, .csv or .tsv.")]
 Dev = Annotated[
-    str | None, typer.Option("--dev", metavar="FILE", help="Texts to measure on. Without: the last weights are kept.")
+    str | None, typer.Option("--dev", metavar="FILE", help="Texts to evaluate on. Without: the last weights are kept.")
 ]
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="PATH", help="The folder to write, or with --save delta the file.")
@@ -26,28 +29,30 @@ SaveOption = Annotated[
     Save, typer.Option("--save", help="The whole model, or only what differs from the base: see apply-delta.")
 ]
 TaskOption = Annotated[
-    Task, typer.Option("--task", help="What a new head gives. auto: numbers if a label has a decimal point.")
+    Task, typer.Option("--task", help="What a new head predicts. auto: regression if a label has a decimal point.")
 ]
-NewHead = Annotated[bool, typer.Option("--new-head", help="Replace the base's own head by one for these labels.")]
+NewHead = Annotated[bool, typer.Option("--new-head", help="Replace the base's own head by a new one for these labels.")]
 Only = Annotated[
     list[str] | None,
     typer.Option(
         metavar="REGEX|-",
-        help="Tune only tensors in whose name it is found, and the head; repeatable. -: those that stdin names, a name "
-        "or a record of layerdiff a line: a tensor, its part, a layer or a group.",
+        help="Tune only tensors whose name it matches, and the head; repeatable. -: those that stdin names, a name or "
+        "a record of layerdiff a line: a tensor, its part, a layer or a group.",
     ),
 ]
 Group = Annotated[str | None, typer.Option(metavar="Q,K", help="Tune only matrices of these groups, and the head.")]
 Layers = Annotated[str | None, typer.Option(metavar="8-11", help="Tune only these layers, and the head.")]
 Freeze = Annotated[
     list[str] | None,
-    typer.Option(metavar="REGEX|Q,K", help="Leave tensors so named, or of these groups, as they are; repeatable."),
+    typer.Option(metavar="REGEX|Q,K", help="Freeze tensors whose name it matches, or of these groups; repeatable."),
 ]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training texts.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, metavar="N", help="Steps in all, whatever --epochs says.")]
-Every = Annotated[int | None, typer.Option(min=1, metavar="STEPS", help="Measure so often. Default: once an epoch.")]
+Every = Annotated[
+    int | None, typer.Option(min=1, metavar="STEPS", help="Steps between evaluations. Default: an epoch.")
+]
 Patience = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Stop after so many measurements without a better one.")
+    int | None, typer.Option(min=1, metavar="N", help="Stop early after so many evaluations without a better one.")
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Texts a step, over all processes.")]
 Accumulate = Annotated[
@@ -58,7 +63,7 @@ Accumulate = Annotated[
     ),
 ]  # fmt: skip
 LearningRate = Annotated[
-    float, typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The peak.")
+    float, typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The peak learning rate.")
 ]
 HeadLearningRate = Annotated[
     float | None,
@@ -69,30 +74,52 @@ HeadLearningRate = Annotated[
 ]  # fmt: skip
 Warmup = Annotated[
     float,
-    typer.Option(min=0.0, max=1.0, callback=finite, help="Share of the steps until the peak; then it falls to 0."),
+    typer.Option(min=0.0, max=1.0, callback=finite, help="Share of the steps until the peak; then linear decay to 0."),
 ]
-Decay = Annotated[float, typer.Option(min=0.0, max=1.0, callback=finite, help="Of matrices, not of biases and norms.")]
-Clip = Annotated[float, typer.Option(min=0.0, callback=finite, help="Longest gradient; 0 for no limit.")]
+Decay = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, callback=finite, help="AdamW's weight decay of matrices; biases and norms have none."
+    ),
+]
+Clip = Annotated[float, typer.Option(min=0.0, callback=finite, help="Largest norm of the gradient; 0 for no limit.")]
 
 
-def tune(schema: str, columns: tuple[str, ...], asked: Asked, device: str, kind: type[Run] = Run) -> int:
-    """Do all that was asked for, as one of several processes or alone; give the exit code."""
+def tune(
+    schema: str, columns: tuple[str, ...], config: FinetuneConfig, device: str, function: Callable[..., Iterator[Any]]
+) -> int:
+    """Run a fine-tuning or mask tuning, as one of several processes or alone; return the exit code.
+
+    Parameters
+    ----------
+    schema, columns
+        Of the records.
+    config
+        What ``function`` is called with.
+    device
+        The value of ``--device``.
+    function
+        ``berttools.tuning.finetune`` or ``berttools.mask_tuning.run``.
+    """
     from _toolio.compute.distributed import count_processes, device_of, hush, join
 
     processes = count_processes()
-    checkpoint = asked.check()
+    config.check()
     hush(processes)
     with RecordWriter(schema, "score", columns, makes_files=True) as writer:
         from _toolio.compute.device import enough_memory, pick_device, reproducible
         from berttools.checkpoints.model_folder import silent_transformers
 
         place = pick_device(device_of(processes, device))
-        with reproducible(place), join(processes, place), enough_memory(place, LESS_MEMORY):
-            run = kind(asked, place, processes, checkpoint)
-            with silent_transformers():
-                for record in run.rounds():
-                    writer.emit(record)
-                if processes.leads:
-                    writer.emit(run.write())
-            processes.agree(None)  # a process that ends is the end of all: the model is written first
+        with reproducible(place), join(processes, place), enough_memory(place, LESS_MEMORY), silent_transformers():
+            for record in function(config, device=place, processes=processes, progress=_progress, warn=_warn):
+                writer.emit(record)
         return writer.exit_code
+
+
+def _progress(steps: range) -> Iterator[int]:
+    return track(steps, "tuning", len(steps))
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"berttools: warning: {text}\n")

@@ -9,6 +9,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.errors import ToolError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ModelFolder
@@ -23,10 +24,10 @@ def apply_delta(
     out: ModelFolder,
     force: options.Force = False,
 ) -> int:
-    """Restore a tuned model from its base and its delta.
+    """Restore a fine-tuned model from its base and its delta.
 
-    The folder that is written holds the same bytes as finetune --save model would have written. A base of which any
-    tensor or the tokenizer is another one is refused.
+    The folder that is written holds the same bytes as finetune --save model would have written. A base with another
+    tensor or tokenizer than the delta's is refused.
     """
     from berttools.checkpoints.model_folder import check_folder, refuse_model_folder
 
@@ -36,7 +37,12 @@ def apply_delta(
         from berttools.tuning import delta as deltas
 
         check_folder(base)
-        found = deltas.apply_delta(base, delta, out)
+        try:
+            found = deltas.apply_delta(base, delta, out)
+        except ToolError as error:
+            if error.kind != "not-a-delta":
+                raise
+            raise ToolError(f"{error.message}; berttools finetune --save delta writes one", kind=error.kind) from None
         share = found["from_delta"] / max(1, found["from_delta"] + found["from_base"])
         writer.emit({"share": share, "path": out, "base": base, "delta": delta, **found})
         return writer.exit_code

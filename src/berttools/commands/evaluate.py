@@ -20,24 +20,24 @@ COLUMNS = ("metric", "task", "interval", "n", "classes", "reason")
 
 def evaluate(
     inputs: DataInputs = None,
-    metric: Annotated[list[Metric] | None, typer.Option(help="Give only this metric; repeatable.")] = None,
+    metric: Annotated[list[Metric] | None, typer.Option(help="Compute only this metric; repeatable.")] = None,
     seed: options.Seed = 0,
 ) -> int:
-    """Judge predictions by their right labels.
+    """Evaluate predictions against their gold labels.
 
-    Reads records of predict, or any with label and gold, and gives one record a metric, first field its value, with
-    the 95% interval of a bootstrap over texts. Without --metric: accuracy, f1, macro-f1 and matthews of classes,
-    pearson and spearman of numbers. f1 is that of the second of two classes, of more the mean. Where the records
-    are of several tasks (their field task), each is judged by itself. Records with an error are handed on.
+    Reads records of predict, or any with label and gold, and writes one record a metric, first field its value, with
+    the 95% confidence interval of a bootstrap over texts. Without --metric: accuracy, f1, macro-f1 and matthews of
+    classes, pearson and spearman of a regression. f1 is that of the second of two classes, of more the mean. If the
+    records are of several tasks (their field task), each is evaluated by itself. Records with an error pass through.
     """
-    from berttools.texts.examples import parse_columns, rows_of
+    from berttools.texts.rows import parse_columns, rows_of
 
     refuse_processes("evaluate")
     names = inputs_of(inputs)
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
-        from berttools.texts.evaluation import NEEDED, Tally
+        from berttools.texts.evaluation import NEEDED, Evaluation
 
-        tally = Tally()
+        evaluation = Evaluation()
         for row in (row for name in names for row in rows_of(name, parse_columns(None), needed=NEEDED)):
             if row.fields.get("error"):
                 writer.pass_on(row.fields)
@@ -45,15 +45,15 @@ def evaluate(
             try:
                 if row.error:
                     raise row.error
-                tally.add(row.fields, row.where)
+                evaluation.add(row.fields, row.where)
             except InputError as error:
                 writer.fail(error, {}, through=row.fields)
-        for judged in tally.judge([each.value for each in metric or []], seed=seed):
-            fields: dict[str, Any] = {"score": judged.value, "metric": judged.metric}
-            fields |= {"task": judged.task} if judged.task else {}
-            fields |= {"interval": judged.interval, "n": judged.count}
-            fields |= {"classes": judged.classes} if judged.classes else {}
-            fields |= {"reason": "one side has one value only"} if judged.value is None else {}
+        for result in evaluation.results([each.value for each in metric or []], seed=seed):
+            fields: dict[str, Any] = {"score": result.value, "metric": result.metric}
+            fields |= {"task": result.task} if result.task else {}
+            fields |= {"interval": result.interval, "n": result.count}
+            fields |= {"classes": result.classes} if result.classes else {}
+            fields |= {"reason": "one side has one value only"} if result.value is None else {}
             writer.emit(fields)
         return writer.exit_code
 
@@ -61,16 +61,16 @@ def evaluate(
 PAGE = Page(
     fields={
         "score": "The metric.",
-        "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of numbers.",
-        "task": "Which task was judged; absent where the records are of one or none.",
-        "interval": "95% of it, by bootstrap over texts.",
-        "n": "How many predictions were judged.",
+        "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of a regression.",
+        "task": "Which task was evaluated; absent if the records are of one or none.",
+        "interval": "Its 95% confidence interval, by bootstrap over texts.",
+        "n": "How many predictions were evaluated.",
         "classes": "How many classes there are.",
         "reason": "Why there is no score.",
         "error": "What is wrong with this line, or was with an input of predict: kind and message.",
     },
     examples=(
-        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "What a model is worth."),
-        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate --metric f1", "By one metric."),
+        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "Every metric of a model."),
+        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate --metric f1", "One metric."),
     ),
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from berttools.classifier.precision import Precision
+from berttools import tuning
 from berttools.commands import _training as own
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
-from berttools.tuning import finetune as tuning_run
+from berttools.tuning.config import FinetuneConfig
 
 SCHEMA = "berttools.finetune/1"
 COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "best", "path", "tuned", "parameters", "stored", "reason")
@@ -18,67 +18,69 @@ def finetune(
     base: own.Base,
     train: own.Train,
     out: own.Out,
-    dev: own.Dev = None,
-    columns: ColumnsOption = None,
-    task: own.TaskOption = tuning_run.Task.auto,
-    new_head: own.NewHead = False,
-    metric: MetricOption = None,
-    only: own.Only = None,
-    group: own.Group = None,
-    layers: own.Layers = None,
-    freeze: own.Freeze = None,
-    save: own.SaveOption = tuning_run.Save.model,
-    epochs: own.Epochs = 3,
-    max_steps: own.MaxSteps = None,
-    evaluate_every: own.Every = None,
-    patience: own.Patience = None,
-    batch: own.Batch = 32,
-    accumulate: own.Accumulate = 1,
-    learning_rate: own.LearningRate = 5e-5,
-    head_learning_rate: own.HeadLearningRate = None,
-    warmup: own.Warmup = 0.1,
-    weight_decay: own.Decay = 0.01,
-    clip: own.Clip = 1.0,
-    max_length: MaxLength = None,
-    precision: PrecisionOption = Precision.auto,
-    seed: options.Seed = 0,
-    resume: options.Resume = False,
-    force: options.Force = False,
+    dev: own.Dev = FinetuneConfig.dev,
+    columns: ColumnsOption = FinetuneConfig.columns,
+    task: own.TaskOption = FinetuneConfig.task,
+    new_head: own.NewHead = FinetuneConfig.new_head,
+    metric: MetricOption = FinetuneConfig.metric,
+    only: own.Only = FinetuneConfig.only,
+    group: own.Group = FinetuneConfig.group,
+    layers: own.Layers = FinetuneConfig.layers,
+    freeze: own.Freeze = FinetuneConfig.freeze,
+    save: own.SaveOption = FinetuneConfig.save,
+    epochs: own.Epochs = FinetuneConfig.epochs,
+    max_steps: own.MaxSteps = FinetuneConfig.max_steps,
+    evaluate_every: own.Every = FinetuneConfig.evaluate_every,
+    patience: own.Patience = FinetuneConfig.patience,
+    batch: own.Batch = FinetuneConfig.batch,
+    accumulate: own.Accumulate = FinetuneConfig.accumulate,
+    learning_rate: own.LearningRate = FinetuneConfig.learning_rate,
+    head_learning_rate: own.HeadLearningRate = FinetuneConfig.head_learning_rate,
+    warmup: own.Warmup = FinetuneConfig.warmup,
+    weight_decay: own.Decay = FinetuneConfig.weight_decay,
+    clip: own.Clip = FinetuneConfig.clip,
+    max_length: MaxLength = FinetuneConfig.max_length,
+    precision: PrecisionOption = FinetuneConfig.precision,
+    seed: options.Seed = FinetuneConfig.seed,
+    resume: options.Resume = FinetuneConfig.resume,
+    force: options.Force = FinetuneConfig.force,
     device: options.Device = "auto",
 ) -> int:
     """Tune a model on labelled texts, or its critical layers.
 
     Lines are {"text":..., "label":...}, or with text_a and text_b for pairs. A base without a head for whole texts gets
-    a new one for the labels of --train. AdamW; one record a measurement, first field the metric, then one of the whole.
-    The weights of the best measurement are written. What is not tuned has no gradient and no moments, and no backward
+    a new one for the labels of --train. AdamW; one record an evaluation, first field the metric, then one of the whole.
+    The weights of the best evaluation are written. What is not tuned has no gradient and no moments, and no backward
     pass goes below the lowest layer that is tuned.
 
     What dropout drops of a text follows from --seed, the step and the text: --accumulate and the number of processes
     change a step by rounding only, but for models that lay texts out as one list of tokens, or time first (XLNet).
 
-    Each measurement leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
+    Each evaluation leaves PATH.checkpoint, from which --resume goes on to what an uninterrupted run would have
     written. Runs under torchrun on several devices.
     """
-    asked = tuning_run.Asked(
-        base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, save, epochs, max_steps,
-        evaluate_every, patience, batch, accumulate, learning_rate, head_learning_rate, warmup, weight_decay, clip,
-        max_length, precision, seed, resume, force,
+    config = FinetuneConfig(
+        base=base, train=train, out=out, dev=dev, columns=columns, task=task, new_head=new_head, metric=metric,
+        only=only, group=group, layers=layers, freeze=freeze, save=save, epochs=epochs, max_steps=max_steps,
+        evaluate_every=evaluate_every, patience=patience, batch=batch, accumulate=accumulate,
+        learning_rate=learning_rate, head_learning_rate=head_learning_rate, warmup=warmup, weight_decay=weight_decay,
+        clip=clip, max_length=max_length, precision=precision, seed=seed, resume=resume, force=force,
     )  # fmt: skip
-    return own.tune(SCHEMA, COLUMNS, asked, device)
+    return own.tune(SCHEMA, COLUMNS, config, device, tuning.finetune)
 
 
 PAGE = Page(
     fields={
         "score": "The metric that ranks, on --dev; null without.",
         "metric": "Which one that is.",
-        "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+        "epoch": "Passes over the training texts so far; in the last record, those of the best evaluation.",
         "step": "Steps so far, likewise.",
-        "loss": "Mean loss of the training texts since the measurement before.",
+        "loss": "Mean training loss since the evaluation before.",
         **MEASURED,
-        "best": "Whether it is better than every measurement before: these weights are kept.",
+        "best": "Whether it is better than every evaluation before: these weights are kept.",
         "path": "What was written. With the fields below, in the last record only.",
         "save": "model or delta.",
-        "tensors": "How many were tuned.",
+        "tensors": "How many tensors were tuned.",
         "tuned": "How many values they have.",
         "parameters": "How many values the model has that could be tuned.",
         "stored": "How many values were written.",
@@ -102,7 +104,7 @@ PAGE = Page(
         (
             "berttools finetune --base base/ --train pairs.tsv --columns text_a=first,text_b=second,label=near"
             " --out tuned/",
-            "Pairs of texts with numbers to come near to.",
+            "Pairs of texts with values to regress.",
         ),
         (
             "torchrun --nproc-per-node 2 -m berttools finetune --base base/ --train train.jsonl --dev dev.jsonl"

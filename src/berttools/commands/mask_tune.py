@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from berttools.classifier.precision import Precision
+from berttools import mask_tuning
 from berttools.commands import _mask_options as own
 from berttools.commands import _training as usual
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
-from berttools.mask_tuning import run
-from berttools.mask_tuning.recipe import Method, Pattern
-from berttools.masks import Code
-from berttools.tuning import finetune as tuning_run
+from berttools.mask_tuning.config import MaskTuneConfig
 
 SCHEMA = "berttools.mask-tune/1"
 COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "inference", "best", "path", "sparsity", "bytes", "reason")
@@ -22,40 +19,40 @@ def mask_tune(
     base: usual.Base,
     train: usual.Train,
     out: own.Out,
-    dev: usual.Dev = None,
-    columns: ColumnsOption = None,
-    task: usual.TaskOption = tuning_run.Task.auto,
-    new_head: usual.NewHead = False,
-    metric: MetricOption = None,
-    method: own.MethodOption = Method.bernoulli,
-    initial_sparsity: own.InitialSparsity = 0.0,
-    target_sparsity: own.TargetSparsity = None,
-    pattern: own.PatternOption = Pattern.free,
-    only: usual.Only = None,
-    group: usual.Group = None,
-    layers: usual.Layers = None,
-    freeze: usual.Freeze = None,
-    pooler: own.PoolerOption = run.Pooler.freeze,
-    score_learning_rate: own.ScoreRate = None,
-    initial_score: own.InitialScore = None,
-    learning_rate: usual.LearningRate = 1e-3,
-    refit_head: own.Refit = False,
-    distill: own.Teacher = None,
-    code: own.CodeOption = Code.auto,
-    epochs: usual.Epochs = 3,
-    max_steps: usual.MaxSteps = None,
-    evaluate_every: usual.Every = None,
-    patience: usual.Patience = None,
-    batch: usual.Batch = 32,
-    accumulate: usual.Accumulate = 1,
-    warmup: usual.Warmup = 0.1,
-    weight_decay: usual.Decay = 0.01,
-    clip: usual.Clip = 1.0,
-    max_length: MaxLength = None,
-    precision: PrecisionOption = Precision.auto,
-    seed: options.Seed = 0,
-    resume: options.Resume = False,
-    force: options.Force = False,
+    dev: usual.Dev = MaskTuneConfig.dev,
+    columns: ColumnsOption = MaskTuneConfig.columns,
+    task: usual.TaskOption = MaskTuneConfig.task,
+    new_head: usual.NewHead = MaskTuneConfig.new_head,
+    metric: MetricOption = MaskTuneConfig.metric,
+    method: own.MethodOption = MaskTuneConfig.method,
+    initial_sparsity: own.InitialSparsity = MaskTuneConfig.initial_sparsity,
+    target_sparsity: own.TargetSparsity = MaskTuneConfig.target_sparsity,
+    pattern: own.PatternOption = MaskTuneConfig.pattern,
+    only: usual.Only = MaskTuneConfig.only,
+    group: usual.Group = MaskTuneConfig.group,
+    layers: usual.Layers = MaskTuneConfig.layers,
+    freeze: usual.Freeze = MaskTuneConfig.freeze,
+    pooler: own.PoolerOption = MaskTuneConfig.pooler,
+    score_learning_rate: own.ScoreRate = MaskTuneConfig.score_learning_rate,
+    initial_score: own.InitialScore = MaskTuneConfig.initial_score,
+    learning_rate: usual.LearningRate = MaskTuneConfig.learning_rate,
+    refit_head: own.Refit = MaskTuneConfig.refit_head,
+    distill: own.Teacher = MaskTuneConfig.distill,
+    code: own.CodeOption = MaskTuneConfig.code,
+    epochs: usual.Epochs = MaskTuneConfig.epochs,
+    max_steps: usual.MaxSteps = MaskTuneConfig.max_steps,
+    evaluate_every: usual.Every = MaskTuneConfig.evaluate_every,
+    patience: usual.Patience = MaskTuneConfig.patience,
+    batch: usual.Batch = MaskTuneConfig.batch,
+    accumulate: usual.Accumulate = MaskTuneConfig.accumulate,
+    warmup: usual.Warmup = MaskTuneConfig.warmup,
+    weight_decay: usual.Decay = MaskTuneConfig.weight_decay,
+    clip: usual.Clip = MaskTuneConfig.clip,
+    max_length: MaxLength = MaskTuneConfig.max_length,
+    precision: PrecisionOption = MaskTuneConfig.precision,
+    seed: options.Seed = MaskTuneConfig.seed,
+    resume: options.Resume = MaskTuneConfig.resume,
+    force: options.Force = MaskTuneConfig.force,
     device: options.Device = "auto",
 ) -> int:
     """Fine-tune by zeroing weights of a frozen base.
@@ -64,31 +61,34 @@ def mask_tune(
     scores and the head are learned (--learning-rate is the head's). The file holds the masks and the head, and
     apply-mask makes a model of it and the base. Texts, metrics, dropout, --resume and torchrun are as for finetune.
 
-    With --dev each measurement is of the mask that would be stored: scores above 0, or one draw where that is better.
+    With --dev each evaluation is of the mask that would be stored: scores above 0, or one draw where that is better.
     """
-    asked = run.MaskAsked(
-        base, train, out, dev, columns, task, new_head, metric, only, group, layers, freeze, tuning_run.Save.delta,
-        epochs, max_steps, evaluate_every, patience, batch, accumulate, learning_rate, None, warmup, weight_decay, clip,
-        max_length, precision, seed, resume, force, method, pattern, initial_sparsity, target_sparsity, initial_score,
-        score_learning_rate, pooler, refit_head, distill, code,
+    config = MaskTuneConfig(
+        base=base, train=train, out=out, dev=dev, columns=columns, task=task, new_head=new_head, metric=metric,
+        only=only, group=group, layers=layers, freeze=freeze, epochs=epochs, max_steps=max_steps,
+        evaluate_every=evaluate_every, patience=patience, batch=batch, accumulate=accumulate,
+        learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay, clip=clip, max_length=max_length,
+        precision=precision, seed=seed, resume=resume, force=force, method=method, initial_sparsity=initial_sparsity,
+        target_sparsity=target_sparsity, pattern=pattern, pooler=pooler, score_learning_rate=score_learning_rate,
+        initial_score=initial_score, refit_head=refit_head, distill=distill, code=code,
     )  # fmt: skip
-    return usual.tune(SCHEMA, COLUMNS, asked, device, run.MaskRun)
+    return usual.tune(SCHEMA, COLUMNS, config, device, mask_tuning.run)
 
 
 PAGE = Page(
     fields={
         "score": "The metric that ranks, on --dev; null without.",
         "metric": "Which one that is.",
-        "epoch": "Passes over the training texts so far; in the last record, those of the best measurement.",
+        "epoch": "Passes over the training texts so far; in the last record, those of the best evaluation.",
         "step": "Steps so far, likewise.",
-        "loss": "Mean loss of the training texts since the measurement before; masks are drawn anew each step.",
+        "loss": "Mean training loss since the evaluation before; masks are drawn again at each step.",
         **MEASURED,
-        "inference": "What the measured mask is: threshold, scores above 0 (for topk the largest), or draw, one"
-        " draw of the chances that the scores are.",
-        "score_at_threshold": "The metric of the one.",
-        "score_of_draw": "The metric of the other. The better of both is kept.",
-        "best": "Whether it is better than every measurement before: this mask is kept.",
-        "refitted": "With --refit-head: whether the head that was tuned once more was better, and kept.",
+        "inference": "The mask that was evaluated: threshold, scores above 0 (for topk the largest), or draw, one"
+        " draw with the probabilities of the scores.",
+        "score_at_threshold": "The metric of threshold.",
+        "score_of_draw": "The metric of draw. The better of both is kept.",
+        "best": "Whether it is better than every evaluation before: this mask is kept.",
+        "refitted": "With --refit-head: whether the head that was tuned again was better, and kept.",
         "path": "What was written. With the fields below, in the last record only.",
         "sparsity": "Share of the masked matrices' entries that are set to zero.",
         "zeroed": "How many that are.",
@@ -109,13 +109,13 @@ PAGE = Page(
         (
             "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --initial-sparsity 0.2"
             " --group V,AO,O --refit-head --out task.mask.safetensors",
-            "Masks of some groups only, that begin with a fifth of each matrix zeroed.",
+            "Masks of some groups only, with a fifth of each matrix zeroed at the beginning.",
         ),
         (
             "berttools layerdiff base/ ft/ --group Q,K,V,AO,I,O | sort -r | head -8"
             " | berttools mask-tune --base base/ --only - --train train.jsonl --dev dev.jsonl"
             " --out task.mask.safetensors",
-            "Masks of what moved most when all was tuned.",
+            "Masks of the tensors that moved most when all were tuned.",
         ),
         (
             "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --method topk"

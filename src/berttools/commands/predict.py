@@ -22,7 +22,8 @@ COLUMNS = ("label", "gold", "text", "text_a", "text_b", "truncated")
 
 def predict(
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="A folder that finetune wrote, or any such.")
+        Path | None,
+        typer.Option("--model", metavar="DIR", help="A fine-tuned model: a folder that finetune wrote, or any such."),
     ] = None,
     base: Annotated[Path | None, typer.Option(metavar="DIR", help="Instead of --model: the base of masks.")] = None,
     mask: Annotated[
@@ -36,20 +37,19 @@ def predict(
     precision: PredictPrecision = Precision.auto,
     device: options.Device = "auto",
 ) -> int:
-    """Label texts.
+    """Predict labels of texts.
 
-    One record a line of input, in its order, first field the chance of the label; for a model that gives numbers, the
-    number. Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it. A
-    gold that is there already wins, as in records of an earlier predict. Records with an error pass through unlabelled.
+    One record a line of input, in its order, first field the probability of the label; for a regression the value.
+    Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it. A gold that
+    is there already wins, as in records of an earlier predict. Records with an error pass through unlabelled.
 
     Of several masks a line's task says which; the base is in memory once. Of one mask, a line without a task is of it,
     and a line with another task is an error.
 
-    The last digits of a number can differ with the texts that are computed together (--batch); in bfloat16 earlier
-    ones can.
+    The last digits of a value can differ with the texts that are in one batch (--batch); in bfloat16 earlier ones can.
     """
     from berttools.checkpoints.model_folder import check_folder
-    from berttools.texts.examples import parse_columns, windows_of
+    from berttools.texts.rows import parse_columns, windows_of
 
     refuse_processes("predict")
     folder, masks = chosen(model, base, mask or [])
@@ -65,7 +65,7 @@ def predict(
         predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
         for window in (window for name in names for window in windows_of(name, known)):
             with silent_transformers(), enough_memory(place, "a smaller --batch, or a smaller --max-length"):
-                found = predictor.look([row for row in window if not row.fields.get("error")], known)
+                found = predictor.predict([row for row in window if not row.fields.get("error")], known)
             outcomes = iter(found)
             for row in window:
                 if row.fields.get("error"):
@@ -85,18 +85,18 @@ def predict(
 
 PAGE = Page(
     fields={
-        "score": "The chance of the label, 0 to 1; of a model that gives numbers, the number.",
-        "label": "The likeliest class, or the number with all its digits.",
-        "scores": "The chance of every class.",
+        "score": "The probability of the label, 0 to 1; of a regression the value.",
+        "label": "The most probable class, or the value with all its digits.",
+        "scores": "The probability of every class.",
         "task": "With --mask: the task of the line, as in the input. One that no mask has is an error,"
         " unknown-task, with one --mask too. A line without is of the only mask; of several it is an error.",
         "gold": "The gold that the input had, or else its label, if it had one.",
         "text": "As in the input, as are text_a, text_b and any other field.",
-        "truncated": "How many tokens at the text's end were left out; absent where none.",
+        "truncated": "How many tokens at the text's end were truncated; absent if none.",
         "error": "What is wrong with this line, or was before: kind and message.",
     },
     examples=(
-        ("berttools predict --model ft/ --in dev.jsonl | sort | head -3", "The three least certain labels."),
+        ("berttools predict --model ft/ --in dev.jsonl | sort | head -3", "The three least certain predictions."),
         (
             """echo '{"text":"a fine day"}' | berttools predict --model ft/""",
             "Label what a pipe brings.",

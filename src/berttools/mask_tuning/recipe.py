@@ -1,7 +1,9 @@
-"""How masks are learned, in words and numbers; ``berttools.mask_tuning.masked_linear`` does it."""
+"""How masks are learned: method, pattern and numbers, importable without torch."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +17,7 @@ class Method(StrEnum):
 
 
 class Pattern(StrEnum):
-    """Which weights are kept or zeroed together."""
+    """Groups of weights that are kept or zeroed together."""
 
     free = "free"
     two_of_four = "2:4"
@@ -30,13 +32,13 @@ class Recipe:
     Attributes
     ----------
     method, pattern
-        See there. With 2:4 two of each four weights in a row stay, whatever the method.
+        As of ``Method`` and ``Pattern``. With 2:4 two of each four weights in a row stay, whatever the method.
     initial_sparsity
-        Share of a matrix's weights, those nearest zero, whose scores begin below zero.
+        Share of a matrix's weights, those of least magnitude, whose scores begin below zero.
     initial_score
-        How far from zero scores begin.
+        Magnitude of scores at the beginning.
     target_sparsity
-        What topk ends at; None for ``initial_sparsity``.
+        topk's sparsity at the end; None for ``initial_sparsity``.
     """
 
     method: Method = Method.bernoulli
@@ -46,7 +48,7 @@ class Recipe:
     target_sparsity: float | None = None
 
     def sparsity_at(self, progress: float) -> float:
-        """Give topk's sparsity when this share of the steps is made: cubic, as Zhu and Gupta 2017 (arXiv 1710.01878).
+        """Return topk's sparsity at a share of the steps: cubic, as Zhu and Gupta 2017 (arXiv 1710.01878).
 
         It reaches the target after four fifths of the steps.
         """
@@ -58,4 +60,21 @@ class Recipe:
 
 RATES = {Method.bernoulli: 0.2, Method.threshold: 1e-3, Method.topk: 1e-2}
 FIRST = {Method.bernoulli: 5.0, Method.threshold: 0.01, Method.topk: 0.1}
-"""Of the scores, by method, where nothing else is said: peak learning rate, and how far from zero they begin."""
+"""Defaults of the scores, by method: peak learning rate, and magnitude at the beginning."""
+
+
+def reaches_zero(recipe: Recipe, rate_factors: Iterable[float], rate: float) -> bool:
+    """Test whether Adam's steps, each about as long as its learning rate, can take a score across zero.
+
+    Parameters
+    ----------
+    recipe
+        How masks are learned.
+    rate_factors
+        Each step's learning rate as a fraction of its peak.
+    rate
+        The scores' peak learning rate.
+    """
+    if recipe.method is Method.topk or recipe.pattern is Pattern.two_of_four:
+        return True  # scores only have to change places
+    return math.fsum(rate_factors) * rate > recipe.initial_score

@@ -1,4 +1,4 @@
-"""Texts as a model reads them: tokens, and batches of them with as little padding as there can be."""
+"""Tokenisation and length-bucketed batches."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _STEPS_SORTED = 50
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A text's tokens.
+    """The tokens of a text or of a pair.
 
     Attributes
     ----------
     ids
         int32 [length].
     types
-        Which of a pair a token belongs to, int8 [length]; None where the model is not told.
+        Which of a pair a token belongs to (segment ids), int8 [length]; None if the model takes none.
     cut
-        How many tokens there was no room for.
+        Tokens that were truncated.
     """
 
     ids: npt.NDArray[np.int32]
@@ -43,9 +43,22 @@ class Encoded:
 
 
 def encode(tokenizer: Any, examples: Sequence[Example], *, most: int) -> list[Encoded]:
-    """Turn texts, single ones or pairs, into tokens.
+    """Tokenise texts or pairs of texts.
 
-    What is longer than ``most`` tokens is cut at its end, of a pair the longer text first.
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer of transformers.
+    examples
+        Texts and pairs, in any mixture.
+    most
+        Tokens an example, special ones included; longer ones are truncated at their end, of a pair the longer text
+        first.
+
+    Returns
+    -------
+    list of Encoded
+        In the order of ``examples``.
     """
     found: dict[int, Encoded] = {}
     for paired in (False, True):
@@ -77,7 +90,24 @@ def _encode_alike(tokenizer: Any, examples: Sequence[Example], most: int, *, pai
 def collate(
     texts: Sequence[Encoded], pad: int, device: torch.device, *, length: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """Stack texts, int64 [texts, length], padded on the right to a length, by default that of the longest."""
+    """Stack texts into a model's inputs, int64 [texts, length], padded on the right.
+
+    Parameters
+    ----------
+    texts
+        The tokens of each.
+    pad
+        The padding token.
+    device
+        Where the tensors go.
+    length
+        Tokens to pad to; None for those of the longest text.
+
+    Returns
+    -------
+    dict
+        ``input_ids``, ``attention_mask``, and ``token_type_ids`` if the model takes them.
+    """
     import torch
 
     shape = (len(texts), length or max(map(len, texts)))
@@ -94,21 +124,21 @@ def collate(
 
 
 def draw_steps(lengths: npt.NDArray[np.int64], batch: int, *, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
-    """Deal an epoch's examples out to steps: at random, but with examples of like length together.
+    """Batch an epoch's examples at random, examples of similar length together (length bucketing).
 
     Parameters
     ----------
     lengths
-        Of each example, int64 [n].
+        Tokens of each example, int64 [n].
     batch
-        Examples a step; the last has what is left.
+        Examples a step; one step has the remainder.
     seed, epoch
-        Decide the order.
+        Seed of the order.
 
     Returns
     -------
     list of int64 arrays
-        Numbers of examples, each step's longest first. Every example is in one step.
+        Indices of examples, each step's longest first. Every example is in exactly one step.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
@@ -123,39 +153,39 @@ def draw_steps(lengths: npt.NDArray[np.int64], batch: int, *, seed: int, epoch: 
 
 
 def in_parts(items: npt.NDArray[np.int64], parts: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut into at most so many parts of nearly the same size, in order, none empty."""
+    """Split into at most ``parts`` micro-batches of nearly equal size, in order, none empty."""
     parts = min(parts, len(items))
     for part in range(parts):
         yield items[part * len(items) // parts : (part + 1) * len(items) // parts]
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """Texts as tokens, and what a model should say of each.
+class Dataset:
+    """Tokenised texts and their targets.
 
     Attributes
     ----------
     texts
-        The tokens.
-    truth
-        Numbers of classes or values, float64 [n].
-    taught
-        A teacher's logits, float32 [n, outputs]; None where there is no teacher.
+        The tokens of each.
+    targets
+        Class indices, or values of a regression; float64 [n].
+    teacher_logits
+        A teacher's logits, float32 [n, outputs]; None without a teacher.
     """
 
     texts: Sequence[Encoded]
-    truth: npt.NDArray[np.float64]
-    taught: npt.NDArray[np.float32] | None = None
+    targets: npt.NDArray[np.float64]
+    teacher_logits: npt.NDArray[np.float32] | None = None
 
     @property
     def cut(self) -> int:
-        """How many texts were longer than there was room for."""
+        """How many texts were truncated."""
         return sum(text.cut > 0 for text in self.texts)
 
     @property
     def sha256(self) -> str:
-        """Digest of texts and truth; what a teacher says of them follows from the teacher."""
-        digest = hashlib.sha256(self.truth.tobytes())
+        """Digest of tokens and targets; a teacher's logits follow from the teacher, which has a digest of its own."""
+        digest = hashlib.sha256(self.targets.tobytes())
         for text in self.texts:
             digest.update(len(text).to_bytes(4, "little") + text.ids.tobytes())
             digest.update(b"" if text.types is None else text.types.tobytes())

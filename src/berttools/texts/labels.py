@@ -1,4 +1,4 @@
-"""Labels of a task: classes or numbers."""
+"""Labels of a task: classes, or values of a regression."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from _toolio.errors import InputError, ToolError, of_the_whole_run
-from berttools.texts.examples import PRINTED, Example, Label, _floats, is_name
+from _toolio.errors import InputError, ToolError, of_the_whole_run, param
+from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_name
 
 _LARGEST = 3.4e38
-"""Of a label that is a number: a model computes in float32."""
+"""Largest label of a regression: a model computes in float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a model can say of a text.
+    """The labels that a model can predict.
 
     Attributes
     ----------
     names
-        The classes, by their number; empty for a regression, which gives one number.
+        The classes, by index; empty for a regression, whose output is one value.
     numbered
-        Data may call a class by its number too: names out of a model's configuration (LABEL_0) are often in no data.
+        Data may name a class by its index too: names out of a model's configuration (LABEL_0) are often in no data.
     """
 
     names: tuple[str, ...] = ()
@@ -30,28 +30,28 @@ class Labels:
 
     @property
     def regression(self) -> bool:
-        """Whether a label is a number to come near to, and no class."""
+        """Whether labels are values to regress, and not classes."""
         return not self.names
 
     @property
     def are_numbers(self) -> bool:
-        """Whether every class is called by a whole number, as it is printed, as in GLUE."""
+        """Whether every class is named by an integer as it is printed, as in GLUE."""
         return all(PRINTED.fullmatch(name) for name in self.names)
 
     def number(self, label: Label | None, where: str, source: str = "there are") -> float:
-        """Give what a model should say where ``label`` is right: the number of its class, or its value.
+        """Return the target of a label: its class index, or its value.
 
         Parameters
         ----------
         label
-            What a line says; ``where`` names it.
+            The label of a line; ``where`` names the line in messages.
         source
-            Where the classes are from, for the message: ``--train has``.
+            Where the classes are from, for the message: ``the training set has``.
 
         Raises
         ------
         InputError
-            The label is none of these.
+            If it is none of the labels.
         """
         if self.regression:
             if isinstance(label, str) or label is None:
@@ -69,12 +69,12 @@ class Labels:
         )
 
     def shown(self, number: int) -> str | int:
-        """Name a class as data sets do: a number where all are."""
+        """Return a class's name as data sets write it: an integer where all are."""
         return int(self.names[number]) if self.are_numbers else self.names[number]
 
 
 def class_name(label: Label | None) -> str:
-    """Write a class as a model's configuration does."""
+    """Return the name that a model's configuration has for a class."""
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
@@ -84,23 +84,23 @@ def _few(names: Iterable[str]) -> str:
 
 
 def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int = 1000, single: bool = False) -> Labels:
-    """Find out from the labels of a training set what the task is.
+    """Infer the task, and its classes, from the labels of a training set.
 
     Parameters
     ----------
     examples
-        One at least, with labels.
+        At least one, with labels.
     task
-        ``classification``, ``regression``, or ``auto``: a regression if a label is a number with a decimal point.
+        ``classification``, ``regression``, or ``auto``: a regression if a label has a decimal point.
     most
-        Classes, at most: more are a column that was mistaken for labels.
+        Largest number of classes: more are a column that was mistaken for labels.
     single
-        All labels may be equal.
+        Whether all labels may be equal.
 
     Raises
     ------
     ToolError
-        Text and numbers are mixed, all labels are equal, or there are too many of them.
+        If text and numbers are mixed, all labels are equal, or there are too many of them.
     """
     is_text = isinstance(examples[0].label, str)
     if odd := next((example for example in examples if isinstance(example.label, str) != is_text), None):
@@ -124,31 +124,31 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
         raise ToolError(f"{where}: all labels are {next(iter(names))}: there is nothing to learn", kind="one-label")
     if len(names) > most:
         raise ToolError(
-            f"{where}: {len(names)} different labels; for numbers to come near to, give --task regression",
+            f"{where}: {len(names)} different labels; for numbers to come near to, give {param('task')} regression",
             kind="many-labels",
         )
     return Labels(tuple(sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))))
 
 
 def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list[float]:
-    """Give what a model should say of each example.
+    """Return the target of each example: class indices, or values.
 
     Raises
     ------
     ToolError
-        A label is none of those; ``source`` says where they are from.
+        If a label is none of ``labels``; ``source`` says in the message where they are from.
     """
     with of_the_whole_run():
         return [labels.number(_as_known(example, labels), example.where, source) for example in examples]
 
 
 def _as_known(example: Example, labels: Labels) -> Label | None:
-    """Return a table's label as what is known of the labels has it, whatever the rest of its column looks like."""
+    """Return a table's label in the form that ``labels`` has, whatever the rest of its column looks like."""
     written = example.written
     if written is None:
         return example.label
     if labels.regression:
-        values = None if "_" in written else _floats([written])
+        values = None if "_" in written else floats_of([written])
         return values[0] if values and abs(values[0]) < math.inf else example.label
     # 2.0 may be the name of a class, and 007 is none called 7, though other lines have 1.5.
     return written if written in labels.names or is_name(written) else example.label

@@ -1,4 +1,4 @@
-"""Names of the metrics, without what computes them."""
+"""Names of the metrics, importable without numpy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Metric(StrEnum):
-    """What predictions are judged by."""
+    """Metrics of predictions."""
 
     accuracy = "accuracy"
     f1 = "f1"

@@ -1,4 +1,4 @@
-"""How well predictions meet labels, and how sure of that a number of examples makes one."""
+"""Metrics of classification and regression, with bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,66 +9,66 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What metrics of classes need of a confusion matrix, of one or of many at once: float64 [..., classes] each.
+    """Diagonal and marginal sums of a confusion matrix, or of many at once: float64 [..., classes] each.
 
     Attributes
     ----------
     right
-        Its diagonal: how often each class was found.
+        The diagonal: true positives of each class.
     rows, columns
-        Its sums: how often each class is there, and how often it was said.
+        The marginal sums: how often each class is a target, and how often it is predicted.
     """
 
-    right: Numbers
-    rows: Numbers
-    columns: Numbers
+    right: Floats
+    rows: Floats
+    columns: Floats
 
 
-def accuracy(counts: Counts) -> Numbers:
-    """Share of examples whose class was found."""
-    share: Numbers = counts.right.sum(-1) / counts.rows.sum(-1)
+def accuracy(counts: Counts) -> Floats:
+    """Return the share of examples whose class is predicted."""
+    share: Floats = counts.right.sum(-1) / counts.rows.sum(-1)
     return share
 
 
-def _f1_of_each(counts: Counts) -> Numbers:
-    f1: Numbers = 2 * counts.right / np.maximum(counts.rows + counts.columns, 1)
+def _f1_of_each(counts: Counts) -> Floats:
+    f1: Floats = 2 * counts.right / np.maximum(counts.rows + counts.columns, 1)
     return f1
 
 
-def f1(counts: Counts) -> Numbers:
-    """F1 of the second of two classes; of more classes the mean. 0 where a class is neither there nor said."""
+def f1(counts: Counts) -> Floats:
+    """Return F1 of the second of two classes, of more classes the mean; 0 for a class neither target nor predicted."""
     each = _f1_of_each(counts)
-    found: Numbers = each[..., 1] if each.shape[-1] == 2 else each.mean(-1)
+    found: Floats = each[..., 1] if each.shape[-1] == 2 else each.mean(-1)
     return found
 
 
-def macro_f1(counts: Counts) -> Numbers:
-    """Mean of all classes' F1."""
-    mean: Numbers = _f1_of_each(counts).mean(-1)
+def macro_f1(counts: Counts) -> Floats:
+    """Return the mean of all classes' F1."""
+    mean: Floats = _f1_of_each(counts).mean(-1)
     return mean
 
 
-def matthews(counts: Counts) -> Numbers:
-    """Matthews' correlation of any number of classes (J. Gorodkin, 2004); 0 where one side has one class only."""
+def matthews(counts: Counts) -> Floats:
+    """Return Matthews' correlation of any number of classes (J. Gorodkin, 2004); 0 if one side has one class only."""
     n, right, rows, columns = counts.rows.sum(-1), counts.right.sum(-1), counts.rows, counts.columns
     spread = (n * n - (rows * rows).sum(-1)) * (n * n - (columns * columns).sum(-1))
-    found: Numbers = (right * n - (rows * columns).sum(-1)) / np.sqrt(np.where(spread > 0, spread, np.inf))
+    found: Floats = (right * n - (rows * columns).sum(-1)) / np.sqrt(np.where(spread > 0, spread, np.inf))
     return found
 
 
-def pearson(truth: Numbers, said: Numbers, times: Numbers) -> float | None:
-    """Correlation of values, each of which counts so many times, 1 or more; None where one side has one value only."""
+def pearson(targets: Floats, predicted: Floats, times: Floats) -> float | None:
+    """Return Pearson's correlation, weighted by ``times`` (1 or more); None if one side is constant."""
     n = times.sum()
-    a, b = truth - times @ truth / n, said - times @ said / n
+    a, b = targets - times @ targets / n, predicted - times @ predicted / n
     # Scaled first: squares of very large or small numbers leave the range of float64.
     sizes = float(np.abs(a).max()), float(np.abs(b).max())
     # What is left of a mean of equal numbers is rounding, and correlates with anything.
-    floors = (1e-14 * float(np.abs(side).max()) for side in (truth, said))
+    floors = (1e-14 * float(np.abs(side).max()) for side in (targets, predicted))
     if any(size <= floor for size, floor in zip(sizes, floors, strict=True)):
         return None
     a, b = a / sizes[0], b / sizes[1]
@@ -77,25 +77,25 @@ def pearson(truth: Numbers, said: Numbers, times: Numbers) -> float | None:
 
 
 class _Ranked:
-    """Values that were sorted once: their ranks from 1, however many times each counts."""
+    """Ranks of values under any weights; the values are sorted once."""
 
-    def __init__(self, values: Numbers) -> None:
+    def __init__(self, values: Floats) -> None:
         _, self._place = np.unique(values, return_inverse=True)
 
-    def ranks(self, times: Numbers) -> Numbers:
-        """Give the rank of each value; equal ones share the mean of their ranks."""
+    def ranks(self, times: Floats) -> Floats:
+        """Return the rank of each value, from 1; ties share the mean of their ranks."""
         counts = np.bincount(self._place, weights=times)
-        ranks: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[self._place]
+        ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[self._place]
         return ranks
 
 
-def spearman(truth: _Ranked, said: _Ranked, times: Numbers) -> float | None:
-    """Correlation of ranks, of values that count so many times, 0 or more; None where one side has one value only."""
+def spearman(targets: _Ranked, predicted: _Ranked, times: Floats) -> float | None:
+    """Return Spearman's rank correlation, weighted by ``times`` (0 or more); None if one side is constant."""
     there = times > 0
-    return pearson(truth.ranks(times)[there], said.ranks(times)[there], times[there])
+    return pearson(targets.ranks(times)[there], predicted.ranks(times)[there], times[there])
 
 
-_OF_COUNTS: dict[str, Callable[[Counts], Numbers]] = {
+_OF_COUNTS: dict[str, Callable[[Counts], Floats]] = {
     "accuracy": accuracy,
     "f1": f1,
     "macro-f1": macro_f1,
@@ -106,55 +106,57 @@ REGRESSION = ("pearson", "spearman")
 
 
 def default_metric(classes: int) -> str:
-    """Name the metric that ranks: accuracy for classes, Pearson's correlation for a regression (0 classes)."""
+    """Return the metric that ranks by default: accuracy of classes, Pearson's correlation of a regression."""
     return CLASSIFICATION[0] if classes else REGRESSION[0]
 
 
-def measure(truth: npt.ArrayLike, said: npt.ArrayLike, classes: int) -> dict[str, float | None]:
-    """Give every metric of a task.
+def measure(targets: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> dict[str, float | None]:
+    """Return every metric of a task, by name.
 
     Parameters
     ----------
-    truth, said
-        Numbers of classes, 0 to ``classes`` - 1, or values: [n], one at least.
+    targets, predicted
+        Class indices, 0 to ``classes`` - 1, or values: [n], at least one.
     classes
-        How many there are; 0 for a regression.
+        Number of classes; 0 for a regression.
 
     Returns
     -------
     dict
-        None where a metric does not exist: a correlation with a constant.
+        A metric is None if it is undefined: a correlation with a constant.
     """
-    a, b = np.asarray(truth, np.float64), np.asarray(said, np.float64)
+    a, b = np.asarray(targets, np.float64), np.asarray(predicted, np.float64)
     if classes:
-        counts = _Cells(a, b, classes).counts()
+        counts = _ConfusionCells(a, b, classes).counts()
         return {name: float(metric(counts)) for name, metric in _OF_COUNTS.items()}
     return {name: _correlation(name, a, b)(np.ones(len(a))) for name in REGRESSION}
 
 
-class _Cells:
-    """The cells of a confusion matrix that hold anything: there are no more of them than examples.
+class _ConfusionCells:
+    """The non-empty cells of a confusion matrix: there are no more of them than examples.
 
     Parameters
     ----------
-    truth, said
-        Numbers of classes, [n].
+    targets, predicted
+        Class indices, [n].
     classes
-        How many there are.
+        Number of classes.
     """
 
-    def __init__(self, truth: Numbers, said: Numbers, classes: int) -> None:
-        pairs, self.held = np.unique(truth.astype(np.int64) * classes + said.astype(np.int64), return_counts=True)
+    def __init__(self, targets: Floats, predicted: Floats, classes: int) -> None:
+        pairs, self.held = np.unique(
+            targets.astype(np.int64) * classes + predicted.astype(np.int64), return_counts=True
+        )
         self._row, self._column = np.divmod(pairs, classes)
         self._classes = classes
 
     def counts(self, held: npt.NDArray[np.int64] | None = None) -> Counts:
-        """Add up what the cells hold, or would: int64 [draws, cells]."""
+        """Return the sums of the cells' counts, or of others: int64 [draws, cells]."""
         if held is None:
             return Counts(*(each[0] for each in self._sums(self.held[None])))
         return Counts(*self._sums(held))
 
-    def _sums(self, held: npt.NDArray[np.int64]) -> list[Numbers]:
+    def _sums(self, held: npt.NDArray[np.int64]) -> list[Floats]:
         right = np.where(self._row == self._column, held, 0)
         parts = ((self._row, right), (self._row, held), (self._column, held))
         return [
@@ -163,42 +165,42 @@ class _Cells:
         ]
 
 
-def _correlation(metric: str, truth: Numbers, said: Numbers) -> Callable[[Numbers], float | None]:
-    """Prepare a metric of values; what comes back takes how many times each example counts."""
+def _correlation(metric: str, targets: Floats, predicted: Floats) -> Callable[[Floats], float | None]:
+    """Return a function from the weight of each example to a metric of values."""
     if metric == "spearman":
-        ranked = _Ranked(truth), _Ranked(said)
+        ranked = _Ranked(targets), _Ranked(predicted)
         return lambda times: spearman(*ranked, times)
 
-    def of_values(times: Numbers) -> float | None:
+    def of_values(times: Floats) -> float | None:
         there = times > 0
-        return pearson(truth[there], said[there], times[there])
+        return pearson(targets[there], predicted[there], times[there])
 
     return of_values
 
 
 def bootstrap(
-    truth: npt.ArrayLike, said: npt.ArrayLike, classes: int, metric: str, *, draws: int = 2000, seed: int = 0
+    targets: npt.ArrayLike, predicted: npt.ArrayLike, classes: int, metric: str, *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Give the 95% bootstrap interval (percentiles) of a metric, over examples.
+    """Return the 95% bootstrap confidence interval (percentile method) of a metric, resampling examples.
 
     Examples are not drawn one by one. How often each cell of the confusion matrix is drawn is multinomial; of values,
-    it is counted how often each was drawn, and their order is the same in every draw.
+    it is counted how often each is drawn, as their order is the same in every draw.
 
     Parameters
     ----------
-    truth, said, classes
+    targets, predicted, classes
         As of ``measure``.
     metric
         One of ``CLASSIFICATION`` or ``REGRESSION``.
     draws
-        Fewer are drawn of more than 50,000 values, or cells of the matrix, 200 at least: the interval is narrow then.
+        Resamples; fewer, but at least 200, for more than 50,000 values or cells, whose interval is narrow.
 
     Returns
     -------
     tuple or None
-        None for fewer than two examples, and where the metric exists in no draw.
+        Lower and upper bound; None for fewer than two examples, or if the metric is defined in no draw.
     """
-    a, b = np.asarray(truth, np.float64), np.asarray(said, np.float64)
+    a, b = np.asarray(targets, np.float64), np.asarray(predicted, np.float64)
     if len(a) < 2:
         return None
     rng = np.random.default_rng(seed)
@@ -213,8 +215,8 @@ def _enough(draws: int, items: int) -> int:
     return max(200, min(draws, 100_000_000 // items))
 
 
-def _of_cells(a: Numbers, b: Numbers, classes: int, metric: str, draws: int, rng: np.random.Generator) -> list[float]:
-    cells = _Cells(a, b, classes)
+def _of_cells(a: Floats, b: Floats, classes: int, metric: str, draws: int, rng: np.random.Generator) -> list[float]:
+    cells = _ConfusionCells(a, b, classes)
     left, found = _enough(draws, len(cells.held)), list[float]()
     at_once = max(1, 4_000_000 // (len(cells.held) + classes))
     while left > 0:
@@ -224,7 +226,7 @@ def _of_cells(a: Numbers, b: Numbers, classes: int, metric: str, draws: int, rng
     return found
 
 
-def _of_values(a: Numbers, b: Numbers, metric: str, draws: int, rng: np.random.Generator) -> list[float]:
+def _of_values(a: Floats, b: Floats, metric: str, draws: int, rng: np.random.Generator) -> list[float]:
     correlation = _correlation(metric, a, b)
     n = len(a)
     drawn = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(_enough(draws, n)))

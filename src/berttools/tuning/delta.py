@@ -1,4 +1,4 @@
-"""What tuning changed of a base, as one file that restores the model bit for bit."""
+"""Deltas: the tensors that fine-tuning changed, in one file that restores the model bit for bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _as_opened(base: Checkpoint, name: str) -> NDArray[Any]:
-    """Read a tensor as a model is opened to be tuned: float32 where it is any kind of float."""
+    """Return a tensor as a model to fine-tune has it: float32 if it is of any float dtype."""
     import numpy as np
 
     values = base.flat(name).values(0, base.tensors[name].size)
@@ -28,7 +28,7 @@ def _as_opened(base: Checkpoint, name: str) -> NDArray[Any]:
 
 
 def changed_of(tensors: Mapping[str, NDArray[Any]], base: Checkpoint) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Sort a model's tensors into those that differ from the base, and the base's names of those that do not."""
+    """Return a model's tensors that differ from the base, and of the others the base's names."""
     import numpy as np
 
     same = {}
@@ -43,25 +43,25 @@ def changed_of(tensors: Mapping[str, NDArray[Any]], base: Checkpoint) -> tuple[d
 def write_delta(
     out: Path, tensors: Mapping[str, NDArray[Any]], config: str, base: Checkpoint, made: Mapping[str, Any]
 ) -> None:
-    """Write what differs from the base as one safetensors file.
+    """Write the tensors that differ from the base as one safetensors file.
 
     Parameters
     ----------
     out
         The file.
     tensors
-        All of the model, by the names of its state dict.
+        All tensors of the model, by the names of its state dict.
     config
         The text of its config.json.
     base
-        The folder where all else comes from.
+        The base that the other tensors are restored from.
     made
         How the model was made, for its ``berttools.json``; ``base_sha256`` in it is ``base_digest(base)``.
 
     Raises
     ------
     ToolError
-        It cannot be written.
+        If it cannot be written.
     """
     changed, same = changed_of(tensors, base)
     about = {
@@ -76,18 +76,18 @@ def write_delta(
 
 
 def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
-    """Restore the model that a delta was made of, bit for bit, as a folder.
+    """Write the model that a delta restores over its base, bit for bit, as a folder.
 
     Returns
     -------
     dict
-        ``from_delta``, ``from_base``: how many values come from either; ``tensors``: how many come from the delta;
+        ``from_delta``, ``from_base``: number of values from either; ``tensors``: number of tensors from the delta;
         ``base_sha256``.
 
     Raises
     ------
     ToolError
-        ``delta`` is no such file, or was made from another base.
+        If ``delta`` is no delta, or one of another base.
     """
     about = _about(delta)
     checkpoint = open_checkpoint(base)
@@ -107,7 +107,7 @@ def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
 def _about(delta: Path) -> dict[str, Any]:
     found = read_metadata(delta)
     if found.get("schema") != DELTA:
-        raise ToolError(f"{delta}: is no delta; berttools finetune --save delta writes one", kind="not-a-delta")
+        raise ToolError(f"{delta}: is no delta", kind="not-a-delta")
     kinds = {"base_sha256": str, "tokenizer_sha256": str, "config": str, "from_base": dict, "made": dict}
     if wrong := next((key for key, kind in kinds.items() if not isinstance(found.get(key), kind)), None):
         raise ToolError(f"{delta}: its {wrong} is missing; copy it again", kind="bad-delta")

@@ -1,4 +1,4 @@
-"""Which tensors of a model are tuned: by name, pattern, group and layer."""
+"""Select the tensors of a model to tune: by name, pattern, group and layer."""
 
 from __future__ import annotations
 
@@ -6,52 +6,28 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from _toolio.errors import UsageError, of_the_whole_run
-from _toolio.streams.records import Record, parse_record
+from _toolio.errors import UsageError, param
 from berttools.checkpoints.groups import GROUPS, Grouping
+from berttools.tuning.parameter_names import Named, Span
 
-Span = tuple[int, int, int]
-"""Rows (axis 0) or columns (axis 1) of a matrix: axis, start and stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """What a line of ``--only -`` names: a tensor or a part of it, or all of a layer, a group, or both.
-
-    Attributes
-    ----------
-    where
-        The line.
-    name, layer, group
-        None where the line does not say.
-    span
-        The part of the tensor called ``name``; None for all of it.
-    without
-        ``"layer"`` or ``"group"`` for all tensors that belong to none, such as the embeddings.
-    """
-
-    where: str
-    name: str | None = None
-    layer: int | None = None
-    group: str | None = None
-    span: Span | None = None
-    without: str | None = None
+_Cell = tuple[int | None, frozenset[str]]
+"""A tensor's layer, None outside all, and every group that its matrix holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What was asked for; a tensor is tuned if everything that is given admits it.
+class ParameterSelection:
+    """Which tensors to tune: those that every given criterion selects.
 
     Attributes
     ----------
     named
-        Lines of stdin; None where none were read.
+        What lines of stdin name; None if none were read.
     patterns
-        Regular expressions, one of which must be found in the name.
+        Regular expressions, one of which must match in the name.
     groups, layers
         None for all.
     freeze
-        Regular expressions that must not be found in the name.
+        Regular expressions that must not match in the name.
     freeze_groups
         Groups that are not tuned.
     """
@@ -65,8 +41,8 @@ class Choice:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing was asked for."""
-        return self == Choice()
+        """Whether there is no criterion, so that all tensors are tuned."""
+        return self == ParameterSelection()
 
     def resolve(
         self,
@@ -76,30 +52,30 @@ class Choice:
         head: Collection[str],
         others: Collection[str] = (),
     ) -> list[str]:
-        """Give the names of the tensors to tune, in the order of ``shapes``.
+        """Return the names of the tensors to tune, in the order of ``shapes``.
 
         Parameters
         ----------
         shapes
-            Every parameter of the model.
+            Every parameter of the model, by name.
         base
-            Its name to that in the base's files, where it has one: names may be of either kind.
+            A parameter's name to that in the base's files, if it has one: either name selects it.
         head
             Parameters that are tuned unless they are frozen by name.
         others
-            Tensors of the base that are no parameters here, such as another task's head: naming them does nothing.
+            Tensors of the base that are no parameters here, such as another task's head: naming them has no effect.
 
         Raises
         ------
         UsageError
-            Something that was asked for is not there, or nothing is left to tune.
+            If a criterion fits no tensor, or no tensor fits all of them.
         """
-        places = {name: _place(name, shape) for name, shape in shapes.items()}
-        self._check(places, base, others)
+        cells = {name: _cell(name, shape) for name, shape in shapes.items()}
+        self._check(cells, base, others)
         self._check_spans(shapes, base)
         wanted = _Wanted(self.named or (), base)
         chosen, admitted = [], False
-        for name, (layer, groups) in places.items():
+        for name, (layer, groups) in cells.items():
             frozen = _matches(self.freeze, name, base) or bool(groups & set(self.freeze_groups))
             found = not frozen and (
                 (self.named is None or bool(wanted.hits(name, shapes[name])))
@@ -111,7 +87,8 @@ class Choice:
             if found or (name in head and not frozen):
                 chosen.append(name)
         if not admitted:
-            raise UsageError("no tensor fits all of --only, --group, --layers and --freeze: nothing is left to tune")
+            criteria = f"{param('only')}, {param('group')}, {param('layers')} and {param('freeze')}"
+            raise UsageError(f"no tensor fits all of {criteria}: nothing is left to tune")
         return chosen
 
     def spans(
@@ -134,7 +111,7 @@ class Choice:
         Raises
         ------
         UsageError
-            Rows and columns of one tensor are named.
+            If rows and columns of one tensor are named.
         """
         if self.named is None:
             return {}
@@ -146,42 +123,37 @@ class Choice:
             if spans and spans != ((spans[0][0], 0, shapes[name][spans[0][0]]),)
         }
 
-    def _check(
-        self,
-        places: Mapping[str, tuple[int | None, frozenset[str]]],
-        base: Mapping[str, str],
-        others: Collection[str],
-    ) -> None:
-        known = {*places, *base.values(), *others}
-        cells = {(layer, group) for layer, groups in places.values() for group in (None, *groups)}
-        cells |= {(None, group) for _, group in cells}
-        without = {"layer" for layer, _ in places.values() if layer is None}
-        without |= {"group" for _, groups in places.values() if not groups}
-        for each in self.named or ():
-            if each.without:
-                if each.without not in without:
-                    raise UsageError(f"--only: {each.where}: every tensor of the model has a {each.without}")
-                continue
-            if each.name and each.name not in known:
-                hint = "; records are wanted, or a name a line: no table" if "," in each.name else ""
-                raise UsageError(f"--only: {each.where}: the model has no tensor {each.name[:80]}{hint}")
-            if not each.name and (each.layer, each.group) not in cells:
-                what = " ".join(
-                    f"{kind} {value}"
-                    for kind, value in (("layer", each.layer), ("group", each.group))
-                    if value is not None
-                )
-                raise UsageError(f"--only: {each.where}: the model has no {what}")
-        for option, groups in (("--group", self.groups or ()), ("--freeze", self.freeze_groups)):
-            _check_groups(option, groups, places)
-        layers = sorted({layer for layer, _ in places.values() if layer is not None})
+    def _check(self, cells: Mapping[str, _Cell], base: Mapping[str, str], others: Collection[str]) -> None:
+        """Raise if a line, a group, a layer or a pattern fits no tensor of the model."""
+        self._check_named(cells, {*cells, *base.values(), *others})
+        for option, groups in (("group", self.groups or ()), ("freeze", self.freeze_groups)):
+            _check_groups(option, groups, cells)
+        layers = sorted({layer for layer, _ in cells.values() if layer is not None})
         if self.layers is not None and (missing := sorted(self.layers - set(layers))):
             have = f"its layers are {layers[0]} to {layers[-1]}" if layers else "no layer of it is known"
-            raise UsageError(f"--layers {missing[0]}: the model has none such; {have}")
-        for option, patterns in (("--only", self.patterns), ("--freeze", self.freeze)):
+            raise UsageError(f"{param('layers')} {missing[0]}: the model has none such; {have}")
+        for option, patterns in (("only", self.patterns), ("freeze", self.freeze)):
             for pattern in patterns:
-                if not any(_matches((pattern,), name, base) for name in places):
-                    raise UsageError(f"{option} {pattern}: fits no tensor of the model")
+                if not any(_matches((pattern,), name, base) for name in cells):
+                    raise UsageError(f"{param(option)} {pattern}: fits no tensor of the model")
+
+    def _check_named(self, cells: Mapping[str, _Cell], known: Collection[str]) -> None:
+        there = {(layer, group) for layer, groups in cells.values() for group in (None, *groups)}
+        there |= {(None, group) for _, group in there}
+        without = {"layer" for layer, _ in cells.values() if layer is None}
+        without |= {"group" for _, groups in cells.values() if not groups}
+        for each in self.named or ():
+            where = f"{param('only')}: {each.where}"
+            if each.without:
+                if each.without not in without:
+                    raise UsageError(f"{where}: every tensor of the model has a {each.without}")
+            elif each.name and each.name not in known:
+                hint = "; records are wanted, or a name a line: no table" if "," in each.name else ""
+                raise UsageError(f"{where}: the model has no tensor {each.name[:80]}{hint}")
+            elif not each.name and (each.layer, each.group) not in there:
+                named = (("layer", each.layer), ("group", each.group))
+                what = " ".join(f"{kind} {value}" for kind, value in named if value is not None)
+                raise UsageError(f"{where}: the model has no {what}")
 
     def _check_spans(self, shapes: Mapping[str, tuple[int, ...]], base: Mapping[str, str]) -> None:
         stored = {other: name for name, other in base.items()}
@@ -192,13 +164,13 @@ class Choice:
             axis, start, stop = each.span
             if len(shape) != 2 or axis not in (0, 1) or not 0 <= start < stop <= shape[axis]:
                 raise UsageError(
-                    f"--only: {each.where}: {each.name} of shape {list(shape)} has no part of axis {axis} from"
+                    f"{param('only')}: {each.where}: {each.name} of shape {list(shape)} has no part of axis {axis} from"
                     f" {start} to {stop}; are the records of another model?"
                 )
 
 
 class _Wanted:
-    """Lines of stdin, sorted by what they name, so that each tensor is looked up once."""
+    """Lines of stdin, indexed by what they name, so that each tensor is looked up once."""
 
     def __init__(self, named: Iterable[Named], base: Mapping[str, str]) -> None:
         stored = {other: name for name, other in base.items()}
@@ -228,12 +200,12 @@ class _Wanted:
 
 
 def _merged(name: str, spans: Sequence[Span | None]) -> tuple[Span, ...]:
-    """Join parts that meet or overlap; none are left where one is the whole tensor."""
+    """Join parts that touch or overlap; return none if one is the whole tensor."""
     parts = [span for span in spans if span is not None]
     if len(parts) != len(spans):
         return ()
     if len({axis for axis, _, _ in parts}) > 1:
-        raise UsageError(f"--only: stdin names rows and columns of {name}; give one kind, or its name alone")
+        raise UsageError(f"{param('only')}: stdin names rows and columns of {name}; give one kind, or its name alone")
     merged: list[Span] = []
     for axis, start, stop in sorted(parts):
         if merged and start <= merged[-1][2]:
@@ -243,121 +215,29 @@ def _merged(name: str, spans: Sequence[Span | None]) -> tuple[Span, ...]:
     return tuple(merged)
 
 
-def _place(name: str, shape: tuple[int, ...]) -> tuple[int | None, frozenset[str]]:
-    """Give a tensor's layer, and every group that its matrix holds."""
+def _cell(name: str, shape: tuple[int, ...]) -> _Cell:
+    """Return a tensor's layer, and every group that its matrix holds."""
     parts = Grouping().parts(name, shape)
     return parts[0].layer, frozenset(part.group for part in parts if part.group)
 
 
 def groups_of(name: str, shape: tuple[int, ...]) -> frozenset[str]:
-    """Give every group that a tensor's matrix holds."""
-    return _place(name, shape)[1]
+    """Return every group that a tensor's matrix holds."""
+    return _cell(name, shape)[1]
 
 
-def _check_groups(
-    option: str, wanted: Collection[str], places: Mapping[str, tuple[int | None, frozenset[str]]]
-) -> None:
-    """Refuse a group that the model lacks, and part of a matrix: it is tuned or frozen as a whole."""
-    there = {group for _, groups in places.values() for group in groups}
+def _check_groups(option: str, wanted: Collection[str], cells: Mapping[str, _Cell]) -> None:
+    """Raise if the model lacks a group, or a matrix holds others too: it is tuned or frozen as a whole."""
+    there = {group for _, groups in cells.values() for group in groups}
     if missing := next((group for group in wanted if group not in there), None):
-        raise UsageError(f"{option} {missing}: no matrix of the model is known as one; name it with --only REGEX")
-    for name, (_, groups) in places.items():
+        raise UsageError(
+            f"{param(option)} {missing}: no matrix of the model is known as one; name it with {param('only')} REGEX"
+        )
+    for name, (_, groups) in cells.items():
         if groups & set(wanted) and not groups <= set(wanted):
             held = ",".join(group for group in GROUPS if group in groups)
-            raise UsageError(f"{option} {','.join(wanted)}: {name} holds {held} in one; give all of them")
+            raise UsageError(f"{param(option)} {','.join(wanted)}: {name} holds {held} in one; give all of them")
 
 
 def _matches(patterns: Iterable[str], name: str, base: Mapping[str, str]) -> bool:
     return any(re.search(pattern, each) for pattern in patterns for each in {name, base.get(name, name)})
-
-
-def parse_freeze(words: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tell groups (``Q,K``) from regular expressions: gives patterns, groups. UsageError for what is neither."""
-    patterns: list[str] = []
-    groups: list[str] = []
-    for word in words:
-        if set(word.split(",")) <= set(GROUPS):
-            groups += word.split(",")
-        else:
-            patterns.append(check_pattern(word, "--freeze"))
-    return tuple(patterns), tuple(dict.fromkeys(groups))
-
-
-def check_pattern(text: str, option: str) -> str:
-    """Refuse what is no regular expression."""
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise UsageError(f"{option} {text}: is no regular expression: {error}") from None
-    return text
-
-
-def parse_groups(text: str | None) -> tuple[str, ...] | None:
-    """Read ``--group Q,K``; UsageError for what is no group."""
-    if text is None:
-        return None
-    groups = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    if wrong := next((group for group in groups if group not in GROUPS), None):
-        raise UsageError(f"--group {text}: {wrong!r} is none of {', '.join(GROUPS)}")
-    return groups
-
-
-def parse_layers(text: str | None) -> frozenset[int] | None:
-    """Read ``--layers 0,8-11``; UsageError for what is no such list."""
-    if text is None:
-        return None
-    found: set[int] = set()
-    for word in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", word)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise UsageError(f"--layers {text}: say 8-11, or 0,2,8-11")
-        found |= set(range(first, last + 1))
-    return frozenset(found)
-
-
-def read_named(lines: Iterable[bytes]) -> tuple[Named, ...]:
-    """Read what stdin names: names of tensors, or records with ``name``, or with ``layer`` or ``group``, a line.
-
-    Raises
-    ------
-    ToolError, UsageError
-        A line is neither, or there is none.
-    """
-    named = []
-    for number, line in enumerate(lines, 1):
-        where = f"stdin, line {number}"
-        if not line.strip():
-            continue
-        if line.lstrip().startswith(b"{"):
-            with of_the_whole_run():
-                record = parse_record(line, where=where)
-            if "only_in" not in record and "error" not in record:  # what no two models have in common
-                named.append(_of_record(record, where))
-        else:
-            named.append(Named(where, line.strip().decode(errors="replace")))
-    if not named:
-        raise UsageError("--only -: stdin names no tensor")
-    return tuple(named)
-
-
-def _of_record(record: Record, where: str) -> Named:
-    name, layer, group = (record.get(key) for key in ("name", "layer", "group"))
-    if isinstance(name, str) and name:
-        return Named(where, name, span=_span_of(record.get("part"), where))
-    by = record.get("by")
-    if by in ("layer", "group") and by in record and layer is group is None:
-        return Named(where, without=str(by))
-    known = (layer is None or type(layer) is int) and (group is None or isinstance(group, str))
-    if known and not layer is group is None:
-        return Named(where, None, layer, group)
-    raise UsageError(f"--only -: {where}: the record has no name, no layer and no group")
-
-
-def _span_of(part: object, where: str) -> Span | None:
-    if part is None:
-        return None
-    axis, start, stop = (part.get(key) if isinstance(part, dict) else None for key in ("axis", "start", "stop"))
-    if type(axis) is int and type(start) is int and type(stop) is int:
-        return axis, start, stop
-    raise UsageError(f"--only -: {where}: the record's part is no axis, start and stop")

@@ -1,4 +1,4 @@
-"""Parts of tensors that are tuned while the rest of the tensor stays bit for bit."""
+"""Tune rows or columns of a tensor while the rest of it stays bit for bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class _TunedPart(NamedTuple):
-    """Rows or columns of a parameter, and a contiguous copy of them: what the optimizer updates."""
+    """Rows or columns of a parameter, and a contiguous copy of them, which the optimizer updates."""
 
     whole: nn.Parameter
     axis: int
@@ -24,7 +24,7 @@ class _TunedPart(NamedTuple):
 
 
 class TunedParts:
-    """What an optimizer updates of some parameters: each as it is, or copies of its parts.
+    """The parameters that an optimizer updates: whole ones as they are, and copies of parts of others.
 
     A gradient that is zero outside the part would not do: weight decay moves what has no gradient, clipping counts
     what is not tuned, and the moments of the whole tensor would take memory.
@@ -34,7 +34,7 @@ class TunedParts:
     named
         The parameters to tune.
     spans
-        Of those that are tuned in part only, axis, start and stop of each part; parts do not overlap.
+        Axis, start and stop of each part of parameters that are tuned in part; parts do not overlap.
     """
 
     def __init__(self, named: Mapping[str, nn.Parameter], spans: Mapping[str, Sequence[tuple[int, int, int]]]) -> None:
@@ -60,7 +60,7 @@ class TunedParts:
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Bring the parts, as the optimizer or a checkpoint has left them, into the model's parameters."""
+        """Copy the parts, as the optimizer or a checkpoint has left them, into the model's parameters."""
         for part in self._parts:
             part.of(part.whole).copy_(part.copy)
 

@@ -1,21 +1,87 @@
-"""Opening a model leaves what belongs to the whole process as it was."""
+"""Models with their heads, and what their configurations say of labels and lengths."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import logging
 
+from _toolio.errors import ToolError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.model_folder import silent_transformers
-from berttools.classifier.model import open_base, open_model
+from berttools.classifier.model import Classifier, config_text, labels_of, open_base, open_model, state_arrays
 from berttools.layerdiff.random_init import random_init
 from berttools.texts.labels import Labels
-from tiny_models import make_tuned
+from tiny_models import SIZES, make_base, make_tuned
+
+
+def test_a_new_head_is_new_and_follows_from_the_seed(base: Path) -> None:
+    heads = []
+    for seed in (1, 1, 2):
+        opened = open_base(base, Labels(("a", "b", "c")), seed=seed)
+        assert opened.new == opened.head == {"classifier.weight", "classifier.bias"}
+        heads.append(opened.model.classifier.weight.detach().clone())
+    assert heads[0].shape == (3, SIZES["hidden"])
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_head_of_its_own_is_kept_unless_labels_are_given(base: Path, tmp_path: Path) -> None:
+    tuned = make_tuned(base, tmp_path / "tuned", ("no", "yes"))
+    kept = open_base(tuned, None)
+    assert (kept.new, kept.labels.names, kept.labels.numbered) == (frozenset(), ("no", "yes"), True)
+    assert kept.head == {"classifier.weight", "classifier.bias"}
+    replaced = open_base(tuned, Labels(("no", "yes")), seed=3)
+    assert replaced.new == kept.head
+    assert not torch.equal(replaced.model.classifier.weight, kept.model.classifier.weight)
+    assert not open_model(tuned).model.training
+    with pytest.raises(ToolError, match="has no head that labels texts") as raised:
+        open_model(base)
+    assert raised.value.kind == "no-head"
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_as_many_tokens_as_there_are_positions(tmp_path: Path, kind: str) -> None:
+    opened = open_base(make_base(tmp_path / "base", kind), Labels(("a", "b")))
+    assert opened.longest == SIZES["positions"]
+    ids = torch.full((1, opened.longest), 5)
+    opened.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
+def test_labels_are_those_of_the_configuration() -> None:
+    usual = {"problem_type": None, "_name_or_path": "folder"}
+    assert labels_of(SimpleNamespace(**usual, num_labels=2, id2label={0: "no", 1: "yes"})).names == ("no", "yes")
+    assert labels_of(SimpleNamespace(**usual, num_labels=1, id2label={0: "value"})).regression
+    assert labels_of(SimpleNamespace(**{**usual, "problem_type": "regression"}, num_labels=1)).regression
+    with pytest.raises(ToolError, match="folder: gives several labels to a text") as raised:
+        labels_of(SimpleNamespace(**{**usual, "problem_type": "multi_label_classification"}, num_labels=2))
+    assert raised.value.kind == "multi-label"
+
+
+def test_a_tied_tensor_is_written_once(classifier: Classifier) -> None:
+    model = classifier.model
+    model.twin = torch.nn.Linear(SIZES["hidden"], 2)
+    model.twin.weight = model.classifier.weight
+    arrays = state_arrays(model)
+    assert "classifier.weight" in arrays
+    assert "twin.weight" not in arrays
+    assert arrays.keys() == model.state_dict().keys() - {"twin.weight"}
+    assert np.array_equal(arrays["classifier.weight"], model.classifier.weight.detach().numpy())
+
+
+def test_a_configuration_names_its_class_and_dtype(classifier: Classifier) -> None:
+    found = json.loads(config_text(classifier.model))
+    assert found["architectures"] == ["BertForSequenceClassification"]
+    assert found["dtype"] == "float32"
+    assert found["id2label"] == {"0": "0", "1": "1"}
+
 
 OPENERS: dict[str, Callable[[Path], Any]] = {
     "a base": lambda folder: open_base(folder, Labels(("0", "1"))),

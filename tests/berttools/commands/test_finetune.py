@@ -276,19 +276,19 @@ def test_memory_that_runs_out_is_one_line_and_leaves_the_checkpoint(
     berttools: Berttools, base: Path, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["finetune", "--base", base, "--train", train, "--max-steps", "3", "--evaluate-every", "1"]
-    steps = training.Tuner._step
+    steps = training.Trainer._step
 
     def too_large(self: Any, step: int) -> Any:
         if step == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nOf it 1 GiB is free.")
         return steps(self, step)
 
-    monkeypatch.setattr(training.Tuner, "_step", too_large)
+    monkeypatch.setattr(training.Trainer, "_step", too_large)
     done = berttools(*words, "--device", "cpu", "--out", tmp_path / "out")
     assert (done.code, len(done.records), done.err.count("\n")) == (1, 1, 1)
     assert done.err.startswith("berttools: error: cpu: out of memory; try a higher --accumulate, which changes no")
     assert [path.name for path in tmp_path.iterdir()] == ["out.checkpoint"]
-    monkeypatch.setattr(training.Tuner, "_step", steps)
+    monkeypatch.setattr(training.Trainer, "_step", steps)
     assert berttools(*words, "--device", "cpu", "--out", tmp_path / "out", "--resume").code == 0
 
 
@@ -392,8 +392,8 @@ def test_a_command_computes_reproducibly(
         seen.append("ends")
 
     monkeypatch.setattr("_toolio.compute.device.reproducible", noted)
-    step = training.Tuner._step
-    monkeypatch.setattr(training.Tuner, "_step", lambda self, number: seen.append("a step") or step(self, number))
+    step = training.Trainer._step
+    monkeypatch.setattr(training.Trainer, "_step", lambda self, number: seen.append("a step") or step(self, number))
     words = ["--base", base, "--train", train, "--max-steps", "1", "--device", "cpu", "--out", tmp_path / "out"]
     assert berttools(command, *words).code == 0
     assert seen == ["begins on cpu", "a step", "ends"]

@@ -19,9 +19,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from berttools.checkpoints.files import open_checkpoint
-from berttools.classifier.inference import Judge
+from berttools.classifier.inference import Inference
 from berttools.classifier.model import open_model
-from berttools.mask_tuning import run as _mask_tuning
+from berttools.mask_tuning import pipeline
 from berttools.mask_tuning.masked_linear import MaskedLinear
 from berttools.masks.base import check_base
 from berttools.masks.file import open_mask
@@ -54,12 +54,23 @@ def keeps_of(path: Path, base: Path) -> dict[str, Any]:
     }
 
 
+def noted_runs(patched: pytest.MonkeyPatch) -> list[pipeline.MaskTuneRun]:
+    """Return a list that runs add themselves to."""
+    runs: list[pipeline.MaskTuneRun] = []
+    begin = pipeline.MaskTuneRun.__init__
+
+    def noted(run: pipeline.MaskTuneRun, *arguments: Any, **more: Any) -> None:
+        runs.append(run)
+        begin(run, *arguments, **more)
+
+    patched.setattr(pipeline.MaskTuneRun, "__init__", noted)
+    return runs
+
+
 def test_what_was_measured_is_what_apply_mask_writes(
     berttools: Berttools, base: Path, train: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs: list[_mask_tuning.MaskRun] = []
-    begin = _mask_tuning.MaskRun.__init__
-    monkeypatch.setattr(_mask_tuning.MaskRun, "__init__", lambda run, *args: runs.append(run) or begin(run, *args))
+    runs = noted_runs(monkeypatch)
     out = tmp_path / "a.mask"
     done = berttools(*words(base, train, dev), "--initial-sparsity", "0.2", "--refit-head", "--out", out)
     assert (done.code, done.err) == (0, "")
@@ -71,9 +82,9 @@ def test_what_was_measured_is_what_apply_mask_writes(
     [run] = runs
     assert run.dev is not None
     cpu = torch.device("cpu")
-    logits = [Judge(each, cpu).logits(run.dev.texts) for each in (run.classifier, applied)]
+    logits = [Inference(each, cpu).logits(run.dev.texts) for each in (run.classifier, applied)]
     assert logits[0].tobytes() == logits[1].tobytes()
-    assert Judge(applied, cpu).measure(run.dev)["loss"] == last["dev_loss"]
+    assert Inference(applied, cpu).measure(run.dev)["loss"] == last["dev_loss"]
 
     # Besides masks there is the head, and nothing else.
     mask = open_mask(out)
@@ -217,14 +228,12 @@ def test_a_teacher_is_learned_from(berttools: Berttools, base: Path, train: Path
 
 def taught_by(berttools: Berttools, teacher: Path, student: Path, train: Path, *more: str) -> Any:
     """Learn from a teacher; return the texts and the teacher's logits of them that the run had."""
-    runs: list[_mask_tuning.MaskRun] = []
-    begin = _mask_tuning.MaskRun.__init__
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_mask_tuning.MaskRun, "__init__", lambda run, *args: runs.append(run) or begin(run, *args))
+        runs = noted_runs(patched)
         out = ["--max-steps", "2", "--score-lr", "9", "--out", train.parent / "a.mask"]
         done = berttools(*words(student, train), "--distill", teacher, *more, *out)
     assert (done.code, done.err) == (0, "")
-    assert runs[0].train.taught is not None
+    assert runs[0].train.teacher_logits is not None
     return runs[0].train
 
 
@@ -264,7 +273,7 @@ def test_a_teacher_is_shown_what_it_reads_itself(berttools: Berttools, base: Pat
     train = write_lines(tmp_path / "t.jsonl", rows)
     data = taught_by(berttools, teacher, student, train, "--max-length", "8")
     assert all(text.types is None for text in data.texts)
-    np.testing.assert_allclose(data.taught, as_the_teacher_reads(teacher, rows), atol=1e-5)
+    np.testing.assert_allclose(data.teacher_logits, as_the_teacher_reads(teacher, rows), atol=1e-5)
 
 
 def test_a_teacher_of_other_outputs_is_refused(berttools: Berttools, base: Path, tmp_path: Path) -> None:
@@ -293,7 +302,7 @@ def test_a_teacher_is_not_asked_again_where_all_is_done(
         raise AssertionError("the teacher was asked")
 
     with monkeypatch.context() as patched:
-        patched.setattr(_mask_tuning.MaskRun, "_taught", asked)
+        patched.setattr(pipeline.MaskTuneRun, "_teacher_logits", asked)
         again = berttools(*usual, "--distill", moved)
         assert (again.code, again.err, len(again.records)) == (0, "", 1)
         assert again.records[0] == first.records[-1]

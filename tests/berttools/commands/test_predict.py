@@ -6,15 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from berttools.classifier.inference import Judge
-from berttools.classifier.precision import Precision, in_half
+from berttools.classifier.inference import Inference
 from conftest import Run
 from tiny_models import make_tuned, texts, write_lines
 
@@ -213,33 +211,18 @@ def test_bfloat16_is_what_one_asks_for(
     berttools: Berttools, tuned: Path, dev: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    plain = Judge.autocast
+    plain = Inference.autocast
 
-    def noted(self: Judge) -> Any:
+    def noted(self: Inference) -> Any:
         asked.append(self._half)
         return plain(self)
 
-    monkeypatch.setattr(Judge, "autocast", noted)
+    monkeypatch.setattr(Inference, "autocast", noted)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     for words, half in (([], False), (["--precision", "float32"], False), (["--precision", "bfloat16"], True)):
         done = berttools("predict", "--model", tuned, "--in", dev, *words)
         assert (done.code, set(asked)) == (0, {half})
         asked.clear()
-
-
-@pytest.mark.parametrize("major", [7, 8])
-def test_bfloat16_is_for_gpus_that_compute_in_it(monkeypatch: pytest.MonkeyPatch, major: int) -> None:
-    cuda = {"is_available": lambda: True, "current_device": lambda: 0, "_check_bf16_tensor_supported": lambda _: True}
-    for name, stand_in in cuda.items():
-        monkeypatch.setattr(torch.cuda, name, stand_in)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
-    monkeypatch.setattr(torch.version, "cuda", "12.0")
-    monkeypatch.setattr(torch.version, "hip", None)
-    assert torch.cuda.is_bf16_supported(), "emulated, at least"
-    assert in_half(Precision.auto, torch.device("cuda")) == (major >= 8)
-    assert not in_half(Precision.auto, torch.device("cpu"))
-    assert in_half(Precision.bfloat16, torch.device("cuda"))
-    assert not in_half(Precision.float32, torch.device("cuda"))
 
 
 def test_memory_that_runs_out_is_one_line(
@@ -248,7 +231,7 @@ def test_memory_that_runs_out_is_one_line(
     def too_large(*words: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory.\nMore of it")
 
-    monkeypatch.setattr(Judge, "forward", too_large)
+    monkeypatch.setattr(Inference, "forward", too_large)
     done = berttools("predict", "--model", tuned, "--in", dev)
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
     assert "out of memory; try a smaller --batch" in done.err
@@ -277,8 +260,8 @@ def test_several_metrics(berttools: Berttools) -> None:
     done = berttools("evaluate", "--metric", "matthews", "--metric", "accuracy", stdin=stdin)
     assert {record["metric"] for record in done.records} == {"accuracy", "matthews"}
     told = berttools("evaluate", "--help").out.decode()
-    assert "Give only this metric" in told
-    assert "What ranks" not in told
+    assert "Compute only this metric" in told
+    assert "The metric that ranks" not in told
 
 
 def test_each_task_is_judged_by_itself(berttools: Berttools) -> None:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from berttools.classifier.masked import MaskedModels
 from berttools.kernels import available
-from berttools.mask_tuning.masked_linear import Draws, MaskedLinear
+from berttools.mask_tuning.draws import Draws
+from berttools.mask_tuning.masked_linear import MaskedLinear
 from berttools.mask_tuning.recipe import Method, Pattern, Recipe
 from conftest import ROOT
 from tiny_models import logits, make_base, make_mask

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from _toolio.errors import ToolError
-from berttools.classifier.model import Classifier, open_base
-from berttools.kernels import available
-from berttools.mask_tuning import masked_linear as supermask
-from berttools.mask_tuning.masked_linear import (
-    Draws,
-    MaskedLinear,
-    can_mask,
-    largest,
-    mask_model,
-    reaches_zero,
-    two_of_four,
-    unmask_model,
-)
+from berttools.mask_tuning.draws import Draws
+from berttools.mask_tuning.kept import two_of_four
+from berttools.mask_tuning.masked_linear import MaskedLinear
 from berttools.mask_tuning.recipe import Method, Pattern, Recipe
-from berttools.texts.labels import Labels
-from tiny_models import make_base
 
 CPU = torch.device("cpu")
 
@@ -36,20 +20,6 @@ CPU = torch.device("cpu")
 def layer_of(rows: int, columns: int, recipe: Recipe, *, heads: int = 1, seed: int = 0) -> MaskedLinear:
     torch.manual_seed(seed)
     return MaskedLinear(nn.Linear(columns, rows), recipe, Draws(seed=seed, steps=10), 0, heads)
-
-
-@pytest.fixture
-def classifier(tmp_path: Path) -> Classifier:
-    make_base(tmp_path / "base")
-    return open_base(tmp_path / "base", Labels(("no", "yes")))
-
-
-def matrices(classifier: Classifier) -> list[str]:
-    return [
-        name
-        for name, _ in classifier.model.named_parameters()
-        if ".layer." in name and can_mask(classifier.model, name)
-    ]
 
 
 @pytest.mark.parametrize("score", [-5.0, -1.0, 0.0, 2.0, 5.0])
@@ -67,17 +37,6 @@ def test_scores_far_from_zero_are_certain() -> None:
     assert layer.keep().all()
     layer.scores.data.fill_(-40.0)
     assert not layer.keep().any()
-
-
-def test_draws_follow_from_seed_step_and_matrix() -> None:
-    def bits(seed: int = 0, step: int = 0, index: int = 0) -> Tensor:
-        return Draws(seed, 10).bits(step, index, 1003, CPU)
-
-    assert len(bits()) == 1003
-    assert torch.equal(bits(), bits())
-    for other in (bits(seed=1), bits(step=1), bits(index=1)):
-        assert (other == bits()).float().mean() < 0.01
-    assert abs(float(Draws(0, 10).bits(0, 0, 100_000, CPU).float().mean())) < 5 * 65536 / math.sqrt(12 * 100_000)
 
 
 @pytest.mark.parametrize("method", Method)
@@ -115,18 +74,6 @@ def test_no_second_copy_of_the_weights_is_kept() -> None:
     floats = [each for each in kept if each.shape == (64, 64) and each.dtype.is_floating_point]
     assert [each.data_ptr() for each in floats] == [layer.scores.data_ptr()]
     assert [each.dtype for each in kept if each.shape == (64, 64)].count(torch.bool) == 1
-
-
-def test_the_largest_stay() -> None:
-    scores = torch.tensor([[0.1, 0.5, 0.3], [0.2, 0.4, 0.6]])
-    assert largest(scores, 0.5).tolist() == [[False, True, False], [False, True, True]]
-    assert largest(scores, 0.0).all()
-    assert int(largest(torch.zeros(10, 10), 0.37).sum()) == 63
-
-
-def test_two_of_four_stay() -> None:
-    ranks = torch.tensor([[4.0, 1.0, 3.0, 2.0, 0.0, 0.0, 0.0, 0.0]])
-    assert two_of_four(ranks).tolist() == [[True, False, True, False, True, True, False, False]]
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.4])
@@ -176,20 +123,6 @@ def test_a_head_has_the_sum_of_its_weights_gradients() -> None:
     torch.testing.assert_close(layer.scores.grad, each.reshape(2, -1).sum(1, keepdim=True))
 
 
-def test_queries_that_share_keys_have_heads_of_their_own() -> None:
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    config = LlamaConfig(
-        vocab_size=20, hidden_size=32, intermediate_size=16, num_hidden_layers=1, num_attention_heads=8,
-        num_key_value_heads=2, pad_token_id=0,
-    )  # fmt: skip
-    model = LlamaForSequenceClassification(config)
-    places = {group: f"model.layers.0.self_attn.{group}_proj.weight" for group in "qkvo"}
-    mask_model(model, places.values(), Recipe(pattern=Pattern.head), Draws(0, 10))
-    found = {group: tuple(model.get_parameter(name[:-6] + "scores").shape) for group, name in places.items()}
-    assert found == {"q": (8, 1), "k": (2, 1), "v": (2, 1), "o": (1, 8)}
-
-
 def test_what_is_zeroed_is_zero_whatever_it_was() -> None:
     layer = layer_of(2, 3, Recipe())
     layer.weight.data = torch.tensor([[torch.inf, -torch.inf, torch.nan], [-0.0, -2.0, 3.0]])
@@ -198,72 +131,9 @@ def test_what_is_zeroed_is_zero_whatever_it_was() -> None:
     assert torch.signbit(layer.masked(keep)).tolist() == [[False] * 3, [True, False, False]]
 
 
-def test_what_draws_come_from_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = torch.device("cuda")
-    assert supermask.draws_of(CPU, Pattern.free) == "numpy"
-    assert available.kernels_for(torch.zeros(2, 2)) is None
-    monkeypatch.setattr(supermask, "triton_kernels", lambda: None)
-    assert supermask.draws_of(cuda, Pattern.free) == "torch"
-    monkeypatch.setattr(supermask, "triton_kernels", lambda: supermask)
-    assert supermask.draws_of(cuda, Pattern.free) == "triton"
-    assert supermask.draws_of(cuda, Pattern.two_of_four) == "torch"
-
-
-def test_the_k_th_smallest_is_sortings() -> None:
-    values = torch.randn(1000).round(decimals=1)
-    for k in (1, 2, 500, 999, 1000):
-        assert float(values.sort().values[k - 1]) == supermask._smallest(values, k)
-
-
 def test_topk_goes_to_its_target() -> None:
     recipe = Recipe(Method.topk, initial_sparsity=0.1, target_sparsity=0.5)
     assert [round(recipe.sparsity_at(share), 4) for share in (0.0, 0.4, 0.8, 1.0)] == [0.1, 0.45, 0.5, 0.5]
     layer = layer_of(20, 20, recipe)
     layer._draws.step = 10
     assert int(layer.keep().sum()) == 200
-
-
-def logits_of(classifier: Classifier) -> Tensor:
-    ids = torch.arange(4, 24).reshape(2, 10) % 20
-    with torch.inference_mode():
-        found: Tensor = classifier.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    return found
-
-
-@pytest.mark.parametrize("stored", [None, 7])
-def test_what_is_unmasked_says_the_same_bit_for_bit(classifier: Classifier, stored: int | None) -> None:
-    names = matrices(classifier)
-    before = {name: each.detach().clone() for name, each in classifier.model.named_parameters()}
-    draws = Draws(0, 10, stored=stored)
-    scores = mask_model(classifier.model, names, Recipe(initial_sparsity=0.3, initial_score=1.0), draws)
-    assert list(scores) == names
-    classifier.model.eval()
-    masked = logits_of(classifier)
-    keeps = unmask_model(classifier.model, scores)
-    assert torch.equal(masked, logits_of(classifier))
-    assert not any(isinstance(module, MaskedLinear) for module in classifier.model.modules())
-    for name, parameter in classifier.model.named_parameters():
-        if name in keeps:
-            expected = np.where(keeps[name], before[name].numpy(), np.float32(0))
-            assert expected.tobytes() == parameter.detach().numpy().tobytes(), name
-        else:
-            assert torch.equal(parameter, before[name]), name
-    share = np.mean([1 - keep.mean() for keep in keeps.values()])
-    assert share == pytest.approx(0.3 if stored is None else 0.3 * 0.73 + 0.7 * 0.27, abs=0.03)
-
-
-def test_what_cannot_be_masked_is_refused(classifier: Classifier) -> None:
-    model: Any = classifier.model
-    name = next(name for name, _ in model.named_parameters() if "word_embeddings" in name)
-    with pytest.raises(ToolError, match="not the matrix of a linear layer"):
-        mask_model(model, [name], Recipe(), Draws(0, 1))
-    outer = next(name for name in matrices(classifier) if "intermediate" in name)
-    with pytest.raises(ToolError, match="give --group Q,K,V,AO"):
-        mask_model(model, [outer], Recipe(pattern=Pattern.head), Draws(0, 1))
-
-
-def test_rates_that_do_not_reach_zero_are_known() -> None:
-    slopes = [0.5] * 100
-    assert not reaches_zero(Recipe(initial_score=5.0), slopes, 0.1)
-    assert reaches_zero(Recipe(initial_score=5.0), slopes, 0.11)
-    assert reaches_zero(Recipe(Method.topk, initial_score=5.0), slopes, 1e-6)

@@ -13,20 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from berttools.classifier.inference import Judge
-from berttools.classifier.model import Classifier, open_base
-from berttools.mask_tuning.masked_linear import Draws, can_mask, mask_model
+from berttools.classifier.inference import Inference
+from berttools.classifier.model import open_base
+from berttools.mask_tuning.convert import can_mask, mask_model
+from berttools.mask_tuning.draws import Draws
 from berttools.mask_tuning.recipe import Method, Recipe
-from berttools.texts.batches import Data, encode
-from berttools.texts.examples import Example
 from berttools.texts.labels import Labels
 from berttools.tuning import dropout
 from berttools.tuning.dropout import ExampleDropout
-from berttools.tuning.trainer import Knobs, Tuner
-from tiny_models import make_base, texts
+from berttools.tuning.trainer import Trainer, TrainingConfig
+from tiny_models import dataset_for, make_base
 
 CPU = torch.device("cpu")
-KNOBS = Knobs(steps=8, every=8, batch=8, learning_rate=1e-4, clip=0.0, seed=3)
+CONFIG = TrainingConfig(steps=8, every=8, batch=8, learning_rate=1e-4, clip=0.0, seed=3)
 STEP = np.array([17, 4, 9, 12, 0])
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,27 +43,20 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return make_base(tmp_path_factory.mktemp("tiny") / "base", request.param)
 
 
-def data_for(classifier: Classifier) -> Data:
-    records = texts(20)
-    examples = [Example("l", record["text"]) for record in records]
-    truth = np.array([record["label"] for record in records], np.float64)
-    return Data(encode(classifier.tokenizer, examples, most=classifier.longest), truth)
-
-
 def gradients(base: Path, step: int = 0, **more: Any) -> dict[str, npt.NDArray[np.float32]]:
     """Return the gradient of one step; with ``masked`` that of a mask's scores and the head."""
     masked = more.pop("masked", False)
     classifier = open_base(base, Labels(("0", "1")), seed=0)
-    tuned, draws = [name for name, _ in classifier.model.named_parameters()], Draws(0, KNOBS.steps, step)
+    tuned, draws = [name for name, _ in classifier.model.named_parameters()], Draws(0, CONFIG.steps, step)
     if masked:
         matrices = [name for name in tuned if name not in classifier.head and can_mask(classifier.model, name)]
         recipe = Recipe(Method.bernoulli, initial_score=1.0)
         tuned = [*mask_model(classifier.model, matrices, recipe, draws).values(), *classifier.head]
-    tuner = Tuner(classifier, tuned, data_for(classifier), replace(KNOBS, **more), device=CPU)
-    tuner.judge.model.train()
-    tuner._step(step)
+    trainer = Trainer(classifier, tuned, dataset_for(classifier), replace(CONFIG, **more), device=CPU)
+    trainer.inference.model.train()
+    trainer._step(step)
     parameters = dict(classifier.model.named_parameters())
-    found = {name: parameters[name].grad for name in tuner.names}
+    found = {name: parameters[name].grad for name in trainer.names}
     return {name: each.numpy() for name, each in found.items() if each is not None}
 
 
@@ -98,13 +90,13 @@ def test_in_bfloat16_it_is_the_same_to_its_own_rounding(tiny: Path) -> None:
 def test_what_stands_beside_an_example_and_in_which_order_changes_nothing(tiny: Path, source: str) -> None:
     del source
     classifier = open_base(tiny, Labels(("0", "1")), seed=0)
-    data, judge = data_for(classifier), Judge(classifier, CPU)
+    data, inference = dataset_for(classifier), Inference(classifier, CPU)
     length = max(len(data.texts[number]) for number in STEP)
     classifier.model.train()
 
     def logits(*rows: int, step: int = 2) -> Tensor:
         with torch.no_grad(), ExampleDropout(5, step, np.array(rows), STEP, CPU):
-            return judge.forward(classifier.model, [data.texts[row] for row in rows], length=length)
+            return inference.forward(classifier.model, [data.texts[row] for row in rows], length=length)
 
     whole = logits(*STEP)
     assert torch.equal(logits(*STEP), whole)
@@ -115,10 +107,10 @@ def test_what_stands_beside_an_example_and_in_which_order_changes_nothing(tiny: 
 
 def test_a_step_leaves_torchs_generators_as_they_were(tiny: Path) -> None:
     classifier = open_base(tiny, Labels(("0", "1")), seed=0)
-    tuner = Tuner(classifier, list(classifier.head), data_for(classifier), KNOBS, device=CPU)
-    tuner.judge.model.train()
+    trainer = Trainer(classifier, list(classifier.head), dataset_for(classifier), CONFIG, device=CPU)
+    trainer.inference.model.train()
     state = torch.get_rng_state()
-    tuner._step(0)
+    trainer._step(0)
     assert torch.equal(torch.get_rng_state(), state)
 
 

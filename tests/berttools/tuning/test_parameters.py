@@ -7,7 +7,8 @@ import json
 import pytest
 
 from _toolio.errors import ToolError, UsageError
-from berttools.tuning.parameters import Choice, parse_freeze, parse_groups, parse_layers, read_named
+from berttools.tuning.parameter_names import read_named
+from berttools.tuning.parameters import ParameterSelection as Selection
 
 SHAPES = {
     "bert.embeddings.word_embeddings.weight": (30, 8),
@@ -28,7 +29,7 @@ BASE = {name: name.removeprefix("bert.") for name in SHAPES if name.startswith("
 HEAD = {"classifier.weight"}
 
 
-def chosen(choice: Choice, shapes: dict[str, tuple[int, ...]] = SHAPES) -> list[str]:
+def chosen(choice: Selection, shapes: dict[str, tuple[int, ...]] = SHAPES) -> list[str]:
     return choice.resolve(shapes, base=BASE, head=HEAD, others=["cls.predictions.bias"])
 
 
@@ -40,27 +41,33 @@ QUERY = "bert.encoder.layer.{}.attention.self.query.weight"
 
 
 def test_everything() -> None:
-    assert chosen(Choice()) == list(SHAPES)
+    assert chosen(Selection()) == list(SHAPES)
 
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
     [
-        (Choice(groups=("Q",)), [QUERY.format(n) for n in range(3)]),
-        (Choice(groups=("Q",), layers=frozenset([1])), [QUERY.format(1)]),
-        (Choice(patterns=("query",), layers=frozenset([0])), [QUERY.format(0), QUERY.format(0)[:-6] + "bias"]),
-        (Choice(patterns=(r"^encoder\.layer\.2.*query.w", "embeddings")), [next(iter(SHAPES)), QUERY.format(2)]),
-        (Choice(groups=("Q", "K"), freeze=("key",), layers=frozenset([2])), [QUERY.format(2)]),
-        (Choice(groups=("Q", "K"), freeze_groups=("K",), layers=frozenset([2])), [QUERY.format(2)]),
+        (Selection(groups=("Q",)), [QUERY.format(n) for n in range(3)]),
+        (Selection(groups=("Q",), layers=frozenset([1])), [QUERY.format(1)]),
+        (
+            Selection(patterns=("query",), layers=frozenset([0])),
+            [QUERY.format(0), QUERY.format(0)[:-6] + "bias"],
+        ),
+        (
+            Selection(patterns=(r"^encoder\.layer\.2.*query.w", "embeddings")),
+            [next(iter(SHAPES)), QUERY.format(2)],
+        ),
+        (Selection(groups=("Q", "K"), freeze=("key",), layers=frozenset([2])), [QUERY.format(2)]),
+        (Selection(groups=("Q", "K"), freeze_groups=("K",), layers=frozenset([2])), [QUERY.format(2)]),
     ],
 )
-def test_what_all_that_is_given_admits_is_tuned_and_the_head(choice: Choice, expected: list[str]) -> None:
+def test_what_all_that_is_given_admits_is_tuned_and_the_head(choice: Selection, expected: list[str]) -> None:
     assert chosen(choice) == [*expected, "classifier.weight"]
 
 
 def test_the_head_alone_and_the_head_frozen() -> None:
-    assert chosen(Choice(patterns=("classifier",))) == ["classifier.weight"]
-    assert chosen(Choice(groups=("Q",), freeze=("classifier",))) == [QUERY.format(n) for n in range(3)]
+    assert chosen(Selection(patterns=("classifier",))) == ["classifier.weight"]
+    assert chosen(Selection(groups=("Q",), freeze=("classifier",))) == [QUERY.format(n) for n in range(3)]
 
 
 def test_names_and_records_on_stdin() -> None:
@@ -74,27 +81,27 @@ def test_names_and_records_on_stdin() -> None:
         )
     )
     expected = ["bert.encoder.layer.0.output.LayerNorm.weight", QUERY.format(1), "classifier.weight"]
-    assert chosen(Choice(named)) == expected
+    assert chosen(Selection(named)) == expected
 
 
 def test_records_of_layers_and_groups_on_stdin() -> None:
-    layer = chosen(Choice(read_named(lines({"by": "layer", "layer": 2}))))
+    layer = chosen(Selection(read_named(lines({"by": "layer", "layer": 2}))))
     assert layer == [*(name for name in SHAPES if ".2." in name), "classifier.weight"]
-    group = chosen(Choice(read_named(lines({"by": "group", "group": "K"}))))
+    group = chosen(Selection(read_named(lines({"by": "group", "group": "K"}))))
     assert group == [f"bert.encoder.layer.{n}.attention.self.key.weight" for n in range(3)] + ["classifier.weight"]
-    cell = chosen(Choice(read_named(lines({"layer": 0, "group": "Q"}))))
+    cell = chosen(Selection(read_named(lines({"layer": 0, "group": "Q"}))))
     assert cell == [QUERY.format(0), "classifier.weight"]
 
 
 def test_a_record_of_what_belongs_to_no_layer_or_group_on_stdin() -> None:
-    assert chosen(Choice(read_named(lines({"angle": 0.1, "by": "layer", "layer": None})))) == [
+    assert chosen(Selection(read_named(lines({"angle": 0.1, "by": "layer", "layer": None})))) == [
         "bert.embeddings.word_embeddings.weight", "classifier.weight",
     ]  # fmt: skip
-    group = chosen(Choice(read_named(lines({"angle": 0.1, "by": "group", "group": None}))))
+    group = chosen(Selection(read_named(lines({"angle": 0.1, "by": "group", "group": None}))))
     assert group == [name for name in SHAPES if not any(part in name for part in ("query.w", "key", "dense"))]
     layered = {name: shape for name, shape in SHAPES.items() if ".layer." in name}
     with pytest.raises(UsageError, match="line 1: every tensor of the model has a layer"):
-        Choice(read_named(lines({"by": "layer", "layer": None}))).resolve(layered, base={}, head=())
+        Selection(read_named(lines({"by": "layer", "layer": None}))).resolve(layered, base={}, head=())
 
 
 WQKV, CATTN = "layers.{}.attn.Wqkv.weight", "h.{}.attn.c_attn.weight"
@@ -126,7 +133,7 @@ def part(name: str, start: int, stop: int, axis: int = 0) -> dict[str, object]:
 def test_of_a_fused_matrix_only_the_part_is_tuned_that_a_record_names(
     records: list[object], expected: dict[str, tuple[object, ...]]
 ) -> None:
-    choice = Choice(read_named(lines(*records)))
+    choice = Selection(read_named(lines(*records)))
     tuned = choice.resolve(FUSED, base={}, head=())
     assert tuned == list(expected)
     assert choice.spans(tuned, FUSED, base={}, head=()) == {name: each for name, each in expected.items() if each}
@@ -138,11 +145,11 @@ def test_of_a_fused_matrix_only_the_part_is_tuned_that_a_record_names(
 
 
 def test_rows_and_columns_of_one_tensor_and_no_parts_where_stdin_names_none() -> None:
-    choice = Choice(read_named(lines(part(WQKV.format(0), 0, 8), part(WQKV.format(0), 0, 4, 1))))
+    choice = Selection(read_named(lines(part(WQKV.format(0), 0, 8), part(WQKV.format(0), 0, 4, 1))))
     with pytest.raises(UsageError, match=r"rows and columns of layers\.0\.attn\.Wqkv\.weight; give one"):
         choice.spans(choice.resolve(FUSED, base={}, head=()), FUSED, base={}, head=())
-    assert Choice(groups=("Q", "K", "V")).spans(list(FUSED), FUSED, base={}, head=()) == {}
-    named = Choice(read_named(lines(part(WQKV.format(0), 0, 8))))
+    assert Selection(groups=("Q", "K", "V")).spans(list(FUSED), FUSED, base={}, head=()) == {}
+    named = Selection(read_named(lines(part(WQKV.format(0), 0, 8))))
     assert named.spans([WQKV.format(0)], FUSED, base={}, head=[WQKV.format(0)]) == {}, "a head is tuned whole"
 
 
@@ -166,22 +173,22 @@ def test_rows_and_columns_of_one_tensor_and_no_parts_where_stdin_names_none() ->
 )
 def test_what_stdin_cannot_name(records: list[object], message: str) -> None:
     with pytest.raises(ToolError) as raised:
-        chosen(Choice(read_named(lines(*records))))
+        chosen(Selection(read_named(lines(*records))))
     assert message in raised.value.message
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (Choice(groups=("V",)), "--group V: no matrix of the model is known as one"),
-        (Choice(layers=frozenset([2, 3])), "--layers 3: the model has none such; its layers are 0 to 2"),
-        (Choice(patterns=("xyz",)), "--only xyz: fits no tensor"),
-        (Choice(freeze=("xyz",)), "--freeze xyz: fits no tensor"),
-        (Choice(groups=("Q",), freeze_groups=("Q",)), "nothing is left to tune"),
-        (Choice(freeze=(".",)), "nothing is left to tune"),
+        (Selection(groups=("V",)), "group V: no matrix of the model is known as one"),
+        (Selection(layers=frozenset([2, 3])), "layers 3: the model has none such; its layers are 0 to 2"),
+        (Selection(patterns=("xyz",)), "only xyz: fits no tensor"),
+        (Selection(freeze=("xyz",)), "freeze xyz: fits no tensor"),
+        (Selection(groups=("Q",), freeze_groups=("Q",)), "nothing is left to tune"),
+        (Selection(freeze=(".",)), "nothing is left to tune"),
     ],
 )
-def test_what_the_model_lacks(choice: Choice, message: str) -> None:
+def test_what_the_model_lacks(choice: Selection, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         chosen(choice)
     assert message in raised.value.message
@@ -189,16 +196,6 @@ def test_what_the_model_lacks(choice: Choice, message: str) -> None:
 
 def test_a_matrix_that_holds_three_groups_is_tuned_as_a_whole() -> None:
     shapes = {"model.layers.0.attn.Wqkv.weight": (24, 8), "model.layers.0.mlp.Wo.weight": (8, 8)}
-    assert Choice(groups=("Q", "K", "V")).resolve(shapes, base={}, head=()) == ["model.layers.0.attn.Wqkv.weight"]
+    assert Selection(groups=("Q", "K", "V")).resolve(shapes, base={}, head=()) == ["model.layers.0.attn.Wqkv.weight"]
     with pytest.raises(UsageError, match="holds Q,K,V in one; give all of them"):
-        Choice(groups=("Q",)).resolve(shapes, base={}, head=())
-
-
-def test_words_of_options() -> None:
-    assert parse_groups("Q, K,Q") == ("Q", "K")
-    assert parse_layers("0,8-10") == {0, 8, 9, 10}
-    assert parse_freeze(["Q,K", "^embed", "O"]) == (("^embed",), ("Q", "K", "O"))
-    for wrong in (lambda: parse_groups("Q,X"), lambda: parse_layers("3-1"), lambda: parse_layers("-"),
-                  lambda: parse_freeze(["(("])):  # fmt: skip
-        with pytest.raises(UsageError):
-            wrong()
+        Selection(groups=("Q",)).resolve(shapes, base={}, head=())

@@ -15,30 +15,18 @@ import torch
 import torch.nn.functional as F
 
 from _toolio.errors import ToolError
-from berttools.classifier.inference import Judge
+from berttools.classifier.inference import Inference
 from berttools.classifier.model import Classifier, open_base
-from berttools.texts.batches import Data, collate, draw_steps, encode
-from berttools.texts.examples import Example
+from berttools.texts.batches import Dataset, collate, draw_steps
 from berttools.texts.labels import Labels
 from berttools.tuning import trainer as training
-from berttools.tuning.parameters import Choice
-from berttools.tuning.trainer import Knobs, Tuner
-from tiny_models import texts
+from berttools.tuning.config import TrainingConfig
+from berttools.tuning.parameters import ParameterSelection
+from berttools.tuning.trainer import Trainer
+from tiny_models import dataset_for
 
 CPU = torch.device("cpu")
-KNOBS = Knobs(steps=6, every=3, batch=8, learning_rate=1e-2, warmup=0.34, weight_decay=0.1, seed=3)
-
-
-@pytest.fixture
-def classifier(base: Path, one_thread: None) -> Classifier:
-    return open_base(base, Labels(("0", "1")), seed=0)
-
-
-def data_for(classifier: Classifier, count: int = 20) -> Data:
-    records = texts(count)
-    examples = [Example("l", record["text"]) for record in records]
-    truth = np.array([record["label"] for record in records], np.float64)
-    return Data(encode(classifier.tokenizer, examples, most=classifier.longest), truth)
+CONFIG = TrainingConfig(steps=6, every=3, batch=8, learning_rate=1e-2, warmup=0.34, weight_decay=0.1, seed=3)
 
 
 def still(classifier: Classifier) -> Classifier:
@@ -50,7 +38,7 @@ def still(classifier: Classifier) -> Classifier:
     return classifier
 
 
-def names_of(classifier: Classifier, choice: Choice = Choice()) -> list[str]:  # noqa: B008
+def names_of(classifier: Classifier, choice: ParameterSelection = ParameterSelection()) -> list[str]:  # noqa: B008
     shapes = {name: tuple(each.shape) for name, each in classifier.model.named_parameters()}
     return choice.resolve(shapes, base={}, head=classifier.head)
 
@@ -59,30 +47,30 @@ def values(classifier: Classifier) -> dict[str, np.ndarray]:
     return {name: each.detach().numpy().copy() for name, each in classifier.model.state_dict().items()}
 
 
-def written_out(classifier: Classifier, data: Data, knobs: Knobs) -> None:
+def written_out(classifier: Classifier, data: Dataset, config: TrainingConfig) -> None:
     """Tune with AdamW as in arXiv 1711.05101, algorithm 2, by hand."""
     parameters = dict(classifier.model.named_parameters())
     first = {name: torch.zeros_like(each) for name, each in parameters.items()}
     second = {name: torch.zeros_like(each) for name, each in parameters.items()}
     lengths = np.array([len(text) for text in data.texts])
-    per_epoch = -(-len(lengths) // knobs.batch)
-    for step in range(knobs.steps):
-        drawn = draw_steps(lengths, knobs.batch, seed=knobs.seed, epoch=step // per_epoch)[step % per_epoch]
+    per_epoch = -(-len(lengths) // config.batch)
+    for step in range(config.steps):
+        drawn = draw_steps(lengths, config.batch, seed=config.seed, epoch=step // per_epoch)[step % per_epoch]
         inputs = collate([data.texts[number] for number in drawn], 0, CPU)
-        loss = F.cross_entropy(classifier.model(**inputs).logits, torch.tensor(data.truth[drawn]).long())
+        loss = F.cross_entropy(classifier.model(**inputs).logits, torch.tensor(data.targets[drawn]).long())
         gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
         length = sum(float((each**2).sum()) for each in gradients.values()) ** 0.5
-        warm = round(knobs.warmup * knobs.steps)
-        slope = (step + 1) / warm if step < warm else (knobs.steps - step) / (knobs.steps - warm)
+        warm = round(config.warmup * config.steps)
+        slope = (step + 1) / warm if step < warm else (config.steps - step) / (config.steps - warm)
         with torch.no_grad():
             for name, parameter in parameters.items():
-                gradient = gradients[name] * min(1.0, knobs.clip / (length + 1e-6))
+                gradient = gradients[name] * min(1.0, config.clip / (length + 1e-6))
                 first[name] = 0.9 * first[name] + 0.1 * gradient
                 second[name] = 0.999 * second[name] + 0.001 * gradient**2
-                head = name.startswith("classifier") and knobs.head_learning_rate
-                rate = slope * (head or knobs.learning_rate)
+                head = name.startswith("classifier") and config.head_learning_rate
+                rate = slope * (head or config.learning_rate)
                 if not (name.endswith("bias") or "LayerNorm" in name):
-                    parameter *= 1 - rate * knobs.weight_decay
+                    parameter *= 1 - rate * config.weight_decay
                 mean, square = first[name] / (1 - 0.9 ** (step + 1)), second[name] / (1 - 0.999 ** (step + 1))
                 parameter -= rate * mean / (square.sqrt() + 1e-8)
 
@@ -90,12 +78,12 @@ def written_out(classifier: Classifier, data: Data, knobs: Knobs) -> None:
 @pytest.mark.parametrize("head_rate", [None, 3e-2])
 def test_steps_are_those_of_adamw_written_out(base: Path, classifier: Classifier, head_rate: float | None) -> None:
     other = still(open_base(base, Labels(("0", "1")), seed=0))
-    data = data_for(classifier)
+    data = dataset_for(classifier)
     before = values(other)
-    knobs = replace(KNOBS, head_learning_rate=head_rate)
-    written_out(other.model.train() and other, data, knobs)
-    tuner = Tuner(still(classifier), names_of(classifier), data, knobs, device=CPU)
-    assert len(list(tuner.rounds())) == 2
+    config = replace(CONFIG, head_learning_rate=head_rate)
+    written_out(other.model.train() and other, data, config)
+    trainer = Trainer(still(classifier), names_of(classifier), data, config, device=CPU)
+    assert len(list(trainer.rounds())) == 2
     expected, found = values(other), values(classifier)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=2e-5, err_msg=name)
@@ -105,34 +93,34 @@ def test_steps_are_those_of_adamw_written_out(base: Path, classifier: Classifier
 
 def test_accumulating_changes_no_gradient(base: Path, classifier: Classifier) -> None:
     other = still(open_base(base, Labels(("0", "1")), seed=0))
-    data = data_for(classifier)
+    data = dataset_for(classifier)
     for each, parts in ((still(classifier), 1), (other, 3)):
-        knobs = replace(KNOBS, accumulate=parts, steps=3)
-        losses = list(Tuner(each, names_of(each), data, knobs, device=CPU).rounds())
+        config = replace(CONFIG, accumulate=parts, steps=3)
+        losses = list(Trainer(each, names_of(each), data, config, device=CPU).rounds())
         assert losses[0] == pytest.approx(0.69, abs=0.1)
     for name, value in values(classifier).items():
         np.testing.assert_allclose(values(other)[name], value, atol=1e-5, err_msg=name)
 
 
-def test_making_a_tuner_sets_nothing_of_the_whole_process(
+def test_making_a_trainer_sets_nothing_of_the_whole_process(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "Judge", lambda classifier, device, half: Judge(classifier, CPU, half=half))
+    monkeypatch.setattr(training, "Inference", lambda classifier, device, half: Inference(classifier, CPU, half=half))
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     filters = list(warnings.filters)
-    Tuner(classifier, names_of(classifier), data_for(classifier), KNOBS, device=torch.device("cuda"))
+    Trainer(classifier, names_of(classifier), dataset_for(classifier), CONFIG, device=torch.device("cuda"))
     assert not torch.are_deterministic_algorithms_enabled()
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     assert list(warnings.filters) == filters
 
 
 def test_it_learns(classifier: Classifier) -> None:
-    data = data_for(classifier, 64)
-    knobs = replace(KNOBS, steps=60, every=60)
-    tuner = Tuner(classifier, names_of(classifier), data, knobs, device=CPU)
-    assert (tuner.judge.measure(data)["accuracy"] or 0) < 0.75
-    list(tuner.rounds())
-    assert tuner.judge.measure(data)["accuracy"] == 1
+    data = dataset_for(classifier, 64)
+    config = replace(CONFIG, steps=60, every=60)
+    trainer = Trainer(classifier, names_of(classifier), data, config, device=CPU)
+    assert (trainer.inference.measure(data)["accuracy"] or 0) < 0.75
+    list(trainer.rounds())
+    assert trainer.inference.measure(data)["accuracy"] == 1
 
 
 class Watch:
@@ -160,28 +148,28 @@ class Watch:
 
 
 def test_no_graph_is_kept_below_the_lowest_tuned_layer(classifier: Classifier) -> None:
-    data = data_for(classifier)
-    choice = Choice(layers=frozenset([2]))
-    tuner = Tuner(classifier, names_of(classifier, choice), data, replace(KNOBS, steps=1), device=CPU)
+    data = dataset_for(classifier)
+    choice = ParameterSelection(layers=frozenset([2]))
+    trainer = Trainer(classifier, names_of(classifier, choice), data, replace(CONFIG, steps=1), device=CPU)
     watch = Watch(classifier.model, ("bert.embeddings", "layer.0", "layer.1", "layer.2"))
     with torch.autograd.graph.saved_tensors_hooks(watch.keep, lambda tensor: tensor):
-        list(tuner.rounds())
+        list(trainer.rounds())
     graphs = {name.removeprefix("bert.").removeprefix("encoder."): there for name, there in watch.graphs.items()}
     assert graphs == {"embeddings": False, "layer.0": False, "layer.1": False, "layer.2": True}
     assert list(watch.kept) == ["bert.encoder.layer.2"]
 
 
 def test_frozen_tensors_have_no_gradient_no_moments_and_stay(classifier: Classifier) -> None:
-    before, data = values(classifier), data_for(classifier)
-    names = names_of(classifier, Choice(groups=("Q", "I"), layers=frozenset([0, 2])))
-    tuner = Tuner(classifier, names, data, KNOBS, device=CPU)
-    list(tuner.rounds())
+    before, data = values(classifier), dataset_for(classifier)
+    names = names_of(classifier, ParameterSelection(groups=("Q", "I"), layers=frozenset([0, 2])))
+    trainer = Trainer(classifier, names, data, CONFIG, device=CPU)
+    list(trainer.rounds())
     parameters = dict(classifier.model.named_parameters())
     assert {name for name, each in parameters.items() if each.grad is not None} == set(names)
-    held = [p for group in tuner._optimizer.param_groups for p in group["params"]]
+    held = [p for group in trainer._optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(parameters[name]) for name in names}
-    moments = sum(slot.numel() for slots in tuner._optimizer.state.values() for slot in slots.values() if slot.ndim)
-    assert moments == 2 * tuner.tuned == 2 * sum(parameters[name].numel() for name in names)
+    moments = sum(slot.numel() for slots in trainer._optimizer.state.values() for slot in slots.values() if slot.ndim)
+    assert moments == 2 * trainer.tuned == 2 * sum(parameters[name].numel() for name in names)
     changed = {name for name, value in values(classifier).items() if (value != before[name]).any()}
     assert changed == set(names)
 
@@ -191,10 +179,10 @@ def test_of_a_tensor_only_the_part_is_tuned(base: Path, classifier: Classifier, 
     name, other = (f"bert.encoder.layer.1.attention.self.{each}.weight" for each in ("query", "key"))
     before = values(classifier)
     spans = {name: [(axis, 2, 5), (axis, 9, 16)]}
-    tuner = Tuner(classifier, [name, other], data_for(classifier), KNOBS, device=CPU, spans=spans)
-    assert tuner.tuned == 10 * 16 + 16 * 16
-    list(tuner.rounds())
-    moments = [slots["exp_avg"].numel() for slots in tuner._optimizer.state_dict()["state"].values()]
+    trainer = Trainer(classifier, [name, other], dataset_for(classifier), CONFIG, device=CPU, spans=spans)
+    assert trainer.tuned == 10 * 16 + 16 * 16
+    list(trainer.rounds())
+    moments = [slots["exp_avg"].numel() for slots in trainer._optimizer.state_dict()["state"].values()]
     assert sorted(moments) == [3 * 16, 7 * 16, 16 * 16], "what is not tuned has no moments"
     after = values(classifier)
     tuned = np.zeros(16, bool)
@@ -212,73 +200,67 @@ def test_all_parts_of_a_tensor_are_tuned_as_the_whole_is(base: Path, classifier:
     found = []
     for spans in ({}, cuts):
         same = open_base(base, Labels(("0", "1")), seed=0)
-        list(Tuner(same, [name], data_for(same), KNOBS, device=CPU, spans=spans).rounds())
+        list(Trainer(same, [name], dataset_for(same), CONFIG, device=CPU, spans=spans).rounds())
         found.append(values(same)[name])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-8)
 
 
 def test_frozen_layers_drop_as_tuned_ones_do_and_only_in_training(classifier: Classifier) -> None:
-    data = data_for(classifier)
-    names = names_of(classifier, Choice(patterns=("classifier",)))
-    tuner = Tuner(classifier, names, data, replace(KNOBS, learning_rate=1e-9), device=CPU)
+    data = dataset_for(classifier)
+    names = names_of(classifier, ParameterSelection(patterns=("classifier",)))
+    trainer = Trainer(classifier, names, data, replace(CONFIG, learning_rate=1e-9), device=CPU)
     seen: list[torch.Tensor] = []
     classifier.model.bert.encoder.layer[0].register_forward_hook(
         lambda _m, _i, output: seen.append(output[0] if isinstance(output, tuple) else output)
     )
-    frozen: Iterator[Any] = tuner.rounds()
+    frozen: Iterator[Any] = trainer.rounds()
     next(frozen)
     trained = len(seen)
     assert (trained, {each.requires_grad for each in seen}) == (3, {False})
     for step in (0, 0):
-        tuner._step(step)
+        trainer._step(step)
     # The same step is the same computation, dropout and all.
     assert torch.equal(seen[trained], seen[trained + 1])
     assert torch.equal(seen[trained], seen[0])
-    first, again = tuner.judge.logits(data.texts), tuner.judge.logits(data.texts)
+    first, again = trainer.inference.logits(data.texts), trainer.inference.logits(data.texts)
     assert np.array_equal(first, again)
     classifier.model.train()
-    one, other = (tuner.judge.forward(classifier.model, data.texts[:4]) for _ in range(2))
+    one, other = (trainer.inference.forward(classifier.model, data.texts[:4]) for _ in range(2))
     assert not torch.equal(one, other)
 
 
-def test_logits_do_not_depend_on_the_texts_beside_them(classifier: Classifier) -> None:
-    judge, data = Judge(classifier, CPU), data_for(classifier)
-    alone = np.concatenate([judge.logits([text]) for text in data.texts])
-    np.testing.assert_allclose(judge.logits(data.texts, batch=7), alone, atol=1e-6)
-
-
 def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(classifier: Classifier) -> None:
-    data = data_for(classifier)
-    full = Judge(classifier, CPU).logits(data.texts)
-    tuner = Tuner(classifier, names_of(classifier), data, replace(KNOBS, half=True, steps=3), device=CPU)
-    half = tuner.judge.logits(data.texts)
+    data = dataset_for(classifier)
+    full = Inference(classifier, CPU).logits(data.texts)
+    trainer = Trainer(classifier, names_of(classifier), data, replace(CONFIG, half=True, steps=3), device=CPU)
+    half = trainer.inference.logits(data.texts)
     assert 0 < np.abs(half - full).max() < 0.05
-    list(tuner.rounds())
+    list(trainer.rounds())
     assert {each.dtype for each in classifier.model.parameters()} == {torch.float32}
 
 
 def test_a_loss_that_is_no_number_ends_the_run(classifier: Classifier) -> None:
-    knobs = replace(KNOBS, learning_rate=1.0, weight_decay=0.0, clip=0.0)
+    config = replace(CONFIG, learning_rate=1.0, weight_decay=0.0, clip=0.0)
     with torch.no_grad():
         classifier.model.classifier.weight.fill_(torch.inf)
-    with pytest.raises(ToolError, match="lower --learning-rate"):
-        list(Tuner(classifier, names_of(classifier), data_for(classifier), knobs, device=CPU).rounds())
+    with pytest.raises(ToolError, match="NaN or infinite; try a lower learning_rate"):
+        list(Trainer(classifier, names_of(classifier), dataset_for(classifier), config, device=CPU).rounds())
 
 
 def test_the_best_weights_are_kept_on_the_cpu_and_only_where_they_may_not_be_the_last(classifier: Classifier) -> None:
-    tuner = Tuner(classifier, names_of(classifier), data_for(classifier), KNOBS, device=CPU)
-    rounds = tuner.rounds()
+    trainer = Trainer(classifier, names_of(classifier), dataset_for(classifier), CONFIG, device=CPU)
+    rounds = trainer.rounds()
     next(rounds)
-    tuner.keep({}, best=True, last=True)
-    assert list(tuner._parts()) == ["tuned"]
+    trainer.keep({}, best=True, last=True)
+    assert list(trainer._parts()) == ["tuned"]
     last = values(classifier)
-    tuner.restore_best()
+    trainer.restore_best()
     assert all(np.array_equal(value, last[name]) for name, value in values(classifier).items())
-    tuner.keep({}, best=True)
+    trainer.keep({}, best=True)
     next(rounds)
     assert any((value != last[name]).any() for name, value in values(classifier).items())
-    tuner.keep({}, best=False)
-    assert {each.device for each in tuner._parts()["best"].parameters()} == {CPU}
-    assert not any(each.requires_grad for each in tuner._parts()["best"].parameters())
-    tuner.restore_best()
+    trainer.keep({}, best=False)
+    assert {each.device for each in trainer._parts()["best"].parameters()} == {CPU}
+    assert not any(each.requires_grad for each in trainer._parts()["best"].parameters())
+    trainer.restore_best()
     assert all(np.array_equal(value, last[name]) for name, value in values(classifier).items())

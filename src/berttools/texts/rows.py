@@ -1,0 +1,213 @@
+"""Read rows of JSONL, CSV and TSV, and which of their columns are texts and labels.
+
+A wrong line is an ``InputError`` that names file and line; what makes a whole data set useless is a ``ToolError``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from _toolio.errors import InputError, ToolError, UsageError, param
+from _toolio.streams.inputs import STDIN
+from _toolio.streams.records import Record, parse_record
+
+ROLES = ("text", "text_a", "text_b", "label")
+SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+
+_WINDOW = 512
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The roles of a data set's columns.
+
+    Attributes
+    ----------
+    names
+        Role (text, text_a, text_b, label) to the column's name, if that differs.
+    order
+        For a CSV or TSV file without a header: the role of each column; "-" skips one.
+    """
+
+    names: Mapping[str, str]
+    order: tuple[str, ...] = ()
+
+    def of(self, role: str) -> str:
+        """Return the name of the column with a role."""
+        return self.names.get(role, role)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a data set.
+
+    Attributes
+    ----------
+    where
+        File and line.
+    fields
+        Its values by column name; all are text in CSV and TSV.
+    error
+        Why it cannot be used, if that is known already.
+    """
+
+    where: str
+    fields: Record
+    error: InputError | None = None
+
+
+def parse_columns(text: str | None) -> Columns:
+    """Parse which column has which role: ``text=sentence,label=gold`` by name, ``-,label,-,text`` by position.
+
+    Raises
+    ------
+    UsageError
+        If it names no role, or one twice.
+    """
+    if text is None:
+        return Columns({})
+    words = [word.strip() for word in text.split(",")]
+    pairs = [word.partition("=") for word in words]
+    counted = not any(equals for _, equals, _ in pairs)
+    roles = [role for role, _, _ in pairs if not (counted and role == "-")]
+    if wrong := next((role for role in roles if role not in ROLES), None):
+        raise UsageError(
+            f"{param('columns')} {text}: {wrong!r} is none of {', '.join(ROLES)}; say text=NAME,label=NAME"
+        )
+    if twice := next((role for role in roles if roles.count(role) > 1), None):
+        raise UsageError(f"{param('columns')} {text}: {twice} is there twice")
+    if not roles or "" in roles or not (counted or all(name for _, _, name in pairs)):
+        raise UsageError(f"{param('columns')} {text}: say text=NAME,label=NAME, or count the columns as in text,label")
+    if "text" in roles and {"text_a", "text_b"} & set(roles):
+        raise UsageError(f"{param('columns')} {text}: give text alone, or text_a and text_b")
+    if "text_b" in roles and "text_a" not in roles:
+        raise UsageError(f"{param('columns')} {text}: text_b needs text_a")
+    if counted:
+        return Columns({}, tuple(words))
+    return Columns({role: name for role, _, name in pairs})
+
+
+def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Iterator[Row]:
+    """Yield the rows of a ``.jsonl``, ``.csv`` or ``.tsv`` file, or of JSONL on stdin (``-``).
+
+    CSV is quoted as in RFC 4180; TSV is not quoted, like GLUE's files. A line of JSONL that is no record is a
+    row with an error. A table must have the columns ``needed``, or by default one with texts.
+
+    Raises
+    ------
+    ToolError
+        If the file cannot be read, or is none of these; the message names it and the line.
+    """
+    if name == STDIN:
+        yield from _jsonl(sys.stdin.buffer, "stdin")
+        return
+    path = Path(name)
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise ToolError(f"{name}: is it JSONL, CSV or TSV? name it .jsonl, .csv or .tsv", kind="unknown-format")
+    try:
+        with path.open("rb") as stream:
+            yield from _jsonl(stream, name) if kind == "jsonl" else _table(stream, name, kind, columns, needed)
+    except FileNotFoundError:
+        raise ToolError(f"{name}: no such file", kind="missing") from None
+    except OSError as error:
+        raise ToolError(f"{name}: cannot be read: {error.strerror or error}", kind="unreadable") from None
+
+
+def windows_of(name: str, columns: Columns) -> Iterator[list[Row]]:
+    """Yield rows as ``rows_of`` does, in windows: at most 512 of a file, of stdin those that have arrived."""
+    if name != STDIN:
+        rows = rows_of(name, columns)
+        while window := list(islice(rows, _WINDOW)):
+            yield window
+        return
+    number = 0
+    for lines in _lines_at_hand(sys.stdin.buffer):
+        yield [row for place, line in enumerate(lines, number + 1) if (row := _of_line(line, "stdin", place))]
+        number += len(lines)
+
+
+def _lines_at_hand(stream: IO[bytes]) -> Iterator[list[bytes]]:
+    begun: list[bytes] = []
+    while block := stream.read1(_BLOCK):  # type: ignore[attr-defined]
+        whole, newline, rest = block.rpartition(b"\n")
+        if not newline:
+            begun.append(block)
+            continue
+        lines = b"".join([*begun, whole]).split(b"\n")
+        begun = [rest]
+        for start in range(0, len(lines), _WINDOW):
+            yield lines[start : start + _WINDOW]
+    yield [b"".join(begun)]
+
+
+def _jsonl(stream: IO[bytes], name: str) -> Iterator[Row]:
+    for number, line in enumerate(stream, 1):
+        if row := _of_line(line, name, number):
+            yield row
+
+
+def _of_line(line: bytes, name: str, number: int) -> Row | None:
+    where = f"{name}, line {number}"
+    line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    if not line.strip():
+        return None
+    try:
+        return Row(where, parse_record(line, where=where))
+    except InputError as error:
+        return Row(where, {}, error)
+
+
+def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
+    for number, line in enumerate(stream, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise ToolError(f"{name}, line {number}: not UTF-8; save the file as UTF-8", kind="bad-text") from None
+
+
+def _table(stream: IO[bytes], name: str, kind: str, columns: Columns, needed: Sequence[str]) -> Iterator[Row]:
+    csv.field_size_limit(2**31 - 1)  # a text may be longer than the 128 KB that csv allows
+    form: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {"strict": True}
+    reader = csv.reader(_lines(stream, name), **form)
+    header = list(columns.order)
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if not header:
+                header = _checked_header(cells, f"{name}, line {reader.line_num}", columns, needed)
+                continue
+            where = f"{name}, line {reader.line_num}"
+            if len(cells) != len(header):
+                message = f"{where}: {len(cells)} columns, where there should be {len(header)}"
+                yield Row(where, {}, InputError(message, kind="bad-table"))
+                continue
+            yield Row(where, {key: cell for key, cell in zip(header, cells, strict=True) if key != "-"})
+    except csv.Error as error:
+        raise ToolError(f"{name}, line {reader.line_num}: no {kind.upper()}: {error}", kind="bad-table") from None
+
+
+def _checked_header(cells: Sequence[str], where: str, columns: Columns, needed: Sequence[str]) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    if twice := next((cell for cell in header if header.count(cell) > 1), None):
+        raise ToolError(f"{where}: two columns are called {twice!r}; rename one", kind="duplicate-column")
+    if lacking := next((each for each in needed if each not in header), None):
+        message = f"{where}: no column {lacking} among {', '.join(header[:8])}; needed are {' and '.join(needed)}"
+        raise ToolError(message, kind=f"no-{lacking}")
+    if not needed and columns.of("text") not in header and columns.of("text_a") not in header:
+        raise ToolError(
+            f"{where}: no column {columns.of('text')} or {columns.of('text_a')} among {', '.join(header[:8])};"
+            f" name them with {param('columns')} text=NAME,label=NAME, or count them where the file has no line of"
+            " names",
+            kind="no-text",
+        )
+    return header

@@ -1,0 +1,268 @@
+"""Configuration of a fine-tuning: what the user sets, and what the trainer needs of it. Importable without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolio.errors import UsageError, param
+from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside
+from _toolio.streams.inputs import STDIN, is_empty_folder
+from berttools.classifier.precision import Precision
+from berttools.texts.metric_names import Metric
+
+if TYPE_CHECKING:
+    from berttools.texts.examples import Example
+    from berttools.texts.labels import Labels
+    from berttools.tuning.parameter_names import Span
+    from berttools.tuning.parameters import ParameterSelection
+
+
+class Task(StrEnum):
+    """What a new head predicts."""
+
+    auto = "auto"
+    classification = "classification"
+    regression = "regression"
+
+
+class Save(StrEnum):
+    """What is written."""
+
+    model = "model"
+    delta = "delta"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Hyperparameters of a training.
+
+    Attributes
+    ----------
+    steps
+        Updates of the weights in all.
+    every
+        Steps of a round, after which the model is evaluated.
+    batch
+        Examples a step, over all processes.
+    accumulate
+        Micro-batches of a step, one after the other: less memory, the same gradient to rounding, dropout included (see
+        ``berttools.tuning.dropout`` for the models of which that holds).
+    learning_rate, warmup
+        The peak, and the share of steps until it is reached: see ``berttools.tuning.schedule``.
+    weight_decay
+        Of matrices; biases and norms have none.
+    clip
+        Largest norm of the gradient; 0 for no limit.
+    seed
+        Seed of order, dropout and the new head. What is dropped of an example follows from seed, step and example.
+    half
+        Whether to compute in bfloat16 (autocast); weights stay float32.
+    head_learning_rate
+        The head's own peak; None for the same.
+    """
+
+    steps: int
+    every: int
+    batch: int = 16
+    accumulate: int = 1
+    learning_rate: float = 5e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+    half: bool = False
+    head_learning_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParamGroup:
+    """AdamW's hyperparameters of tensors that do not follow ``TrainingConfig``: peak rate, decay, epsilon."""
+
+    learning_rate: float
+    weight_decay: float = 0.0
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Configuration of a fine-tuning from files to files.
+
+    Attributes
+    ----------
+    base
+        The pre-trained model's folder.
+    train, dev
+        Files of labelled texts: ``.jsonl``, ``.csv`` or ``.tsv``. Without ``dev`` the last weights are kept.
+    out
+        The folder to write; with ``Save.delta`` the file.
+    columns
+        Roles of columns, as of ``berttools.texts.rows.parse_columns``.
+    task, new_head
+        What a new head predicts, and whether to replace the base's own head by one.
+    metric
+        What ranks evaluations; None for accuracy of classes, Pearson's correlation of a regression.
+    only, group, layers, freeze
+        Which tensors to tune, as of ``ParameterSelection``: patterns (or ``-`` for names or records on stdin), groups
+        such as ``Q,K``, layers such as ``8-11``, and what to leave as it is.
+    save
+        Write the whole model, or what differs from the base.
+    epochs, max_steps
+        Passes over the training texts; or the number of steps.
+    evaluate_every
+        Steps between evaluations; None for an epoch.
+    patience
+        Evaluations without a better one after which to stop; None for never.
+    batch, accumulate, learning_rate, head_learning_rate, warmup, weight_decay, clip, seed
+        As of ``TrainingConfig``.
+    max_length
+        Tokens at which texts are truncated; None for as many as the model takes.
+    precision
+        What to compute in.
+    resume, force
+        Go on from an interrupted run's checkpoint, or replace what is there.
+    """
+
+    base: Path
+    train: str
+    out: Path
+    dev: str | None = None
+    columns: str | None = None
+    task: Task = Task.auto
+    new_head: bool = False
+    metric: Metric | None = None
+    only: list[str] | None = None
+    group: str | None = None
+    layers: str | None = None
+    freeze: list[str] | None = None
+    save: Save = Save.model
+    epochs: int = 3
+    max_steps: int | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    batch: int = 32
+    accumulate: int = 1
+    learning_rate: float = 5e-5
+    head_learning_rate: float | None = None
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    max_length: int | None = None
+    precision: Precision = Precision.auto
+    seed: int = 0
+    resume: bool = False
+    force: bool = False
+
+    def check(self) -> Path:
+        """Return the checkpoint's path, if the configuration can be run; nothing heavy is imported.
+
+        Raises
+        ------
+        UsageError
+            If parameters contradict each other, or an output would replace what it may not.
+        ToolError
+            If ``base`` is no model's folder.
+        """
+        from berttools.checkpoints.model_folder import check_folder, refuse_model_folder
+        from berttools.texts.rows import parse_columns
+
+        checkpoint = checkpoint_of(self.out, resume=self.resume, force=self.force)
+        if self.is_done:
+            pass  # whether this configuration has made it shows when the inputs are read
+        elif self.save is Save.delta:
+            refuse_existing(self.out, force=self.force)
+            for path, name in self.inputs:
+                refuse_inside(self.out, path, param(name))
+        else:
+            refuse_model_folder(self.out, force=self.force, base=self.base)
+            refuse_existing(checkpoint, force=True)
+        if self.dev is None and (self.patience or self.metric):
+            name = "patience" if self.patience else "metric"
+            raise UsageError(f"{param(name)} needs texts to measure on: give {param('dev')}")
+        if self.task is not Task.auto and not self.new_head and self._has_head:
+            has = f"{param('task')} {self.task}: {self.base} has a head of its own"
+            raise UsageError(f"{has}; give {param('new_head')} to replace it")
+        if self.only and self.only.count(STDIN) > 1:
+            raise UsageError(f"{param('only')} -: stdin can be read once")
+        if STDIN in (self.only or ()) and (sys.stdin is None or sys.stdin.isatty()):
+            raise UsageError(f"{param('only')} -: stdin is a terminal; pipe names or records of layerdiff in")
+        parse_columns(self.columns)
+        self.selection()
+        check_folder(self.base)
+        return checkpoint
+
+    @property
+    def inputs(self) -> list[tuple[Path, str]]:
+        """What is read, none of which may be replaced, with the parameter's name."""
+        named = ((self.base, "base"), (self.train, "train"), (self.dev, "dev"))
+        return [(Path(path), name) for path, name in named if path]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether ``resume`` finds the output of a finished run, even of one that was cut off right after it."""
+        return self.resume and not self.force and self.out.exists() and not is_empty_folder(self.out)
+
+    @property
+    def _has_head(self) -> bool:
+        from berttools.checkpoints.model_folder import has_head
+
+        return has_head(self.base)
+
+    def read_lines(self) -> list[str] | None:
+        """Read the lines of stdin if they name what to tune, else return None."""
+        if STDIN not in (self.only or ()):
+            return None
+        return [line.decode(errors="surrogateescape") for line in sys.stdin.buffer]
+
+    def selection(self, lines: list[str] | None = None) -> ParameterSelection:
+        """Return which tensors to tune; ``lines`` are those of ``read_lines``."""
+        from berttools.tuning.parameter_names import (
+            check_pattern,
+            parse_freeze,
+            parse_groups,
+            parse_layers,
+            read_named,
+        )
+        from berttools.tuning.parameters import ParameterSelection
+
+        patterns = tuple(check_pattern(text, "only") for text in self.only or () if text != STDIN)
+        named = None if lines is None else read_named(line.encode(errors="surrogateescape") for line in lines)
+        freeze, groups = parse_freeze(self.freeze or ())
+        return ParameterSelection(named, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
+
+    def choice(self, tuned: Sequence[str], spans: Mapping[str, Sequence[Span]]) -> dict[str, Any]:
+        """Return, for provenance, the parameters that selected the tensors ``tuned`` and their parts ``spans``."""
+        options: dict[str, Any] = {"only": self.only, "group": self.group, "layers": self.layers, "freeze": self.freeze}
+        options["parts"] = {name: [list(span) for span in each] for name, each in spans.items()}
+        if STDIN in (self.only or ()):
+            options["stdin"] = hashlib.sha256("\n".join(tuned).encode()).hexdigest()
+        return {key: value for key, value in options.items() if value}
+
+    def new_labels(self, examples: list[Example]) -> Labels | None:
+        """Return the labels of a new head; None if the base's own head is tuned."""
+        from berttools.texts.labels import learn_labels
+
+        return None if self._has_head and not self.new_head else learn_labels(examples, task=self.task)
+
+    def training(self, examples: int, *, half: bool) -> TrainingConfig:
+        """Return the hyperparameters of training on so many examples."""
+        per_epoch = -(-examples // self.batch)
+        steps = self.max_steps or self.epochs * per_epoch
+        return TrainingConfig(
+            steps=steps,
+            every=min(self.evaluate_every or per_epoch, steps),
+            batch=self.batch,
+            accumulate=self.accumulate,
+            learning_rate=self.learning_rate,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+            seed=self.seed,
+            half=half,
+            head_learning_rate=self.head_learning_rate,
+        )

@@ -1,0 +1,84 @@
+"""Read the texts to train and to evaluate on, and tokenise them for a classifier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from _toolio.errors import ToolError, UsageError, param
+from _toolio.streams.inputs import STDIN
+
+if TYPE_CHECKING:
+    from berttools.classifier.model import Classifier
+    from berttools.texts.batches import Dataset
+    from berttools.texts.examples import Example
+    from berttools.texts.labels import Labels
+
+
+def read_texts(train: str, dev: str | None, columns: str | None) -> tuple[list[Example], list[Example]]:
+    """Return the examples to train and to evaluate on; of the latter none without ``dev``.
+
+    Raises
+    ------
+    UsageError
+        If a file is stdin.
+    ToolError
+        If a line cannot be used, or one file holds pairs and the other single texts.
+    """
+    to_train = _read(train, columns)
+    if not dev:
+        return to_train, []
+    to_evaluate = _read(dev, columns)
+    if (to_evaluate[0].second is None) != (to_train[0].second is None):
+        kinds = ("pairs", "single texts") if to_evaluate[0].second else ("single texts", "pairs")
+        raise ToolError(
+            f"{param('dev')} {dev}: holds {kinds[0]}, and {param('train')} {train} {kinds[1]}", kind="bad-text"
+        )
+    return to_train, to_evaluate
+
+
+def _read(name: str, columns: str | None) -> list[Example]:
+    from berttools.texts.examples import read_examples
+    from berttools.texts.rows import parse_columns
+
+    if name == STDIN:
+        raise UsageError(f"{param('train')} and {param('dev')} are files: they are read more than once")
+    return read_examples(name, parse_columns(columns))
+
+
+def tokenised(examples: list[Example], classifier: Classifier, *, longest: int | None, source: str) -> Dataset:
+    """Return examples as a classifier takes them.
+
+    Parameters
+    ----------
+    examples
+        With labels.
+    classifier
+        Its tokenizer and labels are used.
+    longest
+        Tokens at which texts are truncated; None for as many as the model takes.
+    source
+        Where the labels are from, for the message about one that is unknown.
+
+    Raises
+    ------
+    ToolError
+        If a label is none of the classifier's.
+    """
+    import numpy as np
+
+    from berttools.texts.batches import Dataset, encode
+    from berttools.texts.labels import numbers_of
+
+    targets = np.array(numbers_of(examples, classifier.labels, source))
+    most = min(longest or classifier.longest, classifier.longest)
+    return Dataset(encode(classifier.tokenizer, examples, most=most), targets)
+
+
+def check_metric(metric: str, labels: Labels) -> None:
+    """Raise UsageError if a metric does not fit the labels."""
+    from berttools.texts.metrics import CLASSIFICATION, REGRESSION
+
+    known = REGRESSION if labels.regression else CLASSIFICATION
+    if metric not in known:
+        what = "numbers" if labels.regression else "classes"
+        raise UsageError(f"{param('metric')} {metric}: the labels are {what}; give one of {', '.join(known)}")

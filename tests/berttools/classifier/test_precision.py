@@ -1,0 +1,25 @@
+"""bfloat16 where the hardware has it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from berttools.classifier.precision import Precision, in_half
+
+
+@pytest.mark.parametrize("major", [7, 8])
+def test_bfloat16_is_for_gpus_that_compute_in_it(monkeypatch: pytest.MonkeyPatch, major: int) -> None:
+    cuda = {"is_available": lambda: True, "current_device": lambda: 0, "_check_bf16_tensor_supported": lambda _: True}
+    for name, stand_in in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+    monkeypatch.setattr(torch.version, "cuda", "12.0")
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert torch.cuda.is_bf16_supported(), "emulated, at least"
+    assert in_half(Precision.auto, torch.device("cuda")) == (major >= 8)
+    assert not in_half(Precision.auto, torch.device("cpu"))
+    assert in_half(Precision.bfloat16, torch.device("cuda"))
+    assert not in_half(Precision.float32, torch.device("cuda"))

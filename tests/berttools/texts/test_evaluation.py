@@ -1,0 +1,73 @@
+"""Evaluation of records, against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from _toolio.errors import InputError, ToolError, UsageError
+from berttools.texts.evaluation import Evaluation, MetricResult
+
+
+def evaluated(*records: dict[str, object], only: tuple[str, ...] = ()) -> list[MetricResult]:
+    evaluation = Evaluation()
+    for number, record in enumerate(records, 1):
+        evaluation.add(record, f"line {number}")
+    assert len(evaluation) == len(records)
+    return list(evaluation.results(only, draws=200))
+
+
+def test_metrics_of_classes_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    gold = rng.choice(["a", "b", "c"], 60).tolist()
+    label = [each if rng.random() < 0.7 else "a" for each in gold]
+    found = {
+        each.metric: each for each in evaluated(*({"label": p, "gold": g} for p, g in zip(label, gold, strict=True)))
+    }
+    assert found["accuracy"].value == pytest.approx(metrics.accuracy_score(gold, label))
+    assert found["macro-f1"].value == pytest.approx(metrics.f1_score(gold, label, average="macro"))
+    assert found["matthews"].value == pytest.approx(metrics.matthews_corrcoef(gold, label))
+    for each in found.values():
+        assert (each.count, each.classes, each.task) == (60, 3, None)
+        assert each.value is not None
+        assert each.interval is not None
+        assert each.interval[0] <= each.value <= each.interval[1]
+
+
+def test_tasks_are_evaluated_one_by_one() -> None:
+    one = [{"label": "a", "gold": gold, "task": "one", "scores": {"a": 0.9, "b": 0.1}} for gold in "ab"]
+    two = [{"label": n / 2, "gold": n**3, "task": "two"} for n in range(5)]
+    found = evaluated(*one, *two, only=("accuracy", "spearman"))
+    assert [(each.task, each.metric, each.value) for each in found] == [
+        ("one", "accuracy", 0.5),
+        ("two", "spearman", 1),
+    ]
+    alone = evaluated(*one, only=("accuracy",))
+    assert [(each.task, each.classes) for each in alone] == [(None, 2)]
+
+
+def test_a_label_may_be_the_number_of_its_class() -> None:
+    scores = {"no": 0.1, "yes": 0.9}
+    (found,) = evaluated({"label": "yes", "gold": 1, "scores": scores}, only=("accuracy",))
+    assert (found.value, found.interval) == (1.0, None)
+
+
+def test_what_cannot_be_evaluated() -> None:
+    with pytest.raises(ToolError, match="no prediction that has a right label"):
+        evaluated()
+    with pytest.raises(UsageError, match="metric pearson: these predictions are judged by accuracy, f1"):
+        evaluated({"label": 1, "gold": 0}, only=("pearson",))
+    with pytest.raises(ToolError, match="line 2: label 'x' is text, unlike 1 in line 1"):
+        evaluated({"label": 1, "gold": 1}, {"label": "x", "gold": 1})
+    evaluation = Evaluation()
+    evaluation.add({"label": "a", "gold": "a", "scores": {"a": 1.0}}, "line 1")
+    for record, kind in (
+        ({"label": "a"}, "no-label"),
+        ({"label": "a", "gold": "a"}, "mixed"),
+        ({"label": "a", "gold": "z", "scores": {"a": 1.0}}, "unknown-label"),
+    ):
+        with pytest.raises(InputError) as raised:
+            evaluation.add(record, "line 2")
+        assert raised.value.kind == kind
+    assert len(evaluation) == 1

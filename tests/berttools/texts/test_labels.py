@@ -1,0 +1,105 @@
+"""Labels: what task they make, and the targets of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from _toolio.errors import InputError, ToolError
+from berttools.texts.examples import Example, read_examples
+from berttools.texts.labels import Labels, learn_labels, numbers_of
+from berttools.texts.rows import Columns
+
+
+def of_labels(*labels: object) -> list[Example]:
+    return [Example(f"a.jsonl, line {number}", "x", None, label) for number, label in enumerate(labels, 1)]  # type: ignore[arg-type]
+
+
+def test_labels_tell_the_task() -> None:
+    assert learn_labels(of_labels("no", "yes", "no")).names == ("no", "yes")
+    assert learn_labels(of_labels(10, 9, 2)).names == ("2", "9", "10")
+    assert learn_labels(of_labels(0, 1.5)).regression
+    assert learn_labels(of_labels(0, 1), task="regression").regression
+    assert learn_labels(of_labels(0.0, 1.0), task="classification").names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "message"),
+    [
+        ((1, "a"), "auto", "line 2: label 'a' is text, unlike 1"),
+        ((1, 1), "auto", "all labels are 1"),
+        (("a", "b"), "regression", "'a' is no number"),
+        ((0.5, 1), "classification", "0.5 names no class"),
+        (tuple(range(1001)), "auto", "1001 different labels"),
+    ],
+)
+def test_labels_that_are_no_task(labels: tuple[object, ...], task: str, message: str) -> None:
+    with pytest.raises(ToolError, match=message):
+        learn_labels(of_labels(*labels), task=task)
+
+
+def test_a_label_becomes_a_number_or_is_refused() -> None:
+    named = Labels(("bad", "good"), numbered=True)
+    assert [named.number(label, "l", "--train") for label in ("bad", "good", 1)] == [0, 1, 1]
+    assert [Labels(("-1", "3")).number(label, "l", "--train") for label in (3, -1, "3", 3.0)] == [1, 0, 1, 1]
+    assert (named.shown(1), Labels(("-1", "3")).shown(1)) == ("good", 3)
+    learned = Labels(("bad", "good"))
+    for labels, label in ((named, "nice"), (named, 2), (learned, 1), (Labels(("1", "2")), 0), (Labels(), "x")):
+        with pytest.raises(InputError, match=r"line 4: label .* is no"):
+            labels.number(label, "line 4", "--train has")  # type: ignore[arg-type]
+
+
+def column(folder: Path, *cells: str) -> list[Example]:
+    (folder / "a.csv").write_text("text,label\n" + "".join(f"x,{cell}\n" for cell in cells))
+    return read_examples(str(folder / "a.csv"), Columns({}))
+
+
+@pytest.mark.parametrize(
+    ("learned", "names", "cells", "numbers"),
+    [
+        (("007", "010"), ("007", "010"), ("010", "007"), [1, 0]),
+        (("007", "10"), ("007", "10"), ("10",), [1]),  # a column of its own would be of whole numbers
+        (("1_0", "2.0"), ("1_0", "2.0"), ("2.0",), [1]),  # or of numbers to come near to
+        (("10", "9"), ("9", "10"), ("9.0", "10.0"), [0, 1]),
+        (("1.5", "2"), (), ("1", "2"), [1.0, 2.0]),
+        (("1.5", "2"), (), ("05", "+10"), [5.0, 10.0]),
+    ],
+)
+def test_labels_of_another_table_are_read_as_those_learned(
+    tmp_path: Path, learned: tuple[str, ...], names: tuple[str, ...], cells: tuple[str, ...], numbers: list[float]
+) -> None:
+    labels = learn_labels(column(tmp_path, *learned))
+    assert labels.names == names
+    assert numbers_of(column(tmp_path, *cells), labels, "--train has") == numbers
+
+
+@pytest.mark.parametrize(
+    ("learned", "cells", "message"),
+    [
+        (("7", "10"), ("007", "010"), "line 2: label '007' is none of 7, 10, which --train has"),
+        (("7", "10"), ("10.0", "007"), "line 3: label '007' is none of 7, 10"),
+        (("007", "010"), ("7", "10"), "line 2: label 7 is none of 007, 010"),
+        (("1.5", "2"), ("1_0", "5"), "line 2: label '1_0' is no number"),
+        (("1.5", "2"), ("good", "5"), "line 2: label 'good' is no number"),
+    ],
+)
+def test_labels_of_another_table_that_were_not_learned(
+    tmp_path: Path, learned: tuple[str, ...], cells: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ToolError, match=message):
+        numbers_of(column(tmp_path, *cells), learn_labels(column(tmp_path, *learned)), "--train has")
+
+
+def test_numbers_with_zeros_in_front_where_a_regression_is_asked_for(tmp_path: Path) -> None:
+    found = column(tmp_path, "05", "+10")
+    labels = learn_labels(found, task="regression")
+    assert labels.regression
+    assert numbers_of(found, labels, "--train has") == [5.0, 10.0]
+    with pytest.raises(ToolError, match="line 3: label '1_0' is no number"):
+        learn_labels(column(tmp_path, "05", "1_0"), task="regression")
+
+
+def test_classes_that_only_look_like_numbers_are_shown_as_they_are_called() -> None:
+    labels = Labels(("007", "010"))
+    assert [labels.shown(number) for number in (0, 1)] == ["007", "010"]

@@ -1,0 +1,10 @@
+"""The names are those of what computes them."""
+
+from __future__ import annotations
+
+from berttools.texts.metric_names import Metric
+from berttools.texts.metrics import CLASSIFICATION, REGRESSION
+
+
+def test_every_metric_can_be_chosen() -> None:
+    assert [str(each) for each in Metric] == [*CLASSIFICATION, *REGRESSION]
