@@ -140,7 +140,7 @@ def test_a_picture_is_replaced_by_force_only_and_a_photo_file_of_another_kind_ne
         (["--kind", "pie", "--out", "x.png"], "'roc', 'histogram', 'calibration'"),
         (["--kind", "roc"], "--out"),
         (["--out", "x.png"], "--kind"),
-        (["--kind", "roc", "--out", "x.png", "--threshold", "nan"], "no number"),
+        (["--kind", "roc", "--out", "x.png", "--threshold", "nan"], "not a finite number"),
         (["--kind", "roc", "--out", "x.png", "--cloaked", "a=b", "--cloaked", "a=c"], "something else is called a"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from _toolio.cli.charts import FORMATS, WIDTH_IN, style
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, spell_parameters
 from facetools.metrics import share_interval
 from facetools.reporting.detector_figures import BARS, KINDS, draw
 from facetools.reporting.detector_scores import Scores
@@ -93,8 +93,18 @@ def test_each_cloak_has_a_curve_against_the_same_clean_faces() -> None:
 def test_without_a_threshold_no_working_point() -> None:
     figure, (fields,) = drawn("roc", scores_of(CLEAN, CLOAKED, threshold=None))
     assert [fields[key] for key in ("threshold", "recall", "precision", "false_alarms")] == [None] * 4
-    assert "--threshold" in fields["reason"]
+    assert fields["reason"].endswith("; give threshold"), "as a caller from Python knows it"
     assert not any("recall" in text or "threshold" in text for text in legend(figure))
+
+
+def test_a_command_s_user_reads_options_in_reasons() -> None:
+    spell_parameters({"threshold": "--threshold"})
+    try:
+        for kind in ("roc", "histogram"):
+            for fields in drawn(kind, scores_of(CLEAN, CLOAKED, threshold=None))[1]:
+                assert fields["reason"].endswith("; give --threshold")
+    finally:
+        spell_parameters({})
 
 
 def test_nothing_found_has_no_precision() -> None:
@@ -191,7 +201,7 @@ def test_calibration_by_hand() -> None:
 @pytest.mark.parametrize("kind", ["roc", "calibration"])
 @pytest.mark.parametrize(("parts", "counts"), [((CLEAN,), "3 and 0"), (((), CLOAKED), "0 and 3")])
 def test_one_kind_of_faces_is_not_enough(kind: str, parts: Any, counts: str) -> None:
-    with pytest.raises(ToolError, match=f"--kind {kind} needs clean and cloaked faces.* there are {counts}; say what"):
+    with pytest.raises(ToolError, match=f"kind {kind} needs clean and cloaked faces.* there are {counts}; say what"):
         drawn(kind, scores_of(*parts))
 
 
