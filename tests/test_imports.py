@@ -205,7 +205,8 @@ def typer_outside_command_lines(tree: Tree) -> Found:
     for file, parsed in tree.libraries():
         for node, _ in _imports_in(parsed):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            if any(name.partition(".")[0] == "typer" for name in names):
+            # What builds command lines brings typer along.
+            if any(name.partition(".")[0] == "typer" or f"{name}.".startswith("_toolio.cli.") for name in names):
                 found[file].append(f"line {node.lineno}")
     return found
 
@@ -378,6 +379,8 @@ TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
         (options_that_libraries_name, CODEC, "raise ValueError(f'--{name}: too much')", "{file}"),
         (options_that_libraries_name, CODEC, "'''Decode photos as ``--in`` names them.'''", "{file}"),
         (typer_outside_command_lines, CODEC, "import typer", "{file}"),
+        (typer_outside_command_lines, CODEC, "from _toolio.cli import options", "{file}"),
+        (typer_outside_command_lines, CODEC, "def f():\n    from _toolio.cli.app import run_tool", "{file}"),
         (typer_outside_command_lines, CODEC, "def f():\n    from typer.main import get_command", "{file}"),
         (what_only_commands_do, CODEC, "def f():\n    print(1)", "{file}"),
         (what_only_commands_do, CODEC, "import sys\nsys.exit(1)", "{file}"),

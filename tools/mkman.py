@@ -15,8 +15,9 @@ from typing import Any
 
 import typer
 
-from _toolio.cli.app import build_app, tool_version
+from _toolio.cli.app import build_app
 from _toolio.cli.manual import EXIT_STATUS, Page
+from _toolio.version import tool_version
 
 TOOLS = ("facetools", "berttools")
 

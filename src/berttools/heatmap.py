@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.cli.charts import INK, label_of, new_figure, picture, style
+from _toolio.charts import INK, label_of, new_figure, picture, style
 from _toolio.errors import ToolError, param
 from _toolio.files.atomic import atomic_write_bytes
 
@@ -53,7 +53,7 @@ def draw_heatmap(
     groups
         The columns, in order; those that no cell has are left out.
     kind
-        One of `_toolio.cli.charts.FORMATS`.
+        One of `_toolio.charts.FORMATS`.
     label
         What the numbers are.
     """

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from _toolio.cli.app import tool_version
 from _toolio.errors import InputError, ToolError, param
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.files.hashing import sha256_of
 from _toolio.files.journal import Journal
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record, RecordWriter, error_fields
+from _toolio.version import tool_version
 from facetools.intake import Intake, input_digest
 
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR}

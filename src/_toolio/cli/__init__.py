@@ -1,1 +1,1 @@
-"""Running a command: the app and its exit codes, shared options, progress, charts."""
+"""Running a command: the app and its exit codes, shared options, man pages, progress."""

@@ -21,18 +21,9 @@ from _toolio.cli.manual import EXIT_STATUS
 from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters
 from _toolio.streams.records import ReaderGoneError, discard_stdout, printable
+from _toolio.version import tool_version
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
-
-
-def tool_version() -> str:
-    """Return the version of the installed distribution."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("epsilon-tools")
-    except PackageNotFoundError:  # run from the sources
-        return "unknown"
 
 
 def _version(package: str) -> Callable[[bool], None]:

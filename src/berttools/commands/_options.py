@@ -83,9 +83,9 @@ def form_of(*, table: bool, csv: bool) -> Form:
 
 
 def drawn_as(path: Path | None, *, force: bool) -> str:
-    """Return the format of a heat map's file, "" for none. Raises as `_toolio.cli.charts.form_of`."""
+    """Return the format of a heat map's file, "" for none. Raises as `_toolio.charts.form_of`."""
     if path is None:
         return ""
-    from _toolio.cli.charts import form_of as kind_of
+    from _toolio.charts import form_of as kind_of
 
     return kind_of(path, force=force, named=param("heatmap"))

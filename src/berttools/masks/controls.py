@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from _toolio.cli.app import tool_version
 from _toolio.errors import ToolError, of_the_whole_run, param
 from _toolio.files.hashing import sha256_of_files
 from _toolio.files.overwriting import refuse_inside
+from _toolio.version import tool_version
 from berttools.checkpoints.files import open_checkpoint
 from berttools.masks.base import check_base, others_in_base
 from berttools.masks.coding import Bools

@@ -257,7 +257,7 @@ class CloakingSession:
         self._recipe = replace(self._recipe, masks=masks, **made_with)
 
     def _about_masks(self) -> dict[str, Any]:
-        from _toolio.cli.app import tool_version
+        from _toolio.version import tool_version
 
         about: dict[str, Any] = {"version": tool_version(), **self._recipe.describe()}
         about["extractors"] = {extractor.name: extractor.sha256 for extractor in self._recipe.extractors}

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from _toolio.cli import options
-from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
+from _toolio.version import tool_version
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinFace
 from facetools.extractors.factory import DEFAULT

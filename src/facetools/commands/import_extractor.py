@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
-from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
 from _toolio.errors import ToolError, UsageError
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import RecordWriter
+from _toolio.version import tool_version
 from facetools.commands._import_extractor import parse_settings
 from facetools.extractors.registry import architectures
 

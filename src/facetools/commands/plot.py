@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from _toolio.charts import form_of
 from _toolio.cli import options
-from _toolio.cli.charts import form_of
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.atomic import atomic_write_bytes

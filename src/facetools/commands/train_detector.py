@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from _toolio.cli import options
-from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
+from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import Crops, HeldOut, MinFace, OneFace, OneFaceOption
 from facetools.commands._train_detector import Clean, Cloaked, FalseAlarms, Suffix, name_cloaks, number_attacks

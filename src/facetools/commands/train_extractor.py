@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
-from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import checkpoint_of, refuse_existing
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
+from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, HeldOut, MinFace
 from facetools.commands._training import report_to

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from _toolio.cli import options
-from _toolio.cli.app import tool_version
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
+from _toolio.version import tool_version
 from facetools.commands import _train_robust as own
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption

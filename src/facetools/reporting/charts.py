@@ -1,6 +1,6 @@
 """Bar charts with intervals, and line charts. The same numbers have the same bytes.
 
-The style is that of `_toolio.cli.charts`. Colours are Okabe and Ito's, distinguishable with any colour vision; lines
+The style is that of `_toolio.charts`. Colours are Okabe and Ito's, distinguishable with any colour vision; lines
 differ in their dashes and markers too.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from _toolio.cli.charts import INK, label_of, new_figure, picture, style
+from _toolio.charts import INK, label_of, new_figure, picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

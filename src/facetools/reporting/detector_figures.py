@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _toolio.cli.charts import INK, WIDTH_IN, new_figure, picture, style
+from _toolio.charts import INK, WIDTH_IN, new_figure, picture, style
 from _toolio.errors import ToolError, param, spelled
 from _toolio.streams.records import printable
 from facetools.metrics import (

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _toolio.cli.app import tool_version
 from _toolio.errors import InputError, UsageError, param
 from _toolio.files.atomic import atomic_folder
 from _toolio.files.hashing import sha256_of
+from _toolio.version import tool_version
 from facetools.reporting.drawing import Picture, result_charts, training_chart
 from facetools.reporting.examples import ExamplesConfig, draw_examples
 from facetools.reporting.page import MARK, Content, page

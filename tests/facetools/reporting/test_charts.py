@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from _toolio.cli.charts import label_of
+from _toolio.charts import label_of
 from facetools.reporting.charts import COLOURS, MOST_BARS, Bar, Line, Panel, bar_chart, line_chart, parts
 
 GROUPS = ["one", "$\\frac{ two_", "\u4eba\udcff" * 60]

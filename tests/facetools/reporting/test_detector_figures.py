@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from _toolio.cli.charts import FORMATS, WIDTH_IN, style
+from _toolio.charts import FORMATS, WIDTH_IN, style
 from _toolio.errors import ToolError, spell_parameters
 from facetools.metrics import share_interval
 from facetools.reporting.detector_figures import BARS, KINDS, draw

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from _toolio.cli.charts import FORMATS, form_of, label_of, new_figure, picture, style
+from _toolio.charts import FORMATS, form_of, label_of, new_figure, picture, style
 from _toolio.errors import UsageError, param
 
 
@@ -72,7 +72,7 @@ def test_labels_fit(text: str, label: str) -> None:
 
 
 def test_importing_draws_and_loads_nothing() -> None:
-    code = "import sys, _toolio.cli.charts; print({'matplotlib', 'numpy'} & sys.modules.keys())"
+    code = "import sys, _toolio.charts; print({'matplotlib', 'numpy'} & sys.modules.keys())"
     environment = {key: value for key, value in os.environ.items() if key != "DISPLAY"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "set()\n"
