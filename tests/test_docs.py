@@ -295,7 +295,7 @@ def test_documents_name_only_files_that_exist() -> None:
 
 
 @pytest.mark.parametrize("tool", MANUALS)
-def test_the_map_of_the_architecture_names_modules_that_exist(tool: str) -> None:
+def test_the_map_of_the_architecture_names_the_modules_that_exist(tool: str) -> None:
     _, _, table = DOCUMENTS["docs/architecture.md"].partition(f"| in `src/{tool}/` |")
     rows = re.findall(r"^\| `(\w+)/` \| (.*) \|$", table.partition("\n\n")[0], re.M)
     folders = {path.parent.name for path in (ROOT / "src" / tool).glob("*/__init__.py")}
@@ -303,6 +303,8 @@ def test_the_map_of_the_architecture_names_modules_that_exist(tool: str) -> None
     for folder, words in rows:
         modules = {path.stem for path in (ROOT / "src" / tool / folder).iterdir()}
         assert {*re.findall(r"`(\w+)`", words)} <= modules, folder
+        code = {path.stem for path in (ROOT / "src" / tool / folder).iterdir() if path.suffix == ".py"}
+        assert code - {"__init__"} <= {*re.findall(r"`(\w+)`", words)}, folder
 
 
 def test_man_pages_are_up_to_date() -> None:
