@@ -543,7 +543,7 @@ def test_what_the_options_cannot_be(berttools: Berttools, base: Path, train: Pat
         (["--only", "(("], "is no regular expression"),
         (["--group", "Z"], "'Z' is none of Q, K"),
         (["--layers", "9-8"], "say 8-11"),
-        (["--lr", "nan"], "no number to work with"),
+        (["--lr", "nan"], "nan is not a finite number"),
         (["--columns", "words=x"], "'words' is none of text"),
         (["--only", "-", "--only", "-"], "stdin can be read once"),
     ):
