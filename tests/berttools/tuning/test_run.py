@@ -28,7 +28,7 @@ def config(base: Path, train: Path, dev: Path, tmp_path: Path) -> FinetuneConfig
 
 
 def test_it_is_what_the_command_does(
-    berttools: Callable[..., Run], config: FinetuneConfig, capfd: pytest.CaptureFixture[str]
+    berttools: Callable[..., Run], config: FinetuneConfig, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     shown: list[range] = []
 
@@ -37,7 +37,7 @@ def test_it_is_what_the_command_does(
         yield from steps
 
     records = list(tuning.finetune(config, device=CPU, progress=progress))
-    assert capfd.readouterr() == ("", "")
+    assert capsysbinary.readouterr() == (b"", b"")
     assert shown == [range(1), range(1, 2)]
     assert [record["step"] for record in records] == [1, 2, max(records[:2], key=rank_of)["step"]]
     words = ["--base", config.base, "--train", config.train, "--dev", config.dev or "", "--layers", "1"]
