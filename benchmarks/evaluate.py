@@ -2,7 +2,7 @@
 
 Of 118 people with 4,300 photos (random clouds, or the embeddings given), each is protected in turn with copies that are
 moved at random. Prints one JSON object a classifier: seconds for all people (the linear one's PyTorch is imported in
-them), of a clock and of processors, and those that scikit-learn takes to fit and ask anew for each, measured on a few
+them), of a clock and of processors, and those that scikit-learn takes to fit and predict for each, measured on a few
 people in the same run and scaled up. Linear fits are on one thread, ours and its: more wait for each other where cores
 are shared. Its stop where its default tolerance says, ours ``logistic_regression.TOLERANCE`` from the exact weights. At
 most 10 s are asked of ``nn``, 15 s of ``linear``; past that it exits 1.
@@ -45,7 +45,7 @@ def clouds() -> Gallery:
 
 
 def peer(classifier: str, rows: Any, labels: Any, asked: Any) -> float:
-    """Fit and ask scikit-learn once: seconds."""
+    """Time one fit and prediction of scikit-learn, in seconds."""
     start = time.perf_counter()
     made = (
         KNeighborsClassifier(n_neighbors=1)

@@ -1,7 +1,7 @@
 """What a mask takes of room, and of time to read back: python benchmarks/mask_codes.py [SPARSITY ...].
 
 Masks the 72 matrices of a BERT-base of random weights (84,934,656 entries) in memory, one thread, and prints one JSON
-object a sparsity and kind of mask. ``random``: places by lot, which nothing can be known of; its `ratio` is bytes over
+object a sparsity and kind of mask. ``random``: uniform places, which nothing can be known of; its `ratio` is bytes over
 the bound n H(p). ``learned``: a share of the smallest weights of each matrix, then 1% of all entries flipped, small
 weights likelier than large ones: what training leaves of a mask that began by magnitude; there `conditional_ratio` is
 bytes given the weights over those by entropy alone.

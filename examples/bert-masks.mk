@@ -6,10 +6,10 @@
 #   make -j2 -f examples/bert-masks.mk BASE=minilm DATA=glue TASKS=sst2 SEEDS=0
 #
 # DATA holds <task>/train.jsonl and <task>/dev.jsonl. A task is tuned in full, and layerdiff says how far each matrix of
-# the encoder has moved; then the base is tuned anew, but only that half of the matrices which moved most (or least, or
+# the encoder has moved; then the base is tuned again, but only that half of the matrices which moved most (or least, or
 # any), a single group, a half of the layers, or the head alone. A run on shuffled labels shows how far a matrix moves
 # with nothing to learn. Every run makes the same number of steps and is measured once, at its end. A run that was cut
-# off is made anew. make does not see variables: after a change of one, remove what it made from work/.
+# off is made again. make does not see variables: after a change of one, remove what it made from work/.
 
 BASE      ?= base
 DATA      ?= glue

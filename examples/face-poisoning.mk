@@ -6,7 +6,7 @@
 #
 # Some people of the data are the recogniser's gallery, and a few of them post cloaked photos. Everybody else is public:
 # the adaptive trainer learns from their photos, cloaked by the same tools. Touch a photo, and what depends on it is
-# made anew. A run that was cut off goes on where it was; photos are cloaked and epochs trained once. make does not see
+# made again. A run that was cut off goes on where it was; photos are cloaked and epochs trained once. make does not see
 # variables: after a change of one, remove what it made from work/.
 
 DATA      ?= people
@@ -88,7 +88,7 @@ else
 SOURCE := $(DATA)
 endif
 
-# Every photo with its size and time: written anew only where a photo has changed, as are the lists made of it.
+# Every photo with its size and time: written again only where a photo has changed, as are the lists made of it.
 $(WORK)/photos.txt: FORCE $(if $(filter %.tar,$(DATA)),$(WORK)/photos/.unpacked)
 	@mkdir -p $(@D)
 	@find $(SOURCE)/ -type f -not -name '.*' -printf '%p\t%s\t%T@\n' | LC_ALL=C sort > $@.new

@@ -5,9 +5,33 @@ from __future__ import annotations
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from berttools import tuning
-from berttools.commands import _training as own
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
+from berttools.commands._training import (
+    Accumulate,
+    Base,
+    Batch,
+    Clip,
+    Decay,
+    Dev,
+    Epochs,
+    Every,
+    Freeze,
+    Group,
+    HeadLearningRate,
+    Layers,
+    LearningRate,
+    MaxSteps,
+    NewHead,
+    Only,
+    Out,
+    Patience,
+    SaveOption,
+    TaskOption,
+    Train,
+    Warmup,
+    tune,
+)
 from berttools.tuning.config import FinetuneConfig
 
 SCHEMA = "berttools.finetune/1"
@@ -15,30 +39,30 @@ COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "best", "path", "tuned
 
 
 def finetune(
-    base: own.Base,
-    train: own.Train,
-    out: own.Out,
-    dev: own.Dev = FinetuneConfig.dev,
+    base: Base,
+    train: Train,
+    out: Out,
+    dev: Dev = FinetuneConfig.dev,
     columns: ColumnsOption = FinetuneConfig.columns,
-    task: own.TaskOption = FinetuneConfig.task,
-    new_head: own.NewHead = FinetuneConfig.new_head,
+    task: TaskOption = FinetuneConfig.task,
+    new_head: NewHead = FinetuneConfig.new_head,
     metric: MetricOption = FinetuneConfig.metric,
-    only: own.Only = FinetuneConfig.only,
-    group: own.Group = FinetuneConfig.group,
-    layers: own.Layers = FinetuneConfig.layers,
-    freeze: own.Freeze = FinetuneConfig.freeze,
-    save: own.SaveOption = FinetuneConfig.save,
-    epochs: own.Epochs = FinetuneConfig.epochs,
-    max_steps: own.MaxSteps = FinetuneConfig.max_steps,
-    evaluate_every: own.Every = FinetuneConfig.evaluate_every,
-    patience: own.Patience = FinetuneConfig.patience,
-    batch: own.Batch = FinetuneConfig.batch,
-    accumulate: own.Accumulate = FinetuneConfig.accumulate,
-    learning_rate: own.LearningRate = FinetuneConfig.learning_rate,
-    head_learning_rate: own.HeadLearningRate = FinetuneConfig.head_learning_rate,
-    warmup: own.Warmup = FinetuneConfig.warmup,
-    weight_decay: own.Decay = FinetuneConfig.weight_decay,
-    clip: own.Clip = FinetuneConfig.clip,
+    only: Only = FinetuneConfig.only,
+    group: Group = FinetuneConfig.group,
+    layers: Layers = FinetuneConfig.layers,
+    freeze: Freeze = FinetuneConfig.freeze,
+    save: SaveOption = FinetuneConfig.save,
+    epochs: Epochs = FinetuneConfig.epochs,
+    max_steps: MaxSteps = FinetuneConfig.max_steps,
+    evaluate_every: Every = FinetuneConfig.evaluate_every,
+    patience: Patience = FinetuneConfig.patience,
+    batch: Batch = FinetuneConfig.batch,
+    accumulate: Accumulate = FinetuneConfig.accumulate,
+    learning_rate: LearningRate = FinetuneConfig.learning_rate,
+    head_learning_rate: HeadLearningRate = FinetuneConfig.head_learning_rate,
+    warmup: Warmup = FinetuneConfig.warmup,
+    weight_decay: Decay = FinetuneConfig.weight_decay,
+    clip: Clip = FinetuneConfig.clip,
     max_length: MaxLength = FinetuneConfig.max_length,
     precision: PrecisionOption = FinetuneConfig.precision,
     seed: options.Seed = FinetuneConfig.seed,
@@ -66,7 +90,7 @@ def finetune(
         learning_rate=learning_rate, head_learning_rate=head_learning_rate, warmup=warmup, weight_decay=weight_decay,
         clip=clip, max_length=max_length, precision=precision, seed=seed, resume=resume, force=force,
     )  # fmt: skip
-    return own.tune(SCHEMA, COLUMNS, config, device, tuning.finetune)
+    return tune(SCHEMA, COLUMNS, config, device, tuning.finetune)
 
 
 PAGE = Page(

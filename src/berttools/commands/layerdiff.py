@@ -12,8 +12,8 @@ from _toolio.cli.manual import Page
 from _toolio.errors import param
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
-from berttools.commands import _layerdiff as parts
 from berttools.commands import _options
+from berttools.commands._layerdiff import Baseline, Panels, expression, selection_of, watch
 from berttools.layerdiff import LayerdiffConfig, compare
 
 SCHEMA = "berttools.layerdiff/1"
@@ -40,7 +40,7 @@ def layerdiff(
     ] = groups.By.tensor,
     only: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", callback=parts.expression, help="Only tensors in whose name it is found."),
+        typer.Option(metavar="REGEX", callback=expression, help="Only tensors in whose name it is found."),
     ] = None,
     group: Annotated[str | None, typer.Option(metavar="Q,K", help="Only matrices of these groups.")] = None,
     group_map: Annotated[
@@ -52,7 +52,7 @@ def layerdiff(
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Compare the fine-tuned ones with each other too.")] = False,
     baseline: Annotated[
-        parts.Baseline | None,
+        Baseline | None,
         typer.Option(help="Add the base's distance to a random initialisation of its config.json."),
     ] = None,
     seed: options.Seed = 0,
@@ -78,7 +78,7 @@ def layerdiff(
     """
     form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
     config = LayerdiffConfig(
-        selection=parts.selection_of(only, group, group_map, strip_prefix or ()),
+        selection=selection_of(only, group, group_map, strip_prefix or ()),
         by=by,
         svd=svd,
         baseline=baseline is not None,
@@ -86,8 +86,8 @@ def layerdiff(
         pairs=pairs,
         device=device,
     )
-    names, panels = config.selection.grouping.names, parts.Panels()
-    records = compare(base, ft, config, observe=parts.watch(panels if heatmap else None, names))
+    names, panels = config.selection.grouping.names, Panels()
+    records = compare(base, ft, config, observe=watch(panels if heatmap else None, names))
     with RecordWriter(
         SCHEMA, "angle", COLUMNS, decimals=12, form=form, csv_fields=CSV_FIELDS, makes_files=bool(heatmap)
     ) as writer:

@@ -5,10 +5,43 @@ from __future__ import annotations
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from berttools import mask_tuning
-from berttools.commands import _mask_options as own
-from berttools.commands import _training as usual
 from berttools.commands._fields import MEASURED, TEXTS
+from berttools.commands._mask_options import (
+    CodeOption,
+    InitialScore,
+    InitialSparsity,
+    MethodOption,
+    Out,
+    PatternOption,
+    PoolerOption,
+    Refit,
+    ScoreRate,
+    TargetSparsity,
+    Teacher,
+)
 from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
+from berttools.commands._training import (
+    Accumulate,
+    Base,
+    Batch,
+    Clip,
+    Decay,
+    Dev,
+    Epochs,
+    Every,
+    Freeze,
+    Group,
+    Layers,
+    LearningRate,
+    MaxSteps,
+    NewHead,
+    Only,
+    Patience,
+    TaskOption,
+    Train,
+    Warmup,
+    tune,
+)
 from berttools.mask_tuning.config import MaskTuneConfig
 
 SCHEMA = "berttools.mask-tune/1"
@@ -16,38 +49,38 @@ COLUMNS = ("metric", "epoch", "step", "loss", "dev_loss", "inference", "best", "
 
 
 def mask_tune(
-    base: usual.Base,
-    train: usual.Train,
-    out: own.Out,
-    dev: usual.Dev = MaskTuneConfig.dev,
+    base: Base,
+    train: Train,
+    out: Out,
+    dev: Dev = MaskTuneConfig.dev,
     columns: ColumnsOption = MaskTuneConfig.columns,
-    task: usual.TaskOption = MaskTuneConfig.task,
-    new_head: usual.NewHead = MaskTuneConfig.new_head,
+    task: TaskOption = MaskTuneConfig.task,
+    new_head: NewHead = MaskTuneConfig.new_head,
     metric: MetricOption = MaskTuneConfig.metric,
-    method: own.MethodOption = MaskTuneConfig.method,
-    initial_sparsity: own.InitialSparsity = MaskTuneConfig.initial_sparsity,
-    target_sparsity: own.TargetSparsity = MaskTuneConfig.target_sparsity,
-    pattern: own.PatternOption = MaskTuneConfig.pattern,
-    only: usual.Only = MaskTuneConfig.only,
-    group: usual.Group = MaskTuneConfig.group,
-    layers: usual.Layers = MaskTuneConfig.layers,
-    freeze: usual.Freeze = MaskTuneConfig.freeze,
-    pooler: own.PoolerOption = MaskTuneConfig.pooler,
-    score_learning_rate: own.ScoreRate = MaskTuneConfig.score_learning_rate,
-    initial_score: own.InitialScore = MaskTuneConfig.initial_score,
-    learning_rate: usual.LearningRate = MaskTuneConfig.learning_rate,
-    refit_head: own.Refit = MaskTuneConfig.refit_head,
-    distill: own.Teacher = MaskTuneConfig.distill,
-    code: own.CodeOption = MaskTuneConfig.code,
-    epochs: usual.Epochs = MaskTuneConfig.epochs,
-    max_steps: usual.MaxSteps = MaskTuneConfig.max_steps,
-    evaluate_every: usual.Every = MaskTuneConfig.evaluate_every,
-    patience: usual.Patience = MaskTuneConfig.patience,
-    batch: usual.Batch = MaskTuneConfig.batch,
-    accumulate: usual.Accumulate = MaskTuneConfig.accumulate,
-    warmup: usual.Warmup = MaskTuneConfig.warmup,
-    weight_decay: usual.Decay = MaskTuneConfig.weight_decay,
-    clip: usual.Clip = MaskTuneConfig.clip,
+    method: MethodOption = MaskTuneConfig.method,
+    initial_sparsity: InitialSparsity = MaskTuneConfig.initial_sparsity,
+    target_sparsity: TargetSparsity = MaskTuneConfig.target_sparsity,
+    pattern: PatternOption = MaskTuneConfig.pattern,
+    only: Only = MaskTuneConfig.only,
+    group: Group = MaskTuneConfig.group,
+    layers: Layers = MaskTuneConfig.layers,
+    freeze: Freeze = MaskTuneConfig.freeze,
+    pooler: PoolerOption = MaskTuneConfig.pooler,
+    score_learning_rate: ScoreRate = MaskTuneConfig.score_learning_rate,
+    initial_score: InitialScore = MaskTuneConfig.initial_score,
+    learning_rate: LearningRate = MaskTuneConfig.learning_rate,
+    refit_head: Refit = MaskTuneConfig.refit_head,
+    distill: Teacher = MaskTuneConfig.distill,
+    code: CodeOption = MaskTuneConfig.code,
+    epochs: Epochs = MaskTuneConfig.epochs,
+    max_steps: MaxSteps = MaskTuneConfig.max_steps,
+    evaluate_every: Every = MaskTuneConfig.evaluate_every,
+    patience: Patience = MaskTuneConfig.patience,
+    batch: Batch = MaskTuneConfig.batch,
+    accumulate: Accumulate = MaskTuneConfig.accumulate,
+    warmup: Warmup = MaskTuneConfig.warmup,
+    weight_decay: Decay = MaskTuneConfig.weight_decay,
+    clip: Clip = MaskTuneConfig.clip,
     max_length: MaxLength = MaskTuneConfig.max_length,
     precision: PrecisionOption = MaskTuneConfig.precision,
     seed: options.Seed = MaskTuneConfig.seed,
@@ -72,7 +105,7 @@ def mask_tune(
         target_sparsity=target_sparsity, pattern=pattern, pooler=pooler, score_learning_rate=score_learning_rate,
         initial_score=initial_score, refit_head=refit_head, distill=distill, code=code,
     )  # fmt: skip
-    return usual.tune(SCHEMA, COLUMNS, config, device, mask_tuning.run)
+    return tune(SCHEMA, COLUMNS, config, device, mask_tuning.run)
 
 
 PAGE = Page(

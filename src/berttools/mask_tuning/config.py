@@ -57,6 +57,15 @@ class MaskTuneConfig(FinetuneConfig):
     distill: Path | None = None
     code: Code = Code.auto
 
+    def __post_init__(self) -> None:
+        """Convert choices and paths: as ``FinetuneConfig``."""
+        super().__post_init__()
+        self._convert_choices(method=Method, pattern=Pattern, pooler=Pooler, code=Code)
+        if self.distill is not None:
+            object.__setattr__(self, "distill", Path(self.distill))
+        if self.save is Save.model:
+            raise UsageError(f"{param('save')} model: what is written is a mask file; apply_mask makes a model of it")
+
     def check(self) -> Path:
         """Return the checkpoint's path, if the configuration can be run: as ``FinetuneConfig.check``."""
         from berttools.checkpoints.model_folder import check_folder

@@ -108,7 +108,7 @@ class _MaskedModel:
     def check_dense(self, labels: int) -> None:
         """Refuse a dense tensor that no model of so many labels over this base has.
 
-        As far as names and shapes tell: what a head is made of, only transformers knows.
+        As far as names and shapes show it: what a head is made of, only transformers knows.
         """
         encoder = {name.split(".")[0] for name in self._mask.names}
         widths = {size for shape in self._shapes.values() for size in shape}

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError, of_the_whole_run, param
+from _toolio.files.hashing import sha256_of
 from _toolio.tensors.reader import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from berttools.masks import coding
 from berttools.masks.base import BaseFingerprint
@@ -33,7 +34,6 @@ from berttools.masks.metadata import (
     figures_of,
     matrices_sha256,
     read_mask_metadata,
-    sha256_of,
 )
 from berttools.masks.task_config import task_config
 

@@ -5,7 +5,6 @@ A mask may come from anybody, with digests that are right: whatever is read of i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.errors import ToolError
+from _toolio.files.hashing import sha256_of
 from _toolio.tensors.reader import SafetensorsFile, is_count, read_metadata
 from berttools.checkpoints.digests import combined_digest
 from berttools.checkpoints.model_folder import DELTA
@@ -29,11 +29,6 @@ _MOST_ENTRIES = 1 << 33
 """Of a matrix: twice the largest embeddings that there are."""
 _DEEPEST = 100
 """Levels of what a mask says of how it was made; a control repeats that of the mask it is a control of."""
-
-
-def sha256_of(data: bytes) -> str:
-    """Return the sha256 of bytes, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def canonical_json(metadata: Mapping[str, Any]) -> bytes:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from _toolio.files.hashing import sha256_of
 from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.digests import combined_digest, tensor_digest, tokenizer_of
 from berttools.checkpoints.files import Checkpoint
 from berttools.masks import coding
 from berttools.masks.base import names_in_base, other_tensors
 from berttools.masks.coding import Bools
-from berttools.masks.metadata import CODES, MASK, array_sha256, canonical_json, figures_of, sha256_of
+from berttools.masks.metadata import CODES, MASK, array_sha256, canonical_json, figures_of
 
 
 def write_mask(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from _toolio.errors import InputError, ToolError, of_the_whole_run, param
+from _toolio.errors import InputError, ToolError, of_the_whole_run
 from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_name
 
 _LARGEST = 3.4e38
@@ -123,10 +123,7 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
     if len(names) == 1 and not single:
         raise ToolError(f"{where}: all labels are {next(iter(names))}: there is nothing to learn", kind="one-label")
     if len(names) > most:
-        raise ToolError(
-            f"{where}: {len(names)} different labels; for numbers to come near to, give {param('task')} regression",
-            kind="many-labels",
-        )
+        raise ToolError(f"{where}: {len(names)} different labels", kind="many-labels")
     return Labels(tuple(sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import UsageError, param
+from _toolio.choices import choice_of, refuse_below_one
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside
 from _toolio.streams.inputs import STDIN, is_empty_folder
 from berttools.classifier.precision import Precision
@@ -93,6 +95,8 @@ class ParamGroup:
 class FinetuneConfig:
     """Configuration of a fine-tuning from files to files.
 
+    A choice may be given as its text, a path as text, one pattern without a list: each is converted.
+
     Attributes
     ----------
     base
@@ -126,6 +130,11 @@ class FinetuneConfig:
         What to compute in.
     resume, force
         Go on from an interrupted run's checkpoint, or replace what is there.
+
+    Raises
+    ------
+    UsageError
+        If a choice is unknown, or a number of texts, passes, steps or evaluations is less than 1.
     """
 
     base: Path
@@ -157,6 +166,24 @@ class FinetuneConfig:
     seed: int = 0
     resume: bool = False
     force: bool = False
+
+    def __post_init__(self) -> None:
+        """Convert what is compared by identity later, or used as a path."""
+        self._convert_choices(task=Task, save=Save, precision=Precision)
+        if self.metric is not None:
+            self._convert_choices(metric=Metric)
+        for name, kind in (("base", Path), ("out", Path), ("train", os.fspath), ("dev", os.fspath)):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, kind(path))
+        for name in ("only", "freeze"):
+            if isinstance(pattern := getattr(self, name), str):
+                object.__setattr__(self, name, [pattern])
+        for name in ("epochs", "max_steps", "evaluate_every", "patience", "batch", "accumulate", "max_length"):
+            refuse_below_one(getattr(self, name), name)
+
+    def _convert_choices(self, **kinds: type[StrEnum]) -> None:
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, choice_of(kind, getattr(self, name), name))
 
     def check(self) -> Path:
         """Return the checkpoint's path, if the configuration can be run; nothing heavy is imported.
@@ -247,7 +274,15 @@ class FinetuneConfig:
         """Return the labels of a new head; None if the base's own head is tuned."""
         from berttools.texts.labels import learn_labels
 
-        return None if self._has_head and not self.new_head else learn_labels(examples, task=self.task)
+        if self._has_head and not self.new_head:
+            return None
+        try:
+            return learn_labels(examples, task=self.task)
+        except ToolError as error:
+            if error.kind != "many-labels":
+                raise
+            advice = f"for numbers to come near to, give {param('task')} regression"
+            raise ToolError(f"{error.args[0]}; {advice}", kind=error.kind) from None
 
     def training(self, examples: int, *, half: bool) -> TrainingConfig:
         """Return the hyperparameters of training on so many examples."""

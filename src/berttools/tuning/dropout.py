@@ -30,7 +30,7 @@ class ExampleDropout(TorchFunctionMode):
     length. A value is dropped with probability p, rounded to 1/65536, and what is kept is multiplied by the inverse of
     the probability with which it is.
 
-    Which values belong to an example is told by the shape of what is dropped:
+    Which values belong to an example follows from the shape of what is dropped:
 
     1. Its first dimension is as long as there are examples: each row is of one example, and has draws of its own
        (hidden states, attention weights, poolers).

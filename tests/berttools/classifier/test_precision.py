@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from _toolio.errors import UsageError
 from berttools.classifier.precision import Precision, in_half
 
 
@@ -23,3 +25,11 @@ def test_bfloat16_is_for_gpus_that_compute_in_it(monkeypatch: pytest.MonkeyPatch
     assert not in_half(Precision.auto, torch.device("cpu"))
     assert in_half(Precision.bfloat16, torch.device("cuda"))
     assert not in_half(Precision.float32, torch.device("cuda"))
+
+
+def test_a_precision_may_be_given_as_text() -> None:
+    kind: Any = "bfloat16"
+    assert in_half(kind, torch.device("cpu"))
+    kind = "float16"
+    with pytest.raises(UsageError, match="precision float16: is none of auto, float32, bfloat16"):
+        in_half(kind, torch.device("cpu"))

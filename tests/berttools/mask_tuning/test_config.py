@@ -11,8 +11,9 @@ import pytest
 
 from _toolio.errors import ToolError, UsageError
 from berttools.commands.mask_tune import mask_tune
-from berttools.mask_tuning.config import MaskTuneConfig
+from berttools.mask_tuning.config import MaskTuneConfig, Pooler
 from berttools.mask_tuning.recipe import Method, Pattern, Recipe
+from berttools.masks import Code
 from berttools.tuning.config import FinetuneConfig
 
 
@@ -64,3 +65,28 @@ def test_defaults_follow_from_the_method(config: MaskTuneConfig) -> None:
     assert (chosen.score_rate, chosen.recipe().initial_score) == (0.5, 2.0)
     assert config.everything
     assert not dataclasses.replace(config, group="Q").everything
+
+
+def test_texts_become_choices_and_paths(config: MaskTuneConfig) -> None:
+    texts: dict[str, Any] = {"pattern": "2:4", "method": "topk", "pooler": "dense", "code": "bits", "distill": "ft"}
+    found = dataclasses.replace(config, **texts)
+    assert (found.pattern, found.method, found.pooler) == (Pattern.two_of_four, Method.topk, Pooler.dense)
+    assert found.pattern is Pattern.two_of_four
+    assert found.recipe().method is Method.topk
+    assert found.pooler is Pooler.dense
+    assert found.code is Code.bits
+    assert found.distill == Path("ft")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pattern": "4:2"}, "pattern 4:2: is none of free, 2:4, row, head"),
+        ({"batch": 0}, "batch 0: is less than 1"),
+        ({"save": "model"}, "save model: what is written is a mask file"),
+    ],
+)
+def test_what_is_no_choice_is_refused_at_once(config: MaskTuneConfig, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        dataclasses.replace(config, **changes)
+    assert message in raised.value.message

@@ -71,3 +71,12 @@ def test_what_cannot_be_evaluated() -> None:
             evaluation.add(record, "line 2")
         assert raised.value.kind == kind
     assert len(evaluation) == 1
+
+
+def test_too_many_classes_are_refused_without_advice_that_no_caller_can_follow() -> None:
+    evaluation = Evaluation()
+    for number in range(1001):
+        evaluation.add({"label": number, "gold": number}, f"l, line {number}")
+    with pytest.raises(ToolError) as raised:
+        list(evaluation.results())
+    assert raised.value.message == "l: 1001 different labels"

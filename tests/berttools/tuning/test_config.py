@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from _toolio.errors import UsageError
+from _toolio.errors import ToolError, UsageError
+from berttools.classifier.precision import Precision
 from berttools.commands.finetune import finetune
 from berttools.texts.examples import Example
 from berttools.texts.metric_names import Metric
@@ -117,3 +118,44 @@ def test_a_finished_run_is_found_by_its_output(config: FinetuneConfig) -> None:
     assert not resumed.is_done
     (config.out / "config.json").touch()
     assert (resumed.is_done, config.is_done, dataclasses.replace(resumed, force=True).is_done) == (True, False, False)
+
+
+def test_texts_become_choices_and_paths(config: FinetuneConfig) -> None:
+    texts: dict[str, Any] = {
+        "base": str(config.base), "train": Path(config.train), "dev": Path(config.train), "out": str(config.out),
+        "task": "auto", "save": "delta", "metric": "matthews", "precision": "bfloat16", "only": "bias$", "freeze": "Q",
+    }  # fmt: skip
+    found = FinetuneConfig(**texts)
+    assert found == dataclasses.replace(
+        config, dev=config.train, save=Save.delta, metric=Metric.matthews, precision=Precision.bfloat16,
+        only=["bias$"], freeze=["Q"],
+    )  # fmt: skip
+    assert found.save is Save.delta
+    assert found.task is Task.auto
+    assert found.metric is Metric.matthews
+    assert found.check() == Path(f"{config.out}.checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "regress"}, "task regress: is none of auto, classification, regression"),
+        ({"save": "whole"}, "save whole: is none of model, delta"),
+        ({"metric": "mcc"}, "metric mcc: is none of accuracy, f1, macro-f1, matthews, pearson, spearman"),
+        ({"precision": "half"}, "precision half: is none of auto, float32, bfloat16"),
+        ({"batch": 0}, "batch 0: is less than 1"),
+        ({"epochs": -1}, "epochs -1: is less than 1"),
+        ({"max_steps": 0}, "max_steps 0: is less than 1"),
+    ],
+)
+def test_what_is_no_choice_is_refused_at_once(config: FinetuneConfig, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        dataclasses.replace(config, **changes)
+    assert raised.value.message == message
+
+
+def test_too_many_classes_may_be_numbers(config: FinetuneConfig) -> None:
+    examples = [Example(f"l, line {number}", "x", label=number) for number in range(1001)]
+    with pytest.raises(ToolError) as raised:
+        config.new_labels(examples)
+    assert raised.value.message == "l: 1001 different labels; for numbers to come near to, give task regression"
