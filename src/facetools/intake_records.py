@@ -1,37 +1,51 @@
-"""Emit the records of inputs that need no work: refused, finished before, or complete already.
+"""Build and emit the records of inputs that need no work: refused, finished before, or complete already.
 
 Apart from ``intake``, so that a command's help imports neither torch nor Pillow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-from _toolio.streams.records import Record, RecordWriter
+from _toolio.streams.records import Record, RecordWriter, error_fields
 
 if TYPE_CHECKING:
     from facetools.intake import Finished, Intake, Refusal
 
 
-def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:
-    """Write the records of an input that needs no work.
+class Complete(Protocol):
+    """Build a record from its fields, as ``RecordWriter.complete`` does."""
+
+    def __call__(self, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> Record:
+        """Return the record: ``fields``, then what ``through`` has besides."""
+
+
+def records_without_work(intake: Refusal | Finished, complete: Complete, *, makes_files: bool = False) -> list[Record]:
+    """Return the records of an input that needs no work.
 
     That is one that cannot be used, one that an earlier command has completed, and one that an earlier run has
-    finished. A command that ``makes_files`` calls the input its source, and no file of
-    its own the path.
+    finished. A command that ``makes_files`` calls the input its source, and no file of its own the path.
     """
     from facetools.intake import Finished
 
     if isinstance(intake, Finished):
-        for record in intake.records:
-            writer.emit(record)
-    elif intake.error is None:
-        writer.pass_on(intake.item.record)
-    else:
-        path = intake.item.path
-        about = {"path": None, "source": path} if makes_files else {"path": path}
-        writer.fail(intake.error, about, through=intake.item.record)
+        return [complete(record) for record in intake.records]
+    if intake.error is None:
+        return [intake.item.record]
+    path = intake.item.path
+    about: Record = {"path": None, "source": path} if makes_files else {"path": path}
+    return [complete({**about, **error_fields(intake.error)}, through=intake.item.record)]
+
+
+def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:
+    """Write the records of an input that needs no work; see ``records_without_work``."""
+    from facetools.intake import Refusal
+
+    # A record of an earlier command stays as it is.
+    completed = isinstance(intake, Refusal) and intake.error is None
+    for record in records_without_work(intake, writer.complete, makes_files=makes_files):
+        (writer.pass_on if completed else writer.emit)(record)
 
 
 def without_reason(record: Record) -> Record:

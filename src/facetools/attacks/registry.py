@@ -103,6 +103,13 @@ def parse_settings(method: Method, settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def check_mode(method: Method, mode: str, named: str) -> None:
+    """Raise UsageError, which calls the mode what it is ``named``, if the attack has no such mode."""
+    if mode not in method.modes:
+        listing = f"choose from {', '.join(method.modes)}" if method.modes else "it has none"
+        raise UsageError(f"{named}: {method.name} has no such mode; {listing}")
+
+
 def fill_knobs(method: Method, mode: str | None, knobs: Mapping[str, Any]) -> dict[str, Any]:
     """Return all knobs of an attack: its defaults, over them its mode's, over them those given.
 
@@ -112,9 +119,8 @@ def fill_knobs(method: Method, mode: str | None, knobs: Mapping[str, Any]) -> di
         The attack has no such mode or knob, or the knob cannot have this value.
     """
     known = method.knobs
-    if mode is not None and mode not in method.modes:
-        listing = f"choose from {', '.join(method.modes)}" if method.modes else "it has none"
-        raise UsageError(f"{param('mode')} {mode}: {method.name} has no such mode; {listing}")
+    if mode is not None:
+        check_mode(method, mode, f"{param('mode')} {mode}")
     chosen = mode or method.default_mode
     values = {**known, **(method.modes[chosen] if chosen else {})}
     for given, value in knobs.items():

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from _toolio.errors import InputError, ToolError, param
+from _toolio.errors import InputError, ToolError
 from _toolio.files.hashing import sha256_of
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
@@ -114,9 +114,7 @@ class Masks:
         self.path, self.about = path, read_metadata(path)
         self.digest = sha256_of(path.read_bytes())
         if self.about.get("schema") != SCHEMA:
-            raise ToolError(
-                f"{path}: not a file of masks; make one with `facetools perturb {param('save_mask')}`", kind="mask"
-            )
+            raise ToolError(f"{path}: not a file of masks, which `facetools perturb` makes", kind="mask")
         with open_safetensors(path) as file:
             self._masks: dict[str, npt.NDArray[np.float32]] = {
                 name: np.array(file.tensor(name), np.float32) for name in file.entries

@@ -111,9 +111,7 @@ class CloakingConfig:
         attack = f"{param('attack')} {method.name}"
         _ = self.all_knobs
         if method.targets and not self.targets:
-            raise UsageError(
-                f"{attack} needs {targets}; `facetools embed {param('inputs')} people/ {param('out')} FILE` makes them"
-            )
+            raise UsageError(f"{attack} needs {targets}; `facetools embed` makes them")
         if self.targets and not method.targets:
             raise UsageError(f"{targets}: {method.name} pulls to nobody; leave it out")
         if self.mask and self.save_mask:
@@ -214,8 +212,13 @@ class CloakingSession:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the cloaked photos and their records depend on besides the photos, as JSON; see ``PhotoFolder``."""
-        return {**self._cloaker.arguments, "faces": self.config.which_faces, "min_face": self.config.min_face}
+        """What the cloaked photos and their records depend on besides the photos, as JSON; see ``PhotoFolder``.
+
+        Those of a person's masks are among them once ``prepare_masks`` has read or made them.
+        """
+        config = self.config
+        about = {"faces": config.which_faces, "min_face": config.min_face}
+        return {"schema": SCHEMA, **self._cloaker.arguments, **about}
 
     def prepare_masks(self, items: Iterable[Item], *, resume: bool = False) -> None:
         """Read the masks to apply, or make one for each person in the photos and save them.
@@ -246,7 +249,7 @@ class CloakingSession:
                 for key, value in about.items():
                     if key != "version" and saved.get(key) != value:
                         what, how = param("save_mask"), param("force")
-                        raise UsageError(f"{what} {source}: made with other {key}; use {how} to make it anew")
+                        raise UsageError(f"{what} {source}: made with other {key}; use {how} to make it again")
             else:
                 self._make_masks(items, source, about)
         masks = Masks(source)
@@ -330,66 +333,44 @@ class CloakingSession:
         items: Iterable[Item],
         out: Path,
         *,
-        journal: str = "facetools-perturb",
         resume: bool = False,
         force: bool = False,
     ) -> Iterator[list[Record]]:
-        """Cloak photos into a folder.
+        """Cloak photos into a folder, as ``facetools perturb`` does: either can resume what the other began.
 
         Parameters
         ----------
         items
             As ``cloak`` takes them.
-        out, journal, resume, force
-            The folder, and what else ``PhotoFolder`` takes; ``journal`` is its ``name``.
+        out, resume, force
+            As ``PhotoFolder`` takes them; ``resume`` takes masks that are saved already, too (see ``prepare_masks``).
 
         Yields
         ------
         list of Record
-            For each input, in order, its records, one a face; none where it could not be read or was finished before.
+            For each input, in order, its records: one a face; the records of the run that finished it; one with an
+            ``error`` where it cannot be used; or its own, where it was a record that needs no work.
         """
+        from facetools.intake_records import records_without_work
         from facetools.outputs import PhotoFolder
 
-        with PhotoFolder(out, journal, self.arguments, resume=resume, force=force) as folder:
+        if self.config.method.per_person:
+            items = list(items)
+            self.prepare_masks(items, resume=resume)
+        with PhotoFolder(out, "facetools-perturb", self.arguments, resume=resume, force=force) as folder:
             for each in self.cloak(items, folder.finished):
-                yield folder.keep(each.intake, [each.output], complete) if isinstance(each, Cloaked) else []
+                if isinstance(each, Cloaked):
+                    records = folder.keep(each.intake, [each.output], complete)
+                    yield [
+                        complete(record, through=each.intake.record_of(index)) for index, record in enumerate(records)
+                    ]
+                else:
+                    yield records_without_work(each, complete, makes_files=True)
 
 
-def complete(fields: Mapping[str, Any]) -> Record:
+def complete(fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> Record:
     """Build the record of a cloaked face from its fields, as ``facetools perturb`` prints it."""
-    return {"moved": fields.get("moved"), "schema": SCHEMA} | {
-        key: value for key, value in fields.items() if key not in ("moved", "schema")
-    }
-
-
-def make_cloaks(
-    name: str,
-    items: Iterable[Item],
-    out: Path,
-    *,
-    extractor: str,
-    device: str,
-    faces: str,
-    min_face: float | None,
-    seed: int,
-    resume: bool,
-    force: bool,
-) -> Iterator[list[Record]]:
-    """Cloak photos losslessly into a folder, to train on; ``name`` is that of an attack, or ``attack:mode``.
-
-    Yields for each photo, in order, the records of what went wrong with it. Photos that cannot be read have none: who
-    reads the folder beside them meets them again.
-    """
-    attack, _, mode = name.partition(":")
-    config = CloakingConfig(
-        attack=attack,
-        mode=mode or None,
-        extractor=[extractor],
-        faces=faces,
-        min_face=min_face,
-        seed=seed,
-        saving=Saving("PNG"),
-    )
-    session = CloakingSession(config, device=device)
-    for records in session.write(items, out, journal="facetools-train-robust", resume=resume, force=force):
-        yield [record for record in records if "error" in record]
+    record: Record = {"moved": fields.get("moved"), "schema": SCHEMA}
+    for key, value in chain(fields.items(), (through or {}).items()):
+        record.setdefault(key, value)
+    return record

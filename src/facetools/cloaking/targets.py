@@ -45,9 +45,8 @@ class Targets:
             fitting = [people for digest, people in read if digest == extractor.sha256]
             if not fitting:
                 raise UsageError(
-                    f"{param('targets')}: no file was embedded with {extractor.name} ({extractor.sha256[:12]}); make "
-                    f"one with `facetools embed {param('inputs')} people/ {param('out')} FILE` and the "
-                    f"{param('extractor')} given here"
+                    f"{param('targets')}: no file was embedded with {extractor.name} ({extractor.sha256[:12]}); it is "
+                    f"made by `facetools embed` with the same {param('extractor')}"
                 )
             means.append(fitting[0])
         shared = set(means[0]).intersection(*means[1:])
@@ -55,7 +54,7 @@ class Targets:
         self._means = [np.stack([people[name] for name in self.people]) for people in means] if shared else []
 
     def check(self, path: str, person: str, count: int) -> None:
-        """Raise InputError for a photo of a person for whom there are fewer than ``count`` targets."""
+        """Raise InputError for a photo if ``count`` targets besides its person are more than there are."""
         others = len(self.people) - (person in self.people)
         if others < count:
             raise InputError(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from _toolio.cli.options import finite
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
 from facetools.attacks import registry as attacks
+from facetools.cloaking.session import Cloaked, CloakingConfig, CloakingSession, complete
+from facetools.photos.saving import Saving
+
+if TYPE_CHECKING:
+    from _toolio.streams.inputs import Item
+    from _toolio.streams.records import Record
 
 CleanOption = Annotated[
     str, typer.Option("--clean", metavar="PATH", help="Clean photos of people, in folders named after them; or a .tar.")
@@ -80,7 +86,8 @@ MaxCleanLoss = Annotated[
 
 def _check_attack(name: str) -> str:
     method, mode = attacks.find(name.partition(":")[0]), name.partition(":")[2]
-    attacks.parse_knobs(method, mode or None, [])
+    if mode:
+        attacks.check_mode(method, mode, f"{param('attack')} {name}")
     if method.targets or method.per_person:
         raise typer.BadParameter(
             f"{name} needs more than photos; run `facetools perturb`, and give --cloaked its folder"
@@ -110,3 +117,41 @@ def check(clean: str, cloaked: Sequence[str], attack: Sequence[str], identity: f
         if Path(name).resolve() in seen:
             raise UsageError(f"--cloaked {name}: given twice, or the same as --clean")
         seen.add(Path(name).resolve())
+
+
+def make_cloaks(
+    name: str,
+    items: Iterable[Item],
+    out: Path,
+    *,
+    extractor: str,
+    device: str,
+    faces: str,
+    min_face: float | None,
+    seed: int,
+    resume: bool,
+    force: bool,
+) -> Iterator[list[Record]]:
+    """Cloak photos losslessly into a folder, to train on; ``name`` is that of an attack, or ``attack:mode``.
+
+    Yields for each photo, in order, the records of what went wrong with it. Photos that cannot be read have none: who
+    reads the folder beside them meets them again.
+    """
+    from facetools.outputs import PhotoFolder
+
+    attack, _, mode = name.partition(":")
+    config = CloakingConfig(
+        attack=attack,
+        mode=mode or None,
+        extractor=[extractor],
+        faces=faces,
+        min_face=min_face,
+        seed=seed,
+        saving=Saving("PNG"),
+    )
+    session = CloakingSession(config, device=device)
+    arguments = {name: value for name, value in session.arguments.items() if name != "schema"}  # it prints no records
+    with PhotoFolder(out, "facetools-train-robust", arguments, resume=resume, force=force) as folder:
+        for each in session.cloak(items, folder.finished):
+            records = folder.keep(each.intake, [each.output], complete) if isinstance(each, Cloaked) else []
+            yield [record for record in records if "error" in record]

@@ -12,7 +12,23 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from facetools.commands import _evaluate as own
+from facetools.commands._evaluate import (
+    CloakedOption,
+    DropMissing,
+    Epochs,
+    Extractors,
+    Faces,
+    Folds,
+    Fraction,
+    GalleryOption,
+    Labels,
+    LearningRate,
+    Preprocesses,
+    Protected,
+    Robust,
+    Split,
+    write_outcome,
+)
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, MinFace
 from facetools.evaluation.checks import check_config
@@ -40,25 +56,25 @@ class Distance(StrEnum):
 
 
 def evaluate(
-    gallery: own.GalleryOption,
-    cloaked: own.CloakedOption,
+    gallery: GalleryOption,
+    cloaked: CloakedOption,
     classifier: Annotated[list[Classify], typer.Option(help="The classifier to train; repeatable.")] = [Classify.nn],  # noqa: B006
-    extractor: own.Extractors = None,
-    robust: own.Robust = None,
-    preprocess: own.Preprocesses = None,
-    protected: own.Protected = ["all"],  # noqa: B006
-    fraction: own.Fraction = 1.0,
-    drop_missing: own.DropMissing = False,
-    split: own.Split = 0.7,
-    folds: own.Folds = 1,
+    extractor: Extractors = None,
+    robust: Robust = None,
+    preprocess: Preprocesses = None,
+    protected: Protected = ["all"],  # noqa: B006
+    fraction: Fraction = 1.0,
+    drop_missing: DropMissing = False,
+    split: Split = 0.7,
+    folds: Folds = 1,
     suffix: CloakSuffix = "",
-    labels: own.Labels = None,
+    labels: Labels = None,
     distance: Annotated[Distance | None, typer.Option(help="Between neighbours. Default: the extractor's own.")] = None,
-    faces: own.Faces = None,
+    faces: Faces = None,
     crops: Crops = False,
     min_face: MinFace = None,
-    epochs: own.Epochs = 5,
-    learning_rate: own.LearningRate = 1e-4,
+    epochs: Epochs = 5,
+    learning_rate: LearningRate = 1e-4,
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> int:
@@ -91,7 +107,7 @@ def evaluate(
         from facetools.evaluation.study import EvaluationStudy
 
         for outcome in EvaluationStudy(config, progress=track).run():
-            own.write_outcome(writer, config, outcome)
+            write_outcome(writer, config, outcome)
         return writer.exit_code
 
 

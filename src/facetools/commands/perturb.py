@@ -15,9 +15,24 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.attacks import registry as attacks
 from facetools.cloaking.session import SCHEMA, Cloaked, CloakingConfig, CloakingSession
-from facetools.commands import _perturb as own
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinFace
+from facetools.commands._perturb import (
+    CopyFaceless,
+    FormatOption,
+    Knobs,
+    Mask,
+    Measure,
+    Mode,
+    Quality,
+    SaveMask,
+    StripGps,
+    Suffix,
+    TargetFiles,
+    Views,
+    WhichFaces,
+    check_mask_file,
+)
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
 from facetools.intake_records import hand_on
 from facetools.photos.formats import Format
@@ -32,24 +47,24 @@ def perturb(
     attack: Annotated[str, typer.Option(metavar="NAME", help=f"The attack: {', '.join(attacks.names())}.")],
     inputs: options.Inputs = None,
     null: options.Null = False,
-    mode: own.Mode = None,
-    knobs: own.Knobs = None,
+    mode: Mode = None,
+    knobs: Knobs = None,
     extractor: Ensemble = list(DEFAULT_ENSEMBLE),  # noqa: B006 - typer copies it
-    measure: own.Measure = None,
-    targets: own.TargetFiles = None,
-    views: own.Views = "",
-    mask: own.Mask = None,
-    save_mask: own.SaveMask = None,
+    measure: Measure = None,
+    targets: TargetFiles = None,
+    views: Views = "",
+    mask: Mask = None,
+    save_mask: SaveMask = None,
     lpips_weights: LpipsWeights = None,
     allow_download: AllowDownload = False,
-    faces: own.WhichFaces = None,
+    faces: WhichFaces = None,
     crops: Crops = False,
     min_face: MinFace = None,
-    file_format: own.FormatOption = Format.keep,
-    quality: own.Quality = None,
-    suffix: own.Suffix = "",
-    strip_gps: own.StripGps = False,
-    copy_faceless: own.CopyFaceless = False,
+    file_format: FormatOption = Format.keep,
+    quality: Quality = None,
+    suffix: Suffix = "",
+    strip_gps: StripGps = False,
+    copy_faceless: CopyFaceless = False,
     seed: options.Seed = 0,
     batch: options.Batch = 8,
     resume: options.Resume = False,
@@ -87,7 +102,7 @@ def perturb(
     config.check()
     part = parse_shard(shard)
     if save_mask is not None:
-        own.check_mask_file(save_mask, part, resume=resume, force=force)
+        check_mask_file(save_mask, part, resume=resume, force=force)
     refuse_nested(out, inputs)
     items = open_items(inputs, null=null, shard=part)
     if save_mask is not None:
@@ -98,8 +113,7 @@ def perturb(
         session = CloakingSession(config, device=device, batch=batch)
         if method.per_person:
             session.prepare_masks(items, resume=resume)
-        arguments = {"schema": SCHEMA, **session.arguments}
-        with PhotoFolder(out, "facetools-perturb", arguments, resume=resume, force=force) as folder:
+        with PhotoFolder(out, "facetools-perturb", session.arguments, resume=resume, force=force) as folder:
             for each in track(session.cloak(items, folder.finished), "cloaking", count(items)):
                 if isinstance(each, Cloaked):
                     folder.deliver(writer, each.intake, [each.output])

@@ -17,9 +17,22 @@ from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
 from _toolio.version import tool_version
-from facetools.commands import _train_robust as own
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
+from facetools.commands._train_robust import (
+    Adversarial,
+    AttackOption,
+    CleanOption,
+    CloakedOption,
+    Consistency,
+    Freeze,
+    HoldOut,
+    Identity,
+    LearningRate,
+    MaxCleanLoss,
+    check,
+    make_cloaks,
+)
 from facetools.commands._training import report_to
 from facetools.extractors.factory import BUILT_IN, DEFAULT
 from facetools.training.excluded_people import read_excluded
@@ -36,26 +49,26 @@ class HeadName(StrEnum):
 
 
 def train_robust(
-    clean: own.CleanOption,
+    clean: CleanOption,
     out: options.OutFile,
-    cloaked: own.CloakedOption = None,
-    attack: own.AttackOption = None,
+    cloaked: CloakedOption = None,
+    attack: AttackOption = None,
     extractor: ExtractorOption = DEFAULT,
     suffix: CloakSuffix = "",
-    hold_out: own.HoldOut = None,
+    hold_out: HoldOut = None,
     held_out: HeldOut = 0.1,
     head: Annotated[HeadName, typer.Option(help="Classification head used in training.")] = HeadName.softmax,
-    identity: own.Identity = 1.0,
-    consistency: own.Consistency = 8.0,
-    adversarial: own.Adversarial = 0,
-    freeze: own.Freeze = None,
+    identity: Identity = 1.0,
+    consistency: Consistency = 8.0,
+    adversarial: Adversarial = 0,
+    freeze: Freeze = None,
     epochs: Annotated[int, typer.Option(min=1, help="Each shows all cloaked faces and as many clean ones.")] = 20,
     patience: Annotated[
         int, typer.Option(min=1, help="Early stopping: epochs without a better one, after the first that can be kept.")
     ] = 5,
     batch: Annotated[int, typer.Option(min=2, help="Faces a step.")] = 32,
-    learning_rate: own.LearningRate = 3e-4,
-    max_clean_loss: own.MaxCleanLoss = 1.0,
+    learning_rate: LearningRate = 3e-4,
+    max_clean_loss: MaxCleanLoss = 1.0,
     faces: OneFaceOption = OneFace.largest,
     crops: Crops = False,
     min_face: MinFace = None,
@@ -74,7 +87,7 @@ def train_robust(
     --resume goes on. Runs under torchrun on several devices.
     """
     processes = count_processes()
-    own.check(clean, cloaked or [], attack or [], identity, consistency)
+    check(clean, cloaked or [], attack or [], identity, consistency)
     refuse_existing(out, force=force)
     checkpoint, cloaks = checkpoint_of(out, resume=resume, force=force), Path(f"{out}.cloaks")
     if attack and cloaks.exists() and not (resume or force):
@@ -86,7 +99,6 @@ def train_robust(
     hush(processes)
     with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
-        from facetools.cloaking import session
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import save_extractor, tensors_of
         from facetools.training.early_stopping import EarlyStopping, HeldOutEvaluation
@@ -113,7 +125,7 @@ def train_robust(
             folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
             if processes.leads:
                 for name, folder in folders.items():
-                    failures = session.make_cloaks(
+                    failures = make_cloaks(
                         name, photos, folder, extractor=extractor, device=device, faces=which, min_face=min_face,
                         seed=seed, resume=resume, force=force,
                     )  # fmt: skip
@@ -184,7 +196,7 @@ PAGE = Page(
         "blend": "In a last record, where every epoch costs too much: the weight of the tuned network in the "
         "interpolation with the untouched one that the file holds.",
         "held_out_faces": "Faces of held-out people.",
-        "person": "Somebody whom --hold-out names, and who is not used.",
+        "person": "A person that --hold-out names, and who is not used.",
         "photos": "Number of their photos.",
         "path": "A photo that could not be used.",
         **PROBLEM,

@@ -70,7 +70,7 @@ def test_masks_are_found_by_person(two_masks: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tensors", "schema", "words"),
     [
-        ({"a": np.zeros((3, 4, 4), np.float32)}, "other/1", "not a file of masks; make one with .*save_mask"),
+        ({"a": np.zeros((3, 4, 4), np.float32)}, "other/1", "not a file of masks, which `facetools perturb` makes"),
         ({"a": np.zeros((3, 4, 5), np.float32)}, "facetools.mask/1", "holds no masks of shape"),
         ({"a": np.full((3, 4, 4), np.nan, np.float32)}, "facetools.mask/1", "not finite"),
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from PIL import Image
 
 from _toolio.errors import ToolError, UsageError
 from _toolio.streams.inputs import Item, open_items
+from _toolio.streams.records import Record, dump_record
+from conftest import Run
 from facetools.cloaking import Cloaked, CloakingConfig, CloakingSession
-from facetools.cloaking.session import make_cloaks
+from facetools.commands._train_robust import make_cloaks
 from facetools.intake import Finished, Refusal
 from facetools.outputs import PhotoFolder
 from facetools.photos.formats import Format
@@ -74,7 +78,9 @@ def test_cloaking_leaves_the_threads_of_torch_as_they_were(photos: Path) -> None
 
 def test_a_folder_is_written_and_resumed(photos: Path, tmp_path: Path) -> None:
     first = list(session().write(items(photos), tmp_path / "out"))
-    assert [len(records) for records in first] == [1, 0]
+    assert [len(records) for records in first] == [1, 1]
+    assert first[1][0]["source"] == str(photos / "text.png")
+    assert (first[1][0]["moved"], first[1][0]["error"]["kind"]) == (None, "not-a-photo")
     record = first[0][0]
     assert list(record)[:3] == ["moved", "schema", "path"]
     assert (record["schema"], record["path"]) == ("facetools.perturb/1", str(tmp_path / "out" / "face.png"))
@@ -87,6 +93,34 @@ def test_a_folder_is_written_and_resumed(photos: Path, tmp_path: Path) -> None:
     assert isinstance(done, Finished)
     assert done.records == [record]
     assert (tmp_path / "out" / "face.png").read_bytes() == written
+
+
+def as_printed(records: list[list[Record]]) -> list[Record]:
+    """Return the records as the command prints them: it rounds the field that ranks."""
+    return [json.loads(dump_record(record)) for each in records for record in each]
+
+
+def test_the_command_and_the_library_resume_each_other(run: Callable[..., Run], photos: Path, tmp_path: Path) -> None:
+    words = ("perturb", "--attack", "lowkey", "--set", "steps=1", "--device", "cpu", "--in", photos, "--out")
+    first = list(session().write(items(photos), tmp_path / "python"))
+    resumed = run("facetools", *words, tmp_path / "python", "--resume")
+    assert resumed.code == 3, resumed.err
+    assert resumed.records == as_printed(first)
+    printed = run("facetools", *words, tmp_path / "command")
+    again = list(session().write(items(photos), tmp_path / "command", resume=True))
+    assert as_printed(again) == printed.records
+    journals = [(tmp_path / name / ".facetools-perturb.jsonl").read_bytes() for name in ("python", "command")]
+    assert journals[0].splitlines()[0] == journals[1].splitlines()[0]
+
+
+def test_a_resumed_folder_takes_the_masks_that_were_saved(photos: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "masks.safetensors"
+    maker = session(attack="opom", save_mask=saved)
+    first = list(maker.write(iter(items(photos)), tmp_path / "out"))
+    made = saved.stat().st_mtime_ns
+    again = session(attack="opom", save_mask=saved)
+    assert list(again.write(items(photos), tmp_path / "out", resume=True)) == first
+    assert saved.stat().st_mtime_ns == made
 
 
 def test_cloaks_to_train_on_speak_of_failures_alone(photos: Path, tmp_path: Path) -> None:
@@ -114,7 +148,7 @@ def test_masks_are_made_for_who_does_not_ask_for_them(photos: Path, tmp_path: Pa
     assert again.output.data == cloaked.output.data
     assert user.arguments == maker.arguments
     other = session(attack="opom", knobs={**knobs, "steps": 2}, save_mask=saved)
-    with pytest.raises(UsageError, match=r"^save_mask .*: made with other knobs; use force to make it anew$"):
+    with pytest.raises(UsageError, match=r"^save_mask .*: made with other knobs; use force to make it again$"):
         other.prepare_masks(items(photos), resume=True)
     with pytest.raises(UsageError, match=r"^save_mask: no face in any photo$"):
         other.prepare_masks([])
