@@ -22,7 +22,7 @@ def parse_cloaked(text: str) -> tuple[str, str]:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Shorten paths to the last parts that still tell them apart: ``a/x/clean`` and ``a/y/clean`` to ``x/clean``...
+    """Shorten paths to the last parts that still distinguish them: ``a/x/clean`` and ``a/y/clean`` to ``x/clean``...
 
     Names joined by ``+``, as those of cloaks in turn, are shortened each.
     """

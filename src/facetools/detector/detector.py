@@ -92,7 +92,7 @@ class Detector:
     network
         Fused, on its device.
     attacks
-        Names of the attacks that it tells apart.
+        Names of the attacks that it distinguishes.
     calibration
         Maps its logits to scores and labels.
     """

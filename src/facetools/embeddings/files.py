@@ -84,7 +84,7 @@ def read_embeddings(path: Path) -> Embeddings:
     values = load_array(path, TENSOR).astype(np.float32)
     extractor, rows = about.get("extractor"), about.get("rows")
     if wrong := _fault_of(extractor) or _mismatch_of(values, rows):
-        raise ToolError(f"{path}: {wrong}; embed anew", kind="embeddings")
+        raise ToolError(f"{path}: {wrong}; embed again", kind="embeddings")
     assert isinstance(rows, list)
     assert isinstance(extractor, dict)
     return Embeddings(values, rows, extractor)
@@ -106,7 +106,7 @@ def check_finite(values: npt.NDArray[Any], name: str, photo: str) -> None:
         It is not finite.
     """
     if not np.isfinite(values).all():
-        raise ToolError(f"{name}: the embedding of {photo} is not finite; embed it anew or leave it out", kind="nan")
+        raise ToolError(f"{name}: the embedding of {photo} is not finite; embed it again or leave it out", kind="nan")
 
 
 def _fault_of(extractor: object) -> str | None:

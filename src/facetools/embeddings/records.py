@@ -117,7 +117,7 @@ def _face_of(record: Record, file: Embeddings, path: Path, where: str) -> Embedd
         if record.get(key) != known.get(key):
             raise ToolError(
                 f"{where}: row {row} of {path} is {known.get('relative')}, face {known.get('face')}, of other "
-                f"{key}; the file was made anew since: embed once more and use those records",
+                f"{key}; the file was made again since: embed once more and use those records",
                 kind="rows-differ",
             )
     item = Item(record["path"], record["relative"])

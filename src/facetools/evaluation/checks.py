@@ -72,7 +72,7 @@ def _check_unset(embedding: EmbeddingConfig) -> None:
         ("extractor", embedding.extractor), ("robust", embedding.robust), ("preprocess", embedding.preprocess),
     ):  # fmt: skip
         if given:
-            raise UsageError(f"{param(name)}: embeddings cannot be made anew; give folders of photos")
+            raise UsageError(f"{param(name)}: embeddings cannot be made again; give folders of photos")
     for name, value in (
         ("faces", embedding.faces), ("crops", embedding.crops or None), ("min_face", embedding.min_face),
     ):  # fmt: skip

@@ -117,7 +117,7 @@ def refuse_zeros(gallery: Gallery, distance: str, name: str) -> None:
     if distance == "cosine" and len(zero := np.flatnonzero(~gallery.embeddings.any(1))):
         raise ToolError(
             f"{name}: the embedding of {gallery.items[int(zero[0])].path} is all zeros, which has no cosine; embed it "
-            f"anew or leave it out, or give {param('distance')} euclidean",
+            f"again or leave it out, or give {param('distance')} euclidean",
             kind="nan",
         )
 

@@ -83,7 +83,7 @@ def _largest(name: str, found: Iterable[EmbeddedFace]) -> list[EmbeddedFace]:
             what = "sha256" if first.sha256 != face.sha256 else "embeddings"
             raise ToolError(
                 f"{name}: {face.item.path}, face {face.face}, is in it twice, with different {what}; the photo was "
-                "embedded anew since: keep the records of one run",
+                "embedded again since: keep the records of one run",
                 kind="twice",
             )
     largest: dict[str, EmbeddedFace] = {}

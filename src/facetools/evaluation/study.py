@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.device import pick_device
 from _toolio.errors import InputError, ToolError, param
-from _toolio.streams.inputs import Item, count, open_items
+from _toolio.progress import Progress, no_progress
+from _toolio.streams.inputs import count, open_items
 from facetools.evaluation.checks import check_config
 from facetools.evaluation.cloaks import Cloaks, match_cloaks, refuse_equal
 from facetools.evaluation.config import END_TO_END, NEIGHBOURS, TWO_MODELS, EvaluationConfig, FineTuningConfig
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]
 """Names of an extractor and of a preprocessing step."""
-
-Progress = Callable[[Iterable[Item], str, int | None], Iterable[Item]]
-"""Yields the items that it gets, showing their progress under a title; the third argument is their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ class EvaluationStudy:
     config
         Inputs and settings.
     progress
-        Shows the progress over the photos that are embedded; None shows nothing.
+        Shows the progress over the photos that are embedded.
 
     Raises
     ------
@@ -121,7 +119,7 @@ class EvaluationStudy:
         An input does not exist.
     """
 
-    def __init__(self, config: EvaluationConfig, *, progress: Progress | None = None) -> None:
+    def __init__(self, config: EvaluationConfig, *, progress: Progress = no_progress) -> None:
         check_config(config)
         self._config, self._progress = config, progress
         self._inputs: list[dict[Key, Gallery]] = []
@@ -185,7 +183,7 @@ class EvaluationStudy:
         for name in config.inputs:
             items = open_items([name])
             embedder = PhotoEmbedder(extractors, options.steps, chips=END_TO_END in config.classifier)
-            shown = self._progress(items, f"embedding {name}", count(items)) if self._progress else items
+            shown = self._progress(items, f"embedding {name}", count(items))
             for intake in take_in(shown, device, faces=faces, min_face_px=options.min_face):
                 if not isinstance(intake, Intake):
                     yield intake
@@ -274,7 +272,7 @@ class EvaluationStudy:
         return _Case(Combination(classifier, option, step, tuple(named)), about, made, evaluation, train)
 
     def _made(self, classifier: str, models: Sequence[Gallery]) -> dict[str, Any]:
-        """Return what made the figures, besides what tells combinations apart."""
+        """Return what made the figures, besides what distinguishes combinations."""
         config, protocol = self._config, self._config.protocol
         made: dict[str, Any] = {"extractor_sha256": models[0].digest}
         near = [config.distance or model.distance if classifier in NEIGHBOURS else None for model in models]

@@ -68,7 +68,7 @@ def open_extractors(names: list[str], device: torch.device) -> list[Extractor]:
     Raises
     ------
     ToolError
-        Two have one name, by which records and metadata tell extractors apart; and as ``open_extractor``.
+        Two have one name, which distinguishes extractors in records and metadata; and as ``open_extractor``.
     """
     opened = [open_extractor(name, device) for name in dict.fromkeys(names)]
     for extractor in opened:

@@ -175,7 +175,7 @@ def open_file(path: Path, device: torch.device, *, name: str | None = None) -> E
         network = build(architecture, state, settings, about.get("options", {}))
         dimensions = measure(network, settings)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ToolError(f"{path}: not a usable {architecture}: {error}; import it anew", kind="extractor") from None
+        raise ToolError(f"{path}: not a usable {architecture}: {error}; import it again", kind="extractor") from None
     digest = sha256_of_files(path)
     options, people = about.get("options", {}), tuple(about.get("people", ()))
     name = name or path.stem

@@ -95,7 +95,7 @@ def read_arrays(path: Path, *, sha256: str | None = None) -> list[NDArray[np.flo
     Raises
     ------
     ToolError
-        If the file cannot be read, its hash differs, it is damaged, or it asks for anything but arrays.
+        If the file cannot be read, its hash differs, it is damaged, or it holds anything but arrays.
     """
     try:
         compressed = path.read_bytes()

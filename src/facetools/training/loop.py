@@ -139,7 +139,7 @@ class TrainingLoop:
         Yields
         ------
         tuple of float
-            The epoch's mean loss, or that of each part. The consumer measures and saves before it asks for the next.
+            The epoch's mean loss, or that of each part. The consumer measures and saves before it takes the next.
 
         Raises
         ------

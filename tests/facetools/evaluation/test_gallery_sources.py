@@ -155,7 +155,7 @@ def test_embeddings_of_two_widths(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"relative": "b/9.jpg"}, r"record 2: row 1 of .*e\.safetensors is a/2\.jpg, face 0, of other relative"),
-        ({"sha256": "f" * 64}, "of other sha256; the file was made anew since"),
+        ({"sha256": "f" * 64}, "of other sha256; the file was made again since"),
         ({"face": 1}, "of other face"),
         ({"row": 4}, r"record 2: row 4, but .*e\.safetensors has rows 0 to 3"),
         ({"row": "1"}, "record 2: row '1', but"),

@@ -64,7 +64,7 @@ def test_files_of_other_kinds(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="architecture 'nope' is not known"):
         read_about(other)
     write_safetensors(other, {"a": np.ones(1)}, read_about(path))
-    with pytest.raises(ToolError, match=r"other\.safetensors: not a usable mobilefacenet: .*; import it anew"):
+    with pytest.raises(ToolError, match=r"other\.safetensors: not a usable mobilefacenet: .*; import it again"):
         open_file(other, CPU)
 
 

@@ -121,7 +121,7 @@ def _read_safetensors(path: Path) -> SourceWeights:
         options = dict(about["options"])
     except (KeyError, TypeError, ValueError) as error:
         raise ToolError(
-            f"{path}: its {SCHEMA} metadata is damaged: {error}; import it anew", kind="extractor"
+            f"{path}: its {SCHEMA} metadata is damaged: {error}; import it again", kind="extractor"
         ) from None
     return SourceWeights(path, containers, sha256_of_files(path), about["architecture"], options, settings)
 
