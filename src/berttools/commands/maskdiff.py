@@ -42,7 +42,7 @@ def maskdiff(
     table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
-    """Measure the sparsity of masks, and their overlap beside chance.
+    """Measure the sparsity of masks, and their overlap.
 
     One mask: sparsity, bytes and bits a weight. Several: for every two of them the Jaccard index of what they zero, how
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each

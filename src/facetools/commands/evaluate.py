@@ -78,7 +78,7 @@ def evaluate(
     seed: options.Seed = 0,
     device: options.Device = "auto",
 ) -> int:
-    """Measure whether a cloak protects people from face recognition.
+    """Measure whether cloaks protect people from recognition.
 
     One person at a time posts cloaked photos; a recogniser is trained on these and on everybody else's clean ones, and
     tested on the person's other photos, which are clean. Protection is its error rate on them; the floor is the error

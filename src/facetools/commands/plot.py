@@ -57,7 +57,7 @@ def plot(
     ] = None,
     force: options.Force = False,
 ) -> int:
-    """Draw ROC curves, histograms and calibration of a detector's scores.
+    """Draw ROC curves, histograms and calibration of scores.
 
     Reads records of detect and draws ROC curves with their AUC, histograms of scores, or a reliability diagram. One
     record a curve, with the numbers that it shows.

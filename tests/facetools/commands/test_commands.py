@@ -23,6 +23,7 @@ from _toolio.tensors.writer import write_safetensors
 from conftest import Run, faceless, saved
 from detector_faces import network, smooth, striped
 from facetools.commands._train_detector import name_cloaks, number_attacks
+from facetools.commands._training import report_to
 from facetools.detector.examples import read_examples
 
 Tool = Callable[..., Run]
@@ -293,12 +294,12 @@ def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -
     # The process ends at once when it has saved its first epoch, as if it had been killed.
     code = (
         "import os, sys\n"
-        "from facetools.detector.training import Trainer\n"
-        "save = Trainer.save\n"
+        "from facetools.detector.training import DetectorTrainer\n"
+        "save = DetectorTrainer.save\n"
         "def end(*words):\n"
         "    save(*words)\n"
         "    os._exit(9)\n"
-        "Trainer.save = end\n"
+        "DetectorTrainer.save = end\n"
         "from facetools.cli import main\n"
         "main()"
     )
@@ -310,7 +311,7 @@ def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -
     assert not out.exists()
     kept = checkpoint.read_bytes()
     for more, message in (
-        ((), "use --resume to go on from it, or --force to begin anew"),
+        ((), "use --resume to go on from it, or --force to start again"),
         (("--resume", "--seed", "1"), "made with other arguments (seed was 0, and is 1)"),
     ):
         refused = facetools(*words, *more)
@@ -365,7 +366,7 @@ def test_what_is_trained_is_judged_by_others_and_its_average_saved(
 ) -> None:
     from facetools.commands.train_detector import train_detector
     from facetools.detector import calibration as detector_calibration
-    from facetools.detector import detector
+    from facetools.detector import files as detector_files
     from facetools.detector import training as detector_training
 
     calls: dict[str, tuple[Any, ...]] = {}
@@ -377,7 +378,7 @@ def test_what_is_trained_is_judged_by_others_and_its_average_saved(
 
         return call
 
-    places = {"Trainer": detector_training, "calibrate": detector_calibration, "save_detector": detector}
+    places = {"DetectorTrainer": detector_training, "calibrate": detector_calibration, "save_detector": detector_files}
     for name, module in places.items():
         monkeypatch.setattr(module, name, spied(name, getattr(module, name)))
     out, cloaked = crops / "mine.safetensors", [f"{crops}/rows", f"{crops}/columns"]
@@ -385,7 +386,7 @@ def test_what_is_trained_is_judged_by_others_and_its_average_saved(
     words = {"held_out": 0.3, "epochs": 2, "batch": 4, "learning_rate": 0.1, "false_alarms": 0.4, "crops": True}
     assert train_detector([f"{crops}/clean"], cloaked, out, **words, device="cpu") == 0
 
-    known, *_, trainer = calls["Trainer"]
+    known, *_, trainer = calls["DetectorTrainer"]
     network, unseen, options, (calibration, figures) = calls["calibrate"]
     assert not {example.person for example in known} & {example.person for example in unseen}
     assert len({(example.person, example.cloak) for example in [*known, *unseen]}) == 3 * 6
@@ -473,7 +474,7 @@ def test_a_detector_learns_from_the_face_that_is_asked_for(
     for faces in ("largest", "central"):
         with RecordWriter("facetools.train-detector/1", "auc", ()) as writer:
             folders, place = [[str(off_centre)]], torch.device("cpu")
-            (example,) = read_examples(writer, folders, place, faces=faces, min_face_px=None, suffix="")
+            (example,) = read_examples(folders, place, faces=faces, report=report_to(writer))
         middles[faces] = example.origin[0] + (example.box[0] + example.box[2]) / 2
         record = json.loads(capsys.readouterr().out)
         assert (record["path"], record["reason"]) == (str(off_centre / "1.png"), "no face found")
