@@ -9,6 +9,9 @@ import numpy as np
 from _toolio.streams.inputs import Item
 from facetools.evaluation.gallery import Gallery
 
+PEOPLE, EACH, WIDTH = 8, 10, 16
+"""Of the gallery that ``tests/facetools/evaluation/conftest.py`` makes: people, photos of each, length of a row."""
+
 
 def crowd(seed: int = 0) -> tuple[list[str], list[str], np.ndarray]:
     """Eight people of ten photos each whose clouds overlap."""

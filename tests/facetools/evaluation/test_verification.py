@@ -13,27 +13,7 @@ from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.experiment import Evaluation
 from facetools.evaluation.gallery import Gallery
 from facetools.evaluation.verification import Verifier
-from galleries import gallery_of
-
-PEOPLE, EACH, WIDTH = 8, 10, 16
-
-
-@pytest.fixture
-def names() -> list[str]:
-    return [f"p{person}/{number}.jpg" for person in range(PEOPLE) for number in range(EACH)]
-
-
-@pytest.fixture
-def people(names: list[str]) -> list[str]:
-    return [name.split("/")[0] for name in names]
-
-
-@pytest.fixture
-def clean(names: list[str]) -> Gallery:
-    """People far apart from each other."""
-    rng = np.random.default_rng(0)
-    rows = np.repeat(rng.normal(size=(PEOPLE, WIDTH)), EACH, 0) * 4 + rng.normal(size=(PEOPLE * EACH, WIDTH))
-    return gallery_of(rows, names)
+from galleries import WIDTH, gallery_of
 
 
 def test_verification_keeps_its_false_accept_rate(clean: Gallery, people: list[str]) -> None:
