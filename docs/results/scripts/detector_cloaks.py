@@ -1,14 +1,14 @@
 """Make the photos that the shipped detector is trained and measured on.
 
-Usage: python docs/results/scripts/detector_cloaks.py LFW.tar WORK [--second FILE]
+Usage: python docs/results/scripts/detector_cloaks.py WORK --second FILE FOLDER_OR_TAR [FOLDER_OR_TAR ...]
 
-LFW.tar holds lfw/<person>/<photo>. People with 8 photos or more are kept for the figures and are in no part of the
-training; photos of the others, as they are or varied by vary_photos.py, are cloaked in many ways, each kind of cloak a
-stretch of a list of people. WORK/train and WORK/unseen hold a folder a kind, WORK/clean the same photos through the
-same saves. An interrupted run goes on where it was.
+Each input is one source of clean photos, and a folder or tar of several sources below one top folder; a photo's source
+is its first folder there that is not the tar's own. WORK/photos gets a folder a source, WORK/cloaked a folder a kind of
+cloak, of which each source has its share. An interrupted run goes on where it was. Photos of people with ten or more are
+not taken: they are kept for the figures.
 
-The option --second FILE names an extractor that joins dlib-resnet in ensembles: what `train-extractor --in LFW.tar
---epochs 10 --batch 32 --held-out 0.2` makes.
+The option --second FILE names an extractor beside dlib-resnet that cloaks are made against, so that the detector does
+not learn the texture of one network's gradient.
 """
 
 from __future__ import annotations
@@ -17,167 +17,187 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cloak_figures import DLIB, LEAST, Row, cloak, lay_out, rows, run
+from cloak_figures import DLIB, run
 
 SCRIPTS = Path(__file__).parent
 SEED = "0"
 
-VARIED = 700
-"""Photos that are made to look otherwise."""
+KEPT = 8
+"""People with as many photos or more are kept for the figures."""
+
+MOST = 600
+"""Most photos of a source; the first by the hash of their paths."""
+
+VARIED = 150
+"""Photos of the largest source that are also made to look otherwise: smaller, larger, sharpened, grained."""
 
 
 class Kind(NamedTuple):
-    """One kind of training cloak: of which photos, the first and the last of their list, and perturb's options."""
+    """One kind of cloak: how many photos, and perturb's options; an empty one stands for the second extractor."""
 
     name: str
-    photos: str
-    first: int
-    last: int
+    count: int
     options: tuple[str, ...]
 
     @property
     def attack(self) -> str:
         """What the detector calls it."""
-        return self.options[1]
-
-
-def _kind(name: str, photos: str, first: int, last: int, attack: str, *options: str) -> Kind:
-    return Kind(name, photos, first, last, ("--attack", attack, *options))
+        return self.options[0]
 
 
 FAST = ("--set", "steps=8", "--set", "step_size=0.012")
 """LowKey in a sixth of the time: as large a change by fewer steps."""
 
+AGAIN = ("--extractor", "")
+
 KINDS = (
-    _kind("lowkey", "public", 1, 600, "lowkey"),
-    _kind("lowkey-fast", "others", 1, 808, "lowkey", *FAST, "--seed", "1"),
-    _kind("lowkey-fast-varied", "varied", 1, 200, "lowkey", *FAST),
-    _kind("lowkey-varied", "varied", 261, 320, "lowkey", "--set", "steps=25"),
-    _kind(
-        "lowkey-ensemble", "first", 1076, 1125, "lowkey", "--set", "steps=25", "--extractor", DLIB, "--extractor", ""
-    ),
-    _kind("fawkes-v1.0-high", "sorted", 1, 204, "fawkes-v1.0", "--mode", "high"),
-    _kind("fawkes-v1.0-mid", "first", 701, 780, "fawkes-v1.0", "--mode", "mid"),
-    _kind("fawkes-v1.0-low", "first", 781, 860, "fawkes-v1.0", "--mode", "low"),
-    _kind("fawkes-v1.0-high-varied", "varied", 201, 260, "fawkes-v1.0", "--mode", "high"),
-    _kind("fawkes-v1.0-mid-varied", "varied", 381, 420, "fawkes-v1.0", "--mode", "mid"),
-    _kind(
-        "fawkes-v1.0-ensemble",
-        "first",
-        1176,
-        1187,
-        "fawkes-v1.0",
-        "--mode",
-        "high",
-        "--extractor",
-        DLIB,
-        "--extractor",
-        "",
-    ),
-    _kind("fawkes-v0.3-min", "first", 861, 940, "fawkes-v0.3", "--mode", "min"),
-    _kind("fawkes-v0.3-low", "first", 601, 700, "fawkes-v0.3", "--mode", "low"),
-    _kind("fawkes-v0.3-mid", "first", 941, 990, "fawkes-v0.3", "--mode", "mid"),
-    _kind("fawkes-v0.3-high", "first", 1156, 1163, "fawkes-v0.3", "--mode", "high"),
-    _kind("fawkes-v0.3-ultra", "first", 1196, 1199, "fawkes-v0.3", "--mode", "ultra"),
-    _kind("fawkes-v0.3-low-varied", "varied", 321, 380, "fawkes-v0.3", "--mode", "low"),
-    _kind("opom", "first", 991, 1050, "opom"),
-    _kind("tip-im", "first", 1051, 1075, "tip-im"),
+    Kind("lowkey-fast", 260, ("lowkey", *FAST)),
+    Kind("lowkey-second", 120, ("lowkey", *AGAIN, "--set", "steps=16", "--set", "step_size=0.007")),
+    Kind("fawkes-v0.3-min", 110, ("fawkes-v0.3", "--mode", "min")),
+    Kind("fawkes-v0.3-low", 80, ("fawkes-v0.3", "--mode", "low")),
+    Kind("fawkes-v1.0-low", 110, ("fawkes-v1.0", "--mode", "low")),
+    Kind("opom", 60, ("opom",)),
+    Kind("lowkey", 120, ("lowkey",)),
+    Kind("fawkes-v1.0-high", 70, ("fawkes-v1.0", "--mode", "high")),
+    Kind("fawkes-v0.3-low-second", 40, ("fawkes-v0.3", "--mode", "low", *AGAIN)),
+    Kind("fawkes-v1.0-high-second", 40, ("fawkes-v1.0", "--mode", "high", *AGAIN)),
+    Kind("fawkes-v1.0-mid", 60, ("fawkes-v1.0", "--mode", "mid")),
+    Kind("fawkes-v0.3-mid", 40, ("fawkes-v0.3", "--mode", "mid")),
+    Kind("tip-im", 40, ("tip-im", "--set", "steps=30")),
+    Kind("tip-im-second", 20, ("tip-im", "--set", "steps=30", *AGAIN)),
+    Kind("fawkes-v0.3-high", 14, ("fawkes-v0.3", "--mode", "high")),
+    Kind("fawkes-v0.3-ultra", 7, ("fawkes-v0.3", "--mode", "ultra")),
 )
 """Costly ones are few: a cloak's chance to be drawn in training grows with the root of their number."""
 
-TEN = (
-    _kind("lowkey-ten", "ten", 1, 20, "lowkey"),
-    _kind("fawkes-v1.0_high-ten", "ten", 1, 10, "fawkes-v1.0", "--mode", "high"),
-    _kind("opom-ten", "ten", 1, 20, "opom"),
-)
-"""More of the people kept for the figures: ten photos each."""
+
+def _order(*words: str) -> str:
+    """Return a key that nothing but names decides."""
+    return hashlib.sha256(" ".join(words).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def by_hash(names: Iterable[str]) -> list[str]:
-    """Put people into an order that nothing but their names decides."""
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest()[:16])
+def unpack(inputs: Iterable[Path], work: Path) -> None:
+    """Unpack tars, and link folders, below WORK/inputs."""
+    for given in inputs:
+        place = work / "inputs" / given.name
+        if place.exists():
+            continue
+        partial = place.with_suffix(".partial")
+        if given.is_dir():
+            partial.symlink_to(given.resolve())
+        else:
+            with tarfile.open(given) as archive:
+                archive.extractall(partial, filter="data")
+        partial.rename(place)
 
 
-def link(photos: Iterable[Path], folder: Path) -> None:
-    """Link photos into a folder, below their people's folders."""
-    for photo in photos:
-        place = folder / photo.parent.name / photo.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.exists():
-            os.link(photo, place)
+def sources(work: Path) -> dict[str, list[tuple[Path, str]]]:
+    """Return each source's photos and their paths below it: those of an input's innermost single folder."""
+    found: dict[str, list[tuple[Path, str]]] = {}
+    for place in sorted((work / "inputs").iterdir()):
+        root = place
+        while len(inside := [path for path in root.iterdir() if not path.name.startswith(".")]) == 1:
+            root = inside[0]
+        # A folder of many people is one source; one of a few collections is several.
+        parts = [root] if root.name == "lfw" else sorted(path for path in root.iterdir() if path.is_dir())
+        for part in parts:
+            photos = sorted(p for p in part.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+            found[part.name] = [(p, p.relative_to(part).as_posix()) for p in photos if "fawkes" not in p.parts[-3]]
+    return found
 
 
-def lists(work: Path) -> dict[str, list[list[Path]]]:
-    """Return the photos of each list, a list a person; people who are kept for the figures are among them."""
-    found = {folder.name: sorted(folder.iterdir()) for folder in (work / "figures" / "lfw").iterdir()}
-    few, ten = (by_hash(name for name, each in found.items() if (len(each) < 10) is less) for less in (True, False))
-    learned = [found[name] for name in few if len(found[name]) < LEAST]
-    public = set(few[:600])
-    # Photos that are not in "public": the second one of those people, the first two of others.
-    others = [[photo] for name in sorted(few) for photo in found[name][name in public : 2]]
-    chosen = [photos[1] if len(photos) > 1 else photos[0] for photos in learned[:VARIED]]
-    varied = [work / "varied" / photo.parent.name / f"{photo.stem}.png" for photo in chosen]
-    if not varied[-1].exists():
-        words = [sys.executable, str(SCRIPTS / "vary_photos.py"), SEED, str(work / "varied")]
-        subprocess.run(words, input="\n".join(map(str, chosen)), text=True, check=True)
-    return {
-        "first": [photos[:1] for photos in learned],
-        "second": [photos[1:2] for photos in learned],
-        "public": [found[name][:1] for name in few[:600]],
-        "sorted": [found[name][:1] for name in sorted(few[:600])],
-        "others": others,
-        "varied": [[photo] for photo in varied],
-        "ten": [found[name][:10] for name in ten],
-    }
+def choose(photos: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """Leave out people who are kept for the figures, and take at most MOST photos, spread over people."""
+    people: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    for photo, relative in photos:
+        people[relative.rpartition("/")[0]].append((photo, relative))
+    few = len(people) > len(photos) / KEPT
+    usable = [each for each in people.values() if not few or len(each) < KEPT]
+    # Everybody's first photos before anybody's second.
+    queue = [(place, _order(relative), photo, relative) for each in usable for place, (photo, relative) in enumerate(each)]
+    return [(photo, relative) for _, _, photo, relative in sorted(queue, key=lambda each: each[:2])][:MOST]
 
 
-def make(work: Path, folder: str, kind: Kind, photos: Sequence[Sequence[Path]], second: str) -> None:
-    """Cloak a kind's photos; those of people kept for the figures are no training photos."""
+def lay_out(work: Path) -> dict[str, list[str]]:
+    """Link each source's photos into WORK/photos, with varied copies; return their paths below it, by source."""
+    laid: dict[str, list[str]] = {}
+    found = {name: choose(photos) for name, photos in sources(work).items()}
+    largest = max(found, key=lambda name: (len(found[name]), name))
+    for name, photos in found.items():
+        for photo, relative in photos:
+            link(photo, work / "photos" / name / relative)
+        laid[name] = [f"{name}/{relative}" for _, relative in photos]
+    done = work / "photos" / largest / "varied"
+    if not done.exists():
+        words = [sys.executable, str(SCRIPTS / "vary_photos.py"), SEED, str(done.with_suffix(".partial"))]
+        chosen = "\n".join(str(photo) for photo, _ in found[largest][-VARIED:])
+        subprocess.run(words, input=chosen, text=True, check=True)
+        done.with_suffix(".partial").rename(done)
+    laid[largest] += sorted(p.relative_to(work / "photos").as_posix() for p in done.rglob("*.png"))
+    return laid
+
+
+def link(photo: Path, place: Path) -> None:
+    """Link a photo to a place."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        os.link(photo.resolve(), place)
+
+
+def draw(kind: Kind, laid: Mapping[str, Sequence[str]]) -> list[str]:
+    """Draw a kind's photos: of each source in proportion to the root of its size, at least one."""
+    roots = {name: len(photos) ** 0.5 for name, photos in laid.items()}
+    chosen = []
+    for name, photos in laid.items():
+        share = max(1, round(kind.count * roots[name] / sum(roots.values())))
+        chosen += sorted(photos, key=lambda photo: _order(kind.name, photo))[:share]
+    return chosen
+
+
+def make(work: Path, kind: Kind, photos: Iterable[str], second: str) -> None:
+    """Cloak a kind's photos."""
     source, records = work / "sets" / kind.name, work / "records" / f"{kind.name}.jsonl"
-    chosen = [photo for each in photos[kind.first - 1 : kind.last] for photo in each]
-    lfw = work / "figures" / "lfw"
-    seen = folder == "train"
-    link((p for p in chosen if not seen or len(list((lfw / p.parent.name).iterdir())) < LEAST), source)
+    for photo in photos:
+        link(work / "photos" / photo, source / photo)
     options = [option or second for option in kind.options]
-    words: list[str | Path] = ["perturb", "--resume", "--faces", "central", "--format", "png", "--in", source]
-    words += [] if "--seed" in options else ["--seed", SEED]
+    words: list[str | Path] = ["perturb", "--resume", "--format", "png", "--seed", SEED, "--in", source]
+    words += ["--faces", "largest", "--attack", *options, "--out", work / "cloaked" / kind.name]
     if kind.attack in ("fawkes-v0.3", "tip-im"):
-        targets = work / "targets.safetensors"
-        made: list[str | Path] = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", targets]
-        run(made, work / "records" / "targets.jsonl")
-        words += ["--targets", targets]
+        words += ["--targets", targets_of(work, second if second in options else DLIB)]
     words += ["--save-mask", work / "records" / f"{kind.name}.safetensors"] if kind.attack == "opom" else []
-    run([*words, *options, "--out", work / folder / kind.name], records)
+    run(words, records)
 
 
-def main(lfw: Path, work: Path, second: str) -> None:
+def targets_of(work: Path, extractor: str) -> Path:
+    """Return the people that targeted attacks pull to, embedded by an extractor."""
+    return work / "records" / f"targets-{Path(extractor).stem}.safetensors"
+
+
+def main(work: Path, inputs: Sequence[Path], second: str, processes: int) -> None:
     """Make what is missing."""
     (work / "records").mkdir(parents=True, exist_ok=True)
-    figures = work / "figures"
-    figures.mkdir(exist_ok=True)
-    lay_out(lfw, figures)
-    photos = lists(work)
-    link((photo for each in photos["first"][::4] for photo in each), work / "targets")
-    for name in ("first", "second", "varied"):
-        link((photo for each in photos[name] for photo in each), work / "photos" / name)
-        words: list[str | Path] = ["perturb", "--resume", "--attack", "none", "--copy-faceless", "--format", "png"]
-        run(
-            [*words, "--in", work / "photos" / name, "--out", work / "clean" / name], work / "records" / f"{name}.jsonl"
-        )
-    for kind in KINDS:
-        make(work, "train", kind, photos[kind.photos], second)
-    for kind in TEN:
-        make(work, "unseen", kind, photos[kind.photos], second)
-    for row in [*rows(second), Row("fawkes-v1.0", "high", (DLIB, second), 2)]:
-        cloak(figures, row, [])
+    unpack(inputs, work)
+    laid = lay_out(work)
+    largest = max(laid.values(), key=len)
+    for photo in largest[:MOST:4]:
+        link(work / "photos" / photo, work / "targets" / photo)
+    for extractor in (DLIB, second):
+        out = targets_of(work, extractor)
+        words = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", out]
+        run([*words, "--extractor", extractor], out.with_suffix(".jsonl"))
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(lambda kind: make(work, kind, draw(kind, laid), second), KINDS))
 
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    joined = given[given.index("--second") + 1] if "--second" in given else DLIB
-    places = [Path(word) for word in given if word not in ("--second", joined)]
-    main(places[0], places[1], joined)
+    joined = given.pop(given.index("--second") + 1)
+    given.remove("--second")
+    main(Path(given[0]), [Path(word) for word in given[1:]], joined, os.cpu_count() or 1)

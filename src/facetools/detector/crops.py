@@ -10,11 +10,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from facetools.photos.photo import Pixels
 
-LARGEST_PX = 256
-"""Of a larger square the network sees the centre at full resolution, and the whole reduced."""
-
-REDUCED_PX = 192
-"""Side of the reduced square: attacks work at a recogniser's resolution, and enlarge the change to a larger face's."""
+LARGEST_PX = 192
+"""A larger square is reduced to this side. Attacks work at a recogniser's resolution and enlarge the change to a larger
+face's: at this size all of it is there, and skin, noise and sharpening that only a large photo shows are not."""
 
 CROP_SCALE = 1.3
 """Side of the square, in sides of the face's box."""
@@ -81,19 +79,22 @@ def square_of(box: Box, scale: float, largest: float, shape: tuple[int, ...]) ->
 def face_crops(pixels: Pixels, box: Box) -> list[Pixels]:
     """Cut the crops of a face that the network is shown, uint8 [h, w, 3] each.
 
-    That is the square around its box at the photo's own resolution: scaling would hide a cloak. Of a square larger than
-    ``LARGEST_PX`` it is a copy reduced to ``REDUCED_PX``, and the centre. Empty if too little is in the photo.
+    That is the square around its box, of which one larger than ``LARGEST_PX`` is reduced to that. Empty if too little
+    is in the photo.
     """
     whole = cut_square(pixels, box, CROP_SCALE, 10**9)
-    if whole is None or max(whole.shape[:2]) <= LARGEST_PX:
-        return [] if whole is None else [whole]
-    middle = cut_square(pixels, box, CROP_SCALE, LARGEST_PX)
-    return [_reduced(whole)] + ([] if middle is None else [middle])
+    return [] if whole is None else [reduce_to(whole, LARGEST_PX)]
 
 
-def _reduced(part: Pixels) -> Pixels:
+def reduce_to(part: Pixels, largest: int) -> Pixels:
+    """Reduce uint8 [h, w, 3] to a longer side of at most ``largest`` pixels, antialiased."""
     longest = max(part.shape[:2])
-    size = [max(SMALLEST_PX, round(side * REDUCED_PX / longest)) for side in part.shape[:2]]
-    tensor = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None].float()
+    return part if longest <= largest else resized(part, largest / longest)
+
+
+def resized(part: Pixels, factor: float) -> Pixels:
+    """Resize uint8 [h, w, 3] by a factor, antialiased bilinear, to at least ``SMALLEST_PX`` a side."""
+    size = [max(SMALLEST_PX, round(side * factor)) for side in part.shape[:2]]
+    tensor = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None]
     small = F.interpolate(tensor, size, mode="bilinear", antialias=True, align_corners=False)
-    return small[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
+    return small[0].permute(1, 2, 0).contiguous().numpy()

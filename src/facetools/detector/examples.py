@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from _toolio.errors import ToolError, param
 from _toolio.files.hashing import sha256_of
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import count, open_items
-from facetools.detector.crops import CROP_SCALE, Box, cut_square, face_crops, square_of
+from facetools.detector.crops import CROP_SCALE, Box, cut_square, reduce_to, square_of
 from facetools.intake import Intake, take_in
 from facetools.pairs import without_suffix
 from facetools.people import is_held_out, person_of, photo_of
@@ -22,11 +23,11 @@ from facetools.training.face_reader import NO_FACE, Report, Unused
 if TYPE_CHECKING:
     import torch
 
-KEPT_SCALE = 2.0
+KEPT_SCALE = 1.6
 """Side of the square that is kept of a photo, in sides of the face's box."""
 
-KEPT_PX = 512
-"""Of larger squares the centre is kept."""
+KEPT_PX = 448
+"""A larger square is reduced to this side, about twice that at which the detector looks."""
 
 MAX_DIFFERENCE = 24.0
 """Largest mean absolute difference of a photo and a copy of it, in grey levels."""
@@ -47,15 +48,17 @@ class Example:
     cloak
         Number of the folder of cloaks that it comes from, -1 for a clean one.
     pixels
-        uint8 [h, w, 3], the square around the face.
+        uint8 [h, w, 3], the square around the face, reduced to ``KEPT_PX`` if it is larger.
     box
         The face's box in it.
     origin
-        Where it was cut: (left, top) of the square in the photo, and (height, width) of the photo.
-    reduced
-        uint8 [h, w, 3], the reduced crop of a face that is too large for one crop, or None.
+        Where it was cut: (left, top, right, bottom) of the square in the photo, and (height, width) of the photo.
+    group
+        Where the photo comes from: the first folder of its path, "" without one.
     partner
         ``source`` of the clean copy that a cloaked face was cut like; None for a clean face, or if there is none.
+    elsewhere
+        uint8 [h, w, 3], as large a square of the clean photo that has no more than half of it in common, or None.
     """
 
     source: str
@@ -64,26 +67,20 @@ class Example:
     cloak: int
     pixels: Pixels
     box: Box
-    origin: tuple[int, int, int, int]
-    reduced: Pixels | None = None
+    origin: tuple[int, int, int, int, int, int]
+    group: str = ""
     partner: str | None = None
+    elsewhere: Pixels | None = None
 
     @property
     def cloaked(self) -> bool:
         """The label."""
         return self.cloak >= 0
 
-    def as_reduced(self) -> Example:
-        """Return the reduced crop as an example of its own."""
-        assert self.reduced is not None
-        height, width = self.reduced.shape[:2]
-        return replace(self, pixels=self.reduced, box=(0.0, 0.0, float(width), float(height)), reduced=None)
-
     def cut_alike(self, pixels: Pixels) -> Pixels:
-        """Cut the same square from another photo of the same size."""
-        left, top = self.origin[:2]
-        height, width = self.pixels.shape[:2]
-        return pixels[top : top + height, left : left + width].copy()
+        """Cut the same square from another photo of the same size, and reduce it as this one was."""
+        left, top, right, bottom = self.origin[:4]
+        return reduce_to(pixels[top:bottom, left:right], KEPT_PX).copy()
 
 
 class UnusablePhoto(Exception):  # noqa: N818 - it is no error
@@ -124,36 +121,43 @@ class ExampleReader:
             kept = partner.cut_alike(pixels)
             if np.array_equal(kept, partner.pixels):
                 raise UnusablePhoto("the same as its clean copy")
-            reduced = _reduced_crop(pixels, partner.box, partner.origin)
-            return replace(partner, source=source, cloak=cloak, pixels=kept, reduced=reduced, partner=partner.source)
+            return replace(partner, source=source, cloak=cloak, pixels=kept, partner=partner.source, elsewhere=None)
         box = intake.faces[0].box if intake.faces else None
         # There must be enough for a crop.
-        if box is None or cut_square(pixels, box, CROP_SCALE, KEPT_PX) is None:
+        if box is None or cut_square(pixels, box, CROP_SCALE, 10**9) is None:
             raise UnusablePhoto(NO_FACE)
-        left, top, right, bottom = square_of(box, KEPT_SCALE, KEPT_PX, pixels.shape)
-        kept = pixels[top:bottom, left:right].copy()  # the photo around it need not stay in memory
-        within = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-        origin = (left, top, pixels.shape[0], pixels.shape[1])
-        reduced = _reduced_crop(pixels, within, origin)
-        example = Example(source, person_of(relative), photo, cloak, kept, within, origin, reduced)
+        left, top, right, bottom = square_of(box, KEPT_SCALE, 10**9, pixels.shape)
+        kept = reduce_to(pixels[top:bottom, left:right], KEPT_PX).copy()  # the photo around it need not stay in memory
+        wider, higher = kept.shape[1] / (right - left), kept.shape[0] / (bottom - top)
+        x0, y0, x1, y1 = box
+        within = ((x0 - left) * wider, (y0 - top) * higher, (x1 - left) * wider, (y1 - top) * higher)
+        origin = (left, top, right, bottom, pixels.shape[0], pixels.shape[1])
+        other = _elsewhere(pixels, origin, source) if cloak < 0 else None
+        group = relative.partition("/")[0] if "/" in relative else ""
+        example = Example(source, person_of(relative), photo, cloak, kept, within, origin, group=group, elsewhere=other)
         if cloak < 0:
             self._clean.setdefault(photo, []).append(example)
         return example
 
     def _partner_of(self, pixels: Pixels, photo: str) -> Example | None:
         """Find the clean copy of a photo, where the face lies in the same place."""
-        alike = [example for example in self._clean.get(photo, ()) if example.origin[2:] == pixels.shape[:2]]
+        alike = [example for example in self._clean.get(photo, ()) if example.origin[4:] == pixels.shape[:2]]
         # Several folders may hold a photo of this name: the copy is that which differs least.
         apart = [(float(np.abs(each.cut_alike(pixels) - each.pixels.astype(np.int16)).mean()), each) for each in alike]
         distance, nearest = min(apart, key=lambda each: (each[0], each[1].source), default=(np.inf, None))
         return nearest if distance <= MAX_DIFFERENCE else None
 
 
-def _reduced_crop(pixels: Pixels, box: Box, origin: tuple[int, ...]) -> Pixels | None:
-    """Return the reduced crop of a face whose box lies in a square that begins at ``origin``, if it has one."""
-    left, top = origin[:2]
-    crops = face_crops(pixels, (box[0] + left, box[1] + top, box[2] + left, box[3] + top))
-    return crops[0] if len(crops) > 1 else None
+def _elsewhere(pixels: Pixels, origin: tuple[int, ...], source: str) -> Pixels | None:
+    """Cut a square as large as a face's from elsewhere in its photo: hair, clothes, what is behind."""
+    left, top, right, bottom, height, width = origin
+    rng = np.random.default_rng(list(hashlib.sha256(source.encode("utf-8", "surrogateescape")).digest()[:8]))
+    high, wide = bottom - top, right - left
+    for y, x in zip(rng.integers(height - high + 1, size=8), rng.integers(width - wide + 1, size=8), strict=True):
+        shared = max(0, high - abs(int(y) - top)) * max(0, wide - abs(int(x) - left))
+        if shared <= high * wide / 2:
+            return reduce_to(pixels[y : y + high, x : x + wide], KEPT_PX).copy()
+    return None
 
 
 def split_people(examples: Sequence[Example], *, seed: int, share: float) -> tuple[list[Example], list[Example]]:

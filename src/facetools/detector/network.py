@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 GAINS, CLIP = (32.0, 256.0), 3.0
 """Residuals are multiplied and clipped, as in steganalysis: texture stays, and the face's edges do not. The ranges left
 are of 24 grey levels, where strong cloaks lie, and of 3, where faint ones do."""
+
+CHANNELS = 3 * (len(GAINS) + 1)
+"""Of an image's residuals."""
+
+SEEN = math.log(9)
+"""Logit of a probability of nine tenths."""
+
+LEAST_NOISE = 1 / 1024
+"""Noise level of a photo that is flat, a quarter of a grey level."""
 
 
 class Block(nn.Sequential):
@@ -36,6 +46,9 @@ class Block(nn.Sequential):
 def residuals_of(faces: Tensor) -> Tensor:
     """Return high-pass residuals, the image less its 3x3 binomial blur, times each gain, clipped.
 
+    The last is divided by its root mean square instead, which is an estimate of the photo's own noise level: what
+    stands out from it looks alike in a grainy photo and in a smooth one.
+
     Parameters
     ----------
     faces
@@ -43,22 +56,23 @@ def residuals_of(faces: Tensor) -> Tensor:
 
     Returns
     -------
-    float32 [B, 3 * len(GAINS), H, W]
+    float32 [B, CHANNELS, H, W]
         In -CLIP to CLIP; edges are padded by replication.
     """
     padded = F.pad(faces, (1, 1, 1, 1), mode="replicate")
     rows = padded[..., :-2, :] + padded[..., 2:, :] + 2 * padded[..., 1:-1, :]
     residual = faces - (rows[..., :-2] + rows[..., 2:] + 2 * rows[..., 1:-1]) / 16
-    return torch.cat([(residual * gain).clamp(-CLIP, CLIP) for gain in GAINS], 1)
+    level = (residual.square().mean((1, 2, 3), keepdim=True) + LEAST_NOISE**2).sqrt()
+    return torch.cat([(residual * gain).clamp(-CLIP, CLIP) for gain in (*GAINS, 1 / level)], 1)
 
 
 class ResidualNet(nn.Module):
     """A small convolutional network on the high-pass residuals of a face at full, half and quarter resolution.
 
-    A residual is the image less its 3x3 binomial blur, scaled by each of two gains and clipped (Fridrich and Kodovsky
-    2012). The first scale shows a cloak as it was made; the coarser ones show what JPEG or scaling has left of it. Each
-    joins where the map has its resolution. Pooling over the whole map (mean and standard deviation) takes faces of any
-    size.
+    A residual is the image less its 3x3 binomial blur, scaled by each of two gains and by the photo's own noise level,
+    and clipped (Fridrich and Kodovsky 2012). The first scale shows a cloak as it was made; the coarser ones show what
+    JPEG or scaling has left of it. Each joins where the map has its resolution. Pooling over the whole map (mean and
+    standard deviation) takes faces of any size.
 
     Parameters
     ----------
@@ -68,11 +82,12 @@ class ResidualNet(nn.Module):
 
     def __init__(self, attacks: int) -> None:
         super().__init__()
-        shown = 3 * len(GAINS)
-        self.full = nn.Sequential(Block(shown, 16), Block(16, 24, 2))
-        self.at_half, self.at_quarter = Block(shown, 12), Block(shown, 12)
-        self.middle, self.deep = Block(24 + 12, 48, 2), nn.Sequential(Block(48 + 12, 64), Block(64, 96, 2))
-        self.head = nn.Linear(2 * 96, 1 + attacks)
+        self.full = nn.Sequential(Block(CHANNELS, 16), Block(16, 24, 2))
+        self.at_half, self.at_quarter = Block(CHANNELS, 12), Block(CHANNELS, 12)
+        self.middle = Block(24 + 12, 48, 2)
+        self.deep = nn.Sequential(Block(48 + 12, 64), Block(64, 96, 2), Block(96, 128))
+        self.hidden, self.head = nn.Linear(2 * 128, 64), nn.Linear(64, 1 + attacks)
+        self.power = nn.Linear(2 * 128, 1)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return the logits of faces.
@@ -84,8 +99,9 @@ class ResidualNet(nn.Module):
 
         Returns
         -------
-        float32 [B, 1 + attacks]
-            The logit of cloaked, and one for each attack, to be compared with each other.
+        float32 [B, 2 + attacks]
+            The logit of cloaked; that of power, the probability that a cloak would be seen in such a face, which
+            trains nothing else; and one for each attack, to be compared with each other.
         """
         faces = faces.contiguous()  # with three channels that is the faster layout
         half = F.avg_pool2d(faces, 2, ceil_mode=True)
@@ -97,8 +113,9 @@ class ResidualNet(nn.Module):
         # By moments: torch's own variance takes ten times as long. The root of zero has no slope: a map that is flat
         # would train to NaN.
         spread = ((maps.square().mean((2, 3)) - mean.square()).clamp_min(0) + 1e-5).sqrt()
-        logits: Tensor = self.head(torch.cat([mean, spread], 1))
-        return logits
+        pooled = torch.cat([mean, spread], 1)
+        logits: Tensor = self.head(F.relu(self.hidden(pooled)))
+        return torch.cat([logits[:, :1], self.power(pooled.detach()), logits[:, 1:]], 1)
 
     def fuse(self) -> ResidualNet:
         """Prepare the network for inference; it cannot be trained any more."""
@@ -109,21 +126,27 @@ class ResidualNet(nn.Module):
         return self
 
 
-def loss_of(logits: Tensor, attacks: Sequence[int], attack_weight: float = 0.2) -> Tensor:
-    """Return the training loss: cross-entropy of cloaked or not, plus that of the attack over the cloaked faces.
+def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack_weight: float = 0.2) -> Tensor:
+    """Return the training loss: cross-entropy of cloaked or not, of the attack over the cloaked faces, and of power.
 
     Parameters
     ----------
     logits
-        The network's output, [B, 1 + attacks].
+        The network's output, [B, 2 + attacks].
     attacks
         Number of each face's attack, -1 for a clean one.
+    twins
+        For each face the place of the cloaked face of its pair in the batch, which is to be seen with a probability of
+        nine tenths or more for power to be one; -1 where it is in no pair.
     attack_weight
-        Weight of the second part.
+        Weight of the second part, and of the third.
     """
-    which = torch.tensor(attacks, device=logits.device)
-    cloaked = which >= 0
+    which, twin = (torch.tensor(each, device=logits.device) for each in (attacks, twins))
+    cloaked, paired = which >= 0, twin >= 0
     loss = F.binary_cross_entropy_with_logits(logits[:, 0], cloaked.float())
     if attack_weight and bool(cloaked.any()):
-        loss = loss + attack_weight * F.cross_entropy(logits[cloaked, 1:], which[cloaked])
+        loss = loss + attack_weight * F.cross_entropy(logits[cloaked, 2:], which[cloaked])
+    if attack_weight and bool(paired.any()):
+        seen = (logits[twin[paired], 0].detach() > SEEN).float()
+        loss = loss + attack_weight * F.binary_cross_entropy_with_logits(logits[paired, 1], seen)
     return loss

@@ -21,7 +21,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def score(network: ResidualNet, examples: Sequence[Example]) -> Numbers:
-    """Return the logits of whole faces, cut as for prediction, float64 [examples, 1 + attacks]."""
+    """Return the logits of whole faces, cut as for prediction, float64 [examples, 2 + attacks]."""
     network.eval()
     found = [logits_of(network, _crops(example, lambda pixels: pixels)).double().cpu().numpy() for example in examples]
     return np.array(found, np.float64)
@@ -30,15 +30,12 @@ def score(network: ResidualNet, examples: Sequence[Example]) -> Numbers:
 def _crops(example: Example, change: Callable[[Pixels], Pixels]) -> list[Pixels]:
     """Return a face's crops after a change.
 
-    A change that scales the face's square moves its box with it; what one cuts off is little. Of a large face the
-    square that is reduced was larger than what is kept of the photo: it is changed after it was reduced.
+    A change that scales the face's square moves its box with it; what one cuts off is little.
     """
     changed = change(example.pixels)
     wider, higher = (changed.shape[axis] / example.pixels.shape[axis] for axis in (1, 0))
     x0, y0, x1, y1 = example.box
     crops = face_crops(changed, (x0 * wider, y0 * higher, x1 * wider, y1 * higher))
-    if example.reduced is not None:
-        return [change(example.reduced), *crops[-1:]]
     # Of a small face at the photo's edge a change may leave too little around the box.
     return crops or [changed]
 
@@ -66,7 +63,7 @@ def measure(logits: Numbers, cloaks: Sequence[int], names: Sequence[str], attack
     Parameters
     ----------
     logits
-        [faces, 1 + attacks].
+        [faces, 2 + attacks].
     cloaks
         Number of each face's folder, -1 for a clean one.
     names
@@ -83,5 +80,5 @@ def measure(logits: Numbers, cloaks: Sequence[int], names: Sequence[str], attack
     which = np.array([-1 if cloak < 0 else attacks[cloak] for cloak in cloaks])
     cloaked, first = which >= 0, logits[:, 0]
     each = {name: area_under_roc(first[part := ~cloaked | (which == n)], cloaked[part]) for n, name in enumerate(names)}
-    right = float((logits[cloaked, 1:].argmax(1) == which[cloaked]).mean())
+    right = float((logits[cloaked, 2:].argmax(1) == which[cloaked]).mean())
     return {"auc": area_under_roc(first, cloaked), "attacks": each, "attack_accuracy": right}

@@ -16,7 +16,7 @@ from _toolio.compute.threads import ordered
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet, loss_of
 from facetools.detector.scoring import measure, score
-from facetools.detector.windows import draw_pair, draw_unpaired
+from facetools.detector.windows import SIDES_PX, TRANSPLANTED, draw_pair, draw_unpaired
 from facetools.photos.photo import Pixels
 from facetools.training.loop import TrainingConfig, TrainingLoop
 
@@ -26,6 +26,12 @@ UNPAIRED = 0.25
 """Share of a step's faces that are clean ones without a cloaked copy beside them."""
 
 Pair = tuple[Example, Example]
+
+Windows = tuple[Tensor, list[int], list[int]]
+"""A step's windows, their attacks, and the places of their cloaked twins."""
+
+USUAL_PX = 96
+"""Side of windows of which a step has as many as the batch."""
 
 
 def pair_up(examples: Sequence[Example], rng: np.random.Generator) -> dict[int, list[Pair]]:
@@ -78,7 +84,13 @@ class DetectorTrainer:
         with seeded(config.seed % 2**63):  # the caller's own draws go on as if there were no trainer
             network = ResidualNet(max(attacks) + 1)
         self._network = network.to(device).to(memory_format=torch.channels_last)
-        self._clean = [example for example in examples if not example.cloaked]
+        sources: dict[str, list[Example]] = {}
+        for example in examples:
+            if not example.cloaked:
+                sources.setdefault(example.group, []).append(example)
+        self._clean = [sources[name] for name in sorted(sources)]
+        sizes = np.sqrt([len(each) for each in self._clean])
+        self._clean_chances = sizes / sizes.sum()
         pairs = pair_up(examples, np.random.default_rng([config.seed % 2**63, 2**32]))
         self._pairs = [pairs[cloak] for cloak in sorted(pairs)]
         roots = np.sqrt([len(each) for each in self._pairs])
@@ -115,7 +127,7 @@ class DetectorTrainer:
         for (loss,) in self._loop.run(self._batches, lambda batch: self._step(*batch)):
             yield loss
 
-    def _batches(self) -> Iterator[tuple[Tensor, list[int]]]:
+    def _batches(self) -> Iterator[Windows]:
         self._network.train()
         # The next steps' faces are cut and augmented while the network learns from this step's.
         return ordered(self._prepare, range(self._loop.steps), workers=2)
@@ -137,24 +149,36 @@ class DetectorTrainer:
             )
             yield self.history[-1]
 
-    def _prepare(self, step: int) -> tuple[Tensor, list[int]]:
-        """Sample a step's windows, uint8 [B, 3, h, w], and the attack of each, -1 for clean ones."""
+    def _prepare(self, step: int) -> Windows:
+        """Sample a step's windows, uint8 [B, 3, side, side], the attack of each, and where its cloaked twin is."""
         rng = np.random.default_rng([self._config.seed % 2**63, self.epoch, step])
+        side = SIDES_PX[int(rng.integers(len(SIDES_PX)))]
+        # Fewer of the large windows and more of the small ones: a step takes about as long.
+        times = float(np.clip((USUAL_PX / side) ** 2, 0.5, 2))
         windows: list[Pixels] = []
         attacks: list[int] = []
-        for place in rng.choice(len(self._pairs), self._together, p=self._chances):
+        twins: list[int] = []
+        for place in rng.choice(len(self._pairs), max(1, round(times * self._together)), p=self._chances):
             clean, cloaked = self._pairs[place][rng.integers(len(self._pairs[place]))]
-            windows += draw_pair(clean, cloaked, rng)
+            onto = self._draw_clean(rng) if rng.random() < TRANSPLANTED else None
+            windows += draw_pair(clean, cloaked, side, rng, onto=onto)
             attacks += [-1, self._attacks[cloaked.cloak]]
-        for _ in range(self._unpaired):
-            windows.append(draw_unpaired(self._clean[rng.integers(len(self._clean))], rng))
+            twins += [len(attacks) - 1] * 2
+        for _ in range(round(times * self._unpaired)):
+            windows.append(draw_unpaired(self._draw_clean(rng), side, rng))
             attacks.append(-1)
+            twins.append(-1)
         stacked: npt.NDArray[np.uint8] = np.stack(windows)
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2), attacks
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2), attacks, twins
 
-    def _step(self, windows: Tensor, attacks: list[int]) -> float:
+    def _draw_clean(self, rng: np.random.Generator) -> Example:
+        """Draw a clean face: sources by the root of their size, so that a few photos of one are seen as well."""
+        each = self._clean[int(rng.choice(len(self._clean), p=self._clean_chances))]
+        return each[int(rng.integers(len(each)))]
+
+    def _step(self, windows: Tensor, attacks: list[int], twins: list[int]) -> float:
         shown = (windows.to(self._device).float() / 255).contiguous(memory_format=torch.channels_last)
-        loss = loss_of(self._network(shown), attacks)
+        loss = loss_of(self._network(shown), attacks, twins)
         self._loop.step(loss)
         return float(loss.detach())
 

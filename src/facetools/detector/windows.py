@@ -3,92 +3,187 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
 
-from facetools.detector.crops import square_of
+from facetools.detector.crops import CROP_SCALE, LARGEST_PX, resized, square_of
 from facetools.detector.examples import Example
 from facetools.photos.photo import Pixels, add_change
 from facetools.transforms.augment import AFTER, BEFORE, CHANGES, save_as_jpeg, scale
 
-WINDOW_PX = 96
-"""Side of a training window; predictions are of whole faces."""
+SIDES_PX = (48, 64, 96, 128)
+"""Sides of a training window; predictions are of whole faces, of any size."""
 
 MARGIN_PX = 8
 """Margin around a window while it is augmented, so that no filter sees its edge."""
 
-STRENGTHS = (0.25, 1.25)
-"""A cloak is shown between a quarter and five quarters as strong as it is: future tools' cloaks will differ."""
+STRENGTHS = (0.35, 1.25)
+"""A cloak is shown between a third and five quarters as strong as it is: future tools' cloaks will differ."""
 
-SCALES = (0.5, 1.5)
-"""Photos are scaled by these factors after the cloak."""
+SMALLEST_FACE_PX = 36
+"""Photos are reduced after the cloak until their face has at least this side."""
 
 RECLOAKED = 0.35
 """Probability that a photo is changed before the cloak is laid on it, stronger or weaker."""
 
-REDUCED = 0.5
-"""Probability that a face with a reduced crop is shown reduced: the detector sees both."""
+TRANSPLANTED = 0.35
+"""Probability that a cloak is laid on another photo's face than that which it was made for."""
+
+AFTERWARDS = (0.4, 0.35, 0.17, 0.08)
+"""Probabilities of no, one, two and three changes after the cloak."""
 
 WINDOW_SCALE = 1.5
 """Side of the square around a face that windows are cut from, in sides of its box."""
 
+Change = npt.NDArray[np.float32]
 
-def draw_pair(clean: Example, cloaked: Example, rng: np.random.Generator) -> list[Pixels]:
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How one pair of windows is cut: alike, so that only the cloak tells them apart.
+
+    Attributes
+    ----------
+    side
+        Of the window, pixels.
+    factor
+        By which the photo is scaled after the cloak.
+    shown
+        By which the detector reduces the face after that, at most 1.
+    seed
+        Of what is drawn next.
+    """
+
+    side: int
+    factor: float
+    shown: float
+    seed: int
+
+    @property
+    def before(self) -> int:
+        """Side of what is cut of the photo for a window and its margin, pixels."""
+        return round((self.side + 2 * MARGIN_PX) / (self.factor * self.shown))
+
+
+def draw_pair(
+    clean: Example, cloaked: Example, side: int, rng: np.random.Generator, *, onto: Example | None = None
+) -> list[Pixels]:
     """Cut the same window of a clean and a cloaked face, with the same random augmentation.
 
     Only the cloak itself can predict the label. Where both were cut alike, the cloak may be laid, stronger or weaker,
-    on the photo as it would be had it been saved, filtered or taken differently before.
+    on the photo as it would be had it been saved, filtered or taken differently before, or on another photo.
+
+    Parameters
+    ----------
+    clean, cloaked
+        The pair.
+    side
+        Of the window, pixels.
+    rng
+        For all draws.
+    onto
+        A clean face of another photo, which takes the place of the clean one where the pair was cut alike.
 
     Returns
     -------
-    list of uint8 [WINDOW_PX, WINDOW_PX, 3]
+    list of uint8 [side, side, 3]
         The clean window and the cloaked one.
     """
-    if clean.reduced is not None and cloaked.reduced is not None and rng.random() < REDUCED:
-        clean, cloaked = clean.as_reduced(), cloaked.as_reduced()
-    factor, place, change = _draw_factor(rng), int(rng.integers(2**62)), int(rng.integers(2**62))
-    parts = [_cut(example, factor, np.random.default_rng(place)) for example in (clean, cloaked)]
-    if cloaked.partner == clean.source and rng.random() < RECLOAKED:
-        parts = _recloak(parts[0], parts[1], rng)
-    return [_finish(part, factor, np.random.default_rng(change)) for part in parts]
+    alike = cloaked.partner == clean.source
+    if alike and onto is not None:
+        change = _fit(cloaked.pixels.astype(np.float32) - clean.pixels, clean, onto)
+        if onto.elsewhere is not None and rng.random() < 0.2:
+            onto = _of_elsewhere(onto)
+            change = _resize_change(change, onto.pixels.shape)
+        draw = _draw(onto, side, rng)
+        parts = [_cut(each, onto, draw) for each in (onto.pixels, change)]
+        return [_finish(part, draw) for part in _recloak(parts[0], parts[1], rng)]
+    draw = _draw(clean, side, rng)
+    before, after = (_cut(each.pixels, clean, draw) for each in (clean, cloaked))
+    if alike and rng.random() < RECLOAKED:
+        before, after = _recloak(before, after.astype(np.float32) - before, rng)
+    return [_finish(part, draw) for part in (before, after)]
 
 
-def draw_unpaired(clean: Example, rng: np.random.Generator) -> Pixels:
-    """Cut a window of a clean face and augment it: uint8 [WINDOW_PX, WINDOW_PX, 3]."""
-    if clean.reduced is not None and rng.random() < REDUCED:
-        clean = clean.as_reduced()
-    factor = _draw_factor(rng)
-    part = _cut(clean, factor, rng)
-    return _finish(_change(part, BEFORE, rng) if rng.random() < RECLOAKED else part, factor, rng)
+def draw_unpaired(clean: Example, side: int, rng: np.random.Generator) -> Pixels:
+    """Cut a window of a clean face, or from elsewhere in its photo, and augment it: uint8 [side, side, 3]."""
+    if clean.elsewhere is not None and rng.random() < 0.4:
+        clean = _of_elsewhere(clean)
+    draw = _draw(clean, side, rng)
+    part = _cut(clean.pixels, clean, draw)
+    return _finish(_change(part, BEFORE, rng) if rng.random() < RECLOAKED else part, draw)
 
 
-def _draw_factor(rng: np.random.Generator) -> float:
-    """Draw the factor by which the photo was scaled after the cloak."""
-    return _draw_between(SCALES, rng) if rng.random() < 0.3 else 1.0
+def _of_elsewhere(example: Example) -> Example:
+    """Return an example of what is elsewhere in a photo, as if a face were in its middle."""
+    assert example.elsewhere is not None
+    height, width = example.elsewhere.shape[:2]
+    margin = (1 - 1 / WINDOW_SCALE) / 2
+    box = (margin * width, margin * height, (1 - margin) * width, (1 - margin) * height)
+    return Example(example.source, example.person, example.photo, -1, example.elsewhere, box, example.origin)
 
 
-def _draw_between(limits: tuple[float, float], rng: np.random.Generator) -> float:
-    """Draw a factor log-uniformly."""
-    return float(np.exp(rng.uniform(*np.log(limits))))
+def _draw(example: Example, side: int, rng: np.random.Generator) -> Draw:
+    """Draw how a face's photo is scaled after the cloak: as it is, or to any smaller size, or a little larger."""
+    x0, y0, x1, y1 = example.box
+    face = max(x1 - x0, y1 - y0)
+    factor = 1.0
+    if (drawn := rng.random()) < 0.45 and face > SMALLEST_FACE_PX:
+        factor = float(np.exp(rng.uniform(np.log(SMALLEST_FACE_PX / face), 0)))
+    elif drawn > 0.9:
+        factor = float(rng.uniform(1, 1.5))
+    shown = min(1.0, LARGEST_PX / (CROP_SCALE * factor * face))
+    return Draw(side, factor, shown, int(rng.integers(2**62)))
 
 
-def _cut(example: Example, factor: float, rng: np.random.Generator) -> Pixels:
-    """Cut a random rectangle of the face that is large enough for a window after scaling, or all there is."""
+def _cut(values: npt.NDArray[np.generic], example: Example, draw: Draw) -> npt.NDArray[np.generic]:
+    """Cut a random square of a face that is large enough for a window after all scaling, or all there is."""
     left, top, right, bottom = square_of(example.box, WINDOW_SCALE, 10**9, example.pixels.shape)
-    side = round((WINDOW_PX + 2 * MARGIN_PX) / factor)
-    return _rectangle(example.pixels[top:bottom, left:right], side, rng)
+    return _square(values[top:bottom, left:right], draw.before, np.random.default_rng(draw.seed))
 
 
-def _rectangle(pixels: Pixels, side: int, rng: np.random.Generator) -> Pixels:
+def _square(values: npt.NDArray[np.generic], side: int, rng: np.random.Generator) -> npt.NDArray[np.generic]:
     """Cut a random square; a side that is shorter stays as it is."""
-    top, left = (int(rng.integers(max(0, length - side) + 1)) for length in pixels.shape[:2])
-    return pixels[top : top + side, left : left + side]
+    top, left = (int(rng.integers(max(0, length - side) + 1)) for length in values.shape[:2])
+    return values[top : top + side, left : left + side]
 
 
-def _recloak(clean: Pixels, cloaked: Pixels, rng: np.random.Generator) -> list[Pixels]:
-    change = cloaked.astype(np.float32) - clean
+def _fit(change: Change, of: Example, onto: Example) -> Change:
+    """Return a change to one face, [h, w, 3], as one to another: its box comes to lie on the other's."""
+    height, width = onto.pixels.shape[:2]
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = of.box, onto.box
+    across, down = (x1 - x0) / (u1 - u0), (y1 - y0) / (v1 - v0)
+    # grid_sample measures both pictures from -1 to 1.
+    right, below = (
+        (np.arange(length) + 0.5 - at) * ratio + to
+        for length, at, ratio, to in ((width, u0, across, x0), (height, v0, down, y0))
+    )
+    grid_x, grid_y = 2 * right / change.shape[1] - 1, 2 * below / change.shape[0] - 1
+    grid = np.stack(np.broadcast_arrays(grid_x[None, :], grid_y[:, None]), -1).astype(np.float32)
+    source = torch.from_numpy(np.ascontiguousarray(change)).permute(2, 0, 1)[None]
+    shrink = max(across, down)
+    if shrink > 1.3:  # of a larger face: without reduction, samples would miss what lies between
+        size = [max(8, round(length / shrink)) for length in change.shape[:2]]
+        source = F.interpolate(source, size, mode="bilinear", antialias=True, align_corners=False)
+    laid = F.grid_sample(source, torch.from_numpy(grid)[None], mode="bicubic", align_corners=False)
+    return laid[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _resize_change(change: Change, shape: tuple[int, ...]) -> Change:
+    """Resize a change to [h, w, 3]."""
+    source = torch.from_numpy(np.ascontiguousarray(change)).permute(2, 0, 1)[None]
+    size = [shape[0], shape[1]]
+    return F.interpolate(source, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _recloak(clean: Pixels, change: Change, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     base = _change(clean, BEFORE, rng) if rng.random() < 0.6 else clean
-    return [base, add_change(base, np.float32(_draw_between(STRENGTHS, rng)) * change)]
+    strength = float(np.exp(rng.uniform(*np.log(STRENGTHS))))
+    return base, add_change(base, np.float32(strength) * change)
 
 
 def _change(pixels: Pixels, names: Sequence[str], rng: np.random.Generator) -> Pixels:
@@ -97,16 +192,19 @@ def _change(pixels: Pixels, names: Sequence[str], rng: np.random.Generator) -> P
     return pixels
 
 
-def _finish(pixels: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
-    """Scale, change, save and cut to the window, each at random, and mirror half of them."""
-    if factor != 1:
-        pixels = scale(pixels, factor, rng)
-    if rng.random() < 0.35:
-        pixels = _change(pixels, AFTER, rng)
+def _finish(pixels: Pixels, draw: Draw) -> Pixels:
+    """Scale, change, save, reduce as for the detector and cut to the window, each at random; mirror half of them."""
+    rng = np.random.default_rng([draw.seed, 1])
+    if draw.factor != 1:
+        pixels = scale(pixels, draw.factor, rng)
+    for _ in range(int(rng.choice(len(AFTERWARDS), p=AFTERWARDS))):
+        pixels = CHANGES[AFTER[int(rng.integers(len(AFTER)))]](pixels, rng)
     if rng.random() < 0.35:  # most photos are JPEG in the end
         pixels = save_as_jpeg(pixels, int(rng.integers(50, 99)), int(rng.integers(3)))
-    short = [max(0, WINDOW_PX - length) for length in pixels.shape[:2]]
+    if draw.shown < 1:
+        pixels = resized(pixels, draw.shown)
+    short = [max(0, draw.side - length) for length in pixels.shape[:2]]
     if any(short):
         pixels = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
-    window = _rectangle(pixels, WINDOW_PX, rng)
+    window = _square(pixels, draw.side, rng)
     return np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 Change = Callable[["Pixels", np.random.Generator], "Pixels"]
 
-_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+_FILTERS = (
+    *(Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS),
+    *(Image.Resampling.BOX, Image.Resampling.HAMMING),
+)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 SMALLEST_PX = 16
 """Smallest side of a scaled photo."""
@@ -43,9 +46,9 @@ def save_as_jpeg(pixels: Pixels, quality: int, subsampling: int = 2) -> Pixels:
 
 
 def scale(pixels: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
-    """Resize by a factor, by bilinear, bicubic or Lanczos interpolation."""
+    """Resize by a factor, by bilinear, bicubic, Lanczos, box or Hamming interpolation."""
     size = [max(SMALLEST_PX, round(side * factor)) for side in (pixels.shape[1], pixels.shape[0])]
-    return _pixels(_image(pixels).resize((size[0], size[1]), _FILTERS[rng.integers(3)]))
+    return _pixels(_image(pixels).resize((size[0], size[1]), _FILTERS[rng.integers(len(_FILTERS))]))
 
 
 def jpeg(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -63,6 +66,38 @@ def jpeg_twice(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     once = save_as_jpeg(pixels, int(rng.integers(50, 96)))
     down, right = (int(rng.integers(8)) if side > 2 * SMALLEST_PX else 0 for side in pixels.shape[:2])
     return save_as_jpeg(once[down:, right:], int(rng.integers(50, 96)))
+
+
+def encoder_jpeg(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Save as JPEG with tables that are flatter or steeper than the standard's, as cameras and editors have them."""
+    steps = np.array([[2 + row + column for column in range(8)] for row in range(8)], np.float64).ravel()
+    steepness, strength = rng.uniform(0.2, 2), np.exp(rng.uniform(np.log(0.8), np.log(8)))
+    luma = strength * (steps / 2) ** steepness
+    tables = [np.clip(np.rint(each), 1, 255).astype(int).tolist() for each in (luma, luma * rng.uniform(1, 2.5))]
+    data = io.BytesIO()
+    _image(pixels).save(data, "JPEG", qtables=tables, subsampling=int(rng.integers(3)))
+    return _pixels(Image.open(data).convert("RGB"))
+
+
+def webp(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Save as WebP of quality 40 to 95."""
+    data = io.BytesIO()
+    _image(pixels).save(data, "WEBP", quality=int(rng.integers(40, 96)), method=2)
+    return _pixels(Image.open(data).convert("RGB"))
+
+
+def local_contrast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Raise local contrast by 20 to 80 percent, over 4 to 16 pixels, as cameras of telephones do."""
+    smooth = np.asarray(_image(pixels).filter(ImageFilter.GaussianBlur(rng.uniform(4, 16))), np.float32)
+    return to_bytes(pixels + np.float32(rng.uniform(0.2, 0.8)) * (pixels - smooth))
+
+
+def rotate(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Rotate by up to 5 degrees, bicubic; what lies beyond the edges is mirrored."""
+    margin = min(16, *pixels.shape[:2])
+    wider = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+    turned = _pixels(_image(wider).rotate(rng.uniform(-5, 5), Image.Resampling.BICUBIC))
+    return turned[margin:-margin, margin:-margin]
 
 
 def sharpen(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -110,7 +145,7 @@ def tone(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def soften(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Shrink to 40 to 90 percent and enlarge to the old size: a photo that was small once."""
     small = _image(scale(pixels, rng.uniform(0.4, 0.9), rng))
-    return _pixels(small.resize((pixels.shape[1], pixels.shape[0]), _FILTERS[rng.integers(3)]))
+    return _pixels(small.resize((pixels.shape[1], pixels.shape[0]), _FILTERS[rng.integers(len(_FILTERS))]))
 
 
 def enlarge(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -143,18 +178,24 @@ def _named(*changes: Change) -> Mapping[str, Change]:
 
 CHANGES = _named(
     *(jpeg, mild_jpeg, jpeg_twice, sharpen, blur, denoise, beauty, grain, grey, tone),
-    *(soften, enlarge, resize, crop, screenshot),
+    *(soften, enlarge, resize, crop, screenshot, encoder_jpeg, webp, local_contrast, rotate),
 )
 """All augmentations by name."""
 
-ODD = ("jpeg", "jpeg-twice", "sharpen", "denoise", "beauty", "enlarge", "soften", "grain", "screenshot", "grey")
+ODD = (
+    *("jpeg", "jpeg-twice", "sharpen", "denoise", "beauty", "enlarge", "soften", "grain", "screenshot", "grey"),
+    *("webp", "local-contrast", "rotate", "resize"),
+)
 """Applied to clean photos as hard negatives of the detector."""
 
 SURVIVED = ("mild-jpeg", "resize", "crop", "screenshot")
 """Applied to cloaked photos, whose cloak should still be detected."""
 
-BEFORE = ("jpeg", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "soften")
+BEFORE = ("jpeg", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "soften", "local-contrast", "webp")
 """Applied before cloaking; they move no pixel."""
 
-AFTER = ("jpeg", "mild-jpeg", "jpeg-twice", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "crop")
+AFTER = (
+    *("jpeg", "mild-jpeg", "jpeg-twice", "sharpen", "blur", "denoise", "beauty", "grain", "grey", "tone", "crop"),
+    *("encoder-jpeg", "webp", "local-contrast", "rotate", "soften"),
+)
 """Applied after cloaking; scaling is drawn separately."""
