@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 
@@ -19,6 +20,9 @@ CROP_SCALE = 1.3
 
 SMALLEST_PX = 8
 """Least side of a crop."""
+
+Crop = Pixels | npt.NDArray[np.float32]
+"""[h, w, 3], 0 to 255: bytes as they are in the photo, or floats of what was reduced."""
 
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) of a face, in pixels."""
@@ -76,25 +80,28 @@ def square_of(box: Box, scale: float, largest: float, shape: tuple[int, ...]) ->
     return left, top, min(shape[1], math.ceil(middle_x + half)), min(shape[0], math.ceil(middle_y + half))
 
 
-def face_crops(pixels: Pixels, box: Box) -> list[Pixels]:
-    """Cut the crops of a face that the network is shown, uint8 [h, w, 3] each.
+def face_crops(pixels: Pixels, box: Box) -> list[Crop]:
+    """Cut the crops of a face that the network is shown, [h, w, 3], 0 to 255, each.
 
     That is the square around its box, of which one larger than ``LARGEST_PX`` is reduced to that. Empty if too little
     is in the photo.
     """
     whole = cut_square(pixels, box, CROP_SCALE, 10**9)
-    return [] if whole is None else [reduce_to(whole, LARGEST_PX)]
+    if whole is None:
+        return []
+    longest = max(whole.shape[:2])
+    return [whole if longest <= LARGEST_PX else resized(whole, LARGEST_PX / longest)]
 
 
-def reduce_to(part: Pixels, largest: int) -> Pixels:
-    """Reduce uint8 [h, w, 3] to a longer side of at most ``largest`` pixels, antialiased."""
-    longest = max(part.shape[:2])
-    return part if longest <= largest else resized(part, largest / longest)
+def resized(part: Pixels, factor: float) -> npt.NDArray[np.float32]:
+    """Resize uint8 [h, w, 3] by a factor, antialiased bilinear, to at least ``SMALLEST_PX`` a side.
 
-
-def resized(part: Pixels, factor: float) -> Pixels:
-    """Resize uint8 [h, w, 3] by a factor, antialiased bilinear, to at least ``SMALLEST_PX`` a side."""
+    Returns
+    -------
+    float32 [h', w', 3]
+        0 to 255, not rounded: what is left of a faint cloak is less than a grey level.
+    """
     size = [max(SMALLEST_PX, round(side * factor)) for side in part.shape[:2]]
-    tensor = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None]
+    tensor = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None].float()
     small = F.interpolate(tensor, size, mode="bilinear", antialias=True, align_corners=False)
     return small[0].permute(1, 2, 0).contiguous().numpy()

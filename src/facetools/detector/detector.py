@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facetools.detector.crops import LARGEST_PX, cut_square, face_crops, windows_of
+from facetools.detector.crops import LARGEST_PX, Crop, cut_square, face_crops, windows_of
 from facetools.detector.network import ResidualNet
 from facetools.faces.face import Face
 from facetools.photos.photo import Pixels, as_tensor
@@ -74,7 +74,7 @@ class Calibration:
 
 
 @torch.inference_mode()
-def logits_of(network: ResidualNet, crops: list[Pixels]) -> torch.Tensor:
+def logits_of(network: ResidualNet, crops: Sequence[Crop]) -> torch.Tensor:
     """Return a face's logits, float32 [1 + attacks]: those of the crop with the highest logit of cloaked."""
     device = network.head.weight.device
     each = torch.cat([network(as_tensor(np.ascontiguousarray(crop), device)) for crop in crops])
@@ -128,7 +128,7 @@ class Detector:
         found = [(self._predict([crop]), Face(box, 1.0, np.empty((0, 2)))) for crop, box in windows if crop is not None]
         return [max(found, key=lambda each: each[0].score)] if found else [(None, faces[0])]
 
-    def _predict(self, crops: list[Pixels]) -> Prediction:
+    def _predict(self, crops: Sequence[Crop]) -> Prediction:
         logits = logits_of(self.network, crops).double().cpu()
         score = round(float(torch.sigmoid((logits[0] - self.calibration.offset) / self.calibration.temperature)), 6)
         shares = torch.softmax(logits[1:], 0).tolist()

@@ -13,11 +13,11 @@ from _toolio.errors import ToolError, param
 from _toolio.files.hashing import sha256_of
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import count, open_items
-from facetools.detector.crops import CROP_SCALE, Box, cut_square, reduce_to, square_of
+from facetools.detector.crops import CROP_SCALE, Box, cut_square, resized, square_of
 from facetools.intake import Intake, take_in
 from facetools.pairs import without_suffix
 from facetools.people import is_held_out, person_of, photo_of
-from facetools.photos.photo import Pixels
+from facetools.photos.photo import Pixels, to_bytes
 from facetools.training.face_reader import NO_FACE, Report, Unused
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Example:
     def cut_alike(self, pixels: Pixels) -> Pixels:
         """Cut the same square from another photo of the same size, and reduce it as this one was."""
         left, top, right, bottom = self.origin[:4]
-        return reduce_to(pixels[top:bottom, left:right], KEPT_PX).copy()
+        return _keep(pixels[top:bottom, left:right])
 
 
 class UnusablePhoto(Exception):  # noqa: N818 - it is no error
@@ -127,7 +127,7 @@ class ExampleReader:
         if box is None or cut_square(pixels, box, CROP_SCALE, 10**9) is None:
             raise UnusablePhoto(NO_FACE)
         left, top, right, bottom = square_of(box, KEPT_SCALE, 10**9, pixels.shape)
-        kept = reduce_to(pixels[top:bottom, left:right], KEPT_PX).copy()  # the photo around it need not stay in memory
+        kept = _keep(pixels[top:bottom, left:right])  # the photo around it need not stay in memory
         wider, higher = kept.shape[1] / (right - left), kept.shape[0] / (bottom - top)
         x0, y0, x1, y1 = box
         within = ((x0 - left) * wider, (y0 - top) * higher, (x1 - left) * wider, (y1 - top) * higher)
@@ -148,6 +148,12 @@ class ExampleReader:
         return nearest if distance <= MAX_DIFFERENCE else None
 
 
+def _keep(part: Pixels) -> Pixels:
+    """Return a copy of part of a photo, reduced if it is larger than ``KEPT_PX``."""
+    longest = max(part.shape[:2])
+    return part.copy() if longest <= KEPT_PX else to_bytes(resized(part, KEPT_PX / longest))
+
+
 def _elsewhere(pixels: Pixels, origin: tuple[int, ...], source: str) -> Pixels | None:
     """Cut a square as large as a face's from elsewhere in its photo: hair, clothes, what is behind."""
     left, top, right, bottom, height, width = origin
@@ -156,7 +162,7 @@ def _elsewhere(pixels: Pixels, origin: tuple[int, ...], source: str) -> Pixels |
     for y, x in zip(rng.integers(height - high + 1, size=8), rng.integers(width - wide + 1, size=8), strict=True):
         shared = max(0, high - abs(int(y) - top)) * max(0, wide - abs(int(x) - left))
         if shared <= high * wide / 2:
-            return reduce_to(pixels[y : y + high, x : x + wide], KEPT_PX).copy()
+            return _keep(pixels[y : y + high, x : x + wide])
     return None
 
 

@@ -146,6 +146,11 @@ def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack
     loss = F.binary_cross_entropy_with_logits(logits[:, 0], cloaked.float())
     if attack_weight and bool(cloaked.any()):
         loss = loss + attack_weight * F.cross_entropy(logits[cloaked, 2:], which[cloaked])
+    if bool(paired.any()):
+        # What a clean face and its cloaked copy differ in is the cloak alone: the order of their logits is easier to
+        # learn than their place, and leads to it.
+        pairs = cloaked & paired
+        loss = loss + F.softplus(logits[pairs.roll(-1), 0] - logits[pairs, 0]).mean()
     if attack_weight and bool(paired.any()):
         seen = (logits[twin[paired], 0].detach() > SEEN).float()
         loss = loss + attack_weight * F.binary_cross_entropy_with_logits(logits[paired, 1], seen)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facetools.detector.crops import face_crops
+from facetools.detector.crops import Crop, face_crops
 from facetools.detector.detector import logits_of
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
@@ -27,7 +27,7 @@ def score(network: ResidualNet, examples: Sequence[Example]) -> Numbers:
     return np.array(found, np.float64)
 
 
-def _crops(example: Example, change: Callable[[Pixels], Pixels]) -> list[Pixels]:
+def _crops(example: Example, change: Callable[[Pixels], Pixels]) -> list[Crop]:
     """Return a face's crops after a change.
 
     A change that scales the face's square moves its box with it; what one cuts off is little.

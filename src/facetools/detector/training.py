@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from _toolio.compute.device import seeded
 from _toolio.compute.threads import ordered
+from _toolio.errors import ToolError, param
+from _toolio.tensors.reader import read_metadata
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet, loss_of
-from facetools.detector.scoring import measure, score
-from facetools.detector.windows import SIDES_PX, TRANSPLANTED, draw_pair, draw_unpaired
-from facetools.photos.photo import Pixels
+from facetools.detector.scoring import Numbers, measure, score, score_changed
+from facetools.detector.windows import SIDES_PX, TRANSPLANTED, Window, draw_pair, draw_unpaired
 from facetools.training.loop import TrainingConfig, TrainingLoop
+from facetools.transforms.augment import ODD, SURVIVED
 
 CHECKPOINT = "facetools.train-detector-checkpoint/1"
 
@@ -30,7 +33,11 @@ Pair = tuple[Example, Example]
 Windows = tuple[Tensor, list[int], list[int]]
 """A step's windows, their attacks, and the places of their cloaked twins."""
 
-USUAL_PX = 96
+EASY, EASY_ODD = 0.3, 0.2
+"""Over this share of the training the share of augmented windows rises from the second to all: what is faint is learned
+from what is plain, as in steganalysis."""
+
+USUAL_PX = 64
 """Side of windows of which a step has as many as the batch."""
 
 
@@ -150,26 +157,27 @@ class DetectorTrainer:
             yield self.history[-1]
 
     def _prepare(self, step: int) -> Windows:
-        """Sample a step's windows, uint8 [B, 3, side, side], the attack of each, and where its cloaked twin is."""
+        """Sample a step's windows, float32 [B, 3, side, side], 0 to 255, the attack of each, and where its cloaked twin is."""
         rng = np.random.default_rng([self._config.seed % 2**63, self.epoch, step])
+        done = (self.epoch * self._loop.steps + step) / (self._config.epochs * self._loop.steps)
+        odd = min(1.0, EASY_ODD + (1 - EASY_ODD) * done / EASY)
         side = SIDES_PX[int(rng.integers(len(SIDES_PX)))]
         # Fewer of the large windows and more of the small ones: a step takes about as long.
         times = float(np.clip((USUAL_PX / side) ** 2, 0.5, 2))
-        windows: list[Pixels] = []
+        windows: list[Window] = []
         attacks: list[int] = []
         twins: list[int] = []
         for place in rng.choice(len(self._pairs), max(1, round(times * self._together)), p=self._chances):
             clean, cloaked = self._pairs[place][rng.integers(len(self._pairs[place]))]
             onto = self._draw_clean(rng) if rng.random() < TRANSPLANTED else None
-            windows += draw_pair(clean, cloaked, side, rng, onto=onto)
+            windows += draw_pair(clean, cloaked, side, rng, onto=onto, odd=odd)
             attacks += [-1, self._attacks[cloaked.cloak]]
             twins += [len(attacks) - 1] * 2
         for _ in range(round(times * self._unpaired)):
-            windows.append(draw_unpaired(self._draw_clean(rng), side, rng))
+            windows.append(draw_unpaired(self._draw_clean(rng), side, rng, odd=odd))
             attacks.append(-1)
             twins.append(-1)
-        stacked: npt.NDArray[np.uint8] = np.stack(windows)
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2), attacks, twins
+        return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2), attacks, twins
 
     def _draw_clean(self, rng: np.random.Generator) -> Example:
         """Draw a clean face: sources by the root of their size, so that a few photos of one are seen as well."""
@@ -177,7 +185,7 @@ class DetectorTrainer:
         return each[int(rng.integers(len(each)))]
 
     def _step(self, windows: Tensor, attacks: list[int], twins: list[int]) -> float:
-        shown = (windows.to(self._device).float() / 255).contiguous(memory_format=torch.channels_last)
+        shown = (windows.to(self._device) / 255).contiguous(memory_format=torch.channels_last)
         loss = loss_of(self._network(shown), attacks, twins)
         self._loop.step(loss)
         return float(loss.detach())
@@ -205,3 +213,120 @@ class DetectorTrainer:
     def _parts(self) -> dict[str, torch.nn.Module]:
         assert self._loop.average is not None
         return {"network": self._network, "average": self._loop.average}
+
+
+MOST_CHANGED = 60
+"""Faces of each source, clean and cloaked, that are also scored after changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenScores:
+    """Logits of a source's faces by a network that has been trained on other sources alone.
+
+    Attributes
+    ----------
+    clean, cloaked
+        float64 [n, 2 + attacks].
+    attacks
+        Number of the attack of each cloaked face.
+    odd, survived
+        Of cloaked by change: clean faces after changes that look odd, and cloaked ones after changes that a cloak
+        should survive, float64 [m] each.
+    """
+
+    clean: Numbers
+    cloaked: Numbers
+    attacks: Sequence[int]
+    odd: Mapping[str, Numbers]
+    survived: Mapping[str, Numbers]
+
+
+def deal_sources(examples: Sequence[Example], folds: int) -> list[list[str]]:
+    """Deal sources into folds of about as many faces each: the largest first, to the fold that has fewest.
+
+    Raises
+    ------
+    ToolError
+        There are fewer sources than folds.
+    """
+    counts = Counter(example.group for example in examples)
+    if len(counts) < folds:
+        have = ", ".join(sorted(counts)) if len(counts) > 1 else "one"
+        raise ToolError(
+            f"{param('folds')} {folds}: there are photos of fewer sources ({have}); a source is the first folder of a "
+            "photo's path below its input"
+        )
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    for name, _ in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
+        min(dealt, key=lambda part: sum(counts[other] for other in part)).append(name)
+    return [sorted(part) for part in dealt]
+
+
+def score_sources(network: ResidualNet, examples: Sequence[Example], attacks: Sequence[int]) -> dict[str, UnseenScores]:
+    """Score the faces of sources that a network has not seen, as they are and, of some, after changes."""
+    found = {}
+    for group in sorted({example.group for example in examples}):
+        parts = [[e for e in examples if e.group == group and e.cloaked is label] for label in (False, True)]
+        # The order of sources is that of their paths: a stride takes some of every kind.
+        few = [part[:: -(-len(part) // MOST_CHANGED) or 1] for part in parts]
+        odd, survived = (
+            dict(zip(names, score_changed(network, part, names), strict=True)) if part else {}
+            for names, part in ((ODD, few[0]), (SURVIVED, few[1]))
+        )
+        plain = [score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts]
+        found[group] = UnseenScores(*plain, [attacks[e.cloak] for e in parts[1]], odd, survived)
+    return found
+
+
+def cross_validate(
+    examples: Sequence[Example],
+    attacks: Sequence[int],
+    config: TrainingConfig,
+    *,
+    folds: int,
+    device: torch.device,
+    checkpoint: Path,
+    about: Mapping[str, Any],
+    progress: Callable[[Iterator[float], str, int], Iterable[float]],
+) -> Iterator[tuple[dict[str, Any], dict[str, UnseenScores]]]:
+    """Score every source by a network that is trained on the others.
+
+    Parameters
+    ----------
+    examples
+        Clean and cloaked faces.
+    attacks
+        Number of the attack of each cloak.
+    config
+        Of each training.
+    folds
+        How many trainings: sources are dealt into as many parts.
+    device
+        Where to compute.
+    checkpoint
+        Written after each epoch, and kept under a name with ``.fold-1`` and so on for each part that is done.
+    about
+        What checkpoints are compared by.
+    progress
+        Shows the epochs of each training.
+
+    Yields
+    ------
+    dict, dict
+        A part's figures, and by source the scores of its faces.
+    """
+    for number, left_out in enumerate(deal_sources(examples, folds), 1):
+        known = [example for example in examples if example.group not in left_out]
+        trainer = DetectorTrainer(known, attacks, config, device=device)
+        done, whose = checkpoint.with_name(f"{checkpoint.name}.fold-{number}"), {**about, "fold": number}
+        for path in (done, checkpoint):
+            if path.exists() and read_metadata(path).get("fold") == number:
+                trainer.load(path, whose)
+                break
+        loss = None
+        for loss in progress(trainer.epochs(), f"training without {', '.join(left_out)}", config.epochs):
+            trainer.save(checkpoint, whose)
+        if checkpoint.exists() and not done.exists():
+            checkpoint.replace(done)
+        unseen = [example for example in examples if example.group in left_out]
+        yield {"fold": number, "left_out": left_out, "loss": loss}, score_sources(trainer.averaged, unseen, attacks)

@@ -15,7 +15,7 @@ from facetools.detector.examples import Example
 from facetools.photos.photo import Pixels, add_change
 from facetools.transforms.augment import AFTER, BEFORE, CHANGES, save_as_jpeg, scale
 
-SIDES_PX = (48, 64, 96, 128)
+SIDES_PX = (48, 64, 96)
 """Sides of a training window; predictions are of whole faces, of any size."""
 
 MARGIN_PX = 8
@@ -38,6 +38,9 @@ AFTERWARDS = (0.4, 0.35, 0.17, 0.08)
 
 WINDOW_SCALE = 1.5
 """Side of the square around a face that windows are cut from, in sides of its box."""
+
+Window = npt.NDArray[np.float32]
+"""[side, side, 3], 0 to 255."""
 
 Change = npt.NDArray[np.float32]
 
@@ -70,8 +73,14 @@ class Draw:
 
 
 def draw_pair(
-    clean: Example, cloaked: Example, side: int, rng: np.random.Generator, *, onto: Example | None = None
-) -> list[Pixels]:
+    clean: Example,
+    cloaked: Example,
+    side: int,
+    rng: np.random.Generator,
+    *,
+    onto: Example | None = None,
+    odd: float = 1,
+) -> list[Window]:
     """Cut the same window of a clean and a cloaked face, with the same random augmentation.
 
     Only the cloak itself can predict the label. Where both were cut alike, the cloak may be laid, stronger or weaker,
@@ -87,35 +96,41 @@ def draw_pair(
         For all draws.
     onto
         A clean face of another photo, which takes the place of the clean one where the pair was cut alike.
+    odd
+        Share of pairs that are augmented, 0 to 1; of others the cloak is as strong as it is or a little stronger.
 
     Returns
     -------
-    list of uint8 [side, side, 3]
+    list of float32 [side, side, 3]
         The clean window and the cloaked one.
     """
+    augmented = rng.random() < odd
     alike = cloaked.partner == clean.source
     if alike and onto is not None:
-        change = _fit(cloaked.pixels.astype(np.float32) - clean.pixels, clean, onto)
         if onto.elsewhere is not None and rng.random() < 0.2:
             onto = _of_elsewhere(onto)
-            change = _resize_change(change, onto.pixels.shape)
-        draw = _draw(onto, side, rng)
-        parts = [_cut(each, onto, draw) for each in (onto.pixels, change)]
-        return [_finish(part, draw) for part in _recloak(parts[0], parts[1], rng)]
-    draw = _draw(clean, side, rng)
-    before, after = (_cut(each.pixels, clean, draw) for each in (clean, cloaked))
-    if alike and rng.random() < RECLOAKED:
-        before, after = _recloak(before, after.astype(np.float32) - before, rng)
-    return [_finish(part, draw) for part in (before, after)]
+        draw = _draw(onto, side, rng, augmented)
+        top, left, bottom, right = _place(onto, draw)
+        change = _moved_change(clean, cloaked, onto, (top, left, bottom, right))
+        parts = _recloak(onto.pixels[top:bottom, left:right], change, rng, augmented)
+        return [_finish(part, draw, augmented) for part in parts]
+    draw = _draw(clean, side, rng, augmented)
+    top, left, bottom, right = _place(clean, draw)
+    before, after = (each.pixels[top:bottom, left:right] for each in (clean, cloaked))
+    if alike and augmented and rng.random() < RECLOAKED:
+        before, after = _recloak(before, after.astype(np.float32) - before, rng, augmented)
+    return [_finish(part, draw, augmented) for part in (before, after)]
 
 
-def draw_unpaired(clean: Example, side: int, rng: np.random.Generator) -> Pixels:
-    """Cut a window of a clean face, or from elsewhere in its photo, and augment it: uint8 [side, side, 3]."""
+def draw_unpaired(clean: Example, side: int, rng: np.random.Generator, *, odd: float = 1) -> Window:
+    """Cut a window of a clean face, or from elsewhere in its photo, and augment it: float32 [side, side, 3]."""
+    augmented = rng.random() < odd
     if clean.elsewhere is not None and rng.random() < 0.4:
         clean = _of_elsewhere(clean)
-    draw = _draw(clean, side, rng)
-    part = _cut(clean.pixels, clean, draw)
-    return _finish(_change(part, BEFORE, rng) if rng.random() < RECLOAKED else part, draw)
+    draw = _draw(clean, side, rng, augmented)
+    top, left, bottom, right = _place(clean, draw)
+    part = clean.pixels[top:bottom, left:right]
+    return _finish(_change(part, BEFORE, rng) if augmented and rng.random() < RECLOAKED else part, draw, augmented)
 
 
 def _of_elsewhere(example: Example) -> Example:
@@ -127,12 +142,14 @@ def _of_elsewhere(example: Example) -> Example:
     return Example(example.source, example.person, example.photo, -1, example.elsewhere, box, example.origin)
 
 
-def _draw(example: Example, side: int, rng: np.random.Generator) -> Draw:
+def _draw(example: Example, side: int, rng: np.random.Generator, augmented: bool) -> Draw:
     """Draw how a face's photo is scaled after the cloak: as it is, or to any smaller size, or a little larger."""
     x0, y0, x1, y1 = example.box
     face = max(x1 - x0, y1 - y0)
     factor = 1.0
-    if (drawn := rng.random()) < 0.45 and face > SMALLEST_FACE_PX:
+    if not augmented:
+        pass
+    elif (drawn := rng.random()) < 0.45 and face > SMALLEST_FACE_PX:
         factor = float(np.exp(rng.uniform(np.log(SMALLEST_FACE_PX / face), 0)))
     elif drawn > 0.9:
         factor = float(rng.uniform(1, 1.5))
@@ -140,49 +157,45 @@ def _draw(example: Example, side: int, rng: np.random.Generator) -> Draw:
     return Draw(side, factor, shown, int(rng.integers(2**62)))
 
 
-def _cut(values: npt.NDArray[np.generic], example: Example, draw: Draw) -> npt.NDArray[np.generic]:
-    """Cut a random square of a face that is large enough for a window after all scaling, or all there is."""
+def _place(example: Example, draw: Draw) -> tuple[int, int, int, int]:
+    """Draw a square near a face, (top, left, bottom, right), that is large enough for a window, or all there is."""
+    rng = np.random.default_rng(draw.seed)
     left, top, right, bottom = square_of(example.box, WINDOW_SCALE, 10**9, example.pixels.shape)
-    return _square(values[top:bottom, left:right], draw.before, np.random.default_rng(draw.seed))
+    top += int(rng.integers(max(0, bottom - top - draw.before) + 1))
+    left += int(rng.integers(max(0, right - left - draw.before) + 1))
+    return top, left, min(bottom, top + draw.before), min(right, left + draw.before)
 
 
-def _square(values: npt.NDArray[np.generic], side: int, rng: np.random.Generator) -> npt.NDArray[np.generic]:
-    """Cut a random square; a side that is shorter stays as it is."""
-    top, left = (int(rng.integers(max(0, length - side) + 1)) for length in values.shape[:2])
-    return values[top : top + side, left : left + side]
-
-
-def _fit(change: Change, of: Example, onto: Example) -> Change:
-    """Return a change to one face, [h, w, 3], as one to another: its box comes to lie on the other's."""
-    height, width = onto.pixels.shape[:2]
-    (x0, y0, x1, y1), (u0, v0, u1, v1) = of.box, onto.box
+def _moved_change(clean: Example, cloaked: Example, onto: Example, place: tuple[int, int, int, int]) -> Change:
+    """Return the change to one face, float32 [h, w, 3], as one to a part of another's square: boxes lie on each other."""
+    top, left, bottom, right = place
+    (x0, y0, x1, y1), (u0, v0, u1, v1) = clean.box, onto.box
     across, down = (x1 - x0) / (u1 - u0), (y1 - y0) / (v1 - v0)
+    columns = (np.arange(left, right) + 0.5 - u0) * across + x0
+    rows = (np.arange(top, bottom) + 0.5 - v0) * down + y0
+    # The part of the change that is sampled, and what filters see beside it.
+    height, width = clean.pixels.shape[:2]
+    first_row, first_column = max(0, int(rows[0]) - 4), max(0, int(columns[0]) - 4)
+    part = (slice(first_row, min(height, int(rows[-1]) + 5)), slice(first_column, min(width, int(columns[-1]) + 5)))
+    change = torch.from_numpy(cloaked.pixels[part].astype(np.float32) - clean.pixels[part]).permute(2, 0, 1)[None]
+    if not change.numel():
+        return np.zeros((bottom - top, right - left, 3), np.float32)
+    high, wide = change.shape[2:]
     # grid_sample measures both pictures from -1 to 1.
-    right, below = (
-        (np.arange(length) + 0.5 - at) * ratio + to
-        for length, at, ratio, to in ((width, u0, across, x0), (height, v0, down, y0))
-    )
-    grid_x, grid_y = 2 * right / change.shape[1] - 1, 2 * below / change.shape[0] - 1
+    grid_x, grid_y = 2 * (columns - first_column) / wide - 1, 2 * (rows - first_row) / high - 1
     grid = np.stack(np.broadcast_arrays(grid_x[None, :], grid_y[:, None]), -1).astype(np.float32)
-    source = torch.from_numpy(np.ascontiguousarray(change)).permute(2, 0, 1)[None]
     shrink = max(across, down)
     if shrink > 1.3:  # of a larger face: without reduction, samples would miss what lies between
-        size = [max(8, round(length / shrink)) for length in change.shape[:2]]
-        source = F.interpolate(source, size, mode="bilinear", antialias=True, align_corners=False)
-    laid = F.grid_sample(source, torch.from_numpy(grid)[None], mode="bicubic", align_corners=False)
+        size = [max(2, round(length / shrink)) for length in (high, wide)]
+        change = F.interpolate(change, size, mode="bilinear", antialias=True, align_corners=False)
+    laid = F.grid_sample(change, torch.from_numpy(grid)[None], mode="bicubic", align_corners=False)
     return laid[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def _resize_change(change: Change, shape: tuple[int, ...]) -> Change:
-    """Resize a change to [h, w, 3]."""
-    source = torch.from_numpy(np.ascontiguousarray(change)).permute(2, 0, 1)[None]
-    size = [shape[0], shape[1]]
-    return F.interpolate(source, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).contiguous().numpy()
-
-
-def _recloak(clean: Pixels, change: Change, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    base = _change(clean, BEFORE, rng) if rng.random() < 0.6 else clean
-    strength = float(np.exp(rng.uniform(*np.log(STRENGTHS))))
+def _recloak(clean: Pixels, change: Change, rng: np.random.Generator, augmented: bool) -> tuple[Pixels, Pixels]:
+    """Lay a change, stronger or weaker, on a photo, perhaps after one to the photo itself."""
+    base = _change(clean, BEFORE, rng) if augmented and rng.random() < 0.6 else clean
+    strength = float(np.exp(rng.uniform(*np.log(STRENGTHS if augmented else (1, STRENGTHS[1])))))
     return base, add_change(base, np.float32(strength) * change)
 
 
@@ -192,19 +205,19 @@ def _change(pixels: Pixels, names: Sequence[str], rng: np.random.Generator) -> P
     return pixels
 
 
-def _finish(pixels: Pixels, draw: Draw) -> Pixels:
+def _finish(pixels: Pixels, draw: Draw, augmented: bool) -> Window:
     """Scale, change, save, reduce as for the detector and cut to the window, each at random; mirror half of them."""
     rng = np.random.default_rng([draw.seed, 1])
     if draw.factor != 1:
         pixels = scale(pixels, draw.factor, rng)
-    for _ in range(int(rng.choice(len(AFTERWARDS), p=AFTERWARDS))):
+    for _ in range(int(rng.choice(len(AFTERWARDS), p=AFTERWARDS)) if augmented else 0):
         pixels = CHANGES[AFTER[int(rng.integers(len(AFTER)))]](pixels, rng)
-    if rng.random() < 0.35:  # most photos are JPEG in the end
+    if augmented and rng.random() < 0.35:  # most photos are JPEG in the end
         pixels = save_as_jpeg(pixels, int(rng.integers(50, 99)), int(rng.integers(3)))
-    if draw.shown < 1:
-        pixels = resized(pixels, draw.shown)
-    short = [max(0, draw.side - length) for length in pixels.shape[:2]]
+    values = resized(pixels, draw.shown) if draw.shown < 1 else pixels.astype(np.float32)
+    short = [max(0, draw.side - length) for length in values.shape[:2]]
     if any(short):
-        pixels = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
-    window = _square(pixels, draw.side, rng)
+        values = np.pad(values, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
+    top, left = (int(rng.integers(length - draw.side + 1)) for length in values.shape[:2])
+    window = values[top : top + draw.side, left : left + draw.side]
     return np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)

@@ -107,8 +107,8 @@ def add_change(pixels: Pixels, change: npt.NDArray[np.float32]) -> Pixels:
     return to_bytes(pixels + change)
 
 
-def as_tensor(pixels: Pixels, device: torch.device | None = None) -> torch.Tensor:
-    """Convert uint8 [H, W, 3] to float32 [1, 3, H, W] in [0, 1] on a device; None is the CPU."""
+def as_tensor(pixels: Pixels | npt.NDArray[np.float32], device: torch.device | None = None) -> torch.Tensor:
+    """Convert uint8 or float32 [H, W, 3], 0 to 255, to float32 [1, 3, H, W] in [0, 1] on a device; None is the CPU."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float() / 255
