@@ -242,7 +242,9 @@ class UnseenScores:
 
 
 def deal_sources(examples: Sequence[Example], folds: int) -> list[list[str]]:
-    """Deal sources into folds of about as many faces each: the largest first, to the fold that has fewest.
+    """Deal sources into folds, the largest first, each to the fold that has least by then.
+
+    A source weighs as the root of its number of faces, as it does in training: small sources are spread over the folds.
 
     Raises
     ------
@@ -258,7 +260,7 @@ def deal_sources(examples: Sequence[Example], folds: int) -> list[list[str]]:
         )
     dealt: list[list[str]] = [[] for _ in range(folds)]
     for name, _ in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
-        min(dealt, key=lambda part: sum(counts[other] for other in part)).append(name)
+        min(dealt, key=lambda part: sum(counts[other] ** 0.5 for other in part)).append(name)
     return [sorted(part) for part in dealt]
 
 
