@@ -33,6 +33,9 @@ RECLOAKED = 0.35
 TRANSPLANTED = 0.35
 """Probability that a cloak is laid on another photo's face than that which it was made for."""
 
+GREY = 0.2
+"""Probability that a pair is shown in grey: colour tells a cloak from a photo sooner than all else, where there is any."""
+
 AFTERWARDS = (0.4, 0.35, 0.17, 0.08)
 """Probabilities of no, one, two and three changes after the cloak."""
 
@@ -208,6 +211,8 @@ def _change(pixels: Pixels, names: Sequence[str], rng: np.random.Generator) -> P
 def _finish(pixels: Pixels, draw: Draw, augmented: bool) -> Window:
     """Scale, change, save, reduce as for the detector and cut to the window, each at random; mirror half of them."""
     rng = np.random.default_rng([draw.seed, 1])
+    if rng.random() < GREY:
+        pixels = CHANGES["grey"](pixels, rng)
     if draw.factor != 1:
         pixels = scale(pixels, draw.factor, rng)
     for _ in range(int(rng.choice(len(AFTERWARDS), p=AFTERWARDS)) if augmented else 0):
