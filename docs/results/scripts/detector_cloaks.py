@@ -71,7 +71,6 @@ KINDS = (
     Kind("fawkes-v1.0-mid", 60, ("fawkes-v1.0", "--mode", "mid")),
     Kind("fawkes-v0.3-mid", 40, ("fawkes-v0.3", "--mode", "mid")),
     Kind("tip-im", 40, ("tip-im", "--set", "steps=30")),
-    Kind("tip-im-second", 20, ("tip-im", "--set", "steps=30", *AGAIN)),
     Kind("fawkes-v0.3-high", 14, ("fawkes-v0.3", "--mode", "high")),
     Kind("fawkes-v0.3-ultra", 7, ("fawkes-v0.3", "--mode", "ultra")),
 )
