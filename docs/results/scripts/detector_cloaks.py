@@ -120,7 +120,9 @@ def choose(photos: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
     few = len(people) > len(photos) / KEPT
     usable = [each for each in people.values() if not few or len(each) < KEPT]
     # Everybody's first photos before anybody's second.
-    queue = [(place, _order(relative), photo, relative) for each in usable for place, (photo, relative) in enumerate(each)]
+    queue = [
+        (place, _order(relative), photo, relative) for each in usable for place, (photo, relative) in enumerate(each)
+    ]
     return [(photo, relative) for _, _, photo, relative in sorted(queue, key=lambda each: each[:2])][:MOST]
 
 

@@ -1,14 +1,12 @@
-"""Measure how well a detector separates cloaked from clean faces: the tables of docs/results/detector.md.
+"""Measure how well the detector tells cloaked from clean faces: the tables of docs/results/detector.md.
 
-Usage: python docs/results/scripts/detector_figures.py WORK [DETECTOR [ATTACK ...]]
+Usage: python docs/results/scripts/detector_figures.py WORK [REAL ...]
 
-WORK is what detector_cloaks.py made; everything here is of people that no part of the training has seen. Prints
-Markdown tables: cloaks saved as PNG; cloaks and clean photos after what happens to photos; clean photos that look odd.
-Clean and cloaked photos go through the same saves and the same changes. DETECTOR is a file, by default the installed
-one. With ATTACKs only their cloaks are scored, as PNG: how a detector does on an attack that it has not seen.
-
-Intervals are 95%, over people: a bootstrap, or Wilson's where all faces or none are hits. An area of 1 has no interval:
-no draw of these people would give another.
+WORK is what detector_cloaks.py made, with what `train-detector --folds --keep-folds` wrote there: each source's photos
+are scored by the detector of the fold that was trained without it, at thresholds that were chosen without it. REAL are
+folders NAME=PATH of cloaks that the real programs made. Prints Markdown tables: clean photos by source, as they are and
+after what happens to photos; cloaks by kind, as PNG, after that, and as `perturb` saves them, with how far a saved cloak
+still moves the embedding; which attacks are named; calibration. Intervals are 95%: Wilson's.
 """
 
 from __future__ import annotations
@@ -16,216 +14,325 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from change_photos import main as change_photos
-from cloak_figures import LEAST, run
-from detector_cloaks import link
-from facetools.metrics import area_interval, area_under_roc, calibration_bins, calibration_error, share_interval_over
-from facetools.people import person_of
+from change_photos import change
+from detector_cloaks import KINDS, link
+from facetools.cloaking.change import measure_distances
+from facetools.detector.crops import CROP_SCALE, square_of
+from facetools.extractors.factory import open_extractor
+from facetools.faces.face import face_of
+from facetools.metrics import area_under_roc, calibration_bins, calibration_error, share_interval
+from facetools.people import photo_of
+from facetools.photos.codec import decode_photo, encode_photo
+from facetools.photos.saving import Saving
 from facetools.transforms.augment import ODD
 
-CLEAN, CROPS = "clean", "crops"
-"""Names of clean photos, and of the clean ones among aligned crops, which were cut as their cloaked ones were."""
+WAYS = ("jpeg:90", "jpeg:75", "resize:0.5", "site")
+"""What happens to photos; ``site`` is 1080 pixels wide at most, JPEG 85."""
 
-PHOTOS, CHANGED = 6, 2
-"""Clean photos of each person, and how many of them are changed."""
+MOST = 60
+"""Clean photos of a source that are changed; of cloaks of a kind and a source, a tenth."""
 
-MOST = 5
-"""Cloaked photos of each person and kind that are changed."""
-
-WAYS = ("jpeg:75", "resize:0.5", "resize:1.5", "crop", "screenshot")
-"""What cloaks should survive."""
+Record = dict[str, Any]
 
 
-class Scored(NamedTuple):
-    """Faces of one folder: scores, whose they are, the likeliest attacks."""
-
-    scores: npt.NDArray[np.float64]
-    people: list[str]
-    attacks: list[str | None]
-    threshold: float
+def site(pixels: np.ndarray) -> np.ndarray:
+    """Reduce a photo to a width of 1080 pixels at most, and save it as JPEG 85."""
+    wide = pixels.shape[1]
+    return change(change(pixels, f"resize:{min(1.0, 1080 / wide):.6f}", "") if wide > 1080 else pixels, "jpeg:85", "")
 
 
-def clean_photos(work: Path) -> None:
-    """Copy clean photos of everybody who is kept for the figures through the saves that cloaks went through."""
-    people = [sorted(folder.iterdir()) for folder in sorted((work / "figures" / "lfw").iterdir())]
-    kept = [photos for photos in people if len(photos) >= LEAST]
-    link((photo for photos in kept for photo in photos[:PHOTOS]), work / "sets" / CLEAN)
-    words: list[str | Path] = ["perturb", "--resume", "--attack", "none", "--faces", "central", "--format", "png"]
-    out = work / "unseen" / CLEAN
-    run([*words, "--copy-faceless", "--in", work / "sets" / CLEAN, "--out", out], work / "records" / f"{CLEAN}.jsonl")
+def detectors(work: Path) -> dict[str, Path]:
+    """Return the detector of each source: that which was trained without it."""
+    found = {}
+    for path in work.glob("*.without-*.safetensors"):
+        for source in path.name.split(".without-")[1].removesuffix(".safetensors").split("+"):
+            found[source] = path
+    return found
 
 
-def folders(work: Path) -> dict[str, Path]:
-    """Return the folders of cloaks by name."""
-    made = [*(work / "unseen").iterdir(), *(work / "figures" / "cloaks").iterdir()]
-    return {path.name: path for path in sorted(made) if path.name != CLEAN and not path.name.startswith("timed-")}
+def detect(detector: Path, photos: Iterable[Path]) -> list[Record]:
+    """Score the largest face of photos."""
+    words = [sys.executable, "-m", "facetools", "detect", "--detector", str(detector), "--faces", "largest", "-0"]
+    given = "\0".join(map(str, photos))
+    done = subprocess.run([*words, "--in", "-"], input=given, stdout=subprocess.PIPE, text=True, check=True)
+    return [record for line in done.stdout.splitlines() if (record := json.loads(line))["score"] is not None]
 
 
-def changed(work: Path, name: str, folder: Path, way: str) -> Path:
-    """Change some of a folder's photos, if that has not been done."""
-    out = work / "changed" / way / name
-    done = out.with_name(f"{out.name}.done")
-    if not done.exists():
-        few, source = CHANGED if name == CLEAN else MOST, work / "sets" / f"few-{name}"
-        people = [person for person in folder.iterdir() if person.is_dir()]
-        link((photo for person in people for photo in sorted(person.iterdir())[:few]), source)
-        change_photos(way, source, out)
-        done.touch()
+def changed(work: Path, folder: Path, way: str, photos: Sequence[Path], source: Path) -> list[Path]:
+    """Write photos after what happens to them, PNG, and return where."""
+    from PIL import Image
+
+    out = []
+    for photo in photos:
+        relative = photo.relative_to(source)
+        target = work / "changed" / way / folder / f"{relative}.png"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pixels = decode_photo(photo.read_bytes(), str(photo)).pixels
+            after = site(pixels) if way == "site" else change(pixels, way, photo_of(str(relative)))
+            partial = target.with_suffix(".partial")
+            Image.fromarray(after).save(partial, "PNG", compress_level=1)
+            partial.rename(target)
+        out.append(target)
     return out
 
 
-def detect(detector: Path | None, wanted: Sequence[tuple[str, Path]]) -> dict[str, Scored]:
-    """Score the faces of folders, crops and photos apart."""
-    given = ["--detector", str(detector)] if detector else []
-    found: dict[str, list[dict[str, object]]] = {name: [] for name, _ in wanted}
-    for crops in (False, True):
-        part = {str(path): name for name, path in wanted if ("crops" in name) is crops}
-        if not part:
+def saved_as_perturb_does(work: Path, kind: str, cloaks: Sequence[Path]) -> list[Path]:
+    """Write cloaks as `perturb` saves them by default, in their photo's own format and quality."""
+    out = []
+    for path in cloaks:
+        relative = path.relative_to(work / "cloaked" / kind)
+        original = work / "photos" / relative.with_suffix("")
+        if not original.exists():  # a photo that was PNG already
             continue
-        words = [
-            sys.executable,
-            "-m",
-            "facetools",
-            "detect",
-            *given,
-            *(["--crops"] if crops else ["--faces", "central"]),
-        ]
-        words += [word for path in part for word in ("--in", path)]
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-        for line in done.stdout.splitlines():
-            record = json.loads(line)
-            path = record["path"].removesuffix("/" + record["relative"])
-            found[part[path]].append(record)
-    return {name: _scored([r for r in records if r["score"] is not None]) for name, records in found.items()}
+        photo = decode_photo(original.read_bytes(), str(original))
+        target = work / "changed" / "saved" / kind / Saving().name(str(relative.with_suffix("")), photo.format)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(encode_photo(photo, decode_photo(path.read_bytes(), str(path)).pixels))
+        out.append(target)
+    return out
 
 
-def _scored(records: Sequence[dict[str, object]]) -> Scored:
-    scores = np.array([record["score"] for record in records], np.float64)
-    people = [person_of(str(record["relative"])) for record in records]
-    attacks = [None if record["attack"] is None else str(record["attack"]) for record in records]
-    return Scored(scores, people, attacks, float(str(records[0]["threshold"])) if records else 0.5)
+def share(hits: int, of: int) -> str:
+    """Write a share with its interval."""
+    if not of:
+        return "-"
+    low, high = share_interval(hits, of)
+    return f"{hits / of:.1%} ({low:.1%}-{high:.1%})"
 
 
-def area(clean: Scored, cloaked: Scored) -> str:
-    """Write the area under the ROC curve with its interval over people."""
-    scores = np.concatenate([clean.scores, cloaked.scores])
-    labels = np.arange(len(scores)) >= len(clean.scores)
-    _, groups = np.unique([*clean.people, *cloaked.people], return_inverse=True)
-    found = area_under_roc(scores, labels)
-    assert found is not None  # both are there
-    low, high = area_interval(scores, labels, groups) or (float("nan"), float("nan"))
-    return f"{found:.4f} ({low:.4f}-{high:.4f})" if found < 1 else "1.0000"
+def labelled(records: Sequence[Record], label: str = "cloaked") -> str:
+    """Write the share of faces with a label."""
+    return share(sum(record["label"] == label for record in records), len(records))
 
 
-def alarms(scored: Scored) -> npt.NDArray[np.bool_]:
-    """Test which faces are called cloaked."""
-    return scored.scores >= scored.threshold
-
-
-def share(*parts: Scored) -> str:
-    """Write the share of faces that are called cloaked, with its interval over people."""
-    hits = np.concatenate([alarms(part) for part in parts])
-    _, people = np.unique([person for part in parts for person in part.people], return_inverse=True)
-    low, high = share_interval_over(hits, people)
-    return f"{hits.mean():.1%} ({low:.1%}-{high:.1%})"
-
-
-def attack_of(name: str) -> str:
-    """Return the attack whose cloaks a folder holds."""
-    return next(attack for attack in ("lowkey", "fawkes-v0.3", "fawkes-v1.0", "opom", "tip-im") if attack in name)
-
-
-def row(cells: Iterable[object]) -> None:
-    """Print a table's row."""
-    print("| " + " | ".join(map(str, cells)) + " |")
-
-
-def head(title: str, *cells: str) -> None:
-    """Print a table's head."""
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a Markdown table."""
     print(f"\n{title}\n")
-    row(cells)
-    row(["---"] * len(cells))
+    for row in (head, ["---"] * len(head), *rows):
+        print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
-def cloaks_table(found: dict[str, Scored]) -> None:
-    """Print what is made of each kind of cloak, and of each attack."""
-    clean = found[CLEAN]
-    photos = [name for name in found if name not in (CLEAN, CROPS)]
-    head("Cloaks saved as PNG", "cloaks", "people", "faces", "AUC", "recall", "precision", "attack named")
-    names = [name for name in photos if CROPS not in name]
-    groups = {name: [name] for name in photos} | {
-        f"**{attack}, all photos**": [name for name in names if attack_of(name) == attack]
-        for attack in sorted({attack_of(name) for name in names})
-    }
-    for title, members in groups.items():
-        parts = [found[name] for name in members]
-        people = [person for part in parts for person in part.people]
-        scores = np.concatenate([part.scores for part in parts])
-        attacks = [attack for part in parts for attack in part.attacks]
-        joined = Scored(scores, people, attacks, clean.threshold)
-        beside = found[CROPS] if CROPS in title else clean
-        # As many clean faces as cloaked ones: the clean ones are weighted.
-        recall, wrong = alarms(joined).mean(), alarms(beside).mean()
-        precision = f"{recall / (recall + wrong):.1%}" if recall + wrong else "-"
-        right = sum(attack == attack_of(name) for name in members for attack in found[name].attacks if attack)
-        cells = [
-            title,
-            len(set(people)),
-            len(scores),
-            area(beside, joined),
-            share(joined),
-            precision,
+def side(record: Record) -> float:
+    """Return the longer side of a face."""
+    x0, y0, x1, y1 = record["box"]
+    return max(x1 - x0, y1 - y0)
+
+
+class Figures:
+    """Score what is in WORK by the detectors that have not seen it."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.by = work, detectors(work)
+        self.clean = {source: self._photos(work / "photos" / source) for source in sorted(self.by)}
+        self.kinds = [kind for kind in KINDS if (work / "cloaked" / kind.name).exists()]
+
+    @staticmethod
+    def _photos(folder: Path) -> list[Path]:
+        return sorted(path for path in folder.rglob("*") if path.is_file())
+
+    def cloaks(self, kind: str, source: str) -> list[Path]:
+        """Return a kind's cloaks of a source."""
+        return self._photos(self.work / "cloaked" / kind / source)
+
+    def scored(self, photos: Callable[[str], Sequence[Path]]) -> dict[str, list[Record]]:
+        """Score photos of each source by its detector: one run a detector."""
+        wanted = {source: list(photos(source)) for source in self.by}
+        found: dict[str, list[Record]] = {}
+        for detector in sorted(set(self.by.values())):
+            whose = {str(p): source for source, each in wanted.items() if self.by[source] == detector for p in each}
+            for record in detect(detector, map(Path, whose)) if whose else []:
+                found.setdefault(whose[record["path"]], []).append(record)
+        return found
+
+    def clean_tables(self) -> dict[str, list[Record]]:
+        """Print what clean photos are called, and return their records by source."""
+        plain = self.scored(lambda source: self.clean[source])
+        after = {
+            way: self.scored(
+                lambda source, way=way: changed(
+                    self.work,
+                    Path("photos"),
+                    way,
+                    self.clean[source][:: -(-len(self.clean[source]) // MOST)],
+                    self.work / "photos",
+                )
+            )
+            for way in (*WAYS, *ODD)
+        }
+        rows = []
+        for source, records in plain.items():
+            scores = np.median([record["score"] for record in records])
+            cells = [source, len(records), labelled(records), labelled(records, "unclear"), f"{scores:.3f}"]
+            rows.append([*cells, *(labelled(after[way].get(source, [])) for way in WAYS)])
+        head = ["clean photos", "faces", "called cloaked", "unclear", "median score", *WAYS]
+        table("Clean photos, each source by a detector that has seen nothing of it", head, rows)
+        every = [record for records in plain.values() for record in records]
+        bounds = (0, 60, 100, 200, 400, 10**6)
+        rows = []
+        for low, high in zip(bounds, bounds[1:], strict=False):
+            part = [record for record in every if low <= side(record) < high]
+            rows.append(
+                [
+                    f"{low} to {high}" if high < 10**6 else f"over {low}",
+                    len(part),
+                    labelled(part),
+                    labelled(part, "unclear"),
+                ]
+            )
+        table("The same by the face's side in pixels", ["side", "faces", "called cloaked", "unclear"], rows)
+        rows = [
+            [
+                way,
+                len(part := [r for each in after[way].values() for r in each]),
+                labelled(part),
+                labelled(part, "unclear"),
+            ]
+            for way in ODD
         ]
-        row([*cells, f"{right / alarms(joined).sum():.1%}" if alarms(joined).any() else "-"])
-    total = len(clean.scores)
-    print(f"\nFalse alarms: {share(clean)} of {total} clean faces of {len(set(clean.people))} people", end="")
-    if CROPS in found:
-        crops = found[CROPS]
-        print(f", {share(crops)} of {len(crops.scores)} clean crops", end="")
-    print(f", at a threshold of {clean.threshold:g}.")
-    cloaked = np.concatenate([found[name].scores for name in names])
-    rng = np.random.default_rng(0)
-    count = min(len(cloaked), total)
-    both = np.concatenate([rng.choice(clean.scores, count, replace=False), rng.choice(cloaked, count, replace=False)])
-    bins = calibration_bins(both, np.arange(2 * count) >= count)
-    print(f"Calibration: expected error {calibration_error(bins):.4f} over {2 * count} faces, half of them cloaked.")
+        table("Clean photos that look odd", ["change", "faces", "called cloaked", "unclear"], rows)
+        return plain
+
+    def cloak_tables(self, clean: dict[str, list[Record]]) -> None:
+        """Print what is found of cloaks."""
+        extractor = open_extractor("dlib-resnet", torch.device("cpu"))
+        before = np.array([record["score"] for records in clean.values() for record in records])
+        rows, saved_rows, named, every = [], [], defaultdict(list), []
+        for kind in self.kinds:
+            plain = [r for each in self.scored(lambda source: self.cloaks(kind.name, source)).values() for r in each]
+            every += plain
+            after = {
+                way: [
+                    r
+                    for each in self.scored(
+                        lambda source, way=way: changed(
+                            self.work,
+                            Path(kind.name),
+                            way,
+                            self.cloaks(kind.name, source)[: MOST // 10],
+                            self.work / "cloaked" / kind.name,
+                        )
+                    ).values()
+                    for r in each
+                ]
+                for way in WAYS
+            }
+            scores = np.array([record["score"] for record in plain])
+            auc = area_under_roc(np.r_[before, scores], np.arange(len(before) + len(scores)) >= len(before))
+            rows.append(
+                [
+                    kind.name,
+                    len(plain),
+                    f"{auc:.4f}",
+                    labelled(plain),
+                    labelled(plain, "unclear"),
+                    *(labelled(after[way]) for way in WAYS),
+                ]
+            )
+            named[kind.attack] += [record["attack"] for record in plain if record["label"] == "cloaked"]
+            found = self.scored(
+                lambda source: saved_as_perturb_does(self.work, kind.name, self.cloaks(kind.name, source))
+            )
+            records = [r for each in found.values() for r in each]
+            moved = [self._moved(kind.name, record, extractor) for record in records]
+            lossless = {photo_of(r["relative"]): r for r in self._made(kind.name)}
+            original = [lossless[key]["moved"] for r in records if (key := self._key(kind.name, r)) in lossless]
+            saved_rows.append(
+                [
+                    kind.name,
+                    len(records),
+                    f"{np.median(original):.3f}" if original else "-",
+                    f"{np.median(moved):.3f}" if moved else "-",
+                    labelled(records),
+                ]
+            )
+        table(
+            "Cloaks, each source by a detector that has seen nothing of it, lossless and after what happens to photos",
+            ["cloaks", "faces", "AUC", "found", "unclear", *WAYS],
+            rows,
+        )
+        table(
+            "Cloaks as `perturb` saves them by default: JPEG as JPEG",
+            ["cloaks", "faces", "moved, lossless", "moved, saved", "found"],
+            saved_rows,
+        )
+        rows = []
+        for attack, names in named.items():
+            given = [name for name in names if name]
+            rows.append(
+                [
+                    attack,
+                    len(names),
+                    share(len(given), len(names)),
+                    share(sum(name == attack for name in given), len(given)),
+                ]
+            )
+        table("Attacks that are named", ["cloaks", "found", "named", "rightly"], rows)
+        rng = np.random.default_rng(0)
+        count = min(len(before), len(every))
+        both = np.r_[
+            rng.choice(before, count, replace=False),
+            rng.choice([record["score"] for record in every], count, replace=False),
+        ]
+        error = calibration_error(calibration_bins(both, np.arange(2 * count) >= count))
+        print(f"\nCalibration: expected error {error:.4f} over {2 * count} faces, half of them cloaked.")
+
+    def _key(self, kind: str, record: Record) -> str:
+        return photo_of(str(Path(record["path"]).relative_to(self.work / "changed" / "saved" / kind)))
+
+    def _made(self, kind: str) -> list[Record]:
+        lines = (self.work / "records" / f"{kind}.jsonl").read_text().splitlines()
+        return [record for line in lines if (record := json.loads(line)).get("moved") is not None]
+
+    def _moved(self, kind: str, record: Record, extractor: Any) -> float:
+        path = Path(record["path"])
+        relative = path.relative_to(self.work / "changed" / "saved" / kind)
+        original = next((self.work / "photos" / relative.parent).glob(f"{path.stem}.*"))
+        clean, cloaked = (decode_photo(each.read_bytes(), str(each)).pixels for each in (original, path))
+        face = face_of(record, str(path))
+        assert face is not None
+        return measure_distances(clean, cloaked, face, [extractor])[extractor.name]
 
 
-def main(work: Path, detector: Path | None, attacks: Sequence[str]) -> None:
-    """Make what is missing and print the tables."""
-    clean_photos(work)
-    cloaks = folders(work)
-    clean = [(CLEAN, work / "unseen" / CLEAN), (CROPS, work / "figures" / "crops2")]
-    wanted = [*clean, *cloaks.items()]
-    if attacks:
-        wanted = [*clean, *((name, path) for name, path in cloaks.items() if attack_of(name) in attacks)]
-        cloaks_table(detect(detector, wanted))
-        return
-    cloaks_table(detect(detector, wanted))
-    head("The same after saving and scaling, and clean ones too", "cloaks", *WAYS)
-    ways = [
-        (f"{way} {name}", changed(work, name, path, way))
-        for way in WAYS
-        for name, path in wanted
-        if "crops" not in name
-    ]
-    survived = detect(detector, ways)
-    for name in [name for name, _ in wanted if "crops" not in name]:
-        parts = [survived[f"{way} {name}"] for way in WAYS]
-        row([name, *map(share, parts)])
-    head("Clean photos that look odd: false alarms", "change", "faces", "false alarms")
-    odd = detect(detector, [(way, changed(work, CLEAN, work / "unseen" / CLEAN, way)) for way in ODD])
-    for way, scored in odd.items():
-        row([way, len(scored.scores), share(scored)])
-    row(["**all**", sum(len(scored.scores) for scored in odd.values()), share(*odd.values())])
+def real_table(figures: Figures, folders: Sequence[str]) -> None:
+    """Print what is made of cloaks of the real programs; NAME is source:attack, and the source's detector scores."""
+    rows = []
+    for each in folders:
+        name, _, path = each.partition("=")
+        source, _, attack = name.partition(":")
+        records = detect(figures.by[source], sorted(p for p in Path(path).rglob("*") if p.is_file()))
+        clean = detect(figures.by[source], figures.clean[source])
+        scores = np.array([r["score"] for r in (*clean, *records)])
+        auc = area_under_roc(scores, np.arange(len(scores)) >= len(clean))
+        given = [r["attack"] for r in records if r["label"] == "cloaked" and r["attack"]]
+        right = sum(attack.startswith(one) or one in attack for one in given)
+        rows.append(
+            [
+                Path(path).name,
+                len(records),
+                f"{auc:.4f}",
+                labelled(records),
+                labelled(records, "unclear"),
+                share(right, len(given)),
+            ]
+        )
+    table("Cloaks made by the real programs", ["cloaks", "faces", "AUC", "found", "unclear", "named rightly"], rows)
+
+
+def main(work: Path, real: Sequence[str]) -> None:
+    """Print all tables."""
+    figures = Figures(work)
+    real_table(figures, real)
+    figures.cloak_tables(figures.clean_tables())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None, sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2:])

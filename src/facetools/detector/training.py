@@ -33,9 +33,9 @@ Pair = tuple[Example, Example]
 Windows = tuple[Tensor, list[int], list[int]]
 """A step's windows, their attacks, and the places of their cloaked twins."""
 
-EASY, EASY_ODD = 0.3, 0.2
-"""Over this share of the training the share of augmented windows rises from the second to all: what is faint is learned
-from what is plain, as in steganalysis."""
+ODD_SHARES, RISING = (0.2, 0.7), 0.3
+"""The share of augmented windows rises from the first to the second over this share of the training: what is faint is
+learned from what is plain, as in steganalysis."""
 
 USUAL_PX = 64
 """Side of windows of which a step has as many as the batch."""
@@ -160,7 +160,7 @@ class DetectorTrainer:
         """Sample a step's windows, float32 [B, 3, side, side], 0 to 255, the attack of each, and where its cloaked twin is."""
         rng = np.random.default_rng([self._config.seed % 2**63, self.epoch, step])
         done = (self.epoch * self._loop.steps + step) / (self._config.epochs * self._loop.steps)
-        odd = min(1.0, EASY_ODD + (1 - EASY_ODD) * done / EASY)
+        odd = float(np.interp(done, (0, RISING), ODD_SHARES))
         side = SIDES_PX[int(rng.integers(len(SIDES_PX)))]
         # Fewer of the large windows and more of the small ones: a step takes about as long.
         times = float(np.clip((USUAL_PX / side) ** 2, 0.5, 2))
