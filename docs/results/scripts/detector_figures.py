@@ -15,17 +15,18 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from change_photos import change
-from detector_cloaks import KINDS, link
+from detector_cloaks import KINDS
 from facetools.cloaking.change import measure_distances
-from facetools.detector.crops import CROP_SCALE, square_of
 from facetools.extractors.factory import open_extractor
 from facetools.faces.face import face_of
 from facetools.metrics import area_under_roc, calibration_bins, calibration_error, share_interval
@@ -37,8 +38,8 @@ from facetools.transforms.augment import ODD
 WAYS = ("jpeg:90", "jpeg:75", "resize:0.5", "site")
 """What happens to photos; ``site`` is 1080 pixels wide at most, JPEG 85."""
 
-MOST = 60
-"""Clean photos of a source that are changed; of cloaks of a kind and a source, a tenth."""
+MOST = 40
+"""Photos of a source, or of a kind of cloak in a source, that are changed."""
 
 Record = dict[str, Any]
 
@@ -66,13 +67,11 @@ def detect(detector: Path, photos: Iterable[Path]) -> list[Record]:
     return [record for line in done.stdout.splitlines() if (record := json.loads(line))["score"] is not None]
 
 
-def changed(work: Path, folder: Path, way: str, photos: Sequence[Path], source: Path) -> list[Path]:
-    """Write photos after what happens to them, PNG, and return where."""
-    from PIL import Image
-
+def changed(work: Path, folder: str, way: str, photos: Sequence[Path]) -> list[Path]:
+    """Write photos of a folder of WORK after what happens to them, PNG, and return where."""
     out = []
     for photo in photos:
-        relative = photo.relative_to(source)
+        relative = photo.relative_to(work / folder)
         target = work / "changed" / way / folder / f"{relative}.png"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,173 +132,98 @@ class Figures:
     def __init__(self, work: Path) -> None:
         self.work, self.by = work, detectors(work)
         self.clean = {source: self._photos(work / "photos" / source) for source in sorted(self.by)}
+        self.extractor = open_extractor("dlib-resnet", torch.device("cpu"))
         self.kinds = [kind for kind in KINDS if (work / "cloaked" / kind.name).exists()]
 
     @staticmethod
     def _photos(folder: Path) -> list[Path]:
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
-    def cloaks(self, kind: str, source: str) -> list[Path]:
-        """Return a kind's cloaks of a source."""
-        return self._photos(self.work / "cloaked" / kind / source)
-
-    def scored(self, photos: Callable[[str], Sequence[Path]]) -> dict[str, list[Record]]:
+    def scored(self, photos: Mapping[str, Sequence[Path]]) -> dict[str, list[Record]]:
         """Score photos of each source by its detector: one run a detector."""
-        wanted = {source: list(photos(source)) for source in self.by}
-        found: dict[str, list[Record]] = {}
+        found: dict[str, list[Record]] = {source: [] for source in photos}
         for detector in sorted(set(self.by.values())):
-            whose = {str(p): source for source, each in wanted.items() if self.by[source] == detector for p in each}
+            whose = {str(p): source for source, each in photos.items() if self.by[source] == detector for p in each}
             for record in detect(detector, map(Path, whose)) if whose else []:
-                found.setdefault(whose[record["path"]], []).append(record)
+                found[whose[record["path"]]].append(record)
         return found
 
-    def clean_tables(self) -> dict[str, list[Record]]:
-        """Print what clean photos are called, and return their records by source."""
-        plain = self.scored(lambda source: self.clean[source])
-        after = {
-            way: self.scored(
-                lambda source, way=way: changed(
-                    self.work,
-                    Path("photos"),
-                    way,
-                    self.clean[source][:: -(-len(self.clean[source]) // MOST)],
-                    self.work / "photos",
-                )
-            )
-            for way in (*WAYS, *ODD)
-        }
+    def after(self, way: str, folder: str, photos: Mapping[str, Sequence[Path]]) -> dict[str, list[Record]]:
+        """Score photos of a folder of WORK after what happens to photos."""
+        few = {source: each[:: -(-len(each) // MOST) or 1] for source, each in photos.items()}
+        return self.scored({source: changed(self.work, folder, way, each) for source, each in few.items()})
+
+    def clean_tables(self) -> list[Record]:
+        """Print what clean photos are called, and return their records."""
+        plain = self.scored(self.clean)
+        after = {way: self.after(way, "photos", self.clean) for way in (*WAYS, *ODD)}
         rows = []
         for source, records in plain.items():
-            scores = np.median([record["score"] for record in records])
-            cells = [source, len(records), labelled(records), labelled(records, "unclear"), f"{scores:.3f}"]
-            rows.append([*cells, *(labelled(after[way].get(source, [])) for way in WAYS)])
+            median = np.median([record["score"] for record in records])
+            cells = [source, len(records), labelled(records), labelled(records, "unclear"), f"{median:.3f}"]
+            rows.append([*cells, *(labelled(after[way][source]) for way in WAYS)])
         head = ["clean photos", "faces", "called cloaked", "unclear", "median score", *WAYS]
         table("Clean photos, each source by a detector that has seen nothing of it", head, rows)
-        every = [record for records in plain.values() for record in records]
+        every = list(chain.from_iterable(plain.values()))
         bounds = (0, 60, 100, 200, 400, 10**6)
-        rows = []
-        for low, high in zip(bounds, bounds[1:], strict=False):
-            part = [record for record in every if low <= side(record) < high]
-            rows.append(
-                [
-                    f"{low} to {high}" if high < 10**6 else f"over {low}",
-                    len(part),
-                    labelled(part),
-                    labelled(part, "unclear"),
-                ]
-            )
-        table("The same by the face's side in pixels", ["side", "faces", "called cloaked", "unclear"], rows)
-        rows = [
-            [
-                way,
-                len(part := [r for each in after[way].values() for r in each]),
-                labelled(part),
-                labelled(part, "unclear"),
-            ]
-            for way in ODD
-        ]
-        table("Clean photos that look odd", ["change", "faces", "called cloaked", "unclear"], rows)
-        return plain
+        sizes = {
+            f"{low} to {high}" if high < 10**6 else f"over {low}": [r for r in every if low <= side(r) < high]
+            for low, high in pairwise(bounds)
+        }
+        changes = {way: list(chain.from_iterable(after[way].values())) for way in ODD}
+        for title, parts in (("The same by the face's side in pixels", sizes), ("Clean photos that look odd", changes)):
+            rows = [[name, len(part), labelled(part), labelled(part, "unclear")] for name, part in parts.items()]
+            table(title, ["", "faces", "called cloaked", "unclear"], rows)
+        return every
 
-    def cloak_tables(self, clean: dict[str, list[Record]]) -> None:
+    def cloak_tables(self, clean: Sequence[Record]) -> None:
         """Print what is found of cloaks."""
-        extractor = open_extractor("dlib-resnet", torch.device("cpu"))
-        before = np.array([record["score"] for records in clean.values() for record in records])
-        rows, saved_rows, named, every = [], [], defaultdict(list), []
+        before = np.array([record["score"] for record in clean])
+        rows, saved, named, every = [], [], defaultdict(list), []
         for kind in self.kinds:
-            plain = [r for each in self.scored(lambda source: self.cloaks(kind.name, source)).values() for r in each]
-            every += plain
-            after = {
-                way: [
-                    r
-                    for each in self.scored(
-                        lambda source, way=way: changed(
-                            self.work,
-                            Path(kind.name),
-                            way,
-                            self.cloaks(kind.name, source)[: MOST // 10],
-                            self.work / "cloaked" / kind.name,
-                        )
-                    ).values()
-                    for r in each
-                ]
-                for way in WAYS
-            }
-            scores = np.array([record["score"] for record in plain])
-            auc = area_under_roc(np.r_[before, scores], np.arange(len(before) + len(scores)) >= len(before))
-            rows.append(
-                [
-                    kind.name,
-                    len(plain),
-                    f"{auc:.4f}",
-                    labelled(plain),
-                    labelled(plain, "unclear"),
-                    *(labelled(after[way]) for way in WAYS),
-                ]
-            )
-            named[kind.attack] += [record["attack"] for record in plain if record["label"] == "cloaked"]
-            found = self.scored(
-                lambda source: saved_as_perturb_does(self.work, kind.name, self.cloaks(kind.name, source))
-            )
-            records = [r for each in found.values() for r in each]
-            moved = [self._moved(kind.name, record, extractor) for record in records]
-            lossless = {photo_of(r["relative"]): r for r in self._made(kind.name)}
-            original = [lossless[key]["moved"] for r in records if (key := self._key(kind.name, r)) in lossless]
-            saved_rows.append(
-                [
-                    kind.name,
-                    len(records),
-                    f"{np.median(original):.3f}" if original else "-",
-                    f"{np.median(moved):.3f}" if moved else "-",
-                    labelled(records),
-                ]
-            )
-        table(
-            "Cloaks, each source by a detector that has seen nothing of it, lossless and after what happens to photos",
-            ["cloaks", "faces", "AUC", "found", "unclear", *WAYS],
-            rows,
-        )
-        table(
-            "Cloaks as `perturb` saves them by default: JPEG as JPEG",
-            ["cloaks", "faces", "moved, lossless", "moved, saved", "found"],
-            saved_rows,
-        )
+            cloaks = {source: self._photos(self.work / "cloaked" / kind.name / source) for source in self.by}
+            records = list(chain.from_iterable(self.scored(cloaks).values()))
+            every += [record["score"] for record in records]
+            scores = np.array([record["score"] for record in records])
+            area = area_under_roc(np.r_[before, scores], np.arange(len(before) + len(scores)) >= len(before))
+            after = [chain.from_iterable(self.after(way, f"cloaked/{kind.name}", cloaks).values()) for way in WAYS]
+            cells = [kind.name, len(records), f"{area:.4f}", labelled(records), labelled(records, "unclear")]
+            rows.append([*cells, *(labelled(list(part)) for part in after)])
+            named[kind.attack] += [record["attack"] for record in records if record["label"] == "cloaked"]
+            saved.append(self._saved(kind.name, cloaks))
+        head = ["cloaks", "faces", "AUC", "found", "unclear", *WAYS]
+        table("Cloaks, each source by a detector that has seen nothing of it: lossless, and after", head, rows)
+        head = ["cloaks", "faces", "moved, lossless", "moved, saved", "found"]
+        table("Cloaks as `perturb` saves them by default: JPEG as JPEG", head, saved)
         rows = []
         for attack, names in named.items():
             given = [name for name in names if name]
-            rows.append(
-                [
-                    attack,
-                    len(names),
-                    share(len(given), len(names)),
-                    share(sum(name == attack for name in given), len(given)),
-                ]
-            )
+            right = sum(name == attack for name in given)
+            rows.append([attack, len(names), share(len(given), len(names)), share(right, len(given))])
         table("Attacks that are named", ["cloaks", "found", "named", "rightly"], rows)
         rng = np.random.default_rng(0)
         count = min(len(before), len(every))
-        both = np.r_[
-            rng.choice(before, count, replace=False),
-            rng.choice([record["score"] for record in every], count, replace=False),
-        ]
+        both = np.r_[rng.choice(before, count, replace=False), rng.choice(every, count, replace=False)]
         error = calibration_error(calibration_bins(both, np.arange(2 * count) >= count))
         print(f"\nCalibration: expected error {error:.4f} over {2 * count} faces, half of them cloaked.")
 
-    def _key(self, kind: str, record: Record) -> str:
-        return photo_of(str(Path(record["path"]).relative_to(self.work / "changed" / "saved" / kind)))
+    def _saved(self, kind: str, cloaks: Mapping[str, Sequence[Path]]) -> list[object]:
+        """Return a row: how far cloaks move the embedding before and after they are saved, and what is found."""
+        found = self.scored({source: saved_as_perturb_does(self.work, kind, each) for source, each in cloaks.items()})
+        records = list(chain.from_iterable(found.values()))
+        moved = [self._moved(kind, record) for record in records]
+        lines = map(json.loads, (self.work / "records" / f"{kind}.jsonl").read_text().splitlines())
+        lossless = [record["moved"] for record in lines if record.get("moved") is not None]
+        return [kind, len(records), f"{np.median(lossless):.3f}", f"{np.median(moved):.3f}", labelled(records)]
 
-    def _made(self, kind: str) -> list[Record]:
-        lines = (self.work / "records" / f"{kind}.jsonl").read_text().splitlines()
-        return [record for line in lines if (record := json.loads(line)).get("moved") is not None]
-
-    def _moved(self, kind: str, record: Record, extractor: Any) -> float:
+    def _moved(self, kind: str, record: Record) -> float:
         path = Path(record["path"])
         relative = path.relative_to(self.work / "changed" / "saved" / kind)
         original = next((self.work / "photos" / relative.parent).glob(f"{path.stem}.*"))
         clean, cloaked = (decode_photo(each.read_bytes(), str(each)).pixels for each in (original, path))
         face = face_of(record, str(path))
         assert face is not None
-        return measure_distances(clean, cloaked, face, [extractor])[extractor.name]
+        return measure_distances(clean, cloaked, face, [self.extractor])[self.extractor.name]
 
 
 def real_table(figures: Figures, folders: Sequence[str]) -> None:
