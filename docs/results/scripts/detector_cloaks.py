@@ -4,8 +4,8 @@ Usage: python docs/results/scripts/detector_cloaks.py WORK --second FILE FOLDER_
 
 Each input is one source of clean photos, and a folder or tar of several sources below one top folder; a photo's source
 is its first folder there that is not the tar's own. WORK/photos gets a folder a source, WORK/cloaked a folder a kind of
-cloak, of which each source has its share. An interrupted run goes on where it was. Photos of people with ten or more are
-not taken: they are kept for the figures.
+cloak, of which each source has its share. An interrupted run goes on where it was. Photos of people with ten or more
+are not taken: they are kept for the figures.
 
 The option --second FILE names an extractor beside dlib-resnet that cloaks are made against, so that the detector does
 not learn the texture of one network's gradient.
