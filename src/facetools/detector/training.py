@@ -281,8 +281,8 @@ def score_sources(network: ResidualNet, examples: Sequence[Example], attacks: Se
             dict(zip(names, score_changed(network, part, names), strict=True)) if part else {}
             for names, part in ((ODD, few[0]), (SURVIVED, few[1]))
         )
-        plain = [score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts]
-        found[group] = UnseenScores(*plain, [attacks[e.cloak] for e in parts[1]], odd, survived)
+        clean, cloaked = (score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts)
+        found[group] = UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], odd, survived)
     return found
 
 
@@ -346,5 +346,5 @@ def cross_validate(
         if checkpoint.exists() and not done.exists():
             checkpoint.replace(done)
         unseen = [example for example in examples if example.group in left_out]
-        loss = trainer.history[-1]["loss"] if trainer.history else None
-        yield {"fold": number, "left_out": left_out, "loss": loss}, score_sources(trainer.averaged, unseen, attacks)
+        last = trainer.history[-1]["loss"] if trainer.history else None
+        yield {"fold": number, "left_out": left_out, "loss": last}, score_sources(trainer.averaged, unseen, attacks)

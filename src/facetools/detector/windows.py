@@ -34,7 +34,7 @@ TRANSPLANTED = 0.35
 """Probability that a cloak is laid on another photo's face than that which it was made for."""
 
 GREY = 0.2
-"""Probability that a pair is shown in grey: colour tells a cloak from a photo sooner than all else, where there is any."""
+"""Probability that a pair is shown in grey: where there is colour, it tells a cloak sooner than all else."""
 
 AFTERWARDS = (0.4, 0.35, 0.17, 0.08)
 """Probabilities of no, one, two and three changes after the cloak."""
