@@ -45,11 +45,12 @@ def intake_of(relative: str, pixels: Pixels, *faces: Face, data: bytes = b"bytes
     return Intake(Item(relative, relative), data, Photo(pixels, "PNG"), faces, tuple(range(len(faces))))
 
 
-def example_of(pixels: Pixels, *, person: str = "ann", cloak: int = -1, rim: float = 10) -> Example:
+def example_of(pixels: Pixels, *, person: str = "ann", cloak: int = -1, rim: float = 10, group: str = "") -> Example:
     """An example whose box is all but a rim."""
     height, width = pixels.shape[:2]
     box = (float(rim), float(rim), float(width - rim), float(height - rim))
-    return Example(f"{person} {cloak}", person, f"{person}/0", cloak, pixels, box, (0, 0, height, width))
+    origin = (0, 0, width, height, height, width)
+    return Example(f"{person} {cloak}", person, f"{person}/0", cloak, pixels, box, origin, group=group)
 
 
 def striped(pixels: Pixels, axis: int, strength: int = 12) -> Pixels:

@@ -4,8 +4,8 @@ Usage: python docs/results/scripts/detector_cloaks.py WORK --second FILE FOLDER_
 
 Each input is one source of clean photos, and a folder or tar of several sources below one top folder; a photo's source
 is its first folder there that is not the tar's own. WORK/photos gets a folder a source, WORK/cloaked a folder a kind of
-cloak, of which each source has its share. An interrupted run goes on where it was. Photos of people with ten or more are
-not taken: they are kept for the figures.
+cloak, of which each source has its share. An interrupted run goes on where it was. Photos of people with ten or more
+are not taken: they are kept for the figures.
 
 The option --second FILE names an extractor beside dlib-resnet that cloaks are made against, so that the detector does
 not learn the texture of one network's gradient.
@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     """One kind of cloak: how many photos, and perturb's options; an empty one stands for the second extractor."""
 
     name: str
-    count: int
+    photos: int
     options: tuple[str, ...]
 
     @property
@@ -157,7 +157,7 @@ def draw(kind: Kind, laid: Mapping[str, Sequence[str]]) -> list[str]:
     roots = {name: len(photos) ** 0.5 for name, photos in laid.items()}
     chosen = []
     for name, photos in laid.items():
-        share = max(1, round(kind.count * roots[name] / sum(roots.values())))
+        share = max(1, round(kind.photos * roots[name] / sum(roots.values())))
         chosen += sorted(photos, key=lambda photo: _order(kind.name, photo))[:share]
     return chosen
 
@@ -191,7 +191,7 @@ def main(work: Path, inputs: Sequence[Path], second: str, processes: int) -> Non
         link(work / "photos" / photo, work / "targets" / photo)
     for extractor in (DLIB, second):
         out = targets_of(work, extractor)
-        words = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", out]
+        words: list[str | Path] = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", out]
         run([*words, "--extractor", extractor], out.with_suffix(".jsonl"))
     with ThreadPoolExecutor(processes) as pool:
         list(pool.map(lambda kind: make(work, kind, draw(kind, laid), second), KINDS))

@@ -127,7 +127,10 @@ class ResidualNet(nn.Module):
 
 
 def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack_weight: float = 0.2) -> Tensor:
-    """Return the training loss: cross-entropy of cloaked or not, of the attack over the cloaked faces, and of power.
+    """Return the training loss, a sum of four means.
+
+    They are the cross-entropy of cloaked or not; that of the attack over the cloaked faces; over pairs softplus of the
+    clean face's logit less the cloaked one's; and the cross-entropy of power over their faces.
 
     Parameters
     ----------
@@ -137,9 +140,10 @@ def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack
         Number of each face's attack, -1 for a clean one.
     twins
         For each face the place of the cloaked face of its pair in the batch, which is to be seen with a probability of
-        nine tenths or more for power to be one; -1 where it is in no pair.
+        nine tenths or more for power to be one; -1 where it is in no pair. The clean face of a pair comes right before
+        the cloaked one.
     attack_weight
-        Weight of the second part, and of the third.
+        Weight of the second part, and of the last.
     """
     which, twin = (torch.tensor(each, device=logits.device) for each in (attacks, twins))
     cloaked, paired = which >= 0, twin >= 0

@@ -157,7 +157,13 @@ class DetectorTrainer:
             yield self.history[-1]
 
     def _prepare(self, step: int) -> Windows:
-        """Sample a step's windows, float32 [B, 3, side, side], 0 to 255, the attack of each, and where its cloaked twin is."""
+        """Sample a step's windows, float32 [B, 3, side, side], 0 to 255.
+
+        Returns
+        -------
+        Tensor, list of int, list of int
+            The windows, the attack of each, -1 for clean ones, and the place of its cloaked twin, -1 without one.
+        """
         rng = np.random.default_rng([self._config.seed % 2**63, self.epoch, step])
         done = (self.epoch * self._loop.steps + step) / (self._config.epochs * self._loop.steps)
         odd = float(np.interp(done, (0, RISING), ODD_SHARES))
@@ -275,8 +281,8 @@ def score_sources(network: ResidualNet, examples: Sequence[Example], attacks: Se
             dict(zip(names, score_changed(network, part, names), strict=True)) if part else {}
             for names, part in ((ODD, few[0]), (SURVIVED, few[1]))
         )
-        plain = [score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts]
-        found[group] = UnseenScores(*plain, [attacks[e.cloak] for e in parts[1]], odd, survived)
+        clean, cloaked = (score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts)
+        found[group] = UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], odd, survived)
     return found
 
 
@@ -315,20 +321,30 @@ def cross_validate(
     Yields
     ------
     dict, dict
-        A part's figures, and by source the scores of its faces.
+        A part's figures, its number, sources and the last epoch's loss; and by source the scores of its faces.
+
+    Raises
+    ------
+    ToolError
+        There are fewer sources than folds, or without those of a part there are no clean or no cloaked faces.
+    UsageError
+        A checkpoint was made with other arguments or inputs.
     """
     for number, left_out in enumerate(deal_sources(examples, folds), 1):
         known = [example for example in examples if example.group not in left_out]
+        if len({example.cloaked for example in known}) < 2:
+            raise ToolError(f"without the photos of {', '.join(left_out)} there are no clean or no cloaked faces")
         trainer = DetectorTrainer(known, attacks, config, device=device)
         done, whose = checkpoint.with_name(f"{checkpoint.name}.fold-{number}"), {**about, "fold": number}
         for path in (done, checkpoint):
             if path.exists() and read_metadata(path).get("fold") == number:
                 trainer.load(path, whose)
                 break
-        loss = None
         for loss in progress(trainer.epochs(), f"training without {', '.join(left_out)}", config.epochs):
+            trainer.history.append({"loss": loss, "epoch": trainer.epoch})
             trainer.save(checkpoint, whose)
         if checkpoint.exists() and not done.exists():
             checkpoint.replace(done)
         unseen = [example for example in examples if example.group in left_out]
-        yield {"fold": number, "left_out": left_out, "loss": loss}, score_sources(trainer.averaged, unseen, attacks)
+        last = trainer.history[-1]["loss"] if trainer.history else None
+        yield {"fold": number, "left_out": left_out, "loss": last}, score_sources(trainer.averaged, unseen, attacks)

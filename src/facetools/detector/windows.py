@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ TRANSPLANTED = 0.35
 """Probability that a cloak is laid on another photo's face than that which it was made for."""
 
 GREY = 0.2
-"""Probability that a pair is shown in grey: colour tells a cloak from a photo sooner than all else, where there is any."""
+"""Probability that a pair is shown in grey: where there is colour, it tells a cloak sooner than all else."""
 
 AFTERWARDS = (0.4, 0.35, 0.17, 0.08)
 """Probabilities of no, one, two and three changes after the cloak."""
@@ -118,11 +118,12 @@ def draw_pair(
         parts = _recloak(onto.pixels[top:bottom, left:right], change, rng, augmented)
         return [_finish(part, draw, augmented) for part in parts]
     draw = _draw(clean, side, rng, augmented)
-    top, left, bottom, right = _place(clean, draw)
-    before, after = (each.pixels[top:bottom, left:right] for each in (clean, cloaked))
+    # A cloaked face that was not cut like the clean one lies elsewhere, and may have another size.
+    own = draw if alike else replace(draw, shown=_shown(cloaked, draw.factor))
+    before, after = _cut(clean, draw), _cut(cloaked, own)
     if alike and augmented and rng.random() < RECLOAKED:
         before, after = _recloak(before, after.astype(np.float32) - before, rng, augmented)
-    return [_finish(part, draw, augmented) for part in (before, after)]
+    return [_finish(before, draw, augmented), _finish(after, own, augmented)]
 
 
 def draw_unpaired(clean: Example, side: int, rng: np.random.Generator, *, odd: float = 1) -> Window:
@@ -131,8 +132,7 @@ def draw_unpaired(clean: Example, side: int, rng: np.random.Generator, *, odd: f
     if clean.elsewhere is not None and rng.random() < 0.4:
         clean = _of_elsewhere(clean)
     draw = _draw(clean, side, rng, augmented)
-    top, left, bottom, right = _place(clean, draw)
-    part = clean.pixels[top:bottom, left:right]
+    part = _cut(clean, draw)
     return _finish(_change(part, BEFORE, rng) if augmented and rng.random() < RECLOAKED else part, draw, augmented)
 
 
@@ -147,8 +147,7 @@ def _of_elsewhere(example: Example) -> Example:
 
 def _draw(example: Example, side: int, rng: np.random.Generator, augmented: bool) -> Draw:
     """Draw how a face's photo is scaled after the cloak: as it is, or to any smaller size, or a little larger."""
-    x0, y0, x1, y1 = example.box
-    face = max(x1 - x0, y1 - y0)
+    face = _face_px(example)
     factor = 1.0
     if not augmented:
         pass
@@ -156,8 +155,23 @@ def _draw(example: Example, side: int, rng: np.random.Generator, augmented: bool
         factor = float(np.exp(rng.uniform(np.log(SMALLEST_FACE_PX / face), 0)))
     elif drawn > 0.9:
         factor = float(rng.uniform(1, 1.5))
-    shown = min(1.0, LARGEST_PX / (CROP_SCALE * factor * face))
-    return Draw(side, factor, shown, int(rng.integers(2**62)))
+    return Draw(side, factor, _shown(example, factor), int(rng.integers(2**62)))
+
+
+def _face_px(example: Example) -> float:
+    x0, y0, x1, y1 = example.box
+    return max(x1 - x0, y1 - y0)
+
+
+def _shown(example: Example, factor: float) -> float:
+    """Return by which factor the detector reduces a face that has been scaled by another."""
+    return min(1.0, LARGEST_PX / (CROP_SCALE * factor * _face_px(example)))
+
+
+def _cut(example: Example, draw: Draw) -> Pixels:
+    """Cut what `_place` draws."""
+    top, left, bottom, right = _place(example, draw)
+    return example.pixels[top:bottom, left:right]
 
 
 def _place(example: Example, draw: Draw) -> tuple[int, int, int, int]:
@@ -170,7 +184,7 @@ def _place(example: Example, draw: Draw) -> tuple[int, int, int, int]:
 
 
 def _moved_change(clean: Example, cloaked: Example, onto: Example, place: tuple[int, int, int, int]) -> Change:
-    """Return the change to one face, float32 [h, w, 3], as one to a part of another's square: boxes lie on each other."""
+    """Return the change to one face, float32 [h, w, 3], as one to a part of another's square, boxes upon each other."""
     top, left, bottom, right = place
     (x0, y0, x1, y1), (u0, v0, u1, v1) = clean.box, onto.box
     across, down = (x1 - x0) / (u1 - u0), (y1 - y0) / (v1 - v0)
@@ -179,7 +193,9 @@ def _moved_change(clean: Example, cloaked: Example, onto: Example, place: tuple[
     # The part of the change that is sampled, and what filters see beside it.
     height, width = clean.pixels.shape[:2]
     first_row, first_column = max(0, int(rows[0]) - 4), max(0, int(columns[0]) - 4)
-    part = (slice(first_row, min(height, int(rows[-1]) + 5)), slice(first_column, min(width, int(columns[-1]) + 5)))
+    # An end below zero would be counted from the far side.
+    last_row, last_column = max(0, min(height, int(rows[-1]) + 5)), max(0, min(width, int(columns[-1]) + 5))
+    part = (slice(first_row, last_row), slice(first_column, last_column))
     change = torch.from_numpy(cloaked.pixels[part].astype(np.float32) - clean.pixels[part]).permute(2, 0, 1)[None]
     if not change.numel():
         return np.zeros((bottom - top, right - left, 3), np.float32)

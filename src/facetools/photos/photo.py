@@ -107,7 +107,7 @@ def add_change(pixels: Pixels, change: npt.NDArray[np.float32]) -> Pixels:
     return to_bytes(pixels + change)
 
 
-def as_tensor(pixels: Pixels | npt.NDArray[np.float32], device: torch.device | None = None) -> torch.Tensor:
+def as_tensor(pixels: npt.NDArray[Any], device: torch.device | None = None) -> torch.Tensor:
     """Convert uint8 or float32 [H, W, 3], 0 to 255, to float32 [1, 3, H, W] in [0, 1] on a device; None is the CPU."""
     import torch
 

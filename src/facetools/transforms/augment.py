@@ -7,6 +7,7 @@ them, clean and cloaked faces alike, and measured on them.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -94,7 +95,8 @@ def local_contrast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 def rotate(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Rotate by up to 5 degrees, bicubic; what lies beyond the edges is mirrored."""
-    margin = min(16, *pixels.shape[:2])
+    # 5 degrees move the corner by less than a twentieth of the longer side.
+    margin = min(max(16, math.ceil(0.05 * max(pixels.shape[:2]))), *pixels.shape[:2])
     wider = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
     turned = _pixels(_image(wider).rotate(rng.uniform(-5, 5), Image.Resampling.BICUBIC))
     return turned[margin:-margin, margin:-margin]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from detector_faces import picture
-from facetools.detector.crops import CROP_SCALE, LARGEST_PX, REDUCED_PX, SMALLEST_PX, cut_square, face_crops, windows_of
+from detector_faces import picture, smooth
+from facetools.detector.crops import (
+    CROP_SCALE,
+    LARGEST_PX,
+    SMALLEST_PX,
+    cut_square,
+    face_crops,
+    resized,
+    square_of,
+    windows_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +35,7 @@ def test_a_square_is_clipped_to_the_photo(box: tuple[float, float, float, float]
     pixels = picture()
     (part,) = face_crops(pixels, box)
     assert part.shape[:2] == shape
+    assert part.dtype == np.uint8
     whole = np.lib.stride_tricks.sliding_window_view(pixels, (*part.shape[:2], 3))[:, :, 0]
     assert (whole == part).all((2, 3, 4)).any(), "the photo's own pixels, unscaled"
 
@@ -42,21 +55,21 @@ def test_too_little_of_a_face_is_nothing() -> None:
     assert part.shape[:2] == (14, SMALLEST_PX)
 
 
-def test_a_large_face_is_looked_at_in_its_middle_and_reduced() -> None:
+def test_a_large_face_is_looked_at_reduced_alone() -> None:
     pixels = picture(600, 900)
     box = (250.0, 100.0, 650.0, 500.0)
-    reduced, middle = face_crops(pixels, box)
-    assert np.array_equal(middle, pixels[300 - 128 : 300 + 128, 450 - 128 : 450 + 128])
-    assert reduced.shape == (REDUCED_PX, REDUCED_PX, 3)
-    assert reduced.dtype == np.uint8
+    (reduced,) = face_crops(pixels, box)
+    assert reduced.shape == (LARGEST_PX, LARGEST_PX, 3)
+    assert reduced.dtype == np.float32
+    assert reduced.flags.c_contiguous
     # Averaged, not picked: noise becomes calmer.
     assert reduced.std() < pixels.std() * 0.7
     # And the whole square, 1.3 x 400 pixels, is in it: with its left half dark, the copy is so too.
     half = pixels.copy()
     half[:, :450] = 0
-    dark, _ = face_crops(half, box)
-    assert dark[:, : REDUCED_PX // 2 - 3].max() == 0
-    assert dark[:, REDUCED_PX // 2 + 3 :].mean() > 100
+    (dark,) = face_crops(half, box)
+    assert dark[:, : LARGEST_PX // 2 - 3].max() == 0
+    assert dark[:, LARGEST_PX // 2 + 3 :].mean() > 100
 
 
 def test_the_largest_square_that_is_not_reduced() -> None:
@@ -64,30 +77,70 @@ def test_the_largest_square_that_is_not_reduced() -> None:
     side = LARGEST_PX / CROP_SCALE
     (whole,) = face_crops(pixels, (200 - side / 2, 200 - side / 2, 200 + side / 2, 200 + side / 2))
     assert whole.shape == (LARGEST_PX, LARGEST_PX, 3)
-    assert len(face_crops(pixels, (100.0, 100.0, 300.0, 300.0))) == 2
+    assert whole.dtype == np.uint8
+    # Of one that is a pixel larger no pixel is left as it was.
+    (larger,) = face_crops(pixels, (199 - side / 2, 199 - side / 2, 200 + side / 2, 200 + side / 2))
+    assert larger.shape == (LARGEST_PX, LARGEST_PX, 3)
+    assert larger.dtype == np.float32
+
+
+@pytest.mark.parametrize("side", [240, 420, 1153])
+def test_a_reduced_crop_is_not_rounded(side: int) -> None:
+    """What is left of a faint cloak is less than a grey level: a change to every other pixel alone is seen."""
+    pixels = smooth(side)
+    changed = pixels.copy()
+    changed[::2, ::2] += 1
+    box = (0.15 * side, 0.15 * side, 0.85 * side, 0.85 * side)
+    (before,), (after,) = face_crops(pixels, box), face_crops(changed, box)
+    assert (before % 1 != 0).mean() > 0.8
+    # Of four pixels one is a grey level brighter.
+    assert (after - before).mean() == pytest.approx(0.25, abs=0.005)
+    assert (after >= before - 1e-4).all()
+    # Rounded, most of it would be lost or a whole level.
+    if side > 400:
+        assert np.abs(after - before - 0.25)[2:-2, 2:-2].max() < 0.2
+
+
+def test_a_photo_is_reduced_as_pillow_does(face_photo: bytes) -> None:
+    """Antialiased bilinear; Pillow rounds."""
+    photo = Image.open(io.BytesIO(face_photo)).convert("RGB")
+    pixels = np.array(photo)
+    for factor in (0.4, 0.75):
+        small = resized(pixels, factor)
+        size = (round(pixels.shape[1] * factor), round(pixels.shape[0] * factor))
+        expected = np.array(photo.resize(size, Image.Resampling.BILINEAR), np.float32)
+        assert small.shape == expected.shape
+        assert np.abs(small - expected).max() < 1.6, "Pillow rounds after rows and after columns"
+
+
+def test_a_square_has_its_side_and_its_middle() -> None:
+    assert square_of((40, 30, 60, 40), 1.5, 10**9, (100, 100)) == (35, 20, 65, 50)
+    assert square_of((40, 30, 60, 40), 1.5, 20, (100, 100)) == (40, 25, 60, 45)
+    assert square_of((40.2, 30, 60.2, 40), 1.5, 10**9, (42, 50)) == (35, 20, 50, 42)
 
 
 def test_a_reduced_copy_keeps_its_shape_down_to_some_pixels() -> None:
-    tall, _ = face_crops(picture(600, 60), (0.0, 100.0, 60.0, 500.0))
-    assert tall.shape[:2] == (REDUCED_PX, round(60 * REDUCED_PX / 520))
-    thin, _ = face_crops(picture(900, 10), (0.0, 100.0, 10.0, 700.0))
-    assert thin.shape[:2] == (REDUCED_PX, SMALLEST_PX)
+    (tall,) = face_crops(picture(600, 60), (0.0, 100.0, 60.0, 500.0))
+    assert tall.shape[:2] == (LARGEST_PX, round(60 * LARGEST_PX / 520))
+    (thin,) = face_crops(picture(900, 10), (0.0, 100.0, 10.0, 700.0))
+    assert thin.shape[:2] == (LARGEST_PX, SMALLEST_PX)
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 1), (8, 300), (100, 256), (256, 257), (300, 255), (511, 512), (513, 769), (1080, 1920), (3000, 10)]
+    "shape", [(1, 1), (8, 300), (100, 192), (192, 193), (300, 191), (383, 384), (385, 577), (1080, 1920), (3000, 10)]
 )
 def test_windows_reach_every_pixel(shape: tuple[int, int]) -> None:
     seen = np.zeros(shape, int)
     boxes = [tuple(map(int, box)) for box in windows_of(shape)]
     for x0, y0, x1, y1 in boxes:
         seen[y0:y1, x0:x1] += 1
-        assert (y1 - y0, x1 - x0) == (min(256, shape[0]), min(256, shape[1]))
+        assert (y1 - y0, x1 - x0) == (min(LARGEST_PX, shape[0]), min(LARGEST_PX, shape[1]))
         assert 0 <= x0 < x1 <= shape[1]
         assert 0 <= y0 < y1 <= shape[0]
     assert seen.min() == 1, "as few as reach everywhere lie nowhere all upon each other"
     rows, columns = (sorted({box[axis] for box in boxes}) for axis in (1, 0))
-    assert boxes == [(x, y, min(x + 256, shape[1]), min(y + 256, shape[0])) for y in rows for x in columns]
+    side = LARGEST_PX
+    assert boxes == [(x, y, min(x + side, shape[1]), min(y + side, shape[0])) for y in rows for x in columns]
     for length, starts in zip(shape, (rows, columns), strict=True):
-        assert len(starts) == -(-length // 256)
+        assert len(starts) == -(-length // LARGEST_PX)
         assert np.ptp(np.diff(starts)) <= 1 if len(starts) > 1 else starts == [0]
