@@ -1,4 +1,4 @@
-"""A progress bar on stderr, only where that is a terminal."""
+"""A progress bar and a closing line on stderr, only where that is a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     total
         Number of items, where it is known.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not _is_watched():
         yield from items
         return
     from rich.console import Console
@@ -34,3 +34,13 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         for item in items:
             yield item
             progress.advance(task)
+
+
+def close_with(line: str) -> None:
+    """Print a line that sums a run up."""
+    if _is_watched():
+        sys.stderr.write(f"{line}\n")
+
+
+def _is_watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -80,7 +80,18 @@ Threshold = Annotated[
         min=0,
         max=1,
         callback=finite,
-        help="Label a face cloaked from this score on. Default: the detector's own.",
+        help="Label a face cloaked from this score on, instead of by --false-alarms.",
+    ),
+]
+MostFalseAlarms = Annotated[
+    float | None,
+    typer.Option(
+        "--false-alarms",
+        min=0,
+        max=0.5,
+        metavar="SHARE",
+        callback=finite,
+        help="Share of clean faces that may be labelled cloaked. Default: the detector's own; 0.005 of that installed.",
     ),
 ]
 CloakSuffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="What the names of cloaked photos add.")]

@@ -30,7 +30,7 @@ FalseAlarms = Annotated[
         min=0.0,
         max=0.5,
         callback=finite,
-        help="False positive rate that the threshold may have on held-out faces, as they are and strongly changed.",
+        help="Share of clean held-out faces, as they are and strongly changed, that may be called cloaked by default.",
     ),
 ]
 

@@ -10,12 +10,13 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.cli.progress import track
+from _toolio.cli.progress import close_with, track
 from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
+from facetools.commands._detect import Summary
 from facetools.commands._fields import FACE, PROBLEM
-from facetools.commands._options import Crops, LookedAt, LookedAtOption, MinFace, Threshold
+from facetools.commands._options import Crops, LookedAt, LookedAtOption, MinFace, MostFalseAlarms, Threshold
 from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
@@ -28,6 +29,7 @@ def detect(
     faces: LookedAtOption = LookedAt.all,
     crops: Crops = False,
     min_face: MinFace = None,
+    false_alarms: MostFalseAlarms = None,
     threshold: Threshold = None,
     detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A detector from train-detector. Default: the one installed.")
@@ -44,20 +46,29 @@ def detect(
     One record a face. The score runs from 0 (clean) to 1 (cloaked). A photo without a face gives a record with
     a null score and a reason; a file that is no photo gives a record with an error, and the run goes on and
     exits 3.
+
+    A face is labelled cloaked from the score on that at most the share --false-alarms of clean faces reaches (0.5 at
+    least), clean below the score that at most ten times that share reaches (0.1 to 0.5), and unclear between. A face
+    with too little detail to show a cloak is unclear too, unless it is cloaked.
     """
     items = open_items(inputs, null=null, shard=parse_shard(shard))
+    summary = Summary()
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer, ExitStack() as settings:
+        from facetools.detector.files import SHIPPED, open_detector, read_calibration
+
+        path = detector or SHIPPED
+        decision = read_calibration(path).decision(false_alarms=false_alarms, threshold=threshold)
         from _toolio.compute.device import one_thread, pick_device, share_out
-        from facetools.detector.detector import FacePrediction, describe_prediction
-        from facetools.detector.files import SHIPPED, open_detector
+        from facetools.detector.decision import describe_prediction, reason_of
+        from facetools.detector.detector import FacePrediction
         from facetools.faces.face import describe_face
         from facetools.intake import Intake, work_on
 
         on_device = pick_device(device)
         workers, together = share_out(on_device, batch)
         settings.enter_context(one_thread(on_device))
-        opened = open_detector(detector or SHIPPED, on_device)
-        limit = opened.threshold if threshold is None else threshold
+        opened = open_detector(path, on_device)
+        limits = {"threshold": decision.cloaked_from, "clean_below": decision.clean_below}
         detected = False
 
         def predict(intake: Intake) -> list[FacePrediction]:
@@ -72,37 +83,43 @@ def detect(
                 hand_on(writer, intake)
                 continue
             item = intake.item
-            about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": opened.name}
+            about = {**limits, "path": item.path, "relative": item.relative, "model": opened.name}
             about |= {"notes": list(notes)} if (notes := intake.photo.left_out) else {}
             if not intake.faces:
-                none = {**describe_prediction(None, limit), **about, "face": None, "reason": "no face found"}
+                none = {**describe_prediction(None, decision), **about, "face": None, "reason": "no face found"}
                 writer.emit(none, through=item.record)
+            labels = []
             for position, (prediction, face) in enumerate(predictions or ()):
-                detected |= prediction is not None and prediction.score >= limit
                 fields = {
-                    **describe_prediction(prediction, limit),
+                    **describe_prediction(prediction, decision),
                     **about,
                     **describe_face(face, intake.numbers[position]),
                 }
-                if prediction is None:
-                    fields["reason"] = "too little of the face is in the photo"
+                fields |= {"reason": reason} if (reason := reason_of(prediction, decision, face.box)) else {}
                 writer.emit(fields, through=without_reason(intake.record_of(position)))
-        return writer.exit_code or (4 if fail_on_detection and detected else 0)
+                labels.append(fields["label"])
+            summary.add(labels)
+            detected |= "cloaked" in labels
+    close_with(summary.line(writer.failures))
+    return writer.exit_code or (4 if fail_on_detection and detected else 0)
 
 
 PAGE = Page(
     fields={
         "score": "Probability that the face is cloaked, 0 to 1; null where there is no face.",
-        "label": "cloaked or clean.",
-        "attack": "The likeliest attack; null unless the face is labelled cloaked.",
+        "label": "cloaked, unclear or clean; null where there is no score.",
+        "attack": "The likeliest attack of a face labelled cloaked; null where it would be right too seldom.",
         "attacks": "The score divided among the attacks that the detector knows.",
+        "power": "Probability that a usual cloak would be seen in this face.",
         "threshold": "Scores from here on are labelled cloaked.",
+        "clean_below": "Scores below are labelled clean where there is detail enough; up to threshold, unclear.",
         "path": "The photo; archive.tar/member in an archive.",
         "relative": "Where the photo lies below the input.",
         "model": "The detector: its name and the beginning of its sha256.",
         "notes": "Which part of the file alone was searched, if it holds more: first frame of an animation.",
         **FACE,
         **PROBLEM,
+        "reason": "Why there is no score, or why the label is unclear.",
     },
     examples=(
         ("facetools detect --in photos/ > scores.jsonl", "Score every face below a folder."),

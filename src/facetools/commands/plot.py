@@ -16,7 +16,10 @@ from _toolio.files.atomic import atomic_write_bytes
 from _toolio.streams.records import RecordWriter
 
 SCHEMA = "facetools.plot/1"
-COLUMNS = ("name", "auc_interval", "eer", "recall", "precision", "false_alarms", "faces", "clean", "cloaked", "reason")
+COLUMNS = (
+    *("name", "auc_interval", "eer", "recall", "precision", "false_alarms", "interval", "flagged"),
+    *("faces", "clean", "cloaked", "summary", "reason"),
+)
 
 
 class Kind(StrEnum):
@@ -25,13 +28,21 @@ class Kind(StrEnum):
     roc = "roc"
     histogram = "histogram"
     calibration = "calibration"
+    false_alarms = "false-alarms"
 
 
-RANKS = {Kind.roc: "auc", Kind.histogram: "detected", Kind.calibration: "ece"}
+RANKS = {
+    Kind.roc: "auc",
+    Kind.histogram: "detected",
+    Kind.calibration: "ece",
+    Kind.false_alarms: "false_alarms",
+}
 
 
 def plot(
-    kind: Annotated[Kind, typer.Option(help="Figure to draw; all but histogram need to know which faces are cloaked.")],
+    kind: Annotated[
+        Kind, typer.Option(help="Figure to draw; all but histogram need to know which faces are clean or cloaked.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write: .png, .svg or .pdf.")],
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE...", help="Records of detect, or - for stdin. Default: stdin.")
@@ -57,10 +68,11 @@ def plot(
     ] = None,
     force: options.Force = False,
 ) -> int:
-    """Draw ROC curves, histograms and calibration of scores.
+    """Draw ROC curves, histograms, calibration and false alarms.
 
-    Reads records of detect and draws ROC curves with their AUC, histograms of scores, or a reliability diagram. One
-    record a curve, with the numbers that it shows.
+    Reads records of detect and draws ROC curves with their AUC, histograms of scores, a reliability diagram, or what
+    each threshold costs on your own clean photos: the share of their faces that it would label cloaked. One record a
+    curve, with the numbers that it shows.
 
     Faces that no --cloaked names are clean, or the other way round; with both, faces that neither names are left out.
     Without both, the records' own field truth is read: clean, cloaked, or a cloak's name; detect passes it through.
@@ -96,6 +108,9 @@ PAGE = Page(
         "recall": "Share of cloaked faces that are labelled cloaked (true positive rate).",
         "precision": "Share of cloaked faces among those labelled cloaked; null where there are none.",
         "false_alarms": "Share of clean faces that are labelled cloaked (false positive rate).",
+        "interval": "false-alarms: Wilson's 95% interval of it.",
+        "flagged": "false-alarms: number of clean faces that are labelled cloaked.",
+        "summary": "false-alarms: the same in words.",
         "faces": "Number of faces.",
         "quartiles": "Of the scores.",
         "counts": "Faces in each of 40 bars from 0 to 1.",
@@ -105,7 +120,7 @@ PAGE = Page(
         "cloaked": "Number of faces of this cloak.",
         "left_out": "Numbers of records that count nowhere: failed, without_score, without_truth, and repeated (the "
         "same face and score again).",
-        "kind": "roc, histogram or calibration.",
+        "kind": "roc, histogram, calibration or false-alarms.",
         "path": "The picture.",
         "reason": "Why there is no threshold.",
     },
@@ -126,6 +141,11 @@ PAGE = Page(
             "facetools plot --kind calibration --clean clean.jsonl --cloaked lowkey=lowkey.jsonl \\\n"
             "  --out calibration.svg > calibration.jsonl",
             "Whether scores are probabilities, from a file each; --cloaked is given once for each cloak.",
+        ),
+        (
+            "facetools detect --in photos/ > scores.jsonl\n"
+            "facetools plot --kind false-alarms --clean scores.jsonl --out alarms.png > alarms.jsonl",
+            "How many of your own clean photos each threshold would flag.",
         ),
     ),
 )

@@ -33,7 +33,7 @@ def train_detector(
     learning_rate: Annotated[
         float, typer.Option(min=1e-6, max=1.0, callback=options.finite, help="Peak of the one-cycle schedule.")
     ] = 3e-3,
-    false_alarms: FalseAlarms = 0.003,
+    false_alarms: FalseAlarms = 0.005,
     faces: OneFaceOption = OneFace.largest,
     crops: Crops = False,
     min_face: MinFace = None,
@@ -90,8 +90,8 @@ def train_detector(
         for figures in track(trainer.train(unseen, attacks), "training", epochs):
             trainer.save(checkpoint, about)
             writer.emit(figures)
-        calibration, shares = calibrate(trainer.averaged, unseen, false_alarms=false_alarms)
-        made = {**about, "false_alarms": false_alarms, "figures": {**trainer.history[-1], **shares}}
+        calibration, shares = calibrate(trainer.averaged, unseen, false_alarms=false_alarms, attacks=numbers)
+        made = {**about, "figures": {**trainer.history[-1], **shares}}
         save_detector(out, trainer.averaged, tuple(attacks), calibration, made)
         checkpoint.unlink(missing_ok=True)
         return writer.exit_code

@@ -1,11 +1,12 @@
-"""Detect cloaked faces: prediction, network, crops, file, training, calibration and threshold."""
+"""Detect cloaked faces: prediction, network, crops, decision, file, training and calibration."""
 
 from typing import TYPE_CHECKING
 
 from _toolio.lazy import exporter
 
 if TYPE_CHECKING:
-    from facetools.detector.detector import Detector, Prediction
+    from facetools.detector.decision import Prediction
+    from facetools.detector.detector import Detector
     from facetools.detector.files import SHIPPED, open_detector, save_detector
     from facetools.detector.training import DetectorTrainer
 
@@ -15,7 +16,7 @@ __getattr__ = exporter(
     __name__,
     {
         "Detector": "detector",
-        "Prediction": "detector",
+        "Prediction": "decision",
         "SHIPPED": "files",
         "open_detector": "files",
         "save_detector": "files",

@@ -1,20 +1,22 @@
-"""Calibrate a detector on held-out people: the temperature and offset of its scores, and the threshold for labels.
+"""Calibrate a detector on held-out faces: temperature and offset of its scores, thresholds of labels, named attacks.
 
-`choose_threshold` decides from which score on a face is labelled cloaked.
+`threshold_table` decides which scores are labelled cloaked, unclear and clean. All but `calibrate` are functions of
+numbers alone, so that they take the scores of faces of any source that a network has not seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from facetools.detector.detector import Calibration
+from facetools.detector.decision import FALSE_ALARMS, Calibration, Thresholds
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
 from facetools.detector.scoring import Numbers, score, score_changed
+from facetools.metrics import share_interval
 from facetools.transforms.augment import ODD, SURVIVED
 
 Labels = npt.NDArray[np.bool_]
@@ -25,45 +27,159 @@ TEMPERATURES = (0.05, 20.0)
 LOWEST_THRESHOLD = 0.5
 """Below it a face is more likely clean than cloaked."""
 
+RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Rates of false alarms that a detector's file has thresholds for, as far as there are faces enough."""
+
+UNCLEAR_TIMES = 10
+"""Of ordinary clean faces so many times as many may be unclear or cloaked as may be cloaked."""
+
+CLEAN_BELOW = (0.1, LOWEST_THRESHOLD)
+"""Bounds of ``clean_below``: of a score below the first the odds are nine to one that the face is clean, and one above
+the second says that it is likelier cloaked."""
+
+LEAST_ACCURACY = 0.9
+"""Accuracy of named attacks."""
+
 
 def calibrate(
-    network: ResidualNet, unseen: Sequence[Example], *, false_alarms: float
+    network: ResidualNet, unseen: Sequence[Example], *, false_alarms: float, attacks: Sequence[int] | None = None
 ) -> tuple[Calibration, dict[str, float]]:
-    """Fit temperature and offset, and choose the threshold, on faces without and with augmentation.
+    """Calibrate a network on faces without and with augmentation.
 
     Temperature and offset are fitted as if half of the faces were cloaked, on faces as they are and after the changes
-    that a cloak should survive. The threshold is chosen on clean faces as they are, and after all that may happen to
-    photos.
+    that a cloak should survive. Thresholds are chosen on two groups: clean faces as they are, and after all that may
+    happen to photos.
 
     Parameters
     ----------
     network
-        Trained.
+        Trained; its last outputs are the logits of the attacks.
     unseen
         Clean and cloaked faces of held-out people.
     false_alarms
-        False positive rate that the threshold may have.
+        The detector's default false positive rate.
+    attacks
+        Number of the attack of each cloak; without it no attack is ever named.
 
     Returns
     -------
     Calibration, dict
-        And rates at the threshold on these same faces: ``recall`` and ``false_alarms``, and ``odd_false_alarms`` of
-        clean ones after changes.
+        And rates at the default threshold on these same faces: ``recall`` and ``false_alarms``, and
+        ``odd_false_alarms`` of clean ones after changes.
     """
     clean, cloaked = ([e for e in unseen if e.cloaked is label] for label in (False, True))
-    plain = [score(network, part)[:, 0] for part in (clean, cloaked)]
+    every = [score(network, part) for part in (clean, cloaked)]
+    plain = [logits[:, 0] for logits in every]
     changed = [np.concatenate(list(score_changed(network, part, SURVIVED))) for part in (clean, cloaked)]
-    logits = np.concatenate([plain[0], changed[0], plain[1], changed[1]])
-    labels = np.arange(len(logits)) >= len(plain[0]) + len(changed[0])
-    temperature, offset = fit_platt(logits, labels)
     others = [name for name in ODD if name not in SURVIVED]
     odd = np.concatenate([changed[0], *score_changed(network, clean, others)])
-    recalled, usual, unusual = (scores_of(each, temperature, offset) for each in (plain[1], plain[0], odd))
-    threshold = choose_threshold(usual, unusual, false_alarms=false_alarms)
-    rates = {"recall": recalled, "false_alarms": usual, "odd_false_alarms": unusual}
-    return Calibration(temperature, offset, threshold), {
-        name: float((scores >= threshold).mean()) for name, scores in rates.items()
+    calibration = fit(
+        {"as they are": plain[0], "changed": changed[0]},
+        np.concatenate([plain[1], changed[1]]),
+        groups={"as they are": plain[0], "odd": odd},
+        named=None if attacks is None else _named(every[1], [attacks[example.cloak] for example in cloaked]),
+        false_alarms=false_alarms,
+    )
+    threshold = calibration.at().cloaked_from
+    rates = {"recall": plain[1], "false_alarms": plain[0], "odd_false_alarms": odd}
+    return calibration, {
+        name: float((scores_of(logits, calibration.temperature, calibration.offset) >= threshold).mean())
+        for name, logits in rates.items()
     }
+
+
+def _named(logits: Numbers, attacks: Sequence[int]) -> tuple[Numbers, Labels]:
+    """Return the likeliest attack's share for faces with logits [n, ... + attacks], and whether it is right."""
+    logits = logits[:, -(max(attacks) + 1) :]
+    shares = np.exp(logits - np.logaddexp.reduce(logits, 1, keepdims=True))
+    return shares.max(1), shares.argmax(1) == np.array(attacks)
+
+
+def fit(
+    clean: Mapping[str, Numbers],
+    cloaked: Numbers,
+    *,
+    groups: Mapping[str, Numbers] | None = None,
+    named: tuple[Numbers, Labels] | None = None,
+    false_alarms: float = FALSE_ALARMS,
+) -> Calibration:
+    """Fit a calibration to logits of faces that the network has not seen.
+
+    Parameters
+    ----------
+    clean
+        Logits of clean faces, float64 [n], by group, such as the source of the photos.
+    cloaked
+        Logits of cloaked faces, float64 [m].
+    groups
+        Logits of the groups of clean faces that thresholds are chosen on; by default those of ``clean``.
+    named
+        For faces that are cloaked, the likeliest attack's share of the softmax over attacks, float64 [k], and whether
+        it is the right one, bool [k]. Without it no attack is ever named.
+    false_alarms
+        The detector's default rate.
+    """
+    each = np.concatenate([*clean.values(), cloaked])
+    temperature, offset = fit_platt(each, np.arange(len(each)) >= len(each) - len(cloaked))
+    scores = [scores_of(logits, temperature, offset) for logits in (groups or clean).values()]
+    table = threshold_table(scores, false_alarms=false_alarms)
+    share = None if named is None else least_share(*named)
+    return Calibration(temperature, offset, table, false_alarms, attack_share=share)
+
+
+def threshold_table(clean: Collection[Numbers], *, false_alarms: float) -> tuple[Thresholds, ...]:
+    """Choose the thresholds for rates of false alarms.
+
+    A face is cloaked from the score on that at most this share of the clean faces of each group reaches (0.5 at
+    least), clean below the score that at most ten times this share reaches (0.1 to 0.5), and unclear between.
+
+    Parameters
+    ----------
+    clean
+        Scores of each group of clean faces, 0 to 1.
+    false_alarms
+        The detector's default rate, which always has a row.
+
+    Returns
+    -------
+    tuple
+        By rate, ascending: of ``RATES`` those at which at least one face of the largest group may be called cloaked.
+    """
+    most = max(map(len, clean))
+    rates = sorted({rate for rate in RATES if rate * most >= 1 - 1e-9} | {false_alarms})
+    return tuple(
+        Thresholds(
+            rate,
+            choose_threshold(*clean, false_alarms=rate),
+            _clip(_lowest(clean, min(UNCLEAR_TIMES * rate, 0.5)), CLEAN_BELOW),
+        )
+        for rate in rates
+    )
+
+
+def least_share(shares: Numbers, right: Labels) -> float | None:
+    """Return the least share of the likeliest attack from which on 90% of attacks are named rightly.
+
+    Parameters
+    ----------
+    shares
+        The likeliest attack's share of the softmax over attacks, float64 [n].
+    right
+        Whether it is the attack of the face, bool [n].
+
+    Returns
+    -------
+    float or None
+        The least of the shares for which the lower end of Wilson's 95% interval of the accuracy, over the faces that
+        reach it, is 0.9 or more. None if there is no such share.
+    """
+    order = np.argsort(-shares, kind="stable")
+    ranked = shares[order]
+    # Behind the last of equal shares only: faces with one share are named together or not.
+    ends = np.flatnonzero(np.append(np.diff(ranked) != 0, True)[: len(ranked)])
+    hits = np.cumsum(right[order])
+    good = [ranked[end] for end in ends if share_interval(int(hits[end]), int(end) + 1)[0] >= LEAST_ACCURACY]
+    return float(good[-1]) if good else None
 
 
 def choose_threshold(*clean: Numbers, false_alarms: float) -> float:
@@ -79,8 +195,15 @@ def choose_threshold(*clean: Numbers, false_alarms: float) -> float:
     false_alarms
         0 to 0.5.
     """
-    lowest = max(_least_above(scores, false_alarms) for scores in clean)
-    return float(np.clip(lowest, LOWEST_THRESHOLD, 1.0))
+    return _clip(_lowest(clean, false_alarms), (LOWEST_THRESHOLD, 1.0))
+
+
+def _lowest(groups: Collection[Numbers], share: float) -> float:
+    return max(_least_above(scores, share) for scores in groups)
+
+
+def _clip(value: float, bounds: tuple[float, float]) -> float:
+    return float(np.clip(value, *bounds))
 
 
 def _least_above(scores: Numbers, share: float) -> float:

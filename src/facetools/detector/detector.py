@@ -2,80 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from facetools.detector.crops import LARGEST_PX, Crop, cut_square, face_crops, windows_of
+from facetools.detector.decision import Calibration, Prediction
 from facetools.detector.network import ResidualNet
 from facetools.faces.face import Face
 from facetools.photos.photo import Pixels, as_tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a detector predicts of a face.
-
-    Attributes
-    ----------
-    score
-        Probability that the face is cloaked, where half of the faces are; rounded to the six decimals of records, so
-        that the printed score and the label agree.
-    attacks
-        ``score`` times the softmax over the attacks that the detector knows; only their order was measured.
-    """
-
-    score: float
-    attacks: Mapping[str, float]
-
-    @property
-    def attack(self) -> str:
-        """The likeliest attack."""
-        return max(self.attacks, key=self.attacks.__getitem__)
-
 
 FacePrediction = tuple[Prediction | None, Face]
 """A prediction, and the face that it is of."""
 
 
-def describe_prediction(prediction: Prediction | None, threshold: float) -> dict[str, Any]:
-    """Return a record's fields: score, label, the likeliest attack of a face labelled cloaked, each attack's score."""
-    if prediction is None:
-        return {"score": None, "label": None, "attack": None, "attacks": None}
-    cloaked = prediction.score >= threshold
-    label = "cloaked" if cloaked else "clean"
-    attacks = {name: round(score, 6) for name, score in prediction.attacks.items()}
-    return {
-        "score": prediction.score,
-        "label": label,
-        "attack": prediction.attack if cloaked else None,
-        "attacks": attacks,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Map a logit to a score, sigmoid((logit - offset) / temperature), and a score to a label.
-
-    Attributes
-    ----------
-    temperature, offset
-        Fitted on held-out faces; ``temperature`` is positive.
-    threshold
-        Scores from here on are labelled ``cloaked``; chosen by `facetools.detector.calibration.choose_threshold`.
-    """
-
-    temperature: float
-    offset: float
-    threshold: float
-
-
 @torch.inference_mode()
 def logits_of(network: ResidualNet, crops: Sequence[Crop]) -> torch.Tensor:
-    """Return a face's logits, float32 [1 + attacks]: those of the crop with the highest logit of cloaked."""
+    """Return a face's logits, float32 [2 + attacks]: those of the crop with the highest logit of cloaked."""
     device = network.head.weight.device
     each = torch.cat([network(as_tensor(np.ascontiguousarray(crop), device)) for crop in crops])
     return each[int(each[:, 0].argmax())]
@@ -104,8 +49,8 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """Scores from here on are labelled ``cloaked``."""
-        return self.calibration.threshold
+        """Scores from here on are labelled ``cloaked``, at the default rate of false alarms."""
+        return self.calibration.at().cloaked_from
 
     def predict(self, pixels: Pixels, face: Face) -> Prediction | None:
         """Predict for one face of a photo, uint8 [H, W, 3] RGB; None if too little of it is in the photo."""
@@ -115,7 +60,8 @@ class Detector:
     def predict_photo(self, pixels: Pixels, faces: Sequence[Face], *, whole: bool = False) -> list[FacePrediction]:
         """Predict for the faces of a photo, uint8 [H, W, 3] RGB.
 
-        With ``whole``, for all of the picture, whatever it shows: that of the window with the highest score.
+        With ``whole``, for all of the picture, whatever it shows: that of the window with the highest score, with the
+        highest power of all windows.
 
         Returns
         -------
@@ -126,10 +72,18 @@ class Detector:
             return [(self.predict(pixels, face), face) for face in faces]
         windows = [(cut_square(pixels, box, 1, LARGEST_PX), box) for box in windows_of(pixels.shape)]
         found = [(self._predict([crop]), Face(box, 1.0, np.empty((0, 2)))) for crop, box in windows if crop is not None]
-        return [max(found, key=lambda each: each[0].score)] if found else [(None, faces[0])]
+        if not found:
+            return [(None, faces[0])]
+        best, face = max(found, key=lambda each: each[0].score)
+        return [(replace(best, power=max(each.power for each, _ in found if each.power is not None)), face)]
 
     def _predict(self, crops: Sequence[Crop]) -> Prediction:
         logits = logits_of(self.network, crops).double().cpu()
-        score = round(float(torch.sigmoid((logits[0] - self.calibration.offset) / self.calibration.temperature)), 6)
-        shares = torch.softmax(logits[1:], 0).tolist()
-        return Prediction(score, {name: score * share for name, share in zip(self.attacks, shares, strict=True)})
+        score = _probability((logits[0] - self.calibration.offset) / self.calibration.temperature)
+        shares = torch.softmax(logits[2:], 0).tolist()
+        attacks = {name: score * share for name, share in zip(self.attacks, shares, strict=True)}
+        return Prediction(score, attacks, _probability(logits[1]))
+
+
+def _probability(logit: torch.Tensor) -> float:
+    return round(float(torch.sigmoid(logit)), 6)

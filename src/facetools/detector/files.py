@@ -5,22 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import InputError, ToolError
 from _toolio.files.hashing import sha256_of
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
-from facetools.detector.detector import Calibration, Detector
-from facetools.detector.network import ResidualNet
+from facetools.detector.decision import Calibration, Thresholds
 
-SCHEMA = "facetools.detector/3"
+if TYPE_CHECKING:
+    import torch
+
+    from facetools.detector.detector import Detector
+    from facetools.detector.network import ResidualNet
+
+SCHEMA = "facetools.detector/4"
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "detector.safetensors"
 """The detector that is installed with the package; its card lies beside it."""
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what a detector decides by, without its network: neither torch nor numpy is imported.
+
+    Raises
+    ------
+    ToolError
+        There is no such file, or it is no detector.
+    """
+    return _calibration_of(_metadata_of(path), path)
 
 
 def open_detector(path: Path, device: torch.device) -> Detector:
@@ -31,13 +44,16 @@ def open_detector(path: Path, device: torch.device) -> Detector:
     ToolError
         There is no such file, or it is no detector.
     """
-    made = read_metadata(path)
-    if made.get("schema") != SCHEMA:
-        old = "of an earlier version" if str(made.get("schema")).startswith("facetools.detector/") else "not a detector"
-        raise ToolError(f"{path}: {old}; make one with facetools train-detector", kind="not-a-detector")
+    import numpy as np
+    import torch
+
+    from facetools.detector.detector import Detector
+    from facetools.detector.network import ResidualNet
+
+    made = _metadata_of(path)
+    calibration = _calibration_of(made, path)
     file = open_safetensors(path)
     try:
-        calibration = Calibration(*(float(made[key]) for key in ("temperature", "offset", "threshold")))
         attacks = tuple(dict.fromkeys(name for name in made["attacks"] if isinstance(name, str) and name))
         if not attacks or list(attacks) != made["attacks"]:
             raise KeyError("names of attacks")
@@ -47,33 +63,93 @@ def open_detector(path: Path, device: torch.device) -> Detector:
         wanted = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
         missing = [name for name in wanted if name not in state]
     except (RuntimeError, KeyError, TypeError, ValueError, OverflowError, InputError):
-        missing = ["names of attacks, numbers or tensors of the right shape"]
+        missing = ["names of attacks or tensors of the right shape"]
     if missing:
-        raise ToolError(f"{path}: {missing[0]} missing; the file is of another version", kind="not-a-detector")
-    numbers = [calibration.threshold, calibration.temperature, calibration.offset]
-    if not all(map(math.isfinite, numbers + [float(v.sum()) for v in state.values()])):
-        raise ToolError(f"{path}: holds NaN or infinity; train it again", kind="not-a-detector")
-    variances = [value for name, value in state.items() if name.endswith("running_var")]
-    if (
-        calibration.temperature <= 0
-        or not 0 <= calibration.threshold <= 1
-        or any(bool((v < 0).any()) for v in variances)
-    ):
-        what = "a temperature, a threshold or a variance that cannot be"
-        raise ToolError(f"{path}: holds {what}; train it again", kind="not-a-detector")
+        raise _other_version(path, missing[0])
+    _refuse_unless_finite(path, [float(value.sum()) for value in state.values()])
+    if any(bool((value < 0).any()) for name, value in state.items() if name.endswith("running_var")):
+        raise ToolError(f"{path}: holds a variance that cannot be; train it again", kind="not-a-detector")
     network.fuse().to(device).to(memory_format=torch.channels_last)
     name = f"{path.stem}-{sha256_of(path.read_bytes())[:12]}"
     return Detector(name, network, attacks, calibration)
 
 
+def _metadata_of(path: Path) -> dict[str, Any]:
+    made = read_metadata(path)
+    if made.get("schema") != SCHEMA:
+        old = "of an earlier version" if str(made.get("schema")).startswith("facetools.detector/") else "not a detector"
+        raise ToolError(f"{path}: {old}; make one with facetools train-detector", kind="not-a-detector")
+    return made
+
+
+def _calibration_of(made: Mapping[str, Any], path: Path) -> Calibration:
+    try:
+        share = made["attack_share"]
+        calibration = Calibration(
+            float(made["temperature"]),
+            float(made["offset"]),
+            tuple(Thresholds(*map(float, row)) for row in made["thresholds"]),
+            float(made["false_alarms"]),
+            float(made["least_power"]),
+            None if share is None else float(share),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _other_version(path, "numbers of its calibration") from None
+    rows, shares = calibration.thresholds, [calibration.least_power, calibration.attack_share or 0.0]
+    numbers = [calibration.temperature, calibration.offset, *shares, *(number for row in rows for number in row)]
+    _refuse_unless_finite(path, numbers)
+    rates = [row.false_alarms for row in rows]
+    if (
+        calibration.temperature <= 0
+        or calibration.false_alarms not in rates
+        or rates != sorted(set(rates))
+        or not all(0 <= x <= 1 for x in shares)
+        or not all(0 <= row.false_alarms <= 1 and 0 <= row.clean_below <= row.cloaked_from <= 1 for row in rows)
+    ):
+        what = "a temperature, thresholds or shares that cannot be"
+        raise ToolError(f"{path}: holds {what}; train it again", kind="not-a-detector")
+    return calibration
+
+
+def _other_version(path: Path, missing: str) -> ToolError:
+    return ToolError(f"{path}: {missing} missing; the file is of another version", kind="not-a-detector")
+
+
+def _refuse_unless_finite(path: Path, numbers: list[float]) -> None:
+    if not all(map(math.isfinite, numbers)):
+        raise ToolError(f"{path}: holds NaN or infinity; train it again", kind="not-a-detector")
+
+
 def save_detector(
-    path: Path, network: ResidualNet, attacks: tuple[str, ...], calibration: Calibration, made: Mapping[str, Any]
+    path: Path,
+    network: ResidualNet,
+    attacks: tuple[str, ...],
+    calibration: Calibration,
+    made: Mapping[str, Any],
 ) -> None:
-    """Write a detector, not fused, as float16 safetensors; ``made`` says how it was made."""
+    """Write a detector, not fused, as float16 safetensors.
+
+    Parameters
+    ----------
+    path
+        The file.
+    network
+        Trained.
+    attacks
+        Their names.
+    calibration
+        What it decides by.
+    made
+        How it was made.
+    """
+    import numpy as np
+
     tensors = {
         name: value.detach().cpu().numpy().astype(np.float16)
         for name, value in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    numbers = {key: getattr(calibration, key) for key in ("temperature", "offset", "threshold")}
-    write_safetensors(path, tensors, {"schema": SCHEMA, **made, **numbers, "attacks": list(attacks)})
+    numbers = ("temperature", "offset", "false_alarms", "least_power", "attack_share")
+    kept = {key: getattr(calibration, key) for key in numbers}
+    rows = [list(row) for row in calibration.thresholds]
+    write_safetensors(path, tensors, {"schema": SCHEMA, **made, **kept, "thresholds": rows, "attacks": list(attacks)})

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from _toolio.charts import INK, label_of, new_figure, picture, style
+from _toolio.charts import INK, WIDTH_IN, label_of, new_figure, picture, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
 """Okabe and Ito's palette; grey stands for its black, which marks and text have."""
@@ -179,3 +180,19 @@ def percent(axis: object) -> None:
 
     axis.set_major_locator(MultipleLocator(0.25))  # type: ignore[attr-defined]  # either axis
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))  # type: ignore[attr-defined]
+
+
+def few_percent(axes: Axes) -> None:
+    """Show the y axis as percentages of any size, with few ticks unless it is logarithmic."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    if axes.get_yscale() == "linear":
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+
+
+def with_legend(figure: Figure, axes: Axes, rest_in: float) -> Figure:
+    """Put a legend above, and set the figure's height to the legend and ``rest_in`` inches."""
+    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
+    figure.set_size_inches(WIDTH_IN, rest_in + legend.get_window_extent().height / figure.dpi)
+    return figure

@@ -1,4 +1,4 @@
-"""Draw a detector's scores: ROC curves, histograms, reliability diagrams; one function a kind."""
+"""Draw a detector's scores: ROC curves, histograms, reliability diagrams, false alarms; one function a kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from facetools.metrics import (
     roc_points,
 )
 from facetools.names import CLEAN, short_names
-from facetools.reporting.charts import COLOURS, DASHES, HATCHES, MARKERS, percent
+from facetools.reporting.charts import COLOURS, DASHES, HATCHES, MARKERS, few_percent, percent, with_legend
+from facetools.reporting.detector_alarms import false_alarms
 from facetools.reporting.detector_scores import Scores
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def roc(scores: Scores) -> Plotted:
     _explain_marks(axes, scores.threshold, scores.over if figures[0]["auc_interval"] else "")
     axes.set(xlabel="clean faces labelled cloaked (false alarms)", ylabel="cloaked faces found (recall)")
     # As high as wide, nearly: an equal aspect would not go together with the layout, which cut the label below off.
-    return _with_legend(figure, axes, WIDTH_IN - 0.28), figures
+    return with_legend(figure, axes, WIDTH_IN - 0.28), figures
 
 
 def _label(name: str, chars: int) -> str:
@@ -191,7 +192,7 @@ def histogram(scores: Scores) -> Plotted:
         axes.set_title(_spread_text(figures[-1], name), fontsize=9, loc="left")
         axes.set_xlim(0, 1)
         axes.set_ylim(0)
-        _few_shares(axes)
+        few_percent(axes)
         if scores.threshold is not None:
             axes.axvline(scores.threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
     figure.supylabel("share of faces", fontsize=9)
@@ -263,7 +264,7 @@ def calibration(scores: Scores) -> Plotted:
         _draw_bins(upper, each["bins"], number, text)
     upper.set_ylabel("share of cloaked faces, 95% interval")
     _count(lower, scores)
-    return _with_legend(figure, upper, WIDTH_IN + 1.2), figures
+    return with_legend(figure, upper, WIDTH_IN + 1.2), figures
 
 
 def _draw_bins(axes: Axes, bins: Sequence[Fields], number: int, text: str) -> None:
@@ -300,7 +301,12 @@ def _count(axes: Axes, scores: Scores) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2)
 
 
-KINDS: dict[str, Callable[[Scores], Plotted]] = {"roc": roc, "histogram": histogram, "calibration": calibration}
+KINDS: dict[str, Callable[[Scores], Plotted]] = {
+    "roc": roc,
+    "histogram": histogram,
+    "calibration": calibration,
+    "false-alarms": false_alarms,
+}
 """The kinds of figures; the first field of a kind's records is the number that ranks them."""
 
 
@@ -328,17 +334,3 @@ def _set_shares(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     percent(axes.yaxis)
-
-
-def _few_shares(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
-
-
-def _with_legend(figure: Figure, axes: Axes, rest_in: float) -> Figure:
-    """Put a legend above, and set the figure's height to the legend and ``rest_in`` inches."""
-    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
-    figure.set_size_inches(WIDTH_IN, rest_in + legend.get_window_extent().height / figure.dpi)
-    return figure

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from _toolio.cli.progress import track
+from _toolio.cli.progress import close_with, track
 
 
 class Screen(io.StringIO):
@@ -64,3 +64,17 @@ def test_an_error_of_the_items_is_raised_in_its_place(monkeypatch: pytest.Monkey
         assert next(tracked) == 1
         with pytest.raises(ValueError, match="broken"):
             next(tracked)
+
+
+def test_a_closing_line_is_for_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    close_with("3 photos")
+    assert capsys.readouterr() == ("", "")
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    close_with("3 photos")
+    assert screen.getvalue() == "3 photos\n"
+    monkeypatch.setattr(sys, "stderr", None)
+    close_with("3 photos")
+    assert capsys.readouterr().out == ""

@@ -58,19 +58,20 @@ def test_from_photos_to_a_curve(run: Tool, plot: Tool, real_people: dict[str, li
     Image.open(tmp_path / "x.png").verify()
 
 
-@pytest.mark.parametrize("kind", ["roc", "histogram", "calibration"])
+@pytest.mark.parametrize("kind", ["roc", "histogram", "calibration", "false-alarms"])
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".PDF"])
 def test_kinds_and_formats(plot: Tool, scores: str, tmp_path: Path, kind: str, suffix: str) -> None:
     out = tmp_path / f"x{suffix}"
     done = plot(scores, "--kind", kind, "--cloaked", "lk=cloaked/", "--out", out)
     assert (done.code, done.err) == (0, "")
     assert out.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml", ".PDF": b"%PDF"}[suffix])
-    first = {"roc": "auc", "histogram": "detected", "calibration": "ece"}[kind]
+    first = {"roc": "auc", "histogram": "detected", "calibration": "ece", "false-alarms": "false_alarms"}[kind]
     for record in done.records:
         assert next(iter(record)) == first
         assert (record["schema"], record["kind"], record["path"]) == ("facetools.plot/1", kind, str(out))
         assert record["left_out"] == LEFT_OUT
-    assert [record["name"] for record in done.records] == (["clean", "lk"] if kind == "histogram" else ["lk"])
+    names = {"histogram": ["clean", "lk"], "false-alarms": ["clean"]}.get(kind, ["lk"])
+    assert [record["name"] for record in done.records] == names
 
 
 def test_the_literal_numbers(plot: Tool, scores: str, tmp_path: Path) -> None:
@@ -78,6 +79,30 @@ def test_the_literal_numbers(plot: Tool, scores: str, tmp_path: Path) -> None:
     assert done.out.startswith(b'{"auc":0.888889,"schema":"facetools.plot/1","name":"cloaked"')
     (record,) = done.records
     assert [record[key] for key in ("eer", "recall", "precision", "false_alarms")] == [0.333333, 1, 0.75, 0.333333]
+
+
+@pytest.mark.parametrize("poured", [False, True])
+def test_what_a_threshold_costs_on_clean_photos(plot: Tool, tmp_path: Path, poured: bool) -> None:
+    some = [{**record, "label": "unclear", "truth": "lk"} for record in faces("mine", *[0.1] * 397, 0.5, 0.6, 0.7)]
+    path, words = save(tmp_path / "clean.jsonl", some), ("--kind", "false-alarms", "--out", tmp_path / "x.svg")
+    done = plot("--clean", "-", *words, stdin=lines_of(some)) if poured else plot("--clean", path, *words)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(b'{"false_alarms":0.007500,"schema":"facetools.plot/1","name":"clean","interval":[')
+    (record,) = done.records
+    assert [record[key] for key in ("threshold", "flagged", "faces")] == [0.5, 3, 400]
+    assert record["interval"] == pytest.approx([0.002554, 0.021816], abs=1e-6)
+    assert record["summary"] == (
+        "at the threshold of 0.5, 3 of your 400 clean faces would be flagged: 0.75% (95% interval 0.26%-2.18%)"
+    )
+    other = plot("--clean", path, *words, "--force", "--threshold", "0.65")
+    assert [other.records[0][key] for key in ("threshold", "flagged")] == [0.65, 1]
+
+
+def test_false_alarms_need_clean_faces(plot: Tool, scores: str, tmp_path: Path) -> None:
+    done = plot(scores, "--kind", "false-alarms", "--out", tmp_path / "x.png")
+    assert (done.code, done.out) == (1, b"")
+    assert_one_error_line(done, "facetools")
+    assert "there are none; say what is clean: --clean FILE" in done.err
 
 
 def test_the_ways_to_tell_agree(plot: Tool, scores: str, tmp_path: Path) -> None:

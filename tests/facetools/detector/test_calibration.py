@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 
 from detector_faces import example_of, network, picture, striped_people
 from facetools.detector import calibration
-from facetools.detector.calibration import calibrate, choose_threshold, fit_platt, scores_of
-from facetools.detector.detector import Calibration
+from facetools.detector.calibration import (
+    RATES,
+    calibrate,
+    choose_threshold,
+    fit,
+    fit_platt,
+    least_share,
+    scores_of,
+    threshold_table,
+)
+from facetools.detector.decision import Calibration
 from facetools.detector.examples import Example
+from facetools.metrics import share_interval
 from facetools.transforms.augment import CHANGES, ODD, SURVIVED
 
 Arrays = tuple[Any, Any]
@@ -245,10 +255,10 @@ def test_the_threshold_is_the_lowest_that_few_clean_faces_reach(
     parts = [scores_of(part, found.temperature, found.offset) for part in (clean, after)]
     steps = np.arange(5000, 10_001) / 10_000
     few = (all((part >= step).mean() <= false_alarms + 1e-9 for part in parts) for step in steps)
-    assert found.threshold == pytest.approx(steps[list(few).index(True)], abs=1e-9)
+    assert found.at().cloaked_from == pytest.approx(steps[list(few).index(True)], abs=1e-9)
     for name, part in (("recall", cloaked), ("false_alarms", clean), ("odd_false_alarms", after)):
         shown = scores_of(part, found.temperature, found.offset)
-        assert figures[name] == pytest.approx((shown >= found.threshold).mean())
+        assert figures[name] == pytest.approx((shown >= found.at().cloaked_from).mean())
 
 
 def test_a_face_that_is_on_the_threshold_is_cloaked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +267,7 @@ def test_a_face_that_is_on_the_threshold_is_cloaked(monkeypatch: pytest.MonkeyPa
     faces = Faces(monkeypatch, (clean, cloaked), (clean, cloaked), clean)
     some, figures = faces.calibrate(0.49)
     assert (figures["false_alarms"], figures["recall"]) == (0, 0)
-    assert some.threshold > scores_of(np.array([3.0]), some.temperature, some.offset)[0]
+    assert some.at().cloaked_from > scores_of(np.array([3.0]), some.temperature, some.offset)[0]
     _, figures = faces.calibrate(0.5)
     assert (figures["false_alarms"], figures["recall"]) == (0.5, 1)
 
@@ -265,14 +275,14 @@ def test_a_face_that_is_on_the_threshold_is_cloaked(monkeypatch: pytest.MonkeyPa
 def test_a_detector_that_is_always_right_has_the_threshold_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     clean, cloaked = np.full(50, -9.0), np.full(50, 9.0)
     found, figures = Faces(monkeypatch, (clean, cloaked), (clean, cloaked), clean).calibrate(0.0)
-    assert found.threshold == 0.5
+    assert found.at().cloaked_from == 0.5
     assert figures == {"recall": 1, "false_alarms": 0, "odd_false_alarms": 0}
 
 
 def test_real_faces_are_calibrated() -> None:
     net, unseen = network(), striped_people(3, side=40)
     found, figures = calibrate(net, unseen, false_alarms=0.0)
-    assert 0.5 <= found.threshold <= 1
+    assert 0.5 <= found.at().cloaked_from <= 1
     assert figures["false_alarms"] == figures["odd_false_alarms"] == 0
     assert set(ODD) | set(SURVIVED) <= set(CHANGES)
     assert np.isfinite([found.temperature, found.offset]).all()
@@ -284,3 +294,84 @@ def test_the_threshold_is_that_of_the_worse_set_of_clean_faces() -> None:
     assert choose_threshold(wild, tame, false_alarms=0.1) == pytest.approx(0.8101)
     assert choose_threshold(tame / 2, false_alarms=0.0) == 0.5
     assert choose_threshold(np.ones(3), false_alarms=0.0) == 1.0
+
+
+def test_a_row_for_each_rate_that_the_faces_can_hold() -> None:
+    """By hand, over every threshold of four decimals."""
+    groups = [np.random.default_rng(0).beta(1, 3, 400), np.random.default_rng(1).beta(2, 3, 90)]
+    table = threshold_table(groups, false_alarms=0.004)
+    assert [row.false_alarms for row in table] == [0.003, 0.004, 0.005, 0.01, 0.02, 0.05, 0.1]
+    steps = np.arange(10_001) / 10_000
+
+    def least(share: float) -> float:
+        return float(next(step for step in steps if all((scores >= step).mean() <= share for scores in groups)))
+
+    for rate, cloaked_from, clean_below in table:
+        assert cloaked_from == pytest.approx(max(0.5, least(rate)), abs=1e-9)
+        assert clean_below == pytest.approx(min(0.5, max(0.1, least(min(0.5, 10 * rate)))), abs=1e-9)
+    assert [row.clean_below for row in table] == sorted((row.clean_below for row in table), reverse=True)
+    assert 0.1 < table[-1].clean_below < 0.5, "both bounds and what lies between are seen"
+
+
+def test_few_faces_have_the_default_rate_alone_and_many_have_all() -> None:
+    (row,) = threshold_table([np.array([0.2, 0.7])], false_alarms=0.005)
+    assert row == (0.005, pytest.approx(0.7001), 0.5)
+    assert [row.false_alarms for row in threshold_table([np.linspace(0, 1, 1000)], false_alarms=0.02)] == list(RATES)
+
+
+def test_clean_scores_that_are_low_keep_faces_clean() -> None:
+    """Of a detector that parts all faces nothing is unclear for being in the upper half of low scores."""
+    assert {row[1:] for row in threshold_table([np.full(2000, 0.01)], false_alarms=0.005)} == {(0.5, 0.1)}
+
+
+def test_a_fit_takes_logits_by_source_and_heeds_the_worst() -> None:
+    tame, wild, cloaked, odd = draws(3, (-6, 300), (-2, 200), (4, 250), (1, 400))
+    found = fit({"tame": tame, "wild": wild}, cloaked)
+    logits = np.r_[tame, wild, cloaked]
+    assert (found.temperature, found.offset) == fit_platt(logits, np.arange(750) >= 500)
+    scores = [scores_of(part, found.temperature, found.offset) for part in (tame, wild)]
+    assert found.thresholds == threshold_table(scores, false_alarms=0.005)
+    assert (found.false_alarms, found.attack_share) == (0.005, None)
+    other = fit({"tame": tame, "wild": wild}, cloaked, groups={"odd": odd}, false_alarms=0.01)
+    assert (other.temperature, other.offset, other.false_alarms) == (found.temperature, found.offset, 0.01)
+    odds = scores_of(odd, found.temperature, found.offset)
+    assert other.thresholds == threshold_table([odds], false_alarms=0.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_attacks_are_named_from_the_least_share_at_which_nine_of_ten_are_right(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shares = rng.integers(20, 101, 600) / 100
+    right = rng.random(600) < shares**0.2
+    good = [
+        share for share in sorted({*shares})
+        if share_interval(int(right[shares >= share].sum()), int((shares >= share).sum()))[0] >= 0.9
+    ]  # fmt: skip
+    assert least_share(shares, right) == good[0]
+
+
+def test_attacks_that_are_right_too_seldom_or_too_few_are_not_named() -> None:
+    assert least_share(np.linspace(0.5, 1, 34), np.ones(34, bool)) is None
+    assert least_share(np.linspace(0.5, 1, 35), np.ones(35, bool)) == 0.5
+    assert least_share(np.linspace(0.5, 1, 500), np.arange(500) % 5 > 0) is None
+    assert least_share(np.empty(0), np.empty(0, bool)) is None
+
+
+def test_calibration_knows_which_attacks_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two folders of one attack and one of another; the attacks' logits are the last."""
+    unseen = [example_of(picture(8, 8), cloak=cloak) for cloak in (-1, *[0, 1, 2] * 40)]
+    attacks = [0, 0, 1]
+
+    def score(_: Any, examples: list[Example]) -> Any:
+        chosen = [attacks[example.cloak] for example in examples]
+        # Every third is taken for the other attack, with less confidence.
+        wrong = np.arange(len(chosen)) % 3 == 0
+        first = (np.array(chosen) == 0) ^ wrong
+        sure = np.where(wrong, 1.0, 3.0)
+        return np.stack([np.zeros(len(chosen)), np.full(len(chosen), 9.0), sure * first, sure * ~first], 1)
+
+    monkeypatch.setattr(calibration, "score", score)
+    monkeypatch.setattr(calibration, "score_changed", lambda _, examples, names: iter([np.zeros(len(examples))]))
+    found, _ = calibrate(network(), unseen, false_alarms=0.1, attacks=attacks)
+    assert found.attack_share == pytest.approx(1 / (1 + np.exp(-3)))
+    assert calibrate(network(), unseen, false_alarms=0.1)[0].attack_share is None

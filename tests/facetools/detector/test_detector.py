@@ -11,10 +11,12 @@ from torch import nn
 
 from detector_faces import face_at, network, picture
 from facetools.detector.crops import CROP_SCALE, cut_square, face_crops, windows_of
-from facetools.detector.detector import Calibration, Detector, Prediction, describe_prediction
+from facetools.detector.decision import Calibration, Prediction, Thresholds
+from facetools.detector.detector import Detector
 
 ATTACKS = ("fawkes", "lowkey")
-CALIBRATION = Calibration(temperature=1.5, offset=0.25, threshold=0.5)
+ROWS = (Thresholds(0.005, 0.5, 0.5),)
+CALIBRATION = Calibration(1.5, 0.25, ROWS)
 
 
 def detector(calibration: Calibration = CALIBRATION) -> Detector:
@@ -71,7 +73,7 @@ def test_a_score_is_a_logit_calibrated() -> None:
         logits = net(torch.from_numpy(part.copy()).permute(2, 0, 1)[None].float() / 255)[0].double()
     shares = torch.softmax(logits[1:], 0)
     for temperature, offset in ((1.0, 0.0), (0.5, 1.0), (3.0, -2.0)):
-        prediction = predicted(Detector("x", net, ATTACKS, Calibration(temperature, offset, 0.5)), pixels, *box)
+        prediction = predicted(Detector("x", net, ATTACKS, Calibration(temperature, offset, ROWS)), pixels, *box)
         score = 1 / (1 + np.exp(-(float(logits[0]) - offset) / temperature))
         assert prediction.score == pytest.approx(score, abs=1e-6)
         assert list(prediction.attacks.values()) == pytest.approx((score * shares).tolist(), abs=1e-6)
@@ -81,14 +83,20 @@ def test_a_flat_photo_has_a_score() -> None:
     assert 0 <= predicted(detector(), np.full((60, 60, 3), 128, np.uint8), 5, 5, 50, 50).score <= 1
 
 
-def test_a_record_names_an_attack_only_of_a_cloaked_face() -> None:
-    prediction = Prediction(0.75, {"fawkes": 0.2512345678, "lowkey": 0.4987654322})
-    attacks = {"fawkes": 0.251235, "lowkey": 0.498765}
-    for threshold, label, attack in ((0.75, "cloaked", "lowkey"), (0.7500001, "clean", None)):
-        assert describe_prediction(prediction, threshold) == {
-            "score": 0.75, "label": label, "attack": attack, "attacks": attacks
-        }  # fmt: skip
-    assert describe_prediction(None, 0.5) == dict.fromkeys(("score", "label", "attack", "attacks"))
+def test_power_is_the_second_output_of_the_crop_that_shows_most() -> None:
+    net, pixels, box = network(3).fuse(), picture(400, 400), (50.0, 50.0, 350.0, 350.0)
+    crops = face_crops(pixels, box)
+    assert len(crops) == 2
+    shown = [torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float() / 255 for crop in crops]
+    with torch.inference_mode():
+        each = torch.cat([net(crop) for crop in shown]).double()
+    prediction = predicted(Detector("x", net, ATTACKS, CALIBRATION, power=True), pixels, *box)
+    assert prediction.power == pytest.approx(1 / (1 + np.exp(-float(each[:, 1].max()))), abs=1e-6)
+    best = each[int(each[:, 0].argmax())]
+    assert prediction.score == pytest.approx(1 / (1 + np.exp(-(float(best[0]) - 0.25) / 1.5)), abs=1e-6)
+    expected = prediction.score * torch.softmax(best[2:], 0)
+    assert list(prediction.attacks.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+    assert predicted(detector(), pixels, *box).power is None
 
 
 def test_the_look_that_seems_cloaked_most_decides() -> None:
@@ -132,11 +140,21 @@ def test_the_window_that_seems_cloaked_most_decides(shape: tuple[int, int], last
     assert (face.box, face.landmarks.shape) == (boxes[place], (0, 2))
     assert prediction is not None
     assert prediction.score == pytest.approx(1 / (1 + np.exp(-(8 - 0.25) / 1.5)), abs=1e-6)
-    assert prediction.attack == "lowkey"
+    assert (prediction.attack, prediction.power) == ("lowkey", None)
     # Nothing but the windows is looked at, at the photo's own resolution.
     assert len(seen.shown) == len(boxes)
     for shown, (x0, y0, x1, y1) in zip(seen.shown, boxes, strict=True):
         assert np.array_equal(shown, pixels[int(y0) : int(y1), int(x0) : int(x1)])
+
+
+def test_the_power_of_a_whole_photo_is_that_of_its_best_window() -> None:
+    seen, pixels = Brightest(), picture(300, 600) // 2
+    pixels[0, 0], pixels[-1, -1] = (10, 255, 20), (200, 10, 20)
+    opened = Detector("x", seen, ("lowkey",), CALIBRATION, power=True)  # type: ignore[arg-type]
+    ((prediction, face),) = opened.predict_photo(pixels, [], whole=True)
+    assert (prediction is not None, face.box) == (True, windows_of((300, 600))[0])
+    assert prediction is not None
+    assert prediction.power == pytest.approx(1 / (1 + np.exp(-200 / 255)), abs=1e-6)
 
 
 def test_too_little_of_a_photo_is_nothing_and_faces_are_judged_each() -> None:

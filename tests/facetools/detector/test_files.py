@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from _toolio.errors import ToolError
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
 from detector_faces import CPU, network
-from facetools.detector.detector import Calibration
-from facetools.detector.files import SCHEMA, open_detector, save_detector
+from facetools.detector.decision import Calibration, Thresholds
+from facetools.detector.files import SCHEMA, open_detector, read_calibration, save_detector
 
 ATTACKS = ("fawkes", "lowkey")
-CALIBRATION = Calibration(temperature=1.5, offset=0.25, threshold=0.5)
+ROWS = [[0.005, 0.75, 0.5], [0.05, 0.5, 0.25]]
+CALIBRATION = Calibration(1.5, 0.25, tuple(Thresholds(*row) for row in ROWS), attack_share=0.875)
 
 
 def save(path: Path, **made: Any) -> None:
@@ -32,10 +34,12 @@ def test_what_is_saved_is_opened(tmp_path: Path) -> None:
     assert path.read_bytes() == first
     assert {entry.dtype for entry in open_safetensors(path).entries.values()} == {"F16"}
     assert read_metadata(path) == {
-        "schema": SCHEMA, "note": "x", "temperature": 1.5, "offset": 0.25, "threshold": 0.5, "attacks": list(ATTACKS)
+        "schema": SCHEMA, "note": "x", "temperature": 1.5, "offset": 0.25, "thresholds": ROWS, "attacks": list(ATTACKS),
+        "false_alarms": 0.005, "attack_share": 0.875,
     }  # fmt: skip
     opened = open_detector(path, CPU)
-    assert (opened.threshold, opened.calibration, opened.attacks) == (0.5, CALIBRATION, ATTACKS)
+    assert (opened.threshold, opened.calibration, opened.attacks) == (0.75, CALIBRATION, ATTACKS)
+    assert (opened.power, read_calibration(path)) == (False, CALIBRATION)
     assert opened.name.startswith("mine-")
     assert len(opened.name) == len("mine-") + 12
     # The same as the original with its weights rounded to float16, and near the original.
@@ -46,6 +50,16 @@ def test_what_is_saved_is_opened(tmp_path: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(opened.network(faces), rounded.eval()(faces), rtol=0, atol=1e-4)
         torch.testing.assert_close(opened.network(faces), original(faces), rtol=0.02, atol=0.02)
+
+
+def test_a_detector_may_predict_power(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    powerful = replace(CALIBRATION, least_power=0.25, attack_share=None)
+    save_detector(path, network(3), ATTACKS, powerful, {}, power=True)
+    opened = open_detector(path, CPU)
+    assert (opened.power, opened.calibration, opened.attacks) == (True, powerful, ATTACKS)
+    made = read_metadata(path)
+    assert [made[key] for key in ("power", "least_power", "attack_share")] == [True, 0.25, None]
 
 
 def resaved(path: Path, changed: dict[str, Any], **tensors: Any) -> Path:
@@ -68,20 +82,33 @@ def resaved(path: Path, changed: dict[str, Any], **tensors: Any) -> Path:
         ({"schema": None}, {}, "not a detector; make one with facetools train-detector"),
         ({"schema": "facetools.embed/1"}, {}, "not a detector; make one"),
         ({"schema": "facetools.detector/1"}, {}, "of an earlier version; make one with facetools train-detector"),
-        ({"threshold": None}, {}, "of another version"),
+        ({"schema": "facetools.detector/3"}, {}, "of an earlier version"),
+        ({"thresholds": None}, {}, "of another version"),
+        ({"thresholds": 0.5}, {}, "of another version"),
+        ({"thresholds": [[0.005, 0.5]]}, {}, "of another version"),
+        ({"false_alarms": None}, {}, "of another version"),
+        ({"attack_share": [1]}, {}, "of another version"),
         ({"temperature": "warm"}, {}, "of another version"),
         ({"offset": [1]}, {}, "of another version"),
         ({"offset": 10**400}, {}, "of another version"),
         ({"temperature": 0}, {}, "train it again"),
         ({"temperature": -1.5}, {}, "train it again"),
-        ({"threshold": "nan"}, {}, "holds NaN or infinity; train it again"),
+        ({"thresholds": [[0.005, "nan", 0.5]]}, {}, "holds NaN or infinity; train it again"),
+        ({"attack_share": "nan"}, {}, "holds NaN or infinity; train it again"),
         ({"offset": "inf"}, {}, "holds NaN or infinity"),
         ({"attacks": None}, {}, "of another version"),
         ({"attacks": 2}, {}, "of another version"),
         ({"attacks": "ab"}, {}, "of another version"),
         ({"attacks": ["a", "a"]}, {}, "of another version"),
-        ({"threshold": 1.5}, {}, "that cannot be; train it again"),
-        ({"threshold": -1}, {}, "that cannot be; train it again"),
+        ({"thresholds": [[0.005, 1.5, 0.5]]}, {}, "that cannot be; train it again"),
+        ({"thresholds": [[0.005, 0.5, -1]]}, {}, "that cannot be; train it again"),
+        ({"thresholds": [[0.005, 0.5, 0.6]]}, {}, "that cannot be; train it again"),
+        ({"thresholds": [[0.01, 0.5, 0.5], [0.005, 0.6, 0.5]]}, {}, "that cannot be; train it again"),
+        ({"thresholds": []}, {}, "that cannot be; train it again"),
+        ({"false_alarms": 0.001}, {}, "that cannot be; train it again"),
+        ({"attack_share": 2}, {}, "that cannot be; train it again"),
+        ({"power": True, "least_power": -1}, {}, "that cannot be; train it again"),
+        ({"power": True}, {}, "of another version"),
         ({}, {"full.0.1.running_var": np.full(16, -1, np.float16)}, "that cannot be; train it again"),
         ({"attacks": ["lowkey"]}, {}, "of another version"),
         ({"attacks": ["a", "b", "c"]}, {}, "of another version"),

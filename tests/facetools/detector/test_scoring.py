@@ -14,7 +14,8 @@ from detector_faces import example_of, face_at, intake_of, network, picture, str
 from facetools.detector import scoring
 from facetools.detector.calibration import scores_of
 from facetools.detector.crops import face_crops
-from facetools.detector.detector import Calibration, Detector, logits_of
+from facetools.detector.decision import Calibration, Thresholds
+from facetools.detector.detector import Detector, logits_of
 from facetools.detector.examples import ExampleReader
 from facetools.detector.scoring import measure, score, score_changed
 from facetools.metrics import area_under_roc
@@ -23,7 +24,7 @@ from facetools.transforms.augment import ODD, SURVIVED
 
 def test_faces_are_looked_at_as_detect_does() -> None:
     net, pixels = network().fuse(), picture(420, 400)
-    judge = Detector("x", net, ("a", "b"), Calibration(1.0, 0.0, 0.5))
+    judge = Detector("x", net, ("a", "b"), Calibration(1.0, 0.0, (Thresholds(0.005, 0.5, 0.5),)))
     boxes = [(40.4, 60.2, 120.9, 150.1), (-10.0, -20.0, 60.0, 50.0), (80.0, 90.0, 360.0, 390.0)]
     examples = [
         ExampleReader().read(intake_of("ann/0.jpg", pixels, face_at(*box)), cloak) for box in boxes for cloak in (-1, 0)

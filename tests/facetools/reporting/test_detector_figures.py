@@ -100,7 +100,7 @@ def test_without_a_threshold_no_working_point() -> None:
 def test_a_command_s_user_reads_options_in_reasons() -> None:
     spell_parameters({"threshold": "--threshold"})
     try:
-        for kind in ("roc", "histogram"):
+        for kind in ("roc", "histogram", "false-alarms"):
             for fields in drawn(kind, scores_of(CLEAN, CLOAKED, threshold=None))[1]:
                 assert fields["reason"].endswith("; give --threshold")
     finally:
