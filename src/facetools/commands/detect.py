@@ -15,7 +15,7 @@ from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.commands._fields import FACE, PROBLEM
-from facetools.commands._options import Crops, LookedAt, LookedAtOption, MinFace, Threshold
+from facetools.commands._options import Crops, LookedAt, LookedAtOption, MinConfidence, MinFace, Rotations, Threshold
 from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
@@ -28,6 +28,8 @@ def detect(
     faces: LookedAtOption = LookedAt.all,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     threshold: Threshold = None,
     detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A detector from train-detector. Default: the one installed.")
@@ -65,8 +67,9 @@ def detect(
 
         which = "crop" if crops else faces.value
         predicted = work_on(
-            predict, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face
-        )
+            predict, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face,
+            min_confidence=min_confidence, rotations=rotations,
+        )  # fmt: skip
         for intake, predictions in track(predicted, "detecting", count(items)):
             if not isinstance(intake, Intake):
                 hand_on(writer, intake)
@@ -75,7 +78,7 @@ def detect(
             about = {"threshold": limit, "path": item.path, "relative": item.relative, "model": opened.name}
             about |= {"notes": list(notes)} if (notes := intake.photo.left_out) else {}
             if not intake.faces:
-                none = {**describe_prediction(None, limit), **about, "face": None, "reason": "no face found"}
+                none = {**describe_prediction(None, limit), **about, "face": None, "reason": intake.no_face}
                 writer.emit(none, through=item.record)
             for position, (prediction, face) in enumerate(predictions or ()):
                 detected |= prediction is not None and prediction.score >= limit

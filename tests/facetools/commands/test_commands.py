@@ -187,7 +187,7 @@ def test_a_folder_of_good_and_bad(facetools: Tool, face_photo: bytes, tmp_path: 
             assert record["path"] is None
             assert record["error"]["message"].startswith(record["source"])
     assert list(tree(tmp_path / "out")) == ["deep/good.jpg"]
-    assert done.records[5]["reason"] == "no face found; nothing written"
+    assert done.records[5]["reason"] == "no face of 20 pixels or more found; nothing written"
     # The next command hands each on, and fails for the same inputs.
     piped = facetools("embed", "--in", "-", "--out", tmp_path / "e.safetensors", stdin=done.out)
     assert piped.code == 3
@@ -507,16 +507,16 @@ def test_detect_names_the_attack_of_a_cloaked_face(facetools: Tool, plain_photos
         likeliest = max(face["attacks"], key=face["attacks"].get)
         assert face["attack"] == (likeliest if label == "cloaked" else None)
         assert [nobody[key] for key in ("score", "label", "attack", "attacks", "face")] == [None] * 5
-        assert nobody["reason"] == "no face found"
+        assert nobody["reason"] == "no face of 20 pixels or more found"
     # What is printed decides: a score that reads as the threshold is on it.
     printed = f"{face['score']:.6f}"
     done = facetools("detect", "--detector", path, "--threshold", printed, "--fail-on-detection", "--in", plain_photos)
     assert (done.code, done.records[0]["label"]) == (4, "cloaked")
     # A photo in which no face was found once and one is found now has no reason any more.
     none = facetools("detect", "--detector", path, "--min-face", "1000", "--in", plain_photos)
-    assert {record["reason"] for record in none.records} == {"no face found"}
+    assert {record["reason"] for record in none.records} == {"no face of 1000 pixels or more found"}
     again = facetools("detect", "--detector", path, stdin=none.out)
-    assert [record.get("reason") for record in again.records] == [None, "no face found"]
+    assert [record.get("reason") for record in again.records] == [None, "no face of 20 pixels or more found"]
 
 
 def test_detect_says_what_of_a_file_it_has_not_seen(facetools: Tool, tmp_path: Path) -> None:
