@@ -456,7 +456,7 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
         "predict": "story",
         "evaluate": "matthews",
     }
-    assert expected.get(name, "no face found") in shown, shown
+    assert expected.get(name, "no face") in shown, shown
 
 
 def test_a_name_cannot_drive_the_terminal(tmp_path: Path) -> None:

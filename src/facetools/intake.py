@@ -16,7 +16,7 @@ from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record
 from facetools.faces.face import Face, face_of, whole_crop
-from facetools.faces.finder import Finder
+from facetools.faces.finder import THRESHOLDS, Finder, default_min_face_px
 from facetools.photos.codec import decode_photo
 from facetools.photos.photo import Photo
 
@@ -28,6 +28,10 @@ R = TypeVar("R")
 
 UNSEARCHED = ("crop", "whole-photo")
 """Values of ``faces`` with which ``take_in`` does not search for faces."""
+
+LESS_SURE = 0.1
+"""A face that is so much less confident than the photo's most confident one is not the largest or the central one: on
+photos of groups an arm is found at 0.78, larger than any face. Of portraits MTCNN is 0.93 sure and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Intake:
         The number of each face in its photo, from 0.
     named
         The records that named the faces, one a face; empty where the photo was searched for faces.
+    searched_px
+        Side of the smallest face that was searched for, pixels; None where none was searched for.
     """
 
     item: Item
@@ -54,6 +60,12 @@ class Intake:
     faces: tuple[Face, ...]
     numbers: tuple[int, ...]
     named: tuple[Record, ...] = ()
+    searched_px: float | None = None
+
+    @property
+    def no_face(self) -> str:
+        """The reason of a photo that has no face: how small the faces were that were searched for."""
+        return "no face found" if self.searched_px is None else no_face_of(self.searched_px)
 
     @property
     def digest(self) -> str:
@@ -106,12 +118,19 @@ class Finished:
     records: Sequence[Record]
 
 
+def no_face_of(least_px: float) -> str:
+    """Return the reason of a photo in which no face was found, from the smallest side that was searched for."""
+    return f"no face of {math.ceil(least_px)} pixels or more found"
+
+
 def take_in(
     items: Iterable[Item],
     device: torch.device,
     *,
     faces: str = "all",
     min_face_px: float | None = None,
+    min_confidence: float | None = None,
+    rotations: bool = False,
     finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None] | None = None,
 ) -> Iterator[Intake | Refusal | Finished]:
     """Read, decode and find faces, one input after the other.
@@ -126,15 +145,20 @@ def take_in(
         Where the finder runs; it is loaded when the first photo needs it, and looks at one photo at a time.
     faces
         ``all``, or one of the faces that are searched for: ``largest``, that with the largest box, or ``central``,
-        that whose box is nearest the photo's middle; ``crop`` takes each photo for an aligned crop, which is all face;
-        ``whole-photo`` takes it as it is, whatever it shows.
+        that whose box is nearest the photo's middle, both of those that are at most ``LESS_SURE`` less confident than
+        the photo's most confident; ``crop`` takes each photo for an aligned crop, which is all face; ``whole-photo``
+        takes it as it is, whatever it shows.
     min_face_px
         Smallest side of a face that is searched for, pixels; None lets the finder choose by the photo's size.
+    min_confidence
+        Least confidence of a face that counts, 0 to 1; None lets the finder choose.
+    rotations
+        Search every photo rotated by 90, 180 and 270 degrees too, and not only one without a confident face.
     finished
         Returns the records of an input that need not be done again, or None, from the input, the records that name
         its faces, and the file's bytes.
     """
-    reader = _Reader(device, faces, min_face_px, finished)
+    reader = _Reader(device, faces, min_face_px, min_confidence, rotations, finished)
     for group in _by_photo(items):
         yield from reader.read([group])
 
@@ -148,6 +172,8 @@ def work_on(
     batch: int,
     faces: str = "all",
     min_face_px: float | None = None,
+    min_confidence: float | None = None,
+    rotations: bool = False,
 ) -> Iterator[tuple[Intake | Refusal | Finished, R | None]]:
     """Read, decode and find faces as ``take_in`` does, and apply a function, several inputs at a time.
 
@@ -155,7 +181,7 @@ def work_on(
     ----------
     function
         Applied to each intake; must be safe to call from several threads.
-    items, device, faces, min_face_px
+    items, device, faces, min_face_px, min_confidence, rotations
         As ``take_in`` takes them.
     workers
         Threads.
@@ -167,7 +193,7 @@ def work_on(
     tuple
         An input and what the function made of it, None where it could not be used; in the order of the items.
     """
-    reader = _Reader(device, faces, min_face_px)
+    reader = _Reader(device, faces, min_face_px, min_confidence, rotations)
 
     def work(groups: Sequence[list[Item]]) -> list[tuple[Intake | Refusal | Finished, R | None]]:
         return [(each, function(each) if isinstance(each, Intake) else None) for each in reader.read(groups)]
@@ -190,9 +216,14 @@ class _Reader:
         device: torch.device,
         faces: str,
         min_face_px: float | None,
+        min_confidence: float | None,
+        rotations: bool,
         finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None] | None = None,
     ) -> None:
         self._device, self._faces, self._min_face_px, self._finished = device, faces, min_face_px, finished
+        self._finding: dict[str, Any] = {"rotations": rotations}
+        if min_confidence is not None:
+            self._finding["thresholds"] = (*THRESHOLDS[:2], min_confidence)
         self._finder: Finder | None = None
         self._loading = Lock()
 
@@ -204,12 +235,14 @@ class _Reader:
         for index, faces in zip(wanted, found, strict=True):
             item, data, photo = results[index].item, results[index].data, results[index].photo
             numbers = _choose(faces, photo, self._faces)
-            results[index] = Intake(item, data, photo, tuple(faces[n] for n in numbers), numbers)
+            least = self._min_face_px or default_min_face_px(*photo.pixels.shape[:2])
+            chosen = tuple(faces[n] for n in numbers)
+            results[index] = Intake(item, data, photo, chosen, numbers, searched_px=least)
         return results
 
     def _find(self, photos: Sequence[Photo]) -> list[list[Face]]:
         with self._loading:
-            self._finder = self._finder or Finder(self._device)
+            self._finder = self._finder or Finder(self._device, **self._finding)
         return self._finder.find([photo.pixels for photo in photos], min_face_px=self._min_face_px)
 
     def _read(self, group: list[Item]) -> Iterator[Any]:
@@ -240,15 +273,19 @@ class _Reader:
 
 def _choose(found: Sequence[Face], photo: Photo, faces: str) -> tuple[int, ...]:
     """Return the indices of the faces that are selected, of those found, largest first."""
-    if faces == "central" and found:
-        height, width = photo.pixels.shape[:2]
+    if faces not in ("largest", "central") or not found:
+        return tuple(range(len(found)))
+    least = max(face.confidence for face in found) - LESS_SURE
+    sure = [number for number, face in enumerate(found) if face.confidence >= least]
+    if faces == "largest":
+        return (sure[0],)
+    height, width = photo.pixels.shape[:2]
 
-        def off_centre(number: int) -> float:
-            x0, y0, x1, y1 = found[number].box
-            return math.hypot(x0 + x1 - width, y0 + y1 - height)
+    def off_centre(number: int) -> float:
+        x0, y0, x1, y1 = found[number].box
+        return math.hypot(x0 + x1 - width, y0 + y1 - height)
 
-        return (min(range(len(found)), key=off_centre),)
-    return tuple(range(len(found)))[: 1 if faces == "largest" else None]
+    return (min(sure, key=off_centre),)
 
 
 def _by_photo(items: Iterable[Item]) -> Iterator[list[Item]]:

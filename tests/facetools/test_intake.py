@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,8 @@ from PIL import Image
 from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
-from facetools.faces.face import describe_face, face_of
+from facetools.faces.face import Face, describe_face, face_of
+from facetools.faces.finder import Finder
 from facetools.intake import Finished, Intake, Refusal, input_digest, take_in, work_on
 
 CPU = torch.device("cpu")
@@ -200,6 +202,55 @@ def test_one_of_several_faces_is_chosen(real_people: dict[str, list[bytes]], tmp
     assert chosen["largest"] == chosen["all"][:1]
     assert chosen["central"] == chosen["all"][1:]
     assert chosen["central"][0][1] > 300
+
+
+@pytest.mark.parametrize(("arm", "largest", "central"), [(0.78, 1, 2), (0.89, 1, 2), (0.93, 0, 0)])
+def test_a_doubtful_find_is_neither_the_largest_nor_the_central_face(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: float, largest: int, central: int
+) -> None:
+    boxes = [((0, 0, 64, 48), arm), ((0, 0, 20, 20), 0.999), ((20, 10, 36, 26), 0.998), ((26, 20, 38, 28), 0.7)]
+    found = [Face(box, confidence, np.array(POINTS)) for box, confidence in boxes]
+    monkeypatch.setattr(Finder, "find", lambda *_, **__: [found])
+    (tmp_path / "a.png").write_bytes(saved(faceless(), "PNG"))
+    item = Item(str(tmp_path / "a.png"), "a.png")
+    for faces, expected in (("largest", (largest,)), ("central", (central,)), ("all", (0, 1, 2, 3))):
+        (intake,) = take_in([item], CPU, faces=faces)
+        assert isinstance(intake, Intake)
+        assert intake.numbers == expected
+
+
+def test_how_faces_are_searched_for_reaches_the_finder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Finder] = []
+
+    def find(self: Finder, photos: Any, **_: Any) -> list[list[Face]]:
+        made.append(self)
+        return [[] for _ in photos]
+
+    monkeypatch.setattr(Finder, "find", find)
+    (tmp_path / "a.png").write_bytes(saved(faceless(), "PNG"))
+    item = Item(str(tmp_path / "a.png"), "a.png")
+    list(take_in([item], CPU))
+    list(take_in([item], CPU, min_confidence=0.9, rotations=True))
+    list(work_on(lambda _: None, [item], CPU, workers=1, batch=1, min_confidence=0.4))
+    assert [(finder.thresholds[2], finder.rotations) for finder in made] == [(0.7, False), (0.9, True), (0.4, False)]
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "reason"),
+    [
+        ((64, 48), None, "no face of 20 pixels or more found"),
+        ((1650, 1240), None, "no face of 42 pixels or more found"),
+        ((64, 48), 30.5, "no face of 31 pixels or more found"),
+    ],
+)
+def test_the_reason_names_the_smallest_face_that_was_searched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], least: float | None, reason: str
+) -> None:
+    monkeypatch.setattr(Finder, "find", lambda *_, **__: [[]])
+    (tmp_path / "a.png").write_bytes(saved(faceless(size), "PNG"))
+    (intake,) = take_in([Item(str(tmp_path / "a.png"), "a.png")], CPU, min_face_px=least)
+    assert isinstance(intake, Intake)
+    assert intake.no_face == reason
 
 
 def test_work_on_gives_what_take_in_gives_in_its_order(tmp_path: Path, real_people: dict[str, list[bytes]]) -> None:

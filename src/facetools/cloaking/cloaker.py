@@ -115,7 +115,7 @@ class Cloaker:
         return {"notes": lost} if lost else {}
 
     def _faceless(self, intake: Intake, name: str, notes: Mapping[str, Any]) -> Output:
-        why = "too little of the face is in the photo" if intake.faces else "no face found"
+        why = "too little of the face is in the photo" if intake.faces else intake.no_face
         saving, data, what = self._saving, None, "nothing written"
         if saving.copy_faceless:
             # The file itself, unless that would keep what the user wants gone.

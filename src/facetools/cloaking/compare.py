@@ -54,11 +54,18 @@ class Comparer:
         self._extractors, self._distance, self._preprocesses, self._grid = extractors, distance, preprocesses, grid
 
     def compare_all(
-        self, pairs: Iterable[Pair], device: torch.device, *, faces: str, min_face_px: float | None
+        self,
+        pairs: Iterable[Pair],
+        device: torch.device,
+        *,
+        faces: str,
+        min_face_px: float | None,
+        min_confidence: float | None = None,
+        rotations: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Yield the fields of every record of some pairs, in order; those of photos without a counterpart last.
 
-        ``device``, ``faces`` and ``min_face_px`` are as ``take_in`` takes them.
+        The other parameters are as ``take_in`` takes them.
         """
         current, alone = list[Pair](), list[Pair]()
 
@@ -70,7 +77,15 @@ class Comparer:
                 else:
                     alone.append(pair)
 
-        for intake in take_in(clean_items(), device, faces=faces, min_face_px=min_face_px):
+        intakes = take_in(
+            clean_items(),
+            device,
+            faces=faces,
+            min_face_px=min_face_px,
+            min_confidence=min_confidence,
+            rotations=rotations,
+        )
+        for intake in intakes:
             cloaked = current.pop().cloaked
             assert cloaked is not None
             about = {"path": cloaked.path, "relative": cloaked.relative, "source": intake.item.path}
@@ -126,7 +141,7 @@ class Comparer:
         boxes = [_box(region) for region in regions]
         row = self._grid.add(clean, saved, boxes) if self._grid else None
         if not intake.faces:
-            described = [{**about, "face": None, "reason": "no face found"}]
+            described = [{**about, "face": None, "reason": intake.no_face}]
         else:
             described = [fields for each in self._preprocesses for fields in self._faces(intake, saved, each, about)]
         if self._grid and row is not None:

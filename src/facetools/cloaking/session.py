@@ -15,6 +15,7 @@ from _toolio.errors import UsageError, param
 from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
+from facetools.intake_records import search_arguments
 from facetools.photos.saving import Saving
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class CloakingConfig:
         that make one mask a person.
     min_face
         Side of the smallest face searched for, pixels; None lets the finder choose by the photo's size.
+    min_confidence, rotations
+        As ``facetools.intake.take_in`` takes them.
     seed
         Of all that is drawn at random, face by face.
     saving
@@ -81,6 +84,8 @@ class CloakingConfig:
     allow_download: bool = False
     faces: str | None = None
     min_face: float | None = None
+    min_confidence: float | None = None
+    rotations: bool = False
     seed: int = 0
     saving: Saving = field(default_factory=Saving)
 
@@ -217,7 +222,10 @@ class CloakingSession:
         Those of a person's masks are among them once ``prepare_masks`` has read or made them.
         """
         config = self.config
-        about = {"faces": config.which_faces, "min_face": config.min_face}
+        about = {
+            "faces": config.which_faces,
+            **search_arguments(config.min_face, config.min_confidence, rotations=config.rotations),
+        }
         return {"schema": SCHEMA, **self._cloaker.arguments, **about}
 
     def prepare_masks(self, items: Iterable[Item], *, resume: bool = False) -> None:
@@ -288,7 +296,15 @@ class CloakingSession:
         from facetools.intake import take_in
 
         config = self.config
-        return take_in(items, self.device, faces=config.which_faces, min_face_px=config.min_face, finished=finished)
+        return take_in(
+            items,
+            self.device,
+            faces=config.which_faces,
+            min_face_px=config.min_face,
+            min_confidence=config.min_confidence,
+            rotations=config.rotations,
+            finished=finished,
+        )
 
     def cloak(
         self, items: Iterable[Item], finished: FinishedBefore | None = None

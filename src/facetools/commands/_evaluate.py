@@ -122,11 +122,16 @@ def command_line(config: EvaluationConfig, combination: Combination, person: str
         ("--fraction", protocol.fraction, 1.0), ("--split", protocol.split, 0.7), ("--folds", protocol.folds, 1),
         ("--suffix", config.suffix, ""), ("--labels", config.labels, None), ("--distance", config.distance, None),
         ("--faces", embedding.faces, None), ("--min-face", embedding.min_face, None),
+        ("--min-confidence", embedding.min_confidence, None),
         ("--device", embedding.device, "auto"), ("--epochs", tuning.epochs, 5),
         ("--learning-rate", tuning.learning_rate, 1e-4),
     ):  # fmt: skip
         words += [option, str(value)] if value != usual else []
-    flags = (("--drop-missing", protocol.drop_missing), ("--crops", embedding.crops))
+    flags = (
+        ("--drop-missing", protocol.drop_missing),
+        ("--crops", embedding.crops),
+        ("--rotations", embedding.rotations),
+    )
     words += [flag for flag, given in flags if given]
     return shlex.join([*words, "--seed", str(protocol.seed)])
 

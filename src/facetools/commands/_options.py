@@ -52,7 +52,10 @@ class OneFace(StrEnum):
 
 FacesOption = Annotated[
     Faces,
-    typer.Option("--faces", help="Every face of a photo, the one with the largest box, or that nearest the middle."),
+    typer.Option(
+        "--faces",
+        help="Every face of a photo, the one with the largest box, or that nearest the middle; no doubtful one.",
+    ),
 ]
 LookedAtOption = Annotated[
     LookedAt,
@@ -71,7 +74,26 @@ MinFace = Annotated[
         min=12.0,
         metavar="PIXELS",
         callback=finite,
-        help="Smallest face to search for. Default: 20, and more in large photos: a fortieth of the longer side.",
+        help="Smallest face to search for. Default: 20, and more in large photos: a fortieth of the longer side, or a "
+        "twenty-fourth of the shorter if that is less.",
+    ),
+]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        callback=finite,
+        metavar="PROBABILITY",
+        help="Least confidence of a face that counts. Default: 0.7.",
+    ),
+]
+Rotations = Annotated[
+    bool,
+    typer.Option(
+        "--rotations",
+        help="Search every photo turned by 90, 180 and 270 degrees too. Without it only those in which no sure face "
+        "is found.",
     ),
 ]
 Threshold = Annotated[

@@ -128,6 +128,8 @@ def make_cloaks(
     device: str,
     faces: str,
     min_face: float | None,
+    min_confidence: float | None,
+    rotations: bool,
     seed: int,
     resume: bool,
     force: bool,
@@ -146,6 +148,8 @@ def make_cloaks(
         extractor=[extractor],
         faces=faces,
         min_face=min_face,
+        min_confidence=min_confidence,
+        rotations=rotations,
         seed=seed,
         saving=Saving("PNG"),
     )

@@ -10,9 +10,9 @@ from _toolio.streams.inputs import count, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinFace
+from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import needing_work
+from facetools.intake_records import needing_work, search_arguments
 
 SCHEMA = "facetools.align/1"
 COLUMNS = ("path", "source", "face", "reason")
@@ -25,6 +25,8 @@ def align(
     extractor: ExtractorOption = DEFAULT,
     faces: FacesOption = Faces.all,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     resume: options.Resume = False,
     force: options.Force = False,
     device: options.Device = "auto",
@@ -46,10 +48,19 @@ def align(
 
         on_device = pick_device(device)
         network = open_extractor(extractor, on_device)
-        arguments = {"schema": SCHEMA, "extractor": network.name, "faces": faces.value, "min_face": min_face}
+        arguments = {"schema": SCHEMA, "extractor": network.name, "faces": faces.value}
+        arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
         with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
             tracked = track(items, "aligning", count(items))
-            intakes = take_in(tracked, on_device, faces=faces.value, min_face_px=min_face, finished=folder.finished)
+            intakes = take_in(
+                tracked,
+                on_device,
+                faces=faces.value,
+                min_face_px=min_face,
+                min_confidence=min_confidence,
+                rotations=rotations,
+                finished=folder.finished,
+            )
             for intake in needing_work(writer, intakes, makes_files=True):
                 folder.deliver(writer, intake, chips_of(intake, network))
         return writer.exit_code

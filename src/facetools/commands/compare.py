@@ -23,7 +23,9 @@ from facetools.commands._options import (
     Faces,
     FacesOption,
     LpipsWeights,
+    MinConfidence,
     MinFace,
+    Rotations,
     check_names,
 )
 from facetools.extractors.factory import DEFAULT
@@ -58,6 +60,8 @@ def compare(
     faces: FacesOption = Faces.all,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both and the difference, as PNG.")] = None,
     grid_rows: Annotated[int, typer.Option(min=1, max=200, help="Photos to draw, at most.")] = 20,
     amplify: Amplify = 10,
@@ -91,7 +95,10 @@ def compare(
         sheet = Grid(rows=grid_rows, amplify=amplify) if grid else None
         comparer = Comparer(open_extractors(extractor, on_device), distance, steps, sheet)
         tracked, which = track(pairs, "comparing", len(pairs)), "crop" if crops else faces.value
-        for fields in comparer.compare_all(tracked, on_device, faces=which, min_face_px=min_face):
+        compared = comparer.compare_all(
+            tracked, on_device, faces=which, min_face_px=min_face, min_confidence=min_confidence, rotations=rotations
+        )
+        for fields in compared:
             writer.emit(fields)
         if grid and sheet:
             sheet.save(grid)

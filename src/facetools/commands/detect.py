@@ -16,7 +16,16 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.commands._detect import Summary
 from facetools.commands._fields import FACE, PROBLEM
-from facetools.commands._options import Crops, LookedAt, LookedAtOption, MinFace, MostFalseAlarms, Threshold
+from facetools.commands._options import (
+    Crops,
+    LookedAt,
+    LookedAtOption,
+    MinConfidence,
+    MinFace,
+    MostFalseAlarms,
+    Rotations,
+    Threshold,
+)
 from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
@@ -29,6 +38,8 @@ def detect(
     faces: LookedAtOption = LookedAt.all,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     false_alarms: MostFalseAlarms = None,
     threshold: Threshold = None,
     detector: Annotated[
@@ -76,8 +87,9 @@ def detect(
 
         which = "crop" if crops else faces.value
         predicted = work_on(
-            predict, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face
-        )
+            predict, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face,
+            min_confidence=min_confidence, rotations=rotations,
+        )  # fmt: skip
         for intake, predictions in track(predicted, "detecting", count(items)):
             if not isinstance(intake, Intake):
                 hand_on(writer, intake)
@@ -86,7 +98,7 @@ def detect(
             about = {**limits, "path": item.path, "relative": item.relative, "model": opened.name}
             about |= {"notes": list(notes)} if (notes := intake.photo.left_out) else {}
             if not intake.faces:
-                none = {**describe_prediction(None, decision), **about, "face": None, "reason": "no face found"}
+                none = {**describe_prediction(None, decision), **about, "face": None, "reason": intake.no_face}
                 writer.emit(none, through=item.record)
             labels = []
             for position, (prediction, face) in enumerate(predictions or ()):

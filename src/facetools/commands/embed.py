@@ -14,9 +14,9 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from _toolio.version import tool_version
 from facetools.commands._fields import FACE, PROBLEM
-from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinFace
+from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import hand_on
+from facetools.intake_records import hand_on, search_arguments
 
 SCHEMA = "facetools.embed/1"
 COLUMNS = ("path", "face", "reason")
@@ -30,6 +30,8 @@ def embed(
     faces: FacesOption = Faces.all,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     batch: options.Batch = 8,
     force: options.Force = False,
     device: options.Device = "auto",
@@ -58,14 +60,17 @@ def embed(
         embedder = Embedder(network, batch=batch, file=out)
         pending: list[Callable[[], object]] = []
         tracked, which = track(items, "embedding", count(items)), "crop" if crops else faces.value
-        for intake in take_in(tracked, place, faces=which, min_face_px=min_face):
+        intakes = take_in(
+            tracked, place, faces=which, min_face_px=min_face, min_confidence=min_confidence, rotations=rotations
+        )
+        for intake in intakes:
             if isinstance(intake, Intake):
                 for position, fields in enumerate(embedder.add(intake)):
                     pending.append(partial(writer.emit, fields, through=intake.record_of(position)))
             else:
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()
-        arguments = {"faces": which, "min_face": min_face}
+        arguments = {"faces": which, **search_arguments(min_face, min_confidence, rotations=rotations)}
         write_embeddings(out, embeddings, {"version": tool_version(), "arguments": arguments, **made})
         for write_line in pending:
             write_line()

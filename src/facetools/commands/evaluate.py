@@ -30,7 +30,7 @@ from facetools.commands._evaluate import (
     write_outcome,
 )
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import CloakSuffix, Crops, MinFace
+from facetools.commands._options import CloakSuffix, Crops, MinConfidence, MinFace, Rotations
 from facetools.evaluation.checks import check_config
 from facetools.evaluation.config import EmbeddingConfig, EvaluationConfig, FineTuningConfig, ProtocolConfig
 
@@ -73,6 +73,8 @@ def evaluate(
     faces: Faces = None,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     epochs: Epochs = 5,
     learning_rate: LearningRate = 1e-4,
     seed: options.Seed = 0,
@@ -97,7 +99,7 @@ def evaluate(
         protocol=ProtocolConfig(split=split, folds=folds, fraction=fraction, drop_missing=drop_missing, seed=seed),
         embedding=EmbeddingConfig(
             extractor=extractor, robust=robust, preprocess=preprocess, faces=faces and faces.value, crops=crops,
-            min_face=min_face, device=device,
+            min_face=min_face, min_confidence=min_confidence, rotations=rotations, device=device,
         ),
         fine_tuning=FineTuningConfig(epochs=epochs, learning_rate=learning_rate),
         suffix=suffix, labels=labels, distance=distance and distance.value,

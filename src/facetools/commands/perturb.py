@@ -16,7 +16,7 @@ from _toolio.streams.shards import parse_shard
 from facetools.attacks import registry as attacks
 from facetools.cloaking.session import SCHEMA, Cloaked, CloakingConfig, CloakingSession
 from facetools.commands._fields import FACE, PROBLEM
-from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinFace
+from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinConfidence, MinFace, Rotations
 from facetools.commands._perturb import (
     CopyFaceless,
     FormatOption,
@@ -60,6 +60,8 @@ def perturb(
     faces: WhichFaces = None,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     file_format: FormatOption = Format.keep,
     quality: Quality = None,
     suffix: Suffix = "",
@@ -94,6 +96,8 @@ def perturb(
         allow_download=allow_download,
         faces="crop" if crops else faces and faces.value,
         min_face=min_face,
+        min_confidence=min_confidence,
+        rotations=rotations,
         seed=seed,
         saving=Saving.to_format(
             file_format, quality=quality, strip_gps=strip_gps, suffix=suffix, copy_faceless=copy_faceless

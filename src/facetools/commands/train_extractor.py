@@ -16,9 +16,10 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import ExtractorOption, HeldOut, MinFace
+from facetools.commands._options import ExtractorOption, HeldOut, MinConfidence, MinFace, Rotations
 from facetools.commands._training import report_to
 from facetools.extractors.factory import DEFAULT
+from facetools.intake_records import search_arguments
 
 SCHEMA = "facetools.train-extractor/1"
 COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
@@ -39,6 +40,8 @@ def train_extractor(
         float, typer.Option(min=0.0, callback=options.finite, help="Weight of the classification of people.")
     ] = 0.1,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     seed: options.Seed = 0,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -72,6 +75,8 @@ def train_extractor(
             guide.settings,
             device=place,
             min_face_px=min_face,
+            min_confidence=min_confidence,
+            rotations=rotations,
             report=report_to(writer),
             progress=track,
         )
@@ -83,9 +88,10 @@ def train_extractor(
             epochs=epochs, batch=batch, learning_rate=learning_rate, identity_weight=identity_weight, seed=seed
         )
         trainer = DistillationTrainer(student, guide, known, config, device=place)
+        search = search_arguments(min_face, min_confidence, rotations=rotations)
         about = {
             "version": tool_version(),
-            "arguments": {**asdict(config), "held_out": held_out, "min_face": min_face},
+            "arguments": {**asdict(config), "held_out": held_out, **search},
             "teacher": {"name": guide.name, "sha256": guide.sha256},
             "inputs_sha256": digest_sources(samples),
         }

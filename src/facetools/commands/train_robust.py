@@ -18,7 +18,17 @@ from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nes
 from _toolio.streams.records import RecordWriter
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import CloakSuffix, Crops, ExtractorOption, HeldOut, MinFace, OneFace, OneFaceOption
+from facetools.commands._options import (
+    CloakSuffix,
+    Crops,
+    ExtractorOption,
+    HeldOut,
+    MinConfidence,
+    MinFace,
+    OneFace,
+    OneFaceOption,
+    Rotations,
+)
 from facetools.commands._train_robust import (
     Adversarial,
     AttackOption,
@@ -35,6 +45,7 @@ from facetools.commands._train_robust import (
 )
 from facetools.commands._training import report_to
 from facetools.extractors.factory import BUILT_IN, DEFAULT
+from facetools.intake_records import search_arguments
 from facetools.training.excluded_people import read_excluded
 
 SCHEMA = "facetools.train-robust/1"
@@ -72,6 +83,8 @@ def train_robust(
     faces: OneFaceOption = OneFace.largest,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     seed: options.Seed = 0,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -116,6 +129,8 @@ def train_robust(
                 device=place,
                 faces=which,
                 min_face_px=min_face,
+                min_confidence=min_confidence,
+                rotations=rotations,
                 excluded=excluded,
                 report=report_to(writer, added=": not used"),
                 progress=track,
@@ -127,6 +142,7 @@ def train_robust(
                 for name, folder in folders.items():
                     failures = make_cloaks(
                         name, photos, folder, extractor=extractor, device=device, faces=which, min_face=min_face,
+                        min_confidence=min_confidence, rotations=rotations,
                         seed=seed, resume=resume, force=force,
                     )  # fmt: skip
                     for records in track(failures, f"cloaking: {name}", len(photos)):
@@ -146,7 +162,8 @@ def train_robust(
                 start, student, known, config, device=place, processes=processes, half=place.type == "cuda"
             )
             arguments = {**asdict(config), "freeze": freeze or [], "held_out": held_out, "faces": which}
-            arguments |= {"min_face": min_face, "suffix": suffix, "cloaked": list(copies)}
+            arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
+            arguments |= {"suffix": suffix, "cloaked": list(copies)}
             about: dict[str, Any] = {
                 "version": tool_version(),
                 "arguments": arguments,

@@ -57,7 +57,7 @@ def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:
     item = intake.item
     about = {"source": item.path, "alignment": extractor.alignment}
     if not intake.faces:
-        reason = {"relative": item.relative, **about, "face": None, "reason": "no face found; nothing written"}
+        reason = {"relative": item.relative, **about, "face": None, "reason": f"{intake.no_face}; nothing written"}
         yield Output(item.relative, None, [reason])
     for face, number in zip(intake.faces, intake.numbers, strict=True):
         chip = (chip_of(intake.photo.pixels, face, extractor)[0].permute(1, 2, 0) * 255).round().to(torch.uint8)

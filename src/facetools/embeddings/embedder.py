@@ -40,7 +40,7 @@ class Embedder:
         item = intake.item
         about = {"path": item.path, "relative": item.relative, "sha256": intake.digest}
         if not intake.faces:
-            return [{"row": None, **about, "face": None, "reason": "no face found"}]
+            return [{"row": None, **about, "face": None, "reason": intake.no_face}]
         fields = []
         for face, number in zip(intake.faces, intake.numbers, strict=True):
             self._waiting.append(chip_of(intake.photo.pixels, face, self._extractor))

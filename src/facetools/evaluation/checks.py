@@ -75,6 +75,7 @@ def _check_unset(embedding: EmbeddingConfig) -> None:
             raise UsageError(f"{param(name)}: embeddings cannot be made again; give folders of photos")
     for name, value in (
         ("faces", embedding.faces), ("crops", embedding.crops or None), ("min_face", embedding.min_face),
+        ("min_confidence", embedding.min_confidence), ("rotations", embedding.rotations or None),
     ):  # fmt: skip
         if value is not None:
             raise UsageError(

@@ -67,6 +67,10 @@ class EmbeddingConfig:
         Photos are aligned crops, and faces are not searched for.
     min_face
         Smallest face to search for, pixels; None: the finder's own.
+    min_confidence
+        Least confidence of a face; None: the finder's own.
+    rotations
+        Search every photo rotated by quarter turns too.
     device
         Where extractors compute, as ``pick_device`` reads it.
     """
@@ -77,6 +81,8 @@ class EmbeddingConfig:
     faces: str | None = None
     crops: bool = False
     min_face: float | None = None
+    min_confidence: float | None = None
+    rotations: bool = False
     device: str = "auto"
 
     @property

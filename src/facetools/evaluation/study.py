@@ -184,14 +184,18 @@ class EvaluationStudy:
             items = open_items([name])
             embedder = PhotoEmbedder(extractors, options.steps, chips=END_TO_END in config.classifier)
             shown = self._progress(items, f"embedding {name}", count(items))
-            for intake in take_in(shown, device, faces=faces, min_face_px=options.min_face):
+            intakes = take_in(
+                shown, device, faces=faces, min_face_px=options.min_face, min_confidence=options.min_confidence,
+                rotations=options.rotations,
+            )  # fmt: skip
+            for intake in intakes:
                 if not isinstance(intake, Intake):
                     yield intake
                     continue
                 embedder.add(intake)
                 if not intake.faces:
                     about = {"path": intake.item.path, "relative": intake.item.relative, "input": name}
-                    yield UnusedPhoto({**about, "reason": "no face found: not used"})
+                    yield UnusedPhoto({**about, "reason": f"{intake.no_face}: not used"})
             self._inputs.append(embedder.galleries(name))
 
     def _match(self) -> Generator[UnusedPhoto, None, tuple[list[str], list[Cloaks]]]:

@@ -49,6 +49,12 @@ class Face:
         x0, y0, x1, y1 = self.box
         return (x1 - x0) * (y1 - y0)
 
+    def shifted(self, by: tuple[float, float]) -> Face:
+        """Return the face moved by (x, y) pixels."""
+        x, y = by
+        x0, y0, x1, y1 = self.box
+        return Face((x0 + x, y0 + y, x1 + x, y1 + y), self.confidence, self.landmarks + by)
+
     def scaled(self, factors: tuple[float, float]) -> Face:
         """Return the face in a photo that was resized by factors (x, y)."""
         x, y = factors

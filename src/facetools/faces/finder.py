@@ -6,8 +6,8 @@ at every 12x12 window of every step, and R-Net and O-Net look again, closer, at 
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 from typing import Final, cast
 
 import numpy as np
@@ -18,20 +18,34 @@ from torch import Tensor, nn
 
 from facetools.faces import mtcnn
 from facetools.faces.face import Box, Face
-from facetools.faces.pyramid import P_STEP, Level, cut_crops, lay_out
-from facetools.faces.retry import stretch_contrast, turn, turn_back
-from facetools.faces.windows import Windows, moved, square, suppress, suppress_nested
+from facetools.faces.pyramid import P_STEP, Level, cut_crops, join_tiles, lay_out, tiles_of
+from facetools.faces.retry import quarter_turn, stretch_contrast, turn, turn_back
+from facetools.faces.windows import (
+    Windows,
+    largest_first,
+    moved,
+    square,
+    suppress,
+    suppress_nested,
+    with_others,
+)
 
 _P_SIDE: Final = 12  # the windows of the three networks, in pixels
 _R_SIDE: Final = 24
 _O_SIDE: Final = 48
 _TILT: Final = math.radians(40)
-_TILT_CONFIDENCE: Final = 0.95  # a second and third look must not find what is not there
+_SURE: Final = 0.95  # a second and third look must not find what is not there
+_MARGIN: Final = 6  # half a window of P-Net: so much of a face may lie beyond the photo
+_MARGIN_SIDE: Final = 96  # shorter side of the largest level that gets one: faces from an eighth of the photo's
+_MARGIN_CONFIDENCE: Final = 0.9  # likewise
 _FINER_STEPS: Final = 4  # kept above P-Net's first step: O-Net's window is four times as wide as P-Net's
 _CROPS_PER_PASS: Final = 256  # bounds the memory of R-Net and O-Net: 256 crops of O-Net want about 140 MB
 _PIXELS_PER_CPU_PASS: Final = 24_000  # of crops, likewise
 _PIXELS_PER_STRIP: Final = 30_000  # of P-Net: larger maps are new memory each time, and a CPU takes twice as long
 _PIXELS_PER_PASS: Final = 8_000_000  # of the photos that share a pass on an accelerator
+
+THRESHOLDS: Final = (0.6, 0.7, 0.7)
+"""The least probability of a face that P-Net, R-Net and O-Net let pass; the last is a face's confidence."""
 
 
 class Finder:
@@ -55,8 +69,12 @@ class Finder:
         Search a photo without a detection again with stretched contrast, which finds faces in photos at an eighth of
         their brightness.
     tilt_retry
-        Search it again rotated by 40 degrees to either side if there is still no detection: MTCNN itself misses one
-        face in twelve that is rotated by 45 degrees.
+        Search it again rotated by 40 degrees to either side, and by 90, 180 and 270, if there is still no detection:
+        MTCNN itself misses one face in twelve that is rotated by 45 degrees, and most that are upside down. The
+        rotation with the most probable face counts. Where no detection is more probable than 0.95, it is searched
+        rotated by 90, 180 and 270 degrees too.
+    rotations
+        Search every photo rotated by 90, 180 and 270 degrees too, and not only one without a detection.
 
     Raises
     ------
@@ -68,11 +86,12 @@ class Finder:
         self,
         device: torch.device | str = "cpu",
         *,
-        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+        thresholds: tuple[float, float, float] = THRESHOLDS,
         scale_factor: float = 0.709,
         overlaps: tuple[float, float, float, float] = (0.5, 0.7, 0.7, 0.7),
         stretch_retry: bool = True,
         tilt_retry: bool = True,
+        rotations: bool = False,
     ) -> None:
         if not 0 < scale_factor < 1:
             raise ValueError(f"scale_factor must lie between 0 and 1, not {scale_factor}")
@@ -82,6 +101,7 @@ class Finder:
         self.overlaps = overlaps
         self.stretch_retry = stretch_retry
         self.tilt_retry = tilt_retry
+        self.rotations = rotations
         self._pnet, self._rnet, self._onet = mtcnn.load(self.device)
 
     @torch.inference_mode()
@@ -131,15 +151,38 @@ class Finder:
                 yield indices[start : start + most]
 
     def _find_with_retry(self, batch: Tensor, min_face_px: float) -> list[list[Face]]:
-        found = self._find_once(batch, min_face_px)
-        return [faces or self._retry(batch[i], min_face_px) for i, faces in enumerate(found)]
+        found = self._in_tiles(batch, lambda tile: self._find_upright(tile, min_face_px))
+        if self.rotations:
+            found = self._find_in_rotations(batch, found, min_face_px)
+        for i, faces in enumerate(found):
+            if not faces:
+                found[i] = self._in_tiles(batch[i : i + 1], lambda tile: [self._retry(tile[0], min_face_px)])[0]
+            elif self.tilt_retry and not self.rotations and all(face.confidence <= _SURE for face in faces):
+                # Half of the faces that are upside down are found as they stand, unsure and with landmarks astray.
+                found[i] = self._find_in_rotations(batch[i : i + 1], [faces], min_face_px)[0]
+        return found
+
+    def _find_in_rotations(
+        self, batch: Tensor, upright: Sequence[Sequence[Face]], min_face_px: float
+    ) -> list[list[Face]]:
+        """Search photos rotated by quarter turns too, beside what was found in them ``upright``."""
+        turned = [self._find_quarter_turned(batch, min_face_px, quarters) for quarters in (1, 2, 3)]
+        return [_upright_first(*looks) for looks in zip(upright, *turned, strict=True)]
+
+    def _in_tiles(self, batch: Tensor, look: Callable[[Tensor], list[list[Face]]]) -> list[list[Face]]:
+        """Search photos [B, 3, H, W] tile by tile: a panorama in several, any other in one."""
+        tiles = tiles_of(*batch.shape[2:])
+        if len(tiles) == 1:
+            return look(batch)
+        looks = [look(batch[:, :, tile.top : tile.bottom, tile.left : tile.right]) for tile in tiles]
+        return [join_tiles(tiles, faces) for faces in zip(*looks, strict=True)]
 
     def _retry(self, photo: Tensor, min_face_px: float) -> list[Face]:
         """Search one photo, uint8 [3, H, W], again in which no face was found."""
         stretched = stretch_contrast(photo) if self.stretch_retry else None
         if stretched is not None:
             photo = stretched
-            if faces := self._find_once(photo[None], min_face_px)[0]:
+            if faces := self._find_upright(photo[None], min_face_px)[0]:
                 return faces
         if not self.tilt_retry or min(photo.shape[1:]) < min_face_px:
             return []
@@ -149,20 +192,42 @@ class Finder:
         if scale < 1:
             floats = photo if photo.device.type == "cpu" else photo.float()
             photo = F.interpolate(floats[None], (height, width), mode="bilinear", antialias=True)[0]
-        looks = (self._find_turned(photo, min_face_px * scale, angle) for angle in (-_TILT, _TILT))
+        looks = [self._find_turned(photo, min_face_px * scale, angle) for angle in (-_TILT, _TILT)]
+        looks += [self._find_quarter_turned(photo[None], min_face_px * scale, quarters)[0] for quarters in (1, 2, 3)]
         faces = max(looks, key=lambda faces: max((face.confidence for face in faces), default=0.0))
         return [face.scaled((1 / scale, 1 / scale)) for face in faces]
 
     def _find_turned(self, photo: Tensor, min_face_px: float, angle: float) -> list[Face]:
         turned, matrix, shift = turn(photo, angle)
         faces = self._find_once(turned[None], min_face_px)[0]
-        return [turn_back(face, matrix, shift) for face in faces if face.confidence > _TILT_CONFIDENCE]
+        return [turn_back(face, matrix, shift) for face in faces if face.confidence > _SURE]
+
+    def _find_quarter_turned(self, batch: Tensor, min_face_px: float, quarters: int) -> list[list[Face]]:
+        turned, matrix, shift = quarter_turn(batch, quarters)
+        found = self._in_tiles(turned, lambda tile: self._find_upright(tile, min_face_px))
+        return [[turn_back(face, matrix, shift) for face in faces if face.confidence > _SURE] for faces in found]
+
+    def _find_upright(self, batch: Tensor, min_face_px: float) -> list[list[Face]]:
+        """Search photos [B, 3, H, W] at every size, and at the coarser ones beyond their borders too."""
+        levels = list(self._pyramid(batch, _P_SIDE / min_face_px))
+        found = self._accept(len(batch), levels, self._propose(levels))
+        coarse = [level for level in levels if min(level.pixels.shape[2:]) <= _MARGIN_SIDE]
+        cut = self._accept(len(batch), levels, self._propose(coarse, _MARGIN))
+        # Those that the photo itself shows stay as they are.
+        return [
+            with_others(faces, [face for face in more if face.confidence > _MARGIN_CONFIDENCE])
+            for faces, more in zip(found, cut, strict=True)
+        ]
 
     def _find_once(self, batch: Tensor, min_face_px: float) -> list[list[Face]]:
         levels = list(self._pyramid(batch, _P_SIDE / min_face_px))
-        windows = self._refine(levels, self._propose(levels))
+        return self._accept(len(batch), levels, self._propose(levels))
+
+    def _accept(self, photos: int, levels: Sequence[Level], windows: Windows) -> list[list[Face]]:
+        """Section III-A stages 2 and 3: the faces among P-Net's proposals, one list a photo."""
+        windows = self._refine(levels, windows)
         if not len(windows.boxes):
-            return [[] for _ in batch]
+            return [[] for _ in range(photos)]
         score, offsets, points = self._look(self._onet, levels, windows, _O_SIDE)
         sides = windows.boxes[:, None, 2:] - windows.boxes[:, None, :2]  # [N, 1, 2]
         # The networks learnt from landmarks given as pixel numbers, so the window's upper left corner plus
@@ -171,7 +236,7 @@ class Finder:
         boxes = moved(windows.boxes, offsets)
         arrays = [t.double().cpu().numpy() for t in (boxes, score, landmarks)]
         photo = windows.photo.cpu().numpy()
-        return [self._faces(*(a[photo == i] for a in arrays)) for i in range(len(batch))]
+        return [self._faces(*(a[photo == i] for a in arrays)) for i in range(photos)]
 
     def _pyramid(self, batch: Tensor, first: float) -> Iterator[Level]:
         """Yield the photos [B, 3, H, W] smaller and smaller; ``first`` is the scale where P-Net begins."""
@@ -191,27 +256,36 @@ class Finder:
             current = F.interpolate(current, (h, w), mode="bilinear", antialias=True)
             yield Level(current, (w / width, h / height), proposes=step >= 0)
 
-    def _propose(self, levels: Sequence[Level]) -> Windows:
-        """Section III-A stage 1: P-Net's proposals, with non-maximum suppression within and between the levels."""
+    def _propose(self, levels: Sequence[Level], margin: int = 0) -> Windows:
+        """Section III-A stage 1: P-Net's proposals, with non-maximum suppression within and between the levels.
+
+        With a margin of grey pixels about each level: only the windows that reach into it.
+        """
         levels = [level for level in levels if level.proposes]
         if not levels:
             nothing = torch.empty(0, device=self.device)
             return Windows(nothing.view(0, 4), nothing.long(), nothing)
-        layout = lay_out(tuple((level.pixels.shape[2], level.pixels.shape[3]) for level in levels))
+        sizes = [(level.pixels.shape[2], level.pixels.shape[3]) for level in levels]
+        layout = lay_out(tuple((height + 2 * margin, width + 2 * margin) for height, width in sizes))
         batch, channels = levels[0].pixels.shape[:2]
         canvas = levels[0].pixels.new_full((batch, *layout.size, channels), round(mtcnn.GREY)).permute(0, 3, 1, 2)
-        for level, (top, left) in zip(levels, layout.corners, strict=True):
-            height, width = level.pixels.shape[2:]
+        corners = [(top + margin, left + margin) for top, left in layout.corners]
+        for level, (height, width), (top, left) in zip(levels, sizes, corners, strict=True):
             canvas[:, :, top : top + height, left : left + width] = level.pixels
         parts = list(self._look_everywhere(canvas, torch.from_numpy(layout.picture_of).to(self.device)))
         which, photo, y, x, score, offsets = (torch.cat(each) for each in zip(*parts, strict=True))
-        corner, scale = score.new_tensor(
-            [layout.corners, [level.scale[::-1] for level in levels]], dtype=torch.float64
-        ).flip(2)[:, which]  # [2, N, 2], both as (x, y)
-        corners = torch.stack([x, y], 1) * P_STEP - corner  # [N, 2]
-        boxes = moved(torch.cat([corners, corners + _P_SIDE], 1).float(), offsets)
+        corner, scale = score.new_tensor([corners, [level.scale[::-1] for level in levels]], dtype=torch.float64).flip(
+            2
+        )[:, which]  # [2, N, 2], both as (x, y)
+        starts = torch.stack([x, y], 1) * P_STEP - corner  # [N, 2]
+        boxes = moved(torch.cat([starts, starts + _P_SIDE], 1).float(), offsets)
         windows = Windows(boxes / scale.repeat(1, 2).float(), photo, score)
-        windows = windows[suppress(windows, which * batch + photo, self.overlaps[0])]
+        group = which * batch + photo
+        if margin:
+            ends = starts.new_tensor([size[::-1] for size in sizes])[which] - _P_SIDE
+            outside = ((starts < 0) | (starts > ends)).any(1)
+            windows, group = windows[outside], group[outside]
+        windows = windows[suppress(windows, group, self.overlaps[0])]
         return windows[suppress(windows, windows.photo, self.overlaps[1])]
 
     def _look_everywhere(self, canvas: Tensor, picture_of: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -258,17 +332,22 @@ class Finder:
         sides = boxes[:, 2:] - boxes[:, :2]
         usable = (score > self.thresholds[2]) & (sides > 0).all(1)
         boxes, score, landmarks = boxes[usable], score[usable], landmarks[usable]
-        faces = [
+        return largest_first(
             Face(cast(Box, tuple(boxes[i].tolist())), float(score[i]), landmarks[i])
             for i in suppress_nested(boxes, score, self.overlaps[3])
-        ]
-        return sorted(faces, key=lambda face: (-face.area, -face.confidence))
+        )
+
+
+def _upright_first(upright: Sequence[Face], *turned: Sequence[Face]) -> list[Face]:
+    """Join what was found in a photo and in its rotations: of faces in one place the most probable, if not upright."""
+    sure = [face for face in upright if face.confidence > _SURE]
+    return with_others(sure, [*(face for face in upright if face.confidence <= _SURE), *chain(*turned)])
 
 
 def default_min_face_px(height: int, width: int) -> float:
     """Return the default side of the smallest face that is searched for, in pixels.
 
-    A fortieth of the photo's longer side, which bounds the time of large photos, but at most a quarter of its
+    A fortieth of the photo's longer side, which bounds the time of large photos, but at most a twenty-fourth of its
     shorter side (panoramas), and at least 20.
     """
-    return max(20.0, min(max(height, width) / 40, min(height, width) / 4))
+    return max(20.0, min(max(height, width) / 40, min(height, width) / 24))

@@ -1,10 +1,15 @@
-"""Image pyramid of MTCNN: photos at falling sizes, laid out for P-Net, and cut into crops for R-Net and O-Net."""
+"""Image pyramid of MTCNN: photos at falling sizes, laid out for P-Net, and cut into crops for R-Net and O-Net.
+
+And tiles of a panorama, each of which has a pyramid of its own, which bounds the memory.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -14,9 +19,12 @@ from torch import Tensor
 
 from facetools.faces import mtcnn
 from facetools.faces.box_ops import roi_align
-from facetools.faces.windows import Windows
+from facetools.faces.face import Face
+from facetools.faces.windows import Windows, with_others
 
 P_STEP: Final = 2  # P-Net's windows are this far apart
+_TILE: Final = 3  # a tile is this many times as long as wide; the next begins one width before it ends
+_TILE_WIDTH: Final = 256  # what a narrower photo's tiles are cut as if it had: a strip one pixel wide gives few too
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,3 +104,48 @@ def lay_out(sizes: tuple[tuple[int, int], ...]) -> Layout:
 def _windows_of(size: tuple[int, int]) -> tuple[int, int]:
     """Return the rows and columns of P-Net's windows in a picture."""
     return (size[0] - 1) // P_STEP - 4, (size[1] - 1) // P_STEP - 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A part of a photo, from ``left`` and ``top`` to before ``right`` and ``bottom``, in photo pixels.
+
+    Faces whose middle lies between ``first`` and ``last``, along the photo's longer side, are this tile's.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    first: float
+    last: float
+
+
+def tiles_of(height: int, width: int) -> list[Tile]:
+    """Divide a photo into tiles along its longer side; into one unless it is over three times as long as wide.
+
+    Two tiles share a piece as long as the photo is wide, so that each face lies in one of them as a whole.
+    """
+    across, along = max(_TILE_WIDTH, min(height, width)), max(height, width)
+    long = _TILE * across
+    if along <= long:
+        return [Tile(0, 0, width, height, -math.inf, math.inf)]
+    starts = [*range(0, along - long, long - across), along - long]
+    bounds = [-math.inf, *((before + long + start) / 2 for before, start in pairwise(starts)), math.inf]
+    own = list(pairwise(bounds))
+    if width >= height:
+        return [Tile(start, 0, start + long, height, *own[i]) for i, start in enumerate(starts)]
+    return [Tile(0, start, width, start + long, *own[i]) for i, start in enumerate(starts)]
+
+
+def join_tiles(tiles: Sequence[Tile], found: Sequence[Sequence[Face]]) -> list[Face]:
+    """Join the faces of each tile, in its pixels, to those of the photo, largest first."""
+    own: list[Face] = []
+    others: list[Face] = []
+    upright = any(tile.top for tile in tiles)
+    for tile, faces in zip(tiles, found, strict=True):
+        for face in (each.shifted((tile.left, tile.top)) for each in faces):
+            middle = (face.box[upright] + face.box[upright + 2]) / 2
+            (own if tile.first <= middle < tile.last else others).append(face)
+    # What only the other tile has found counts as well.
+    return with_others(own, others)

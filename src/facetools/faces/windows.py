@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetools.faces.box_ops import nms
+from facetools.faces.face import Face
+
+_SAME: Final = 0.3  # of the smaller box: two looks that share so much of it have found one face
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +62,27 @@ def suppress_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], over
             shared = np.minimum(boxes[i, 2:], boxes[:, 2:]) - np.maximum(boxes[i, :2], boxes[:, :2])
             alive &= shared.clip(min=0).prod(1) <= overlap * np.minimum(areas[i], areas)
     return kept
+
+
+def largest_first(faces: Iterable[Face]) -> list[Face]:
+    """Sort faces by their boxes' areas, equal ones by their confidence."""
+    return sorted(faces, key=lambda face: (-face.area, -face.confidence))
+
+
+def with_others(found: Sequence[Face], others: Iterable[Face]) -> list[Face]:
+    """Add those of another look to the faces found, largest first.
+
+    Only those that overlap none; among themselves the most probable counts.
+    """
+    kept = list(found)
+    for face in sorted(others, key=lambda face: -face.confidence):
+        if all(_shared(face, other) <= _SAME * min(face.area, other.area) for other in kept):
+            kept.append(face)
+    return largest_first(kept)
+
+
+def _shared(face: Face, other: Face) -> float:
+    """Return the area that two faces' boxes share, in square pixels."""
+    x0, y0 = (max(a, b) for a, b in zip(face.box[:2], other.box[:2], strict=True))
+    x1, y1 = (min(a, b) for a, b in zip(face.box[2:], other.box[2:], strict=True))
+    return max(0.0, x1 - x0) * max(0.0, y1 - y0)

@@ -83,6 +83,8 @@ class FaceReader:
         Which face of a photo is the person's: ``largest``, ``central``, or ``crop`` for aligned crops.
     min_face_px
         Smallest side of a face in pixels; None lets the finder choose.
+    min_confidence, rotations
+        As ``take_in`` takes them.
     excluded
         People that nothing is learned from: their photos are not read.
     report
@@ -105,11 +107,14 @@ class FaceReader:
         device: torch.device,
         faces: str = "largest",
         min_face_px: float | None = None,
+        min_confidence: float | None = None,
+        rotations: bool = False,
         excluded: ExcludedPeople = ExcludedPeople(),  # noqa: B008 - it is frozen
         report: Report = _report_nothing,
         progress: Progress = no_progress,
     ) -> None:
         self._networks, self._device, self._faces, self._min_face_px = networks, device, faces, min_face_px
+        self._min_confidence, self._rotations = min_confidence, rotations
         self._excluded, self._report, self._progress = excluded, report, progress
         self.excluded_photos: dict[str, int] = {}
         """Photos listed so far of each excluded person."""
@@ -168,13 +173,21 @@ class FaceReader:
 
     def _read(self, items: Iterable[Item], what: str, total: int | None, *, quiet: bool) -> Iterator[CutFace]:
         tracked = self._progress(items, what, total)
-        for intake in take_in(tracked, self._device, faces=self._faces, min_face_px=self._min_face_px):
+        intakes = take_in(
+            tracked,
+            self._device,
+            faces=self._faces,
+            min_face_px=self._min_face_px,
+            min_confidence=self._min_confidence,
+            rotations=self._rotations,
+        )
+        for intake in intakes:
             if not isinstance(intake, Intake):
                 self._report(intake)
             elif sample := make_sample(intake, *self._networks):
                 yield CutFace(intake.item.path, sample, intake.faces[0], intake.photo.pixels.shape)
             elif not quiet:
-                self._report(Unused(intake.item.path, NO_FACE))
+                self._report(Unused(intake.item.path, intake.no_face if not intake.faces else NO_FACE))
 
     def _by_path(self, items: Sequence[Item], what: str, *, quiet: bool = False) -> dict[str, CutFace]:
         return {cut.path: cut for cut in self._read(items, what, len(items), quiet=quiet)}

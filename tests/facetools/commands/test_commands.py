@@ -187,7 +187,7 @@ def test_a_folder_of_good_and_bad(facetools: Tool, face_photo: bytes, tmp_path: 
             assert record["path"] is None
             assert record["error"]["message"].startswith(record["source"])
     assert list(tree(tmp_path / "out")) == ["deep/good.jpg"]
-    assert done.records[5]["reason"] == "no face found; nothing written"
+    assert done.records[5]["reason"] == "no face of 20 pixels or more found; nothing written"
     # The next command hands each on, and fails for the same inputs.
     piped = facetools("embed", "--in", "-", "--out", tmp_path / "e.safetensors", stdin=done.out)
     assert piped.code == 3
@@ -232,7 +232,7 @@ def test_a_detector_is_trained_and_used(facetools: Tool, people_folder: Path, tm
     trained = facetools("train-detector", *words, "--epochs", "1", "--batch", "16", "--held-out", "0.3")
     assert (trained.code, trained.err) == (0, "")
     assert trained.records[0]["path"] == str(clean / "nobody" / "0.png")
-    assert (trained.records[0]["auc"], trained.records[0]["reason"]) == (None, "no face found")
+    assert (trained.records[0]["auc"], trained.records[0]["reason"]) == (None, "no face of 20 pixels or more found")
     (record,) = trained.records[1:]
     assert list(record) == [
         *("auc", "schema", "attacks", "attack_accuracy", "epoch", "held_out_faces", "loss", "faces", "paired")
@@ -515,16 +515,16 @@ def test_detect_names_the_attack_of_a_cloaked_face(facetools: Tool, plain_photos
         assert face["attack"] == (likeliest if label == "cloaked" else None)
         assert [nobody[key] for key in ("score", "label", "attack", "attacks", "power", "face")] == [None] * 6
         assert (face["clean_below"], nobody["clean_below"]) == (min(0.25, float(threshold)),) * 2
-        assert nobody["reason"] == "no face found"
+        assert nobody["reason"] == "no face of 20 pixels or more found"
     # What is printed decides: a score that reads as the threshold is on it.
     printed = f"{face['score']:.6f}"
     done = facetools("detect", "--detector", path, "--threshold", printed, "--fail-on-detection", "--in", plain_photos)
     assert (done.code, done.records[0]["label"]) == (4, "cloaked")
     # A photo in which no face was found once and one is found now has no reason any more.
     none = facetools("detect", "--detector", path, "--min-face", "1000", "--in", plain_photos)
-    assert {record["reason"] for record in none.records} == {"no face found"}
+    assert {record["reason"] for record in none.records} == {"no face of 1000 pixels or more found"}
     again = facetools("detect", "--detector", path, "--threshold", "0", stdin=none.out)
-    assert [record.get("reason") for record in again.records] == [None, "no face found"]
+    assert [record.get("reason") for record in again.records] == [None, "no face of 20 pixels or more found"]
 
 
 def test_detect_labels_by_the_rate_of_false_alarms(facetools: Tool, plain_photos: Path, tmp_path: Path) -> None:
@@ -555,16 +555,16 @@ def test_a_face_that_shows_too_little_is_unclear(facetools: Tool, plain_photos: 
     from facetools.detector.decision import Calibration, Thresholds
     from facetools.detector.files import save_detector
 
-    path, net = tmp_path / "two.safetensors", network(3)
+    path, net = tmp_path / "two.safetensors", network()
     with torch.no_grad():
-        net.head.weight[1], net.head.bias[1] = 0, -3  # power, of every face
+        net.power.weight[:], net.power.bias[:] = 0, -3  # of every face
     rows = (Thresholds(0.005, 0.999, 0.998),)
-    save_detector(path, net, ("a", "b"), Calibration(1.0, 0.0, rows), {}, power=True)
+    save_detector(path, net, ("a", "b"), Calibration(1.0, 0.0, rows), {})
     face, nobody = facetools("detect", "--detector", path, "--in", plain_photos).records
     assert (face["label"], face["power"]) == ("unclear", pytest.approx(0.047426, abs=1e-4))
     side = min(face["box"][2] - face["box"][0], face["box"][3] - face["box"][1])
     assert face["reason"] == f"too little detail: a cloak would not be seen here (face of {side:.0f} pixels)"
-    assert (nobody["power"], nobody["reason"]) == (None, "no face found")
+    assert (nobody["power"], nobody["reason"]) == (None, "no face of 20 pixels or more found")
     bolder = facetools("detect", "--detector", path, "--threshold", "0", "--in", plain_photos).records[0]
     assert (bolder["label"], bolder.get("reason")) == ("cloaked", None)
 

@@ -46,7 +46,7 @@ def test_the_number_of_threads_changes_no_byte(detect: Tool, mixed: Path) -> Non
     assert order == paths(mixed)
     assert [record["path"] for record in one.records if "error" in record] == [str(mixed / "c.jpg")]
     faceless_ones = [record for record in one.records if record.get("face", 0) is None]
-    assert [record["reason"] for record in faceless_ones] == ["no face found"]
+    assert [record["reason"] for record in faceless_ones] == ["no face of 20 pixels or more found"]
     assert all(("reason" in record) is (record["label"] == "unclear") for record in one.records if "box" in record)
     assert sum(record["score"] is not None for record in one.records) >= 24
 

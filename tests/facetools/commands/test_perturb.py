@@ -82,7 +82,7 @@ def test_names_and_faceless_photos(facetools: Tool, face_photo: bytes, tmp_path:
     first, second = done.records
     assert first["relative"] == "me/a_cloaked.jpg"
     assert (tmp_path / "out" / "me" / "a_cloaked.jpg").exists()
-    assert second["reason"] == "no face found; copied"
+    assert second["reason"] == "no face of 20 pixels or more found; copied"
     assert (tmp_path / "out" / "nobody_cloaked.jpg").read_bytes() == nobody
     refused = facetools("perturb", *FAST, "--suffix", "../x", "--in", folder, "--out", tmp_path / "o2")
     assert refused.code == 2

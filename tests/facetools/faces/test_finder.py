@@ -1,5 +1,6 @@
 import io
 import tarfile
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from conftest import LFW, needs_lfw
-from facetools.faces.finder import Finder, default_min_face_px
+from facetools.faces import finder as finder_module
+from facetools.faces.finder import THRESHOLDS, Finder, default_min_face_px
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,6 +181,103 @@ def test_photos_of_any_size_without_a_face(finder, size):
         assert finder.find([photo]) == [[]]
 
 
+def cut(photo, face, side):
+    """A photo that ends within the face, of which 45% of the width or height are lost."""
+    x0, y0, x1, y1 = (int(value) for value in face.box)
+    across, down = int(0.45 * (x1 - x0)), int(0.45 * (y1 - y0))
+    left, top, right, bottom = {
+        "left": (x0 + across, 0, 250, 250), "right": (0, 0, x1 - across, 250), "bottom": (0, 0, 250, y1 - down)
+    }[side]  # fmt: skip
+    return np.asarray(photo.crop((left, top, right, bottom))), (left, top)
+
+
+@needs_lfw
+@pytest.mark.parametrize(("side", "before", "least"), [("left", 17, 18), ("right", 13, 15), ("bottom", 10, 17)])
+def test_faces_that_the_border_cuts(finder, people, monkeypatch, side, before, least):
+    def found(margin_side):
+        monkeypatch.setattr(finder_module, "_MARGIN_SIDE", margin_side)
+        upright, number = Finder(stretch_retry=False, tilt_retry=False), 0
+        for photo, face in zip(people[:20], whole, strict=True):
+            part, shift = cut(photo, face, side)
+            expected = face.landmarks - shift
+            number += any(abs(each.landmarks - expected).mean() < 15 for each in upright.find([part])[0])
+        return number
+
+    whole = [faces[0] for faces in finder.find([np.asarray(photo) for photo in people[:20]])]
+    assert found(0) <= before
+    assert found(96) >= least
+
+
+@needs_lfw
+def test_beyond_the_border_faces_are_added_and_none_is_changed(people, monkeypatch):
+    photos = [np.asarray(photo) for photo in people[:12]] + [np.asarray(people[0].crop((125, 0, 250, 250)))]
+    with_margin = Finder().find(photos)
+    monkeypatch.setattr(finder_module, "_MARGIN_SIDE", 0)
+    for faces, before in zip(with_margin, Finder().find(photos), strict=True):
+        boxes = {face.box: face for face in faces}
+        for face in before:
+            assert np.array_equal(boxes[face.box].landmarks, face.landmarks)
+
+
+@needs_lfw
+def test_small_faces_of_a_panorama(finder, people):
+    panorama, middles = Image.new("RGB", (6000, 900), (90, 110, 130)), []
+    for number, (photo, (face, *_)) in enumerate(
+        zip(people[:18], finder.find([np.asarray(photo) for photo in people[:18]]), strict=True)
+    ):
+        side = round(250 * 45 / (face.box[3] - face.box[1]))
+        left, top = 40 + number * 330, 100 + number * 131 % 650
+        panorama.paste(photo.resize((side, side), Image.Resampling.LANCZOS), (left, top))
+        middles.append((left + side / 2, top + side / 2))
+    for picture, places in (
+        (panorama, middles),
+        (panorama.transpose(Image.Transpose.ROTATE_90), [(y, 6000 - x) for x, y in middles]),
+    ):
+        faces = (finder if picture is panorama else Finder(rotations=True)).find([np.asarray(picture)])[0]
+        assert sum(covers(faces, middle) for middle in places) == 18
+        assert len(faces) <= 19
+        assert all(a.area >= b.area for a, b in pairwise(faces))
+
+
+@needs_lfw
+@pytest.mark.parametrize(("degrees", "least"), [(90, 11), (180, 11), (270, 10)])
+def test_faces_on_their_side_and_upside_down(finder, people, degrees, least):
+    back, right = np.exp(-1j * np.deg2rad(degrees)), 0
+    for photo, (face, *_) in zip(people[:12], finder.find([np.asarray(photo) for photo in people[:12]]), strict=True):
+        turned = finder.find([np.asarray(photo.rotate(degrees))])[0]
+        expected = (face.landmarks - 124.5) @ [1, 1j] * back
+        for other in turned[:1]:
+            right += np.abs((other.landmarks - 124.5) @ [1, 1j] - expected).mean() < 6
+            # The box is turned with the face.
+            sides = [other.box[2] - other.box[0], other.box[3] - other.box[1]]
+            upright = [face.box[2] - face.box[0], face.box[3] - face.box[1]]
+            assert (sides[0] > sides[1]) == ((upright[0] > upright[1]) ^ (degrees != 180))
+    assert right >= least
+
+
+@needs_lfw
+def test_rotations_find_a_face_upside_down_beside_an_upright_one(finder, people):
+    both = Image.new("RGB", (500, 250))
+    both.paste(people[0], (0, 0))
+    both.paste(people[1].rotate(180), (250, 0))
+    (upright,) = [face for face in finder.find([np.asarray(both)])[0] if face.confidence > 0.95]
+    faces = Finder(rotations=True).find([np.asarray(both)])[0]
+    assert covers(faces, (375, 125))
+    assert upright.box in [face.box for face in faces]
+    (other,) = [face for face in faces if abs(face.box[0] + face.box[2] - 750) < 60]
+    assert other.landmarks[0][0] > other.landmarks[1][0]
+    assert other.landmarks[0][1] > other.landmarks[3][1]
+
+
+@needs_lfw
+def test_the_least_confidence(finder, people):
+    photos = [np.asarray(spoiled(photo)) for photo in people[:12]]
+    every = finder.find(photos)
+    sure = Finder(thresholds=(*THRESHOLDS[:2], 0.999)).find(photos)
+    assert 0 < sum(map(len, sure)) < sum(map(len, every))
+    assert all(face.confidence > 0.999 for faces in sure for face in faces)
+
+
 def test_no_photos(finder):
     assert finder.find([]) == []
 
@@ -206,4 +305,6 @@ def test_a_smallest_face_that_cannot_be(finder, least):
 def test_default_smallest_face():
     assert default_min_face_px(250, 250) == 20
     assert default_min_face_px(3000, 4000) == 100
-    assert default_min_face_px(1000, 60_000) == 250
+    assert default_min_face_px(4000, 6000) == 150
+    assert default_min_face_px(3000, 20_000) == 125
+    assert default_min_face_px(1000, 60_000) == pytest.approx(41.67, abs=0.01)

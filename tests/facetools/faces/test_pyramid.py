@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from facetools.faces import mtcnn
-from facetools.faces.pyramid import Level, cut_crops, lay_out
+from facetools.faces.face import Face
+from facetools.faces.pyramid import Level, cut_crops, join_tiles, lay_out, tiles_of
 from facetools.faces.windows import Windows
 
 
@@ -53,3 +54,36 @@ def test_crops_come_from_the_coarsest_level_that_is_fine_enough() -> None:
     # Mid-grey beyond the photo.
     torch.testing.assert_close(crops[3][:, :10, :10], torch.full((3, 10, 10), 200 - mtcnn.GREY))
     assert (crops[3][:, -8:, -8:] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(250, 250), (900, 2700), (3000, 9000), (1, 700), (10, 768)])
+def test_one_tile(size: tuple[int, int]) -> None:
+    (tile,) = tiles_of(*size)
+    assert (tile.left, tile.top, tile.right, tile.bottom) == (0, 0, size[1], size[0])
+
+
+@pytest.mark.parametrize("size", [(3000, 20_000), (1000, 3001), (60_000, 700), (1, 9000), (400, 2000)])
+def test_each_face_lies_in_a_tile_of_its_own(size: tuple[int, int]) -> None:
+    tiles, across = tiles_of(*size), min(size)
+    assert len(tiles) <= max(size) / (2 * max(across, 256)) + 2
+    spans = [(tile.left, tile.right) if size[1] > size[0] else (tile.top, tile.bottom) for tile in tiles]
+    assert (spans[0][0], spans[-1][1]) == (0, max(size))
+    for middle in np.linspace(across / 2, max(size) - across / 2, 97):
+        (own,) = [k for k, tile in enumerate(tiles) if tile.first <= middle < tile.last]
+        assert spans[own][0] <= middle - across / 2
+        assert middle + across / 2 <= spans[own][1]
+
+
+def test_faces_of_tiles_are_joined() -> None:
+    tiles = tiles_of(300, 1500)
+    assert [tile.left for tile in tiles] == [0, 600]
+
+    def face(left: float, confidence: float, width: float = 100) -> Face:
+        return Face((left, 10.0, left + width, 130.0), confidence, np.full((5, 2), left))
+
+    first = [face(20, 0.9), face(640, 0.9), face(730, 0.99)]
+    second = [face(42, 0.8), face(132, 0.7), face(700, 0.95, 150)]
+    joined = join_tiles(tiles, [first, second])
+    # Both see those at 640 and 730: each counts as its own tile has it.
+    assert [(each.box[0], each.confidence) for each in joined] == [(1300, 0.95), (20, 0.9), (640, 0.9), (732, 0.7)]
+    assert joined[0].landmarks.tolist() == [[1300, 700]] * 5

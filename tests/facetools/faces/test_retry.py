@@ -1,4 +1,4 @@
-"""Changed views of photos in which no face was found."""
+"""Changed views of photos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from facetools.faces.face import Face
-from facetools.faces.retry import stretch_contrast, turn, turn_back
+from facetools.faces.retry import quarter_turn, stretch_contrast, turn, turn_back
 
 
 def test_stretching_contrast():
@@ -44,3 +44,29 @@ def test_a_turned_photo_leads_back_to_where_it_came_from(degrees: float) -> None
     assert right == pytest.approx((math.cos(math.radians(degrees)), math.sin(math.radians(degrees))))
     # All of the photo is on the canvas; what lies beyond it is mid-grey.
     assert set(np.unique(turned[0, :2, :2])) <= {127, 128}
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_quarter_turn_leads_back_exactly(quarters: int) -> None:
+    photo = torch.zeros(2, 3, 60, 90, dtype=torch.uint8)
+    photo[:, :, 14, 62] = 250
+    turned, matrix, shift = quarter_turn(photo, quarters)
+    assert turned.shape[2:] == ((60, 90) if quarters == 2 else (90, 60))
+    ((y, x),) = (turned[0, 0] == 250).nonzero().tolist()
+    face = Face((x - 4.0, y - 3.0, x + 4.0, y + 5.0), 0.97, np.array([[x, y], [x + 1, y], *[[x, y]] * 3]))
+    back = turn_back(face, matrix, shift)
+    assert back.landmarks[0] == pytest.approx((62, 14))
+    angle = math.radians(90 * quarters)
+    assert back.landmarks[1] - back.landmarks[0] == pytest.approx((math.cos(angle), math.sin(angle)))
+    # As ``turn`` has it, but for rounding.
+    nearly, other, offset = turn(photo[0], angle)
+    assert matrix == pytest.approx(other)
+    assert nearly.shape[1:] == pytest.approx(turned.shape[2:], abs=1)
+    assert shift == pytest.approx(offset, abs=1)
+
+
+def test_the_box_of_a_face_on_its_side_is_turned() -> None:
+    _, matrix, shift = quarter_turn(torch.zeros(3, 60, 90, dtype=torch.uint8), 1)
+    back = turn_back(Face((10.0, 20.0, 20.0, 50.0), 1.0, np.zeros((5, 2))), matrix, shift)
+    # Canvas (x, y) is (90 - y, x) in the photo.
+    assert back.box == pytest.approx((40, 10, 70, 20))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from facetools.faces.windows import Windows, moved, square, suppress, suppress_nested
+from facetools.faces.face import Face
+from facetools.faces.windows import Windows, moved, square, suppress, suppress_nested, with_others
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -53,3 +54,14 @@ def test_a_box_within_a_box_goes_too() -> None:
     assert suppress_nested(boxes, np.array([0.9, 0.8, 0.7, 0.95]), 0.7) == [3, 0, 2]
     assert suppress_nested(boxes, np.array([0.8, 0.9, 0.7, 0.95]), 0.7) == [3, 1, 2]
     assert suppress_nested(np.empty((0, 4)), np.empty(0), 0.7) == []
+
+
+def test_others_are_added_where_no_face_is() -> None:
+    def face(box: tuple[float, float, float, float], confidence: float) -> Face:
+        return Face(box, confidence, np.zeros((5, 2)))
+
+    found = [face((0, 0, 10, 10), 0.8), face((2, 2, 10, 10), 0.75)]
+    nested, beside = face((4, 4, 9, 9), 0.99), face((9, 9, 29, 29), 0.9)
+    same, likelier = face((20, 100, 40, 120), 0.91), face((22, 100, 42, 120), 0.95)
+    joined = with_others(found, [nested, same, beside, likelier])
+    assert joined == [likelier, beside, *found]
