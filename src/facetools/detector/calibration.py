@@ -6,7 +6,8 @@ numbers alone, so that they take the scores of faces of any source that a networ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,8 @@ import torch
 from facetools.detector.decision import FALSE_ALARMS, Calibration, Thresholds
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
-from facetools.detector.scoring import Numbers, score, score_changed
-from facetools.metrics import share_interval
+from facetools.detector.scoring import Numbers, UnseenScores, score, score_changed
+from facetools.metrics import area_under_roc, share_interval
 from facetools.transforms.augment import ODD, SURVIVED
 
 Labels = npt.NDArray[np.bool_]
@@ -88,9 +89,66 @@ def calibrate(
     }
 
 
+def calibrate_sources(sources: Mapping[str, UnseenScores], *, false_alarms: float) -> Calibration:
+    """Calibrate on faces of sources that the networks which scored them had not seen.
+
+    As `calibrate` does; and thresholds are chosen on the clean faces of each source, so that they hold on the one that
+    looks most cloaked, and on those of all together after changes.
+
+    Parameters
+    ----------
+    sources
+        Scores by source; one at least has clean faces, and one cloaked ones.
+    false_alarms
+        The detector's default false positive rate.
+    """
+    each = list(sources.values())
+    clean = {name: scores.clean[:, 0] for name, scores in sources.items() if len(scores.clean)}
+    odd = np.concatenate([logits for scores in each for logits in scores.odd.values()])
+    usual = np.concatenate([scores.odd[name] for scores in each for name in SURVIVED if name in scores.odd])
+    survived = [logits for scores in each for logits in scores.survived.values()]
+    named = [_named(scores.cloaked, scores.attacks) for scores in each if len(scores.cloaked)]
+    return fit(
+        {**clean, "changed": usual},
+        np.concatenate([*(scores.cloaked[:, 0] for scores in each), *survived]),
+        groups={**clean, "odd": odd},
+        named=(np.concatenate([shares for shares, _ in named]), np.concatenate([right for _, right in named])),
+        false_alarms=false_alarms,
+    )
+
+
+def figures_by_source(sources: Mapping[str, UnseenScores], *, false_alarms: float) -> Iterator[dict[str, Any]]:
+    """Yield what a detector makes of each source that neither its network nor its thresholds have seen.
+
+    Yields
+    ------
+    dict
+        ``source``; ``auc``; ``clean_faces`` and the shares of them that are called cloaked, ``false_alarms``, and
+        ``unclear``; ``cloaked_faces`` and the share of them that is found, ``recall``. None where there are no faces.
+    """
+    for name, scores in sources.items():
+        others = {other: each for other, each in sources.items() if other != name}
+        calibration = calibrate_sources(others, false_alarms=false_alarms)
+        _, cloaked_from, clean_below = calibration.at()
+        clean, cloaked = (
+            scores_of(logits[:, 0], calibration.temperature, calibration.offset)
+            for logits in (scores.clean, scores.cloaked)
+        )
+        both = np.concatenate([clean, cloaked])
+        yield {
+            "auc": area_under_roc(both, np.arange(len(both)) >= len(clean)),
+            "source": name,
+            "clean_faces": len(clean),
+            "false_alarms": float((clean >= cloaked_from).mean()) if len(clean) else None,
+            "unclear": float(((clean >= clean_below) & (clean < cloaked_from)).mean()) if len(clean) else None,
+            "cloaked_faces": len(cloaked),
+            "recall": float((cloaked >= cloaked_from).mean()) if len(cloaked) else None,
+        }
+
+
 def _named(logits: Numbers, attacks: Sequence[int]) -> tuple[Numbers, Labels]:
-    """Return the likeliest attack's share for faces with logits [n, ... + attacks], and whether it is right."""
-    logits = logits[:, -(max(attacks) + 1) :]
+    """Return the likeliest attack's share for faces with logits [n, 2 + attacks], and whether it is right."""
+    logits = logits[:, 2:]
     shares = np.exp(logits - np.logaddexp.reduce(logits, 1, keepdims=True))
     return shares.max(1), shares.argmax(1) == np.array(attacks)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
 from facetools.metrics import area_under_roc
 from facetools.photos.photo import Pixels
-from facetools.transforms.augment import CHANGES
+from facetools.transforms.augment import CHANGES, ODD, SURVIVED
 
 Numbers = npt.NDArray[np.float64]
 
@@ -55,6 +56,48 @@ def score_changed(network: ResidualNet, examples: Sequence[Example], names: Sequ
 
             found.append(float(logits_of(network, _crops(example, change))[0]))
         yield np.array(found, np.float64)
+
+
+MOST_CHANGED = 60
+"""Faces of each source, clean and cloaked, that are also scored after changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenScores:
+    """Logits of a source's faces by a network that has been trained on other sources alone.
+
+    Attributes
+    ----------
+    clean, cloaked
+        float64 [n, 2 + attacks].
+    attacks
+        Number of the attack of each cloaked face.
+    odd, survived
+        By change: clean faces after changes that look odd, and cloaked ones after changes that a cloak
+        should survive, float64 [m] each.
+    """
+
+    clean: Numbers
+    cloaked: Numbers
+    attacks: Sequence[int]
+    odd: Mapping[str, Numbers]
+    survived: Mapping[str, Numbers]
+
+
+def score_sources(network: ResidualNet, examples: Sequence[Example], attacks: Sequence[int]) -> dict[str, UnseenScores]:
+    """Score the faces of sources that a network has not seen, as they are and, of some, after changes."""
+    found = {}
+    for group in sorted({example.group for example in examples}):
+        parts = [[e for e in examples if e.group == group and e.cloaked is label] for label in (False, True)]
+        # The order of sources is that of their paths: a stride takes some of every kind.
+        few = [part[:: -(-len(part) // MOST_CHANGED) or 1] for part in parts]
+        odd, survived = (
+            dict(zip(names, score_changed(network, part, names), strict=True)) if part else {}
+            for names, part in ((ODD, few[0]), (SURVIVED, few[1]))
+        )
+        clean, cloaked = (score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts)
+        found[group] = UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], odd, survived)
+    return found
 
 
 def measure(logits: Numbers, cloaks: Sequence[int], names: Sequence[str], attacks: Sequence[int]) -> dict[str, Any]:

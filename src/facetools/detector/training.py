@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,11 @@ from torch import Tensor
 
 from _toolio.compute.device import seeded
 from _toolio.compute.threads import ordered
-from _toolio.errors import ToolError, param
-from _toolio.tensors.reader import read_metadata
 from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet, loss_of
-from facetools.detector.scoring import Numbers, measure, score, score_changed
+from facetools.detector.scoring import measure, score
 from facetools.detector.windows import SIDES_PX, TRANSPLANTED, Window, draw_pair, draw_unpaired
 from facetools.training.loop import TrainingConfig, TrainingLoop
-from facetools.transforms.augment import ODD, SURVIVED
 
 CHECKPOINT = "facetools.train-detector-checkpoint/1"
 
@@ -219,132 +214,3 @@ class DetectorTrainer:
     def _parts(self) -> dict[str, torch.nn.Module]:
         assert self._loop.average is not None
         return {"network": self._network, "average": self._loop.average}
-
-
-MOST_CHANGED = 60
-"""Faces of each source, clean and cloaked, that are also scored after changes."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnseenScores:
-    """Logits of a source's faces by a network that has been trained on other sources alone.
-
-    Attributes
-    ----------
-    clean, cloaked
-        float64 [n, 2 + attacks].
-    attacks
-        Number of the attack of each cloaked face.
-    odd, survived
-        Of cloaked by change: clean faces after changes that look odd, and cloaked ones after changes that a cloak
-        should survive, float64 [m] each.
-    """
-
-    clean: Numbers
-    cloaked: Numbers
-    attacks: Sequence[int]
-    odd: Mapping[str, Numbers]
-    survived: Mapping[str, Numbers]
-
-
-def deal_sources(examples: Sequence[Example], folds: int) -> list[list[str]]:
-    """Deal sources into folds, the largest first, each to the fold that has least by then.
-
-    A source weighs as the root of its number of faces, as it does in training: small sources are spread over the folds.
-
-    Raises
-    ------
-    ToolError
-        There are fewer sources than folds.
-    """
-    counts = Counter(example.group for example in examples)
-    if len(counts) < folds:
-        have = ", ".join(sorted(counts)) if len(counts) > 1 else "one"
-        raise ToolError(
-            f"{param('folds')} {folds}: there are photos of fewer sources ({have}); a source is the first folder of a "
-            "photo's path below its input"
-        )
-    dealt: list[list[str]] = [[] for _ in range(folds)]
-    for name, _ in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
-        min(dealt, key=lambda part: sum(counts[other] ** 0.5 for other in part)).append(name)
-    return [sorted(part) for part in dealt]
-
-
-def score_sources(network: ResidualNet, examples: Sequence[Example], attacks: Sequence[int]) -> dict[str, UnseenScores]:
-    """Score the faces of sources that a network has not seen, as they are and, of some, after changes."""
-    found = {}
-    for group in sorted({example.group for example in examples}):
-        parts = [[e for e in examples if e.group == group and e.cloaked is label] for label in (False, True)]
-        # The order of sources is that of their paths: a stride takes some of every kind.
-        few = [part[:: -(-len(part) // MOST_CHANGED) or 1] for part in parts]
-        odd, survived = (
-            dict(zip(names, score_changed(network, part, names), strict=True)) if part else {}
-            for names, part in ((ODD, few[0]), (SURVIVED, few[1]))
-        )
-        clean, cloaked = (score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts)
-        found[group] = UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], odd, survived)
-    return found
-
-
-def cross_validate(
-    examples: Sequence[Example],
-    attacks: Sequence[int],
-    config: TrainingConfig,
-    *,
-    folds: int,
-    device: torch.device,
-    checkpoint: Path,
-    about: Mapping[str, Any],
-    progress: Callable[[Iterator[float], str, int], Iterable[float]],
-) -> Iterator[tuple[dict[str, Any], dict[str, UnseenScores]]]:
-    """Score every source by a network that is trained on the others.
-
-    Parameters
-    ----------
-    examples
-        Clean and cloaked faces.
-    attacks
-        Number of the attack of each cloak.
-    config
-        Of each training.
-    folds
-        How many trainings: sources are dealt into as many parts.
-    device
-        Where to compute.
-    checkpoint
-        Written after each epoch, and kept under a name with ``.fold-1`` and so on for each part that is done.
-    about
-        What checkpoints are compared by.
-    progress
-        Shows the epochs of each training.
-
-    Yields
-    ------
-    dict, dict
-        A part's figures, its number, sources and the last epoch's loss; and by source the scores of its faces.
-
-    Raises
-    ------
-    ToolError
-        There are fewer sources than folds, or without those of a part there are no clean or no cloaked faces.
-    UsageError
-        A checkpoint was made with other arguments or inputs.
-    """
-    for number, left_out in enumerate(deal_sources(examples, folds), 1):
-        known = [example for example in examples if example.group not in left_out]
-        if len({example.cloaked for example in known}) < 2:
-            raise ToolError(f"without the photos of {', '.join(left_out)} there are no clean or no cloaked faces")
-        trainer = DetectorTrainer(known, attacks, config, device=device)
-        done, whose = checkpoint.with_name(f"{checkpoint.name}.fold-{number}"), {**about, "fold": number}
-        for path in (done, checkpoint):
-            if path.exists() and read_metadata(path).get("fold") == number:
-                trainer.load(path, whose)
-                break
-        for loss in progress(trainer.epochs(), f"training without {', '.join(left_out)}", config.epochs):
-            trainer.history.append({"loss": loss, "epoch": trainer.epoch})
-            trainer.save(checkpoint, whose)
-        if checkpoint.exists() and not done.exists():
-            checkpoint.replace(done)
-        unseen = [example for example in examples if example.group in left_out]
-        last = trainer.history[-1]["loss"] if trainer.history else None
-        yield {"fold": number, "left_out": left_out, "loss": last}, score_sources(trainer.averaged, unseen, attacks)
