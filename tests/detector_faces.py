@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from _toolio.streams.inputs import Item
-from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
+from facetools.detector.training.examples import Example
 from facetools.faces.face import Face
 from facetools.intake import Intake
 from facetools.photos.photo import Photo, Pixels

@@ -4,9 +4,9 @@ Usage: python docs/results/scripts/detector_figures.py WORK [REAL ...]
 
 WORK is what detector_cloaks.py made, with what `train-detector --folds --keep-folds` wrote there: each source's photos
 are scored by the detector of the fold that was trained without it, at thresholds that were chosen without it. REAL are
-folders NAME=PATH of cloaks that the real programs made. Prints Markdown tables: clean photos by source, as they are and
-after what happens to photos; cloaks by kind, as PNG, after that, and as `perturb` saves them, with how far a saved cloak
-still moves the embedding; which attacks are named; calibration. Intervals are 95%: Wilson's.
+folders SOURCE:ATTACK=PATH of cloaks that the real programs made. Prints Markdown tables: clean photos by source, as they are and
+after what happens to photos; cloaks by kind, as PNG, after that, and as `perturb` saves them, with how far a saved
+cloak still moves the embedding; which attacks are named; calibration. Intervals are 95%: Wilson's.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 def side(record: Record) -> float:
     """Return the longer side of a face."""
     x0, y0, x1, y1 = record["box"]
-    return max(x1 - x0, y1 - y0)
+    return float(max(x1 - x0, y1 - y0))
 
 
 class Figures:
@@ -179,7 +179,8 @@ class Figures:
     def cloak_tables(self, clean: Sequence[Record]) -> None:
         """Print what is found of cloaks."""
         before = np.array([record["score"] for record in clean])
-        rows, saved, named, every = [], [], defaultdict(list), []
+        rows, saved, every = [], [], []
+        named: dict[str, list[str | None]] = defaultdict(list)
         for kind in self.kinds:
             cloaks = {source: self._photos(self.work / "cloaked" / kind.name / source) for source in self.by}
             records = list(chain.from_iterable(self.scored(cloaks).values()))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
@@ -23,7 +22,7 @@ from _toolio.streams.inputs import open_items
 from facetools.detector.crops import CROP_SCALE, cut_square
 from facetools.extractors.factory import open_extractor
 from facetools.intake import Intake, take_in
-from facetools.photos.photo import to_bytes
+from facetools.photos.photo import as_tensor, to_bytes
 
 SHARPNESS = 20.0
 """Logits are similarities times this."""
@@ -32,7 +31,7 @@ SHARPNESS = 20.0
 class Classifier(torch.nn.Module):
     """Classify crops, float32 [1, 3, H, W], among known people."""
 
-    def __init__(self, network: torch.nn.Module, size: tuple[int, int], known: torch.Tensor | None = None) -> None:
+    def __init__(self, network: torch.nn.Module, size: tuple[int, int], known: torch.Tensor) -> None:
         super().__init__()
         self.network, self.size, self.known = network, size, known
 
@@ -48,29 +47,28 @@ class Classifier(torch.nn.Module):
 
 def main(photos: str, out: Path, name: str) -> None:
     """Attack the first photo of everybody."""
-    import torchattacks
+    import torchattacks  # type: ignore[import-not-found]
 
     device = torch.device("cpu")
     extractor = open_extractor(name, device)
     crops: dict[str, torch.Tensor] = {}
     for intake in take_in(open_items([photos]), device, faces="largest"):
         if isinstance(intake, Intake) and intake.faces:
-            crop = cut_square(intake.photo.pixels, intake.faces[0].box, CROP_SCALE, 10**9)
-            if crop is not None:
-                tensor = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float() / 255
-                crops.setdefault(Path(intake.item.relative).parent.name, tensor)
-    model = Classifier(extractor.network, extractor.size)
+            square = cut_square(intake.photo.pixels, intake.faces[0].box, CROP_SCALE, 10**9)
+            if square is not None:
+                crops.setdefault(Path(intake.item.relative).parent.name, as_tensor(square))
+    model = Classifier(extractor.network, extractor.size, torch.empty(0))
     with torch.no_grad():
-        model.known = torch.cat([model.embed(crop) for crop in crops.values()]).clone()
+        model.known = torch.cat([model.embed(crop) for crop in crops.values()])
     attacks = {
         "pgd-4": torchattacks.PGD(model, eps=4 / 255, alpha=1 / 255, steps=10),
         "pgd-8": torchattacks.PGD(model, eps=8 / 255, alpha=2 / 255, steps=10),
         "cw": torchattacks.CW(model, c=1, kappa=0, steps=50, lr=0.01),
     }
-    for number, (person, crop) in enumerate(crops.items()):
+    for number, (person, clean) in enumerate(crops.items()):
         torch.manual_seed(number)
         label = torch.tensor([number])
-        made = {"clean": crop} | {kind: attack(crop, label) for kind, attack in attacks.items()}
+        made = {"clean": clean} | {kind: attack(clean, label) for kind, attack in attacks.items()}
         for kind, image in made.items():
             (out / kind).mkdir(parents=True, exist_ok=True)
             pixels = to_bytes(image[0].permute(1, 2, 0).numpy() * 255)

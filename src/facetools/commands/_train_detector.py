@@ -13,6 +13,14 @@ from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN
 from facetools.names import CLEAN, parse_cloaked
 
+
+def at_least_two(folds: int) -> int:
+    """Check the number of folds."""
+    if folds == 1:
+        raise UsageError("--folds 1: leaves nothing to train on; give 2 or more, or 0")
+    return folds
+
+
 Clean = Annotated[list[str], typer.Option(metavar="PATH", help="A folder or .tar of clean photos; may be repeated.")]
 Cloaked = Annotated[
     list[str],
@@ -23,6 +31,20 @@ Cloaked = Annotated[
 ]
 Suffix = Annotated[
     str, typer.Option("--suffix", help="What the names of cloaked photos add to those of clean ones: 1_cloaked.png.")
+]
+Folds = Annotated[
+    int,
+    typer.Option(
+        "--folds",
+        min=0,
+        callback=at_least_two,
+        help="Hold out sources, not people: deal them into so many parts, and score each by a network that is trained "
+        "on the others. 0: hold out people.",
+    ),
+]
+KeepFolds = Annotated[
+    bool,
+    typer.Option("--keep-folds", help="Keep the detectors of the folds, as NAME.without-SOURCE+SOURCE.safetensors."),
 ]
 FalseAlarms = Annotated[
     float,

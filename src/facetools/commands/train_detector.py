@@ -15,8 +15,17 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import Crops, HeldOut, MinFace, OneFace, OneFaceOption
-from facetools.commands._train_detector import Clean, Cloaked, FalseAlarms, Suffix, name_cloaks, number_attacks
+from facetools.commands._options import Crops, HeldOut, MinConfidence, MinFace, OneFace, OneFaceOption, Rotations
+from facetools.commands._train_detector import (
+    Clean,
+    Cloaked,
+    FalseAlarms,
+    Folds,
+    KeepFolds,
+    Suffix,
+    name_cloaks,
+    number_attacks,
+)
 from facetools.commands._training import report_to
 
 SCHEMA = "facetools.train-detector/1"
@@ -28,6 +37,8 @@ def train_detector(
     cloaked: Cloaked,
     out: options.OutFile,
     held_out: HeldOut = 0.2,
+    folds: Folds = 0,
+    keep_folds: KeepFolds = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the cloaked photos.")] = 60,
     batch: Annotated[int, typer.Option(min=4, help="Faces a step, three in eight of them cloaked.")] = 64,
     learning_rate: Annotated[
@@ -37,6 +48,8 @@ def train_detector(
     faces: OneFaceOption = OneFace.largest,
     crops: Crops = False,
     min_face: MinFace = None,
+    min_confidence: MinConfidence = None,
+    rotations: Rotations = False,
     suffix: Suffix = "",
     seed: options.Seed = 0,
     resume: options.Resume = False,
@@ -48,7 +61,8 @@ def train_detector(
     Writes a file for detect --detector, and one record an epoch. A person is a folder of photos; nobody is in
     both parts of the data. Clean and cloaked photos must have gone through the same saves (perturb --attack
     none makes such clean copies), or the detector learns the file format instead of the cloak. Copies are matched
-    by their names without endings. Faces are kept in memory, up to 1 MB each. After each epoch it writes
+    by their names without endings. With --folds whole sources are held out in turn instead of people, and the
+    detector is trained on all: a source is the first folder of a photo's path below --clean. Faces are kept in memory, up to 1 MB each. After each epoch it writes
     FILE.checkpoint, from which --resume goes on; it is removed at the end.
     """
     refuse_existing(out, force=force or resume)
@@ -59,10 +73,9 @@ def train_detector(
     with RecordWriter(SCHEMA, "auc", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
-        from facetools.detector.calibration import calibrate
-        from facetools.detector.examples import read_examples, split_people
-        from facetools.detector.files import save_detector
-        from facetools.detector.training import DetectorTrainer
+        from facetools.detector.training.examples import read_examples
+        from facetools.detector.training.pipeline import DetectorConfig
+        from facetools.detector.training.pipeline import train_detector as train
         from facetools.training.loop import TrainingConfig
         from facetools.training.samples import digest_sources
 
@@ -70,30 +83,40 @@ def train_detector(
         wanted = "crop" if crops else faces.value
         folders = [clean, *([path] for _, path in named)]
         examples = read_examples(
-            folders, place, faces=wanted, min_face_px=min_face, suffix=suffix, report=report_to(writer), progress=track
+            folders,
+            place,
+            faces=wanted,
+            min_face_px=min_face,
+            min_confidence=min_confidence,
+            rotations=rotations,
+            suffix=suffix,
+            report=report_to(writer),
+            progress=track,
         )
-        known, unseen = split_people(examples, seed=seed, share=held_out)
         attacks, numbers = number_attacks(named)
-        config = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+        training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "faces": wanted, "min_face": min_face}
+        arguments |= {"min_confidence": min_confidence, "rotations": rotations}
         about: dict[str, Any] = {
             "version": tool_version(),
-            "arguments": {**asdict(config), "held_out": held_out, "faces": wanted, "min_face": min_face},
+            "arguments": arguments,
             "attacks": attacks,
             "inputs_sha256": digest_sources(examples),
         }
         if resume and not checkpoint.exists() and out.exists():
             writer.emit(figures_of(out, {**about, "false_alarms": false_alarms}))
             return writer.exit_code
-        trainer = DetectorTrainer(known, numbers, config, device=place)
-        if resume and checkpoint.exists():
-            trainer.load(checkpoint, about)
-        for figures in track(trainer.train(unseen, attacks), "training", epochs):
-            trainer.save(checkpoint, about)
+        config = DetectorConfig(
+            training=training,
+            attacks=tuple(attacks),
+            numbers=numbers,
+            held_out=held_out,
+            folds=folds,
+            keep_folds=keep_folds,
+            false_alarms=false_alarms,
+        )
+        for figures in train(examples, config, out, device=place, checkpoint=checkpoint, about=about, progress=track):
             writer.emit(figures)
-        calibration, shares = calibrate(trainer.averaged, unseen, false_alarms=false_alarms, attacks=numbers)
-        made = {**about, "figures": {**trainer.history[-1], **shares}}
-        save_detector(out, trainer.averaged, tuple(attacks), calibration, made)
-        checkpoint.unlink(missing_ok=True)
         return writer.exit_code
 
 
@@ -104,6 +127,14 @@ PAGE = Page(
         "attack_accuracy": "Accuracy of the likeliest attack on held-out cloaked faces.",
         "epoch": "From 1.",
         "held_out_faces": "Faces of held-out people.",
+        "fold": "With --folds, number of the part that was left out.",
+        "left_out": "Its sources.",
+        "source": "A source, scored by the network that was trained without it, at thresholds chosen without it.",
+        "clean_faces": "Its clean faces.",
+        "false_alarms": "Share of them that is called cloaked.",
+        "unclear": "Share of them that is unclear.",
+        "cloaked_faces": "Its cloaked faces.",
+        "recall": "Share of them that is called cloaked.",
         "loss": "Mean training loss of the epoch.",
         "faces": "Faces trained on.",
         "paired": "Cloaked ones among them that have a clean copy, matched by name and size: the more, the better.",

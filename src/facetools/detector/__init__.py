@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from facetools.detector.decision import Prediction
     from facetools.detector.detector import Detector
     from facetools.detector.files import SHIPPED, open_detector, save_detector
-    from facetools.detector.training import DetectorTrainer
+    from facetools.detector.training.trainer import DetectorTrainer
 
 __all__ = ["SHIPPED", "Detector", "DetectorTrainer", "Prediction", "open_detector", "save_detector"]
 
@@ -20,6 +20,6 @@ __getattr__ = exporter(
         "SHIPPED": "files",
         "open_detector": "files",
         "save_detector": "files",
-        "DetectorTrainer": "training",
+        "DetectorTrainer": "training.trainer",
     },
 )

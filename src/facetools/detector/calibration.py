@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from facetools.detector.decision import FALSE_ALARMS, Calibration, Thresholds
-from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
 from facetools.detector.scoring import Numbers, UnseenScores, score, score_changed
+from facetools.detector.training.examples import Example
 from facetools.metrics import area_under_roc, share_interval
 from facetools.transforms.augment import ODD, SURVIVED
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from facetools.detector.crops import Crop, face_crops
 from facetools.detector.detector import logits_of
-from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
+from facetools.detector.training.examples import Example
 from facetools.metrics import area_under_roc
 from facetools.photos.photo import Pixels
 from facetools.transforms.augment import CHANGES, ODD, SURVIVED

@@ -24,7 +24,7 @@ from conftest import Run, faceless, saved
 from detector_faces import network, smooth, striped
 from facetools.commands._train_detector import name_cloaks, number_attacks
 from facetools.commands._training import report_to
-from facetools.detector.examples import read_examples
+from facetools.detector.training.examples import read_examples
 
 Tool = Callable[..., Run]
 FAST = ("--attack", "lowkey", "--set", "steps=3")
@@ -295,7 +295,7 @@ def test_a_training_goes_on_where_it_was_cut_off(facetools: Tool, crops: Path) -
     # The process ends at once when it has saved its first epoch, as if it had been killed.
     code = (
         "import os, sys\n"
-        "from facetools.detector.training import DetectorTrainer\n"
+        "from facetools.detector.training.trainer import DetectorTrainer\n"
         "save = DetectorTrainer.save\n"
         "def end(*words):\n"
         "    save(*words)\n"

@@ -23,7 +23,7 @@ from facetools.detector.calibration import (
     threshold_table,
 )
 from facetools.detector.decision import Calibration
-from facetools.detector.examples import Example
+from facetools.detector.training.examples import Example
 from facetools.metrics import share_interval
 from facetools.transforms.augment import CHANGES, ODD, SURVIVED
 

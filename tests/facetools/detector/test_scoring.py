@@ -16,8 +16,8 @@ from facetools.detector.calibration import scores_of
 from facetools.detector.crops import face_crops
 from facetools.detector.decision import Calibration, Thresholds
 from facetools.detector.detector import Detector, logits_of
-from facetools.detector.examples import ExampleReader
 from facetools.detector.scoring import measure, score, score_changed
+from facetools.detector.training.examples import ExampleReader
 from facetools.metrics import area_under_roc
 from facetools.transforms.augment import ODD, SURVIVED
 

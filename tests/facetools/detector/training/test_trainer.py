@@ -15,12 +15,12 @@ import torch
 
 from _toolio.errors import ToolError, UsageError
 from detector_faces import CPU, example_of, picture, states_equal, striped, striped_people
-from facetools.detector import training
-from facetools.detector.examples import Example
 from facetools.detector.network import loss_of
 from facetools.detector.scoring import measure, score
-from facetools.detector.training import UNPAIRED, DetectorTrainer, pair_up
-from facetools.detector.windows import WINDOW_PX
+from facetools.detector.training import trainer as training
+from facetools.detector.training.examples import Example
+from facetools.detector.training.trainer import UNPAIRED, DetectorTrainer, pair_up
+from facetools.detector.training.windows import WINDOW_PX
 from facetools.photos.photo import Pixels
 from facetools.training.loop import TrainingConfig
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from facetools.detector.crops import CROP_SCALE, LARGEST_PX, resized, square_of
-from facetools.detector.examples import Example
+from facetools.detector.training.examples import Example
 from facetools.photos.photo import Pixels, add_change
 from facetools.transforms.augment import AFTER, BEFORE, CHANGES, save_as_jpeg, scale
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from _toolio.compute.device import seeded
 from _toolio.compute.threads import ordered
-from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet, loss_of
 from facetools.detector.scoring import measure, score
-from facetools.detector.windows import SIDES_PX, TRANSPLANTED, Window, draw_pair, draw_unpaired
+from facetools.detector.training.examples import Example
+from facetools.detector.training.windows import SIDES_PX, TRANSPLANTED, Window, draw_pair, draw_unpaired
 from facetools.training.loop import TrainingConfig, TrainingLoop
 
 CHECKPOINT = "facetools.train-detector-checkpoint/1"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector_faces import example_of, picture, smooth, striped
-from facetools.detector import windows
-from facetools.detector.windows import MARGIN_PX, STRENGTHS, WINDOW_PX, draw_pair, draw_unpaired
+from facetools.detector.training import windows
+from facetools.detector.training.windows import MARGIN_PX, STRENGTHS, WINDOW_PX, draw_pair, draw_unpaired
 from facetools.photos.photo import Pixels
 
 SIZES = [(8, 8), (8, 70), (30, 20), (96, 96), (113, 240), (300, 280)]

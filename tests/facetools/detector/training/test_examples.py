@@ -7,7 +7,7 @@ import pytest
 
 from _toolio.errors import ToolError
 from detector_faces import face_at, intake_of, picture, smooth, striped_people
-from facetools.detector.examples import KEPT_PX, Example, ExampleReader, UnusablePhoto, split_people
+from facetools.detector.training.examples import KEPT_PX, Example, ExampleReader, UnusablePhoto, split_people
 from facetools.faces.face import Face
 from facetools.photos.photo import Pixels
 from facetools.training.samples import digest_sources

@@ -192,6 +192,8 @@ def read_examples(
     *,
     faces: str = "largest",
     min_face_px: float | None = None,
+    min_confidence: float | None = None,
+    rotations: bool = False,
     suffix: str = "",
     report: Report = lambda _: None,
     progress: Progress = no_progress,
@@ -204,7 +206,7 @@ def read_examples(
         Folders or archives of clean photos, then those of each cloak.
     device
         Where faces are found.
-    faces, min_face_px
+    faces, min_face_px, min_confidence, rotations
         As `facetools.intake.take_in` takes them.
     suffix
         What a tool has added to the names of cloaked photos, as in ``1_cloaked.png``.
@@ -217,7 +219,14 @@ def read_examples(
     for cloak, paths in enumerate(folders, -1):
         items = open_items(list(paths))
         tracked = progress(items, "reading faces", count(items))
-        for intake in take_in(tracked, device, faces=faces, min_face_px=min_face_px):
+        for intake in take_in(
+            tracked,
+            device,
+            faces=faces,
+            min_face_px=min_face_px,
+            min_confidence=min_confidence,
+            rotations=rotations,
+        ):
             if not isinstance(intake, Intake):
                 report(intake)
                 continue

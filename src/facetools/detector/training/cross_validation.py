@@ -12,10 +12,10 @@ import torch
 
 from _toolio.errors import ToolError, param
 from _toolio.tensors.reader import read_metadata
-from facetools.detector.examples import Example
 from facetools.detector.network import ResidualNet
 from facetools.detector.scoring import UnseenScores, score_sources
-from facetools.detector.training import DetectorTrainer
+from facetools.detector.training.examples import Example
+from facetools.detector.training.trainer import DetectorTrainer
 from facetools.training.loop import TrainingConfig
 
 

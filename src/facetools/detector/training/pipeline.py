@@ -1,0 +1,159 @@
+"""Train a detector from faces to its file: hold out people or whole sources, train, calibrate, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facetools.detector.calibration import calibrate, calibrate_sources, figures_by_source
+from facetools.detector.files import save_detector
+from facetools.detector.scoring import UnseenScores
+from facetools.detector.training.cross_validation import Fold, cross_validate, fold_files
+from facetools.detector.training.examples import Example, split_people
+from facetools.detector.training.trainer import DetectorTrainer
+from facetools.training.loop import TrainingConfig
+
+Epochs = Callable[[Iterator[Any], str, int], Iterable[Any]]
+"""Shows how far epochs are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorConfig:
+    """How a detector is trained and calibrated.
+
+    Attributes
+    ----------
+    training
+        Epochs, batch, learning rate, seed.
+    attacks
+        Names of the attacks.
+    numbers
+        Number of the attack of each cloak.
+    held_out
+        Share of people who are kept for calibration; without meaning with ``folds``.
+    folds
+        0, or into how many parts sources are dealt, each scored by a network that is trained on the others; the
+        calibration is fitted to these scores, and the detector itself is trained on all faces.
+    keep_folds
+        Save the detectors of the folds too, calibrated on the sources of the others.
+    false_alarms
+        Default false positive rate.
+    """
+
+    training: TrainingConfig
+    attacks: tuple[str, ...]
+    numbers: Sequence[int]
+    held_out: float = 0.2
+    folds: int = 0
+    keep_folds: bool = False
+    false_alarms: float = 0.005
+
+
+def train_detector(
+    examples: Sequence[Example],
+    config: DetectorConfig,
+    out: Path,
+    *,
+    device: torch.device,
+    checkpoint: Path,
+    about: Mapping[str, Any],
+    progress: Epochs,
+) -> Iterator[dict[str, Any]]:
+    """Train a detector and write its file; resume from the checkpoint if it is there.
+
+    Parameters
+    ----------
+    examples
+        Clean and cloaked faces.
+    config
+        See `DetectorConfig`.
+    out
+        The file. With ``keep_folds`` those of the folds are called ``NAME.without-SOURCE+SOURCE.safetensors``.
+    device
+        Where to compute.
+    checkpoint
+        Written after each epoch, and removed at the end.
+    about
+        Kept in the file, and what a checkpoint is compared by.
+    progress
+        Shows the epochs.
+
+    Yields
+    ------
+    dict
+        Figures of each epoch; with ``folds`` those of each fold and of each source, and then those of each epoch.
+
+    Raises
+    ------
+    ToolError
+        A part of the data has no clean or no cloaked faces, or there are fewer sources than folds.
+    """
+    if config.folds:
+        yield from _train_on_all(examples, config, out, device, checkpoint, about, progress)
+        return
+    known, unseen = split_people(examples, seed=config.training.seed, share=config.held_out)
+    trainer = DetectorTrainer(known, config.numbers, config.training, device=device)
+    if checkpoint.exists():
+        trainer.load(checkpoint, about)
+    for figures in progress(trainer.train(unseen, config.attacks), "training", config.training.epochs):
+        trainer.save(checkpoint, about)
+        yield figures
+    calibration, shares = calibrate(trainer.averaged, unseen, false_alarms=config.false_alarms, attacks=config.numbers)
+    made = {**about, "figures": {**trainer.history[-1], **shares}}
+    save_detector(out, trainer.averaged, config.attacks, calibration, made)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _train_on_all(
+    examples: Sequence[Example],
+    config: DetectorConfig,
+    out: Path,
+    device: torch.device,
+    checkpoint: Path,
+    about: Mapping[str, Any],
+    progress: Epochs,
+) -> Iterator[dict[str, Any]]:
+    folds: list[Fold] = []
+    for fold in cross_validate(
+        examples,
+        config.numbers,
+        config.training,
+        folds=config.folds,
+        device=device,
+        checkpoint=checkpoint,
+        about=about,
+        progress=progress,
+    ):
+        folds.append(fold)
+        yield {"auc": None, "fold": fold.number, "left_out": list(fold.left_out), "loss": fold.loss}
+    scores = {name: each for fold in folds for name, each in fold.scores.items()}
+    by_source = list(figures_by_source(scores, false_alarms=config.false_alarms))
+    yield from by_source
+    trainer = DetectorTrainer(examples, config.numbers, config.training, device=device)
+    if checkpoint.exists():
+        trainer.load(checkpoint, about)
+    for loss in progress(trainer.epochs(), "training", config.training.epochs):
+        trainer.save(checkpoint, about)
+        yield {"auc": None, "epoch": trainer.epoch, "loss": loss, "faces": trainer.faces, "paired": trainer.paired}
+    calibration = calibrate_sources(scores, false_alarms=config.false_alarms)
+    if config.keep_folds:
+        for fold in folds:
+            _save_fold(fold, scores, config, out, about)
+    made = {**about, "figures": {"sources": by_source}}
+    save_detector(out, trainer.averaged, config.attacks, calibration, made)
+    for path in (checkpoint, *fold_files(checkpoint, config.folds)):
+        path.unlink(missing_ok=True)
+
+
+def _save_fold(
+    fold: Fold, scores: Mapping[str, UnseenScores], config: DetectorConfig, out: Path, about: Mapping[str, Any]
+) -> None:
+    """Save the detector of a fold; its calibration has seen nothing of its sources either."""
+    others = {name: each for name, each in scores.items() if name not in fold.left_out}
+    path = out.with_name(f"{out.stem}.without-{'+'.join(fold.left_out)}{out.suffix}")
+    calibration = calibrate_sources(others, false_alarms=config.false_alarms)
+    save_detector(path, fold.network, config.attacks, calibration, {**about, "left_out": list(fold.left_out)})
