@@ -4,9 +4,9 @@ Usage: python docs/results/scripts/detector_figures.py WORK [REAL ...]
 
 WORK is what detector_cloaks.py made, with what `train-detector --folds --keep-folds` wrote there: each source's photos
 are scored by the detector of the fold that was trained without it, at thresholds that were chosen without it. REAL are
-folders SOURCE:ATTACK=PATH of cloaks that the real programs made. Prints Markdown tables: clean photos by source, as they are and
-after what happens to photos; cloaks by kind, as PNG, after that, and as `perturb` saves them, with how far a saved
-cloak still moves the embedding; which attacks are named; calibration. Intervals are 95%: Wilson's.
+folders SOURCE:ATTACK=PATH of cloaks that the real programs made. Prints Markdown tables: clean photos by source, as
+they are and after what happens to photos; cloaks by kind, as PNG, after that, and as `perturb` saves them, with how far
+a saved cloak still moves the embedding; which attacks are named; calibration. Intervals are 95%: Wilson's.
 """
 
 from __future__ import annotations

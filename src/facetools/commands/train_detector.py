@@ -15,7 +15,16 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import Crops, HeldOut, MinConfidence, MinFace, OneFace, OneFaceOption, Rotations
+from facetools.commands._options import (
+    Crops,
+    HeldOut,
+    MinConfidence,
+    MinFace,
+    OneFace,
+    OneFaceOption,
+    Rotations,
+    search_arguments,
+)
 from facetools.commands._train_detector import (
     Clean,
     Cloaked,
@@ -27,6 +36,7 @@ from facetools.commands._train_detector import (
     number_attacks,
 )
 from facetools.commands._training import report_to
+from facetools.intake_records import search_arguments
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "attack_accuracy", "path", "reason")
@@ -59,11 +69,12 @@ def train_detector(
     """Train a detector on clean and cloaked photos.
 
     Writes a file for detect --detector, and one record an epoch. A person is a folder of photos; nobody is in
-    both parts of the data. Clean and cloaked photos must have gone through the same saves (perturb --attack
-    none makes such clean copies), or the detector learns the file format instead of the cloak. Copies are matched
-    by their names without endings. With --folds whole sources are held out in turn instead of people, and the
-    detector is trained on all: a source is the first folder of a photo's path below --clean. Faces are kept in memory, up to 1 MB each. After each epoch it writes
-    FILE.checkpoint, from which --resume goes on; it is removed at the end.
+    both parts of the data. With --folds whole sources are held out in turn instead, a source being the first
+    folder of a photo's path below --clean, and the detector is trained on all. Clean and cloaked photos must
+    have gone through the same saves (perturb --attack none makes such clean copies), or the detector learns the
+    file format instead of the cloak. Copies are matched by their names without endings. Faces are kept in
+    memory, up to 1.2 MB each. After each epoch it writes FILE.checkpoint, from which --resume goes on; it is
+    removed at the end.
     """
     refuse_existing(out, force=force or resume)
     refuse_processes("train-detector")
@@ -95,8 +106,8 @@ def train_detector(
         )
         attacks, numbers = number_attacks(named)
         training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
-        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "faces": wanted, "min_face": min_face}
-        arguments |= {"min_confidence": min_confidence, "rotations": rotations}
+        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "faces": wanted}
+        arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
         about: dict[str, Any] = {
             "version": tool_version(),
             "arguments": arguments,
