@@ -23,7 +23,6 @@ from facetools.commands._options import (
     OneFace,
     OneFaceOption,
     Rotations,
-    search_arguments,
 )
 from facetools.commands._train_detector import (
     Clean,
