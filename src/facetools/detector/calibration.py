@@ -7,23 +7,18 @@ numbers alone, so that they take the scores of faces of any source that a networ
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from facetools.detector.decision import FALSE_ALARMS, Calibration, Thresholds
 from facetools.detector.network import ResidualNet
-from facetools.detector.scoring import Numbers, UnseenScores, score, score_changed
+from facetools.detector.platt import Labels, Numbers, fit_platt, scores_of
+from facetools.detector.scoring import UnseenScores, score_unseen
 from facetools.detector.training.examples import Example
 from facetools.metrics import area_under_roc, share_interval
 from facetools.transforms.augment import ODD, SURVIVED
-
-Labels = npt.NDArray[np.bool_]
-
-TEMPERATURES = (0.05, 20.0)
-"""Bounds of the temperature."""
 
 LOWEST_THRESHOLD = 0.5
 """Below it a face is more likely clean than cloaked."""
@@ -43,24 +38,22 @@ LEAST_ACCURACY = 0.9
 
 
 def calibrate(
-    network: ResidualNet, unseen: Sequence[Example], *, false_alarms: float, attacks: Sequence[int] | None = None
+    network: ResidualNet, unseen: Sequence[Example], *, false_alarms: float, attacks: Sequence[int]
 ) -> tuple[Calibration, dict[str, float]]:
     """Calibrate a network on faces without and with augmentation.
 
-    Temperature and offset are fitted as if half of the faces were cloaked, on faces as they are and after the changes
-    that a cloak should survive. Thresholds are chosen on two groups: clean faces as they are, and after all that may
-    happen to photos.
+    As `calibrate_sources` does, with these faces as the one source.
 
     Parameters
     ----------
     network
-        Trained; its last outputs are the logits of the attacks.
+        Trained.
     unseen
         Clean and cloaked faces of held-out people.
     false_alarms
         The detector's default false positive rate.
     attacks
-        Number of the attack of each cloak; without it no attack is ever named.
+        Number of the attack of each cloak.
 
     Returns
     -------
@@ -68,32 +61,24 @@ def calibrate(
         And rates at the default threshold on these same faces: ``recall`` and ``false_alarms``, and
         ``odd_false_alarms`` of clean ones after changes.
     """
-    clean, cloaked = ([e for e in unseen if e.cloaked is label] for label in (False, True))
-    every = [score(network, part) for part in (clean, cloaked)]
-    plain = [logits[:, 0] for logits in every]
-    changed = [np.concatenate(list(score_changed(network, part, SURVIVED))) for part in (clean, cloaked)]
-    others = [name for name in ODD if name not in SURVIVED]
-    odd = np.concatenate([changed[0], *score_changed(network, clean, others)])
-    calibration = fit(
-        {"as they are": plain[0], "changed": changed[0]},
-        np.concatenate([plain[1], changed[1]]),
-        groups={"as they are": plain[0], "odd": odd},
-        named=None if attacks is None else _named(every[1], [attacks[example.cloak] for example in cloaked]),
-        false_alarms=false_alarms,
-    )
+    scores = score_unseen(network, unseen, attacks)
+    calibration = calibrate_sources({"held-out people": scores}, false_alarms=false_alarms)
     threshold = calibration.at().cloaked_from
-    rates = {"recall": plain[1], "false_alarms": plain[0], "odd_false_alarms": odd}
+    odd = np.concatenate(list(scores.clean_after.values()))
+    rates = {"recall": scores.cloaked, "false_alarms": scores.clean, "odd_false_alarms": odd}
     return calibration, {
-        name: float((scores_of(logits, calibration.temperature, calibration.offset) >= threshold).mean())
+        name: float((scores_of(logits[:, 0], calibration.temperature, calibration.offset) >= threshold).mean())
         for name, logits in rates.items()
     }
 
 
 def calibrate_sources(sources: Mapping[str, UnseenScores], *, false_alarms: float) -> Calibration:
-    """Calibrate on faces of sources that the networks which scored them had not seen.
+    """Calibrate on faces of people or sources that the networks which scored them had not seen.
 
-    As `calibrate` does; and thresholds are chosen on the clean faces of each source, so that they hold on the one that
-    looks most cloaked, and on those of all together after changes.
+    Temperature and offset are fitted as if half of the faces were cloaked, on faces as they are and after the changes
+    that a cloak should survive. Thresholds are chosen on the clean faces of each source as they are, so that they hold
+    on the one that looks most cloaked, and on those of all together after all that may happen to photos. Power is
+    fitted to which cloaked faces are found at the default rate, as they are and after changes that weaken cloaks.
 
     Parameters
     ----------
@@ -104,17 +89,22 @@ def calibrate_sources(sources: Mapping[str, UnseenScores], *, false_alarms: floa
     """
     each = list(sources.values())
     clean = {name: scores.clean[:, 0] for name, scores in sources.items() if len(scores.clean)}
-    odd = np.concatenate([logits for scores in each for logits in scores.odd.values()])
-    usual = np.concatenate([scores.odd[name] for scores in each for name in SURVIVED if name in scores.odd])
-    survived = [logits for scores in each for logits in scores.survived.values()]
+    odd, usual = (
+        np.concatenate([scores.clean_after[name][:, 0] for scores in each for name in names if scores.clean_after])
+        for names in (dict.fromkeys((*ODD, *SURVIVED)), SURVIVED)
+    )
+    survived = [scores.cloaked_after[name][:, 0] for scores in each for name in SURVIVED if scores.cloaked_after]
     named = [_named(scores.cloaked, scores.attacks) for scores in each if len(scores.cloaked)]
-    return fit(
+    fitted = fit(
         {**clean, "changed": usual},
         np.concatenate([*(scores.cloaked[:, 0] for scores in each), *survived]),
         groups={**clean, "odd": odd},
         named=(np.concatenate([shares for shares, _ in named]), np.concatenate([right for _, right in named])),
         false_alarms=false_alarms,
     )
+    weakened = np.concatenate([x for scores in each for x in (scores.cloaked, *scores.cloaked_after.values())])
+    found = scores_of(weakened[:, 0], fitted.temperature, fitted.offset) >= fitted.at().cloaked_from
+    return replace(fitted, power=fit_platt(weakened[:, 1], found, balanced=False))
 
 
 def figures_by_source(sources: Mapping[str, UnseenScores], *, false_alarms: float) -> Iterator[dict[str, Any]]:
@@ -134,13 +124,14 @@ def figures_by_source(sources: Mapping[str, UnseenScores], *, false_alarms: floa
             scores_of(logits[:, 0], calibration.temperature, calibration.offset)
             for logits in (scores.clean, scores.cloaked)
         )
+        weak = scores_of(scores.clean[:, 1], *calibration.power) < calibration.least_power
         both = np.concatenate([clean, cloaked])
         yield {
             "auc": area_under_roc(both, np.arange(len(both)) >= len(clean)),
             "source": name,
             "clean_faces": len(clean),
             "false_alarms": float((clean >= cloaked_from).mean()) if len(clean) else None,
-            "unclear": float(((clean >= clean_below) & (clean < cloaked_from)).mean()) if len(clean) else None,
+            "unclear": float((((clean >= clean_below) | weak) & (clean < cloaked_from)).mean()) if len(clean) else None,
             "cloaked_faces": len(cloaked),
             "recall": float((cloaked >= cloaked_from).mean()) if len(cloaked) else None,
         }
@@ -269,61 +260,3 @@ def _least_above(scores: Numbers, share: float) -> float:
     # What reaches the threshold is called cloaked: rounded up, it stays above the first face that may not.
     allowed = int(share * len(scores) + 1e-9)
     return float(np.ceil(np.sort(scores)[-1 - allowed] * 1e4 + 1e-6) / 1e4)
-
-
-def scores_of(logits: Numbers, temperature: float, offset: float) -> Numbers:
-    """Return scores, 0 to 1: the sigmoid of (logits - offset) / temperature."""
-    return _sigmoid((logits - offset) / temperature)
-
-
-def _sigmoid(z: Numbers) -> Numbers:
-    # Of large numbers exp would overflow.
-    return np.exp(-np.logaddexp(0, -z))
-
-
-def fit_platt(logits: Numbers, labels: Labels) -> tuple[float, float]:
-    """Fit the temperature and offset that make scores probabilities where half of the faces are cloaked.
-
-    Minimises the cross-entropy (Guo et al. 2017, arXiv 1706.04599) over both by L-BFGS, with clean and cloaked faces
-    weighing the same in all. Targets are Platt's (1999), so that faces which a threshold separates have a solution.
-
-    Parameters
-    ----------
-    logits, labels
-        float64 [n] and bool [n]; both labels must occur.
-
-    Returns
-    -------
-    float, float
-        The temperature, between 0.05 and 20, and the offset.
-    """
-    counts = np.array([(~labels).sum(), labels.sum()])
-    place = labels.astype(int)
-    targets, weights = np.array([1, counts[1] + 1])[place] / (counts + 2)[place], (0.5 / counts)[place]
-    # Standardised, both variables have steps of one size, wherever the logits lie.
-    centre, scale = float(logits.mean()), max(float(logits.std()), 1e-9)
-    columns = np.stack([(logits - centre) / scale, -np.ones_like(logits)], 1)
-
-    def minimise(slope: float, free: tuple[bool, bool]) -> tuple[float, float]:
-        """Return the best slope and shift, of those that are free, from a slope and no shift on."""
-        line = torch.tensor([slope, 0.0], dtype=torch.float64)
-        optimizer = torch.optim.LBFGS(
-            [line], max_iter=1000, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
-        )
-
-        def cross_entropy() -> float:
-            # By numpy: its sums don't depend on the number of threads.
-            z = columns @ line.numpy()
-            line.grad = torch.from_numpy(columns.T @ (weights * (_sigmoid(z) - targets)) * free)
-            return float(weights @ (np.logaddexp(0, z) - targets * z))
-
-        optimizer.step(cross_entropy)  # type: ignore[no-untyped-call]
-        return float(line[0]), float(line[1])
-
-    slope, shift = minimise(1.0, (True, True))
-    steepest, flattest = (1 / temperature for temperature in TEMPERATURES)
-    sharpness = float(np.clip(slope / scale, flattest, steepest))
-    if sharpness != slope / scale:
-        # The shift belongs to the slope that was found, not to the bound.
-        _, shift = minimise(sharpness * scale, (False, True))
-    return 1 / sharpness, centre + shift / sharpness

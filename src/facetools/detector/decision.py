@@ -123,6 +123,8 @@ class Calibration:
         The default rate, of one of ``thresholds``.
     least_power, attack_share
         See `Decision`.
+    power
+        Temperature and offset of the logit of power.
     """
 
     temperature: float
@@ -131,6 +133,7 @@ class Calibration:
     false_alarms: float = FALSE_ALARMS
     least_power: float = LEAST_POWER
     attack_share: float | None = None
+    power: tuple[float, float] = (1.0, 0.0)
 
     def at(self, false_alarms: float | None = None) -> Thresholds:
         """Return the thresholds of the highest rate that is not above ``false_alarms``, by default the detector's own.

@@ -79,11 +79,11 @@ class Detector:
 
     def _predict(self, crops: Sequence[Crop]) -> Prediction:
         logits = logits_of(self.network, crops).double().cpu()
-        score = _probability((logits[0] - self.calibration.offset) / self.calibration.temperature)
+        score = _probability(logits[0], self.calibration.temperature, self.calibration.offset)
         shares = torch.softmax(logits[2:], 0).tolist()
         attacks = {name: score * share for name, share in zip(self.attacks, shares, strict=True)}
-        return Prediction(score, attacks, _probability(logits[1]))
+        return Prediction(score, attacks, _probability(logits[1], *self.calibration.power))
 
 
-def _probability(logit: torch.Tensor) -> float:
-    return round(float(torch.sigmoid(logit)), 6)
+def _probability(logit: torch.Tensor, temperature: float, offset: float) -> float:
+    return round(float(torch.sigmoid((logit - offset) / temperature)), 6)

@@ -92,15 +92,17 @@ def _calibration_of(made: Mapping[str, Any], path: Path) -> Calibration:
             float(made["false_alarms"]),
             float(made["least_power"]),
             None if share is None else float(share),
+            (float(made["power_temperature"]), float(made["power_offset"])),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _other_version(path, "numbers of its calibration") from None
     rows, shares = calibration.thresholds, [calibration.least_power, calibration.attack_share or 0.0]
-    numbers = [calibration.temperature, calibration.offset, *shares, *(number for row in rows for number in row)]
+    scales = [calibration.temperature, calibration.offset, *calibration.power]
+    numbers = [*scales, *shares, *(number for row in rows for number in row)]
     _refuse_unless_finite(path, numbers)
     rates = [row.false_alarms for row in rows]
     if (
-        calibration.temperature <= 0
+        min(calibration.temperature, calibration.power[0]) <= 0
         or calibration.false_alarms not in rates
         or rates != sorted(set(rates))
         or not all(0 <= x <= 1 for x in shares)
@@ -151,5 +153,6 @@ def save_detector(
     }
     numbers = ("temperature", "offset", "false_alarms", "least_power", "attack_share")
     kept = {key: getattr(calibration, key) for key in numbers}
+    kept |= dict(zip(("power_temperature", "power_offset"), calibration.power, strict=True))
     rows = [list(row) for row in calibration.thresholds]
     write_safetensors(path, tensors, {"schema": SCHEMA, **made, **kept, "thresholds": rows, "attacks": list(attacks)})

@@ -42,7 +42,10 @@ def _crops(example: Example, change: Callable[[Pixels], Pixels]) -> list[Crop]:
 
 
 def score_changed(network: ResidualNet, examples: Sequence[Example], names: Sequence[str]) -> Iterator[Numbers]:
-    """Yield the logits of faces after each of some changes, float64 [examples]; draws depend on the photo alone."""
+    """Yield the logits of faces after each of some changes, float64 [examples, 2 + attacks].
+
+    Draws depend on the photo alone.
+    """
     network.eval()
     for name in names:
         found = []
@@ -54,17 +57,20 @@ def score_changed(network: ResidualNet, examples: Sequence[Example], names: Sequ
             def change(pixels: Pixels, name: str = name, seed: list[int] = seed) -> Pixels:
                 return CHANGES[name](pixels, np.random.default_rng(seed))
 
-            found.append(float(logits_of(network, _crops(example, change))[0]))
+            found.append(logits_of(network, _crops(example, change)).double().cpu().numpy())
         yield np.array(found, np.float64)
 
 
 MOST_CHANGED = 60
-"""Faces of each source, clean and cloaked, that are also scored after changes."""
+"""Faces of a source, clean and cloaked, that are also scored after changes."""
+
+WEAKENED = (*SURVIVED, "jpeg", "jpeg-twice", "blur", "soften", "denoise")
+"""Changes to cloaked faces, after which fewer and fewer cloaks can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnseenScores:
-    """Logits of a source's faces by a network that has been trained on other sources alone.
+    """Logits of faces by a network that has not been trained on their people, or on their source.
 
     Attributes
     ----------
@@ -72,32 +78,40 @@ class UnseenScores:
         float64 [n, 2 + attacks].
     attacks
         Number of the attack of each cloaked face.
-    odd, survived
-        By change: clean faces after changes that look odd, and cloaked ones after changes that a cloak
-        should survive, float64 [m] each.
+    clean_after, cloaked_after
+        By change, the same of some of the faces after it: clean ones after ``ODD`` and ``SURVIVED``, cloaked ones
+        after ``WEAKENED``.
     """
 
     clean: Numbers
     cloaked: Numbers
     attacks: Sequence[int]
-    odd: Mapping[str, Numbers]
-    survived: Mapping[str, Numbers]
+    clean_after: Mapping[str, Numbers]
+    cloaked_after: Mapping[str, Numbers]
+
+
+def score_unseen(
+    network: ResidualNet, examples: Sequence[Example], attacks: Sequence[int], *, most: int | None = None
+) -> UnseenScores:
+    """Score faces that a network has not seen, as they are and after changes; of each label ``most`` after these."""
+    parts = [[e for e in examples if e.cloaked is label] for label in (False, True)]
+    # The order of examples is that of their paths: a stride takes some of every kind.
+    few = [part[:: -(-len(part) // most) or 1] if most else part for part in parts]
+    names = tuple(dict.fromkeys((*ODD, *SURVIVED))), WEAKENED
+    after = [
+        dict(zip(changes, score_changed(network, part, changes), strict=True)) if part else {}
+        for changes, part in zip(names, few, strict=True)
+    ]
+    clean, cloaked = (score(network, part) if part else np.empty((0, 3 + max(attacks))) for part in parts)
+    return UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], *after)
 
 
 def score_sources(network: ResidualNet, examples: Sequence[Example], attacks: Sequence[int]) -> dict[str, UnseenScores]:
-    """Score the faces of sources that a network has not seen, as they are and, of some, after changes."""
-    found = {}
-    for group in sorted({example.group for example in examples}):
-        parts = [[e for e in examples if e.group == group and e.cloaked is label] for label in (False, True)]
-        # The order of sources is that of their paths: a stride takes some of every kind.
-        few = [part[:: -(-len(part) // MOST_CHANGED) or 1] for part in parts]
-        odd, survived = (
-            dict(zip(names, score_changed(network, part, names), strict=True)) if part else {}
-            for names, part in ((ODD, few[0]), (SURVIVED, few[1]))
-        )
-        clean, cloaked = (score(network, part) if part else np.empty((0, 2 + max(attacks) + 1)) for part in parts)
-        found[group] = UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], odd, survived)
-    return found
+    """Score the faces of sources that a network has not seen, by source."""
+    return {
+        group: score_unseen(network, [e for e in examples if e.group == group], attacks, most=MOST_CHANGED)
+        for group in sorted({example.group for example in examples})
+    }
 
 
 def measure(logits: Numbers, cloaks: Sequence[int], names: Sequence[str], attacks: Sequence[int]) -> dict[str, Any]:
