@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,15 @@ def striped_people(count: int, seed: int = 0, side: int = 110) -> list[Example]:
         examples.append(example_of(clean, person=person))
         examples.append(example_of(striped(clean, number % 2), person=person, cloak=number % 2))
     return examples
+
+
+def sources(**sizes: int) -> list[Example]:
+    """Clean and cloaked faces of as many people of each source."""
+    return [
+        replace(each, group=name, person=f"{name} {each.person}", source=f"{name} {each.source}")
+        for seed, (name, count) in enumerate(sizes.items())
+        for each in striped_people(count, seed=seed, side=40)
+    ]
 
 
 def states_equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:

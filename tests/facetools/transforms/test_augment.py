@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector_faces import picture, smooth
+from detector_faces import picture, smooth, striped
 from facetools.transforms import augment as changes
 from facetools.transforms.augment import AFTER, BEFORE, CHANGES, ODD, SURVIVED, save_as_jpeg, scale
 
-SHAPES = [(8, 8), (16, 16), (9, 40), (61, 47)]
+SHAPES = [(8, 8), (16, 16), (9, 40), (61, 47), (300, 280)]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -38,12 +38,12 @@ def test_only_changes_that_exist_are_named() -> None:
 def test_a_change_gives_a_photo_and_leaves_its_own_alone(name: str, shape: tuple[int, int]) -> None:
     pixels = picture(*shape)
     before = pixels.copy()
-    for seed in range(5):
+    for seed in range(2 if shape[0] == 300 else 5):
         changed = CHANGES[name](pixels, rng(seed))
         assert (changed.dtype, changed.ndim, changed.shape[2]) == (np.uint8, 3, 3)
         assert min(changed.shape[:2]) >= 8
         assert np.array_equal(CHANGES[name](pixels, rng(seed)), changed), "the generator decides"
-        if name in BEFORE:
+        if name in BEFORE or name in ("rotate", "encoder-jpeg"):
             assert changed.shape == pixels.shape
         # A slice is as good as a photo of its own.
         wider = np.zeros((shape[0] + 5, shape[1] + 7, 3), np.uint8)
@@ -140,6 +140,112 @@ def test_filters_do_what_they_are_called() -> None:
         assert spread(CHANGES["denoise"](pixels, rng(seed))) < spread(pixels)
         assert spread(CHANGES["soften"](pixels, rng(seed))) < spread(pixels)
         assert spread(CHANGES["sharpen"](pixels, rng(seed))) > spread(pixels)
+
+
+def test_encoders_have_tables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved with the tables that are drawn, in their order; coarser in colour, and the coarser the finer the detail."""
+    saved: list[Any] = []
+    whole = Image.Image.save
+
+    def save(image: Image.Image, out: Any, kind: str, **options: Any) -> None:
+        whole(image, out, kind, **options)
+        found = Image.open(io.BytesIO(out.getvalue()))
+        assert found.format == "JPEG"
+        assert [list(found.quantization[n]) for n in (0, 1)] == [list(table) for table in options["qtables"]]
+        saved.append((options["subsampling"], *options["qtables"]))
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    generator = rng()
+    for _ in range(120):
+        CHANGES["encoder-jpeg"](picture(16, 16), generator)
+    assert {way for way, _, _ in saved} == {0, 1, 2}
+    for _, luma, chroma in saved:
+        assert luma == sorted(luma) or np.diff(np.reshape(luma, (8, 8)), axis=0).min() >= 0
+        assert all(1 <= a <= b <= 255 for a, b in zip(luma, chroma, strict=True))
+    first, last = (np.array([luma[place] for _, luma, _ in saved]) for place in (0, 63))
+    assert first.min() == 1
+    assert first.max() >= 7
+    assert (last / first).min() < 3
+    assert (last / first).max() > 25
+
+
+def test_webp_is_of_all_qualities(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = picture(64, 64)
+    drawn = []
+    whole = Image.Image.save
+
+    def save(image: Image.Image, out: Any, kind: str, **options: Any) -> None:
+        assert kind == "WEBP"
+        drawn.append(options["quality"])
+        whole(image, out, kind, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    apart = [np.abs(CHANGES["webp"](pixels, rng(seed)).astype(int) - pixels).mean() for seed in range(60)]
+    assert 40 <= min(drawn) < 45
+    assert 90 < max(drawn) <= 95
+    assert np.corrcoef(drawn, apart)[0, 1] < -0.8
+    generator = rng()
+    for _ in range(900):
+        CHANGES["webp"](picture(8, 8), generator)
+    assert set(drawn) == set(range(40, 96))
+
+
+def test_local_contrast_is_raised_and_tone_stays() -> None:
+    pixels = (smooth(96).astype(int) // 3 + 85 + striped(np.full((96, 96, 3), 100, np.uint8), 0, 4) - 100).astype(
+        np.uint8
+    )
+    for seed in range(8):
+        raised = CHANGES["local-contrast"](pixels, rng(seed))
+        assert (
+            1.15
+            < np.abs(np.diff(raised.astype(int), axis=0)).mean() / np.abs(np.diff(pixels.astype(int), axis=0)).mean()
+            < 2
+        )
+        assert abs(float(raised.mean()) - float(pixels.mean())) < 2
+    flat = np.full((40, 40, 3), 77, np.uint8)
+    assert np.array_equal(CHANGES["local-contrast"](flat, rng()), flat)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (61, 47), (60, 448), (700, 700)])
+def test_a_rotated_photo_has_no_dark_corners(shape: tuple[int, int]) -> None:
+    white = np.full((*shape, 3), 255, np.uint8)
+    assert all(CHANGES["rotate"](white, rng(seed)).min() == 255 for seed in range(12))
+
+
+def test_rotation_is_by_five_degrees_at_most() -> None:
+    dot = np.zeros((201, 201, 3), np.uint8)
+    dot[98:103, 178:183] = 255
+    rows, columns = np.mgrid[:201, :201] - 100
+    angles = []
+    for seed in range(60):
+        turned = CHANGES["rotate"](dot, rng(seed))[..., 0].astype(float)
+        y, x = ((turned * axis).sum() / turned.sum() for axis in (rows, columns))
+        assert np.hypot(x, y) == pytest.approx(80, abs=0.7)
+        angles.append(np.degrees(np.arctan2(y, x)))
+    assert -5.3 < min(angles) < -4
+    assert 4 < max(angles) < 5.3
+
+
+def test_scaling_is_by_every_filter() -> None:
+    pixels = picture(64, 64)
+    generator = rng()
+    results = {scale(pixels, 0.6, generator).tobytes() for _ in range(80)}
+    filters = ("BILINEAR", "BICUBIC", "LANCZOS", "BOX", "HAMMING")
+    image = Image.fromarray(pixels)
+    assert results == {np.array(image.resize((38, 38), Image.Resampling[name])).tobytes() for name in filters}
+
+
+def test_a_real_photo_stays_what_it_is(face_photo: bytes) -> None:
+    """Whatever happens to a photo, the eye knows it again: it correlates with itself at an eighth of its size."""
+    photo = Image.open(io.BytesIO(face_photo)).convert("RGB")
+    pixels = np.array(photo)
+    small = np.array(photo.convert("L").resize((30, 30), Image.Resampling.BOX), float).ravel()
+    for name, change in CHANGES.items():
+        for seed in range(2):
+            after = Image.fromarray(change(pixels, rng(seed))).convert("L").resize((30, 30), Image.Resampling.BOX)
+            assert np.corrcoef(small, np.array(after, float).ravel())[0, 1] > (
+                {"crop": 0.5, "rotate": 0.8}.get(name, 0.95)
+            )
 
 
 def test_beauty_smooths_skin_and_keeps_edges() -> None:

@@ -20,8 +20,7 @@ from facetools.detector.scoring import measure, score
 from facetools.detector.training import trainer as training
 from facetools.detector.training.examples import Example
 from facetools.detector.training.trainer import UNPAIRED, DetectorTrainer, pair_up
-from facetools.detector.training.windows import WINDOW_PX
-from facetools.photos.photo import Pixels
+from facetools.detector.training.windows import SIDES_PX, TRANSPLANTED, Window
 from facetools.training.loop import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -174,7 +173,7 @@ def test_the_average_by_hand(few: list[Example]) -> None:
         assert float((averaged[name] - latest[name]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize(("sure", "clipped"), [(3.0, True), (-3.0, False)])
+@pytest.mark.parametrize(("sure", "clipped"), [(6.0, True), (-3.0, False)])
 def test_a_step_by_hand(few: list[Example], sure: float, clipped: bool) -> None:
     """AdamW's first one: gradients of a norm of at most 1, a decay of 1e-3, a 25th of the peak of the schedule."""
     trainer = trainer_of(few, learning_rate=1.0)
@@ -184,11 +183,11 @@ def test_a_step_by_hand(few: list[Example], sure: float, clipped: bool) -> None:
     # Of clean faces alone the network is sure that they are cloaked, or that they are not.
     windows = trainer._prepare(0)[0]
     attacks = [-1] * len(windows)
-    loss_of(before(windows.float() / 255), attacks).backward()
+    loss_of(before(windows / 255), attacks, attacks).backward()
     gradients = [parameter.grad for parameter in before.parameters()]
     norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
     assert (norm > 1) is clipped
-    trainer._step(windows, attacks)
+    trainer._step(windows, attacks, attacks)
     for was, now, gradient in zip(before.parameters(), trainer._network.parameters(), gradients, strict=True):
         torch.testing.assert_close(now.grad, gradient / max(norm, 1.0), rtol=1e-3, atol=1e-6)
         expected = was * (1 - 0.04 * 1e-3) - 0.04 * now.grad / (now.grad.abs() + 1e-8)
@@ -205,20 +204,31 @@ class Steps:
         self.pairs: list[tuple[Example, Example]] = []
         self.lone: list[Example] = []
         self.batches: list[list[int]] = []
-        blank = np.zeros((WINDOW_PX, WINDOW_PX, 3), np.uint8)
+        self.sides: list[int] = []
+        self.twins: list[list[int]] = []
+        self.onto: list[Example | None] = []
+        self.odd: list[float] = []
 
-        def draw_pair(clean: Example, cloaked: Example, _: np.random.Generator) -> list[Pixels]:
+        def draw_pair(
+            clean: Example, cloaked: Example, side: int, _: np.random.Generator, *, onto: Example | None, odd: float
+        ) -> list[Window]:
             self.pairs.append((clean, cloaked))
-            return [blank, blank]
+            self.onto.append(onto)
+            self.odd.append(odd)
+            return [np.zeros((side, side, 3), np.float32)] * 2
 
-        def draw_unpaired(clean: Example, _: np.random.Generator) -> Pixels:
+        def draw_unpaired(clean: Example, side: int, _: np.random.Generator, *, odd: float) -> Window:
             self.lone.append(clean)
-            return blank
+            self.odd.append(odd)
+            return np.zeros((side, side, 3), np.float32)
 
-        def step(_: DetectorTrainer, windows: torch.Tensor, attacks: list[int]) -> float:
-            assert windows.shape == (len(attacks), 3, WINDOW_PX, WINDOW_PX)
-            assert windows.dtype == torch.uint8
+        def step(_: DetectorTrainer, windows: torch.Tensor, attacks: list[int], twins: list[int]) -> float:
+            side = windows.shape[-1]
+            assert windows.shape == (len(attacks), 3, side, side)
+            assert windows.dtype == torch.float32
             self.batches.append(attacks)
+            self.sides.append(side)
+            self.twins.append(twins)
             return 0.0
 
         monkeypatch.setattr(training, "draw_pair", draw_pair)
@@ -256,19 +266,66 @@ def test_every_cloak_is_drawn_though_one_has_many_times_as_many_photos(steps: St
 
 @pytest.mark.parametrize(("batch", "cloaked"), [(64, 24), (8, 3), (4, 1), (5, 2)])
 def test_clean_faces_are_shown_beside_cloaked_ones_and_alone(steps: Steps, batch: int, cloaked: int) -> None:
-    list(trainer_of(people(9, {0: 9}), (0,), epochs=1, batch=batch).epochs())
+    """Of large windows fewer and of small ones more: a step takes about as long."""
+    list(trainer_of(people(9, {0: 9}), (0,), epochs=20, batch=batch).epochs())
     lone = round(UNPAIRED * batch)
-    for labels in steps.batches:
-        assert labels == [-1, 0] * cloaked + [-1] * lone
-    assert len(steps.batches) == -(-9 // cloaked)
+    assert len(steps.batches) == 20 * -(-9 // cloaked)
+    assert set(steps.sides) == set(SIDES_PX)
+    for labels, twins, side in zip(steps.batches, steps.twins, steps.sides, strict=True):
+        times = {48: 16 / 9, 64: 1, 96: 0.5}[side]
+        pairs, alone = max(1, round(times * cloaked)), round(times * lone)
+        assert labels == [-1, 0] * pairs + [-1] * alone
+        assert twins == [place for pair in range(pairs) for place in [2 * pair + 1] * 2] + [-1] * alone
 
 
 def test_epochs_and_steps_draw_otherwise(steps: Steps) -> None:
-    list(trainer_of(people(30, {0: 30}), (0,), epochs=2, batch=64).epochs())
-    names = [cloaked.person for _, cloaked in steps.pairs]
-    assert len(names) == 4 * 24
-    parts = [tuple(names[start : start + 24]) for start in range(0, len(names), 24)]
-    assert len(set(parts)) == 4
+    trainer = trainer_of(people(30, {0: 30}), (0,), epochs=2, batch=64)
+    drawn = set()
+    for epoch in (0, 1):
+        trainer._loop.epoch = epoch
+        for step in range(trainer._loop.steps):
+            steps.pairs.clear()
+            trainer._prepare(step)
+            drawn.add(tuple(cloaked.person for _, cloaked in steps.pairs[:12]))
+    assert trainer._loop.steps == 2
+    assert len(drawn) == 4
+
+
+def test_windows_of_all_sides_are_as_many_and_some_cloaks_are_transplanted(steps: Steps) -> None:
+    list(trainer_of(people(30, {0: 30}), (0,), epochs=60, batch=16).epochs())
+    counts = Counter(steps.sides)
+    assert [counts[side] / len(steps.sides) for side in SIDES_PX] == pytest.approx([1 / 3] * 3, abs=0.08)
+    moved = [onto for onto in steps.onto if onto is not None]
+    assert len(moved) / len(steps.onto) == pytest.approx(TRANSPLANTED, abs=0.05)
+    assert {onto.cloaked for onto in moved} == {False}
+    assert len({onto.person for onto in moved}) == 30
+
+
+def test_clean_faces_are_of_sources_by_the_root_of_their_size(steps: Steps) -> None:
+    examples = people(100, {0: 100})
+    examples = [replace(each, group="few" if each.person in ("p0", "p1", "p2", "p3") else "many") for each in examples]
+    list(trainer_of(examples, (0,), epochs=20, batch=16).epochs())
+    for shown in (steps.lone, [onto for onto in steps.onto if onto is not None]):
+        share = np.mean([each.group == "few" for each in shown])
+        assert share == pytest.approx(2 / (2 + 96**0.5), abs=0.05)
+
+
+def test_what_is_plain_comes_first(steps: Steps) -> None:
+    """The share of augmented windows rises over three tenths of the training, and stays."""
+    trainer = trainer_of(people(20, {0: 20}), (0,), epochs=10, batch=8)
+    shares = []
+    for epoch in range(10):
+        trainer._loop.epoch = epoch
+        for step in range(trainer._loop.steps):
+            steps.odd.clear()
+            trainer._prepare(step)
+            assert len(set(steps.odd)) == 1
+            shares.append(steps.odd[0])
+    done = np.arange(len(shares)) / len(shares)
+    first, last = training.ODD_SHARES
+    expected = np.where(done < training.RISING, first + (last - first) * done / training.RISING, last)
+    assert shares == pytest.approx(expected.tolist())
+    assert shares[0] == first < last == shares[-1]
 
 
 def test_a_cloaked_face_is_beside_the_clean_one_of_its_photo() -> None:
