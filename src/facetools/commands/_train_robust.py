@@ -128,11 +128,11 @@ def make_cloaks(
     device: str,
     faces: str,
     min_face: float | None,
-    min_confidence: float | None,
-    rotations: bool,
     seed: int,
     resume: bool,
     force: bool,
+    min_confidence: float | None = None,
+    rotations: bool = False,
 ) -> Iterator[list[Record]]:
     """Cloak photos losslessly into a folder, to train on; ``name`` is that of an attack, or ``attack:mode``.
 
