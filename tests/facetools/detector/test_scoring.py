@@ -16,7 +16,7 @@ from detector_faces import example_of, face_at, intake_of, network, picture, sou
 from facetools.detector import scoring
 from facetools.detector.crops import face_crops
 from facetools.detector.detector import logits_of
-from facetools.detector.scoring import MOST_CHANGED, measure, score, score_changed, score_sources
+from facetools.detector.scoring import MOST_CHANGED, WEAKENED, measure, score, score_changed, score_sources
 from facetools.detector.training.examples import KEPT_PX, Example, ExampleReader
 from facetools.metrics import area_under_roc
 from facetools.transforms.augment import ODD, SURVIVED
@@ -42,9 +42,9 @@ def test_a_network_in_training_is_measured_in_use() -> None:
     expected = score(net, examples)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     assert np.array_equal(score(net.train(), examples), expected)
-    assert [list(x) for x in score_changed(net.train(), examples, ["grey"])] == [
-        list(x) for x in score_changed(net.eval(), examples, ["grey"])
-    ]
+    changed, in_use = (next(score_changed(each, examples, ["grey"])) for each in (net.train(), net.eval()))
+    assert changed.shape == (4, 4)
+    assert np.array_equal(changed, in_use)
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
@@ -52,12 +52,12 @@ def test_what_is_drawn_depends_on_the_photo_alone() -> None:
     net = network()
     one, other = example_of(picture(60, 60)), example_of(picture(60, 60), person="bob")
     names = ["jpeg", "grain", "resize"]
-    first = list(score_changed(net, [one, other], names))
-    turned = list(score_changed(net, [other, one], names))
+    first = [each[:, 0] for each in score_changed(net, [one, other], names)]
+    turned = [each[:, 0] for each in score_changed(net, [other, one], names)]
     assert all(np.array_equal(a, b[::-1]) for a, b in zip(first, turned, strict=True))
     # A cloaked copy is changed as the clean one is; another photo, and another change, otherwise.
     copy = list(score_changed(net, [replace(one, cloak=3, source="elsewhere")], names))
-    assert [float(x[0]) for x in copy] == [float(x[0]) for x in first]
+    assert [float(x[0, 0]) for x in copy] == [float(x[0]) for x in first]
     assert all(x[0] != x[1] for x in first)
     assert len({float(x[0]) for x in first}) == 3
     odd = replace(one, photo="\udcff/0")
@@ -128,14 +128,16 @@ def test_sources_are_scored_apart_and_some_after_changes() -> None:
         assert np.array_equal(scores.clean, score(net, clean))
         assert list(scores.attacks) == [(1, 0)[each.cloak] for each in cloaked]
         assert scores.cloaked.shape == (len(cloaked), 4)
-        assert set(scores.odd) == set(ODD)
-        assert {len(each) for each in scores.odd.values()} == {len(clean)}
+        assert set(scores.clean_after) == {*ODD, *SURVIVED}
+        assert {each.shape for each in scores.clean_after.values()} == {(len(clean), 4)}
         if cloaked:
             assert np.array_equal(scores.cloaked, score(net, cloaked))
-            assert set(scores.survived) == set(SURVIVED)
-            assert {len(each) for each in scores.survived.values()} == {len(cloaked)}
+            assert set(scores.cloaked_after) == set(WEAKENED) >= set(SURVIVED)
+            assert {each.shape for each in scores.cloaked_after.values()} == {(len(cloaked), 4)}
+            (blurred,) = score_changed(net, cloaked, ["blur"])
+            assert np.array_equal(scores.cloaked_after["blur"], blurred)
         else:
-            assert not scores.survived
+            assert not scores.cloaked_after
 
 
 def test_of_many_faces_some_of_every_part_are_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def assert_same(one: UnseenScores, other: UnseenScores) -> None:
     assert np.array_equal(one.clean, other.clean)
     assert np.array_equal(one.cloaked, other.cloaked)
     assert list(one.attacks) == list(other.attacks)
-    for mine, yours in ((one.odd, other.odd), (one.survived, other.survived)):
+    for mine, yours in ((one.clean_after, other.clean_after), (one.cloaked_after, other.cloaked_after)):
         assert mine.keys() == yours.keys()
         assert all(np.array_equal(mine[name], yours[name]) for name in mine)
 
@@ -72,6 +72,7 @@ def small_odd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few changes: what they do is looked at elsewhere."""
     monkeypatch.setattr(scoring, "ODD", ("jpeg", "grain"))
     monkeypatch.setattr(scoring, "SURVIVED", ("resize",))
+    monkeypatch.setattr(scoring, "WEAKENED", ("resize", "blur"))
 
 
 @pytest.mark.usefixtures("small_odd")
