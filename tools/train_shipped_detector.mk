@@ -6,11 +6,13 @@
 #
 # PHOTOS are folders or tars of clean photos. A tar of one folder lfw/<person>/<photo> is one source; of any other the
 # folders below its top are the sources, so that your own collections can take part: collections/<source>/.../<photo>.
+# Folders called as in WITHOUT are left out: photos that are cloaked already.
 # Each source is scored by a detector that was trained without it, and thresholds are chosen on these scores. Everything
 # that is made lies in WORK; docs/results/scripts/detector_cloaks.py says of which photos. Interrupted runs go on where
 # they were. On two cores the second extractor takes 20 minutes, the cloaks 30 and the training an hour.
 
 PHOTOS    ?= lfw.tar photos.tar
+WITHOUT   ?= fawkes-min fawkes-high
 WORK      ?= build/detector
 FACETOOLS ?= .venv/bin/facetools
 PYTHON    ?= .venv/bin/python
@@ -33,7 +35,8 @@ $(WORK)/second.safetensors: $(firstword $(PHOTOS))
 	$(FACETOOLS) train-extractor --resume --in $< --epochs 4 --batch 32 --held-out 0.2 --out $@ > $(WORK)/second.jsonl
 
 $(WORK)/cloaks.stamp: $(PHOTOS) $(WORK)/second.safetensors docs/results/scripts/detector_cloaks.py
-	$(PYTHON) docs/results/scripts/detector_cloaks.py $(WORK) --second $(WORK)/second.safetensors $(PHOTOS)
+	$(PYTHON) docs/results/scripts/detector_cloaks.py $(WORK) --second $(WORK)/second.safetensors \
+	  $(addprefix --without ,$(WITHOUT)) $(PHOTOS)
 	touch $@
 
 # Folders of cloaks are named by attack and mode; the attack is what the detector names.

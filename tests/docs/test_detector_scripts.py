@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -14,51 +15,68 @@ import detector_cloaks
 import detector_figures
 from change_photos import main as change_photos
 from conftest import faceless
-from detector_figures import CLEAN, CROPS, Scored
 
 # ---------------------------------------------------------------- figures
 
 
-def scored(*faces: tuple[float, str, str | None]) -> Scored:
-    """Scores, people and attacks of faces, at a threshold of a half."""
-    scores, people, attacks = zip(*faces, strict=True)
-    return Scored(np.array(scores), list(people), list(attacks), 0.5)
+def record(score: float, source: str, name: str, attack: str | None = None, side: float = 50) -> dict[str, object]:
+    """A face of a photo of a source, at thresholds of a half and of 0.3."""
+    label = "cloaked" if score >= 0.5 else "unclear" if score >= 0.3 else "clean"
+    box = [0, 0, side, side - 10]
+    return {"score": score, "label": label, "attack": attack, "path": f"{source}/{name}", "box": box}
 
 
-def test_the_figures_of_cloaks_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {
-        # One false alarm of four.
-        CLEAN: scored((0.1, "a", None), (0.2, "a", None), (0.3, "b", None), (0.6, "b", "opom")),
-        CROPS: scored((0.55, "a", "lowkey"), (0.7, "b", "lowkey")),
-        "lowkey-ten": scored((0.9, "a", "lowkey"), (0.8, "b", "lowkey")),
-        # One is missed, one is named wrongly.
-        "lowkey_dlib": scored((0.7, "a", "fawkes-v1.0"), (0.5, "b", "lowkey"), (0.25, "c", None)),
-        "fawkes-v0.3_min": scored((0.6, "a", "fawkes-v1.0"), (0.05, "b", None)),
-        "lowkey_crops": scored((0.6, "a", "lowkey"), (0.9, "b", "lowkey")),
-    }
-    detector_figures.cloaks_table(found)
+def cells(shown: str, title: str) -> list[list[str]]:
+    """The rows of a table, without intervals."""
+    lines = shown.partition(title)[2].strip().splitlines()
+    rows = [line.split("|")[1:-1] for line in takewhile(lambda line: line[:1] == "|", lines)]
+    return [[re.sub(r" \(.*\)", "", cell.strip()) for cell in row] for row in rows][2:]
+
+
+def test_the_figures_of_clean_photos_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ann/1.png", "ann/2.png", "bob/1.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        faceless((24, 24)).save(tmp_path / "photos" / name)
+    for name in ("d.without-ann.safetensors", "d.without-bob.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    asked = []
+
+    def detect(detector: Path, photos: Iterable[Path]) -> list[dict[str, object]]:
+        asked.append((detector.name, [path.relative_to(tmp_path).as_posix() for path in photos]))
+        scores = {"photos/ann/1.png": 0.6, "photos/ann/2.png": 0.4}
+        return [
+            record(scores.get(name, 0.1), str(tmp_path), name, side=500 if "bob" in name else 50)
+            for name in asked[-1][1]
+        ]
+
+    monkeypatch.setattr(detector_figures, "detect", detect)
+    figures = detector_figures.Figures(tmp_path)
+    every = figures.clean_tables()
     shown = capsys.readouterr().out
-    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in shown.splitlines() if line[:1] == "|"]
-    bare = [[re.sub(r" \(.*\)", "", cell) for cell in row] for row in rows]
-    assert bare[0] == ["cloaks", "people", "faces", "AUC", "recall", "precision", "attack named"]
-    # A false alarm of 4 weighs half of what a hit of 2 does, and three quarters of what a hit of 3 does.
-    assert bare[2:] == [
-        ["lowkey-ten", "2", "2", "1.0000", "100.0%", f"{2 / 2.5:.1%}", "100.0%"],
-        ["lowkey_dlib", "3", "3", f"{(4 + 3 + 2) / 12:.4f}", "66.7%", f"{2 / 2.75:.1%}", "50.0%"],
-        ["fawkes-v0.3_min", "2", "2", f"{3.5 / 8:.4f}", "50.0%", f"{1 / 1.5:.1%}", "0.0%"],
-        ["lowkey_crops", "2", "2", f"{3 / 4:.4f}", "100.0%", f"{2 / 4:.1%}", "100.0%"],
-        ["fawkes-v0.3, all photos", "2", "2", f"{3.5 / 8:.4f}", "50.0%", f"{1 / 1.5:.1%}", "0.0%"],
-        ["lowkey, all photos", "3", "5", f"{(8 + 9) / 20:.4f}", "80.0%", f"{4 / 5.25:.1%}", "75.0%"],
+    assert sorted(str(each["path"]) for each in every) == [
+        f"{tmp_path}/photos/{name}" for name in ("ann/1.png", "ann/2.png", "bob/1.png")
     ]
-    assert "False alarms: 25.0% (" in shown
-    assert ") of 4 clean faces of 2 people, 100.0% (" in shown
-    assert ") of 2 clean crops, at a threshold of 0.5." in shown
-    assert "over 8 faces, half of them cloaked." in shown
+    # A source's photos are scored by the detector that was trained without it, changed ones too.
+    for detector, photos in asked:
+        assert photos
+        assert all(f"photos/{detector.split('-')[1].split('.')[0]}/" in photo for photo in photos)
+    assert cells(shown, "nothing of it\n") == [
+        ["ann", "2", "50.0%", "50.0%", "0.500", *["0.0%"] * 4],
+        ["bob", "1", "0.0%", "0.0%", "0.100", *["0.0%"] * 4],
+    ]
+    assert cells(shown, "side in pixels\n") == [
+        ["0 to 60", "2", "50.0%", "50.0%"],
+        *([f"{low} to {high}", "0", "-", "-"] for low, high in ((60, 100), (100, 200), (200, 400))),
+        ["over 400", "1", "0.0%", "0.0%"],
+    ]
 
 
-@pytest.mark.parametrize("kind", [*detector_cloaks.KINDS, *detector_cloaks.TEN])
-def test_a_folder_of_cloaks_tells_its_attack(kind: detector_cloaks.Kind) -> None:
-    assert detector_figures.attack_of(kind.name) == kind.attack
+def test_a_site_reduces_wide_photos_alone() -> None:
+    wide = detector_figures.site(np.zeros((30, 2160, 3), np.uint8))
+    assert wide.shape == (15, 1080, 3)
+    assert detector_figures.site(np.zeros((30, 1080, 3), np.uint8)).shape == (30, 1080, 3)
 
 
 # ---------------------------------------------------------------- whose photos
@@ -66,57 +84,41 @@ def test_a_folder_of_cloaks_tells_its_attack(kind: detector_cloaks.Kind) -> None
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """Forty people like those of LFW: with a photo, with a few, and with so many that they are kept for the figures."""
-    for number in range(40):
-        many = (1, 2, 1, 7, 8, 9, 10, 12)[number % 8]
-        folder = tmp_path / "figures" / "lfw" / f"{many}_{number}"
+    """A source of people with one to nine photos, and a folder of two collections, one with cloaked photos too."""
+    for number, photos in enumerate((1, 2, 7, 8, 9)):
+        folder = tmp_path / "inputs" / "lfw.tar" / "lfw" / f"person{number}"
         folder.mkdir(parents=True)
-        for photo in range(many):
+        for photo in range(photos):
             faceless((24, 24), seed=number).save(folder / f"{photo}.jpg")
+    for name in ("web/a.jpg", "web/b.png", "web/notes.txt", "studio/clean/c.jpg", "studio/fawkes-high/c.jpg"):
+        path = tmp_path / "inputs" / "photos.tar" / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("no photo")
+        else:
+            faceless((24, 24)).save(path)
     return tmp_path
 
 
-def many(photo: Path) -> int:
-    """How many photos there are of whom a photo shows."""
-    return int(photo.parent.name.partition("_")[0])
+def test_who_is_kept_for_the_figures_is_trained_on_nowhere(work: Path) -> None:
+    laid = detector_cloaks.lay_out(work, ["fawkes-high"])
+    plain = [photo for photo in laid["lfw"] if "varied" not in photo]
+    # Everybody's first photo comes before anybody's second; who has eight or more has none.
+    assert {photo.split("/")[1] for photo in plain} == {"person0", "person1", "person2"}
+    assert len({photo.split("/")[1] for photo in plain[:3]}) == 3
+    assert len(plain) == 1 + 2 + 7
+    assert {photo.split("/")[2] for photo in laid["lfw"] if "varied" in photo} <= {"person0", "person1", "person2"}
+    assert (sorted(laid["web"]), laid["studio"]) == (["web/a.jpg", "web/b.png"], ["studio/clean/c.jpg"])
+    assert all((work / "photos" / photo).is_file() for photos in laid.values() for photo in photos)
+    assert detector_cloaks.lay_out(work, ["fawkes-high"]) == laid
 
 
-@pytest.fixture
-def made(work: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, detector_cloaks.Kind], list[Path]]:
-    """Make a kind of cloak, from the first of its list on, but for cloaking: the photos that would be."""
-    monkeypatch.setattr(detector_cloaks, "run", lambda *_: [])
-    photos = detector_cloaks.lists(work)
-
-    def make(folder: str, kind: detector_cloaks.Kind) -> list[Path]:
-        detector_cloaks.make(work, folder, kind._replace(first=1), photos[kind.photos], "dlib-resnet")
-        return sorted((work / "sets" / kind.name).rglob("*.*"))
-
-    return make
-
-
-def test_who_is_kept_for_the_figures_is_trained_on_nowhere(
-    made: Callable[[str, detector_cloaks.Kind], list[Path]],
-) -> None:
+def test_every_source_has_its_share_of_every_kind(work: Path) -> None:
+    laid = detector_cloaks.lay_out(work, ["fawkes-high"])
     for kind in detector_cloaks.KINDS:
-        photos = made("train", kind)
-        # Of all 20 who may be trained on, but for those of one photo, which is in the other list.
-        assert len({photo.parent.name for photo in photos}) == (10 if kind.photos == "others" else 20), kind.name
-        assert max(map(many, photos)) < 8, kind.name
-    for kind in detector_cloaks.TEN:
-        photos = made("unseen", kind)
-        assert {many(photo) for photo in photos} == {10, 12}
-        assert len(photos) == 10 * 10
-
-
-def test_clean_photos_and_targets_are_of_others_too(work: Path) -> None:
-    photos = {name: [p for each in parts for p in each] for name, parts in detector_cloaks.lists(work).items()}
-    # Of these are the clean copies, and the first ones are targets.
-    for name in ("first", "second", "varied"):
-        assert max(map(many, photos[name])) < 8, name
-    assert [len(photos[name]) for name in ("first", "second", "varied")] == [20, 10, 20]
-    assert not {*photos["public"]} & {*photos["others"]}
-    assert sorted(photos["sorted"]) == sorted(photos["public"])
-    assert all(photo.is_file() for each in photos.values() for photo in each)
+        drawn = detector_cloaks.draw(kind, laid)
+        assert {photo.split("/")[0] for photo in drawn} == {"lfw", "web", "studio"}
+        assert len(drawn) == len(set(drawn))
 
 
 # ---------------------------------------------------------------- changed photos

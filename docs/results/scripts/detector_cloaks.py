@@ -1,25 +1,27 @@
 """Make the photos that the shipped detector is trained and measured on.
 
-Usage: python docs/results/scripts/detector_cloaks.py WORK --second FILE FOLDER_OR_TAR [FOLDER_OR_TAR ...]
+Usage: python docs/results/scripts/detector_cloaks.py WORK --second FILE [--without NAME] PHOTOS [PHOTOS ...]
 
-Each input is one source of clean photos, and a folder or tar of several sources below one top folder; a photo's source
-is its first folder there that is not the tar's own. WORK/photos gets a folder a source, WORK/cloaked a folder a kind of
-cloak, of which each source has its share. An interrupted run goes on where it was. Photos of people with ten or more
-are not taken: they are kept for the figures.
+PHOTOS are folders or tars of clean photos. One that holds lfw/<person>/<photo> is one source; of any other the folders
+below its top folder are the sources. WORK/photos gets a folder a source, and WORK/cloaked a folder a kind of cloak, in
+which every source has its share. An interrupted run goes on where it was. Where a source has a folder a person, those
+with eight photos or more are left out: they are kept for figures.
 
 The option --second FILE names an extractor beside dlib-resnet that cloaks are made against, so that the detector does
-not learn the texture of one network's gradient.
+not learn the texture of one network's gradient; --without NAME leaves out folders of that name, such as photos that are
+cloaked already.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import subprocess
 import sys
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +33,9 @@ SEED = "0"
 
 KEPT = 8
 """People with as many photos or more are kept for the figures."""
+
+ENDINGS = (".jpg", ".jpeg", ".png")
+"""Of photos."""
 
 MOST = 600
 """Most photos of a source; the first by the hash of their paths."""
@@ -97,8 +102,8 @@ def unpack(inputs: Iterable[Path], work: Path) -> None:
         partial.rename(place)
 
 
-def sources(work: Path) -> dict[str, list[tuple[Path, str]]]:
-    """Return each source's photos and their paths below it: those of an input's innermost single folder."""
+def sources(work: Path, without: Collection[str]) -> dict[str, list[tuple[Path, str]]]:
+    """Return each source's photos and their paths below it, but those in folders called as in ``without``."""
     found: dict[str, list[tuple[Path, str]]] = {}
     for place in sorted((work / "inputs").iterdir()):
         root = place
@@ -107,8 +112,8 @@ def sources(work: Path) -> dict[str, list[tuple[Path, str]]]:
         # A folder of many people is one source; one of a few collections is several.
         parts = [root] if root.name == "lfw" else sorted(path for path in root.iterdir() if path.is_dir())
         for part in parts:
-            photos = sorted(p for p in part.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-            found[part.name] = [(p, p.relative_to(part).as_posix()) for p in photos if "fawkes" not in p.parts[-3]]
+            photos = [(p, p.relative_to(part)) for p in sorted(part.rglob("*")) if p.suffix.lower() in ENDINGS]
+            found[part.name] = [(p, at.as_posix()) for p, at in photos if not {*at.parts[:-1]} & {*without}]
     return found
 
 
@@ -126,10 +131,10 @@ def choose(photos: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
     return [(photo, relative) for _, _, photo, relative in sorted(queue, key=lambda each: each[:2])][:MOST]
 
 
-def lay_out(work: Path) -> dict[str, list[str]]:
+def lay_out(work: Path, without: Collection[str] = ()) -> dict[str, list[str]]:
     """Link each source's photos into WORK/photos, with varied copies; return their paths below it, by source."""
     laid: dict[str, list[str]] = {}
-    found = {name: choose(photos) for name, photos in sources(work).items()}
+    found = {name: choose(photos) for name, photos in sources(work, without).items()}
     largest = max(found, key=lambda name: (len(found[name]), name))
     for name, photos in found.items():
         for photo, relative in photos:
@@ -181,24 +186,27 @@ def targets_of(work: Path, extractor: str) -> Path:
     return work / "records" / f"targets-{Path(extractor).stem}.safetensors"
 
 
-def main(work: Path, inputs: Sequence[Path], second: str, processes: int) -> None:
+def main(work: Path, inputs: Sequence[Path], second: str, without: Sequence[str]) -> None:
     """Make what is missing."""
     (work / "records").mkdir(parents=True, exist_ok=True)
     unpack(inputs, work)
-    laid = lay_out(work)
+    laid = lay_out(work, without)
     largest = max(laid.values(), key=len)
     for photo in largest[:MOST:4]:
         link(work / "photos" / photo, work / "targets" / photo)
     for extractor in (DLIB, second):
         out = targets_of(work, extractor)
-        words: list[str | Path] = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", out]
+        words = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", out]
         run([*words, "--extractor", extractor], out.with_suffix(".jsonl"))
-    with ThreadPoolExecutor(processes) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda kind: make(work, kind, draw(kind, laid), second), KINDS))
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    joined = given.pop(given.index("--second") + 1)
-    given.remove("--second")
-    main(Path(given[0]), [Path(word) for word in given[1:]], joined, os.cpu_count() or 1)
+    parser = argparse.ArgumentParser(description="Make the photos that the detector is trained and measured on.")
+    parser.add_argument("work", type=Path)
+    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("--second", required=True)
+    parser.add_argument("--without", action="append", default=[])
+    given = parser.parse_args()
+    main(given.work, given.photos, given.second, given.without)
