@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from facetools.detector.decision import FALSE_ALARMS, Calibration, Thresholds
+from facetools.detector.decision import FALSE_ALARMS, LEAST_POWER, Calibration, Thresholds
 from facetools.detector.network import ResidualNet
 from facetools.detector.platt import Labels, Numbers, fit_platt, scores_of
 from facetools.detector.scoring import UnseenScores, score_unseen
@@ -32,6 +32,9 @@ UNCLEAR_TIMES = 10
 CLEAN_BELOW = (0.1, LOWEST_THRESHOLD)
 """Bounds of ``clean_below``: of a score below the first the odds are nine to one that the face is clean, and one above
 the second says that it is likelier cloaked."""
+
+WEAK_SHARE = 0.05
+"""So many of ordinary clean faces may be called too weak to show a cloak."""
 
 LEAST_ACCURACY = 0.9
 """Accuracy of named attacks."""
@@ -78,7 +81,8 @@ def calibrate_sources(sources: Mapping[str, UnseenScores], *, false_alarms: floa
     Temperature and offset are fitted as if half of the faces were cloaked, on faces as they are and after the changes
     that a cloak should survive. Thresholds are chosen on the clean faces of each source as they are, so that they hold
     on the one that looks most cloaked, and on those of all together after all that may happen to photos. Power is
-    fitted to which cloaked faces are found at the default rate, as they are and after changes that weaken cloaks.
+    fitted to which cloaked faces are found at the default rate, as they are and after changes that weaken cloaks; a
+    face is too weak below a half, or below what one in twenty clean faces as they are has, if that is less.
 
     Parameters
     ----------
@@ -104,7 +108,10 @@ def calibrate_sources(sources: Mapping[str, UnseenScores], *, false_alarms: floa
     )
     weakened = np.concatenate([x for scores in each for x in (scores.cloaked, *scores.cloaked_after.values())])
     found = scores_of(weakened[:, 0], fitted.temperature, fitted.offset) >= fitted.at().cloaked_from
-    return replace(fitted, power=fit_platt(weakened[:, 1], found, balanced=False))
+    power = fit_platt(weakened[:, 1], found, balanced=False)
+    usual_power = scores_of(np.concatenate([scores.clean[:, 1] for scores in each]), *power)
+    # Where most cloaks that it was calibrated on are faint, ordinary faces are no exception.
+    return replace(fitted, power=power, least_power=min(LEAST_POWER, float(np.quantile(usual_power, WEAK_SHARE))))
 
 
 def figures_by_source(sources: Mapping[str, UnseenScores], *, false_alarms: float) -> Iterator[dict[str, Any]]:
