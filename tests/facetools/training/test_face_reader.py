@@ -15,7 +15,7 @@ from _toolio.errors import ToolError
 from facetools.extractors.architectures import mobilefacenet
 from facetools.intake import Refusal
 from facetools.training.excluded_people import read_excluded
-from facetools.training.face_reader import NO_FACE, FaceReader, Unused
+from facetools.training.face_reader import FaceReader, Unused
 
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ def test_cloaked_copies_are_paired_and_what_is_not_used_is_reported(few: Path, t
     assert faces.original.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
     assert faces.cloaks == (str(cloaked),)
     assert shown == ["reading clean faces", f"reading {cloaked}", f"finding faces in {cloaked}"]
-    assert reported[0] == Unused(str(few / second / "0.jpg"), NO_FACE)
+    assert reported[0] == Unused(str(few / second / "0.jpg"), "no face of 20 pixels or more found")
     errors = [(each.item.relative, each.error.kind) for each in reported[1:] if isinstance(each, Refusal)]
     assert errors[0] == (f"{first}/stray.jpg", "no-match")
     assert {relative for relative, _ in errors[1:]} == {f"{third}/1.jpg"}
