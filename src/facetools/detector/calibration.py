@@ -26,6 +26,9 @@ LOWEST_THRESHOLD = 0.5
 RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Rates of false alarms that a detector's file has thresholds for, as far as there are faces enough."""
 
+ODD_TIMES = 2
+"""Of clean faces that look odd so many times as many may be cloaked."""
+
 UNCLEAR_TIMES = 10
 """Of ordinary clean faces so many times as many may be unclear or cloaked as may be cloaked."""
 
@@ -80,9 +83,10 @@ def calibrate_sources(sources: Mapping[str, UnseenScores], *, false_alarms: floa
 
     Temperature and offset are fitted as if half of the faces were cloaked, on faces as they are and after the changes
     that a cloak should survive. Thresholds are chosen on the clean faces of each source as they are, so that they hold
-    on the one that looks most cloaked, and on those of all together after all that may happen to photos. Power is
-    fitted to which cloaked faces are found at the default rate, as they are and after changes that weaken cloaks; a
-    face is too weak below a half, or below what one in twenty clean faces as they are has, if that is less.
+    on the one that looks most cloaked, and, at twice the rate, on those of all together after all that may happen to
+    photos. Power is fitted to which cloaked faces are found at the default rate, as they are and after changes that
+    weaken cloaks; a face is too weak below a half, or below what one in twenty clean faces as they are has, if that is
+    less.
 
     Parameters
     ----------
@@ -100,9 +104,10 @@ def calibrate_sources(sources: Mapping[str, UnseenScores], *, false_alarms: floa
     survived = [scores.cloaked_after[name][:, 0] for scores in each for name in SURVIVED if scores.cloaked_after]
     named = [_named(scores.cloaked, scores.attacks) for scores in each if len(scores.cloaked)]
     fitted = fit(
-        {**clean, "changed": usual},
+        clean,
         np.concatenate([*(scores.cloaked[:, 0] for scores in each), *survived]),
-        groups={**clean, "odd": odd},
+        changed=usual,
+        odd=odd,
         named=(np.concatenate([shares for shares, _ in named]), np.concatenate([right for _, right in named])),
         false_alarms=false_alarms,
     )
@@ -155,7 +160,8 @@ def fit(
     clean: Mapping[str, Numbers],
     cloaked: Numbers,
     *,
-    groups: Mapping[str, Numbers] | None = None,
+    changed: Numbers | None = None,
+    odd: Numbers | None = None,
     named: tuple[Numbers, Labels] | None = None,
     false_alarms: float = FALSE_ALARMS,
 ) -> Calibration:
@@ -167,23 +173,30 @@ def fit(
         Logits of clean faces, float64 [n], by group, such as the source of the photos.
     cloaked
         Logits of cloaked faces, float64 [m].
-    groups
-        Logits of the groups of clean faces that thresholds are chosen on; by default those of ``clean``.
+    changed
+        Logits of clean faces after changes that a cloak should survive, which temperature and offset are fitted to
+        too.
+    odd
+        Logits of clean faces after changes that make them look odd, which thresholds are chosen on too.
     named
         For faces that are cloaked, the likeliest attack's share of the softmax over attacks, float64 [k], and whether
         it is the right one, bool [k]. Without it no attack is ever named.
     false_alarms
         The detector's default rate.
     """
-    each = np.concatenate([*clean.values(), cloaked])
+    each = np.concatenate([*clean.values(), *([] if changed is None else [changed]), cloaked])
     temperature, offset = fit_platt(each, np.arange(len(each)) >= len(each) - len(cloaked))
-    scores = [scores_of(logits, temperature, offset) for logits in (groups or clean).values()]
-    table = threshold_table(scores, false_alarms=false_alarms)
+    scores = [scores_of(logits, temperature, offset) for logits in clean.values()]
+    table = threshold_table(
+        scores, odd=None if odd is None else scores_of(odd, temperature, offset), false_alarms=false_alarms
+    )
     share = None if named is None else least_share(*named)
     return Calibration(temperature, offset, table, false_alarms, attack_share=share)
 
 
-def threshold_table(clean: Collection[Numbers], *, false_alarms: float) -> tuple[Thresholds, ...]:
+def threshold_table(
+    clean: Collection[Numbers], *, false_alarms: float, odd: Numbers | None = None
+) -> tuple[Thresholds, ...]:
     """Choose the thresholds for rates of false alarms.
 
     A face is cloaked from the score on that at most this share of the clean faces of each group reaches (0.5 at
@@ -195,6 +208,8 @@ def threshold_table(clean: Collection[Numbers], *, false_alarms: float) -> tuple
         Scores of each group of clean faces, 0 to 1.
     false_alarms
         The detector's default rate, which always has a row.
+    odd
+        Scores of clean faces that look odd, of which twice the share may reach a threshold.
 
     Returns
     -------
@@ -202,11 +217,12 @@ def threshold_table(clean: Collection[Numbers], *, false_alarms: float) -> tuple
         By rate, ascending: of ``RATES`` those at which at least one face of the largest group may be called cloaked.
     """
     most = max(map(len, clean))
+    strange = [] if odd is None else [odd]
     rates = sorted({rate for rate in RATES if rate * most >= 1 - 1e-9} | {false_alarms})
     return tuple(
         Thresholds(
             rate,
-            choose_threshold(*clean, false_alarms=rate),
+            max(choose_threshold(*clean, false_alarms=rate), choose_threshold(*strange, false_alarms=ODD_TIMES * rate)),
             _clip(_lowest(clean, min(UNCLEAR_TIMES * rate, 0.5)), CLEAN_BELOW),
         )
         for rate in rates
@@ -255,7 +271,7 @@ def choose_threshold(*clean: Numbers, false_alarms: float) -> float:
 
 
 def _lowest(groups: Collection[Numbers], share: float) -> float:
-    return max(_least_above(scores, share) for scores in groups)
+    return max((_least_above(scores, share) for scores in groups), default=0.0)
 
 
 def _clip(value: float, bounds: tuple[float, float]) -> float:
