@@ -71,14 +71,7 @@ def load_training(
     ToolError
         It is damaged or cannot be read.
     """
-    found = _read_about(path)
-    for key, value in about.items():
-        if found.get(key) != value:
-            if key == "schema":
-                raise UsageError(f"{path}: not a checkpoint of this command; remove it to start again")
-            raise UsageError(
-                f"{path}: made with other {key}{_difference(found.get(key), value)}; remove it to start again"
-            )
+    found = read_checkpoint(path, about)
     tensors = read_tensors(path)
     for name, part in parts.items():
         part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
@@ -93,6 +86,19 @@ def load_training(
     # The schedule has set the learning rate and momentum; only the moments come from the file.
     state["param_groups"] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict(state)
+    return found
+
+
+def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a checkpoint whose training can go on; see `load_training`."""
+    found = _read_about(path)
+    for key, value in about.items():
+        if found.get(key) != value:
+            if key == "schema":
+                raise UsageError(f"{path}: not a checkpoint of this command; remove it to start again")
+            raise UsageError(
+                f"{path}: made with other {key}{_difference(found.get(key), value)}; remove it to start again"
+            )
     return found
 
 

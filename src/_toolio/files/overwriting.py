@@ -86,6 +86,12 @@ def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
         It exists, and neither ``resume`` nor ``force`` is set; or it is no checkpoint.
     """
     checkpoint = Path(f"{out}.checkpoint")
+    refuse_checkpoint(checkpoint, resume=resume, force=force)
+    return checkpoint
+
+
+def refuse_checkpoint(checkpoint: Path, *, resume: bool, force: bool) -> None:
+    """Refuse a checkpoint, or a part of one, that exists, as `checkpoint_of` does."""
     if checkpoint.exists() and not (resume or force):
         raise UsageError(
             f"{checkpoint}: exists; use {param('resume')} to go on from it, or {param('force')} to start again"
@@ -94,7 +100,6 @@ def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
         raise UsageError(
             f"{checkpoint}: is no checkpoint, and would be replaced; move it, or name another {param('out')}"
         )
-    return checkpoint
 
 
 def refuse_existing(

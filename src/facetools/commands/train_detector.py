@@ -10,7 +10,8 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
+from _toolio.errors import UsageError, param
+from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_nested
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
@@ -35,6 +36,7 @@ from facetools.commands._train_detector import (
     number_attacks,
 )
 from facetools.commands._training import report_to
+from facetools.detector.training.fold_files import fold_checkpoints
 from facetools.intake_records import search_arguments
 
 SCHEMA = "facetools.train-detector/1"
@@ -72,19 +74,24 @@ def train_detector(
     folder of a photo's path below --clean, and the detector is trained on all. Clean and cloaked photos must
     have gone through the same saves (perturb --attack none makes such clean copies), or the detector learns the
     file format instead of the cloak. Copies are matched by their names without endings. Faces are kept in
-    memory, up to 1.2 MB each. After each epoch it writes FILE.checkpoint, from which --resume goes on; it is
-    removed at the end.
+    memory, up to 1.2 MB each. After each epoch it writes FILE.checkpoint, from which --resume goes on, and with
+    --folds keeps it of each part as FILE.checkpoint.fold-1 and so on; they are removed at the end.
     """
     refuse_existing(out, force=force or resume)
     refuse_processes("train-detector")
     named = name_cloaks(clean, cloaked)
     refuse_nested(out, [*clean, *(path for _, path in named)], named="an input,")
+    if keep_folds and not folds:
+        raise UsageError("--keep-folds: needs --folds; give both, or none")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
+    parts = fold_checkpoints(checkpoint)
+    for part in parts:
+        refuse_checkpoint(part, resume=resume, force=force)
     with RecordWriter(SCHEMA, "auc", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
         from facetools.detector.training.examples import read_examples
-        from facetools.detector.training.pipeline import DetectorConfig
+        from facetools.detector.training.pipeline import DetectorConfig, files_of_folds
         from facetools.detector.training.pipeline import train_detector as train
         from facetools.training.loop import TrainingConfig
         from facetools.training.samples import digest_sources
@@ -113,8 +120,10 @@ def train_detector(
             "attacks": attacks,
             "inputs_sha256": digest_sources(examples),
         }
-        if resume and not checkpoint.exists() and out.exists():
-            writer.emit(figures_of(out, {**about, "false_alarms": false_alarms}))
+        if resume and out.exists() and not (checkpoint.exists() or parts):
+            figures = figures_of(out, {**about, "false_alarms": false_alarms})
+            for each in figures.get("sources", [figures]):
+                writer.emit(each)
             return writer.exit_code
         config = DetectorConfig(
             training=training,
@@ -125,6 +134,12 @@ def train_detector(
             keep_folds=keep_folds,
             false_alarms=false_alarms,
         )
+        if keep_folds:
+            for file in files_of_folds(examples, folds, out):
+                refuse_existing(file, force=force or resume, named=param("keep_folds"))
+        if not resume:  # forced: it starts again
+            for path in (checkpoint, *parts):
+                path.unlink(missing_ok=True)
         for figures in train(examples, config, out, device=place, checkpoint=checkpoint, about=about, progress=track):
             writer.emit(figures)
         return writer.exit_code
@@ -132,7 +147,7 @@ def train_detector(
 
 PAGE = Page(
     fields={
-        "auc": "Area under the ROC curve on held-out people, after this epoch.",
+        "auc": "Area under the ROC curve on held-out people, after this epoch; with --folds on a source.",
         "attacks": "The same for each attack alone, its faces against all clean ones; null where it has none.",
         "attack_accuracy": "Accuracy of the likeliest attack on held-out cloaked faces.",
         "epoch": "From 1.",
@@ -145,7 +160,7 @@ PAGE = Page(
         "unclear": "Share of them that is unclear.",
         "cloaked_faces": "Its cloaked faces.",
         "recall": "Share of them that is called cloaked.",
-        "loss": "Mean training loss of the epoch.",
+        "loss": "Mean training loss of the epoch; of a part, of its last.",
         "faces": "Faces trained on.",
         "paired": "Cloaked ones among them that have a clean copy, matched by name and size: the more, the better.",
         "path": "A photo that could not be used.",

@@ -222,7 +222,10 @@ def threshold_table(
     return tuple(
         Thresholds(
             rate,
-            max(choose_threshold(*clean, false_alarms=rate), choose_threshold(*strange, false_alarms=ODD_TIMES * rate)),
+            max(
+                choose_threshold(*clean, false_alarms=rate),
+                choose_threshold(*strange, false_alarms=min(ODD_TIMES * rate, 0.5)),
+            ),
             _clip(_lowest(clean, min(UNCLEAR_TIMES * rate, 0.5)), CLEAN_BELOW),
         )
         for rate in rates

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import UsageError, param
-from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside, refuse_nested
+from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_inside, refuse_nested
 from filled_folders import fill
 
 
@@ -117,6 +117,10 @@ def test_a_checkpoint_is_beside_what_is_trained(tmp_path: Path) -> None:
         checkpoint_of(out, resume=False, force=False)
     for resume in (True, False):
         assert checkpoint_of(out, resume=resume, force=not resume) == checkpoint
+    (part := tmp_path / "model.safetensors.checkpoint.fold-1").write_bytes(checkpoint.read_bytes())
+    refuse_checkpoint(part, resume=True, force=False)
+    with pytest.raises(UsageError, match=r"checkpoint.fold-1: exists; use resume"):
+        refuse_checkpoint(part, resume=False, force=False)
 
 
 @pytest.mark.parametrize("resume", [True, False])

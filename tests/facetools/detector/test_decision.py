@@ -78,3 +78,13 @@ def test_a_threshold_of_ones_own(threshold: float, clean_below: float) -> None:
     assert CALIBRATION.decision(threshold=threshold) == Decision(threshold, clean_below, 0.375, 0.6)
     with pytest.raises(UsageError, match=r"^threshold .*: replaces false_alarms; give one of both$"):
         CALIBRATION.decision(threshold=threshold, false_alarms=0.005)
+
+
+def test_power_and_least_power_of_a_calibration_are_its_own() -> None:
+    """A detector whose file says nothing else has power as its network says it."""
+    assert CALIBRATION.power == (1.0, 0.0)
+    decision = CALIBRATION.decision()
+    for power, label in ((0.375, "clean"), (0.374999, "unclear")):
+        assert decision.label(Prediction(0.1, {"fawkes": 0.1}, power)) == label
+        assert decision.is_weak(Prediction(0.1, {"fawkes": 0.1}, power)) is (label == "unclear")
+    assert not decision.is_weak(Prediction(0.1, {"fawkes": 0.1}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from detector_faces import face_at, network, picture
+from detector_faces import face_at, network, picture, smooth
 from facetools.detector.crops import CROP_SCALE, cut_square, face_crops, windows_of
 from facetools.detector.decision import Calibration, Prediction, Thresholds
-from facetools.detector.detector import Detector
+from facetools.detector.detector import Detector, logits_of
 
 ATTACKS = ("fawkes", "lowkey")
 ROWS = (Thresholds(0.005, 0.5, 0.5),)
@@ -71,7 +72,8 @@ def test_a_score_is_a_logit_calibrated() -> None:
     assert part is not None
     with torch.inference_mode():
         logits = net(torch.from_numpy(part.copy()).permute(2, 0, 1)[None].float() / 255)[0].double()
-    shares = torch.softmax(logits[1:], 0)
+    assert logits.shape == (4,)
+    shares = torch.softmax(logits[2:], 0)
     for temperature, offset in ((1.0, 0.0), (0.5, 1.0), (3.0, -2.0)):
         prediction = predicted(Detector("x", net, ATTACKS, Calibration(temperature, offset, ROWS)), pixels, *box)
         score = 1 / (1 + np.exp(-(float(logits[0]) - offset) / temperature))
@@ -83,36 +85,51 @@ def test_a_flat_photo_has_a_score() -> None:
     assert 0 <= predicted(detector(), np.full((60, 60, 3), 128, np.uint8), 5, 5, 50, 50).score <= 1
 
 
-def test_power_is_the_second_output_of_the_crop_that_shows_most() -> None:
-    net, pixels, box = network(3).fuse(), picture(400, 400), (50.0, 50.0, 350.0, 350.0)
-    crops = face_crops(pixels, box)
-    assert len(crops) == 2
-    shown = [torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float() / 255 for crop in crops]
+def test_power_is_the_second_output_calibrated() -> None:
+    """Of a large face that is reduced, as of a small one: there is one crop of either."""
+    net, names = network(3).fuse(), (*ATTACKS, "opom")
+    for side, box, size in ((400, (50.0, 50.0, 350.0, 350.0), 192), (140, (40.0, 40.0, 100.0, 100.0), 78)):
+        pixels = picture(side, side)
+        (crop,) = face_crops(pixels, box)
+        assert max(crop.shape[:2]) == size
+        with torch.inference_mode():
+            shown = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float() / 255
+            logits = net(shown)[0].double()
+        for temperature, offset in ((1.0, 0.0), (0.5, -1.0)):
+            calibration = Calibration(1.5, 0.25, ROWS, power=(temperature, offset))
+            prediction = predicted(Detector("x", net, names, calibration), pixels, *box)
+            power = 1 / (1 + np.exp(-(float(logits[1]) - offset) / temperature))
+            assert prediction.power == pytest.approx(power, abs=1e-6)
+            assert prediction.score == pytest.approx(1 / (1 + np.exp(-(float(logits[0]) - 0.25) / 1.5)), abs=1e-6)
+            expected = prediction.score * torch.softmax(logits[2:], 0)
+            assert list(prediction.attacks.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_the_crop_with_the_highest_logit_decides() -> None:
+    """Of several, all of its outputs, however little power it has."""
+    net, crops = network().fuse(), [picture(60, 60, seed=seed) for seed in range(4)]
     with torch.inference_mode():
-        each = torch.cat([net(crop) for crop in shown]).double()
-    prediction = predicted(Detector("x", net, ATTACKS, CALIBRATION, power=True), pixels, *box)
-    assert prediction.power == pytest.approx(1 / (1 + np.exp(-float(each[:, 1].max()))), abs=1e-6)
-    best = each[int(each[:, 0].argmax())]
-    assert prediction.score == pytest.approx(1 / (1 + np.exp(-(float(best[0]) - 0.25) / 1.5)), abs=1e-6)
-    expected = prediction.score * torch.softmax(best[2:], 0)
-    assert list(prediction.attacks.values()) == pytest.approx(expected.tolist(), abs=1e-6)
-    assert predicted(detector(), pixels, *box).power is None
+        each = torch.cat([net(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255) for crop in crops])
+    best = int(each[:, 0].argmax())
+    assert len({*each[:, 0].tolist()}) == 4
+    for _ in crops:
+        crops = [*crops[1:], crops[0]]
+        assert torch.allclose(logits_of(net, crops), each[best], atol=1e-5)
 
 
-def test_the_look_that_seems_cloaked_most_decides() -> None:
-    opened, pixels = detector(), picture(400, 400)
-    box = (50.0, 50.0, 350.0, 350.0)
-    scores = []
-    for look in face_crops(pixels, box):
-        height, width = look.shape[:2]
-        inner = (0.0, 0.0, float(width), float(height))
-        assert len(face_crops(look, inner)) == 1
-        scores.append(predicted(opened, look, *inner))
-    assert scores[0].score != scores[1].score
-    prediction = predicted(opened, pixels, *box)
-    best = max(scores, key=lambda each: each.score)
-    assert prediction.score == pytest.approx(best.score, abs=1e-6)
-    assert prediction.attacks == pytest.approx(best.attacks, abs=1e-6)
+def test_a_large_face_is_judged_at_one_size() -> None:
+    """A face of any size is shown at 192 pixels at most, and its score is that of the reduced photo."""
+    opened, large = detector(), smooth(800, seed=3)
+    box = (100.0, 100.0, 700.0, 700.0)
+    crop = cut_square(large, box, CROP_SCALE, 10**9)
+    assert crop is not None
+    assert max(crop.shape[:2]) > 192
+    (reduced,) = face_crops(large, box)
+    assert reduced.shape[:2] == (192, 192)
+    with torch.inference_mode():
+        logit = opened.network(torch.from_numpy(reduced).permute(2, 0, 1)[None] / 255)[0, 0]
+    expected = 1 / (1 + np.exp(-(float(logit) - 0.25) / 1.5))
+    assert predicted(opened, large, *box).score == pytest.approx(expected, abs=1e-6)
 
 
 class Brightest(nn.Module):
@@ -124,7 +141,9 @@ class Brightest(nn.Module):
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         self.shown.append((faces[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
-        return torch.stack([faces.max() * 8, faces[0, 0].max(), faces[0, 1].max()])[None]
+        # The power's logit is the brightest red, the attacks' are the brightest red and green.
+        red, green = faces[0, 0].max(), faces[0, 1].max()
+        return torch.stack([faces.max() * 8, red, red, green])[None]
 
 
 @pytest.mark.parametrize("shape", [(600, 700), (300, 100), (90, 520), (60, 70)])
@@ -140,7 +159,7 @@ def test_the_window_that_seems_cloaked_most_decides(shape: tuple[int, int], last
     assert (face.box, face.landmarks.shape) == (boxes[place], (0, 2))
     assert prediction is not None
     assert prediction.score == pytest.approx(1 / (1 + np.exp(-(8 - 0.25) / 1.5)), abs=1e-6)
-    assert (prediction.attack, prediction.power) == ("lowkey", None)
+    assert prediction.attack == "lowkey"
     # Nothing but the windows is looked at, at the photo's own resolution.
     assert len(seen.shown) == len(boxes)
     for shown, (x0, y0, x1, y1) in zip(seen.shown, boxes, strict=True):
@@ -150,11 +169,13 @@ def test_the_window_that_seems_cloaked_most_decides(shape: tuple[int, int], last
 def test_the_power_of_a_whole_photo_is_that_of_its_best_window() -> None:
     seen, pixels = Brightest(), picture(300, 600) // 2
     pixels[0, 0], pixels[-1, -1] = (10, 255, 20), (200, 10, 20)
-    opened = Detector("x", seen, ("lowkey",), CALIBRATION, power=True)  # type: ignore[arg-type]
+    powerful = replace(CALIBRATION, power=(0.5, 0.25))
+    opened = Detector("x", seen, ATTACKS, powerful)  # type: ignore[arg-type]
     ((prediction, face),) = opened.predict_photo(pixels, [], whole=True)
     assert (prediction is not None, face.box) == (True, windows_of((300, 600))[0])
     assert prediction is not None
-    assert prediction.power == pytest.approx(1 / (1 + np.exp(-200 / 255)), abs=1e-6)
+    assert prediction.score == pytest.approx(1 / (1 + np.exp(-(8 - 0.25) / 1.5)), abs=1e-6)
+    assert prediction.power == pytest.approx(1 / (1 + np.exp(-(200 / 255 - 0.25) / 0.5)), abs=1e-6)
 
 
 def test_too_little_of_a_photo_is_nothing_and_faces_are_judged_each() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from facetools.detector.files import SCHEMA, open_detector, read_calibration, sa
 
 ATTACKS = ("fawkes", "lowkey")
 ROWS = [[0.005, 0.75, 0.5], [0.05, 0.5, 0.25]]
-CALIBRATION = Calibration(1.5, 0.25, tuple(Thresholds(*row) for row in ROWS), attack_share=0.875)
+CALIBRATION = Calibration(
+    1.5, 0.25, tuple(Thresholds(*row) for row in ROWS), least_power=0.375, attack_share=0.875, power=(0.75, -1.25)
+)
 
 
 def save(path: Path, **made: Any) -> None:
@@ -35,11 +36,12 @@ def test_what_is_saved_is_opened(tmp_path: Path) -> None:
     assert {entry.dtype for entry in open_safetensors(path).entries.values()} == {"F16"}
     assert read_metadata(path) == {
         "schema": SCHEMA, "note": "x", "temperature": 1.5, "offset": 0.25, "thresholds": ROWS, "attacks": list(ATTACKS),
-        "false_alarms": 0.005, "attack_share": 0.875,
+        "false_alarms": 0.005, "attack_share": 0.875, "least_power": 0.375, "power_temperature": 0.75,
+        "power_offset": -1.25,
     }  # fmt: skip
     opened = open_detector(path, CPU)
     assert (opened.threshold, opened.calibration, opened.attacks) == (0.75, CALIBRATION, ATTACKS)
-    assert (opened.power, read_calibration(path)) == (False, CALIBRATION)
+    assert read_calibration(path) == CALIBRATION
     assert opened.name.startswith("mine-")
     assert len(opened.name) == len("mine-") + 12
     # The same as the original with its weights rounded to float16, and near the original.
@@ -52,14 +54,22 @@ def test_what_is_saved_is_opened(tmp_path: Path) -> None:
         torch.testing.assert_close(opened.network(faces), original(faces), rtol=0.02, atol=0.02)
 
 
-def test_a_detector_may_predict_power(tmp_path: Path) -> None:
+def test_a_detector_may_name_no_attack_and_have_the_usual_numbers(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    powerful = replace(CALIBRATION, least_power=0.25, attack_share=None)
-    save_detector(path, network(3), ATTACKS, powerful, {}, power=True)
+    usual = Calibration(1.5, 0.25, CALIBRATION.thresholds)
+    save_detector(path, network(3), (*ATTACKS, "opom"), usual, {})
     opened = open_detector(path, CPU)
-    assert (opened.power, opened.calibration, opened.attacks) == (True, powerful, ATTACKS)
+    assert (opened.calibration, opened.attacks) == (usual, (*ATTACKS, "opom"))
     made = read_metadata(path)
-    assert [made[key] for key in ("power", "least_power", "attack_share")] == [True, 0.25, None]
+    numbers = ("least_power", "attack_share", "power_temperature", "power_offset")
+    assert [made[key] for key in numbers] == [0.5, None, 1, 0]
+
+
+def test_a_network_of_another_number_of_attacks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_detector(path, network(3), ATTACKS, CALIBRATION, {})
+    with pytest.raises(ToolError, match="of another version"):
+        open_detector(path, CPU)
 
 
 def resaved(path: Path, changed: dict[str, Any], **tensors: Any) -> Path:
@@ -107,8 +117,19 @@ def resaved(path: Path, changed: dict[str, Any], **tensors: Any) -> Path:
         ({"thresholds": []}, {}, "that cannot be; train it again"),
         ({"false_alarms": 0.001}, {}, "that cannot be; train it again"),
         ({"attack_share": 2}, {}, "that cannot be; train it again"),
-        ({"power": True, "least_power": -1}, {}, "that cannot be; train it again"),
-        ({"power": True}, {}, "of another version"),
+        ({"least_power": -1}, {}, "that cannot be; train it again"),
+        ({"least_power": 1.5}, {}, "that cannot be; train it again"),
+        ({"least_power": None}, {}, "of another version"),
+        ({"power_temperature": None}, {}, "of another version"),
+        ({"power_offset": None}, {}, "of another version"),
+        ({"power_temperature": "warm"}, {}, "of another version"),
+        ({"power_temperature": 0}, {}, "that cannot be; train it again"),
+        ({"power_temperature": -0.5}, {}, "that cannot be; train it again"),
+        ({"power_temperature": "inf"}, {}, "holds NaN or infinity; train it again"),
+        ({"power_offset": "nan"}, {}, "holds NaN or infinity; train it again"),
+        ({}, {"power.bias": None}, "power.bias missing"),
+        ({}, {"power.weight": np.zeros((2, 256), np.float16)}, "of another version"),
+        ({}, {"power.bias": np.full(1, np.nan, np.float16)}, "holds NaN or infinity"),
         ({}, {"full.0.1.running_var": np.full(16, -1, np.float16)}, "that cannot be; train it again"),
         ({"attacks": ["lowkey"]}, {}, "of another version"),
         ({"attacks": ["a", "b", "c"]}, {}, "of another version"),

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
+from _toolio.compute.checkpoints import read_checkpoint
 from _toolio.errors import ToolError, param
 from _toolio.tensors.reader import read_metadata
 from facetools.detector.network import ResidualNet
 from facetools.detector.scoring import UnseenScores, score_sources
 from facetools.detector.training.examples import Example
-from facetools.detector.training.trainer import DetectorTrainer
+from facetools.detector.training.fold_files import fold_checkpoint, fold_checkpoints
+from facetools.detector.training.trainer import CHECKPOINT, DetectorTrainer
 from facetools.training.loop import TrainingConfig
 
 
@@ -111,13 +113,16 @@ def cross_validate(
     UsageError
         A checkpoint was made with other arguments or inputs.
     """
-    kept = fold_files(checkpoint, folds)
-    for number, left_out in enumerate(deal_sources(examples, folds), 1):
+    dealt = deal_sources(examples, folds)
+    for path in (checkpoint, *fold_checkpoints(checkpoint)):
+        if path.exists():  # refused before hours of training, and before it is replaced
+            read_checkpoint(path, {"schema": CHECKPOINT, **about})
+    for number, left_out in enumerate(dealt, 1):
         known = [example for example in examples if example.group not in left_out]
         if len({example.cloaked for example in known}) < 2:
             raise ToolError(f"without the photos of {', '.join(left_out)} there are no clean or no cloaked faces")
         trainer = DetectorTrainer(known, attacks, config, device=device)
-        done, whose = kept[number - 1], {**about, "fold": number}
+        done, whose = fold_checkpoint(checkpoint, number), {**about, "fold": number}
         for path in (done, checkpoint):
             if path.exists() and read_metadata(path).get("fold") == number:
                 trainer.load(path, whose)
@@ -132,8 +137,3 @@ def cross_validate(
         yield Fold(
             number, tuple(left_out), trainer.history[-1]["loss"], network, score_sources(network, unseen, attacks)
         )
-
-
-def fold_files(checkpoint: Path, folds: int) -> list[Path]:
-    """Return what `cross_validate` keeps of each fold."""
-    return [checkpoint.with_name(f"{checkpoint.name}.fold-{number}") for number in range(1, folds + 1)]

@@ -125,7 +125,7 @@ class ExampleReader:
         box = intake.faces[0].box if intake.faces else None
         # There must be enough for a crop.
         if box is None or cut_square(pixels, box, CROP_SCALE, 10**9) is None:
-            raise UnusablePhoto(NO_FACE)
+            raise UnusablePhoto(NO_FACE if intake.faces else intake.no_face)
         left, top, right, bottom = square_of(box, KEPT_SCALE, 10**9, pixels.shape)
         kept = _keep(pixels[top:bottom, left:right])  # the photo around it need not stay in memory
         wider, higher = kept.shape[1] / (right - left), kept.shape[0] / (bottom - top)

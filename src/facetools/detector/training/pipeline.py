@@ -12,8 +12,9 @@ import torch
 from facetools.detector.calibration import calibrate, calibrate_sources, figures_by_source
 from facetools.detector.files import save_detector
 from facetools.detector.scoring import UnseenScores
-from facetools.detector.training.cross_validation import Fold, cross_validate, fold_files
+from facetools.detector.training.cross_validation import Fold, cross_validate, deal_sources
 from facetools.detector.training.examples import Example, split_people
+from facetools.detector.training.fold_files import detector_without, fold_checkpoints
 from facetools.detector.training.trainer import DetectorTrainer
 from facetools.training.loop import TrainingConfig
 
@@ -53,6 +54,17 @@ class DetectorConfig:
     false_alarms: float = 0.005
 
 
+def files_of_folds(examples: Sequence[Example], folds: int, out: Path) -> list[Path]:
+    """Return the files that `train_detector` writes beside ``out`` with ``keep_folds``.
+
+    Raises
+    ------
+    ToolError
+        There are fewer sources than folds, or a name is too long.
+    """
+    return [detector_without(out, left_out) for left_out in deal_sources(examples, folds)]
+
+
 def train_detector(
     examples: Sequence[Example],
     config: DetectorConfig,
@@ -76,7 +88,7 @@ def train_detector(
     device
         Where to compute.
     checkpoint
-        Written after each epoch, and removed at the end.
+        Written after each epoch, and removed at the end. With ``folds`` one of each part is kept beside it until then.
     about
         Kept in the file, and what a checkpoint is compared by.
     progress
@@ -90,7 +102,10 @@ def train_detector(
     Raises
     ------
     ToolError
-        A part of the data has no clean or no cloaked faces, or there are fewer sources than folds.
+        A part of the data has no clean or no cloaked faces, there are fewer sources than folds, or the name of a file
+        would be too long.
+    UsageError
+        A checkpoint was made with other arguments or inputs.
     """
     if config.folds:
         yield from _train_on_all(examples, config, out, device, checkpoint, about, progress)
@@ -117,6 +132,8 @@ def _train_on_all(
     about: Mapping[str, Any],
     progress: Epochs,
 ) -> Iterator[dict[str, Any]]:
+    if config.keep_folds:  # a name that is too long is refused before anything is trained
+        files_of_folds(examples, config.folds, out)
     folds: list[Fold] = []
     for fold in cross_validate(
         examples,
@@ -136,16 +153,19 @@ def _train_on_all(
     trainer = DetectorTrainer(examples, config.numbers, config.training, device=device)
     if checkpoint.exists():
         trainer.load(checkpoint, about)
+    yield from list(trainer.history)
+    size = {"faces": trainer.faces, "paired": trainer.paired}
     for loss in progress(trainer.epochs(), "training", config.training.epochs):
+        trainer.history.append({"auc": None, "epoch": trainer.epoch, "loss": loss, **size})
         trainer.save(checkpoint, about)
-        yield {"auc": None, "epoch": trainer.epoch, "loss": loss, "faces": trainer.faces, "paired": trainer.paired}
+        yield trainer.history[-1]
     calibration = calibrate_sources(scores, false_alarms=config.false_alarms)
     if config.keep_folds:
         for fold in folds:
             _save_fold(fold, scores, config, out, about)
     made = {**about, "figures": {"sources": by_source}}
     save_detector(out, trainer.averaged, config.attacks, calibration, made)
-    for path in (checkpoint, *fold_files(checkpoint, config.folds)):
+    for path in (checkpoint, *fold_checkpoints(checkpoint)):
         path.unlink(missing_ok=True)
 
 
@@ -154,6 +174,11 @@ def _save_fold(
 ) -> None:
     """Save the detector of a fold; its calibration has seen nothing of its sources either."""
     others = {name: each for name, each in scores.items() if name not in fold.left_out}
-    path = out.with_name(f"{out.stem}.without-{'+'.join(fold.left_out)}{out.suffix}")
     calibration = calibrate_sources(others, false_alarms=config.false_alarms)
-    save_detector(path, fold.network, config.attacks, calibration, {**about, "left_out": list(fold.left_out)})
+    save_detector(
+        detector_without(out, fold.left_out),
+        fold.network,
+        config.attacks,
+        calibration,
+        {**about, "left_out": list(fold.left_out)},
+    )
