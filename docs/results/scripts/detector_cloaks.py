@@ -196,7 +196,7 @@ def main(work: Path, inputs: Sequence[Path], second: str, without: Sequence[str]
         link(work / "photos" / photo, work / "targets" / photo)
     for extractor in (DLIB, second):
         out = targets_of(work, extractor)
-        words = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", out]
+        words: list[str | Path] = ["embed", "--force", "--faces", "largest", "--in", work / "targets", "--out", out]
         run([*words, "--extractor", extractor], out.with_suffix(".jsonl"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda kind: make(work, kind, draw(kind, laid), second), KINDS))
