@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from conftest import Run, command, faceless, saved
 
@@ -83,17 +84,27 @@ def test_records_that_name_faces_are_not_searched_again(detect: Tool, mixed: Pat
     assert {record["path"] for record in again.records} == {record["path"] for record in found.records}
 
 
-def test_whole_photos_and_crops_are_not_searched(detect: Tool, mixed: Path) -> None:
-    one = str(next(mixed.glob("*/0.jpg")))
-    whole = detect("--faces", "whole-photo", "--in", one, "--in", mixed / "b.png")
+def test_whole_photos_and_crops_are_not_searched(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+    given = [next(mixed.glob("*/0.jpg")), mixed / "b.png"]
+    small = [tmp_path / f"{number}.png" for number in range(2)]
+    for photo, path in zip(given, small, strict=True):
+        with Image.open(photo) as opened:
+            opened.convert("RGB").crop((40, 40, 220, 220)).save(path)
+    words = [word for path in small for word in ("--in", path)]
+    whole = detect("--faces", "whole-photo", *words)
     for record in whole.records:
-        assert (record["face"], record["box"]) == (0, [0, 0, 250, 250])
+        assert (record["face"], record["box"]) == (0, [0, 0, 180, 180])
         assert (record["landmarks"], record["confidence"]) == (None, None)
         assert 0 <= record["score"] <= 1
-    assert [record["path"] for record in whole.records] == [one, str(mixed / "b.png")]
-    assert detect("--crops", "--in", one, "--in", mixed / "b.png").out == whole.out
-    (central,) = detect("--faces", "central", "--in", one).records
-    assert central["box"] != [0, 0, 250, 250]
+    assert [record["path"] for record in whole.records] == list(map(str, small))
+    assert detect("--crops", *words).out == whole.out
+    # Of a photo that is larger the window counts that seems most cloaked; a crop is reduced.
+    (window,) = detect("--faces", "whole-photo", "--in", given[0]).records
+    assert [window["box"][2] - window["box"][0], window["box"][3] - window["box"][1]] == [192, 192]
+    (crop,) = detect("--crops", "--in", given[0]).records
+    assert crop["box"] == [0, 0, 250, 250]
+    (central,) = detect("--faces", "central", "--in", given[0]).records
+    assert central["box"] not in ([0, 0, 250, 250], window["box"])
 
 
 def test_a_record_comes_before_the_next_path_is_known(mixed: Path) -> None:
