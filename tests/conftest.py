@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -50,6 +51,24 @@ def run() -> Callable[..., Run]:
             command(tool, *arguments), input=stdin, capture_output=True, timeout=300, check=False, **options
         )
         return Run(done.returncode, done.stdout, done.stderr.decode())
+
+    return call
+
+
+@pytest.fixture
+def run_inside(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Run]:
+    """Run a tool to its end inside this process, where importing torch is done; stdin is empty unless given."""
+
+    def call(tool: str, *arguments: str | os.PathLike[str], stdin: bytes = b"") -> Run:
+        monkeypatch.setattr(sys, "argv", [tool, *map(os.fsdecode, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        # A tool ends its process at once where a thread of it is still alive: here that would end the tests.
+        monkeypatch.setattr("_toolio.cli.app.THREAD_PREFIX", "no thread is called this")
+        capsysbinary.readouterr()
+        with pytest.raises(SystemExit) as end:
+            importlib.import_module(f"{tool}.cli").main()
+        shown = capsysbinary.readouterr()
+        return Run(int(end.value.code or 0), shown.out, shown.err.decode())
 
     return call
 

@@ -11,7 +11,7 @@ from facetools.training.paired_faces import PairedFaces
 from facetools.training.robust import RobustConfig, RobustTrainer, tunable
 
 CPU = torch.device("cpu")
-CONFIG = RobustConfig(epochs=2, batch=4, learning_rate=1e-3, head="softmax", identity=1.0, consistency=8.0, seed=0)
+CONFIG = RobustConfig(epochs=2, batch=4, learning_rate=3e-3, head="softmax", identity=1.0, consistency=8.0, seed=0)
 
 
 def trainer_of(faces: PairedFaces, extractor: Extractor, **changes: object) -> RobustTrainer:

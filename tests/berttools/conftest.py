@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import pytest
 
 from berttools.classifier.model import Classifier, open_base
-from berttools.cli import main
 from berttools.texts.labels import Labels
 from berttools.tuning import trainer as training
 from conftest import Run
@@ -21,19 +18,9 @@ from tiny_models import make_base, texts, write_lines
 
 
 @pytest.fixture
-def berttools(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Run]:
+def berttools(run_inside: Callable[..., Run]) -> Callable[..., Run]:
     """Run berttools to its end; stdin is empty unless given."""
-
-    def call(*arguments: str | os.PathLike[str], stdin: bytes = b"") -> Run:
-        monkeypatch.setattr(sys, "argv", ["berttools", *map(os.fsdecode, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsysbinary.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsysbinary.readouterr()
-        return Run(int(end.value.code or 0), shown.out, shown.err.decode())
-
-    return call
+    return functools.partial(run_inside, "berttools")
 
 
 @pytest.fixture

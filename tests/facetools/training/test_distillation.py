@@ -12,16 +12,16 @@ from _toolio.errors import ToolError, UsageError
 from conftest import Run
 from facetools.extractors.architectures import mobilefacenet
 from facetools.extractors.extractor import Extractor
-from facetools.extractors.files import Prepared, open_file
+from facetools.extractors.files import open_file
 from facetools.training.distillation import DistillationConfig, DistillationTrainer
 from facetools.training.samples import Sample
+from small_networks import small_network
 
 CPU = torch.device("cpu")
 
 
 def trainer_of(samples: list[Sample], teacher: Extractor, epochs: int = 2) -> DistillationTrainer:
-    torch.manual_seed(0)
-    student = Prepared(mobilefacenet.MobileFaceNet(16), mobilefacenet.SETTINGS)
+    student = small_network(16, mobilefacenet.SETTINGS)
     config = DistillationConfig(epochs=epochs, batch=4, learning_rate=1e-3, identity_weight=0.1, seed=0)
     return DistillationTrainer(student, teacher, samples, config, device=CPU)
 
@@ -52,11 +52,11 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
 
 
 def test_the_command_writes_an_extractor_that_embeds(
-    run: Callable[..., Run], people_folder: Path, tmp_path: Path
+    run_inside: Callable[..., Run], people_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "mine.safetensors"
     words = ("train-extractor", "--in", str(people_folder), "--held-out", "0.5", "--batch", "8", "--epochs", "2")
-    done = run("facetools", *words, "--out", str(out))
+    done = run_inside("facetools", *words, "--out", str(out))
     assert done.code == 0, done.err
     epochs = [record for record in done.records if record.get("epoch")]
     assert [record["epoch"] for record in epochs] == [1, 2]
@@ -65,7 +65,7 @@ def test_the_command_writes_an_extractor_that_embeds(
     assert out.stat().st_size < 3_000_000
     opened = open_file(out, CPU)
     assert (opened.name, opened.dimensions, opened.distance) == ("mine", 128, "cosine")
-    embedded = run(
+    embedded = run_inside(
         "facetools", "embed", "--extractor", str(out), "--in", str(people_folder), "--out", str(tmp_path / "e")
     )
     assert embedded.code == 0, embedded.err
