@@ -156,6 +156,8 @@ def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack
         pairs = cloaked & paired
         loss = loss + F.softplus(logits[pairs.roll(-1), 0] - logits[pairs, 0]).mean()
     if attack_weight and bool(paired.any()):
-        seen = (logits[twin[paired], 0].detach() > SEEN).float()
-        loss = loss + attack_weight * F.binary_cross_entropy_with_logits(logits[paired, 1], seen)
+        # Of clean faces alone: a cloaked one shows whether its cloak is seen.
+        asked = paired & ~cloaked
+        seen = (logits[twin[asked], 0].detach() > SEEN).float()
+        loss = loss + attack_weight * F.binary_cross_entropy_with_logits(logits[asked, 1], seen)
     return loss

@@ -75,7 +75,8 @@ class UnseenScores:
     Attributes
     ----------
     clean, cloaked
-        float64 [n, 2 + attacks].
+        float64 [n, 2 + attacks]. The logit of power of a cloaked face is that of its clean copy, if it has one: a face
+        that is cloaked shows whether its cloak is seen.
     attacks
         Number of the attack of each cloaked face.
     clean_after, cloaked_after
@@ -97,13 +98,20 @@ def score_unseen(
     parts = [[e for e in examples if e.cloaked is label] for label in (False, True)]
     # The order of examples is that of their paths: a stride takes some of every kind.
     few = [part[:: -(-len(part) // most) or 1] if most else part for part in parts]
-    names = tuple(dict.fromkeys((*ODD, *SURVIVED))), WEAKENED
-    after = [
-        dict(zip(changes, score_changed(network, part, changes), strict=True)) if part else {}
-        for changes, part in zip(names, few, strict=True)
-    ]
+    clean_after = _after(network, few[0], tuple(dict.fromkeys((*ODD, *SURVIVED))))
+    cloaked_after = _after(network, few[1], WEAKENED)
     clean, cloaked = (score(network, part) if part else np.empty((0, 3 + max(attacks))) for part in parts)
-    return UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], *after)
+    copies = {example.source: example for example in parts[0]}
+    twins = [[copies.get(example.partner or "", example) for example in part] for part in (parts[1], few[1])]
+    if twins[0]:
+        cloaked[:, 1] = score(network, twins[0])[:, 1]
+        for name, logits in _after(network, twins[1], WEAKENED).items():
+            cloaked_after[name][:, 1] = logits[:, 1]
+    return UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], clean_after, cloaked_after)
+
+
+def _after(network: ResidualNet, examples: Sequence[Example], names: Sequence[str]) -> dict[str, Numbers]:
+    return dict(zip(names, score_changed(network, examples, names), strict=True)) if examples else {}
 
 
 def score_sources(network: ResidualNet, examples: Sequence[Example], attacks: Sequence[int]) -> dict[str, UnseenScores]:

@@ -120,6 +120,11 @@ def test_a_face_that_was_kept_reduced_is_looked_at_nearly_as_detect_does(side: i
 def test_sources_are_scored_apart_and_some_after_changes() -> None:
     net = network()
     examples = sources(a=2, b=3) + [each for each in sources(c=2) if not each.cloaked]
+    clean_of = {(each.group, each.photo): each.source for each in examples if not each.cloaked}
+    examples = [
+        replace(each, partner=clean_of[each.group, each.photo] if each.cloaked and each.cloak else None)
+        for each in examples
+    ]
     found = score_sources(net, examples, (1, 0))
     assert list(found) == ["a", "b", "c"]
     for name, scores in found.items():
@@ -131,11 +136,18 @@ def test_sources_are_scored_apart_and_some_after_changes() -> None:
         assert set(scores.clean_after) == {*ODD, *SURVIVED}
         assert {each.shape for each in scores.clean_after.values()} == {(len(clean), 4)}
         if cloaked:
-            assert np.array_equal(scores.cloaked, score(net, cloaked))
+            # What power says of a cloaked face is what it says of the clean one.
+            copies = {each.source: each for each in clean}
+            twins = [copies.get(each.partner or "", each) for each in cloaked]
+            assert twins != cloaked
+            others = [0, 2, 3]
+            assert np.array_equal(scores.cloaked[:, others], score(net, cloaked)[:, others])
+            assert np.array_equal(scores.cloaked[:, 1], score(net, twins)[:, 1])
             assert set(scores.cloaked_after) == set(WEAKENED) >= set(SURVIVED)
             assert {each.shape for each in scores.cloaked_after.values()} == {(len(cloaked), 4)}
-            (blurred,) = score_changed(net, cloaked, ["blur"])
-            assert np.array_equal(scores.cloaked_after["blur"], blurred)
+            (blurred,), (copied,) = (score_changed(net, part, ["blur"]) for part in (cloaked, twins))
+            assert np.array_equal(scores.cloaked_after["blur"][:, others], blurred[:, others])
+            assert np.array_equal(scores.cloaked_after["blur"][:, 1], copied[:, 1])
         else:
             assert not scores.cloaked_after
 
