@@ -38,7 +38,7 @@ from facetools.transforms.augment import ODD
 WAYS = ("jpeg:90", "jpeg:75", "resize:0.5", "site")
 """What happens to photos; ``site`` is 1080 pixels wide at most, JPEG 85."""
 
-MOST = 16
+MOST = 8
 """Photos of a source, or of a kind of cloak in a source, that are changed."""
 
 Record = dict[str, Any]
