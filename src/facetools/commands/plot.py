@@ -68,7 +68,7 @@ def plot(
     ] = None,
     force: options.Force = False,
 ) -> int:
-    """Draw ROC curves, histograms, calibration and false alarms.
+    """Draw ROC curves, histograms, calibration, false alarms.
 
     Reads records of detect and draws ROC curves with their AUC, histograms of scores, a reliability diagram, or what
     each threshold costs on your own clean photos: the share of their faces that it would label cloaked. One record a
