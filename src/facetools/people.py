@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
+
+from _toolio.files.hashing import text_digest
 
 
 def person_of(relative: str) -> str:
@@ -52,7 +53,7 @@ def person_in(path: str, relative: str) -> str:
 
 def lot_of(person: str, seed: int) -> int:
     """Return a person's hash, 0 to 2^64 - 1: the same for every folder and run."""
-    drawn = hashlib.sha256(f"{seed} {person}".encode("utf-8", "surrogateescape")).digest()
+    drawn = text_digest(f"{seed} {person}")
     return int.from_bytes(drawn[:8], "big")
 
 

@@ -19,3 +19,8 @@ def sha256_of_files(*paths: Path) -> str:
 def sha256_of(data: bytes) -> str:
     """Return the sha256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def text_digest(text: str) -> bytes:
+    """Return the sha256 of a text, 32 bytes; draws that depend on a name, which may be no UTF-8, are seeded by it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from _toolio.files.hashing import text_digest
 from facetools.attacks.base import Method
 from facetools.cloaking.person_masks import SIDE_PX, Masks, PersonPhotos, mask_matrix
 from facetools.cloaking.region_view import RegionView
@@ -24,7 +24,7 @@ from facetools.photos.photo import Pixels, add_change
 
 def seed_of(seed: int, digest: str, face: int) -> int:
     """Derive a face's seed from the run's seed and the photo's digest, independent of order and batch."""
-    drawn = hashlib.sha256(f"{seed} {digest} {face}".encode("utf-8", "surrogateescape")).digest()
+    drawn = text_digest(f"{seed} {digest} {face}")
     return int.from_bytes(drawn[:8], "little") >> 1
 
 

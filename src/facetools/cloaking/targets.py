@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from _toolio.errors import InputError, UsageError, param
-from _toolio.files.hashing import sha256_of
+from _toolio.files.hashing import sha256_of, text_digest
 from facetools.embeddings.files import check_finite, read_embeddings
 from facetools.extractors.extractor import Extractor
 from facetools.people import person_of
@@ -97,7 +96,7 @@ class Targets:
 
         def hash_of(number: int) -> bytes:
             text = f"{seed} {person} {self.people[number]}"
-            return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+            return text_digest(text)
 
         drawn = sorted(farthest, key=hash_of)[:count]
         return [self.people[number] for number in drawn], [mean[drawn] for mean in self._means]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from facetools.detector.decision import FALSE_ALARMS, LEAST_POWER, Calibration, Thresholds
+from facetools.detector.decision import CLOAKED, FALSE_ALARMS, LEAST_POWER, UNCLEAR, Calibration, Prediction, Thresholds
 from facetools.detector.network import ResidualNet
 from facetools.detector.platt import Labels, Numbers, fit_platt, scores_of
 from facetools.detector.scoring import UnseenScores, score_unseen
@@ -131,22 +131,30 @@ def figures_by_source(sources: Mapping[str, UnseenScores], *, false_alarms: floa
     for name, scores in sources.items():
         others = {other: each for other, each in sources.items() if other != name}
         calibration = calibrate_sources(others, false_alarms=false_alarms)
-        _, cloaked_from, clean_below = calibration.at()
-        clean, cloaked = (
-            scores_of(logits[:, 0], calibration.temperature, calibration.offset)
-            for logits in (scores.clean, scores.cloaked)
-        )
-        weak = scores_of(scores.clean[:, 1], *calibration.power) < calibration.least_power
+        (clean, usual), (cloaked, found) = (_labelled(logits, calibration) for logits in (scores.clean, scores.cloaked))
         both = np.concatenate([clean, cloaked])
         yield {
             "auc": area_under_roc(both, np.arange(len(both)) >= len(clean)),
             "source": name,
             "clean_faces": len(clean),
-            "false_alarms": float((clean >= cloaked_from).mean()) if len(clean) else None,
-            "unclear": float((((clean >= clean_below) | weak) & (clean < cloaked_from)).mean()) if len(clean) else None,
+            "false_alarms": _share(usual, CLOAKED),
+            "unclear": _share(usual, UNCLEAR),
             "cloaked_faces": len(cloaked),
-            "recall": float((cloaked >= cloaked_from).mean()) if len(cloaked) else None,
+            "recall": _share(found, CLOAKED),
         }
+
+
+def _labelled(logits: Numbers, calibration: Calibration) -> tuple[Numbers, list[str]]:
+    """Return the scores and the labels of faces with logits [n, 2 + attacks]."""
+    scores = scores_of(logits[:, 0], calibration.temperature, calibration.offset)
+    powers, decision = scores_of(logits[:, 1], *calibration.power), calibration.decision()
+    pairs = zip(scores.tolist(), powers.tolist(), strict=True)
+    return scores, [decision.label(Prediction(score, {}, power)) for score, power in pairs]
+
+
+def _share(labels: Sequence[str], label: str) -> float | None:
+    """Return the share of faces with a label; None of no faces."""
+    return labels.count(label) / len(labels) if labels else None
 
 
 def _named(logits: Numbers, attacks: Sequence[int]) -> tuple[Numbers, Labels]:

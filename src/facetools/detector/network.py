@@ -130,7 +130,7 @@ def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack
     """Return the training loss, a sum of four means.
 
     They are the cross-entropy of cloaked or not; that of the attack over the cloaked faces; over pairs softplus of the
-    clean face's logit less the cloaked one's; and the cross-entropy of power over their faces.
+    clean face's logit less the cloaked one's; and the cross-entropy of power over their clean faces.
 
     Parameters
     ----------
@@ -155,7 +155,6 @@ def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack
         # learn than their place, and leads to it.
         pairs = cloaked & paired
         loss = loss + F.softplus(logits[pairs.roll(-1), 0] - logits[pairs, 0]).mean()
-    if attack_weight and bool(paired.any()):
         # Of clean faces alone: a cloaked one shows whether its cloak is seen.
         asked = paired & ~cloaked
         seen = (logits[twin[asked], 0].detach() > SEEN).float()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from _toolio.files.hashing import text_digest
 from facetools.detector.crops import Crop, face_crops
 from facetools.detector.detector import logits_of
 from facetools.detector.network import ResidualNet
+from facetools.detector.platt import Numbers
 from facetools.detector.training.examples import Example
 from facetools.metrics import area_under_roc
 from facetools.photos.photo import Pixels
 from facetools.transforms.augment import CHANGES, ODD, SURVIVED
-
-Numbers = npt.NDArray[np.float64]
 
 
 def score(network: ResidualNet, examples: Sequence[Example]) -> Numbers:
@@ -51,8 +49,7 @@ def score_changed(network: ResidualNet, examples: Sequence[Example], names: Sequ
         found = []
         for example in examples:
             # A cloaked copy is changed as the clean one is.
-            drawn = hashlib.sha256(f"{name} {example.photo}".encode("utf-8", "surrogateescape")).digest()
-            seed = list(drawn[:8])
+            seed = list(text_digest(f"{name} {example.photo}")[:8])
 
             def change(pixels: Pixels, name: str = name, seed: list[int] = seed) -> Pixels:
                 return CHANGES[name](pixels, np.random.default_rng(seed))
@@ -101,12 +98,14 @@ def score_unseen(
     clean_after = _after(network, few[0], tuple(dict.fromkeys((*ODD, *SURVIVED))))
     cloaked_after = _after(network, few[1], WEAKENED)
     clean, cloaked = (score(network, part) if part else np.empty((0, 3 + max(attacks))) for part in parts)
+    rows = {example.source: row for row, example in enumerate(parts[0])}
+    for row, example in enumerate(parts[1]):
+        if example.partner in rows:
+            cloaked[row, 1] = clean[rows[example.partner], 1]
     copies = {example.source: example for example in parts[0]}
-    twins = [[copies.get(example.partner or "", example) for example in part] for part in (parts[1], few[1])]
-    if twins[0]:
-        cloaked[:, 1] = score(network, twins[0])[:, 1]
-        for name, logits in _after(network, twins[1], WEAKENED).items():
-            cloaked_after[name][:, 1] = logits[:, 1]
+    twins = [copies.get(example.partner or "", example) for example in few[1]]
+    for name, after in _after(network, twins, WEAKENED).items():
+        cloaked_after[name][:, 1] = after[:, 1]
     return UnseenScores(clean, cloaked, [attacks[e.cloak] for e in parts[1]], clean_after, cloaked_after)
 
 

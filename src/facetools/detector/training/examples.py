@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from _toolio.errors import ToolError, param
-from _toolio.files.hashing import sha256_of
+from _toolio.files.hashing import sha256_of, text_digest
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import count, open_items
 from facetools.detector.crops import CROP_SCALE, Box, cut_square, resized, square_of
@@ -157,7 +156,7 @@ def _keep(part: Pixels) -> Pixels:
 def _elsewhere(pixels: Pixels, origin: tuple[int, ...], source: str) -> Pixels | None:
     """Cut a square as large as a face's from elsewhere in its photo: hair, clothes, what is behind."""
     left, top, right, bottom, height, width = origin
-    rng = np.random.default_rng(list(hashlib.sha256(source.encode("utf-8", "surrogateescape")).digest()[:8]))
+    rng = np.random.default_rng(list(text_digest(source)[:8]))
     high, wide = bottom - top, right - left
     for y, x in zip(rng.integers(height - high + 1, size=8), rng.integers(width - wide + 1, size=8), strict=True):
         shared = max(0, high - abs(int(y) - top)) * max(0, wide - abs(int(x) - left))

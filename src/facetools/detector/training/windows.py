@@ -36,6 +36,9 @@ TRANSPLANTED = 0.35
 GREY = 0.2
 """Probability that a pair is shown in grey: where there is colour, it tells a cloak sooner than all else."""
 
+AS_IT_IS = 0.5
+"""A draw at which a photo is not scaled."""
+
 AFTERWARDS = (0.4, 0.35, 0.17, 0.08)
 """Probabilities of no, one, two and three changes after the cloak."""
 
@@ -147,11 +150,9 @@ def _of_elsewhere(example: Example) -> Example:
 
 def _draw(example: Example, side: int, rng: np.random.Generator, augmented: bool) -> Draw:
     """Draw how a face's photo is scaled after the cloak: as it is, or to any smaller size, or a little larger."""
-    face = _face_px(example)
-    factor = 1.0
-    if not augmented:
-        pass
-    elif (drawn := rng.random()) < 0.45 and face > SMALLEST_FACE_PX:
+    face, factor = _face_px(example), 1.0
+    drawn = rng.random() if augmented else AS_IT_IS
+    if drawn < 0.45 and face > SMALLEST_FACE_PX:
         factor = float(np.exp(rng.uniform(np.log(SMALLEST_FACE_PX / face), 0)))
     elif drawn > 0.9:
         factor = float(rng.uniform(1, 1.5))
