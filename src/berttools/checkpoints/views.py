@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,6 +121,48 @@ class MergedTensor(_ByRows):
         merged: NDArray[Any] = left[first:last] @ right
         merged += self._source_rows(first, last)
         return merged
+
+
+class RescaledTensor(_ByRows):
+    """A matrix whose rows, or columns, are multiplied by numbers.
+
+    Parameters
+    ----------
+    scales
+        Returns them, shape (rows, 1) or (1, columns); called whenever rows are read.
+    """
+
+    def __init__(self, matrix: FlatTensor, columns: int, scales: Callable[[], NDArray[Any]]) -> None:
+        super().__init__(matrix, columns, columns)
+        self._scales = scales
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """Return rows `first` to `last`."""
+        scales = self._scales()
+        scaled: NDArray[Any] = self._source_rows(first, last) * (scales if len(scales) == 1 else scales[first:last])
+        return scaled
+
+
+class ReplacedRowsTensor(_ByRows):
+    """A matrix of which some rows are those of another, of as many columns.
+
+    Parameters
+    ----------
+    replaced
+        Which rows, in the order of the other's.
+    """
+
+    def __init__(self, matrix: FlatTensor, columns: int, replaced: Sequence[int], other: FlatTensor) -> None:
+        super().__init__(matrix, columns, columns)
+        self._other, self._rows_of_other = other, {row: number for number, row in enumerate(replaced)}
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """Return rows `first` to `last`."""
+        rows = self._source_rows(first, last).astype(np.float64)
+        for row in self._rows_of_other.keys() & range(first, last):
+            start = self._rows_of_other[row] * self._columns
+            rows[row - first] = self._other.values(start, start + self._columns)
+        return rows
 
 
 class RoundedTensor:

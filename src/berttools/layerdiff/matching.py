@@ -10,8 +10,8 @@ from _toolio.errors import ToolError, param
 from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.groups import Part
 from berttools.checkpoints.names import align_names
+from berttools.checkpoints.tied import tied_tensors
 from berttools.layerdiff.config import Selection
-from berttools.layerdiff.tied import tied_tensors
 
 
 class Match(NamedTuple):

@@ -3,7 +3,16 @@ import pytest
 import torch
 
 from _toolio.tensors.reader import ArrayTensor
-from berttools.checkpoints.views import ColumnsTensor, MergedTensor, RoundedTensor, RowsTensor, ScaledTensor, coarser
+from berttools.checkpoints.views import (
+    ColumnsTensor,
+    MergedTensor,
+    ReplacedRowsTensor,
+    RescaledTensor,
+    RoundedTensor,
+    RowsTensor,
+    ScaledTensor,
+    coarser,
+)
 
 MATRIX = np.arange(35, dtype=np.float32).reshape(7, 5)
 SPANS = [(start, stop) for start in range(0, 14, 3) for stop in range(start + 1, 15)]
@@ -37,6 +46,19 @@ def test_merged():
     tensor = MergedTensor(ArrayTensor(MATRIX), 5, lambda: (left, right))
     assert np.allclose(tensor.values(0, 35).reshape(7, 5), MATRIX + left @ right, rtol=1e-15)
     assert np.allclose(tensor.values(6, 19), (MATRIX + left @ right).reshape(-1)[6:19], rtol=1e-15)
+
+
+def test_rescaled():
+    rows, columns = np.linspace(0.1, 2, 7)[:, None], np.linspace(0.1, 2, 5)[None]
+    check(RescaledTensor(ArrayTensor(MATRIX), 5, lambda: rows), MATRIX * rows)
+    check(RescaledTensor(ArrayTensor(MATRIX), 5, lambda: columns), MATRIX * columns)
+
+
+def test_replaced_rows():
+    other = -np.arange(10, dtype=np.float32).reshape(2, 5)
+    want = MATRIX.copy()
+    want[[2, 0]] = other
+    check(ReplacedRowsTensor(ArrayTensor(MATRIX), 5, [2, 0], ArrayTensor(other)), want)
 
 
 @pytest.mark.parametrize(

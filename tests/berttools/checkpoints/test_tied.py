@@ -4,8 +4,8 @@ import torch
 from safetensors.torch import save_file
 
 from berttools.checkpoints.files import open_checkpoint
+from berttools.checkpoints.tied import tied_tensors
 from berttools.layerdiff.diffs import diff_checkpoints, summarise
-from berttools.layerdiff.tied import tied_tensors
 
 
 def write(path, tensors):
