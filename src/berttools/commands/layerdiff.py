@@ -68,10 +68,10 @@ def layerdiff(
     """Measure how far fine-tuning moved each tensor.
 
     One record a tensor, first field the angle. Reads folders, safetensors, sharded safetensors by their index,
-    .bin files (with weights_only), and LoRA adapters, merged tensor by tensor. Prefixes such as bert. and the old
-    names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1
-    distances are what arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums
-    are float64.
+    .bin files (with weights_only), and LoRA adapters, merged tensor by tensor as PEFT merges them into the base as it
+    was published (PiSSA, OLoRA and DoRA too; what cannot be merged so is refused by name). Prefixes such as bert. and
+    the old names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1 distances are
+    what arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64.
 
     A line of --group-map such as Q attn[.]query names the group, then an expression searched for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
