@@ -170,7 +170,11 @@ _T = TypeVar("_T")
 
 def _matching(patterns: Mapping[str, _T], name: str) -> Iterator[_T]:
     """Yield the values of the patterns that a name, or its end behind a full stop, matches: the first one counts."""
-    return (value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name))
+    return (value for pattern, value in patterns.items() if re.match(_whole_end(pattern), name))
+
+
+def _whole_end(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})$"
 
 
 def _is_set(value: object) -> bool:
@@ -256,7 +260,7 @@ class _Checked(NamedTuple):
 
 def _is_expression(text: str) -> bool:
     try:
-        re.compile(text)
+        re.compile(_whole_end(text))
     except (re.error, RecursionError, OverflowError):
         return False
     return True
