@@ -299,6 +299,7 @@ REFUSED = {
     "r is -1": {"r": -1},
     "r is 2.5": {"r": 2.5},
     "rank_pattern of query": {"rank_pattern": {"query": 0}},
+    "rank_pattern is damaged": {"rank_pattern": {"(?i)query": 2}},
     "rank 4, and": {"r": 8},
     "target_parameters": {"target_parameters": "query"},
     "trainable_token_indices": {"trainable_token_indices": ["a"]},
