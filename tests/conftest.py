@@ -9,8 +9,9 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,40 @@ def command(tool: str, *arguments: str | os.PathLike[str]) -> list[str]:
     return [sys.executable, "-m", tool, *map(os.fsdecode, arguments)]
 
 
-@pytest.fixture
-def run() -> Callable[..., Run]:
-    """Run a tool to its end; stdin is empty unless given."""
+WARM = {**os.environ, "OMP_NUM_THREADS": "1"}
+"""The environment of processes that wait to be forked: one thread, so that forking is safe."""
 
-    def call(tool: str, *arguments: str | os.PathLike[str], stdin: bytes = b"", **options: Any) -> Run:
-        done = subprocess.run(
-            command(tool, *arguments), input=stdin, capture_output=True, timeout=300, check=False, **options
-        )
+
+def _read_at_the_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what an interpreter, or torch, reads once: how many threads there are, the seed of hashes."""
+    read = {name: value for name, value in environment.items() if name.startswith(("PYTHON", "OMP_NUM_THREADS"))}
+    return {"OMP_NUM_THREADS": "1", **read}
+
+
+@pytest.fixture(scope="session")
+def warm_command() -> Iterator[Callable[..., list[str]]]:
+    """As `command`, of a process that begins with the large libraries imported: see ``warm_server.py``."""
+    tests = ROOT / "tests"
+    with tempfile.TemporaryDirectory(prefix="warm") as folder:
+        words = [sys.executable, tests / "warm_server.py", path := Path(folder) / "socket"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=WARM) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n"
+            client = [sys.executable, "-I", "-S", str(tests / "warm_client.py"), str(path)]
+            yield lambda tool, *arguments: [*client, tool, *map(os.fsdecode, arguments)]
+
+
+@pytest.fixture
+def run(warm_command: Callable[..., list[str]]) -> Callable[..., Run]:
+    """Run a tool to its end; stdin is empty unless given. ``cold`` runs it in a new interpreter."""
+    started = _read_at_the_start(WARM)
+
+    def call(
+        tool: str, *arguments: str | os.PathLike[str], stdin: bytes = b"", cold: bool = False, **options: Any
+    ) -> Run:
+        cold |= _read_at_the_start(options.get("env") or os.environ) != started
+        words = (command if cold else warm_command)(tool, *arguments)
+        done = subprocess.run(words, input=stdin, capture_output=True, timeout=300, check=False, **options)
         return Run(done.returncode, done.stdout, done.stderr.decode())
 
     return call

@@ -21,7 +21,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from berttools.cli import COMMANDS as BERTTOOLS
-from conftest import Run, command, faceless
+from conftest import Run, faceless
 from facetools.cli import COMMANDS as FACETOOLS
 from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 
@@ -47,6 +47,7 @@ MAKERS = [
     ("berttools", "mask-control"),
 ]
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
+Start = Callable[..., list[str]]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL", "safetensors")
 
 
@@ -92,7 +93,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory, warm_command: Start) -> Path:
     """A folder with a base, a tuned model, a delta, a mask, texts and predictions of them."""
     folder = tmp_path_factory.mktemp("tiny")
     make_tuned(make_base(folder / "base"), folder / "ft")
@@ -102,7 +103,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_lines(folder / "said.jsonl", [{"label": number % 2, "gold": number % 2} for number in range(20)])
     arguments = ["--base", folder / "base", "--train", folder / "texts.jsonl", "--save", "delta", "--epochs", "1"]
     subprocess.run(
-        command("berttools", "finetune", *arguments, "--out", folder / "delta.safetensors"),
+        warm_command("berttools", "finetune", *arguments, "--out", folder / "delta.safetensors"),
         check=True,
         capture_output=True,
     )
@@ -238,7 +239,8 @@ def test_what_cannot_be_asked_for(
 def test_stdout_is_jsonl_and_stderr_silent(
     run: Callable[..., Run], valid: Callable[[str], list[str]], tool: str, name: str
 ) -> None:
-    done = run(tool, name, *valid(name))
+    # In a new interpreter: what imports show would be shown here.
+    done = run(tool, name, *valid(name), cold=True)
     assert (done.code, done.err) == (0, "")
     module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
     page = module.PAGE
@@ -283,8 +285,8 @@ def test_records_pass_through(
 
 
 @pytest.mark.parametrize(("tool", "name"), WRITERS)
-def test_reader_goes_away(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
-    process = subprocess.Popen(command(tool, name, *valid(name)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_reader_goes_away(valid: Callable[[str], list[str]], warm_command: Start, tool: str, name: str) -> None:
+    process = subprocess.Popen(warm_command(tool, name, *valid(name)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
@@ -294,7 +296,13 @@ def test_reader_goes_away(valid: Callable[[str], list[str]], tool: str, name: st
 
 @pytest.mark.parametrize(("tool", "name"), MAKERS)
 def test_what_makes_files_goes_on_without_a_reader(
-    valid: Callable[[str], list[str]], tiny: Path, plain_photos: Path, tmp_path: Path, tool: str, name: str
+    valid: Callable[[str], list[str]],
+    warm_command: Start,
+    tiny: Path,
+    plain_photos: Path,
+    tmp_path: Path,
+    tool: str,
+    name: str,
 ) -> None:
     picture = tmp_path / "picture.png"
     made = {
@@ -311,7 +319,7 @@ def test_what_makes_files_goes_on_without_a_reader(
     # The first record meets a pipe that nobody reads.
     read, write = os.pipe()
     os.close(read)
-    process = subprocess.Popen(command(tool, name, *arguments, *more), stdout=write, stderr=subprocess.PIPE)
+    process = subprocess.Popen(warm_command(tool, name, *arguments, *more), stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert process.stderr is not None
     assert process.stderr.read() == b""
@@ -359,11 +367,11 @@ def test_names_that_are_too_long(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 @pytest.mark.parametrize(("tool", "name"), WRITERS)
-def test_full_disk(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
+def test_full_disk(valid: Callable[[str], list[str]], warm_command: Start, tool: str, name: str) -> None:
     for arguments in ([name, *valid(name)], ["--help"]):
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
-                command(tool, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=120
+                warm_command(tool, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=120
             )
         assert done.returncode == 1
         assert done.stderr.decode() == f"{tool}: error: stdout: No space left on device\n"
@@ -374,6 +382,7 @@ def test_full_disk(valid: Callable[[str], list[str]], tool: str, name: str) -> N
 def test_interrupted(
     words: Callable[[str], list[str]],
     valid: Callable[[str], list[str]],
+    warm_command: Start,
     plain_photos: Path,
     tmp_path: Path,
     tool: str,
@@ -382,7 +391,7 @@ def test_interrupted(
 ) -> None:
     arguments = valid(name) if name == "layerdiff" else [*words(name), "--in", "-"]
     process = subprocess.Popen(
-        command(tool, name, *arguments),
+        warm_command(tool, name, *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -394,7 +403,7 @@ def test_interrupted(
     process.stdin.flush()
     # embed prints when all is done; the others have printed a record and wait, for input or for a reader.
     if name == "embed":
-        time.sleep(8)
+        time.sleep(4)
     else:
         assert process.stdout.readline()
     process.send_signal(number)
@@ -434,15 +443,17 @@ def on_a_terminal(arguments: list[str], *, stdin: bytes | None) -> tuple[int, st
 
 
 @pytest.mark.parametrize(("tool", "name"), PHOTOS)
-def test_terminal_without_input_is_a_usage_error(words: Callable[[str], list[str]], tool: str, name: str) -> None:
-    code, shown = on_a_terminal(command(tool, name, *words(name)), stdin=None)
+def test_terminal_without_input_is_a_usage_error(
+    words: Callable[[str], list[str]], warm_command: Start, tool: str, name: str
+) -> None:
+    code, shown = on_a_terminal(warm_command(tool, name, *words(name)), stdin=None)
     assert code == 2
     assert f"{tool}: error: no input" in shown
 
 
 @pytest.mark.parametrize(("tool", "name"), WRITERS)
-def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, name: str) -> None:
-    code, shown = on_a_terminal(command(tool, name, *valid(name)), stdin=b"")
+def test_terminal_shows_a_table(valid: Callable[[str], list[str]], warm_command: Start, tool: str, name: str) -> None:
+    code, shown = on_a_terminal(warm_command(tool, name, *valid(name)), stdin=b"")
     assert code == 0
     assert '{"' not in shown
     expected = {
@@ -459,10 +470,10 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], tool: str, na
     assert expected.get(name, "no face") in shown, shown
 
 
-def test_a_name_cannot_drive_the_terminal(tmp_path: Path) -> None:
+def test_a_name_cannot_drive_the_terminal(warm_command: Start, tmp_path: Path) -> None:
     evil = tmp_path / "\x1b]0;title\x07[red].png"
     faceless().save(evil)
-    code, shown = on_a_terminal(command("facetools", "detect", "--in", str(evil)), stdin=b"")
+    code, shown = on_a_terminal(warm_command("facetools", "detect", "--in", str(evil)), stdin=b"")
     assert code == 0
     assert "\x1b]0;title" not in shown
     assert "[red]" in shown

@@ -7,10 +7,12 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,26 @@ EXAMPLES = list(dict.fromkeys(map(plain, [*PARAGRAPHS, *MAN_EXAMPLES])))
 """Each once, where documents and man pages have the same."""
 
 
+def commands_in(line: str) -> set[str]:
+    """Return the commands that an example runs."""
+    return {f"{tool} {name}" for tool, name in COMMANDS if re.search(rf"\b{tool} {name}(?!\S)", line)}
+
+
+def first_of_each(lines: list[str]) -> set[str]:
+    """Return the examples in which a command comes for the first time."""
+    seen: set[str] = set()
+    chosen = set()
+    for line in lines:
+        if commands_in(line) - seen:
+            chosen.add(line)
+            seen |= commands_in(line)
+    return chosen
+
+
+COLD = first_of_each(EXAMPLES)
+"""Run by interpreters that start with nothing imported, as a person's do; the others differ in options and files."""
+
+
 @pytest.fixture(scope="module")
 def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the examples speak of: photos/, checkpoints, a trained detector's ingredients."""
@@ -103,9 +125,19 @@ def sandbox(real_people: dict[str, list[bytes]], tmp_path_factory: pytest.TempPa
     return folder
 
 
-def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def warm_tools(warm_command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the PATH: the tools, as processes that begin with the large libraries imported."""
+    folder = tmp_path_factory.mktemp("bin")
+    for tool in MANUALS:
+        (folder / tool).write_text(f'#!/bin/sh\nexec {shlex.join(warm_command(tool))} "$@"\n')
+        (folder / tool).chmod(0o755)
+    return folder
+
+
+def shell(line: str, folder: Path, *tools: Path) -> subprocess.CompletedProcess[str]:
     """Run a line as a person would, with the tools on the PATH."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join(map(str, (*tools, Path(sys.executable).parent, os.environ["PATH"])))
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         cwd=folder,
@@ -118,7 +150,8 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("line", EXAMPLES)
-def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
+def test_example(line: str, sandbox: Path, warm_tools: Path, tmp_path: Path) -> None:
+    tools = [] if line in COLD else [warm_tools]
     folder = shutil.copytree(sandbox, tmp_path / "here")
     if "train-detector" in line:
         shutil.copytree(folder / "people", folder, dirs_exist_ok=True)
@@ -136,7 +169,9 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         line = line.replace("--out", "--epochs 1 --held-out 0.5 --max-clean-loss 100 --out")
         line = line.replace("torchrun", "OMP_NUM_THREADS=1 torchrun")
     if "apply-delta" in line and "finetune" not in line:
-        shell("berttools finetune --base base --train train.jsonl --save delta --out task.safetensors", folder)
+        shell(
+            "berttools finetune --base base --train train.jsonl --save delta --out task.safetensors", folder, warm_tools
+        )
     if "berttools mask-tune" in line:  # a few texts are a few steps, which do not bring the usual scores to zero
         line = line.replace("--out", "--score-lr 5 --force --out")
     if "berttools finetune" in line:
@@ -148,7 +183,7 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         # As printed its 50 steps take seconds a photo, and say no more than 3 of whether the line is right.
         line = line.replace("--attack lowkey", "--attack lowkey --set steps=3")
     if "facetools plot scores.jsonl" in line and "detect" not in line:
-        shell("facetools detect --in photos/ > scores.jsonl", folder)
+        shell("facetools detect --in photos/ > scores.jsonl", folder, warm_tools)
     if "--in control/" in line:
         for kind in ("control", "cloaked"):
             shutil.copytree(folder / "photos", folder / kind)
@@ -162,7 +197,7 @@ def test_example(line: str, sandbox: Path, tmp_path: Path) -> None:
         shutil.copytree(folder / "few" / "copies", folder / "cloaked")
     if "--detector" in line:
         shutil.copy(SHIPPED, folder / "detector.safetensors")
-    done = shell(line, folder)
+    done = shell(line, folder, *tools)
     # What head ends early has not failed, and a cloaked photo may be found.
     fine = {0}
     fine |= {128 + signal.SIGPIPE} if "| head" in line else set()
@@ -194,6 +229,11 @@ def test_examples_in_several_places_run_once() -> None:
     assert plain("# What it does.\na |\n  b &&\n  c \\\n  --d") == plain("a | b && c --d") == "a | b && c --d"
     assert plain("a > x\nb") == "a > x\nb"
     assert len(EXAMPLES) < len(PARAGRAPHS) + len(MAN_EXAMPLES)
+
+
+def test_every_command_starts_once_with_nothing_imported() -> None:
+    assert set().union(*map(commands_in, COLD)) == {f"{tool} {name}" for tool, name in COMMANDS}
+    assert commands_in("facetools evaluate-more a | berttools mask-tune --x") == {"berttools mask-tune"}
 
 
 @pytest.mark.parametrize(("tool", "name"), COMMANDS)
@@ -333,11 +373,11 @@ def test_no_figure_is_missing() -> None:
         assert "@@" not in text, name
 
 
-def test_the_makefile_of_the_documents(sandbox: Path, tmp_path: Path) -> None:
+def test_the_makefile_of_the_documents(sandbox: Path, warm_tools: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(sandbox, tmp_path / "here")
     (block,) = blocks("make")
     (folder / "Makefile").write_text(block)
-    first = shell("make -j2 --no-print-directory", folder)
+    first = shell("make -j2 --no-print-directory", folder, warm_tools)
     assert (first.returncode, first.stderr) == (0, "")
     scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
     assert {Path(score["path"]).parent.name for score in scores} == {"control", "cloaked"}
