@@ -15,9 +15,9 @@ STORAGE = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1",
-    "BOOL": "|b1", "F8_E4M3": "|u1", "F8_E5M2": "|u1",
+    "BOOL": "|b1", "F8_E4M3": "|u1", "F8_E5M2": "|u1", "F8_E8M0": "|u1",
 }  # fmt: skip
-_FOREIGN_TO_NUMPY = {"BF16", "F8_E4M3", "F8_E5M2"}
+_FOREIGN_TO_NUMPY = {"BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0"}
 FORMAT_NAMES: Mapping[str, str] = {code: name for name, code in STORAGE.items() if name not in _FOREIGN_TO_NUMPY}
 """numpy's little-endian type code to the format's dtype name."""
 
@@ -46,10 +46,15 @@ def decode(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
 def _float8_table(dtype: str) -> NDArray[np.float32]:
     """Return the 256 values of an 8-bit float, shape (256,). arXiv 2209.05433, table 1.
 
-    E4M3 has no infinity: only all-ones exponent and mantissa is NaN. E5M2 is laid out as IEEE 754 is.
+    E4M3 has no infinity: only all-ones exponent and mantissa is NaN. E5M2 is laid out as IEEE 754 is. E8M0 is an
+    exponent alone, 2^(code - 127), and NaN for 255 (OCP Microscaling Formats v1.0, section 5.4.1).
     """
     import numpy as np
 
+    if dtype == "F8_E8M0":
+        powers = np.ldexp(np.ones(256), np.arange(256) - 127)
+        powers[255] = np.nan
+        return powers.astype(np.float32)
     mantissa_bits, bias = (3, 7) if dtype == "F8_E4M3" else (2, 15)
     code = np.arange(128)
     exponent, mantissa = code >> mantissa_bits, code & ((1 << mantissa_bits) - 1)

@@ -85,7 +85,7 @@ def read_tensors(path: Path, wanted: Callable[[str], object] | None = None) -> d
         names = [name for name in ours.entries if not wanted or wanted(name)]
         for name in names:
             ours.entry(name)
-    narrow = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+    narrow = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu)
     found = {}
     try:
         with safe_open(path, framework="pt") as file:

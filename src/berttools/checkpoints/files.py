@@ -31,11 +31,24 @@ _TORCH_SUFFIXES = {".bin", ".pt", ".pth"}
 
 
 class Stored(NamedTuple):
-    """The header of a tensor; `dtype` is the name that safetensors uses."""
+    """The header of a tensor.
+
+    Attributes
+    ----------
+    dtype
+        The name that safetensors uses, of what the file holds.
+    shape
+        Of the values; a packed weight's own, not that of its bytes.
+    path
+        The file.
+    scaled
+        The values are computed from codes and their scales: other numbers than `dtype` can hold.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     path: Path
+    scaled: bool = False
 
     @property
     def size(self) -> int:
@@ -247,6 +260,7 @@ _TORCH_DTYPES = {
     "torch.int64": "I64", "torch.int32": "I32", "torch.int16": "I16", "torch.int8": "I8",
     "torch.uint64": "U64", "torch.uint32": "U32", "torch.uint16": "U16", "torch.uint8": "U8",
     "torch.bool": "BOOL", "torch.float8_e4m3fn": "F8_E4M3", "torch.float8_e5m2": "F8_E5M2",
+    "torch.float8_e8m0fnu": "F8_E8M0",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Lazy views of tensors, computed while they are read: parts, rounded, scaled, merged."""
+"""Lazy views of tensors, computed while they are read: parts, rounded, merged; by rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RowsTensor:
         self._whole.release(self._begin + start, self._begin + stop)
 
 
-class _ByRows:
+class ByRows:
     """A matrix with `columns` values in a row, computed in whole rows."""
 
     def __init__(self, source: FlatTensor, source_columns: int, columns: int) -> None:
@@ -49,7 +49,8 @@ class _ByRows:
         """Return rows `first` to `last`, shape (last - first, columns)."""
         raise NotImplementedError
 
-    def _source_rows(self, first: int, last: int) -> NDArray[Any]:
+    def source_rows(self, first: int, last: int) -> NDArray[Any]:
+        """Return rows `first` to `last` of the source, shape (last - first, source_columns)."""
         width = self._source_columns
         return self._source.values(first * width, last * width).reshape(-1, width)
 
@@ -68,7 +69,7 @@ class _ByRows:
         self._source.release(first * self._source_columns, last * self._source_columns)
 
 
-class ColumnsTensor(_ByRows):
+class ColumnsTensor(ByRows):
     """Columns `begin` to `end` of a matrix with `width` of them."""
 
     def __init__(self, whole: FlatTensor, width: int, begin: int, end: int) -> None:
@@ -77,30 +78,10 @@ class ColumnsTensor(_ByRows):
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows `first` to `last`."""
-        return self._source_rows(first, last)[:, self._begin : self._end]
+        return self.source_rows(first, last)[:, self._begin : self._end]
 
 
-class ScaledTensor(_ByRows):
-    """Integers with a scale for each row, or one for all: float64.
-
-    Parameters
-    ----------
-    scales
-        Shape (rows,) or (1,).
-    """
-
-    def __init__(self, integers: FlatTensor, columns: int, scales: NDArray[Any]) -> None:
-        super().__init__(integers, columns, columns)
-        self._scales = scales.astype(np.float64).reshape(-1, 1)
-
-    def rows(self, first: int, last: int) -> NDArray[Any]:
-        """Return rows `first` to `last`."""
-        scales = self._scales if len(self._scales) == 1 else self._scales[first:last]
-        scaled: NDArray[Any] = self._source_rows(first, last) * scales
-        return scaled
-
-
-class MergedTensor(_ByRows):
+class MergedTensor(ByRows):
     """A matrix plus a low-rank product: float64, so that nothing of a small change is rounded away.
 
     Parameters
@@ -119,11 +100,11 @@ class MergedTensor(_ByRows):
         """Return rows `first` to `last`."""
         left, right = self._factors()
         merged: NDArray[Any] = left[first:last] @ right
-        merged += self._source_rows(first, last)
+        merged += self.source_rows(first, last)
         return merged
 
 
-class RescaledTensor(_ByRows):
+class RescaledTensor(ByRows):
     """A matrix whose rows, or columns, are multiplied by numbers.
 
     Parameters
@@ -139,11 +120,11 @@ class RescaledTensor(_ByRows):
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows `first` to `last`."""
         scales = self._scales()
-        scaled: NDArray[Any] = self._source_rows(first, last) * (scales if len(scales) == 1 else scales[first:last])
+        scaled: NDArray[Any] = self.source_rows(first, last) * (scales if len(scales) == 1 else scales[first:last])
         return scaled
 
 
-class ReplacedRowsTensor(_ByRows):
+class ReplacedRowsTensor(ByRows):
     """A matrix of which some rows are those of another, of as many columns.
 
     Parameters
@@ -158,7 +139,7 @@ class ReplacedRowsTensor(_ByRows):
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows `first` to `last`."""
-        rows = self._source_rows(first, last).astype(np.float64)
+        rows = self.source_rows(first, last).astype(np.float64)
         for row in self._rows_of_other.keys() & range(first, last):
             start = self._rows_of_other[row] * self._columns
             rows[row - first] = self._other.values(start, start + self._columns)

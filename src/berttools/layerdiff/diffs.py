@@ -171,6 +171,14 @@ def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair]
     stored = None if match.only_in == "ft" else base.tensors[match.name]
     stored_ft = None if match.name_ft is None else ft.tensors[match.name_ft]
     found = partial(_describe, match, stored, stored_ft)
+    # What cannot be read is an error before it is anything else: its shape may be that of packed codes.
+    try:
+        for model, name, header in ((base, match.name, stored), (ft, match.name_ft, stored_ft)):
+            if header is not None and name is not None:
+                model.flat(name)
+        _refuse_codes(match.name, stored, stored_ft)
+    except InputError as error:
+        return [], partial(found, error=error)
     if stored is None or stored_ft is None:
         copy = f", as a copy of {match.tied_to}" if match.tied_to else ""
         return [], partial(found, reason=f"only in {match.only_in}{copy}")
@@ -184,16 +192,32 @@ def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair]
     return _pairs(flat, flat_ft, stored, stored_ft, match), partial(found, whole=whole)
 
 
+def _refuse_codes(name: str, stored: Stored | None, stored_ft: Stored | None) -> None:
+    """Raise an InputError for a weight that is floats on one side and unscaled integers of few bits on the other."""
+    sides = [each for each in (stored, stored_ft) if each is not None and name.endswith("weight")]
+    codes = [each for each in sides if each.dtype.startswith(("I", "U")) and not each.scaled]
+    if codes and any(each.scaled or coarser(each.dtype, "F64") or each.dtype == "F64" for each in sides):
+        raise InputError(
+            f"{codes[0].path}: {name} holds integers ({codes[0].dtype}) without a scale, where the other model has"
+            " numbers; dequantize it with the library that made it, and give that",
+            kind="quantization",
+        )
+
+
 def _is_whole(flat: FlatTensor, stored: Stored) -> bool:
     """Test for integers that are no weights: quantized weights are stored as integers, and read as floats."""
-    return stored.dtype.startswith(("I", "U", "BOOL")) and (not stored.size or flat.values(0, 1).dtype.kind in "iub")
+    if stored.scaled or not stored.dtype.startswith(("I", "U", "BOOL")):
+        return False
+    return not stored.size or flat.values(0, 1).dtype.kind in "iub"
 
 
 def _pairs(flat: FlatTensor, flat_ft: FlatTensor, stored: Stored, stored_ft: Stored, match: Match) -> list[Pair]:
     """Return the pair to measure and, where dtypes differ, the finer side with itself rounded to the coarser dtype."""
     n = math.prod(_shape(stored, match.part))
     pairs = [Pair(flat, flat_ft, n)]
-    if coarse := coarser(stored.dtype, stored_ft.dtype):
+    # Codes with scales hold other numbers than their dtype alone would: rounding to it says nothing of them.
+    scaled = stored.scaled or stored_ft.scaled
+    if (coarse := coarser(stored.dtype, stored_ft.dtype)) and not scaled:
         fine = flat if coarse == stored_ft.dtype else flat_ft
         pairs.append(Pair(fine, RoundedTensor(fine, coarse), n))
     return pairs

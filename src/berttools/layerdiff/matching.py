@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from _toolio.errors import ToolError, param
+from _toolio.errors import InputError, ToolError, param
 from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.groups import Part
 from berttools.checkpoints.names import align_names
@@ -106,10 +106,21 @@ def _check_architectures(base: Checkpoint, ft: Checkpoint, pairs: Mapping[str, s
         )
     matrices = [(name, name_ft) for name, name_ft in pairs.items() if len(base.tensors[name].shape) == 2]
     if matrices and all(base.tensors[name].shape != ft.tensors[name_ft].shape for name, name_ft in matrices):
-        name, name_ft = matrices[0]
+        readable = [pair for pair in matrices if _can_be_read(base, pair[0]) and _can_be_read(ft, pair[1])]
+        if not readable:  # each is reported where it is compared
+            return
+        name, name_ft = readable[0]
         shape, shape_ft = base.tensors[name].shape, ft.tensors[name_ft].shape
         raise ToolError(
             f"no matrix of {base.path} has the shape that it has in {ft.path}: {name} is {list(shape)} and"
             f" {list(shape_ft)}; give two checkpoints of one architecture and size",
             kind="architectures",
         )
+
+
+def _can_be_read(model: Checkpoint, name: str) -> bool:
+    try:
+        model.flat(name)
+    except InputError:
+        return False
+    return True

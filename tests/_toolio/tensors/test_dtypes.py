@@ -18,9 +18,10 @@ TORCH = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8,
     "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }  # fmt: skip
 REFUSED_BITS = {
-    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "C64": 64,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "C64": 64,
 }  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def test_what_the_library_writes_of_a_dtype_is_read(tmp_path, dtype):
         assert file.entries["t"][:2] == (dtype, (6, 8))
         assert file.flat("t").stored(0, 48).tobytes() == some_bits(dtype)
         got = file.tensor("t")
-    wide = tensor.float() if dtype in ("BF16", "F8_E4M3", "F8_E5M2") else tensor
+    wide = tensor.float() if dtype in ("BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0") else tensor
     np.testing.assert_array_equal(got, wide.numpy())
     assert got.dtype == wide.numpy().dtype
 

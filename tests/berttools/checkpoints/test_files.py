@@ -94,7 +94,8 @@ def test_a_state_dict_one_level_down(tmp_path):
     ("dtype", "name"),
     [
         (torch.bfloat16, "BF16"), (torch.float16, "F16"), (torch.float8_e4m3fn, "F8_E4M3"),
-        (torch.float8_e5m2, "F8_E5M2"), (torch.int64, "I64"), (torch.uint8, "U8"), (torch.bool, "BOOL"),
+        (torch.float8_e5m2, "F8_E5M2"), (torch.float8_e8m0fnu, "F8_E8M0"),
+        (torch.int64, "I64"), (torch.uint8, "U8"), (torch.bool, "BOOL"),
     ],
 )  # fmt: skip
 def test_dtypes_of_torch_files(tmp_path, dtype, name):

@@ -10,7 +10,6 @@ from berttools.checkpoints.views import (
     RescaledTensor,
     RoundedTensor,
     RowsTensor,
-    ScaledTensor,
     coarser,
 )
 
@@ -31,13 +30,6 @@ def test_rows_and_columns():
     check(RowsTensor(whole, 10), MATRIX[2:])
     check(ColumnsTensor(whole, 5, 1, 3), MATRIX[:, 1:3])
     check(ColumnsTensor(whole, 5, 0, 5), MATRIX)
-
-
-def test_scales():
-    integers = MATRIX.astype(np.int8)
-    check(ScaledTensor(ArrayTensor(integers), 5, np.array([0.5])), integers * 0.5)
-    rows = np.linspace(0.1, 2, 7)
-    check(ScaledTensor(ArrayTensor(integers), 5, rows), integers * rows[:, None])
 
 
 def test_merged():

@@ -222,7 +222,7 @@ def _merge(folder: Path, base: Checkpoint) -> Checkpoint:
         _check_rows(file, names[own], base, weights, rows)
         adapter.rows[names[own]] = rows
     for name, stored in adapter.stored().items():
-        sources[name] = (Stored(stored.dtype, stored.shape, file), adapter)
+        sources[name] = (stored._replace(path=file), adapter)
     _change_tied(file, base, sources, adapter.stored().keys())
     return Checkpoint(folder, sources, base.config)
 
