@@ -11,6 +11,13 @@ from safetensors.torch import save_file
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.quantized import with_scales
 
+NF4 = [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]  # fmt: skip
+"""The 16 values of a 4-bit normal float. arXiv 2305.14314, appendix E."""
+
 
 def save(folder, tensors, quantization=None, metadata=None):
     """Write a model's folder, with what its config.json says of quantization."""

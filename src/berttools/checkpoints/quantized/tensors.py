@@ -15,8 +15,8 @@ from berttools.checkpoints.views import ByRows
 
 Float64s = NDArray[np.float64]
 
-# As many values as one process works on at a time: see `berttools.layerdiff.distances`.
-_BAND_VALUES = 1 << 20
+# Half of what a process sums at a time (`berttools.layerdiff.distances`): some arrays of this size make a band.
+_BAND_VALUES = 1 << 19
 
 
 class Factors(Protocol):
@@ -242,7 +242,7 @@ class BandedTensor:
         """Do nothing: what was read is released as soon as a band of it is computed."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _numbered(tensor: BandedTensor, number: int) -> NDArray[Any]:
-    """Return a band of a tensor, of which the process keeps some: two tensors are read side by side."""
+    """Return a band of a tensor, of which the process keeps two: two tensors are read side by side."""
     return tensor.numbered(number)

@@ -23,7 +23,7 @@ from berttools.checkpoints.quantized.tensors import BandedTensor, Float64s
 _PARTS = ("qzeros", "scales", "g_idx")
 _GPTQ_BITS = (2, 3, 4, 8)
 Codes = Callable[[int, int], NDArray[Any]]
-"""Codes of a range of outputs: shape (inputs or groups, last - first)."""
+"""Codes of a range of outputs: shape (last - first, inputs or groups)."""
 
 
 def find_transposed(layout: Layout) -> Iterator[Weight]:
@@ -70,7 +70,7 @@ def _gptq(layout: Layout, stem: str, own: str) -> Found:
         held, points_held = layout.array(own), layout.array(zeros)
 
         def codes(first: int, last: int) -> NDArray[Any]:
-            return unpack(np.ascontiguousarray(held[:, first:last].T).view(np.uint8), bits)[:, :inputs].T
+            return unpack(np.ascontiguousarray(held[:, first:last].T).view(np.uint8), bits)[:, :inputs]
 
         def points(first: int, last: int) -> NDArray[Any]:
             some = points_held[:, first * bits // 32 : -(-last * bits // 32)]
@@ -81,9 +81,15 @@ def _gptq(layout: Layout, stem: str, own: str) -> Found:
                     f" zero point 0 or {1 << bits}; save it again as gptq_v2, and give that",
                     kind="quantization",
                 )
-            return stored.astype(np.int16) + one
+            return stored.T.astype(np.int16) + one
 
         order = column_groups(layout, index, inputs, groups)
+        if (
+            order is not None
+            and inputs % groups == 0
+            and np.array_equal(order, np.arange(inputs) // (inputs // groups))
+        ):
+            order = None
         return _banded(layout, own, scales, (outputs, inputs), codes, points, order, 32)
 
     return (outputs, inputs), make
@@ -104,7 +110,7 @@ def _awq(layout: Layout, stem: str, own: str) -> Found:
 
     def make() -> FlatTensor:
         def of(matrix: NDArray[Any]) -> Codes:
-            return lambda first, last: unpack_awq(np.ascontiguousarray(matrix[:, first // 8 : -(-last // 8)]))
+            return lambda first, last: unpack_awq(np.ascontiguousarray(matrix[:, first // 8 : -(-last // 8)])).T
 
         codes, points = of(layout.array(own)), of(layout.array(zeros))
         return _banded(layout, own, scales, (8 * words, inputs), codes, points, None, 8)
@@ -141,12 +147,16 @@ def _banded(
     outputs, inputs = shape
     flat, size, groups = layout.flat(own), layout.tensors[own].size, layout.tensors[scales].shape[0]
 
+    def spread(by_group: NDArray[Any]) -> NDArray[Any]:
+        if of_input is None:
+            return np.repeat(by_group, inputs // groups, axis=1)
+        return by_group[:, of_input]
+
     def band(first: int, last: int) -> Float64s:
-        # Arrays of a model's whole scales and groups are not kept: all tensors are prepared before the first is read.
-        group = np.arange(inputs) // (inputs // groups) if of_input is None else of_input
-        weights = codes(first, last).astype(np.float64)
-        weights -= points(first, last)[group]
-        weights *= layout.array(scales)[:, first:last].astype(np.float64)[group]
-        return weights.T
+        # Scales are read again for each band: all tensors are prepared before the first is read, and none may be kept.
+        weights = codes(first, last).astype(np.float64, order="C")
+        weights -= spread(points(first, last))
+        weights *= spread(layout.array(scales)[:, first:last].T.astype(np.float64))
+        return weights
 
     return BandedTensor(outputs, inputs, band, unit=unit, release=lambda: flat.release(0, size))

@@ -7,15 +7,9 @@ import pytest
 import torch
 
 from _toolio.errors import InputError
-from quantized_models import opened, save, weight
+from quantized_models import NF4, opened, save, weight
 
 P = "layer.0.fc1.weight"
-# arXiv 2305.14314, appendix E.
-NF4 = [
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-]  # fmt: skip
 FP4 = [part / 12 for part in (0, 0.0625, 8, 12, 4, 6, 2, 3, -0.0, -0.0625, -8, -12, -4, -6, -2, -3)]
 
 

@@ -1,5 +1,6 @@
 """8-bit weights are read as the weights that they represent."""
 
+import json
 import re
 
 import numpy as np
@@ -9,10 +10,11 @@ from safetensors.torch import save_file
 
 from _toolio.errors import InputError
 from berttools.checkpoints.files import open_checkpoint
+from berttools.checkpoints.lora import open_tuned
 from berttools.checkpoints.quantized import with_scales
 from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.distances import tensor_distance
-from quantized_models import opened, save
+from quantized_models import normal, opened, save
 
 
 def quantise(values):
@@ -134,3 +136,42 @@ def test_two_weights_of_one_name(tmp_path):
     name, message = refused(tmp_path / "m", tensors)
     assert name == "a.weight"
     assert "a.weight is there too" in message
+
+
+def test_an_adapter_on_a_quantized_base(tmp_path):
+    """What QLoRA trains: the base's weights are those of its codes, with and without the product."""
+    codes, scales = normal(6, 4).to(torch.float8_e4m3fn), torch.rand(6, 1)
+    tensors = {f"l.{n}.{part}": each for n in "ab" for part, each in (("weight", codes), ("weight_scale", scales))}
+    base = opened(save(tmp_path / "base", tensors, {"quant_method": "fbgemm_fp8"}))
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    a, b = normal(2, 4, 1), normal(6, 2, 2)
+    save_file({"base_model.model.l.a.lora_A.weight": a, "base_model.model.l.a.lora_B.weight": b},
+              folder / "adapter_model.safetensors")  # fmt: skip
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["a"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    ft = with_scales(open_tuned(folder, base))
+    exact = codes.double() * scales.double()
+    merged = (exact + b.double() @ a.double()).numpy().reshape(-1)
+    np.testing.assert_allclose(ft.flat("l.a.weight").values(0, 24), merged, rtol=1e-14)
+    np.testing.assert_array_equal(ft.flat("l.b.weight").values(0, 24), exact.numpy().reshape(-1))
+    first, second = diff_checkpoints(base, ft)
+    assert first.distance.l2 == pytest.approx(float((b.double() @ a.double()).norm()), rel=1e-12)
+    assert second.distance.l2 == 0
+    assert first.rounding_angle is second.rounding_angle is None
+
+
+def test_an_error_ends_the_command_with_3(tmp_path, run_inside):
+    save(tmp_path / "base", {"a.weight": normal(6, 4), "b.weight": normal(3, 3)})
+    save(tmp_path / "ft", {"a.weight": BYTES.char(), "a.weight_scales": torch.ones(6), "b.weight": normal(3, 3)})
+    found = run_inside("berttools", "layerdiff", tmp_path / "base", tmp_path / "ft")
+    assert found.code == 3
+    first, second = (json.loads(line) for line in found.out.splitlines())
+    assert "a.weight_scales beside it" in first["error"]["message"]
+    assert second["rel_l2"] == 0
+    config = {"quant_method": "quark"}
+    found = run_inside(
+        "berttools", "layerdiff", tmp_path / "base", save(tmp_path / "other", {"a.weight": BYTES}, config)
+    )
+    assert found.code == 1
+    assert "quantized by quark, which is not read" in found.err
