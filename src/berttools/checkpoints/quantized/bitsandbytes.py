@@ -43,7 +43,7 @@ def _said(layout: Layout, own: str, state: str, kind: str) -> Mapping[str, Any]:
         offset = float(said["nested_offset"]) if nested else 0.0
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise NotCertain(f"{state} does not say shape and size of blocks") from error
-    if kind not in ("nf4", "fp4") or said.get("quant_type") != kind or not whole or len(shape) != 2:
+    if kind not in ("nf4", "fp4") or said.get("quant_type") != kind or not whole or not shape:
         raise NotCertain(f"{state} says {said.get('quant_type')!r} of shape {list(shape)}")
     return {"shape": shape, "block": block, "nested": nested, "offset": offset}
 

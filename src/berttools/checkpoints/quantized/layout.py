@@ -170,7 +170,9 @@ class Layout:
         beside = set()
         for each in module:
             own = each[len(stem) :]
-            if each == name or "." in own or own.endswith("bias") or ACTIVATIONS.fullmatch(own):
+            if each == name or "." in own or own.endswith("bias"):
+                continue
+            if ACTIVATIONS.fullmatch(own.removeprefix(f"{leaf}_")):
                 continue
             if own.startswith(f"{leaf}_") or (leaf in _WHOLE_MODULE if stem else _SCALING.search(own)):
                 beside.add(each)

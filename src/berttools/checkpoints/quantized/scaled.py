@@ -77,6 +77,8 @@ def _weight(layout: Layout, stem: str, own: str, scale: str) -> Callable[[], Fla
         raise NotCertain(f"its columns are in an order of their own ({index})")
     zero = f"{own}_zero_point"
     zeros = None
+    if zero not in layout.tensors and scheme.get("symmetric") is False:
+        raise NotCertain(f"{zero} is missing")
     if zero in layout.tensors:
         if layout.tensors[zero].shape != layout.tensors[scale].shape:
             raise NotCertain(f"{zero} has another shape than {scale}")
@@ -160,7 +162,7 @@ def grid_factors(
     if stored.dtype not in _NUMBERS and not (integers and stored.dtype.startswith(("I", "U"))):
         raise NotCertain(f"{scale} is {stored.dtype}, no scale")
     decode = None if integers else e8m0
-    if stored.size == 1 and strategy in (None, "tensor", "channel", "block", "group"):
+    if stored.size == 1 and strategy in (None, "tensor"):
         return lambda: Everywhere(float((decode or np.asarray)(layout.array(scale).reshape(-1))[0]))
     _, rows, columns = shape
     grid = _grid_shape(stored.shape, shape, block)

@@ -47,9 +47,11 @@ def find_transposed(layout: Layout) -> Iterator[Weight]:
 
 def _gptq(layout: Layout, stem: str, own: str) -> Found:
     """Return shape and values of a weight of GPTQ. Raises NotCertain."""
-    made = layout.config.get("checkpoint_format", "gptq")
+    made = layout.config.get("checkpoint_format") or layout.config.get("format") or "gptq"
     if made not in ("gptq", "gptq_v2"):
         raise NotCertain(f"its checkpoint_format is {made}")
+    if layout.config.get("rotation"):
+        raise NotCertain(f"its weights are rotated ({layout.config['rotation']})")
     zeros, scales, index = (f"{stem}{part}" for part in _PARTS)
     words, outputs = layout.tensors[own].shape
     groups = _groups(layout, scales, outputs)
@@ -97,9 +99,11 @@ def _gptq(layout: Layout, stem: str, own: str) -> Found:
 
 def _awq(layout: Layout, stem: str, own: str) -> Found:
     """Return shape and values of a weight of AWQ. Raises NotCertain."""
-    version, bits = layout.config.get("version", "gemm"), layout.config.get("bits", 4)
-    if str(version).lower() != "gemm" or bits != 4:
+    version, bits = layout.config.get("version") or layout.config.get("format") or "gemm", layout.config.get("bits", 4)
+    if str(version).lower() != "gemm" or bits != 4 or layout.config.get("backend") == "llm-awq":
         raise NotCertain(f"it is AWQ of version {version} with {bits} bits; gemm with 4 is read")
+    if layout.config.get("zero_point") is False:
+        raise NotCertain("AWQ without zero points is stored in more than one way")
     zeros, scales, index = (f"{stem}{part}" for part in _PARTS)
     inputs, words = layout.tensors[own].shape
     groups = _groups(layout, scales, 8 * words)

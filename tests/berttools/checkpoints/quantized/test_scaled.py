@@ -105,7 +105,8 @@ def test_rows_columns_and_stacks(tmp_path):
         np.testing.assert_allclose(weight(folder), (codes.double() * by.double()).numpy(), rtol=1e-15)
     stack, scales = torch.stack([codes, normal(6, 5, 1).to(E4M3)]), torch.rand(2, 2, 2)
     config = {"quant_method": "fp8", "weight_block_size": [4, 3]}
-    folder = save(tmp_path / "experts", {"mlp.up_proj": stack, "mlp.up_proj_scale_inv": scales}, config)
+    tensors = {"mlp.up_proj": stack, "mlp.up_proj_scale_inv": scales, "mlp.up_proj_activation_scale": torch.ones(2)}
+    folder = save(tmp_path / "experts", tensors, config)
     exact = stack.double() * scales.double().repeat_interleave(4, 1)[:, :6].repeat_interleave(3, 2)[:, :, :5]
     np.testing.assert_allclose(weight(folder, "mlp.up_proj"), exact.numpy(), rtol=1e-15)
 
@@ -201,6 +202,15 @@ def test_quanto(tmp_path):
         ({"weight": torch.zeros(2, 2, 2, 2, dtype=E4M3), "weight_scale": torch.ones(1)}, None, "that of no matrix"),
         ({"weight": torch.zeros(2, 3, 3, dtype=E4M3), "weight_scale": torch.ones(2, 3, 1)},
          {"quant_method": "fbgemm_fp8"}, "stack of experts"),
+        *(({"weight": normal(4, 4).char(), "weight_scale": torch.ones(shape)}, {
+            "quant_method": "compressed-tensors", "config_groups": {"a": {"targets": ["Linear"], "weights": weights}},
+        }, why) for shape, weights, why in [
+            ((1,), {"strategy": "channel"}, "for each channel"),
+            ((1,), {"strategy": "group", "group_size": 4}, "blocks of 1 by 4"),
+            ((4, 1), {"strategy": "tensor"}, "for each tensor"),
+            ((4, 1), {"strategy": "channel", "symmetric": False}, "weight_zero_point is missing"),
+            ((4, 2), {"strategy": "group", "group_size": 3}, "do not divide its 4 columns"),
+        ]),
         ({"weight": normal(4, 4).to(E4M3), "weight_scale": torch.ones(1)},
          {"quant_method": "fp8", "weight_block_size": [0, 8]}, "no size of blocks"),
     ],

@@ -77,7 +77,11 @@ def test_awq(tmp_path):
     )["weight"]
     np.testing.assert_allclose(weight(save(tmp_path / "m", tensors, config)), exact.numpy(), rtol=1e-15)
     for number, (said, why) in enumerate([
-        ({"version": "gemv"}, "AWQ of version gemv"), ({"bits": 8}, "8 bits"), ({"group_size": 64}, "not that of"),
+        ({"version": "gemv"}, "AWQ of version gemv"),
+        ({"backend": "llm-awq"}, "is read"),
+        ({"bits": 8}, "8 bits"),
+        ({"group_size": 64}, "not that of"),
+        ({"zero_point": False}, "without zero points"),
     ]):  # fmt: skip
         with pytest.raises(InputError, match=why):
             weight(save(tmp_path / str(number), tensors, config | said))
@@ -89,6 +93,7 @@ def test_what_is_not_certain(tmp_path):
     for number, (more, said, why) in enumerate([
         ({}, None, "which of GPTQ and AWQ"),
         ({}, {"checkpoint_format": "marlin"}, "checkpoint_format is marlin"),
+        ({}, {"rotation": "hadamard"}, "rotated"),
         ({}, {"group_size": 64}, "g_idx is missing"),
         ({}, {"bits": 5}, "no certain number of bits"),
         ({"g_idx": torch.full((INPUTS,), 9, dtype=torch.int32)}, {}, "not one of 3 groups"),
