@@ -69,9 +69,11 @@ def layerdiff(
 
     One record a tensor, first field the angle. Reads folders, safetensors, sharded safetensors by their index,
     .bin files (with weights_only), and LoRA adapters, merged tensor by tensor as PEFT merges them into the base as it
-    was published (PiSSA, OLoRA and DoRA too; what cannot be merged so is refused by name). Prefixes such as bert. and
-    the old names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1 distances are
-    what arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64.
+    was published (PiSSA, OLoRA and DoRA too; what cannot be merged so is refused by name). Quantized weights (FP8,
+    compressed-tensors, bitsandbytes, GPTQ, AWQ, MXFP4, torchao) are read as the weights that they stand for; what
+    cannot be read for certain is an error of that tensor. Prefixes such as bert. and the old names of LayerNorm are
+    matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1 distances are what arXiv 2004.14129 compares
+    models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64.
 
     A line of --group-map such as Q attn[.]query names the group, then an expression searched for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
@@ -124,14 +126,14 @@ PAGE = Page(
         "max_abs": "Largest |d|.",
         "changed": "Fraction of entries that differ.",
         "rounding_angle": "Where dtypes differ: the angle over pi that storing the finer side in the coarser dtype"
-        " makes by itself. A measured angle no larger says nothing.",
+        " makes by itself. A measured angle no larger says nothing. Not of quantized weights.",
         "part": "Of a matrix that holds several: axis, start and stop of its rows (0) or columns (1); shape too.",
         "svd_share": "With --svd K: the share of the change's energy in its K largest singular values, 0 to 1;"
         " null for what is no matrix or did not change.",
         "baseline_angle": "With --baseline: the base's distance to the random initialisation; baseline_l1 and"
         " baseline_rel_l2 too.",
         "tied_to": "The tensor that this one is a copy of in its own model.",
-        "dtype": "Of the base's tensor; dtype_ft is given where that differs.",
+        "dtype": "Of the base's tensor, of a quantized one that of its codes; dtype_ft is given where that differs.",
         "only_in": "base or ft, for a tensor of one side only.",
         "not_finite": "How many entries of each side are NaN or infinite.",
         "reason": "Why there is no angle or no distance.",

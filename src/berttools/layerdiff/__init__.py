@@ -33,7 +33,7 @@ def compare(
     ----------
     base, tuned
         Folders or files, as of `berttools.checkpoints.files.open_checkpoint`; fine-tuned ones may be LoRA adapters of
-        the base. 8-bit weights are scaled.
+        the base. Quantized weights are read as weights.
     config
         By default all tensors, one record each.
     observe

@@ -27,7 +27,7 @@ Baseline = Mapping[Hashable, TensorDistance | None]
 
 
 def open_models(base: Path | str, tuned: Sequence[Path | str]) -> list[Checkpoint]:
-    """Open a base and what was made of it, adapters merged and 8-bit weights scaled. Raises as `open_tuned`."""
+    """Open a base and what was made of it, adapters merged, quantized weights dequantized. Raises as `open_tuned`."""
     first = with_scales(open_checkpoint(base))
     return [first, *(with_scales(open_tuned(path, first)) for path in tuned)]
 

@@ -4,6 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from compressed_tensors.compressors import BaseCompressor
@@ -45,7 +46,6 @@ def transformers_saves(draw, folder, model):
 
 def peft_saves(draw, folder, model):
     """A LoRA adapter, and what merging makes of it."""
-    peft = pytest.importorskip("peft")
     config = peft.LoraConfig(
         r=draw(st.integers(1, 4)), lora_alpha=draw(st.integers(1, 20)), target_modules=["query", "dense"],
         use_rslora=draw(st.booleans()), init_lora_weights=False,

@@ -261,7 +261,7 @@ def _initial(
             f"{file}: {initial.value} of {name}, which is no linear layer; merge it with PEFT and give that",
             kind="adapter",
         )
-    if stored.dtype not in _FLOATS:
+    if stored.dtype not in _FLOATS or stored.scaled:
         raise ToolError(
             f"{file}: {initial.value} takes a part off {name}, which is {stored.dtype} in {stored.path}; give the base"
             " that is not quantised",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from _toolio.errors import InputError
+from _toolio.errors import InputError, ToolError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.lora import open_tuned
 from berttools.checkpoints.quantized import with_scales
@@ -159,6 +159,9 @@ def test_an_adapter_on_a_quantized_base(tmp_path):
     assert first.distance.l2 == pytest.approx(float((b.double() @ a.double()).norm()), rel=1e-12)
     assert second.distance.l2 == 0
     assert first.rounding_angle is second.rounding_angle is None
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": "pissa"}))
+    with pytest.raises(ToolError, match="give the base that is not quantised"):
+        open_tuned(folder, base)
 
 
 def test_an_error_ends_the_command_with_3(tmp_path, run_inside):
