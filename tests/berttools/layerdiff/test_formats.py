@@ -179,7 +179,7 @@ SAVED_BY = (
 
 
 @pytest.mark.parametrize("saves", SAVED_BY, ids=lambda each: each.__name__)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_distances_are_those_of_the_librarys_own_weights(saves, data):
     with tempfile.TemporaryDirectory() as place:
