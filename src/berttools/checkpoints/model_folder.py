@@ -101,7 +101,11 @@ def without_kernels(config: Any) -> None:
 
 @contextmanager
 def silent_transformers() -> Iterator[None]:
-    """Keep transformers from logging and from drawing progress bars inside the block."""
+    """Keep transformers, and what it imports, from logging and from drawing progress bars inside the block."""
+    import logging as python_logging
+
+    # torchao, which transformers imports where it is installed, registers its types in a way that newer torch warns of.
+    python_logging.getLogger("torch.utils._pytree").setLevel(python_logging.ERROR)
     from transformers import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
