@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 ANGLE = "angle / π"
-Cells = Mapping[tuple[int, str], float | None]
+Row = int | tuple[str, int]
+"""A layer: its number, with its stack where a model has several."""
+Cells = Mapping[tuple[Row, str], float | None]
 
 
 def write_heatmap(
@@ -49,7 +51,8 @@ def draw_heatmap(
     Parameters
     ----------
     panels
-        Each one's title, and its cells: layer and group to number. A cell without a value stays blank.
+        Each one's title, and its cells: layer and group to number. A cell without a value stays blank. Stacks are drawn
+        in the order in which they come.
     groups
         The columns, in order; those that no cell has are left out.
     kind
@@ -58,7 +61,9 @@ def draw_heatmap(
         What the numbers are.
     """
     groups = [group for group in groups if any(group == known for _, cells in panels for _, known in cells)]
-    layers = sorted({layer for _, cells in panels for layer, _ in cells})
+    rows = {row: None for _, cells in panels for row, _ in cells}
+    stacks = list(dict.fromkeys(_stack(row) for row in rows))
+    layers = sorted(rows, key=lambda row: (stacks.index(_stack(row)), row[1] if isinstance(row, tuple) else row))
     top = max((value for _, cells in panels for value in cells.values() if value is not None), default=0.0) or 1.0
     with style():
         width = 0.62 * len(groups) + 0.5
@@ -72,7 +77,11 @@ def draw_heatmap(
         return picture(figure, kind)
 
 
-def _draw_panel(axes: Axes, cells: Cells, layers: Sequence[int], groups: Sequence[str], top: float) -> AxesImage:
+def _stack(row: Row) -> str:
+    return row[0] if isinstance(row, tuple) else ""
+
+
+def _draw_panel(axes: Axes, cells: Cells, layers: Sequence[Row], groups: Sequence[str], top: float) -> AxesImage:
     values = [[cells.get((layer, group)) for group in groups] for layer in layers]
     shown = [[float("nan") if value is None else value for value in row] for row in values]
     image = axes.imshow(shown, vmin=0.0, vmax=top, cmap="cividis", aspect="auto")
@@ -82,7 +91,9 @@ def _draw_panel(axes: Axes, cells: Cells, layers: Sequence[int], groups: Sequenc
                 colour = INK if value > 0.55 * top else "white"
                 axes.text(x, y, f"{value:.4f}", ha="center", va="center", color=colour, fontsize=6.5)
     axes.set_xticks(range(len(groups)), groups)
-    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.set_yticks(
+        range(len(layers)), [f"{row[0]} {row[1]}" if isinstance(row, tuple) else str(row) for row in layers]
+    )
     axes.tick_params(length=0)
     axes.grid(visible=False)
     return image

@@ -34,3 +34,10 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"heatmap .*h: no matrix is masked"):
         write_heatmap(tmp_path / "h", [("a", {})], ("Q",), if_empty="no matrix is masked")
     assert not (tmp_path / "h").exists()
+
+
+def test_two_stacks_have_rows_of_their_own() -> None:
+    stacked = {(("encoder", 0), "Q"): 0.1, (("encoder", 1), "Q"): 0.2, (("decoder", 0), "Q"): 0.3}
+    drawn = draw_heatmap([("a", stacked)], ("Q",), "svg").decode()
+    places = [drawn.index(f"<!-- {row} -->") for row in ("encoder 0", "encoder 1", "decoder 0")]
+    assert places == sorted(places), "stacks in the order in which they come"

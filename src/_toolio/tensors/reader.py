@@ -29,25 +29,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from _toolio.errors import InputError, ToolError
 from _toolio.tensors.dtypes import DTYPE_BYTES, STORAGE, decode
+from _toolio.tensors.foreign import advice_about
 from _toolio.tensors.writer import METADATA_KEY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_HEADER_BYTES = 100_000_000
-
-# What people rename to .safetensors by mistake, and what to do about it.
-_FOREIGN_FILES = (
-    (b"version https://git-lfs", "it is a Git LFS pointer, fetch the file with `git lfs pull`"),
-    (b"PK\x03\x04", "it is a zip, as torch.save writes: name it .bin, or save it as safetensors"),
-    (b"\x80\x02", "it is a pickle: load it where you trust it and save it as safetensors"),
-    (b"\x80\x03", "it is a pickle: load it where you trust it and save it as safetensors"),
-    (b"\x80\x04", "it is a pickle: load it where you trust it and save it as safetensors"),
-    (b"\x80\x05", "it is a pickle: load it where you trust it and save it as safetensors"),
-    (b"\x89HDF", "it is an HDF5 file: convert it to safetensors"),
-    (b"GGUF", "it is a GGUF file: convert it to safetensors"),
-    (b"<", "it looks like a web page: download it again"),
-)
 
 
 class Entry(NamedTuple):
@@ -265,8 +253,7 @@ class _readable:  # noqa: N801 - used as a statement
 
 
 def _not_safetensors(path: Path, start: bytes, why: str) -> ToolError:
-    advice = next((advice for magic, advice in _FOREIGN_FILES if start.startswith(magic)), why)
-    return ToolError(f"{path}: not a safetensors file: {advice}", kind="not-safetensors")
+    return ToolError(f"{path}: not a safetensors file: {advice_about(start) or why}", kind="not-safetensors")
 
 
 def _bad_header(path: Path, why: str) -> ToolError:

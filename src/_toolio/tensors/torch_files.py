@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, of_the_whole_run
+from _toolio.tensors.foreign import advice_about, first_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,8 @@ def load_torch(path: Path) -> Any:
         Kind ``unsafe-pickle`` or ``unsafe``: only running code from the file could read it. ``unreadable``,
         ``bad-torch-file``: it is damaged or something else.
     """
+    if advice := advice_about(first_bytes(path), torchs=True):
+        raise ToolError(f"{path}: not a torch file: {advice}", kind="bad-torch-file")
     import torch
 
     try:

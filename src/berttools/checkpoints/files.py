@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
+from _toolio.tensors.foreign import pointer_advice
 from _toolio.tensors.reader import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from _toolio.tensors.torch_files import load_torch
+from berttools.checkpoints.model_folder import inner_folder
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,13 @@ _LOOKED_FOR = (
     "pytorch_model.bin.index.json",
 )
 _TORCH_SUFFIXES = {".bin", ".pt", ".pth"}
+
+
+EMPTY = (
+    "has no entries, as DeepSpeed ZeRO-3 leaves weights that were not gathered; write them whole with its"
+    " zero_to_fp32.py, or save with stage3_gather_16bit_weights_on_model_save"
+)
+"""What is said of a tensor of size 0 where it should have values."""
 
 
 class Stored(NamedTuple):
@@ -69,7 +78,7 @@ class Checkpoint:
     Attributes
     ----------
     path : Path
-        What was opened: the folder, the file, or the index.
+        What was opened: the folder (of one of sentence-transformers, that inside it), the file, or the index.
     tensors : dict of str to Stored
         Every tensor, sorted by name.
     config : dict
@@ -115,8 +124,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Parameters
     ----------
     path
-        A folder (the first of model.safetensors, its index, pytorch_model.bin, its index is taken), a
-        .safetensors, .bin, .pt or .pth file, or an index (``*.index.json``).
+        A folder (the first of model.safetensors, its index, pytorch_model.bin, its index is taken), one of
+        sentence-transformers, a .safetensors, .bin, .pt or .pth file, or an index (``*.index.json``).
 
     Raises
     ------
@@ -128,7 +137,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     try:
         if path.is_dir():
-            return _open(path, _weights_in(path), read_config(path / "config.json"))
+            folder = inner_folder(path)
+            return _open(folder, _weights_in(folder), read_config(folder / "config.json"))
         if not path.exists():
             raise ToolError(
                 f"{path}: no such file or folder; name a local one, nothing is downloaded", kind="not-found"
@@ -136,6 +146,20 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
     return _open(path, path)
+
+
+def refuse_emptied(model: Checkpoint) -> None:
+    """Refuse a model of whose matrices one has no entries.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"empty-tensor"``; the message says how it may have come about.
+    """
+    if empty := next(
+        (name for name, stored in model.tensors.items() if name.endswith("weight") and not stored.size), None
+    ):
+        raise ToolError(f"{model.path}: {empty} {EMPTY}", kind="empty-tensor")
 
 
 def _open(named: Path, file: Path, config: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -157,7 +181,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="bad-config") from error
     except (ValueError, RecursionError) as error:
-        raise ToolError(f"{path}: not JSON; copy it again", kind="bad-config") from error
+        raise ToolError(f"{path}: not JSON; {pointer_advice(path) or 'copy it again'}", kind="bad-config") from error
     if not isinstance(config, dict):
         raise ToolError(f"{path}: not a JSON object; copy it again", kind="bad-config")
     return config
@@ -220,7 +244,7 @@ def _weight_map(path: Path) -> dict[str, str]:
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
     except (ValueError, RecursionError) as error:
-        raise ToolError(f"{path}: not JSON; copy it again", kind="bad-index") from error
+        raise ToolError(f"{path}: not JSON; {pointer_advice(path) or 'copy it again'}", kind="bad-index") from error
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise ToolError(f"{path}: no weight_map in it; name an index of shards", kind="bad-index")

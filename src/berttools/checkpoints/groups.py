@@ -1,35 +1,58 @@
-"""Layer and group of a tensor (one of the six matrices of a transformer layer), by its name.
+"""Layer and group of a tensor (one of the matrices of a transformer layer), by its name.
 
 The groups are those of arXiv 2004.14129: K, Q, V (the attention's projections), AO (its output), I and O
-(the two dense layers of the feed-forward part). A fused matrix, which holds several of them, is divided into parts.
+(the two dense layers of the feed-forward part); XQ, XK, XV and XAO are those of cross-attention. A fused matrix, which
+holds several of them, is divided into parts.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from _toolio.errors import UsageError
+from berttools.checkpoints.names.layers import locate, stack_names
 
 GROUPS = ("Q", "K", "V", "AO", "I", "O")
-"""The groups in the order in which a layer applies them."""
+"""The six groups in the order in which a layer applies them."""
+KNOWN_GROUPS = (*GROUPS, "XQ", "XK", "XV", "XAO")
+"""The six, and those of cross-attention."""
 
-_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.(.+)")
-
-_SELF_ATTENTION = r"(?:attention|attn|self_attn)"
-# What stands behind the layer's number, whole. Cross-attention and position projections match none of them.
+_SELF = r"(?:attention|attn|self_attn)"
+_CROSS = r"(?:encoder_attn|cross_attn|crossattention|multihead_attn)"
+_T5_SELF, _T5_CROSS, _T5_DENSE = (
+    r"layer\.0\.SelfAttention",
+    r"layer\.1\.EncDecAttention",
+    r"layer\.[12]\.DenseReluDense",
+)
+# What stands behind the layer's number, whole. Position projections match none of them.
 _WEIGHTS = {
-    "Q": rf"attention\.self\.query(?:_proj)?|{_SELF_ATTENTION}\.q_(?:lin|proj)",
-    "K": rf"attention\.self\.key(?:_proj)?|{_SELF_ATTENTION}\.k_(?:lin|proj)",
-    "V": rf"attention\.self\.value(?:_proj)?|{_SELF_ATTENTION}\.v_(?:lin|proj)",
-    "AO": rf"attention\.output\.dense|{_SELF_ATTENTION}\.(?:out_lin|o_proj|out_proj|c_proj|Wo)",
-    "I": r"intermediate\.dense|ffn\.lin1|mlp\.(?:gate_proj|up_proj|c_fc|Wi)|(?:mlp\.)?fc1",
-    "O": r"output\.dense|ffn\.lin2|mlp\.(?:down_proj|c_proj|Wo)|(?:mlp\.)?fc2",
-    "Q+K+V": r"attn\.Wqkv",
-    # GPT-2 stores its matrices as (in, out): the three lie side by side.
-    "Q+K+V@1": r"attn\.c_attn",
+    "Q": rf"attention\.(?:self|attention)\.query(?:_proj)?|{_SELF}\.(?:q_lin|q_proj|query|query_proj)"
+    rf"|attention\.attn\.q|{_T5_SELF}\.q",
+    "K": rf"attention\.(?:self|attention)\.key(?:_proj)?|{_SELF}\.(?:k_lin|k_proj|key|key_proj)"
+    rf"|attention\.attn\.k|{_T5_SELF}\.k",
+    "V": rf"attention\.(?:self|attention)\.value(?:_proj)?|{_SELF}\.(?:v_lin|v_proj|value|value_proj)"
+    rf"|attention\.attn\.v|{_T5_SELF}\.v",
+    "AO": rf"attention\.output\.dense|{_SELF}\.(?:out_lin|o_proj|out_proj|c_proj|Wo|projection|proj|dense)"
+    rf"|attention\.attn\.o|{_T5_SELF}\.o",
+    "XQ": rf"{_CROSS}\.(?:(?:self|attention)\.query|q_proj|query_proj|q_attn)|{_T5_CROSS}\.q",
+    "XK": rf"{_CROSS}\.(?:(?:self|attention)\.key|k_proj|key_proj)|{_T5_CROSS}\.k",
+    "XV": rf"{_CROSS}\.(?:(?:self|attention)\.value|v_proj|value_proj)|{_T5_CROSS}\.v",
+    "XAO": rf"{_CROSS}\.(?:output\.dense|out_proj|o_proj|c_proj)|{_T5_CROSS}\.o",
+    "I": rf"intermediate(?:_query)?\.dense|ffn\.lin1|mlp\.(?:gate_proj|up_proj|c_fc|Wi|lin1|dense_h_to_4h)"
+    rf"|(?:mlp\.)?fc1|linear1|ffn|feed_forward\.intermediate(?:_dense)?|{_T5_DENSE}\.wi(?:_[01])?",
+    "O": rf"output(?:_query)?\.dense|ffn\.lin2|mlp\.(?:down_proj|c_proj|Wo|lin2|dense_4h_to_h)"
+    rf"|(?:mlp\.)?fc2|linear2|ffn_output|feed_forward\.output(?:_dense)?|{_T5_DENSE}\.wo",
+}
+# Several matrices in one. GPT-2 stores its matrices as (in, out): they lie side by side.
+_FUSED = {
+    "Q+K+V": r"attn\.Wqkv\.weight|(?:self_attn|attn)\.qkv\.weight|(?:self_attn|attn)\.in_proj_weight",
+    "Q+K+V@1": r"attn\.c_attn\.weight",
+    "XQ+XK+XV": rf"{_CROSS}\.in_proj_weight",
+    "XK+XV@1": rf"{_CROSS}\.c_attn\.weight",
 }
 
 
@@ -63,7 +86,10 @@ def _rule(pattern: str, groups: str) -> Rule:
     return Rule(re.compile(pattern), tuple(names.split("+")), int(axis or 0))
 
 
-_RULES = tuple(_rule(rf"(?:{pattern})\.weight", groups) for groups, pattern in _WEIGHTS.items())
+_RULES = (
+    *(_rule(rf"(?:{pattern})\.weight", groups) for groups, pattern in _WEIGHTS.items()),
+    *(_rule(pattern, groups) for groups, pattern in _FUSED.items()),
+)
 
 
 class Grouping:
@@ -81,7 +107,7 @@ class Grouping:
     @property
     def names(self) -> tuple[str, ...]:
         """Every group that a tensor can have, in order."""
-        return tuple(dict.fromkeys([*GROUPS, *(group for rule in self._rules for group in rule.groups)]))
+        return tuple(dict.fromkeys([*KNOWN_GROUPS, *(group for rule in self._rules for group in rule.groups)]))
 
     def parts(self, name: str, shape: tuple[int, ...]) -> list[Part]:
         """Return layer and group of a tensor, or of each part of it where it is a fused matrix.
@@ -93,19 +119,53 @@ class Grouping:
         shape
             Its shape. Only matrices have a group: not biases, not layer norms.
         """
-        found = _LAYER.search(name)
-        layer = int(found[1]) if found else None
+        found = locate(name)
+        layer = found.layer if found else None
         if len(shape) != 2:
             return [Part(layer, None)]
         for rule in self._rules:
             if match := rule.pattern.search(name):
-                number = match.groupdict().get("layer") or ""
-                return _divided(int(number) if number.isdecimal() else layer, rule, shape)
+                number = _number_of(match)
+                return _divided(layer if number is None else number, rule, shape)
         if found:
             for rule in _RULES:
-                if rule.pattern.fullmatch(found[2]):
-                    return _divided(layer, rule, shape)
+                if rule.pattern.fullmatch(found.rest):
+                    return _divided(layer, rule, shape) if _is_fused(rule, shape) else [Part(layer, None)]
         return [Part(layer, None)]
+
+    def stacks(self, names: Iterable[str]) -> dict[str, str | None]:
+        """Return the stack of each tensor of a model: None where it has no layer, or all layers are of one stack."""
+        paths = {name: self.path(name) for name in names}
+        named = stack_names(path for path in paths.values() if path)
+        return {name: named[path] if path else None for name, path in paths.items()}
+
+    def path(self, name: str) -> str | None:
+        """Return the name of the list of layers that a tensor belongs to; None where it has no layer."""
+        for rule in self._rules:
+            if match := rule.pattern.search(name):
+                return _path(name) if _number_of(match) is None else name[: match.start("layer")].rstrip("./")
+        return _path(name)
+
+
+def _path(name: str) -> str | None:
+    found = locate(name)
+    return found and found.path
+
+
+def _number_of(match: re.Match[str]) -> int | None:
+    """Return the number of a layer that a user's rule has found."""
+    number = match.groupdict().get("layer") or ""
+    return int(number) if number.isdecimal() and len(number) <= _MOST_DIGITS else None
+
+
+def _is_fused(rule: Rule, shape: tuple[int, ...]) -> bool:
+    """Test whether a matrix may hold all that its name says, in equal parts.
+
+    Of grouped queries Q is larger than K and V, and there are fewer outputs than of three matrices: equal parts would
+    be none of the three. Where a linear layer has the name that is of GPT-2's in and out, it lies the other way round.
+    """
+    many, size, inputs = len(rule.groups), shape[rule.axis], shape[1 - rule.axis]
+    return many == 1 or size == inputs or size >= many * inputs
 
 
 def _divided(layer: int | None, rule: Rule, shape: tuple[int, ...]) -> list[Part]:
@@ -122,13 +182,16 @@ KNOWN = Grouping()
 
 
 def layer_and_group(name: str, shape: tuple[int, ...]) -> LayerGroup:
-    """Return layer and group of a tensor of a BERT, RoBERTa, ELECTRA, MiniLM, DeBERTa, DistilBERT, GPT-2 or Llama.
+    """Return layer and group of a tensor.
 
     As `Grouping.parts`, without a user's rules; a matrix that holds several groups has none.
     """
     parts = KNOWN.parts(name, shape)
     return LayerGroup(parts[0].layer, parts[0].group if len(parts) == 1 else None)
 
+
+# More are no layer, and Python refuses to read thousands of them.
+_MOST_DIGITS = 6
 
 _MAP_LINE = re.compile(r"(\w+(?:\+\w+)*(?:@[01])?)\s+(\S.*)")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.atomic import atomic_folder
+from _toolio.tensors.foreign import pointer_advice
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.writer import write_safetensors
 
@@ -25,6 +26,9 @@ MADE = "berttools.json"
 
 CARD = "README.md"
 
+MODULES = "modules.json"
+"""The file of sentence-transformers that lists what a model is made of."""
+
 # What a tokenizer may be made of; without one of the vocabularies transformers invents an empty one.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "sentencepiece.bpe.model")
 _TOKENIZER_FILES = (
@@ -33,14 +37,40 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 
 
+def inner_folder(folder: Path) -> Path:
+    """Return the folder of the transformer in a folder of sentence-transformers; any other folder as it is.
+
+    Such a folder lists its modules in ``modules.json``. Newer ones have the transformer at their top; older ones have
+    it in ``0_Transformer`` or the like.
+    """
+    if (folder / "config.json").exists() or not folder.is_dir():
+        return folder
+    try:
+        modules = json.loads((folder / MODULES).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        modules = None
+    named = [
+        each["path"]
+        for each in (modules if isinstance(modules, list) else ())
+        if isinstance(each, dict)
+        and isinstance(each.get("path"), str)
+        and str(each.get("type")).endswith("Transformer")
+    ]
+    # A list may come from anybody: it names a folder in this one and no other.
+    names = [name for name in named if Path(name).name == name != ".."] or [path.name for path in folder.glob("0_*")]
+    inside = [folder / name for name in names if (folder / name / "config.json").is_file()]
+    return inside[0] if len(inside) == 1 else folder
+
+
 def check_folder(folder: Path) -> None:
     """Refuse what is no model's folder, without importing a library.
 
     Raises
     ------
     ToolError
-        Kind ``"not-found"``, ``"no-config"`` or ``"no-tokenizer"``; the message says what to try.
+        Kind ``"not-found"``, ``"no-config"``, ``"no-tokenizer"`` or ``"lfs-pointer"``; the message says what to try.
     """
+    folder = inner_folder(folder)
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "no such folder"
         raise ToolError(f"{folder}: {what}; name a local model's folder, nothing is downloaded", kind="not-found")
@@ -50,17 +80,21 @@ def check_folder(folder: Path) -> None:
         raise ToolError(
             f"{folder}: no tokenizer in it (none of {', '.join(_VOCABULARIES)}); copy it there", kind="no-tokenizer"
         )
+    for path in (folder / "config.json", *tokenizer_files(folder)):
+        if advice := pointer_advice(path):
+            raise ToolError(f"{path}: {advice}", kind="lfs-pointer")
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
     """Return the files of a folder's tokenizer."""
+    folder = inner_folder(folder)
     return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
 
 
 def has_head(folder: Path) -> bool:
     """Test whether a folder's model classifies sequences, so that its head's labels are binding."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = json.loads((inner_folder(folder) / "config.json").read_bytes())
         return any("ForSequenceClassification" in name for name in config.get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError):
         return False

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.device import seeded
 from _toolio.errors import ToolError
-from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.model_folder import check_folder, has_head, silent_transformers, without_kernels
+from berttools.checkpoints.files import open_checkpoint, refuse_emptied
+from berttools.checkpoints.model_folder import (
+    check_folder,
+    has_head,
+    inner_folder,
+    silent_transformers,
+    without_kernels,
+)
 from berttools.texts.labels import Labels
 
 if TYPE_CHECKING:
@@ -87,7 +93,8 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     check_folder(folder)
-    open_checkpoint(folder)  # says better than transformers what is wrong with weights
+    folder = inner_folder(folder)
+    refuse_emptied(open_checkpoint(folder))  # says better than transformers what is wrong with weights
     about: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if labels is not None:
         about |= _as_config(labels)
@@ -133,6 +140,27 @@ def open_model(folder: Path) -> Classifier:
         raise ToolError(f"{folder}: its weights lack {missing[0]}; copy them again", kind="no-head")
     opened.model.eval()
     return opened
+
+
+def refuse_not_finite(folder: Path, model: Any) -> None:
+    """Refuse a model with NaN or infinite weights: training would have no loss, whatever its learning rate.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"not-finite"``; the message names the first such tensor.
+    """
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not torch.isfinite(parameter).all():
+            counts = [(int(torch.isnan(parameter).sum()), "NaN"), (int(torch.isinf(parameter).sum()), "infinite")]
+            found = " and ".join(f"{count} {what}" for count, what in counts if count)
+            raise ToolError(
+                f"{folder}: {name} has {found} of {parameter.numel()} values; copy the weights again, or take them from"
+                " an earlier checkpoint",
+                kind="not-finite",
+            )
 
 
 def _draw_head(model: Any, seed: int) -> set[str]:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from _toolio.cli.app import complain
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError
+from _toolio.streams.records import Record
+from berttools.checkpoints.model_folder import MODULES
 from berttools.layerdiff import Selection
 
 if TYPE_CHECKING:
     from berttools.checkpoints.files import Checkpoint
+    from berttools.heatmap import Cells
     from berttools.layerdiff import Observe
     from berttools.layerdiff.diffs import TensorDiff
 
-Panels = list[tuple[str, Mapping[tuple[int, str], float | None]]]
+Panels = list[tuple[str, "Cells"]]
 
 
 class Baseline(StrEnum):
@@ -56,6 +60,13 @@ def selection_of(only: str | None, group: str | None, group_map: Path | None, st
     return Selection(grouping, re.compile(only) if only else None, wanted, tuple(strip_prefix))
 
 
+def complain_of(record: Record) -> None:
+    """Say on stderr that most tensors of a pair were not compared, if a record says so."""
+    error = record.get("error") or {}
+    if error.get("kind") == "few-matched":
+        complain("berttools", error["message"])
+
+
 def watch(panels: Panels | None, groups: Sequence[str]) -> Observe:
     """Return an observer that shows progress and, where there are ``panels``, adds each pair's angles by cell."""
 
@@ -68,6 +79,12 @@ def watch(panels: Panels | None, groups: Sequence[str]) -> Observe:
                 kept.append(diff)
             yield diff
         if panels is not None:
-            panels.append((f"{base.path.name} → {ft.path.name}", angles_by_cell(kept, groups)))
+            panels.append((f"{_title(base)} → {_title(ft)}", angles_by_cell(kept, groups)))
 
     return observe
+
+
+def _title(model: Checkpoint) -> str:
+    """Return what a model is called in a picture: inside a folder of sentence-transformers, as that folder."""
+    path = model.path
+    return path.parent.name if path.is_dir() and (path.parent / MODULES).is_file() else path.name

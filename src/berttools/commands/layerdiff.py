@@ -13,19 +13,20 @@ from _toolio.errors import param
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
-from berttools.commands._layerdiff import Baseline, Panels, expression, selection_of, watch
+from berttools.commands._layerdiff import Baseline, Panels, complain_of, expression, selection_of, watch
 from berttools.layerdiff import LayerdiffConfig, compare
 
 SCHEMA = "berttools.layerdiff/1"
-SUBJECT = ("base", "ft", "by", "layer", "group", "name")
+SUBJECT = ("base", "ft", "by", "stack", "layer", "group", "name")
 COLUMNS = (
     *(*SUBJECT, "shape", "tensors", "l1", "rel_l2", "max_abs", "changed", "rounding_angle", "svd_share"),
-    *("baseline_angle", "reason"),
+    *("baseline_angle", "rows_common", "rows_new", "reason"),
 )
 CSV_FIELDS = (
     *(*SUBJECT, "part", "shape", "tensors", "left_out", "n", "angle_rad", "l1", "mean_abs", "rel_l1", "l2", "rel_l2"),
     *("max_abs", "changed", "dtype", "rounding_angle", "svd_share", "baseline_angle", "baseline_l1", "baseline_rel_l2"),
-    *("name_ft", "shape_ft", "dtype_ft", "only_in", "tied_to", "not_finite", "reason", "error"),
+    *("name_ft", "shape_ft", "dtype_ft", "only_in", "tied_to", "tied_base", "tied_ft"),
+    *("rows_common", "rows_new", "rows_gone", "not_finite", "reason", "error"),
 )
 
 
@@ -71,9 +72,10 @@ def layerdiff(
     .bin files (with weights_only), and LoRA adapters, merged tensor by tensor as PEFT merges them into the base as it
     was published (PiSSA, OLoRA and DoRA too; what cannot be merged so is refused by name). Quantized weights (FP8,
     compressed-tensors, bitsandbytes, GPTQ, AWQ, MXFP4, torchao) are read as the weights that they stand for; what
-    cannot be read for certain is an error of that tensor. Prefixes such as bert. and the old names of LayerNorm are
-    matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1 distances are what arXiv 2004.14129 compares
-    models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64.
+    cannot be read for certain is an error of that tensor. Prefixes such as bert., wrappers such as _orig_mod and the
+    old names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1 distances are what
+    arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64. Where fewer
+    than half of the smaller checkpoint's tensors are matched, it says so and exits 3.
 
     A line of --group-map such as Q attn[.]query names the group, then an expression searched for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
@@ -95,6 +97,7 @@ def layerdiff(
     ) as writer:
         for record in records:
             writer.emit(record)
+            complain_of(record)
         if heatmap:
             from berttools.heatmap import write_heatmap
 
@@ -114,8 +117,11 @@ PAGE = Page(
         " integers that are no quantized weights, such as position ids.",
         "n": "Entries that were summed.",
         "name_ft": "Its name in the fine-tuned model, where that differs.",
+        "stack": "Which list of layers its layer is of, such as encoder and decoder, or text_model and vision_model;"
+        " absent where the model has one.",
         "layer": "Number of its layer, from 0; null where it belongs to none.",
-        "group": "Q, K, V, AO, I or O for the matrices of a transformer layer; null for all else.",
+        "group": "Q, K, V, AO, I or O for the matrices of a transformer layer, XQ, XK, XV and XAO for those of"
+        " cross-attention; null for all else.",
         "shape": "Of the tensor; shape_ft is given where that differs.",
         "angle_rad": "The angle in radians, with all its digits.",
         "l1": "sum|d| / sqrt(n), d being fine-tuned minus base and n the number of entries: a scale chosen here.",
@@ -133,6 +139,11 @@ PAGE = Page(
         "baseline_angle": "With --baseline: the base's distance to the random initialisation; baseline_l1 and"
         " baseline_rel_l2 too.",
         "tied_to": "The tensor that this one is a copy of in its own model.",
+        "tied_base": "The embeddings of the base that it was compared with: the base ties it to them, and has no such"
+        " tensor of its own. tied_ft: the same of the fine-tuned model.",
+        "rows_common": "Where vocabularies differ, of embeddings and of a language model's output: how many rows were"
+        " compared, the first of both.",
+        "rows_new": "How many rows the fine-tuned model has besides; rows_gone: how many the base has.",
         "dtype": "Of the base's tensor, of a quantized one that of its codes; dtype_ft is given where that differs.",
         "only_in": "base or ft, for a tensor of one side only.",
         "not_finite": "How many entries of each side are NaN or infinite.",

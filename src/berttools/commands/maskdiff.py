@@ -15,7 +15,7 @@ from berttools.checkpoints import groups
 from berttools.commands import _options
 
 SCHEMA = "berttools.maskdiff/1"
-SUBJECT = ("mask", "mask_b", "by", "layer", "group", "name", "shape")
+SUBJECT = ("mask", "mask_b", "by", "stack", "layer", "group", "name", "shape")
 OF_ONE = ("weights", "zeroed", "bytes", "bits_per_weight", "tensors", "code", "dense_bytes", "file_bytes")
 OF_TWO = (
     *("sparsity_a", "sparsity_b", "weights", "hamming", "overlap", "overlap_expected", "z", "tensors"),
@@ -79,7 +79,7 @@ def maskdiff(
                 if comparison.has_matrices
             ]
             empty = "no matrix that is masked has a layer and a group"
-            write_heatmap(heatmap, panels, groups.GROUPS, kind, label=rank, if_empty=empty)
+            write_heatmap(heatmap, panels, groups.KNOWN_GROUPS, kind, label=rank, if_empty=empty)
         return writer.exit_code
 
 
@@ -92,7 +92,8 @@ PAGE = Page(
         "by": "tensor, layer, group or model: what the record is about.",
         "name": "The matrix, as the model's state dict calls it.",
         "layer": "Number of its layer, from 0; null where it belongs to none.",
-        "group": "Q, K, V, AO, I or O; null for all else.",
+        "group": "Q, K, V, AO, I or O; XQ, XK, XV or XAO of cross-attention; null for all else.",
+        "stack": "Which list of layers the layer is of, such as encoder and decoder; absent where there is one.",
         "part": "Of a matrix that holds several: axis, start and stop of its rows (0) or columns (1); shape too.",
         "shape": "Of the matrix, or of the part.",
         "weights": "Entries of the masked matrices.",

@@ -11,8 +11,11 @@ from typing import Any, NamedTuple, Protocol
 from _toolio.compute.cores import usable_cores
 from _toolio.errors import InputError
 from _toolio.tensors.reader import FlatTensor
-from berttools.checkpoints.files import Checkpoint, Stored
-from berttools.checkpoints.groups import GROUPS, Part
+from berttools.checkpoints.files import EMPTY, Checkpoint, Stored
+from berttools.checkpoints.groups import KNOWN_GROUPS, Part
+from berttools.checkpoints.names import Alignment
+from berttools.checkpoints.names.layers import Row, row_of, row_order
+from berttools.checkpoints.names.vocabulary import common_rows
 from berttools.checkpoints.views import ColumnsTensor, RoundedTensor, RowsTensor, coarser
 from berttools.layerdiff.config import Selection
 from berttools.layerdiff.distances import Measured, Pair, PairSums, TensorDistance, sum_window
@@ -40,6 +43,13 @@ class TensorDiff:
         ``"base"`` or ``"ft"`` for a tensor of one side only.
     tied_to
         The tensor of the same model that it is a copy of: an output matrix tied to the embeddings.
+    stack
+        Which of several stacks of layers the layer is of, such as ``"encoder"``; None where the models have one.
+    tied_base, tied_ft
+        The embeddings that it was compared with in a model that ties it to them, and has no such tensor itself.
+    rows_common, rows_new, rows_gone
+        Of a tensor with a row for each token, where the vocabularies differ: rows that were compared, that only the
+        fine-tuned model has, that only the base has. None elsewhere.
     distance
         None if there is nothing to compare; `reason` or `error` says why.
     rounding_angle
@@ -68,8 +78,23 @@ class TensorDiff:
     reason: str | None = None
     error: InputError | None = None
     whole: bool = False
+    stack: str | None = None
+    tied_base: str | None = None
+    tied_ft: str | None = None
+    rows_common: int | None = None
+    rows_new: int | None = None
+    rows_gone: int | None = None
     measured: Measured | None = field(default=None, compare=False, repr=False)
     rounded: Measured | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def shape_compared(self) -> tuple[int, ...] | None:
+        """The shape of what was compared, in the base."""
+        if self.rows_common is None or self.shape_base is None:
+            return self.shape_base
+        return tuple(
+            self.rows_common if a != b else a for a, b in zip(self.shape_base, self.shape_ft or (), strict=True)
+        )
 
     @property
     def key(self) -> tuple[str, tuple[int, int, int] | None]:
@@ -84,6 +109,7 @@ def diff_checkpoints(
     *,
     processes: int | None = None,
     device: str = "cpu",
+    names: Alignment | None = None,
 ) -> Iterator[TensorDiff]:
     """Yield the difference of two models tensor by tensor: the base's in sorted order, then what only the other has.
 
@@ -97,15 +123,18 @@ def diff_checkpoints(
         Processes to sum with; by default one a core, up to 4. No result depends on it.
     device
         ``cpu``, which needs no torch; ``cuda``, ``cuda:N`` or ``auto``.
+    names
+        As of `berttools.layerdiff.matching.match_tensors`.
 
     Raises
     ------
     ToolError
-        Kind ``"no-common-tensors"``: no name of one model is in the other; ``"architectures"``: no matrix of one
+        Kind ``"empty-tensor"``: no weight of a model has an entry; ``"no-common-tensors"``: no name of one model is in
+        the other; ``"architectures"``: no matrix of one
         has the shape that it has in the other, or both say what they are, and differ; ``"swapped"``;
         ``"nothing-chosen"``. Raised before the first tensor.
     """
-    matches = match_tensors(base, ft, selection or Selection())
+    matches = match_tensors(base, ft, selection or Selection(), names)
     return _measure(base, ft, matches, _worker(device, processes or usable_cores()))
 
 
@@ -168,7 +197,7 @@ def _measure(
 
 def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair], Callable[..., TensorDiff]]:
     """Return the pairs to measure, and what makes a diff of their distances; no pairs where nothing can be compared."""
-    stored = None if match.only_in == "ft" else base.tensors[match.name]
+    stored = None if match.only_in == "ft" else base.tensors[match.tied_base or match.name]
     stored_ft = None if match.name_ft is None else ft.tensors[match.name_ft]
     found = partial(_describe, match, stored, stored_ft)
     # What cannot be read is an error before it is anything else: its shape may be that of packed codes.
@@ -182,10 +211,16 @@ def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair]
     if stored is None or stored_ft is None:
         copy = f", as a copy of {match.tied_to}" if match.tied_to else ""
         return [], partial(found, reason=f"only in {match.only_in}{copy}")
+    if bool(stored.size) != bool(stored_ft.size):
+        side, empty = ("ft", ft.path) if stored.size else ("base", base.path)
+        return [], partial(found, error=InputError(f"{empty}: {match.name} of {side} {EMPTY}", kind="empty-tensor"))
     if stored.shape != stored_ft.shape:
-        return [], partial(found, reason="shapes differ")
+        rows = None if match.part.axis is not None else common_rows(match.name, stored.shape, stored_ft.shape)
+        if rows is None:
+            return [], partial(found, reason="shapes differ")
+        found = partial(found, rows_common=rows.common, rows_new=rows.second, rows_gone=rows.first)
     try:
-        flat, flat_ft = _cut(base, match.name, match.part), _cut(ft, match.name_ft or "", match.part)
+        flat, flat_ft = _cut(base, match.tied_base or match.name, match.part), _cut(ft, match.name_ft or "", match.part)
         whole = _is_whole(flat, stored) or _is_whole(flat_ft, stored_ft)
     except InputError as error:
         return [], partial(found, error=error)
@@ -213,7 +248,8 @@ def _is_whole(flat: FlatTensor, stored: Stored) -> bool:
 
 def _pairs(flat: FlatTensor, flat_ft: FlatTensor, stored: Stored, stored_ft: Stored, match: Match) -> list[Pair]:
     """Return the pair to measure and, where dtypes differ, the finer side with itself rounded to the coarser dtype."""
-    n = math.prod(_shape(stored, match.part))
+    # Rows that both have come first in either.
+    n = min(math.prod(_shape(each, match.part)) for each in (stored, stored_ft))
     pairs = [Pair(flat, flat_ft, n)]
     # Codes with scales hold other numbers than their dtype alone would: rounding to it says nothing of them.
     scaled = stored.scaled or stored_ft.scaled
@@ -256,6 +292,9 @@ def _describe(match: Match, stored: Stored | None, stored_ft: Stored | None, **f
         part=None if part.axis is None else (part.axis, part.start, part.stop),
         only_in=match.only_in,
         tied_to=match.tied_to,
+        stack=match.stack,
+        tied_base=match.tied_base,
+        tied_ft=match.tied_ft,
         **found,
     )
 
@@ -270,20 +309,21 @@ class Summary(NamedTuple):
     """Tensors that could not be compared, or are integers and no weights."""
     distance: TensorDistance
     rounding_angle: float | None
+    stack: str | None = None
 
 
-CellKey = tuple[int | None, str | None]
+CellKey = tuple[int | None, str | None, str | None]
 
 KEYS: Mapping[str, Callable[[TensorDiff], CellKey]] = {
-    "layer": lambda diff: (diff.layer, None),
-    "group": lambda diff: (None, diff.group),
-    "model": lambda _: (None, None),
-    "cell": lambda diff: (diff.layer, diff.group),
+    "layer": lambda diff: (diff.layer, None, diff.stack),
+    "group": lambda diff: (None, diff.group, None),
+    "model": lambda _: (None, None, None),
+    "cell": lambda diff: (diff.layer, diff.group, diff.stack),
 }
-"""Layer and group that the tensors of a sum have in common."""
+"""Layer, group and stack that the tensors of a sum have in common."""
 
 
-def summarise(diffs: Iterable[TensorDiff], by: str, groups: Sequence[str] = GROUPS) -> list[Summary]:
+def summarise(diffs: Iterable[TensorDiff], by: str, groups: Sequence[str] = KNOWN_GROUPS) -> list[Summary]:
     """Sum by layer, group, cell (both) or model, in that order; what has no layer or group comes last.
 
     A tensor that is a copy of another (`TensorDiff.tied_to`) counts once. Integers that are no weights
@@ -303,9 +343,9 @@ def summarise(diffs: Iterable[TensorDiff], by: str, groups: Sequence[str] = GROU
         if diff.tied_to is None:
             cells.setdefault(KEYS[by](diff), []).append(diff)
 
-    def order(key: CellKey) -> tuple[float, float]:
-        layer, group = key
-        return math.inf if layer is None else layer, groups.index(group) if group in groups else math.inf
+    def order(key: CellKey) -> tuple[object, float]:
+        layer, group, stack = key
+        return row_order(stack, layer), groups.index(group) if group in groups else math.inf
 
     return [_summary(key, cells[key]) for key in sorted(cells, key=order)]
 
@@ -318,10 +358,16 @@ def _summary(key: CellKey, diffs: Sequence[TensorDiff]) -> Summary:
     distance = Measured.joined([measured for measured, _ in known]).distance
     if not known:
         distance = replace(distance, reason="nothing to compare")
-    return Summary(*key, len(known), len(diffs) - len(known), distance, rounding)
+    layer, group, stack = key
+    return Summary(layer, group, len(known), len(diffs) - len(known), distance, rounding, stack)
 
 
-def angles_by_cell(diffs: Iterable[TensorDiff], groups: Sequence[str] = GROUPS) -> dict[tuple[int, str], float | None]:
-    """Return angle / pi by layer and group, of what has both."""
-    found = {(each.layer, each.group): each.distance.angle for each in summarise(diffs, "cell", groups)}
-    return {(layer, group): angle for (layer, group), angle in found.items() if layer is not None and group}
+def angles_by_cell(
+    diffs: Iterable[TensorDiff], groups: Sequence[str] = KNOWN_GROUPS
+) -> Mapping[tuple[Row, str], float | None]:
+    """Return angle / pi by layer, of each stack, and group, of what has both."""
+    return {
+        (row_of(each.stack, each.layer), each.group): each.distance.angle
+        for each in summarise(diffs, "cell", groups)
+        if each.layer is not None and each.group
+    }

@@ -15,6 +15,7 @@ from berttools.checkpoints.quantized import with_scales
 from berttools.layerdiff.config import LayerdiffConfig
 from berttools.layerdiff.diffs import Summary, TensorDiff, diff_checkpoints, summarise
 from berttools.layerdiff.distances import Pair, TensorDistance
+from berttools.layerdiff.matching import align_models, few_matched
 from berttools.layerdiff.singular_values import energy_share
 
 DISTANCES = ("l1", "mean_abs", "rel_l1", "l2", "rel_l2", "max_abs", "changed")
@@ -23,7 +24,7 @@ BASELINES = ("angle", "l1", "rel_l2")
 """Distances to the random initialisation, in fields that begin with ``baseline_``."""
 
 Baseline = Mapping[Hashable, TensorDistance | None]
-"""By `TensorDiff.key`, or by layer and group of a `Summary`."""
+"""By `TensorDiff.key`, or by stack, layer and group of a `Summary`."""
 
 
 def open_models(base: Path | str, tuned: Sequence[Path | str]) -> list[Checkpoint]:
@@ -46,10 +47,15 @@ def compare_all(
     for one, other in pairs:
         first, second = models[one], models[other]
         named = {"base": first.path, "ft": second.path} if len(models) > 2 else {}
-        diffs = diff_checkpoints(first, second, config.selection, processes=config.processes, device=config.device)
+        names = align_models(first, second, config.selection)
+        diffs = diff_checkpoints(
+            first, second, config.selection, processes=config.processes, device=config.device, names=names
+        )
         observed = observe(first, second, diffs) if observe else diffs
         for record in records_of(observed, config, {} if one else baseline):
             yield {"angle": None, **record, **named}
+        if refused := few_matched(first, second, names):
+            yield {"angle": None, **error_fields(refused), **named}
 
 
 def baseline_of(base: Checkpoint, config: LayerdiffConfig) -> Baseline:
@@ -61,7 +67,7 @@ def baseline_of(base: Checkpoint, config: LayerdiffConfig) -> Baseline:
     if config.by == By.tensor:
         return {diff.key: diff.distance for diff in diffs}
     names = config.selection.grouping.names
-    return {(each.layer, each.group): each.distance for each in summarise(diffs, config.by, names)}
+    return {(each.stack, each.layer, each.group): each.distance for each in summarise(diffs, config.by, names)}
 
 
 def records_of(diffs: Iterable[TensorDiff], config: LayerdiffConfig, baseline: Baseline) -> Iterator[Record]:
@@ -73,10 +79,13 @@ def records_of(diffs: Iterable[TensorDiff], config: LayerdiffConfig, baseline: B
             continue
         kept.append(diff)
         if diff.error:
-            yield {"name": diff.name, "layer": diff.layer, "group": diff.group, **error_fields(diff.error)}
+            stack = {"stack": diff.stack} if diff.stack else {}
+            yield {"name": diff.name, **stack, "layer": diff.layer, "group": diff.group, **error_fields(diff.error)}
     if config.by != By.tensor:
         for summary in summarise(kept, config.by, config.selection.grouping.names):
-            yield summary_record(summary, config.by) | _baseline_fields(baseline, (summary.layer, summary.group))
+            yield summary_record(summary, config.by) | _baseline_fields(
+                baseline, (summary.stack, summary.layer, summary.group)
+            )
 
 
 def tensor_record(diff: TensorDiff, svd: int = 0) -> Record:
@@ -85,6 +94,7 @@ def tensor_record(diff: TensorDiff, svd: int = 0) -> Record:
     shape = diff.shape_ft if diff.shape_base is None else diff.shape_base
     dtype = diff.dtype_base or diff.dtype_ft
     record: Record = {"angle": found and found.angle, "name": diff.name}
+    record |= {"stack": diff.stack} if diff.stack else {}
     record |= {"layer": diff.layer, "group": diff.group, "shape": shape}
     record |= _distance_fields(found)
     record["dtype"] = dtype
@@ -96,6 +106,11 @@ def tensor_record(diff: TensorDiff, svd: int = 0) -> Record:
         "dtype_ft": diff.dtype_ft if diff.dtype_ft != dtype else None,
         "only_in": diff.only_in,
         "tied_to": diff.tied_to,
+        "tied_base": diff.tied_base,
+        "tied_ft": diff.tied_ft,
+        "rows_common": diff.rows_common,
+        "rows_new": diff.rows_new,
+        "rows_gone": diff.rows_gone or None,
         "reason": diff.reason,
         "not_finite": _not_finite(found),
     }
@@ -109,6 +124,7 @@ def summary_record(summary: Summary, by: By) -> Record:
     """Return the record of tensors laid end to end."""
     found = summary.distance
     record: Record = {"angle": found.angle, "by": str(by)}
+    record |= {"stack": summary.stack} if summary.stack else {}
     record |= {key: getattr(summary, key) for key in ("layer", "group") if key == by}
     record |= {"tensors": summary.tensors, "left_out": summary.left_out, "n": found.n} | _distance_fields(found)
     extra = {
@@ -136,6 +152,6 @@ def _baseline_fields(baseline: Baseline, key: Hashable) -> Record:
 
 def _energy_share(diff: TensorDiff, svd: int) -> float | None:
     pair = diff.measured.values if diff.measured else None
-    if diff.shape_base is None or not isinstance(pair, Pair):
+    if diff.shape_compared is None or not isinstance(pair, Pair):
         return None
-    return energy_share(pair, diff.shape_base, svd)
+    return energy_share(pair, diff.shape_compared, svd)

@@ -42,10 +42,11 @@ def teacher_logits(
     """
     from berttools.checkpoints.model_folder import silent_transformers
     from berttools.classifier.inference import Inference
-    from berttools.classifier.model import open_model
+    from berttools.classifier.model import open_model, refuse_not_finite
     from berttools.texts.batches import encode
 
     teacher = open_model(folder)
+    refuse_not_finite(folder, teacher.model)
     names, ours = list(teacher.labels.names), list(student.labels.names)
     if sorted(names) != sorted(ours):
         theirs = ", ".join(names) or "of numbers"

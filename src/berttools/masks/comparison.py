@@ -12,6 +12,7 @@ from _toolio.streams.records import Record, error_fields
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.groups import By
 from berttools.checkpoints.matrix_parts import MatrixPart, matrix_parts
+from berttools.checkpoints.names.layers import Row, row_of
 from berttools.masks.file import Mask, open_mask
 from berttools.masks.overlap import overlaps, sparsity_by_matrix, sum_by
 
@@ -51,6 +52,7 @@ class Comparison:
         for part, found in sum_by(self.counted, by).items():
             place: Record = {"by": by.value}
             place |= {key: getattr(part, key) for key in ("name", "layer", "group") if by in (By.tensor, key)}
+            place |= {"stack": part.stack} if part.stack else {}
             if part.name:
                 place["shape"] = part.shape(self.mask.shapes[part.name])
             if part.part:
@@ -58,12 +60,13 @@ class Comparison:
             yield {**named, **place, **found.fields(), **self._uncounted(part, by)}
         for part, error in self.refused:
             place = {"name": part.name, "layer": part.layer, "group": part.group} if part.name else {}
+            place |= {"stack": part.stack} if part.stack else {}
             yield {**named, **place, **error_fields(error)}
 
-    def cells(self, field: str) -> dict[tuple[int, str], float | None]:
+    def cells(self, field: str) -> dict[tuple[Row, str], float | None]:
         """Return a field of the records by layer and group."""
         return {
-            (part.layer, part.group): counts.fields()[field]
+            (row_of(part.stack, part.layer), part.group): counts.fields()[field]
             for part, counts in sum_by(self.counted, "cell").items()
             if part.layer is not None and part.group
         }

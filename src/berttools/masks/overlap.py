@@ -13,7 +13,9 @@ import numpy as np
 from _toolio.errors import ToolError
 from _toolio.streams.records import Record
 from berttools.checkpoints.files import Checkpoint
+from berttools.checkpoints.groups import KNOWN
 from berttools.checkpoints.matrix_parts import MatrixPart, groups_of, matrix_parts, whole_matrix
+from berttools.checkpoints.names.layers import row_order
 from berttools.masks.base import check_base
 from berttools.masks.coding import Bools
 from berttools.masks.file import Mask
@@ -148,10 +150,11 @@ def sparsity_by_matrix(
         It is another base, or there is none, and what is to be decoded is coded given its weights.
     """
     names = check_base(mask.fingerprint, base) if base else {}
+    stacks = KNOWN.stacks(mask.shapes)
     for name, shape in mask.shapes.items():
-        parts, coded = matrix_parts(name, shape), mask.coded_bytes[name]
+        parts, coded = matrix_parts(name, shape, stacks), mask.coded_bytes[name]
         if len(parts) == 1 or not divided:
-            yield whole_matrix(name, shape), Sparsity(math.prod(shape), mask.zeroed[name], coded, len(parts))
+            yield whole_matrix(name, shape, stacks), Sparsity(math.prod(shape), mask.zeroed[name], coded, len(parts))
             continue
         counts = np.zeros((len(parts), 2), np.int64)
         for first, run in mask.runs(name, base.flat(names[name]) if base else None):
@@ -186,19 +189,21 @@ def overlaps(masks: Sequence[Mask], base: Checkpoint | None) -> dict[tuple[int, 
     digests: dict[str, str] = {}
     names = [check_base(mask.fingerprint, base, digests) if base else {} for mask in masks]
     found = {pair: PairOverlap([], []) for pair in combinations(range(len(masks)), 2)}
-    for name in sorted({name for mask in masks for name in mask.shapes}):
+    everything = sorted({name for mask in masks for name in mask.shapes})
+    stacks = KNOWN.stacks(everything)
+    for name in everything:
         have = [number for number, mask in enumerate(masks) if name in mask.shapes]
         for shape in {masks[number].shapes[name]: None for number in have}:
             alike = [number for number in have if masks[number].shapes[name] == shape]
             flats = [base.flat(names[number][name]) if base else None for number in alike]
             runs = [masks[number].runs(name, flat) for number, flat in zip(alike, flats, strict=True)]
-            compared = _compared(matrix_parts(name, shape), shape, dict(zip(alike, runs, strict=True)))
+            compared = _compared(matrix_parts(name, shape, stacks), shape, dict(zip(alike, runs, strict=True)))
             for numbers, counted in compared.items():
                 found[numbers].counted.extend(counted)
         for one, other in combinations(have, 2):
             if (shape := masks[one].shapes[name]) != masks[other].shapes[name]:
                 refused = _of_two_shapes(masks[one], masks[other], name)
-                found[one, other].refused.append((whole_matrix(name, shape), refused))
+                found[one, other].refused.append((whole_matrix(name, shape, stacks), refused))
     if not any(pair.counted for pair in found.values()):
         one, other = next((numbers for numbers, pair in found.items() if pair.refused), (0, 1))
         raise _apart(masks[one], masks[other])
@@ -268,9 +273,10 @@ def sum_by(counted: Iterable[tuple[MatrixPart, _Counts]], by: str) -> dict[Matri
     dict
         In the order of layers and groups, what has none last. The keys' fields are None but for those summed by.
     """
-    keys = {"tensor": "name layer group part", "layer": "layer", "group": "group", "model": "", "cell": "layer group"}[
-        by
-    ]
+    keys = {
+        "tensor": "name layer group part stack", "layer": "layer stack", "group": "group", "model": "",
+        "cell": "layer group stack",
+    }[by]  # fmt: skip
     found: dict[MatrixPart, _Counts] = {}
     for part, counts in counted:
         key = MatrixPart(*(getattr(part, each) if each in keys.split() else None for each in MatrixPart._fields))
@@ -280,7 +286,7 @@ def sum_by(counted: Iterable[tuple[MatrixPart, _Counts]], by: str) -> dict[Matri
         sorted(
             found.items(),
             key=lambda item: (
-                math.inf if item[0].layer is None else item[0].layer,
+                row_order(item[0].stack, item[0].layer),
                 order.index(item[0].group) if item[0].group else len(order),
                 item[0].name or "",
             ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from _toolio.errors import UsageError, of_the_whole_run, param
 from _toolio.streams.records import Record, parse_record
-from berttools.checkpoints.groups import GROUPS
+from berttools.checkpoints.groups import KNOWN_GROUPS
 
 Span = tuple[int, int, int]
 """Rows (axis 0) or columns (axis 1) of a matrix: axis, start and stop."""
@@ -28,6 +28,8 @@ class Named:
         The part of the tensor ``name``; None for all of it.
     without
         ``"layer"`` or ``"group"`` for all tensors that belong to none, such as the embeddings.
+    stack
+        Which of several stacks the layer is of; None for that layer of all.
     """
 
     where: str
@@ -36,6 +38,7 @@ class Named:
     group: str | None = None
     span: Span | None = None
     without: str | None = None
+    stack: str | None = None
 
 
 def parse_freeze(words: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -43,7 +46,7 @@ def parse_freeze(words: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]
     patterns: list[str] = []
     groups: list[str] = []
     for word in words:
-        if set(word.split(",")) <= set(GROUPS):
+        if set(word.split(",")) <= set(KNOWN_GROUPS):
             groups += word.split(",")
         else:
             patterns.append(check_pattern(word, "freeze"))
@@ -64,8 +67,8 @@ def parse_groups(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     groups = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    if wrong := next((group for group in groups if group not in GROUPS), None):
-        raise UsageError(f"{param('group')} {text}: {wrong!r} is none of {', '.join(GROUPS)}")
+    if wrong := next((group for group in groups if group not in KNOWN_GROUPS), None):
+        raise UsageError(f"{param('group')} {text}: {wrong!r} is none of {', '.join(KNOWN_GROUPS)}")
     return groups
 
 
@@ -99,7 +102,8 @@ def read_named(lines: Iterable[bytes]) -> tuple[Named, ...]:
         if line.lstrip().startswith(b"{"):
             with of_the_whole_run():
                 record = parse_record(line, where=where)
-            if "only_in" not in record and "error" not in record:  # a tensor that only one of two models has
+            # A tensor that only one of two models has is none to tune.
+            if not {"only_in", "tied_base", "error"} & record.keys():
                 named.append(_of_record(record, where))
         else:
             named.append(Named(where, line.strip().decode(errors="replace")))
@@ -117,7 +121,8 @@ def _of_record(record: Record, where: str) -> Named:
         return Named(where, without=str(by))
     known = (layer is None or type(layer) is int) and (group is None or isinstance(group, str))
     if known and not layer is group is None:
-        return Named(where, None, layer, group)
+        stack = record.get("stack")
+        return Named(where, None, layer, group, stack=stack if isinstance(stack, str) else None)
     raise UsageError(f"{param('only')} -: {where}: the record has no name, no layer and no group")
 
 

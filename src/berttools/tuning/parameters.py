@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from _toolio.errors import UsageError, param
-from berttools.checkpoints.groups import GROUPS, Grouping
+from berttools.checkpoints.groups import KNOWN_GROUPS, Grouping
 from berttools.tuning.parameter_names import Named, Span
 
 _Cell = tuple[int | None, frozenset[str]]
@@ -73,7 +73,7 @@ class ParameterSelection:
         cells = {name: _cell(name, shape) for name, shape in shapes.items()}
         self._check(cells, base, others)
         self._check_spans(shapes, base)
-        wanted = _Wanted(self.named or (), base)
+        wanted = _Wanted(self.named or (), base, shapes)
         chosen, admitted = [], False
         for name, (layer, groups) in cells.items():
             frozen = _matches(self.freeze, name, base) or bool(groups & set(self.freeze_groups))
@@ -115,7 +115,7 @@ class ParameterSelection:
         """
         if self.named is None:
             return {}
-        wanted = _Wanted(self.named, base)
+        wanted = _Wanted(self.named, base, shapes)
         found = {name: _merged(name, wanted.hits(name, shapes[name])) for name in tuned if name not in head}
         return {
             name: spans
@@ -138,8 +138,14 @@ class ParameterSelection:
                     raise UsageError(f"{param(option)} {pattern}: fits no tensor of the model")
 
     def _check_named(self, cells: Mapping[str, _Cell], known: Collection[str]) -> None:
-        there = {(layer, group) for layer, groups in cells.values() for group in (None, *groups)}
-        there |= {(None, group) for _, group in there}
+        stacks = Grouping().stacks(cells)
+        there = {
+            (layer, group, stack)
+            for name, (layer, groups) in cells.items()
+            for group in (None, *groups)
+            for stack in (None, stacks[name])
+        }
+        there |= {(None, group, None) for _, group, _ in there}
         without = {"layer" for layer, _ in cells.values() if layer is None}
         without |= {"group" for _, groups in cells.values() if not groups}
         for each in self.named or ():
@@ -150,8 +156,8 @@ class ParameterSelection:
             elif each.name and each.name not in known:
                 hint = "; records are wanted, or a name a line: no table" if "," in each.name else ""
                 raise UsageError(f"{where}: the model has no tensor {each.name[:80]}{hint}")
-            elif not each.name and (each.layer, each.group) not in there:
-                named = (("layer", each.layer), ("group", each.group))
+            elif not each.name and (each.layer, each.group, each.stack) not in there:
+                named = (("stack", each.stack), ("layer", each.layer), ("group", each.group))
                 what = " ".join(f"{kind} {value}" for kind, value in named if value is not None)
                 raise UsageError(f"{where}: the model has no {what}")
 
@@ -172,10 +178,11 @@ class ParameterSelection:
 class _Wanted:
     """Lines of stdin, indexed by what they name, so that each tensor is looked up once."""
 
-    def __init__(self, named: Iterable[Named], base: Mapping[str, str]) -> None:
+    def __init__(self, named: Iterable[Named], base: Mapping[str, str], names: Iterable[str]) -> None:
+        self._stacks = Grouping().stacks(names)
         stored = {other: name for name, other in base.items()}
         self._names: dict[str, list[Span | None]] = {}
-        self._cells: set[tuple[int | None, str | None]] = set()
+        self._cells: set[tuple[int | None, str | None, str | None]] = set()
         self._without: set[str] = set()
         for each in named:
             if each.name:
@@ -183,16 +190,18 @@ class _Wanted:
             elif each.without:
                 self._without.add(each.without)
             else:
-                self._cells.add((each.layer, each.group))
+                self._cells.add((each.layer, each.group, each.stack))
 
     def hits(self, name: str, shape: tuple[int, ...]) -> list[Span | None]:
         """Return the parts of a tensor that lines name, None for all of it; empty where none does."""
         found = list(self._names.get(name, ()))
+        stack = self._stacks.get(name)
+        cells = {(layer, group) for layer, group, own in self._cells if own in (None, stack)}
         for part in Grouping().parts(name, shape):
             span = None if part.axis is None else (part.axis, part.start, part.stop)
-            if part.layer is not None and (part.layer, None) in self._cells:
+            if part.layer is not None and (part.layer, None) in cells:
                 found.append(None)
-            if part.group is not None and self._cells & {(part.layer, part.group), (None, part.group)}:
+            if part.group is not None and cells & {(part.layer, part.group), (None, part.group)}:
                 found.append(span)
             if ("layer" in self._without and part.layer is None) or ("group" in self._without and part.group is None):
                 found.append(None)
@@ -235,7 +244,7 @@ def _check_groups(option: str, wanted: Collection[str], cells: Mapping[str, _Cel
         )
     for name, (_, groups) in cells.items():
         if groups & set(wanted) and not groups <= set(wanted):
-            held = ",".join(group for group in GROUPS if group in groups)
+            held = ",".join(group for group in KNOWN_GROUPS if group in groups)
             raise UsageError(f"{param(option)} {','.join(wanted)}: {name} holds {held} in one; give all of them")
 
 

@@ -105,12 +105,13 @@ class FinetuneRun:
 
     def _open(self, train: list[Example], dev: list[Example]) -> None:
         """Open the classifier, tokenise the texts for it, and choose the metric that ranks."""
-        from berttools.classifier.model import open_base
+        from berttools.classifier.model import open_base, refuse_not_finite
         from berttools.texts.metrics import default_metric
 
         config = self._config
         new = config.new_labels(train)
         self.classifier = open_base(config.base, new, seed=config.seed)
+        refuse_not_finite(config.base, self.classifier.model)
         source = f"the base's head knows; {param('new_head')} replaces it"
         if new:
             source = f"{param('train')} {config.train} has"

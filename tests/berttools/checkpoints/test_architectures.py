@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification as ForLabels
 
 from _toolio.errors import UsageError
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.groups import GROUPS, Grouping, read_group_map
+from berttools.checkpoints.groups import GROUPS, KNOWN_GROUPS, Grouping, read_group_map
 from berttools.classifier.model import _longest
 from berttools.layerdiff.config import Selection
 from berttools.layerdiff.diffs import diff_checkpoints
@@ -120,7 +120,7 @@ def test_a_group_map(tmp_path):
         "K attention\\.self\\.query\n"
     )
     grouping = read_group_map(file)
-    assert grouping.names == (*GROUPS, "X", "Y", "M", "N", "P")
+    assert grouping.names == (*KNOWN_GROUPS, "X", "Y", "M", "N", "P")
     assert grouping.parts("stack/3/wq", (4, 4)) == [(3, "Q", None, 0, 0)]
     assert grouping.parts("stack/3/wq", (4,)) == [(None, None, None, 0, 0)]
     assert grouping.parts("stack/3/both", (6, 4)) == [(None, "X", 0, 0, 3), (None, "Y", 0, 3, 6)]

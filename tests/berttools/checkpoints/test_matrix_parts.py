@@ -11,9 +11,11 @@ FUSED = "model.layers.1.attn.Wqkv.weight"
 
 
 def test_matrices_that_are_stored_as_one() -> None:
-    assert matrix_parts(FUSED, (12, 4)) == [(FUSED, 1, g, (0, n, n + 4)) for g, n in (("Q", 0), ("K", 4), ("V", 8))]
-    assert matrix_parts(FUSED, (11, 4)) == [(FUSED, 1, None, None)]
-    assert matrix_parts("lm_head.weight", (12, 4)) == [("lm_head.weight", None, None, None)]
+    assert matrix_parts(FUSED, (12, 4)) == [
+        MatrixPart(FUSED, 1, g, (0, n, n + 4)) for g, n in (("Q", 0), ("K", 4), ("V", 8))
+    ]
+    assert matrix_parts(FUSED, (11, 4)) == [MatrixPart(FUSED, 1)]
+    assert matrix_parts("lm_head.weight", (12, 4)) == [MatrixPart("lm_head.weight")]
     keep = np.arange(24).reshape(2, 12) != 5
     columns = matrix_parts("h.0.attn.c_attn.weight", keep.shape)
     assert [part.select(keep.reshape(-1), 0, keep.shape).sum() for part in columns] == [8, 7, 8]
@@ -21,7 +23,7 @@ def test_matrices_that_are_stored_as_one() -> None:
 
 
 def test_a_fused_matrix_as_a_whole_has_no_group() -> None:
-    assert whole_matrix(FUSED, (12, 4)) == (FUSED, 1, None, None)
+    assert whole_matrix(FUSED, (12, 4)) == MatrixPart(FUSED, 1)
     assert whole_matrix("layer.0.attention.self.query.weight", (4, 4)).group == "Q"
 
 

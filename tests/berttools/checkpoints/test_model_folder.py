@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from berttools.checkpoints.model_folder import (
     MADE,
     check_folder,
     has_head,
+    inner_folder,
     made_of,
     refuse_model_folder,
     tokenizer_files,
@@ -106,3 +108,37 @@ def test_no_configuration_chooses_a_kernel(chosen: str, left: str | None) -> Non
     assert (config._attn_implementation, config._experts_implementation, inner._attn_implementation) == (
         left, None, left,
     )  # fmt: skip
+
+
+def test_a_folder_of_sentence_transformers(folder: Path, tmp_path: Path) -> None:
+    for name, modules in (
+        (
+            "listed",
+            '[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling"}]',
+        ),
+        ("unlisted", None),
+        ("damaged", "{"),
+        ("foreign", '[{"path": "../base", "type": "sentence_transformers.models.Transformer"}]'),
+    ):
+        outer = tmp_path / name
+        (outer / "1_Pooling").mkdir(parents=True)
+        (outer / "1_Pooling" / "config.json").write_text("{}")
+        shutil.copytree(folder, outer / "0_Transformer")
+        if modules is not None:
+            (outer / "modules.json").write_text(modules)
+        assert inner_folder(outer) == outer / "0_Transformer"
+        check_folder(outer)
+        assert has_head(outer)
+        assert tokenizer_files(outer) == [outer / "0_Transformer" / "vocab.txt"]
+    assert inner_folder(folder) == folder
+    assert inner_folder(tmp_path / "none") == tmp_path / "none"
+    shutil.copytree(folder, tmp_path / "listed" / "0_Other")
+    (tmp_path / "listed" / "modules.json").unlink()
+    assert inner_folder(tmp_path / "listed") == tmp_path / "listed", "two of them: neither is taken"
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "config.json"])
+def test_a_file_that_is_a_pointer(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ToolError, match=rf"{name}: it is a Git LFS pointer, fetch the file with `git lfs pull`"):
+        check_folder(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,15 @@ from transformers import logging
 from _toolio.errors import ToolError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.model_folder import silent_transformers
-from berttools.classifier.model import Classifier, config_text, labels_of, open_base, open_model, state_arrays
+from berttools.classifier.model import (
+    Classifier,
+    config_text,
+    labels_of,
+    open_base,
+    open_model,
+    refuse_not_finite,
+    state_arrays,
+)
 from berttools.layerdiff.random_init import random_init
 from berttools.texts.labels import Labels
 from tiny_models import SIZES, make_base, make_tuned
@@ -107,3 +116,38 @@ def test_opening_leaves_generators_and_logging_as_they_were(base: Path, tmp_path
         logging.set_verbosity(level)
         (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_folder_of_sentence_transformers_opens_as_the_model_in_it(base: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    (outer / "modules.json").write_text(
+        '[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]'
+    )
+    tuned = make_tuned(base, outer / "0_Transformer", ("no", "yes"))
+    inside, alone = open_model(outer), open_model(tuned)
+    assert inside.labels == alone.labels
+    assert all(torch.equal(a, b) for a, b in zip(inside.model.parameters(), alone.model.parameters(), strict=True))
+    assert open_checkpoint(outer).path == tuned
+    assert random_init(open_checkpoint(outer), 0).tensors
+
+
+def test_a_weight_without_entries_or_a_number(base: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(base, broken)
+    tensors = load_file(base / "model.safetensors")
+    (name,) = (name for name in tensors if name.endswith("layer.1.output.dense.weight"))
+    emptied = tensors | {name: torch.zeros(0)}
+    save_file(emptied, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ToolError, match=rf"{name} has no entries, as DeepSpeed ZeRO-3 leaves") as raised:
+        open_base(broken, Labels(("0", "1")))
+    assert raised.value.kind == "empty-tensor"
+    tensors[name][0, :2], tensors[name][1, 0] = torch.nan, torch.inf
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    opened = open_base(broken, Labels(("0", "1")))
+    with pytest.raises(ToolError, match=rf"bert\.{name} has 2 NaN and 1 infinite of 512 values") as raised:
+        refuse_not_finite(broken, opened.model)
+    assert raised.value.kind == "not-finite"
+    refuse_not_finite(base, open_base(base, Labels(("0", "1"))).model)

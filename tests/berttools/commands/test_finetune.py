@@ -574,3 +574,18 @@ def test_the_real_base_on_real_texts(berttools: Berttools, tmp_path: Path) -> No
     assert (tmp_path / "d.safetensors").stat().st_size < 7.2e6
     berttools("apply-delta", minilm(), tmp_path / "d.safetensors", "--out", tmp_path / "restored")
     assert files(tmp_path / "restored") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("command", ["finetune", "mask-tune"])
+def test_a_base_with_nan_is_named_and_no_learning_rate_blamed(
+    berttools: Berttools, base: Path, train: Path, tmp_path: Path, command: str
+) -> None:
+    broken = Path(shutil.copytree(base, tmp_path / "broken"))
+    tensors = {name: array.copy() for name, array in load_file(base / "model.safetensors").items()}
+    (name,) = (name for name in tensors if name.endswith("layer.1.output.dense.weight"))
+    tensors[name][0, 0] = np.nan
+    write_safetensors(broken / "model.safetensors", tensors, format="pt")
+    done = berttools(command, "--base", broken, "--train", train, "--out", tmp_path / "out")
+    refused(done, f"{name} has 1 NaN of 512 values")
+    assert "--lr" not in done.err
+    assert not (tmp_path / "out").exists()

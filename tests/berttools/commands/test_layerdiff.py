@@ -394,3 +394,72 @@ def test_help_says_what_l1_is_and_whose_scale_it_has(berttools: Callable[..., Ru
     text = " ".join(berttools("layerdiff", "--help").out.decode().split())
     assert "the scale of l1, sum|d| / sqrt(n), is chosen here" in text
     assert "Distances are those of arXiv" not in text
+
+
+def test_few_matched_tensors_are_said_and_fail(
+    berttools: Callable[..., Run], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, ft = pair
+    tensors = load_file(ft / "model.safetensors")
+    renamed = {name if "layer.0.output" in name else f"tower.v2.{name}": array for name, array in tensors.items()}
+    save_file(renamed, tmp_path / "renamed.safetensors")
+    done = berttools("layerdiff", base, tmp_path / "renamed.safetensors")
+    assert done.code == 3
+    assert done.err.startswith("berttools: error: only 1 of 8 tensors of ")
+    assert done.err.endswith("; try --strip-prefix tower.v2.\n")
+    assert [record["error"]["kind"] for record in done.records if "error" in record] == ["few-matched"]
+    assert sum(record["angle"] is not None for record in done.records) == 1
+    stripped = berttools("layerdiff", base, tmp_path / "renamed.safetensors", "--strip-prefix", "tower.v2.")
+    assert (stripped.code, stripped.err) == (0, "")
+    summed = berttools("layerdiff", base, tmp_path / "renamed.safetensors", "--by", "model")
+    assert (summed.code, len(summed.records)) == (3, 2)
+
+
+def test_wrapped_checkpoints_are_compared_whole(
+    berttools: Callable[..., Run], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, ft = pair
+    plain = berttools("layerdiff", base, ft)
+    wrapped = {
+        name.replace("layer.1.", "layer.1._fsdp_wrapped_module._checkpoint_wrapped_module."): array
+        for name, array in load_file(ft / "model.safetensors").items()
+    }
+    save_file({f"_orig_mod.{name}": array for name, array in wrapped.items()}, tmp_path / "wrapped.safetensors")
+    done = berttools("layerdiff", base, tmp_path / "wrapped.safetensors")
+    assert (done.code, done.err) == (0, "")
+    fields = ("name", "angle", "layer", "group", "rel_l2")
+    assert [[record[key] for key in fields] for record in done.records] == [
+        [record[key] for key in fields] for record in plain.records
+    ]
+    groups = {record["group"] for record in berttools("layerdiff", *[tmp_path / "wrapped.safetensors"] * 2).records}
+    assert groups == {"Q", "AO", "I", None}
+
+
+def test_a_layer_of_five_thousand_digits(berttools: Callable[..., Run], tmp_path: Path) -> None:
+    name = f"encoder.layer.{'7' * 5000}.attention.self.query.weight"
+    save_file({name: np.ones((2, 2), np.float32)}, tmp_path / "odd.safetensors")
+    (tmp_path / "map").write_text("Q layer[.](?P<layer>[0-9]+)[.]\n")
+    for words in ([], ["--by", "layer"], ["--group-map", tmp_path / "map"]):
+        done = berttools("layerdiff", *[tmp_path / "odd.safetensors"] * 2, *words)
+        assert (done.code, done.err, done.records[0]["layer"]) == (0, "", None)
+
+
+def test_two_stacks_in_tables_and_heat_maps(berttools: Callable[..., Run], tmp_path: Path) -> None:
+    names = [f"model.{stack}.layers.0.self_attn.q_proj.weight" for stack in ("decoder", "encoder")]
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=(4, 4)).astype(np.float32) for name in names}
+    (tmp_path / "0_Transformer").mkdir()
+    save_file(tensors, tmp_path / "0_Transformer" / "model.safetensors")
+    (tmp_path / "0_Transformer" / "config.json").write_text("{}")
+    save_file({name: array + 1 for name, array in tensors.items()}, tmp_path / "ft.safetensors")
+    # A folder of sentence-transformers, of which the model is in a folder of its own.
+    words = ("layerdiff", tmp_path, tmp_path / "ft.safetensors", "--heatmap", tmp_path / "h.svg")
+    done = berttools(*words, "--by", "layer", "--csv")
+    lines = [line.split(",") for line in done.out.decode().splitlines()]
+    at = [lines[0].index(field) for field in ("by", "stack", "layer")]
+    assert [[line[each] for each in at] for line in lines[1:]] == [["layer", "encoder", "0"], ["layer", "decoder", "0"]]
+    drawn = (tmp_path / "h.svg").read_text()
+    assert drawn.index("<!-- encoder 0 -->") < drawn.index("<!-- decoder 0 -->")
+    table = berttools(*words, "--force", "--table").out.decode().splitlines()
+    assert table[0].split()[1:4] == ["stack", "layer", "group"]
+    assert table[1].split()[1:4] == ["decoder", "0", "Q"]

@@ -61,3 +61,19 @@ def test_masks_of_two_bases_of_which_one_needs_its_own(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"b is coded given its base's weights$") as refused:
         compare_masks(paths)
     assert refused.value.kind == SEVERAL_BASES
+
+
+def test_layers_of_two_stacks_are_counted_apart(tmp_path: Path) -> None:
+    names = [f"model.{stack}.layers.{n}.self_attn.q_proj.weight" for stack in ("decoder", "encoder") for n in (0, 1)]
+    save_file({name: np.ones((4, 4), np.float32) for name in names}, tmp_path / "base.safetensors")
+    masks = {name: np.arange(16).reshape(4, 4) >= 2 * n for n, name in enumerate(names)}
+    write_mask(tmp_path / "mask", masks, {}, "{}", open_checkpoint(tmp_path / "base.safetensors"), {})
+    (found,) = compare_masks([tmp_path / "mask"])
+    layers = {(record["stack"], record["layer"]): record["zeroed"] for record in found.records(By.layer)}
+    assert layers == {("encoder", 0): 4, ("encoder", 1): 6, ("decoder", 0): 0, ("decoder", 1): 2}
+    assert {record["stack"] for record in found.records(By.tensor)} == {"encoder", "decoder"}
+    assert found.cells("zeroed") == {
+        (("encoder", 0), "Q"): 4, (("encoder", 1), "Q"): 6, (("decoder", 0), "Q"): 0, (("decoder", 1), "Q"): 2,
+    }  # fmt: skip
+    (both,) = compare_masks([tmp_path / "mask", tmp_path / "mask"])
+    assert len(list(both.records(By.layer))) == 4

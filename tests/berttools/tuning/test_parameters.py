@@ -199,3 +199,13 @@ def test_a_matrix_that_holds_three_groups_is_tuned_as_a_whole() -> None:
     assert Selection(groups=("Q", "K", "V")).resolve(shapes, base={}, head=()) == ["model.layers.0.attn.Wqkv.weight"]
     with pytest.raises(UsageError, match="holds Q,K,V in one; give all of them"):
         Selection(groups=("Q",)).resolve(shapes, base={}, head=())
+
+
+def test_records_of_one_of_two_stacks() -> None:
+    shapes = {f"model.{stack}.layers.{n}.fc1.weight": (8, 8) for stack in ("encoder", "decoder") for n in (0, 1)}
+    named = read_named(lines({"by": "layer", "stack": "decoder", "layer": 1}, {"stack": "encoder", "layer": 0}))
+    found = Selection(named).resolve(shapes, base={}, head=())
+    assert found == ["model.encoder.layers.0.fc1.weight", "model.decoder.layers.1.fc1.weight"]
+    with pytest.raises(UsageError, match="the model has no stack vision_model layer 0"):
+        Selection(read_named(lines({"stack": "vision_model", "layer": 0}))).resolve(shapes, base={}, head=())
+    assert not any(each.name for each in read_named(lines({"name": "lm_head", "tied_base": "wte"}, {"layer": 0})))

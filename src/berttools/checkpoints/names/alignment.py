@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from berttools.checkpoints.files import Checkpoint
+from berttools.checkpoints.names.wrappers import bare_names
+
+if TYPE_CHECKING:
+    from berttools.checkpoints.files import Checkpoint
 
 
 class Alignment(NamedTuple):
@@ -34,9 +37,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 def align_names(base: Shapes, ft: Shapes, *, strip: Sequence[str] = ()) -> Alignment:
     """Match the names of two models that may be wrapped differently.
 
-    A prefix such as ``bert.`` is taken off either side if that makes more tensors meet, counting first those
-    of the same shape; ``LayerNorm.gamma`` and ``beta`` are ``weight`` and ``bias``. Where nothing is gained,
-    names count as they are.
+    Wrappers are dropped wherever they stand, those that may be a model's own modules only where more tensors meet
+    then. A prefix such as ``bert.`` is taken off either side if that makes more tensors meet, counting first those
+    of the same shape; ``LayerNorm.gamma`` and ``beta`` are ``weight`` and ``bias``, and weight and spectral norm of
+    before torch 2.0 are parametrizations. Where nothing is gained, names count as they are.
 
     Parameters
     ----------
@@ -50,7 +54,31 @@ def align_names(base: Shapes, ft: Shapes, *, strip: Sequence[str] = ()) -> Align
         bare = align_names({b: base[n] for b, n in mine.items()}, {b: ft[n] for b, n in theirs.items()})
         pairs = {mine[left]: theirs[right] for left, right in bare.pairs.items()}
         return _alignment(base, ft, pairs)
-    pairs = {}
+    return _alignment(base, ft, _bare_pairs(base, ft))
+
+
+def _bare_pairs(base: Shapes, ft: Shapes) -> dict[str, str]:
+    """Match names without wrappers, in the way in which most tensors meet; the fewest parts are dropped for that."""
+    best: dict[str, str] = {}
+    best_score = (-1, -1)
+    variants = [[bare_names(names, maybe=False), bare_names(names, maybe=True)] for names in (base, ft)]
+    seen: list[tuple[dict[str, str], dict[str, str]]] = []
+    for mine in variants[0]:
+        for theirs in variants[1]:
+            if (mine, theirs) in seen:
+                continue
+            seen.append((mine, theirs))
+            left, right = _modern_norms(mine), _modern_norms(theirs)
+            met = _in_two_rounds({b: base[n] for b, n in left.items()}, {b: ft[n] for b, n in right.items()})
+            pairs = {left[name]: right[other] for name, other in met.items()}
+            score = (sum(base[name] == ft[other] for name, other in pairs.items()), len(pairs))
+            if score > best_score:
+                best, best_score = pairs, score
+    return best
+
+
+def _in_two_rounds(base: Shapes, ft: Shapes) -> dict[str, str]:
+    pairs: dict[str, str] = {}
     # A second round meets what lies outside the first one's prefix: the embeddings beside `bert.encoder.`.
     # It takes off wrappers only, or two models' heads would meet by accident.
     for wrappers_only in (False, True):
@@ -58,7 +86,34 @@ def align_names(base: Shapes, ft: Shapes, *, strip: Sequence[str] = ()) -> Align
         taken = set(pairs.values())
         right = {name: shape for name, shape in ft.items() if name not in taken}
         pairs.update(_best_match(left, right, wrappers_only=wrappers_only))
-    return _alignment(base, ft, pairs)
+    return pairs
+
+
+# What replaces the ending in today's spelling, if the tensor of the second ending is there too.
+_NORMS = {
+    "_g": ("_v", ".original0"), "_v": ("_g", ".original1"),
+    "_orig": ("_u", ".original"), "_u": ("_orig", ".0._u"),
+}  # fmt: skip
+_NORMED = re.compile(r"((?:.*\.)?)(weight\w*?|bias)(_g|_v|_orig|_u)")
+
+
+def _modern_norms(names: Mapping[str, str]) -> dict[str, str]:
+    """Rename the keys of weight norm (``weight_g``, ``weight_v``) and spectral norm as torch's parametrizations.
+
+    Spectral norm's ``weight_v`` is a vector that it keeps, not the weight: which of both it is, its neighbours say.
+    """
+    found = {}
+    for bare, name in names.items():
+        modern = bare
+        if match := _NORMED.fullmatch(bare):
+            module, own, ending = match.groups()
+            beside, today = _NORMS[ending]
+            if ending == "_v" and f"{module}{own}_orig" in names:
+                beside, today = "_orig", ".0._v"
+            if f"{module}{own}{beside}" in names:
+                modern = f"{module}parametrizations.{own}{today}"
+        found[bare if modern in names else modern] = name
+    return found
 
 
 def _without(names: Iterable[str], strip: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """Names of two models are matched, whatever wraps them."""
 
+import re
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -130,3 +133,57 @@ def test_a_models_names_in_its_bases_files(tmp_path):
         "bert.encoder.a": "encoder.a", "bert.encoder.b": "encoder.b",
     }  # fmt: skip
     assert base_names(base, {"bert.encoder.a": (2, 3), "bert.encoder.b": (5,)}) == {"bert.encoder.a": "encoder.a"}
+
+
+WRAPPED = [
+    lambda name: f"_orig_mod.{name}",
+    lambda name: name.replace("encoder.layer.", "encoder._orig_mod.layer."),
+    lambda name: re.sub(r"(layer\.\d)\.", r"\1._fsdp_wrapped_module._checkpoint_wrapped_module.", name),
+    lambda name: f"_forward_module.module.{name}".replace("attention", "attention.module"),
+    lambda name: f"0.auto_model.{name}",
+    lambda name: f"base_model.model.bert.{name}".replace("encoder", "encoder.base_model.model"),
+    # One layer of three: FSDP wraps some modules and leaves others.
+    lambda name: name.replace("layer.1.", "layer.1._fsdp_wrapped_module."),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_wrappers_anywhere_in_a_name(wrap):
+    wrapped = {wrap(name): shape for name, shape in BARE.items()}
+    assert wrapped.keys() != BARE.keys()
+    assert align_names(BARE, wrapped).pairs == {name: wrap(name) for name in BARE}
+    assert align_names(wrapped, BARE).pairs == {wrap(name): name for name in BARE}
+    assert align_names(wrapped, wrapped).pairs == {name: name for name in wrapped}
+
+
+def test_a_module_of_that_name_stays():
+    base = {"net.w": (2, 2), "net.module.w": (2, 2)}
+    assert align_names(base, {"net.module.w": (2, 2)}).pairs == {"net.module.w": "net.module.w"}
+    assert align_names(base, base).pairs == {name: name for name in base}
+    assert align_names(base, {f"module.{name}": shape for name, shape in base.items()}).pairs == {
+        name: f"module.{name}" for name in base
+    }
+
+
+def norms_of(function, **options):
+    module = torch.nn.Sequential(function(torch.nn.Conv1d(4, 4, 3), **options), torch.nn.Linear(4, 4))
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_norms_of_weights_in_both_spellings_of_torch(kind):
+    old = norms_of(getattr(torch.nn.utils, kind))
+    new = norms_of(getattr(torch.nn.utils.parametrizations, kind))
+    names = align_names(old, new)
+    assert old.keys() != new.keys()
+    assert names.only_base == names.only_ft == []
+    want = {
+        "weight_norm": {"0.weight_g": "0.parametrizations.weight.original0",
+                        "0.weight_v": "0.parametrizations.weight.original1"},
+        "spectral_norm": {"0.weight_orig": "0.parametrizations.weight.original",
+                          "0.weight_u": "0.parametrizations.weight.0._u",
+                          "0.weight_v": "0.parametrizations.weight.0._v"},
+    }[kind]  # fmt: skip
+    assert {name: other for name, other in names.pairs.items() if name != other} == want
+    assert align_names(new, old).pairs == {other: name for name, other in names.pairs.items()}

@@ -1,0 +1,12 @@
+"""Names of tensors: what wraps them, which layer of which stack they belong to, the names of two models aligned."""
+
+from typing import TYPE_CHECKING
+
+from _toolio.lazy import exporter
+
+if TYPE_CHECKING:
+    from berttools.checkpoints.names.alignment import Alignment, align_names, base_names, modern_name
+
+__all__ = ["Alignment", "align_names", "base_names", "modern_name"]
+
+__getattr__ = exporter(__name__, dict.fromkeys(__all__, "alignment"))

@@ -1,0 +1,140 @@
+"""Models of several stacks, as transformers saves them: their layers are told apart, and summed as numpy sums them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as t
+from safetensors.numpy import load_file
+
+from berttools.checkpoints.groups import GROUPS, KNOWN, KNOWN_GROUPS
+from berttools.layerdiff import By, LayerdiffConfig, compare
+
+SEQ2SEQ: dict[str, Any] = {
+    "d_model": 8, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 12, "decoder_ffn_dim": 12, "vocab_size": 20, "pad_token_id": 1, "decoder_start_token_id": 1,
+}  # fmt: skip
+SIZES: dict[str, Any] = {
+    "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12,
+}  # fmt: skip
+TEXT, VISION = {**SIZES, "vocab_size": 20, "max_position_embeddings": 16}, {**SIZES, "image_size": 8, "patch_size": 4}
+T5: dict[str, Any] = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2}
+SOUND: dict[str, Any] = {"num_mel_bins": 4, "bos_token_id": 0, "eos_token_id": 0}
+BOTH = {"text_config": dict(TEXT), "vision_config": dict(VISION), "projection_dim": 4}
+LLAVA: dict[str, Any] = {
+    "vision_config": {**VISION, "model_type": "clip_vision_model"}, "text_config": {**TEXT, "model_type": "llama"},
+}  # fmt: skip
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "bart": lambda: t.BartForConditionalGeneration(t.BartConfig(**SEQ2SEQ)),
+    "marian": lambda: t.MarianMTModel(t.MarianConfig(**SEQ2SEQ)),
+    "pegasus": lambda: t.PegasusForConditionalGeneration(t.PegasusConfig(**SEQ2SEQ)),
+    "whisper": lambda: t.WhisperForConditionalGeneration(t.WhisperConfig(**SEQ2SEQ, **SOUND)),
+    "t5": lambda: t.T5ForConditionalGeneration(t.T5Config(**T5)),
+    "clip": lambda: t.CLIPModel(t.CLIPConfig(**BOTH)),
+    "blip": lambda: t.BlipForConditionalGeneration(
+        t.BlipConfig(**(BOTH | {"text_config": {**TEXT, "encoder_hidden_size": 8}}))
+    ),
+    "llava": lambda: t.LlavaForConditionalGeneration(t.LlavaConfig(**LLAVA)),
+}
+# Stack to what the names of its layer 1 begin with, by hand.
+STACKS = {
+    **{
+        family: {"encoder": r"model\.encoder\.layers\.1\.", "decoder": r"model\.decoder\.layers\.1\."}
+        for family in ("bart", "marian", "pegasus", "whisper")
+    },
+    "t5": {"encoder": r"encoder\.block\.1\.", "decoder": r"decoder\.block\.1\."},
+    "clip": {"text_model": r"text_model\.encoder\.layers\.1\.", "vision_model": r"vision_model\.encoder\.layers\.1\."},
+    "blip": {
+        "vision_model": r"vision_model\.encoder\.layers\.1\.",
+        "text_decoder": r"text_decoder\.bert\.encoder\.layer\.1\.",
+    },
+    "llava": {
+        "language_model": r"language_model\.model\.layers\.1\.", "vision_tower": r"vision_tower\.encoder\.layers\.1\."
+    },
+}  # fmt: skip
+
+
+def save_two(model: Any, folder: Path) -> tuple[Path, Path]:
+    """Save a model, and the same with every weight a little off."""
+    model.save_pretrained(folder / "base")
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(folder / "ft")
+    return folder / "base", folder / "ft"
+
+
+def distances(base: Path, ft: Path, pattern: str) -> tuple[float, float, int]:
+    """Return angle / pi, rel_l2 and n of all tensors whose names a pattern matches, laid end to end."""
+    one, other = (load_file(folder / "model.safetensors") for folder in (base, ft))
+    names = [name for name in sorted(one) if re.match(pattern, name)]
+    a, b = (np.concatenate([each[name].ravel() for name in names]).astype(np.longdouble) for each in (one, other))
+    u, v = a / np.sqrt((a * a).sum()), b / np.sqrt((b * b).sum())
+    angle = 2 * np.arctan2(np.sqrt(((u - v) ** 2).sum()), np.sqrt(((u + v) ** 2).sum())) / np.pi
+    return float(angle), float(np.sqrt(((b - a) ** 2).sum() / (a * a).sum())), a.size
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_layers_of_two_stacks_are_summed_apart(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base, ft = save_two(MODELS[family](), tmp_path)
+    layers = {(each.get("stack"), each["layer"]): each for each in compare(base, [ft], LayerdiffConfig(by=By.layer))}
+    assert layers.keys() == {(None, None), *((stack, layer) for stack in STACKS[family] for layer in (0, 1))}
+    for stack, pattern in STACKS[family].items():
+        found = layers[stack, 1]
+        assert (found["angle"], found["rel_l2"], found["n"]) == pytest.approx(distances(base, ft, pattern), rel=1e-9)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_groups_of_two_stacks(family: str) -> None:
+    with torch.device("meta"):
+        names = {name: tuple(each.shape) for name, each in MODELS[family]().named_parameters()}
+    stacks = KNOWN.stacks(names)
+    cells: dict[tuple[str | None, int], list[str]] = {}
+    for name, shape in names.items():
+        for part in KNOWN.parts(name, shape):
+            if part.layer is not None and len(shape) == 2 and "relative" not in name:
+                cells.setdefault((stacks[name], part.layer), []).append(part.group or name)
+    assert len(cells) == 4
+    for (stack, layer), groups in cells.items():
+        cross = family not in ("clip", "llava") and stack is not None and stack.endswith("decoder")
+        gated = ["I"] if stack == "language_model" else []
+        assert sorted(groups) == sorted([*(KNOWN_GROUPS if cross else GROUPS), *gated]), (stack, layer)
+
+
+def test_one_stack_has_no_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base, ft = save_two(t.ViTForImageClassification(t.ViTConfig(**VISION)), tmp_path)
+    records = list(compare(base, [ft]))
+    assert not any("stack" in record for record in records)
+    for layer in (0, 1):
+        assert {record["group"] for record in records if record["layer"] == layer} == {None, *GROUPS}
+    (second,) = [each for each in compare(base, [ft], LayerdiffConfig(by=By.layer)) if each["layer"] == 1]
+    expected = distances(base, ft, r"vit\.encoder\.layer\.1\.")
+    assert (second["angle"], second["rel_l2"], second["n"]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_layer_that_only_one_model_has_is_of_the_stack_that_the_other_knows(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = t.T5ForConditionalGeneration(t.T5Config(**T5))
+    whole.save_pretrained(tmp_path / "whole")
+    t.T5EncoderModel(t.T5Config(**T5)).save_pretrained(tmp_path / "encoder")
+    records = list(compare(tmp_path / "encoder", [tmp_path / "whole"]))
+    assert {record["stack"] for record in records if record["layer"] is not None} == {"encoder", "decoder"}
+    assert {record.get("only_in") for record in records if record.get("stack") == "decoder"} == {"ft"}
+
+
+def test_blocks_of_two_stages_are_told_apart() -> None:
+    sizes: dict[str, Any] = {"image_size": 32, "embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "window_size": 2}
+    with torch.device("meta"):
+        names = [name for name, _ in t.SwinModel(t.SwinConfig(**sizes)).named_parameters()]
+    layers = {(stack, KNOWN.parts(name, ())[0].layer) for name, stack in KNOWN.stacks(names).items() if stack}
+    assert layers == {("layers", 0), ("layers.0", 0), ("layers.1", 0), ("layers.1", 1)}
