@@ -74,8 +74,8 @@ def layerdiff(
     compressed-tensors, bitsandbytes, GPTQ, AWQ, MXFP4, torchao) are read as the weights that they stand for; what
     cannot be read for certain is an error of that tensor. Prefixes such as bert., wrappers such as _orig_mod and the
     old names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1 distances are what
-    arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64. Where fewer
-    than half of the smaller checkpoint's tensors are matched, it says so and exits 3.
+    arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64. Where
+    fewer than half of the smaller checkpoint's tensors are matched, it says so and exits 3.
 
     A line of --group-map such as Q attn[.]query names the group, then an expression searched for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
