@@ -197,12 +197,13 @@ def _measure(
 
 def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair], Callable[..., TensorDiff]]:
     """Return the pairs to measure, and what makes a diff of their distances; no pairs where nothing can be compared."""
-    stored = None if match.only_in == "ft" else base.tensors[match.tied_base or match.name]
+    name_base = match.tied_base or match.name
+    stored = None if match.only_in == "ft" else base.tensors[name_base]
     stored_ft = None if match.name_ft is None else ft.tensors[match.name_ft]
     found = partial(_describe, match, stored, stored_ft)
     # What cannot be read is an error before it is anything else: its shape may be that of packed codes.
     try:
-        for model, name, header in ((base, match.name, stored), (ft, match.name_ft, stored_ft)):
+        for model, name, header in ((base, name_base, stored), (ft, match.name_ft, stored_ft)):
             if header is not None and name is not None:
                 model.flat(name)
         _refuse_codes(match.name, stored, stored_ft)
@@ -220,7 +221,7 @@ def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair]
             return [], partial(found, reason="shapes differ")
         found = partial(found, rows_common=rows.common, rows_new=rows.second, rows_gone=rows.first)
     try:
-        flat, flat_ft = _cut(base, match.tied_base or match.name, match.part), _cut(ft, match.name_ft or "", match.part)
+        flat, flat_ft = _cut(base, name_base, match.part), _cut(ft, match.name_ft or "", match.part)
         whole = _is_whole(flat, stored) or _is_whole(flat_ft, stored_ft)
     except InputError as error:
         return [], partial(found, error=error)
