@@ -21,6 +21,8 @@ from typing import NoReturn
 _TOKEN = struct.Struct("<I")
 # A pipe takes as much before anybody has read.
 _MOST_TOKENS = 65_536 // _TOKEN.size
+# Added to the number of a job that raised, which has no result.
+_RAISED = 1 << 31
 
 
 class Crew:
@@ -43,8 +45,10 @@ class Crew:
 
     def __init__(self, job: Callable[[int], Sequence[float]], count: int, width: int, *, processes: int) -> None:
         self._job, self._count = job, count
+        self._width = width
         self._message = struct.Struct(f"<I{width}d")
         self._found: dict[int, Sequence[float]] = {}
+        self._raised: set[int] = set()
         self._children: list[int] = []
         self._ends: list[int] = []
         if processes > 1 and count > 1 and sys.platform.startswith("linux"):
@@ -76,10 +80,17 @@ class Crew:
             os.close(self._results)
             while (first := self._take()) is not None and os.getppid() == parent:
                 for number in range(first, min(first + self._stride, self._count)):
-                    os.write(sending, self._message.pack(number, *self._job(number)))
+                    os.write(sending, self._report(number))
         finally:
-            # What went wrong is raised where the result is wanted: there the job is done again.
+            # What is left undone is done where the result is wanted.
             os._exit(0)
+
+    def _report(self, number: int) -> bytes:
+        """Run a job; return the message with its result, or that it raised."""
+        try:
+            return self._message.pack(number, *self._job(number))
+        except Exception:  # what it was, whoever wants the result finds by doing the job again
+            return self._message.pack(number + _RAISED, *[0.0] * self._width)
 
     def _take(self) -> int | None:
         token = os.read(self._tokens, _TOKEN.size)
@@ -87,16 +98,16 @@ class Crew:
 
     def result(self, number: int) -> Sequence[float]:
         """Return the result of a job, once; run jobs until it is there."""
-        while number not in self._found and self._children:
+        while not self._is_done(number) and self._children:
             self._receive(wait=False)
-            if number in self._found:
+            if self._is_done(number):
                 break
             if (first := self._take()) is None:
                 if not self._receive(wait=True):
-                    break  # all copies have ended, one of them by something that went wrong in this job
+                    break  # all copies have ended, and one of them did not come to this job's end
                 continue
             for taken in range(first, min(first + self._stride, self._count)):
-                self._found[taken] = self._job(taken)
+                self._keep(self._report(taken))
         return self._found.pop(number) if number in self._found else self._job(number)
 
     def _receive(self, *, wait: bool) -> bool:
@@ -108,10 +119,20 @@ class Crew:
                 return False
             while len(received) % size:
                 received += os.read(self._results, size - len(received) % size)
-            for number, *values in self._message.iter_unpack(received):
-                self._found[number] = values
+            self._keep(received)
             wait = False
         return True
+
+    def _keep(self, messages: bytes) -> None:
+        for number, *values in self._message.iter_unpack(messages):
+            if number & _RAISED:
+                # Raised where its own result is wanted, and not where another one is waited for.
+                self._raised.add(number - _RAISED)
+            else:
+                self._found[number] = values
+
+    def _is_done(self, number: int) -> bool:
+        return number in self._found or number in self._raised
 
     def close(self) -> None:
         """End the copies."""

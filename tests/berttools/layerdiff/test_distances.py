@@ -196,7 +196,8 @@ def test_laws(a, b):
     assert forth.max_abs == back.max_abs
     assert forth.changed == back.changed
     if forth.angle is not None and back.angle is not None:
-        assert forth.angle == pytest.approx(back.angle, abs=1e-14)
+        # Forty products are summed in another order: a hundred roundings of an angle up to 1.
+        assert forth.angle == pytest.approx(back.angle, abs=2e-14)
         assert 0 <= forth.angle <= 1
 
 

@@ -48,6 +48,42 @@ def test_what_a_job_raises_is_raised_where_its_result_is_wanted():
     crew.close()
 
 
+def test_what_a_job_raises_is_not_raised_where_another_is_waited_for():
+    parent = os.getpid()
+
+    def job(number):
+        if os.getpid() != parent:
+            time.sleep(0.3)  # so that this process meanwhile takes the jobs behind
+        if number in (2, 3, 4):
+            raise ValueError(number)
+        return (number,)
+
+    crew = Crew(job, 8, 1, processes=2)
+    for number in range(8):
+        if number in (2, 3, 4):
+            with pytest.raises(ValueError, match=str(number)):
+                crew.result(number)
+        else:
+            assert list(crew.result(number)) == [number]
+    crew.close()
+
+
+def test_copies_go_on_behind_a_job_that_raises():
+    parent = os.getpid()
+
+    def job(number):
+        if number == 0:
+            raise ValueError
+        time.sleep(0.05)
+        return (os.getpid() != parent,)
+
+    crew = Crew(job, 20, 1, processes=2)
+    with pytest.raises(ValueError):
+        crew.result(0)
+    assert sum(crew.result(number)[0] for number in range(1, 20)) > 3
+    crew.close()
+
+
 def test_a_copy_that_is_killed_is_done_without():
     parent = os.getpid()
 
