@@ -52,6 +52,18 @@ def make_tokenizer(folder: Path, kind: str = "bert") -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
+def with_tokens(folder: Path, *tokens: str, **special: str) -> Path:
+    """Add tokens to a folder's tokenizer, and no rows to its model; return the folder."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(list(tokens))
+    if special:
+        tokenizer.add_special_tokens(special)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def _config(kind: str, **more: Any) -> Any:
     import transformers as t
 

@@ -31,7 +31,9 @@ class Inference:
     def __init__(self, classifier: Classifier, device: torch.device, *, half: bool = False) -> None:
         self.model: nn.Module = classifier.model.to(device)
         self.classes = len(classifier.labels.names)
-        self._pad, self._device, self._half = int(classifier.tokenizer.pad_token_id), device, half
+        # The configuration's padding token, not the tokenizer's: positions, and where a text ends, are counted by it.
+        self._pad, self._device, self._half = int(classifier.model.config.pad_token_id), device, half
+        self._left_out = () if classifier.limits.takes_types else ("token_type_ids",)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return a context that computes in bfloat16 if ``half`` was set."""
@@ -39,8 +41,9 @@ class Inference:
 
     def forward(self, model: nn.Module, texts: Sequence[Encoded], *, length: int | None = None) -> Tensor:
         """Return logits, [texts, outputs]; texts are padded to ``length`` tokens, by default those of the longest."""
+        inputs = collate(texts, self._pad, self._device, length=length)
         with self.autocast():
-            logits: Tensor = model(**collate(texts, self._pad, self._device, length=length)).logits
+            logits: Tensor = model(**{name: each for name, each in inputs.items() if name not in self._left_out}).logits
         return logits
 
     @torch.inference_mode()

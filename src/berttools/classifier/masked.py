@@ -100,7 +100,7 @@ class MaskedModels:
             setattr(model.get_submodule(module), leaf, nn.Parameter(tensor, requires_grad=False))
         _with_labels(model.config, fields)
         model.num_labels = model.config.num_labels
-        return Classifier(model.eval(), first.tokenizer, labels, frozenset(), first.longest)
+        return Classifier(model.eval(), first.tokenizer, labels, frozenset(), first.limits)
 
     def _check_shapes(
         self, first: Classifier, mask: Mask, fields: Mapping[str, Any], own: Mapping[str, NDArray[Any]]

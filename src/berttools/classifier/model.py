@@ -21,6 +21,7 @@ from berttools.checkpoints.model_folder import (
     silent_transformers,
     without_kernels,
 )
+from berttools.classifier.limits import InputLimits, limits_of, settle_padding
 from berttools.texts.labels import Labels
 
 if TYPE_CHECKING:
@@ -42,15 +43,20 @@ class Classifier:
         The labels of the model's outputs.
     new
         Names of parameters that the folder lacked and that were initialised at random: a new head.
-    longest
-        Largest number of tokens that the model takes.
+    limits
+        The largest inputs that the model takes.
     """
 
     model: Any
     tokenizer: Any
     labels: Labels
     new: frozenset[str]
-    longest: int
+    limits: InputLimits
+
+    @property
+    def longest(self) -> int:
+        """Largest number of tokens that the model takes."""
+        return self.limits.length
 
     @property
     def head(self) -> frozenset[str]:
@@ -59,13 +65,27 @@ class Classifier:
         return self.new | {name for name, _ in self.model.named_parameters() if not name.startswith(inside)}
 
 
+_TRANSFORMERS_RAISES = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, AssertionError,
+)  # fmt: skip
+
+
 @contextmanager
 def _transformers_at(folder: Path) -> Iterator[None]:
     """Keep transformers silent, and turn what it raises into one line about the folder."""
     try:
         with silent_transformers():
             yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        RuntimeError,
+        AssertionError,
+    ) as error:
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ToolError(f"{folder}: transformers cannot open it: {why.rstrip('.')}", kind="bad-model") from error
 
@@ -106,10 +126,8 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
             output_loading_info=True, ignore_mismatched_sizes=labels is not None,
         )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
-        raise ToolError(f"{folder}: its tokenizer has no padding token; give it one", kind="no-padding")
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    limits = limits_of(model, tokenizer)
+    settle_padding(model, tokenizer, folder, limits.rows)
     new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
     inside = f"{model.base_model_prefix}."
     # A pooler stands between encoder and head, and some bases have none.
@@ -121,7 +139,7 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
         )
     if labels is not None and has_head(folder):
         new |= _draw_head(model, seed)
-    return Classifier(model, tokenizer, labels or labels_of(model.config), frozenset(new), _longest(model, tokenizer))
+    return Classifier(model, tokenizer, labels or labels_of(model.config), frozenset(new), limits)
 
 
 def open_model(folder: Path) -> Classifier:
@@ -196,17 +214,6 @@ def labels_of(config: Any) -> Labels:
     if config.problem_type == "regression" or config.num_labels == 1:
         return Labels()
     return Labels(tuple(str(config.id2label[number]) for number in range(config.num_labels)), numbered=True)
-
-
-def _longest(model: Any, tokenizer: Any) -> int:
-    """Return how many tokens a text may have: positions, less those that RoBERTa's kind reserves for padding."""
-    positions = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-    for name, module in model.named_modules():
-        # Such a model counts positions from the one behind the padding's.
-        if name.endswith("position_embeddings") and (padding := getattr(module, "padding_idx", None)) is not None:
-            positions = min(positions, module.num_embeddings) - (padding + 1)
-            break
-    return min(int(positions), int(tokenizer.model_max_length))
 
 
 def state_arrays(model: torch.nn.Module) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ import torch
 from _toolio.errors import InputError
 from berttools.classifier.inference import Inference
 from berttools.classifier.model import Classifier
-from berttools.texts.batches import encode
+from berttools.texts.batches import Encoded, encode
 from berttools.texts.examples import Example, to_example
 from berttools.texts.rows import Columns, Row
 
@@ -59,7 +59,7 @@ class Predictor:
     def __init__(
         self, classifier: Classifier, device: torch.device, *, half: bool, batch: int, longest: int | None = None
     ) -> None:
-        self._labels, self._tokenizer = classifier.labels, classifier.tokenizer
+        self._labels, self._tokenizer, self._limits = classifier.labels, classifier.tokenizer, classifier.limits
         self._inference, self._batch = Inference(classifier, device, half=half), batch
         self._longest = min(longest or classifier.longest, classifier.longest)
 
@@ -72,12 +72,21 @@ class Predictor:
                 examples[place] = to_example(row, columns, labelled=False)
             except InputError as error:
                 found[place] = error
-        if examples:
-            texts = encode(self._tokenizer, list(examples.values()), most=self._longest)
-            logits = self._inference.logits(texts, batch=self._batch).astype(np.float64)
-            for (place, example), text, row_logits in zip(examples.items(), texts, logits, strict=True):
-                found[place] = self._prediction(example, row_logits, text.cut)
+        texts: dict[int, Encoded] = {}
+        for place, text in zip(examples, self._encode(list(examples.values())), strict=True):
+            try:
+                self._limits.check(text, examples[place].where, self._tokenizer)
+                texts[place] = text
+            except InputError as error:
+                found[place] = error
+        if texts:
+            logits = self._inference.logits(list(texts.values()), batch=self._batch).astype(np.float64)
+            for (place, text), row_logits in zip(texts.items(), logits, strict=True):
+                found[place] = self._prediction(examples[place], row_logits, text.cut)
         return [found[place] for place in range(len(rows))]
+
+    def _encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        return encode(self._tokenizer, examples, most=self._longest)
 
     def _prediction(self, example: Example, logits: np.ndarray, cut: int) -> Prediction | InputError:
         if not np.isfinite(logits).all():

@@ -43,7 +43,7 @@ def teacher_logits(
     from berttools.checkpoints.model_folder import silent_transformers
     from berttools.classifier.inference import Inference
     from berttools.classifier.model import open_model, refuse_not_finite
-    from berttools.texts.batches import encode
+    from berttools.tuning.datasets import checked_texts
 
     teacher = open_model(folder)
     refuse_not_finite(folder, teacher.model)
@@ -61,7 +61,7 @@ def teacher_logits(
             f"{param('distill')} {folder}: gives {outputs} numbers a text, and {param('base')} {own}",
             kind="other-labels",
         )
-    texts = encode(teacher.tokenizer, examples, most=teacher.longest)
+    texts = checked_texts(examples, teacher)
     with silent_transformers():
         logits = Inference(teacher, device, half=half).logits(texts)
     return logits[:, [names.index(name) for name in ours]] if ours else logits

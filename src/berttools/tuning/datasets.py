@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from _toolio.errors import ToolError, UsageError, param
+from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.inputs import STDIN
 
 if TYPE_CHECKING:
     from berttools.classifier.model import Classifier
-    from berttools.texts.batches import Dataset
+    from berttools.texts.batches import Dataset, Encoded
     from berttools.texts.examples import Example
     from berttools.texts.labels import Labels
 
@@ -62,16 +63,33 @@ def tokenised(examples: list[Example], classifier: Classifier, *, longest: int |
     Raises
     ------
     ToolError
-        If a label is none of the classifier's.
+        If a label is none of the classifier's, or a text has a token that the model's embedding has no row for.
     """
     import numpy as np
 
-    from berttools.texts.batches import Dataset, encode
+    from berttools.texts.batches import Dataset
     from berttools.texts.labels import numbers_of
 
     targets = np.array(numbers_of(examples, classifier.labels, source))
+    return Dataset(checked_texts(examples, classifier, longest=longest), targets)
+
+
+def checked_texts(examples: Sequence[Example], classifier: Classifier, *, longest: int | None = None) -> list[Encoded]:
+    """Return the tokens of texts, at most ``longest`` of each.
+
+    Raises
+    ------
+    ToolError
+        If a classifier cannot take one of them.
+    """
+    from berttools.texts.batches import encode
+
     most = min(longest or classifier.longest, classifier.longest)
-    return Dataset(encode(classifier.tokenizer, examples, most=most), targets)
+    found = encode(classifier.tokenizer, examples, most=most)
+    with of_the_whole_run():
+        for text, example in zip(found, examples, strict=True):
+            classifier.limits.check(text, example.where, classifier.tokenizer)
+    return found
 
 
 def check_metric(metric: str, labels: Labels) -> None:

@@ -118,6 +118,8 @@ class FinetuneRun:
         self._examples = train
         self.train = tokenised(train, self.classifier, longest=config.max_length, source=source)
         self.dev = tokenised(dev, self.classifier, longest=config.max_length, source=source) if dev else None
+        if unused := self.classifier.limits.unused_tokens(self.classifier.tokenizer):
+            self._warn_once(f"{config.base}: {unused}")
         labels = self.classifier.labels
         self.metric = config.metric.value if config.metric else default_metric(len(labels.names))
         check_metric(self.metric, labels)

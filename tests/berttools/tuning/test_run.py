@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from _toolio.errors import UsageError
-from berttools import tuning
+from _toolio.errors import ToolError, UsageError
+from berttools import mask_tuning, tuning
+from berttools.mask_tuning import MaskTuneConfig
 from berttools.tuning import FinetuneConfig, Save
 from berttools.tuning.run import rank_of
 from conftest import Run
+from tiny_models import texts, with_tokens, write_lines
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,6 +70,27 @@ def test_what_cannot_be_is_refused_at_the_call(config: FinetuneConfig) -> None:
     with pytest.raises(UsageError, match="layers 9: the model has none such; its layers are 0 to 2"):
         tuning.finetune(dataclasses.replace(config, layers="9"), device=CPU)
     assert not config.out.exists()
+
+
+@pytest.mark.parametrize("command", [tuning.finetune, mask_tuning.run])
+def test_tokens_that_the_embedding_has_no_row_for_are_refused_before_anything_is_computed(
+    base: Path, train: Path, dev: Path, tmp_path: Path, command: Callable[..., Iterator[Any]]
+) -> None:
+    more = with_tokens(Path(shutil.copytree(base, tmp_path / "more")), "novel")
+    held = write_lines(tmp_path / "train.jsonl", [*texts(6), {"text": "a good novel", "label": 1}])
+    kind = FinetuneConfig if command is tuning.finetune else MaskTuneConfig
+    usual: dict[str, Any] = {"base": more, "out": tmp_path / "out", "max_steps": 1}
+    said = "line 7: token 'novel' has number 24, and the model's embedding has 24 rows for the 25 tokens"
+    for files in ({"train": held}, {"train": train, "dev": held}):
+        with pytest.raises(ToolError, match=said) as raised:
+            command(kind(**usual, **files), device=CPU)
+        assert "\n" not in raised.value.message
+        assert not isinstance(raised.value, UsageError)
+    warned: list[str] = []
+    *_, last = command(kind(**usual, train=train, dev=dev), device=CPU, warn=warned.append)
+    assert last["path"] == tmp_path / "out"  # no text holds it
+    assert "a token of number 24 or more is in no text here" in warned[0]
+    assert "24 rows for the 25 tokens" in warned[0]
 
 
 def test_no_score_is_worse_than_any() -> None:
