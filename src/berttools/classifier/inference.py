@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from _toolio.errors import ToolError
 from berttools.classifier.losses import task_loss
 from berttools.classifier.model import Classifier
 from berttools.texts.batches import Dataset, Encoded, collate
@@ -26,11 +27,22 @@ class Inference:
         The model and its labels; the model is moved to ``device``.
     device, half
         Where to compute, and whether in bfloat16 (autocast).
+
+    Raises
+    ------
+    ToolError
+        If the model has more outputs than its labels are for: a regression of several values.
     """
 
     def __init__(self, classifier: Classifier, device: torch.device, *, half: bool = False) -> None:
         self.model: nn.Module = classifier.model.to(device)
-        self.classes = len(classifier.labels.names)
+        self.classes, outputs = len(classifier.labels.names), classifier.model.config.num_labels
+        if outputs != (self.classes or 1):
+            raise ToolError(
+                f"{classifier.model.config._name_or_path}: gives {outputs} numbers a text (num_labels), of which"
+                f" {self.classes or 1} would be used; no such model is known here",
+                kind="bad-labels",
+            )
         # The configuration's padding token, not the tokenizer's: positions, and where a text ends, are counted by it.
         self._pad, self._device, self._half = int(classifier.model.config.pad_token_id), device, half
         self._left_out = () if classifier.limits.takes_types else ("token_type_ids",)

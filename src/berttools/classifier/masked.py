@@ -22,7 +22,8 @@ from _toolio.errors import InputError, ToolError, of_the_whole_run
 from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.names import base_names
-from berttools.classifier.model import Classifier, labels_of, open_base, open_model
+from berttools.classifier.head import labels_of
+from berttools.classifier.model import Classifier, open_base, open_model
 from berttools.classifier.predictor import Prediction, Predictor
 from berttools.kernels.available import kernels_for
 from berttools.masks.base import check_base

@@ -21,6 +21,7 @@ from berttools.checkpoints.model_folder import (
     silent_transformers,
     without_kernels,
 )
+from berttools.classifier.head import check_config, check_shapes, config_fields, labels_of
 from berttools.classifier.limits import InputLimits, limits_of, settle_padding
 from berttools.texts.labels import Labels
 
@@ -114,21 +115,24 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
 
     check_folder(folder)
     folder = inner_folder(folder)
-    refuse_emptied(open_checkpoint(folder))  # says better than transformers what is wrong with weights
-    about: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    if labels is not None:
-        about |= _as_config(labels)
+    checkpoint = open_checkpoint(folder)  # says better than transformers what is wrong with weights
+    refuse_emptied(checkpoint)
+    if labels is None:
+        check_config(checkpoint.config, folder)
     with _transformers_at(folder), seeded(seed % 2**63):
-        config = AutoConfig.from_pretrained(folder, **about)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         without_kernels(config)
+        for key, value in config_fields(labels).items() if labels else ():
+            setattr(config, key, value)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
-            output_loading_info=True, ignore_mismatched_sizes=labels is not None,
+            output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     limits = limits_of(model, tokenizer)
     settle_padding(model, tokenizer, folder, limits.rows)
-    new = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+    mismatched = {key: shapes for key, *shapes in loading["mismatched_keys"]}
+    new = {*loading["missing_keys"], *mismatched}
     inside = f"{model.base_model_prefix}."
     # A pooler stands between encoder and head, and some bases have none.
     if odd := min((name for name in new if name.startswith(inside) and "pooler" not in name), default=None):
@@ -137,7 +141,9 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
             f" {type(model).__name__}; are both of the same model?",
             kind="bad-model",
         )
-    if labels is not None and has_head(folder):
+    if labels is None:
+        check_shapes(folder, config.num_labels, mismatched)
+    elif has_head(folder):
         new |= _draw_head(model, seed)
     return Classifier(model, tokenizer, labels or labels_of(model.config), frozenset(new), limits)
 
@@ -195,25 +201,6 @@ def _draw_head(model: Any, seed: int) -> set[str]:
                 model._init_weights(module)
                 drawn |= own
     return drawn
-
-
-def _as_config(labels: Labels) -> dict[str, Any]:
-    if labels.regression:
-        return {"num_labels": 1, "problem_type": "regression", "id2label": {0: "value"}, "label2id": {"value": 0}}
-    names = dict(enumerate(labels.names))
-    numbers = {name: number for number, name in names.items()}
-    return {"problem_type": "single_label_classification", "id2label": names, "label2id": numbers}
-
-
-def labels_of(config: Any) -> Labels:
-    """Return the labels of a model's outputs, by its configuration."""
-    if config.problem_type == "multi_label_classification":
-        raise ToolError(
-            f"{config._name_or_path}: gives several labels to a text, which is not known here", kind="multi-label"
-        )
-    if config.problem_type == "regression" or config.num_labels == 1:
-        return Labels()
-    return Labels(tuple(str(config.id2label[number]) for number in range(config.num_labels)), numbered=True)
 
 
 def state_arrays(model: torch.nn.Module) -> dict[str, NDArray[Any]]:

@@ -89,3 +89,8 @@ def drawn_as(path: Path | None, *, force: bool) -> str:
     from _toolio.charts import form_of as kind_of
 
     return kind_of(path, force=force, named=param("heatmap"))
+
+
+def warn(text: str) -> None:
+    """Write a warning of one line to stderr."""
+    sys.stderr.write(f"berttools: warning: {text}\n")

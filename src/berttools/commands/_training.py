@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from _toolio.cli.options import finite
 from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
+from berttools.commands._options import warn
 from berttools.tuning.config import FinetuneConfig, Save, Task
 
 LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
@@ -112,14 +112,10 @@ def tune(
 
         place = pick_device(device_of(processes, device))
         with reproducible(place), join(processes, place), enough_memory(place, LESS_MEMORY), silent_transformers():
-            for record in function(config, device=place, processes=processes, progress=_progress, warn=_warn):
+            for record in function(config, device=place, processes=processes, progress=_progress, warn=warn):
                 writer.emit(record)
         return writer.exit_code
 
 
 def _progress(steps: range) -> Iterator[int]:
     return track(steps, "tuning", len(steps))
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"berttools: warning: {text}\n")

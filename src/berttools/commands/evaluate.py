@@ -11,7 +11,7 @@ from _toolio.cli.manual import Page
 from _toolio.errors import InputError
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from berttools.commands._options import DataInputs, inputs_of
+from berttools.commands._options import DataInputs, inputs_of, warn
 from berttools.texts.metric_names import Metric
 
 SCHEMA = "berttools.evaluate/1"
@@ -55,6 +55,8 @@ def evaluate(
             fields |= {"classes": result.classes} if result.classes else {}
             fields |= {"reason": "one side has one value only"} if result.value is None else {}
             writer.emit(fields)
+        for said in evaluation.doubts():
+            warn(said)
         return writer.exit_code
 
 

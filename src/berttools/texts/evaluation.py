@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.records import Record
 from berttools.texts.examples import Example, Label, check_label, with_numbers
-from berttools.texts.labels import Labels, learn_labels
+from berttools.texts.labels import Labels, doubt, learn_labels
 from berttools.texts.metrics import CLASSIFICATION, REGRESSION, bootstrap, measure
 
 NEEDED = ("label", "gold")
@@ -109,6 +109,12 @@ class Evaluation:
                 if not metrics or name in metrics:
                     interval = bootstrap(gold, predicted, classes, name, seed=seed, draws=draws)
                     yield MetricResult(name, values[name], interval, len(gold), classes, task if several else None)
+
+    def doubts(self) -> Iterator[str]:
+        """Yield a warning for each task whose gold labels are numbers where its classes have names."""
+        for task, (names, _) in self._first.items():
+            if said := doubt(Labels(names, numbered=True), (gold for key, _, _, gold in self._pairs if key == task)):
+                yield said if task is None else f"task {task}: {said}"
 
     def _group(self, *tasks: str | None) -> tuple[str | None, list[Example], Labels]:
         """Return the labels of some tasks, predicted and gold in turn, and the labels that they can be."""

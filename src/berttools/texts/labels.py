@@ -73,6 +73,35 @@ class Labels:
         return int(self.names[number]) if self.are_numbers else self.names[number]
 
 
+def doubt(labels: Labels, given: Iterable[Label | None]) -> str | None:
+    """Return what to warn of where integers stand for the classes of a model's head; None if there is no doubt.
+
+    Parameters
+    ----------
+    labels
+        The head's.
+    given
+        The labels of data.
+    """
+    names = labels.names
+    numbers = sorted({label for label in given if type(label) is int and 0 <= label < len(names)})
+    if not labels.numbered or not numbers:
+        return None
+    if labels.are_numbers:
+        other = [number for number in numbers if names[number] != str(number)]
+        if not other or {*names} != {str(number) for number in range(len(names))}:
+            return None
+        return (
+            f"classes are called by numbers in another order (class {other[0]} is called {names[other[0]]}):"
+            " the labels of the texts are taken for what classes are called"
+        )
+    taken = [number for number in numbers if str(number) not in names and names[number] != f"LABEL_{number}"]
+    if not taken:
+        return None
+    said = _few(f"{number} for {names[number]!r}" for number in taken)
+    return f"labels of texts are numbers, and classes have names: {said} is assumed; if that is wrong, write the names"
+
+
 def class_name(label: Label | None) -> str:
     """Return the name that a model's configuration has for a class."""
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)

@@ -106,6 +106,7 @@ class FinetuneRun:
     def _open(self, train: list[Example], dev: list[Example]) -> None:
         """Open the classifier, tokenise the texts for it, and choose the metric that ranks."""
         from berttools.classifier.model import open_base, refuse_not_finite
+        from berttools.texts.labels import doubt
         from berttools.texts.metrics import default_metric
 
         config = self._config
@@ -121,6 +122,8 @@ class FinetuneRun:
         if unused := self.classifier.limits.unused_tokens(self.classifier.tokenizer):
             self._warn_once(f"{config.base}: {unused}")
         labels = self.classifier.labels
+        if said := doubt(labels, (example.label for example in (*train, *dev))):
+            self._warn_once(f"{config.base}: {said}")
         self.metric = config.metric.value if config.metric else default_metric(len(labels.names))
         check_metric(self.metric, labels)
 

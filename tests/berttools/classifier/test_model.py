@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from berttools.checkpoints.model_folder import silent_transformers
 from berttools.classifier.model import (
     Classifier,
     config_text,
-    labels_of,
     open_base,
     open_model,
     refuse_not_finite,
@@ -62,16 +60,6 @@ def test_as_many_tokens_as_there_are_positions(tmp_path: Path, kind: str) -> Non
     assert opened.longest == SIZES["positions"]
     ids = torch.full((1, opened.longest), 5)
     opened.model(input_ids=ids, attention_mask=torch.ones_like(ids))
-
-
-def test_labels_are_those_of_the_configuration() -> None:
-    usual = {"problem_type": None, "_name_or_path": "folder"}
-    assert labels_of(SimpleNamespace(**usual, num_labels=2, id2label={0: "no", 1: "yes"})).names == ("no", "yes")
-    assert labels_of(SimpleNamespace(**usual, num_labels=1, id2label={0: "value"})).regression
-    assert labels_of(SimpleNamespace(**{**usual, "problem_type": "regression"}, num_labels=1)).regression
-    with pytest.raises(ToolError, match="folder: gives several labels to a text") as raised:
-        labels_of(SimpleNamespace(**{**usual, "problem_type": "multi_label_classification"}, num_labels=2))
-    assert raised.value.kind == "multi-label"
 
 
 def test_a_tied_tensor_is_written_once(classifier: Classifier) -> None:

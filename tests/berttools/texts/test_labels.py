@@ -8,7 +8,7 @@ import pytest
 
 from _toolio.errors import InputError, ToolError
 from berttools.texts.examples import Example, read_examples
-from berttools.texts.labels import Labels, learn_labels, numbers_of
+from berttools.texts.labels import Labels, doubt, learn_labels, numbers_of
 from berttools.texts.rows import Columns
 
 
@@ -103,3 +103,23 @@ def test_numbers_with_zeros_in_front_where_a_regression_is_asked_for(tmp_path: P
 def test_classes_that_only_look_like_numbers_are_shown_as_they_are_called() -> None:
     labels = Labels(("007", "010"))
     assert [labels.shown(number) for number in (0, 1)] == ["007", "010"]
+
+
+def test_numbers_that_stand_for_named_classes_are_in_doubt() -> None:
+    named = Labels(("bad", "good", "fair"), numbered=True)
+    said = doubt(named, [1, 0, 1, "fair", None])
+    assert said is not None
+    assert "0 for 'bad', 1 for 'good' is assumed" in said
+    turned = doubt(Labels(("1", "0"), numbered=True), [0])
+    assert turned is not None
+    assert "class 0 is called 1" in turned
+    for labels, given in (
+        (named, ["good", "bad"]),
+        (named, [7]),  # which is refused
+        (Labels(("bad", "good")), [1]),  # which is refused, too: the labels were learned
+        (Labels(("LABEL_0", "LABEL_1"), numbered=True), [1, 0]),
+        (Labels(("0", "1"), numbered=True), [1, 0]),
+        (Labels(("1", "2", "3"), numbered=True), [1, 2]),
+        (Labels((), numbered=True), [1, 0]),
+    ):
+        assert doubt(labels, given) is None

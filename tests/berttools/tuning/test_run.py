@@ -18,7 +18,7 @@ from berttools.mask_tuning import MaskTuneConfig
 from berttools.tuning import FinetuneConfig, Save
 from berttools.tuning.run import rank_of
 from conftest import Run
-from tiny_models import texts, with_tokens, write_lines
+from tiny_models import make_tuned, texts, with_tokens, write_lines
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,6 +91,16 @@ def test_tokens_that_the_embedding_has_no_row_for_are_refused_before_anything_is
     assert last["path"] == tmp_path / "out"  # no text holds it
     assert "a token of number 24 or more is in no text here" in warned[0]
     assert "24 rows for the 25 tokens" in warned[0]
+
+
+def test_numbers_that_stand_for_a_heads_names_are_told(config: FinetuneConfig, base: Path, tmp_path: Path) -> None:
+    warned: list[str] = []
+    named = dataclasses.replace(config, base=make_tuned(base, tmp_path / "named", ("no", "yes")))
+    list(tuning.finetune(named, device=CPU, warn=warned.append))
+    assert len(warned) == 1
+    assert "named: labels of texts are numbers, and classes have names: 0 for 'no', 1 for 'yes'" in warned[0]
+    list(tuning.finetune(dataclasses.replace(named, new_head=True, force=True), device=CPU, warn=warned.append))
+    assert len(warned) == 1
 
 
 def test_no_score_is_worse_than_any() -> None:
