@@ -5,11 +5,14 @@ A wrong line is an ``InputError`` that names file and line; what makes a whole d
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
 from _toolio.streams.records import Record
@@ -19,7 +22,8 @@ PRINTED = re.compile(r"0|-?[1-9][0-9]*")
 """An integer as it is printed: 007, +7 and 1_0 are names."""
 _DIGITS = re.compile(r"[+-]?\d+")
 
-Label = str | int | float
+Label = str | int | float | tuple[str | int, ...]
+"""A class, a value, or the classes of a text that has several or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Example:
     text, second
         The text, or both texts of a pair.
     label
-        None if it has none.
+        None if it has none; a tuple where a list of classes is given.
     written
         The label's text in a CSV or TSV file; None for a label of JSONL.
     """
@@ -51,7 +55,7 @@ def to_example(row: Row, columns: Columns, *, labelled: bool) -> Example:
     Raises
     ------
     InputError
-        If a text is missing, empty, or no string; or the label is missing, or neither a string nor a finite number.
+        If a text is missing, empty, or no string; or the label is none: as of ``check_label``.
     """
     if row.error is not None:
         raise row.error
@@ -79,12 +83,20 @@ def _text(row: Row, name: str) -> str:
 
 
 def check_label(fields: Record, name: str, where: str) -> Label:
-    """Return a record's label; InputError if it is missing, or neither a string nor a finite number."""
+    """Return a record's label.
+
+    Raises
+    ------
+    InputError
+        If it is missing, or neither a string nor a finite number nor a list of classes.
+    """
     label = fields.get(name)
     if label is None or label == "":
         raise InputError(f"{where}: no {name}", kind="no-label")
     if isinstance(label, bool):
         return str(label).lower()
+    if isinstance(label, list):
+        return _checked_list(label, name, where)
     if not isinstance(label, str | int | float):
         raise InputError(f"{where}: {name} is neither text nor a number", kind="bad-label")
     if isinstance(label, float) and not math.isfinite(label):
@@ -92,10 +104,65 @@ def check_label(fields: Record, name: str, where: str) -> Label:
     return label
 
 
+def _checked_list(label: list[Any], name: str, where: str) -> tuple[str | int, ...]:
+    """Return a list of classes; InputError if it is one of something else, or a vector of 0 and 1."""
+    advice = "list the classes that hold of the text, each once, and write no vector of 0 and 1"
+    for each in label:
+        if isinstance(each, bool | float):
+            raise InputError(f"{where}: {name} is a list with {each}: {advice}", kind="bad-label")
+        if not isinstance(each, str | int) or each == "":
+            raise InputError(f"{where}: {name} is a list of what is neither text nor a number", kind="bad-label")
+        if label.count(each) > 1:
+            raise InputError(f"{where}: {name} has {each!r} twice: {advice}", kind="bad-label")
+    return tuple(label)
+
+
+def list_in(text: str) -> list[Any] | None:
+    """Return the list that a string writes down, as JSON or as Python prints it; None if it writes none."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list) else None
+    return None
+
+
+def with_lists(examples: list[Example], name: str) -> list[Example]:
+    """Convert labels that are lists of classes in strings to lists; ``name`` is the label's column.
+
+    Raises
+    ------
+    ToolError
+        If one is a list of something else.
+    """
+    found = []
+    with of_the_whole_run():
+        for example in examples:
+            listed = list_in(example.label) if isinstance(example.label, str) else None
+            if listed is not None:
+                example = replace(example, label=_checked_list(listed, name, example.where))
+            found.append(example)
+    return found
+
+
+def with_values(examples: list[Example]) -> list[Example]:
+    """Convert labels that are numbers in strings to numbers, each for itself; others stay."""
+    found = []
+    for example in examples:
+        values = floats_of([example.label]) if isinstance(example.label, str) and "_" not in example.label else None
+        found.append(replace(example, label=values[0]) if values and abs(values[0]) < math.inf else example)
+    return found
+
+
 def read_examples(name: str, columns: Columns) -> list[Example]:
     """Read a labelled data set, to train or to evaluate on.
 
-    Labels of CSV and TSV are numbers if all of them are: see ``with_numbers``.
+    Labels of CSV and TSV are numbers if all of them are (see ``with_numbers``), and lists where one is written
+    (``["a","b"]``). Labels of JSONL are what they are: a string is none of these.
 
     Raises
     ------
@@ -110,7 +177,7 @@ def read_examples(name: str, columns: Columns) -> list[Example]:
     if odd := next((example for example in examples if (example.second is not None) != pairs), None):
         raise ToolError(f"{odd.where}: one text among pairs, or a pair among single texts", kind="bad-text")
     if SUFFIXES.get(Path(name).suffix.lower()) in ("csv", "tsv"):
-        return with_numbers(examples)
+        return with_numbers(with_lists(examples, columns.of("label")))
     return examples
 
 
@@ -125,8 +192,12 @@ def with_numbers(examples: list[Example]) -> list[Example]:
     ToolError
         If all are numbers, and one of them is NaN or infinite.
     """
+    lists = [example.label for example in examples if isinstance(example.label, tuple)]
+    if lists:
+        numbered = all(isinstance(each, int) for label in lists for each in label)
+        return [replace(e, label=int(e.label)) if numbered and _is_printed(e.label) else e for e in examples]
     written = [str(example.label) for example in examples]
-    numbers = _numbers([word.strip() for word in written])
+    numbers = numbers_in([word.strip() for word in written])
     if numbers is None:
         return [replace(example, written=word) for example, word in zip(examples, written, strict=True)]
     if odd := next((e for e, n in zip(examples, numbers, strict=True) if not abs(n) < math.inf), None):
@@ -134,7 +205,11 @@ def with_numbers(examples: list[Example]) -> list[Example]:
     return [replace(e, label=n, written=word) for e, n, word in zip(examples, numbers, written, strict=True)]
 
 
-def _numbers(words: Sequence[str]) -> Sequence[int | float] | None:
+def _is_printed(label: Label | None) -> TypeGuard[str]:
+    return isinstance(label, str) and PRINTED.fullmatch(label.strip()) is not None
+
+
+def numbers_in(words: Sequence[str]) -> Sequence[int | float] | None:
     """Return a column's cells as numbers, or None if they are names."""
     if any("_" in word for word in words):
         return None
@@ -158,3 +233,9 @@ def is_name(written: str) -> bool:
     """Test whether a cell of digits is not written as its number is printed, and so is a class name."""
     word = written.strip()
     return bool(_DIGITS.fullmatch(word)) and not PRINTED.fullmatch(word)
+
+
+def is_fraction(written: str) -> bool:
+    """Test whether a label's text is a finite number with a decimal point or an exponent."""
+    values = None if "_" in written or _DIGITS.fullmatch(written.strip()) else floats_of([written])
+    return values is not None and abs(values[0]) < math.inf

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from _toolio.errors import InputError, ToolError, of_the_whole_run
-from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_name
+from _toolio.errors import InputError, ToolError, of_the_whole_run, param
+from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, list_in, numbers_in
 
 _LARGEST = 3.4e38
 """Largest label of a regression: a model computes in float32."""
@@ -23,10 +23,16 @@ class Labels:
         The classes, by index; empty for a regression, whose output is one value.
     numbered
         Data may name a class by its index too: names out of a model's configuration (LABEL_0) are often in no data.
+    multiple
+        A text has any number of the classes, and not one: multi-label data.
+    thresholds
+        Of multi-label data: the probability from which on each class is predicted; empty for 0.5 of each.
     """
 
     names: tuple[str, ...] = ()
     numbered: bool = False
+    multiple: bool = False
+    thresholds: tuple[float, ...] = ()
 
     @property
     def regression(self) -> bool:
@@ -38,8 +44,18 @@ class Labels:
         """Whether every class is named by an integer as it is printed, as in GLUE."""
         return all(PRINTED.fullmatch(name) for name in self.names)
 
+    def target(self, label: Label | None, where: str, source: str = "there are") -> float | list[float]:
+        """Return the target of a label: its class index, its value, or for each class whether it holds, 0 or 1.
+
+        Parameters, and what is raised, as of ``number``. Of multi-label data a class alone stands for a list of it.
+        """
+        if not self.multiple:
+            return self.number(label, where, source)
+        held = {self.number(each, where, source) for each in classes_in(label)}
+        return [float(number in held) for number in range(len(self.names))]
+
     def number(self, label: Label | None, where: str, source: str = "there are") -> float:
-        """Return the target of a label: its class index, or its value.
+        """Return the target of one class or value: its index, or itself.
 
         Parameters
         ----------
@@ -53,9 +69,13 @@ class Labels:
         InputError
             If it is none of the labels.
         """
+        if isinstance(label, tuple):
+            what = "values" if self.regression else "single classes"
+            raise InputError(f"{where}: label is a list, and the model's labels are {what}", kind="bad-label")
         if self.regression:
             if isinstance(label, str) or label is None:
-                raise InputError(f"{where}: label {label!r} is no number, as others are", kind="bad-label")
+                advice = "; write it without quotes" if label and numbers_in([label]) else ""
+                raise InputError(f"{where}: label {label!r} is no number, as others are{advice}", kind="bad-label")
             if abs(label) > _LARGEST:
                 raise InputError(f"{where}: label is too large a number; give all on a smaller scale", kind="bad-label")
             return float(label)
@@ -84,7 +104,8 @@ def doubt(labels: Labels, given: Iterable[Label | None]) -> str | None:
         The labels of data.
     """
     names = labels.names
-    numbers = sorted({label for label in given if type(label) is int and 0 <= label < len(names)})
+    single = {each for label in given for each in classes_in(label)}
+    numbers = sorted(each for each in single if isinstance(each, int) and 0 <= each < len(names))
     if not labels.numbered or not numbers:
         return None
     if labels.are_numbers:
@@ -100,6 +121,11 @@ def doubt(labels: Labels, given: Iterable[Label | None]) -> str | None:
         return None
     said = _few(f"{number} for {names[number]!r}" for number in taken)
     return f"labels of texts are numbers, and classes have names: {said} is assumed; if that is wrong, write the names"
+
+
+def classes_in(label: Label | None) -> tuple[Label | None, ...]:
+    """Return the classes that a label names, one or several."""
+    return label if isinstance(label, tuple) else (label,)
 
 
 def class_name(label: Label | None) -> str:
@@ -120,7 +146,8 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
     examples
         At least one, with labels.
     task
-        ``classification``, ``regression``, or ``auto``: a regression if a label has a decimal point.
+        ``classification``, ``regression``, ``multilabel``, or ``auto``: multi-label if labels are lists, a regression
+        if a label has a decimal point.
     most
         Largest number of classes: more are a column that was mistaken for labels.
     single
@@ -129,8 +156,57 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
     Raises
     ------
     ToolError
-        If text and numbers are mixed, all labels are equal, or there are too many of them.
+        If text, numbers and lists are mixed, all labels are equal, or there are too many of them; with ``auto``, if
+        strings are numbers or lists.
     """
+    multiple = _are_lists(examples, task)
+    where = examples[0].where.rpartition(", line ")[0]
+    given = {frozenset(map(class_name, classes_in(example.label))) for example in examples}
+    if multiple:
+        examples = [replace(e, label=each, written=None) for e in examples for each in classes_in(e.label)]
+        if not examples:
+            raise ToolError(f"{where}: no text has a label", kind="no-label")
+    is_text = _are_strings(examples)
+    if task == "auto" and is_text:
+        _refuse_written(examples)
+    fraction = next((example for example in examples if isinstance(example.label, float)), None)
+    if task == "regression" or (task == "auto" and fraction is not None and not multiple):
+        if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
+            raise ToolError(f"{text.where}: label {text.label!r} is no number", kind="bad-label")
+        return Labels()
+    for example in examples:
+        if isinstance(example.label, float) and not example.label.is_integer():
+            raise ToolError(f"{example.where}: label {example.label} names no class", kind="bad-label")
+    names = {class_name(example.label) for example in examples}
+    if len(given) == 1 and not single:
+        raise ToolError(f"{where}: all labels are {_few(sorted(names))}: there is nothing to learn", kind="one-label")
+    if len(names) > most:
+        raise ToolError(f"{where}: {len(names)} different labels", kind="many-labels")
+    ordered = sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))
+    return Labels(tuple(ordered), multiple=multiple)
+
+
+def _are_lists(examples: Sequence[Example], task: str) -> bool:
+    """Test whether labels are multi-label; ToolError if some are lists that are not."""
+    lists = [example for example in examples if isinstance(example.label, tuple)]
+    if task == "multilabel" or not lists:
+        return task == "multilabel"
+    if task != "auto":
+        raise ToolError(
+            f"{lists[0].where}: label is a list, and {param('task')} is {task}; give {param('task')} multilabel",
+            kind="bad-label",
+        )
+    if odd := next((example for example in examples if not isinstance(example.label, tuple)), None):
+        raise ToolError(
+            f"{odd.where}: label {odd.label!r} is no list, unlike the label in {lists[0].where}; give all labels as"
+            f" one kind, or {param('task')} multilabel, where a class alone stands for a list of it",
+            kind="mixed-labels",
+        )
+    return True
+
+
+def _are_strings(examples: Sequence[Example]) -> bool:
+    """Test whether classes are strings, and not numbers; ToolError if some are."""
     is_text = isinstance(examples[0].label, str)
     if odd := next((example for example in examples if isinstance(example.label, str) != is_text), None):
         first = examples[0]
@@ -139,25 +215,38 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
             f" {first.where}; give all labels as one kind",
             kind="mixed-labels",
         )
-    fraction = next((example for example in examples if isinstance(example.label, float)), None)
-    if task == "regression" or (task == "auto" and fraction is not None):
-        if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
-            raise ToolError(f"{text.where}: label {text.label!r} is no number", kind="bad-label")
-        return Labels()
-    for example in examples:
-        if isinstance(example.label, float) and not example.label.is_integer():
-            raise ToolError(f"{example.where}: label {example.label} names no class", kind="bad-label")
-    names = {class_name(example.label): example.label for example in examples}
-    where = examples[0].where.rpartition(", line ")[0]
-    if len(names) == 1 and not single:
-        raise ToolError(f"{where}: all labels are {next(iter(names))}: there is nothing to learn", kind="one-label")
-    if len(names) > most:
-        raise ToolError(f"{where}: {len(names)} different labels", kind="many-labels")
-    return Labels(tuple(sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))))
+    return is_text
 
 
-def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list[float]:
-    """Return the target of each example: class indices, or values.
+def _refuse_written(examples: Sequence[Example]) -> None:
+    """Raise if strings are numbers or lists, where JSONL could say so, or most are numbers and one is none."""
+    first, words = examples[0], [str(example.label) for example in examples]
+    if first.written is None and numbers_in(words) is not None:
+        raise ToolError(
+            f"{first.where}: labels are numbers in strings, such as {first.label!r}; give {param('task')} regression"
+            f" for values, or {param('task')} classification for classes",
+            kind="numbers-in-strings",
+        )
+    listed = [example for example, word in zip(examples, words, strict=True) if list_in(word) is not None]
+    if listed:
+        raise ToolError(
+            f"{listed[0].where}: label {listed[0].label!r:.80} is a list in a string; give {param('task')} multilabel"
+            f" if it is one of classes, or {param('task')} classification if a class is called so",
+            kind="lists-in-strings",
+        )
+    values = [is_fraction(word) for word in words]
+    others = (n for n, word in enumerate(words) if not values[n] and not PRINTED.fullmatch(word.strip()))
+    if sum(values) * 2 > len(values) and (place := next(others, None)) is not None:
+        odd, value = examples[place], examples[values.index(True)]
+        raise ToolError(
+            f"{odd.where}: label {odd.label!r} is no number, unlike most, such as {value.label!r} in {value.where};"
+            f" leave the line out, or give {param('task')} classification for classes",
+            kind="mixed-labels",
+        )
+
+
+def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list[float] | list[list[float]]:
+    """Return the target of each example: class indices, or values, or of multi-label data a row of 0 and 1.
 
     Raises
     ------
@@ -165,7 +254,7 @@ def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list
         If a label is none of ``labels``; ``source`` says in the message where they are from.
     """
     with of_the_whole_run():
-        return [labels.number(_as_known(example, labels), example.where, source) for example in examples]
+        return [labels.target(_as_known(example, labels), example.where, source) for example in examples]  # type: ignore[return-value]
 
 
 def _as_known(example: Example, labels: Labels) -> Label | None:

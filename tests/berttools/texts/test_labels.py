@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import InputError, ToolError
-from berttools.texts.examples import Example, read_examples
+from berttools.texts.examples import Example, read_examples, with_values
 from berttools.texts.labels import Labels, doubt, learn_labels, numbers_of
 from berttools.texts.rows import Columns
 
@@ -48,6 +48,82 @@ def test_a_label_becomes_a_number_or_is_refused() -> None:
     for labels, label in ((named, "nice"), (named, 2), (learned, 1), (Labels(("1", "2")), 0), (Labels(), "x")):
         with pytest.raises(InputError, match=r"line 4: label .* is no"):
             labels.number(label, "line 4", "--train has")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("labels", [("3.4", "1e3"), ("0", "1", "0"), ("-1", "2.5"), (" 3.0", "+1.5")])
+def test_numbers_in_strings_are_a_question(labels: tuple[str, ...]) -> None:
+    examples = of_labels(*labels)
+    with pytest.raises(ToolError) as raised:
+        learn_labels(examples)
+    assert raised.value.kind == "numbers-in-strings"
+    assert raised.value.message == (
+        f"a.jsonl, line 1: labels are numbers in strings, such as {labels[0]!r}; give task regression for values, or"
+        " task classification for classes"
+    )
+    assert learn_labels(examples, task="classification").names == tuple(sorted({*labels}))
+    values = with_values(examples)
+    assert learn_labels(values, task="regression").regression
+    assert numbers_of(values, Labels(), "t") == [float(label) for label in labels]
+
+
+def test_strings_of_which_one_is_no_number_are_names() -> None:
+    assert learn_labels(of_labels("3.4", "n/a")).names == ("3.4", "n/a")
+    assert learn_labels(of_labels("007", "010")).names == ("007", "010")
+    mixed = of_labels("3.4", "1", "2.5", "n/a", "0.1")
+    with pytest.raises(ToolError, match=r"line 4: label 'n/a' is no number, unlike most, such as '3\.4' in a\.jsonl"):
+        learn_labels(mixed)
+    assert learn_labels(mixed, task="classification").names == ("0.1", "1", "2.5", "3.4", "n/a")
+    with pytest.raises(ToolError, match=r"line 4: label 'n/a' is text, unlike 3\.4 in a\.jsonl"):
+        learn_labels(with_values(of_labels("3.4", "1", "2", "n/a")), task="regression")
+    with pytest.raises(InputError, match=r"l: label '3\.4' is no number, as others are; write it without quotes"):
+        Labels().number("3.4", "l")
+
+
+def test_lists_are_multi_label_data() -> None:
+    examples = of_labels(("b", "a"), (), ("b",))
+    labels = learn_labels(examples)
+    assert (labels.names, labels.multiple, labels.regression) == (("a", "b"), True, False)
+    assert numbers_of(examples, labels, "t") == [[1, 1], [0, 0], [0, 1]]
+    assert learn_labels(of_labels((10, 9), (9,))).names == ("9", "10")
+    alone = of_labels("b", ("a", "b"))  # a class alone stands for a list of it
+    assert numbers_of(alone, learn_labels(alone, task="multilabel"), "t") == [[0, 1], [1, 1]]
+    named = Labels(("bad", "good"), numbered=True, multiple=True)
+    assert named.target((1, "bad"), "l") == [1, 1]
+    assert numbers_of(of_labels(("a",)), learn_labels(of_labels(("a",), ())), "t") == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "message"),
+    [
+        (
+            (("a",), "b"),
+            "auto",
+            r"line 2: label 'b' is no list, unlike the label in a.jsonl, line 1; give .* task multilabel",
+        ),
+        (
+            (("a",), ("b",)),
+            "classification",
+            "line 1: label is a list, and task is classification; give task multilabel",
+        ),
+        ((("a",), ("b",)), "regression", "line 1: label is a list, and task is regression"),
+        ((("a", "b"), ("b", "a")), "auto", "all labels are a, b: there is nothing to learn"),
+        (((), ()), "auto", "no text has a label"),
+        ((("a",), (1,)), "auto", "line 2: label 1 is no text"),
+        ((1.5, 2), "multilabel", "line 1: label 1.5 names no class"),
+        (('["a"]', "b"), "auto", r"line 1: label '\[\"a\"\]' is a list in a string; give task multilabel"),
+    ],
+)
+def test_labels_that_are_no_multi_label_data(labels: tuple[object, ...], task: str, message: str) -> None:
+    with pytest.raises(ToolError, match=message):
+        learn_labels(of_labels(*labels), task=task)
+
+
+def test_a_list_is_no_label_of_other_heads() -> None:
+    for labels, what in ((Labels(("a", "b")), "single classes"), (Labels(), "values")):
+        with pytest.raises(InputError, match=f"l: label is a list, and the model's labels are {what}"):
+            labels.target(("a",), "l")
+    with pytest.raises(InputError, match="l: label 'z' is none of a, b"):
+        Labels(("a", "b"), multiple=True).target(("a", "z"), "l")
 
 
 def column(folder: Path, *cells: str) -> list[Example]:
