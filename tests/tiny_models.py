@@ -186,6 +186,18 @@ def texts(count: int, *, seed: int = 0, pairs: bool = False, numbers: bool = Fal
     return found
 
 
+def several(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Make texts with a good word, a bad one, both or neither, of which the label is a list."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        held = [name for name in ("good", "bad") if rng.random() < 0.5]
+        words = [str(rng.choice(OTHERS)) for _ in range(4)]
+        words += [str(rng.choice(GOOD if name == "good" else BAD)) for name in held]
+        found.append({"id": number, "text": " ".join(rng.permutation(words)), "label": held})
+    return found
+
+
 def dataset_for(classifier: Any, count: int = 20) -> Any:
     """Tokenise such texts for a classifier of two classes."""
     from berttools.texts.batches import Dataset, encode

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from _toolio.errors import ToolError
+from berttools.masks.task_config import THRESHOLDS
 from berttools.texts.labels import Labels
 
 
@@ -37,9 +38,11 @@ def labels_of(config: Any) -> Labels:
     Raises
     ------
     ToolError
-        Kind ``"bad-labels"``: two classes have one name, or ``label2id`` numbers a class otherwise.
+        Kind ``"bad-labels"``: two classes have one name, ``label2id`` numbers a class otherwise, or there are not as
+        many thresholds as classes.
     """
-    if config.problem_type == "regression" or config.num_labels == 1:
+    multiple = config.problem_type == "multi_label_classification"
+    if config.problem_type == "regression" or (config.num_labels == 1 and not multiple):
         return Labels()
     names = tuple(str(config.id2label[number]) for number in range(config.num_labels))
     if twice := next((number for number, name in enumerate(names) if names.index(name) != number), None):
@@ -53,7 +56,29 @@ def labels_of(config: Any) -> Labels:
             config._name_or_path,
             f"class {odd!r} is {names.index(odd)} in id2label, and {numbers[odd]} in label2id",
         )
-    return Labels(names, numbered=True)
+    thresholds = getattr(config, THRESHOLDS, None) if multiple else None
+    return Labels(names, numbered=True, multiple=multiple, thresholds=_checked(thresholds, names, config))
+
+
+def _checked(thresholds: Any, names: Sequence[str], config: Any) -> tuple[float, ...]:
+    """Return the thresholds in a configuration, none if it has none."""
+    if thresholds is None:
+        return ()
+    if (
+        not isinstance(thresholds, list)
+        or len(thresholds) != len(names)
+        or not all(isinstance(each, int | float) and 0 <= each <= 1 for each in thresholds)
+    ):
+        raise _bad(config._name_or_path, f"{THRESHOLDS} are not {len(names)} probabilities, one a class")
+    return tuple(map(float, thresholds))
+
+
+def set_thresholds(config: Any, thresholds: Mapping[str, float] | None) -> None:
+    """Write the threshold of each class into a model's configuration; with None take those of before out of it."""
+    if thresholds is not None:
+        setattr(config, THRESHOLDS, list(thresholds.values()))
+    elif hasattr(config, THRESHOLDS):
+        delattr(config, THRESHOLDS)
 
 
 def _bad(folder: Any, what: str) -> ToolError:
@@ -66,7 +91,8 @@ def config_fields(labels: Labels) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression", "id2label": {0: "value"}, "label2id": {"value": 0}}
     names = dict(enumerate(labels.names))
     numbers = {name: number for number, name in names.items()}
-    return {"problem_type": "single_label_classification", "id2label": names, "label2id": numbers}
+    problem = "multi_label_classification" if labels.multiple else "single_label_classification"
+    return {"problem_type": problem, "id2label": names, "label2id": numbers}
 
 
 def check_shapes(folder: Path, labels: int, mismatched: Mapping[str, tuple[Iterable[int], Iterable[int]]]) -> None:

@@ -16,6 +16,7 @@ from berttools.classifier.losses import task_loss
 from berttools.classifier.model import Classifier
 from berttools.texts.batches import Dataset, Encoded, collate
 from berttools.texts.metrics import measure
+from berttools.texts.thresholds import DEFAULT, choose_thresholds, probabilities
 
 
 class Inference:
@@ -36,7 +37,8 @@ class Inference:
 
     def __init__(self, classifier: Classifier, device: torch.device, *, half: bool = False) -> None:
         self.model: nn.Module = classifier.model.to(device)
-        self.classes, outputs = len(classifier.labels.names), classifier.model.config.num_labels
+        self.labels = classifier.labels
+        self.classes, outputs = len(self.labels.names), classifier.model.config.num_labels
         if outputs != (self.classes or 1):
             raise ToolError(
                 f"{classifier.model.config._name_or_path}: gives {outputs} numbers a text (num_labels), of which"
@@ -74,11 +76,28 @@ class Inference:
         return logits
 
     def predictions(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the class indices, or values, that logits predict; float64 [n]."""
+        """Return the class indices, or values, that logits predict, [n]; of multi-label data 0 or 1, [n, classes]."""
+        if self.labels.multiple:
+            return self._above(probabilities(logits), self.labels.thresholds)
         return (logits.argmax(1) if self.classes else logits[:, 0]).astype(np.float64)
 
-    def measure(self, data: Dataset) -> dict[str, float | None]:
-        """Return every metric of the task by name, and ``loss``, the mean over examples."""
+    @staticmethod
+    def _above(chances: npt.NDArray[np.float64], thresholds: Sequence[float]) -> npt.NDArray[np.float64]:
+        return (chances >= (thresholds or DEFAULT)).astype(np.float64)
+
+    def measure(self, data: Dataset) -> dict[str, Any]:
+        """Return every metric of the task by name, and ``loss``, the mean over examples.
+
+        Of multi-label data thresholds are chosen on ``data`` first; also returned are ``label_thresholds``, by class,
+        and ``at_half``, every metric with a threshold of 0.5.
+        """
         logits = self.logits(data.texts)
-        loss = task_loss(torch.from_numpy(logits), torch.from_numpy(data.targets), self.classes)
-        return {**measure(data.targets, self.predictions(logits), self.classes), "loss": float(loss) / len(data.texts)}
+        loss = float(task_loss(torch.from_numpy(logits), torch.from_numpy(data.targets), self.classes))
+        found: dict[str, Any] = {"loss": loss / len(data.texts)}
+        if not self.labels.multiple:
+            return {**measure(data.targets, self.predictions(logits), self.classes), **found}
+        chances = probabilities(logits)
+        thresholds = choose_thresholds(chances, data.targets)
+        found["at_half"] = measure(data.targets, self._above(chances, ()), self.classes)
+        found["label_thresholds"] = dict(zip(self.labels.names, thresholds, strict=True))
+        return {**measure(data.targets, self._above(chances, thresholds), self.classes), **found}

@@ -14,9 +14,7 @@ from berttools.classifier.model import Classifier
 from berttools.texts.batches import Encoded, encode
 from berttools.texts.examples import Example, to_example
 from berttools.texts.rows import Columns, Row
-
-_DECIMALS = 6
-"""Of probabilities and scores: further digits depend on which texts are in a batch."""
+from berttools.texts.thresholds import DECIMALS, probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +24,10 @@ class Prediction:
     Attributes
     ----------
     score
-        The probability of the label, 0 to 1; of a regression the value.
+        The probability of the label, 0 to 1; of a regression the value, of multi-label data the largest probability.
     label
-        The most probable class; of a regression the value with all its digits, so that metrics of it are exact.
+        The most probable class; of a regression the value with all its digits, so that metrics of it are exact. Of
+        multi-label data the classes whose probability reaches their threshold, in the model's order.
     scores
         The probability of every class; empty for a regression.
     cut
@@ -36,7 +35,7 @@ class Prediction:
     """
 
     score: float
-    label: str | int | float
+    label: str | int | float | list[str | int]
     scores: dict[str, float]
     cut: int
 
@@ -93,9 +92,14 @@ class Predictor:
             return InputError(f"{example.where}: the model gives no number for this text", kind="not-finite")
         if self._labels.regression:
             value = float(logits[0])
-            return Prediction(round(value, _DECIMALS), value, {}, cut)
-        probabilities = np.exp(logits - logits.max())
-        probabilities /= probabilities.sum()
+            return Prediction(round(value, DECIMALS), value, {}, cut)
+        if self._labels.multiple:
+            chances = probabilities(logits)
+            held = np.flatnonzero(self._inference.predictions(logits[None])[0])
+            by_name = dict(zip(self._labels.names, chances.tolist(), strict=True))
+            return Prediction(float(chances.max()), [self._labels.shown(int(n)) for n in held], by_name, cut)
+        chances = np.exp(logits - logits.max())
+        chances /= chances.sum()
         best = int(logits.argmax())
-        scores = {name: round(float(p), _DECIMALS) for name, p in zip(self._labels.names, probabilities, strict=True)}
+        scores = {name: round(float(p), DECIMALS) for name, p in zip(self._labels.names, chances, strict=True)}
         return Prediction(scores[self._labels.names[best]], self._labels.shown(best), scores, cut)

@@ -29,7 +29,11 @@ SaveOption = Annotated[
     Save, typer.Option("--save", help="The whole model, or only what differs from the base: see apply-delta.")
 ]
 TaskOption = Annotated[
-    Task, typer.Option("--task", help="What a new head predicts. auto: regression if a label has a decimal point.")
+    Task,
+    typer.Option(
+        "--task",
+        help="What a new head predicts. auto: regression if a label has a decimal point, multilabel if they are lists.",
+    ),
 ]
 NewHead = Annotated[bool, typer.Option("--new-head", help="Replace the base's own head by a new one for these labels.")]
 Only = Annotated[

@@ -185,6 +185,7 @@ class MaskTuneRun(FinetuneRun):
         return self.trainer.inference.measure(dev)
 
     def _write(self, figures: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+        from berttools.classifier.head import set_thresholds
         from berttools.classifier.model import config_text, state_arrays
         from berttools.mask_tuning.convert import unmask_model
         from berttools.masks.writer import write_mask
@@ -197,6 +198,7 @@ class MaskTuneRun(FinetuneRun):
         keeps = unmask_model(model, self._scores)
         if config.refit_head and self._dense:
             figures = self._refit_head(figures)
+        set_thresholds(model.config, figures.get("label_thresholds"))
         tensors, text = state_arrays(model), config_text(model)
         dense, same = changed_of({name: each for name, each in tensors.items() if name not in keeps}, self._base)
         made = {**about, "figures": figures, "seed": config.seed, "tuned": sorted(dense)}
@@ -226,4 +228,4 @@ class MaskTuneRun(FinetuneRun):
             for name, values in before.items():
                 model.get_parameter(name).data.copy_(values)
             return {**figures, "refitted": False}
-        return {**figures, "score": found[self.metric], "dev_loss": found.pop("loss"), **found, "refitted": True}
+        return {**figures, **self._figures(found), "refitted": True}

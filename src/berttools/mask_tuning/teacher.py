@@ -48,11 +48,11 @@ def teacher_logits(
     teacher = open_model(folder)
     refuse_not_finite(folder, teacher.model)
     names, ours = list(teacher.labels.names), list(student.labels.names)
-    if sorted(names) != sorted(ours):
+    if sorted(names) != sorted(ours) or teacher.labels.multiple != student.labels.multiple:
         theirs = ", ".join(names) or "of numbers"
         raise ToolError(
-            f"{param('distill')} {folder}: knows the labels {theirs}, and {param('train')} has"
-            f" {', '.join(ours) or 'numbers'}",
+            f"{param('distill')} {folder}: knows the labels {theirs}{_several(teacher)}, and {param('train')} has"
+            f" {', '.join(ours) or 'numbers'}{_several(student)}",
             kind="other-labels",
         )
     outputs, own = (int(each.model.config.num_labels) for each in (teacher, student))
@@ -65,6 +65,10 @@ def teacher_logits(
     with silent_transformers():
         logits = Inference(teacher, device, half=half).logits(texts)
     return logits[:, [names.index(name) for name in ours]] if ours else logits
+
+
+def _several(model: Classifier) -> str:
+    return " (several a text)" if model.labels.multiple else ""
 
 
 def teacher_digest(folder: Path) -> str:

@@ -13,8 +13,12 @@ from typing import Any
 
 from _toolio.errors import ToolError
 
+THRESHOLDS = "label_thresholds"
+"""Of multi-label data: the probability from which on each class is predicted, in the order of ``id2label``."""
+
 TASK_KEYS = (
     "architectures", "id2label", "label2id", "num_labels", "problem_type", "dtype", "torch_dtype", "pad_token_id",
+    THRESHOLDS,
 )  # fmt: skip
 """What tuning a task changes of its base's config.json."""
 
@@ -64,6 +68,11 @@ def _check_labels(config: Mapping[str, Any]) -> None:
     names, numbers, count = (config.get(key) for key in ("id2label", "label2id", "num_labels"))
     if count is not None and (type(count) is not int or not 1 <= count <= _MOST_UNNAMED):
         raise ValueError("num_labels is no count of labels")
+    limits = config.get(THRESHOLDS)
+    if limits is not None and not (
+        isinstance(limits, list) and all(type(each) in (int, float) and 0 <= each <= 1 for each in limits)
+    ):
+        raise ValueError(f"{THRESHOLDS} are no probabilities")
     if numbers is not None and not (
         isinstance(numbers, dict) and all(type(number) is int for number in numbers.values())
     ):
@@ -77,13 +86,14 @@ def _check_labels(config: Mapping[str, Any]) -> None:
 
 
 def label_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``id2label``, ``label2id`` and ``problem_type`` as transformers makes them of what `task_config` read."""
+    """Return what says which labels there are, as transformers makes it of what `task_config` read."""
     if (named := config.get("id2label")) is not None:
         names = {number: named[str(number)] for number in range(len(named))}
     else:
         names = {number: f"LABEL_{number}" for number in range(config.get("num_labels") or 2)}
     numbers = config.get("label2id") or {name: number for number, name in names.items()}
-    return {"id2label": names, "label2id": numbers, "problem_type": config.get("problem_type")}
+    fields = {"id2label": names, "label2id": numbers, "problem_type": config.get("problem_type")}
+    return fields | ({THRESHOLDS: config[THRESHOLDS]} if config.get(THRESHOLDS) is not None else {})
 
 
 def unfit_tensor(mask: Path, folder: Path, labels: int, name: str, shape: Iterable[int]) -> ToolError:

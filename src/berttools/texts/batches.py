@@ -168,7 +168,7 @@ class Dataset:
     texts
         The tokens of each.
     targets
-        Class indices, or values of a regression; float64 [n].
+        Class indices, or values of a regression; float64 [n]. Of multi-label data 0 or 1, [n, classes].
     teacher_logits
         A teacher's logits, float32 [n, outputs]; None without a teacher.
     """

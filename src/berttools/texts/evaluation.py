@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.records import Record
-from berttools.texts.examples import Example, Label, check_label, with_numbers
+from berttools.texts.examples import Example, Label, check_label, listed, with_numbers
 from berttools.texts.labels import Labels, doubt, learn_labels
-from berttools.texts.metrics import CLASSIFICATION, REGRESSION, bootstrap, measure
+from berttools.texts.metrics import bootstrap, measure, metrics_for
 
 NEEDED = ("label", "gold")
 """Fields that a record must have: the predicted label and the gold label."""
@@ -46,8 +46,8 @@ class Evaluation:
     """Collects predicted and gold labels, and computes their metrics."""
 
     _pairs: list[tuple[str | None, str, Label, Label]] = field(default_factory=list)
-    _first: dict[str | None, tuple[tuple[str, ...], str]] = field(default_factory=dict)
-    """Task to the classes and the place of its first record."""
+    _first: dict[str | None, tuple[Labels, str]] = field(default_factory=dict)
+    """Task to the classes that scores name, or none, whether a text has several, and the place of its first record."""
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -58,19 +58,24 @@ class Evaluation:
         Raises
         ------
         InputError
-            If it lacks one of them, or has other classes than the first record of its task.
+            If it lacks one of them, has other classes than the first record of its task, or one label where that has a
+            list.
         """
-        predicted, gold = (check_label(record, name, where) for name in NEEDED)
+        # A table has lists in strings.
+        predicted, gold = (listed(check_label(record, name, where), name, where) for name in NEEDED)
         scores, task = record.get("scores"), record.get("task")
         names = tuple(scores) if isinstance(scores, dict) else ()
+        labels = Labels(names, numbered=True, multiple=isinstance(predicted, tuple))
+        if isinstance(gold, tuple) and not labels.multiple:
+            raise InputError(f"{where}: gold is a list of classes, and label is none", kind="bad-label")
         key = None if task is None or task == "" else str(task)
-        first, place = self._first.setdefault(key, (names, where))
-        if names != first:
-            raise InputError(f"{where}: has other classes than {place}; give one model's records", kind="mixed")
+        first, place = self._first.setdefault(key, (labels, where))
+        if labels != first:
+            what = "classes" if names != first.names else "labels, a list or none,"
+            raise InputError(f"{where}: has other {what} than {place}; give one model's records", kind="mixed")
         if names:
-            labels = Labels(names, numbered=True)
             for label in (predicted, gold):
-                labels.number(label, where, "its scores name")
+                labels.target(label, where, "its scores name")
         self._pairs.append((key, where, predicted, gold))
 
     def results(self, metrics: Sequence[str] = (), *, seed: int = 0, draws: int = 2000) -> Iterator[MetricResult]:
@@ -102,7 +107,7 @@ class Evaluation:
             )
         for task, examples, labels in groups:
             with of_the_whole_run():
-                numbers = [labels.number(example.label, example.where) for example in examples]
+                numbers = [labels.target(example.label, example.where) for example in examples]
             predicted, gold, classes = numbers[::2], numbers[1::2], len(labels.names)
             values = measure(gold, predicted, classes)
             for name in _metrics(labels):
@@ -112,23 +117,24 @@ class Evaluation:
 
     def doubts(self) -> Iterator[str]:
         """Yield a warning for each task whose gold labels are numbers where its classes have names."""
-        for task, (names, _) in self._first.items():
-            if said := doubt(Labels(names, numbered=True), (gold for key, _, _, gold in self._pairs if key == task)):
+        for task, (labels, _) in self._first.items():
+            if said := doubt(labels, (gold for key, _, _, gold in self._pairs if key == task)):
                 yield said if task is None else f"task {task}: {said}"
 
     def _group(self, *tasks: str | None) -> tuple[str | None, list[Example], Labels]:
         """Return the labels of some tasks, predicted and gold in turn, and the labels that they can be."""
-        names, place = self._first[tasks[0]]
-        if odd := next((where for each, where in (self._first[task] for task in tasks) if each != names), None):
+        labels, place = self._first[tasks[0]]
+        if odd := next((where for each, where in (self._first[task] for task in tasks) if each != labels), None):
             raise ToolError(f"{odd}: has other classes than {place}; give one model's records", kind="mixed")
         pairs = [pair for pair in self._pairs if pair[0] in tasks]
         examples = [Example(where, "", None, each) for _, where, *both in pairs for each in both]
-        if names or not examples:
-            return tasks[0], examples, Labels(names, numbered=True)
+        if labels.names or not examples:
+            return tasks[0], examples, labels
         # Labels out of a table are text: they are numbers where all are.
         examples = with_numbers(examples)
-        return tasks[0], examples, learn_labels(examples, single=True)
+        task = "multilabel" if labels.multiple else "auto"
+        return tasks[0], examples, learn_labels(examples, task=task, single=True)
 
 
 def _metrics(labels: Labels) -> tuple[str, ...]:
-    return REGRESSION if labels.regression else CLASSIFICATION
+    return metrics_for(len(labels.names), multiple=labels.multiple)

@@ -139,14 +139,14 @@ def with_lists(examples: list[Example], name: str) -> list[Example]:
     ToolError
         If one is a list of something else.
     """
-    found = []
     with of_the_whole_run():
-        for example in examples:
-            listed = list_in(example.label) if isinstance(example.label, str) else None
-            if listed is not None:
-                example = replace(example, label=_checked_list(listed, name, example.where))
-            found.append(example)
-    return found
+        return [replace(e, label=None if e.label is None else listed(e.label, name, e.where)) for e in examples]
+
+
+def listed(label: Label, name: str, where: str) -> Label:
+    """Return a label, and where it is a string that writes down a list, that list, as of ``check_label``."""
+    found = list_in(label) if isinstance(label, str) else None
+    return label if found is None else _checked_list(found, name, where)
 
 
 def with_values(examples: list[Example]) -> list[Example]:

@@ -14,3 +14,4 @@ class Metric(StrEnum):
     matthews = "matthews"
     pearson = "pearson"
     spearman = "spearman"
+    micro_f1 = "micro-f1"

@@ -22,6 +22,8 @@ class Counts:
         The diagonal: true positives of each class.
     rows, columns
         The marginal sums: how often each class is a target, and how often it is predicted.
+
+    Of multi-label data they are summed over the classes' own matrices, as there is none of all classes.
     """
 
     right: Floats
@@ -51,6 +53,12 @@ def macro_f1(counts: Counts) -> Floats:
     """Return the mean of all classes' F1."""
     mean: Floats = _f1_of_each(counts).mean(-1)
     return mean
+
+
+def micro_f1(counts: Counts) -> Floats:
+    """Return F1 of all decisions together, one a text and class; 0 where no class is target or predicted."""
+    together: Floats = 2 * counts.right.sum(-1) / np.maximum((counts.rows + counts.columns).sum(-1), 1)
+    return together
 
 
 def matthews(counts: Counts) -> Floats:
@@ -101,13 +109,21 @@ _OF_COUNTS: dict[str, Callable[[Counts], Floats]] = {
     "macro-f1": macro_f1,
     "matthews": matthews,
 }
+_OF_LISTS: dict[str, Callable[[Counts], Floats]] = {"micro-f1": micro_f1, "macro-f1": macro_f1}
 CLASSIFICATION = tuple(_OF_COUNTS)
 REGRESSION = ("pearson", "spearman")
+MULTILABEL = (*_OF_LISTS, "accuracy")
+"""Of multi-label data accuracy is the share of texts all of whose classes are predicted, and no other."""
 
 
-def default_metric(classes: int) -> str:
-    """Return the metric that ranks by default: accuracy of classes, Pearson's correlation of a regression."""
-    return CLASSIFICATION[0] if classes else REGRESSION[0]
+def metrics_for(classes: int, *, multiple: bool = False) -> tuple[str, ...]:
+    """Return the metrics of a task with so many classes, 0 for a regression; the first ranks by default."""
+    return MULTILABEL if multiple else CLASSIFICATION if classes else REGRESSION
+
+
+def default_metric(classes: int, *, multiple: bool = False) -> str:
+    """Return the metric that ranks by default: accuracy, Pearson's correlation, or micro F1 of multi-label data."""
+    return metrics_for(classes, multiple=multiple)[0]
 
 
 def measure(targets: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> dict[str, float | None]:
@@ -116,7 +132,7 @@ def measure(targets: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> d
     Parameters
     ----------
     targets, predicted
-        Class indices, 0 to ``classes`` - 1, or values: [n], at least one.
+        Class indices, 0 to ``classes`` - 1, or values: [n], at least one. Of multi-label data 0 or 1: [n, classes].
     classes
         Number of classes; 0 for a regression.
 
@@ -126,6 +142,9 @@ def measure(targets: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> d
         A metric is None if it is undefined: a correlation with a constant.
     """
     a, b = np.asarray(targets, np.float64), np.asarray(predicted, np.float64)
+    if a.ndim == 2:
+        every = np.ones((1, len(a)))
+        return {name: float(_of_lists(name, a, b)(every)[0]) for name in MULTILABEL}
     if classes:
         counts = _ConfusionCells(a, b, classes).counts()
         return {name: float(metric(counts)) for name, metric in _OF_COUNTS.items()}
@@ -163,6 +182,17 @@ class _ConfusionCells:
             np.stack([np.bincount(place, weights=each, minlength=self._classes) for each in values])
             for place, values in parts
         ]
+
+
+def _of_lists(metric: str, targets: Floats, predicted: Floats) -> Callable[[Floats], Floats]:
+    """Return a function from weights of the examples, [draws, n], to a metric of multi-label data, [draws]."""
+    if metric == "accuracy":
+        right = (targets == predicted).all(1).astype(np.float64)
+        return lambda times: times @ right / times.sum(1)
+    parts = targets * predicted, targets, predicted
+    if metric == "micro-f1":
+        parts = tuple(part.sum(1, keepdims=True) for part in parts)
+    return lambda times: _OF_LISTS[metric](Counts(*(times @ part for part in parts)))
 
 
 def _correlation(metric: str, targets: Floats, predicted: Floats) -> Callable[[Floats], float | None]:
@@ -204,7 +234,10 @@ def bootstrap(
     if len(a) < 2:
         return None
     rng = np.random.default_rng(seed)
-    found = _of_cells(a, b, classes, metric, draws, rng) if classes else _of_values(a, b, metric, draws, rng)
+    if a.ndim == 2:
+        found = _of_rows(a, b, metric, draws, rng)
+    else:
+        found = _of_cells(a, b, classes, metric, draws, rng) if classes else _of_values(a, b, metric, draws, rng)
     if not found:
         return None
     low, high = np.percentile(found, (2.5, 97.5))
@@ -223,6 +256,16 @@ def _of_cells(a: Floats, b: Floats, classes: int, metric: str, draws: int, rng: 
         held = rng.multinomial(len(a), cells.held / len(a), size=min(left, at_once))
         found += _OF_COUNTS[metric](cells.counts(held)).tolist()
         left -= len(held)
+    return found
+
+
+def _of_rows(a: Floats, b: Floats, metric: str, draws: int, rng: np.random.Generator) -> list[float]:
+    of_draws, n, found = _of_lists(metric, a, b), len(a), list[float]()
+    left, at_once = _enough(draws, a.size), max(1, 4_000_000 // n)
+    while left > 0:
+        times = rng.multinomial(n, np.full(n, 1 / n), size=min(left, at_once)).astype(np.float64)
+        found += of_draws(times).tolist()
+        left -= len(times)
     return found
 
 

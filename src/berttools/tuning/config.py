@@ -31,6 +31,7 @@ class Task(StrEnum):
     auto = "auto"
     classification = "classification"
     regression = "regression"
+    multilabel = "multilabel"
 
 
 class Save(StrEnum):

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from berttools.texts.labels import Labels
 
 
-def read_texts(train: str, dev: str | None, columns: str | None) -> tuple[list[Example], list[Example]]:
+def read_texts(
+    train: str, dev: str | None, columns: str | None, *, task: str = "auto"
+) -> tuple[list[Example], list[Example]]:
     """Return the examples to train and to evaluate on; of the latter none without ``dev``.
+
+    Where ``task`` is ``regression`` or ``multilabel``, labels that are numbers or lists in strings are read as such.
 
     Raises
     ------
@@ -25,10 +29,10 @@ def read_texts(train: str, dev: str | None, columns: str | None) -> tuple[list[E
     ToolError
         If a line cannot be used, or one file holds pairs and the other single texts.
     """
-    to_train = _read(train, columns)
+    to_train = _read(train, columns, task)
     if not dev:
         return to_train, []
-    to_evaluate = _read(dev, columns)
+    to_evaluate = _read(dev, columns, task)
     if (to_evaluate[0].second is None) != (to_train[0].second is None):
         kinds = ("pairs", "single texts") if to_evaluate[0].second else ("single texts", "pairs")
         raise ToolError(
@@ -37,13 +41,17 @@ def read_texts(train: str, dev: str | None, columns: str | None) -> tuple[list[E
     return to_train, to_evaluate
 
 
-def _read(name: str, columns: str | None) -> list[Example]:
-    from berttools.texts.examples import read_examples
+def _read(name: str, columns: str | None, task: str) -> list[Example]:
+    from berttools.texts.examples import read_examples, with_lists, with_values
     from berttools.texts.rows import parse_columns
 
     if name == STDIN:
         raise UsageError(f"{param('train')} and {param('dev')} are files: they are read more than once")
-    return read_examples(name, parse_columns(columns))
+    known = parse_columns(columns)
+    examples = read_examples(name, known)
+    if task == "regression":
+        return with_values(examples)
+    return with_lists(examples, known.of("label")) if task == "multilabel" else examples
 
 
 def tokenised(examples: list[Example], classifier: Classifier, *, longest: int | None, source: str) -> Dataset:
@@ -94,9 +102,9 @@ def checked_texts(examples: Sequence[Example], classifier: Classifier, *, longes
 
 def check_metric(metric: str, labels: Labels) -> None:
     """Raise UsageError if a metric does not fit the labels."""
-    from berttools.texts.metrics import CLASSIFICATION, REGRESSION
+    from berttools.texts.metrics import metrics_for
 
-    known = REGRESSION if labels.regression else CLASSIFICATION
+    known = metrics_for(len(labels.names), multiple=labels.multiple)
     if metric not in known:
-        what = "numbers" if labels.regression else "classes"
+        what = "lists of classes" if labels.multiple else "numbers" if labels.regression else "classes"
         raise UsageError(f"{param('metric')} {metric}: the labels are {what}; give one of {', '.join(known)}")

@@ -92,7 +92,7 @@ class FinetuneRun:
         self._config, self._processes, self._progress, self._warn = config, processes, progress, warn
         self._device = pick_device("auto") if device is None else device
         selection = config.selection(processes.agree(config.read_lines() if processes.leads else None))
-        train, dev = read_texts(config.train, config.dev, config.columns)
+        train, dev = read_texts(config.train, config.dev, config.columns, task=config.task)
         self._base = open_checkpoint(config.base)
         self._open(train, dev)
         self.training = config.training(len(train), half=in_half(config.precision, self._device))
@@ -106,7 +106,7 @@ class FinetuneRun:
     def _open(self, train: list[Example], dev: list[Example]) -> None:
         """Open the classifier, tokenise the texts for it, and choose the metric that ranks."""
         from berttools.classifier.model import open_base, refuse_not_finite
-        from berttools.texts.labels import doubt
+        from berttools.texts.labels import classes_in, doubt
         from berttools.texts.metrics import default_metric
 
         config = self._config
@@ -124,7 +124,11 @@ class FinetuneRun:
         labels = self.classifier.labels
         if said := doubt(labels, (example.label for example in (*train, *dev))):
             self._warn_once(f"{config.base}: {said}")
-        self.metric = config.metric.value if config.metric else default_metric(len(labels.names))
+        if labels.multiple and all(len(classes_in(example.label)) == 1 for example in train):
+            self._warn_once(f'{config.train}: every text has one label, and none a list of several, such as ["a","b"]')
+        self.metric = (
+            config.metric.value if config.metric else default_metric(len(labels.names), multiple=labels.multiple)
+        )
         check_metric(self.metric, labels)
 
     def _select(self, selection: ParameterSelection) -> list[str]:
@@ -204,7 +208,7 @@ class FinetuneRun:
             record |= {"reason": spelled(f"no {param('dev')}")}
         else:
             found = self._evaluate(self.dev)
-            record |= {"score": found[self.metric], "dev_loss": found.pop("loss"), **found}
+            record |= self._figures(found)
             if record["score"] is None:
                 record["reason"] = f"the model says the same of all texts: there is no {self.metric}"
         better = self.dev is None or best is None or self._rank(record) > self._rank(best)
@@ -215,6 +219,13 @@ class FinetuneRun:
     def _evaluate(self, dev: Dataset) -> dict[str, Any]:
         """Return the model's metrics, and ``loss``."""
         return self.trainer.inference.measure(dev)
+
+    def _figures(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a record for what ``Inference.measure`` has found."""
+        found = dict(found)
+        half = found.pop("at_half", None)
+        figures = {"score": found[self.metric], "dev_loss": found.pop("loss"), **found}
+        return figures if half is None else {**figures, "score_at_half": half[self.metric]}
 
     def _rank(self, record: dict[str, Any]) -> tuple[float, ...]:
         """Return what evaluations are compared by; larger is better."""
@@ -262,11 +273,13 @@ class FinetuneRun:
     def _write(self, figures: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
         """Write the model as it is now; return its figures and sizes."""
         from berttools.checkpoints.model_folder import write_model
+        from berttools.classifier.head import set_thresholds
         from berttools.classifier.model import config_text, state_arrays
         from berttools.tuning.delta import write_delta
 
         out, made = self._config.out, {**about, "figures": figures}
         model = self.classifier.model
+        set_thresholds(model.config, figures.get("label_thresholds"))
         tensors, text = state_arrays(model), config_text(model)
         if self._config.save is Save.delta:
             write_delta(out, tensors, text, self._base, made)

@@ -39,7 +39,7 @@ def arguments_of(config: TrainingConfig, processes: Processes) -> dict[str, Any]
 class Trainer:
     """Trains some of a model's tensors.
 
-    Minimises the mean over a step's examples of cross-entropy, or squared error for a regression, with AdamW
+    Minimises the mean over a step's examples of ``berttools.classifier.losses.task_loss`` with AdamW
     (Loshchilov and Hutter 2019, arXiv 1711.05101). What is frozen takes part in no backward pass that could be left
     out: autograd stops at the lowest layer that is tuned.
 
@@ -197,7 +197,8 @@ class Trainer:
         loss = task_loss(logits, torch.from_numpy(data.targets[part]).to(self._device), classes)
         if data.teacher_logits is None:
             return loss
-        taught = distillation_loss(logits, torch.from_numpy(data.teacher_logits[part]).to(self._device), classes)
+        teacher_logits = torch.from_numpy(data.teacher_logits[part]).to(self._device)
+        taught = distillation_loss(logits, teacher_logits, classes, multiple=self.inference.labels.multiple)
         return (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * taught
 
     def _quiet(self, *, last: bool) -> AbstractContextManager[Any]:

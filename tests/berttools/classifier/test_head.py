@@ -88,6 +88,19 @@ def test_labels_are_those_of_the_configuration() -> None:
     assert labels_of(SimpleNamespace(**{**usual, "problem_type": "regression"}, num_labels=1)).regression
 
 
+def test_thresholds_are_one_a_class() -> None:
+    usual = {"problem_type": "multi_label_classification", "_name_or_path": "folder"}
+    usual |= {"num_labels": 2, "id2label": {0: "no", 1: "yes"}}
+    assert labels_of(SimpleNamespace(**usual)) == Labels(("no", "yes"), numbered=True, multiple=True)
+    chosen = labels_of(SimpleNamespace(**usual, label_thresholds=[0.25, 1]))
+    assert chosen.thresholds == (0.25, 1.0)
+    alone = labels_of(SimpleNamespace(**{**usual, "num_labels": 1}))
+    assert (alone.names, alone.multiple) == (("no",), True)
+    for wrong in ([0.5], [0.5, 1.5], [0.5, float("nan")], "ab", {"no": 0.5, "yes": 0.5}, [0.5, None]):
+        with pytest.raises(ToolError, match="label_thresholds are not 2 probabilities, one a class"):
+            labels_of(SimpleNamespace(**usual, label_thresholds=wrong))
+
+
 def test_the_matrix_of_a_head_is_named_before_its_bias() -> None:
     shapes = {"score.bias": ((3,), (2,)), "score.weight": ((3, 8), (2, 8))}
     with pytest.raises(ToolError, match=r"score\.weight is of shape 3x8, and config\.json has 2 labels"):

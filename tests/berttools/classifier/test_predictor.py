@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,27 @@ def test_each_row_has_a_prediction_or_an_error(base: Path, tmp_path: Path) -> No
     shorter = Predictor(model, CPU, half=False, batch=2, longest=10).predict(ROWS[3:], Columns({}))[0]
     assert isinstance(shorter, Prediction)
     assert shorter.cut == 52
+
+
+def test_every_class_that_reaches_its_threshold_is_predicted(base: Path, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    folder = make_tuned(base, tmp_path / "several", ("a", "b", "c"), change=0.3)
+    config = json.loads((folder / "config.json").read_text()) | {"problem_type": "multi_label_classification"}
+    (folder / "config.json").write_text(json.dumps(config))
+    [expected] = pipeline("text-classification", model=str(folder), top_k=None)(["good film"])
+    chances = {each["label"]: each["score"] for each in expected}
+    limits = [chances["a"] - 0.01, chances["b"] + 0.01, 0.0]
+    for thresholds, labels in (
+        (None, [name for name in "abc" if chances[name] >= 0.5]),
+        (limits, ["a", "c"]),
+        ([1, 1, 1], []),
+    ):
+        (folder / "config.json").write_text(json.dumps({**config, "label_thresholds": thresholds}))
+        (found,) = Predictor(open_model(folder), CPU, half=False, batch=1).predict(ROWS[:1], Columns({}))
+        assert isinstance(found, Prediction)
+        assert found.scores == pytest.approx(chances, abs=2e-6)
+        assert (found.label, found.score) == (labels, max(found.scores.values()))
 
 
 def test_a_regression_keeps_its_digits_and_infinity_is_an_error(base: Path, tmp_path: Path) -> None:

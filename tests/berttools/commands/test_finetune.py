@@ -22,7 +22,7 @@ from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.writer import write_safetensors
 from berttools.tuning import trainer as training
 from conftest import Run
-from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines
+from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, several, texts, write_lines
 
 Berttools = Callable[..., Run]
 CutOff = Callable[..., AbstractContextManager[None]]
@@ -99,6 +99,75 @@ def test_classes_of_a_table_that_only_look_like_numbers(berttools: Berttools, ba
     judged = berttools("evaluate", "--metric", "accuracy", stdin=said.out)
     assert judged.code == 0
     assert judged.records[0]["score"] == pytest.approx(done.records[-1]["accuracy"], abs=1e-6)
+
+
+def test_lists_of_classes_are_multi_label_data(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    train = write_lines(tmp_path / "train.jsonl", several(60))
+    dev, other = (write_lines(tmp_path / f"{seed}.jsonl", several(30, seed=seed)) for seed in (1, 2))
+    words = ["finetune", "--base", base, "--train", train, "--max-steps", "8", "--batch", "8", "--lr", "1e-2"]
+    done = berttools(*words, "--dev", dev, "--save", "delta", "--out", tmp_path / "delta")
+    assert (done.code, done.err) == (0, "")
+    last = done.records[-1]
+    assert (last["metric"], last["score"]) == ("micro-f1", pytest.approx(last["micro-f1"], abs=1e-6))
+    assert last["score_at_half"] <= last["micro-f1"]
+    assert berttools("apply-delta", base, tmp_path / "delta", "--out", tmp_path / "tuned").code == 0
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
+    assert model.config.problem_type == "multi_label_classification"
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    assert last["label_thresholds"] == dict(zip(("bad", "good"), model.config.label_thresholds, strict=True))
+    # What was measured is what predict says, and evaluate counts.
+    said = berttools("predict", "--model", tmp_path / "tuned", "--in", dev)
+    for record in said.records:
+        chosen = [name for name, least in last["label_thresholds"].items() if record["scores"][name] >= least]
+        assert record["label"] == chosen
+    judged = {record["metric"]: record for record in berttools("evaluate", stdin=said.out).records}
+    for name in ("micro-f1", "macro-f1", "accuracy"):
+        assert judged[name]["score"] == pytest.approx(last[name], abs=1e-6)
+    # Its head is tuned on, and thresholds of other weights are not kept; nor is a list for a head of single classes.
+    more = berttools(*words, "--base", tmp_path / "tuned", "--out", tmp_path / "more")
+    assert more.code == 0
+    config = json.loads((tmp_path / "more" / "config.json").read_text())
+    assert ("label_thresholds" in config, config["problem_type"]) == (False, "multi_label_classification")
+    single = make_tuned(base, tmp_path / "single", ("bad", "good"))
+    lists = berttools(*words[:1], "--base", single, *words[3:], "--dev", other, "--out", tmp_path / "none")
+    refused(lists, "train.jsonl, line 1: label is a list, and the model's labels are single classes")
+
+
+def test_a_table_has_lists_in_cells_and_a_class_alone_is_one(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    rows = [(each["text"], json.dumps(each["label"]).replace('"', '""')) for each in several(20)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f'{text},"{label}"\n' for text, label in rows))
+    words = ["finetune", "--base", base, "--max-steps", "1"]
+    lists = berttools(*words, "--train", tmp_path / "a.csv", "--out", tmp_path / "lists")
+    assert (lists.code, lists.err) == (0, "")
+    same = berttools(*words, "--train", write_lines(tmp_path / "a.jsonl", several(20)), "--out", tmp_path / "same")
+    assert same.code == 0
+    assert files(tmp_path / "lists")["model.safetensors"] == files(tmp_path / "same")["model.safetensors"]
+    alone = write_lines(tmp_path / "alone.jsonl", texts(20))
+    done = berttools(*words, "--train", alone, "--task", "multilabel", "--out", tmp_path / "alone")
+    assert done.code == 0
+    assert f"berttools: warning: {alone}: every text has one label, and none a list of several" in done.err
+
+
+def test_numbers_in_strings_are_asked_about_before_anything_is_made(
+    berttools: Berttools, base: Path, tmp_path: Path
+) -> None:
+    rows = [{**row, "label": str(row["label"])} for row in texts(20, numbers=True)]
+    train, numbers = write_lines(tmp_path / "t.jsonl", rows), write_lines(tmp_path / "n.jsonl", texts(20, numbers=True))
+    words = ["finetune", "--base", base, "--max-steps", "2"]
+    said = f"labels are numbers in strings, such as {rows[0]['label']!r}; give --task regression for values, or --task"
+    refused(berttools(*words, "--train", train, "--out", tmp_path / "out"), said)
+    done = [
+        berttools(*words, "--task", "regression", "--train", each, "--dev", each, "--out", tmp_path / each.stem)
+        for each in (train, numbers)
+    ]
+    assert [each.code for each in done] == [0, 0]
+    assert done[0].records[0] == done[1].records[0]
+    named = berttools(*words, "--task", "classification", "--train", train, "--out", tmp_path / "named")
+    assert named.code == 0
+    config = json.loads((tmp_path / "named" / "config.json").read_text())
+    assert sorted(config["id2label"].values()) == sorted({row["label"] for row in rows})
 
 
 @pytest.mark.parametrize("save", ["model", "delta"])

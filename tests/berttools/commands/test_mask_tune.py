@@ -26,7 +26,7 @@ from berttools.mask_tuning.masked_linear import MaskedLinear
 from berttools.masks.base import check_base
 from berttools.masks.file import open_mask
 from conftest import Run
-from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, texts, write_lines
+from tiny_models import GLUE, make_base, make_tuned, minilm, needs_glue, needs_minilm, several, texts, write_lines
 
 Berttools = Callable[..., Run]
 CutOff = Callable[..., AbstractContextManager[None]]
@@ -276,6 +276,28 @@ def test_a_teacher_is_shown_what_it_reads_itself(berttools: Berttools, base: Pat
     data = taught_by(berttools, teacher, student, train, "--max-length", "8")
     assert all(text.types is None for text in data.texts)
     np.testing.assert_allclose(data.teacher_logits, as_the_teacher_reads(teacher, rows), atol=1e-5)
+
+
+def test_masks_of_multi_label_data(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+    train, dev = (write_lines(tmp_path / f"{seed}.jsonl", several(30, seed=seed)) for seed in (0, 1))
+    teacher = make_tuned(base, tmp_path / "teacher", ("good", "bad"), change=0.2)
+    usual = ["mask-tune", "--base", base, "--train", train, "--dev", dev, "--max-steps", "6", "--refit-head"]
+    usual += ["--score-lr", "2", "--distill", teacher, "--out", tmp_path / "a.mask"]
+    refused(berttools(*usual), "knows the labels good, bad, and --train has bad, good (several a text)")
+    config = json.loads((teacher / "config.json").read_text()) | {"problem_type": "multi_label_classification"}
+    (teacher / "config.json").write_text(json.dumps(config))
+    done = berttools(*usual)
+    assert (done.code, done.records[-1]["metric"]) == (0, "micro-f1")
+    last = done.records[-1]
+    assert berttools("apply-mask", base, tmp_path / "a.mask", "--out", tmp_path / "applied").code == 0
+    written = json.loads((tmp_path / "applied" / "config.json").read_text())
+    assert written["problem_type"] == "multi_label_classification"
+    assert written["label_thresholds"] == list(last["label_thresholds"].values())
+    # Both ways to serve it say what was measured.
+    for words in (["--model", tmp_path / "applied"], ["--base", base, "--mask", tmp_path / "a.mask"]):
+        said = berttools("predict", *words, "--in", dev)
+        judged = {record["metric"]: record["score"] for record in berttools("evaluate", stdin=said.out).records}
+        assert judged == {name: pytest.approx(last[name], abs=1e-6) for name in ("micro-f1", "macro-f1", "accuracy")}
 
 
 def test_a_teacher_of_other_outputs_is_refused(berttools: Berttools, base: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from small_masks import written
         "hello", "[1]", "", "[" * 5000, '{"id2label":{"0":"a","7":"b"}}', '{"id2label":{"0":1}}', '{"id2label":[]}',
         '{"id2label":{"0":"a","1":"b"},"num_labels":3}', '{"num_labels":1e3}', '{"num_labels":1000000000}',
         '{"label2id":{"a":"b"}}', '{"architectures":"BertModel"}', '{"dtype":"int8"}', '{"pad_token_id":true}',
+        '{"label_thresholds":[2]}', '{"label_thresholds":[true]}', '{"label_thresholds":{}}',
+        '{"label_thresholds":[NaN]}',
         '{"problem_type":"none"}', '{"model_type":3}', '{"id2label":{"0":"\\ud800"}}',
     ],
 )  # fmt: skip
@@ -54,6 +56,13 @@ def test_labels_are_those_that_transformers_makes(text: str, names: dict[int, st
     fields = label_fields(task_config(text))
     assert fields["id2label"] == names
     assert fields["label2id"] == {name: number for number, name in names.items()}
+
+
+def test_thresholds_of_multi_label_data_are_the_tasks() -> None:
+    config = task_config('{"id2label":{"0":"a","1":"b"},"label_thresholds":[0.25,1]}')
+    assert label_fields(config)["label_thresholds"] == [0.25, 1]
+    merged = model_config({"label_thresholds": [0.1]}, {"id2label": {"0": "a"}}, mask=Path("m"), folder=Path("b"))
+    assert "label_thresholds" not in merged  # those of a base are of its own head
 
 
 def test_a_tensor_of_the_wrong_shape_is_named() -> None:

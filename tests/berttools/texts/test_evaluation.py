@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -51,6 +53,57 @@ def test_a_label_may_be_the_number_of_its_class() -> None:
     scores = {"no": 0.1, "yes": 0.9}
     (found,) = evaluated({"label": "yes", "gold": 1, "scores": scores}, only=("accuracy",))
     assert (found.value, found.interval) == (1.0, None)
+
+
+def test_lists_of_classes_are_scored_as_multi_label_data() -> None:
+    rng = np.random.default_rng(0)
+    names, gold = ("a", "b", "c"), rng.random((50, 3)) < 0.4
+    said = gold ^ (rng.random((50, 3)) < 0.2)
+    pairs = [[[name for name, holds in zip(names, row, strict=True) if holds] for row in rows] for rows in (said, gold)]
+    records = [{"label": label, "gold": right} for label, right in zip(*pairs, strict=True)]
+    found = {each.metric: each for each in evaluated(*records)}
+    assert list(found) == ["micro-f1", "macro-f1", "accuracy"]
+    for name in ("micro", "macro"):
+        expected = metrics.f1_score(gold, said, average=name)
+        each = found[f"{name}-f1"]
+        assert (each.value, each.count, each.classes) == (pytest.approx(expected), 50, 3)
+        assert each.interval is not None
+        assert each.interval[0] < expected < each.interval[1]
+    assert found["accuracy"].value == pytest.approx(metrics.accuracy_score(gold, said))
+    # Classes that are in no record count where scores name them, as they do for scikit-learn.
+    more = {"scores": {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1}}
+    (macro,) = evaluated(*({**record, **more} for record in records), only=("macro-f1",))
+    assert macro.value == pytest.approx(metrics.f1_score(gold, said, average="macro") * 3 / 4)
+    # A table has the lists in strings, as JSON or as Python prints them.
+    for write in (json.dumps, str):
+        written = [{key: write(each) for key, each in record.items()} for record in records]
+        assert evaluated(*written, only=("micro-f1",)) == [found["micro-f1"]]
+
+
+def test_a_class_alone_is_a_list_of_one_where_lists_are_predicted() -> None:
+    (found,) = evaluated({"label": ["a"], "gold": "a"}, {"label": [], "gold": ["b"]}, only=("accuracy",))
+    assert found.value == 0.5
+    evaluation = Evaluation()
+    evaluation.add({"label": ["a"], "gold": ["a"]}, "line 1")
+    for record, said in (
+        ({"label": "a", "gold": ["a"]}, "line 2: gold is a list of classes, and label is none"),
+        ({"label": "a", "gold": "a"}, "line 2: has other labels, a list or none, than line 1"),
+        ({"label": ["a", "a"], "gold": "a"}, "line 2: label has 'a' twice"),
+    ):
+        with pytest.raises(InputError, match=said):
+            evaluation.add(record, "line 2")
+    with pytest.raises(InputError, match="line 1: label 'z' is none of a, which its scores name"):
+        Evaluation().add({"label": ["a"], "gold": ["z"], "scores": {"a": 0.9}}, "line 1")
+    with pytest.raises(UsageError, match="metric matthews: these predictions are judged by micro-f1, macro-f1"):
+        evaluated({"label": ["a"], "gold": ["a"]}, only=("matthews",))
+
+
+def test_numbers_for_names_are_told() -> None:
+    evaluation = Evaluation()
+    evaluation.add({"label": ["no"], "gold": [1], "scores": {"no": 0.9, "yes": 0.2}, "task": "t"}, "line 1")
+    assert [said.split(";")[0] for said in evaluation.doubts()] == [
+        "task t: labels of texts are numbers, and classes have names: 1 for 'yes' is assumed"
+    ]
 
 
 def test_what_cannot_be_evaluated() -> None:

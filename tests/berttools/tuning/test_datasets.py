@@ -35,9 +35,23 @@ def test_texts_become_tokens_and_targets(classifier: Classifier) -> None:
         tokenised([Example("line 7", "x", label=5)], classifier, longest=None, source="train has")
 
 
+def test_a_task_says_what_strings_are(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [{"text": "x", "label": "3.5"}, {"text": "y", "label": "[1, 2]"}])
+
+    def labels(task: str) -> list[object]:
+        return [example.label for example in read_texts(str(path), None, None, task=task)[0]]
+
+    assert labels("auto") == labels("classification") == ["3.5", "[1, 2]"]
+    assert labels("regression") == [3.5, "[1, 2]"]
+    assert labels("multilabel") == ["3.5", (1, 2)]
+
+
 def test_a_metric_fits_the_labels() -> None:
     check_metric("f1", Labels(("a", "b")))
     check_metric("pearson", Labels())
+    check_metric("micro-f1", Labels(("a", "b"), multiple=True))
+    with pytest.raises(UsageError, match="the labels are lists of classes; give one of micro-f1, macro-f1, accuracy"):
+        check_metric("matthews", Labels(("a", "b"), multiple=True))
     with pytest.raises(UsageError, match="metric pearson: the labels are classes; give one of accuracy, f1"):
         check_metric("pearson", Labels(("a", "b")))
     with pytest.raises(UsageError, match="metric f1: the labels are numbers; give one of pearson, spearman"):
