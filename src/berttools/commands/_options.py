@@ -53,7 +53,7 @@ MetricOption = Annotated[
     Metric | None,
     typer.Option(
         "--metric",
-        help="The metric that ranks. Default: accuracy for classes, pearson for a regression.",
+        help="The metric that ranks. Default: accuracy for classes, pearson for a regression, micro-f1 for lists.",
     ),
 ]
 ModelFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write; whole or absent.")]

@@ -27,8 +27,9 @@ def evaluate(
 
     Reads records of predict, or any with label and gold, and writes one record a metric, first field its value, with
     the 95% confidence interval of a bootstrap over texts. Without --metric: accuracy, f1, macro-f1 and matthews of
-    classes, pearson and spearman of a regression. f1 is that of the second of two classes, of more the mean. If the
-    records are of several tasks (their field task), each is evaluated by itself. Records with an error pass through.
+    classes, pearson and spearman of a regression, micro-f1, macro-f1 and accuracy where labels are lists. f1 is that of
+    the second of two classes, of more the mean. If the records are of several tasks (their field task), each is
+    evaluated by itself. Records with an error pass through.
     """
     from berttools.texts.rows import parse_columns, rows_of
 
@@ -63,7 +64,8 @@ def evaluate(
 PAGE = Page(
     fields={
         "score": "The metric.",
-        "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of a regression.",
+        "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of a regression;"
+        " micro-f1, macro-f1 or accuracy (of whole lists) of multi-label data.",
         "task": "Which task was evaluated; absent if the records are of one or none.",
         "interval": "Its 95% confidence interval, by bootstrap over texts.",
         "n": "How many predictions were evaluated.",

@@ -72,7 +72,8 @@ def finetune(
 ) -> int:
     """Tune a model on labelled texts, or its critical layers.
 
-    Lines are {"text":..., "label":...}, or with text_a and text_b for pairs. A base without a head for whole texts gets
+    Lines are {"text":..., "label":...}, or with text_a and text_b for pairs; a label that is a list is of multi-label
+    data. A base without a head for whole texts gets
     a new one for the labels of --train. AdamW; one record an evaluation, first field the metric, then one of the whole.
     The weights of the best evaluation are written. What is not tuned has no gradient and no moments, and no backward
     pass goes below the lowest layer that is tuned.

@@ -39,7 +39,8 @@ def predict(
 ) -> int:
     """Predict labels of texts.
 
-    One record a line of input, in its order, first field the probability of the label; for a regression the value.
+    One record a line of input, in its order, first field the probability of the label; for a regression the value. Of
+    multi-label data label is the list of classes whose probability reaches the threshold in config.json, else 0.5.
     Fields of the input pass through; its label, if it has one, is called gold, so that evaluate finds it. A gold that
     is there already wins, as in records of an earlier predict. Records with an error pass through unlabelled.
 
@@ -85,15 +86,18 @@ def predict(
 
 PAGE = Page(
     fields={
-        "score": "The probability of the label, 0 to 1; of a regression the value.",
-        "label": "The most probable class, or the value with all its digits.",
+        "score": "The probability of the label, 0 to 1; of a regression the value, of multi-label data the largest"
+        " probability of a class.",
+        "label": "The most probable class, or the value with all its digits. Of multi-label data a list of classes, in"
+        " the model's order.",
         "scores": "The probability of every class.",
         "task": "With --mask: the task of the line, as in the input. One that no mask has is an error,"
         " unknown-task, with one --mask too. A line without is of the only mask; of several it is an error.",
         "gold": "The gold that the input had, or else its label, if it had one.",
         "text": "As in the input, as are text_a, text_b and any other field.",
         "truncated": "How many tokens at the text's end were truncated; absent if none.",
-        "error": "What is wrong with this line, or was before: kind and message.",
+        "error": "What is wrong with this line, or was before: kind and message. unknown-token is a token, unknown-type"
+        " a token type, that the model's embedding has no row for.",
     },
     examples=(
         ("berttools predict --model ft/ --in dev.jsonl | sort | head -3", "The three least certain predictions."),
