@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Inference:
             )
         # The configuration's padding token, not the tokenizer's: positions, and where a text ends, are counted by it.
         self._pad, self._device, self._half = int(classifier.model.config.pad_token_id), device, half
+        self._ends = classifier.limits.ends
         self._left_out = () if classifier.limits.takes_types else ("token_type_ids",)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -65,10 +67,11 @@ class Inference:
         """Return logits of texts in their order, float32 [n, outputs]; the model is in eval mode meanwhile."""
         was_training = self.model.training
         self.model.eval()
-        order = np.argsort([-len(text) for text in texts], kind="stable")
+        order = sorted(range(len(texts)), key=lambda i: (self._ends(texts[i]), -len(texts[i])))
         found: list[Tensor] = []
-        for start in range(0, len(order), batch):
-            found.append(self.forward(self.model, [texts[i] for i in order[start : start + batch]]).float().cpu())
+        for _, alike in groupby(order, key=lambda i: self._ends(texts[i])):
+            while some := list(islice(alike, batch)):
+                found.append(self.forward(self.model, [texts[i] for i in some]).float().cpu())
         self.model.train(was_training)
         sorted_logits = torch.cat(found).numpy()
         logits = np.empty_like(sorted_logits)

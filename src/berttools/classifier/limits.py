@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from _toolio.errors import InputError, ToolError
 from berttools.texts.batches import Encoded
+from berttools.texts.examples import Example
 
 _UNLIMITED = 1 << 30
 
@@ -27,12 +29,36 @@ class InputLimits:
         Whether it takes token types at all; if not, those of a tokenizer are left out.
     length
         Largest number of tokens of a text.
+    end
+        The token whose last place an encoder-decoder such as BART reads, as often in each text of a pass; None if it
+        is of no weight.
     """
 
     rows: int
     types: int | None
     takes_types: bool
     length: int
+    end: int | None = None
+
+    def ends(self, text: Encoded) -> int:
+        """Return how often a text has the token ``end``; 0 if it is of no weight."""
+        return 0 if self.end is None else int((text.ids == self.end).sum())
+
+    def check_alike(self, texts: Sequence[Encoded], examples: Sequence[Example]) -> None:
+        """Raise if texts of one training cannot be in one pass.
+
+        Raises
+        ------
+        ToolError
+            Kind ``"other-ends"``: a text has the token ``end`` more often than the first, or less.
+        """
+        counts = [self.ends(text) for text in texts]
+        if odd := next((n for n, count in enumerate(counts) if count != counts[0]), None):
+            raise ToolError(
+                f"{examples[odd].where}: has the token that ends a text {counts[odd]} times, and"
+                f" {examples[0].where} {counts[0]} times; such a model learns from texts that are alike in this only",
+                kind="other-ends",
+            )
 
     def check(self, text: Encoded, where: str, tokenizer: Any) -> None:
         """Raise if a model cannot take a text.
@@ -49,8 +75,8 @@ class InputLimits:
         Raises
         ------
         InputError
-            Kind ``"unknown-token"``, ``"unknown-type"`` or ``"no-token"``: a token is beyond the embedding's rows, a
-            token type is, or there is no token.
+            Kind ``"unknown-token"``, ``"unknown-type"``, ``"no-token"`` or ``"no-end"``: a token is beyond the
+            embedding's rows, a token type is, there is no token, or none that ends the text.
         """
         if not len(text):
             raise InputError(f"{where}: the tokenizer makes no token of this text", kind="no-token")
@@ -67,6 +93,13 @@ class InputLimits:
                 f" {self.types} rows (type_vocab_size); give single texts, or the tokenizer that the model was made"
                 " with",
                 kind="unknown-type",
+            )
+
+        if self.end is not None and not self.ends(text):
+            raise InputError(
+                f"{where}: the tokenizer ends no text with token {self.end} (eos_token_id), where the model reads; give"
+                " the tokenizer that it was made with",
+                kind="no-end",
             )
 
     def _rows_against(self, tokenizer: Any) -> str:
@@ -91,7 +124,8 @@ def limits_of(model: Any, tokenizer: Any) -> InputLimits:
         for name, module in model.named_modules()
         if name.endswith("token_type_embeddings") and hasattr(module, "weight")
     ]
-    return InputLimits(_rows(model), min(types, default=None), takes_types, _longest(model, tokenizer))
+    end = getattr(model.config, "eos_token_id", None) if getattr(model.config, "is_encoder_decoder", False) else None
+    return InputLimits(_rows(model), min(types, default=None), takes_types, _longest(model, tokenizer), end)
 
 
 def _rows(model: Any) -> int:

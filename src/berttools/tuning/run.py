@@ -118,6 +118,7 @@ class FinetuneRun:
             source = f"{param('train')} {config.train} has"
         self._examples = train
         self.train = tokenised(train, self.classifier, longest=config.max_length, source=source)
+        self.classifier.limits.check_alike(self.train.texts, train)
         self.dev = tokenised(dev, self.classifier, longest=config.max_length, source=source) if dev else None
         if unused := self.classifier.limits.unused_tokens(self.classifier.tokenizer):
             self._warn_once(f"{config.base}: {unused}")

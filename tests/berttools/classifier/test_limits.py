@@ -12,7 +12,7 @@ import torch
 
 from _toolio.errors import InputError, ToolError
 from berttools.classifier.inference import Inference
-from berttools.classifier.limits import limits_of, settle_padding
+from berttools.classifier.limits import InputLimits, limits_of, settle_padding
 from berttools.classifier.model import Classifier, open_model
 from berttools.classifier.predictor import Prediction, Predictor
 from berttools.texts.batches import encode
@@ -109,6 +109,35 @@ def test_texts_are_padded_as_the_model_counts(tmp_path: Path, kind: str) -> None
     for each, expected in zip(found, of_transformers(opened, *texts), strict=True):
         assert isinstance(each, Prediction)
         assert list(each.scores.values()) == pytest.approx(expected, abs=2e-6)
+
+
+def test_an_encoder_decoder_reads_the_end_of_texts_and_of_pairs(tmp_path: Path) -> None:
+    import transformers as t
+
+    torch.manual_seed(0)
+    config = t.BartConfig(
+        vocab_size=24, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=48, pad_token_id=0,
+        eos_token_id=3, decoder_start_token_id=3, init_std=0.5, id2label={0: "a", 1: "b"}, label2id={"a": 0, "b": 1},
+    )  # fmt: skip
+    t.BartForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    make_tokenizer(tmp_path / "model", "bart")
+    model = open_model(tmp_path / "model")
+    assert (model.limits.end, model.limits.length) == (3, 48)
+    found = predicted(
+        model, {"text": "good"}, {"text_a": "good", "text_b": "bad film"}, {"text": "a very dull day"},
+        {"text": "[SEP] good"},
+    )  # fmt: skip
+    expected = of_transformers(model, "good", ("good", "bad film"), "a very dull day", "[SEP] good")
+    for each, chances in zip(found, expected, strict=True):
+        assert isinstance(each, Prediction)
+        assert list(each.scores.values()) == pytest.approx(chances, abs=2e-6)
+    examples = [Example("line 1", "good"), Example("line 2", "[SEP] good")]
+    with pytest.raises(ToolError, match="line 2: has the token that ends a text 2 times, and line 1 1 times"):
+        model.limits.check_alike(encode(model.tokenizer, examples, most=48), examples)
+    other = InputLimits(24, None, takes_types=False, length=48, end=9)
+    with pytest.raises(InputError, match=r"l: the tokenizer ends no text with token 9 \(eos_token_id\)"):
+        other.check(encode(model.tokenizer, examples, most=48)[0], "l", model.tokenizer)
 
 
 def test_a_padding_token_must_have_a_row(base: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as judge
 
-from berttools.texts.metrics import _correlation, bootstrap, measure
+from berttools.texts.metrics import _correlation, bootstrap, measure, metrics_for
 
 
 @settings(deadline=None)
@@ -116,3 +116,22 @@ def test_many_classes_cost_no_matrix_of_them_all() -> None:
     tracemalloc.stop()
     assert low < 0.8 < high
     assert peak < 2e8  # 300 matrices of all classes would be 2.4 GB
+
+
+def test_multi_label_data_as_scikit_learn_counts_it() -> None:
+    rng = np.random.default_rng(3)
+    gold, said = ((rng.random((40, 3)) < 0.4).astype(int) for _ in range(2))
+    said[:, 2] = gold[:, 2] = 0  # a class that no text has, and none is said to have
+    found = measure(gold, said, 3)
+    usual = {"zero_division": 0.0}
+    assert list(found) == list(metrics_for(3, multiple=True)) == ["micro-f1", "macro-f1", "accuracy"]
+    assert found["micro-f1"] == pytest.approx(judge.f1_score(gold, said, average="micro", **usual))
+    assert found["macro-f1"] == pytest.approx(judge.f1_score(gold, said, average="macro", **usual))
+    assert found["accuracy"] == pytest.approx(judge.accuracy_score(gold, said))
+    assert set(measure(gold * 0, said * 0, 3).values()) == {0.0, 1.0}
+    # Texts are drawn again, as often as there are.
+    again = np.random.default_rng(7).multinomial(40, np.full(40, 1 / 40), size=200)
+    drawn = ((np.repeat(gold, times, 0), np.repeat(said, times, 0)) for times in again)
+    scores = [judge.f1_score(*each, average="micro", **usual) for each in drawn]
+    interval = bootstrap(gold, said, 3, "micro-f1", draws=200, seed=7)
+    assert interval == pytest.approx(tuple(np.percentile(scores, (2.5, 97.5))))

@@ -139,9 +139,9 @@ def test_texts_become_choices_and_paths(config: FinetuneConfig) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "regress"}, "task regress: is none of auto, classification, regression"),
+        ({"task": "regress"}, "task regress: is none of auto, classification, regression, multilabel"),
         ({"save": "whole"}, "save whole: is none of model, delta"),
-        ({"metric": "mcc"}, "metric mcc: is none of accuracy, f1, macro-f1, matthews, pearson, spearman"),
+        ({"metric": "mcc"}, "metric mcc: is none of accuracy, f1, macro-f1, matthews, pearson, spearman, micro-f1"),
         ({"precision": "half"}, "precision half: is none of auto, float32, bfloat16"),
         ({"batch": 0}, "batch 0: is less than 1"),
         ({"epochs": -1}, "epochs -1: is less than 1"),
