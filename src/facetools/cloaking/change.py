@@ -63,7 +63,7 @@ def measure_change(
         before, after = (as_tensor(part, extractors[0].device) for part in parts)
         linf = int(np.abs(parts[0].astype(np.int16) - parts[1]).max())
         quality, noise = float(structural.ssim(before, after)), float(structural.psnr(before, after))
-        looks = float(distance.to(before)(after))
+        looks = float(distance.distance(after, before))
     moved = sum(distances.values()) / len(distances)
     return Change(moved, distances, quality, noise, linf, distance.name, looks)
 

@@ -21,6 +21,9 @@ from facetools.faces.face import Face
 from facetools.perceptual.distance import Distance
 from facetools.photos.photo import Pixels, add_change
 
+_PIXELS_PER_STRIP = 500_000
+"""Of a photo to which changes are added at a time: 50 MB."""
+
 
 def seed_of(seed: int, digest: str, face: int) -> int:
     """Derive a face's seed from the run's seed and the photo's digest, independent of order and batch."""
@@ -185,20 +188,26 @@ def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
     changed = [(each.region, each.change) for each in done if each.region is not None]
     if not changed:
         return out
-    # Changes are summed before they are rounded, in the rectangle that holds all regions: a float copy of a
-    # whole 24-megapixel photo would take 290 MB.
+    # Changes are summed before they are rounded, in the rectangle that holds all regions, some rows at a time: floats
+    # of a whole 24-megapixel photo would take 290 MB each.
     top, left = min(region.top for region, _ in changed), min(region.left for region, _ in changed)
     bottom = max(region.top + region.height for region, _ in changed)
     right = max(region.left + region.width for region, _ in changed)
-    total, lowest, highest = (np.zeros((bottom - top, right - left, 3), np.float32) for _ in range(3))
-    for region, change in changed:
-        row, column = region.top - top, region.left - left
-        window = slice(row, row + region.height), slice(column, column + region.width)
-        total[window] += change
-        np.minimum(lowest[window], change, out=lowest[window])
-        np.maximum(highest[window], change, out=highest[window])
-    total = np.clip(total, lowest, highest, out=total)
-    out[top:bottom, left:right] = add_change(pixels[top:bottom, left:right], total)
+    rows = max(1, _PIXELS_PER_STRIP // (right - left))
+    for start in range(top, bottom, rows):
+        end = min(start + rows, bottom)
+        total, lowest, highest = (np.zeros((end - start, right - left, 3), np.float32) for _ in range(3))
+        for region, change in changed:
+            first, last = max(start, region.top), min(end, region.top + region.height)
+            if first >= last:
+                continue
+            column, part = region.left - left, change[first - region.top : last - region.top]
+            window = slice(first - start, last - start), slice(column, column + region.width)
+            total[window] += part
+            np.minimum(lowest[window], part, out=lowest[window])
+            np.maximum(highest[window], part, out=highest[window])
+        total = np.clip(total, lowest, highest, out=total)
+        out[start:end, left:right] = add_change(pixels[start:end, left:right], total)
     return out
 
 

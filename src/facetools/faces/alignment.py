@@ -188,7 +188,7 @@ class ChipCutter:
             # What lies beyond the edge is its nearest pixel, and no padding.
             spot = torch.minimum(spot, torch.tensor([inside[1] - 1, inside[0] - 1], dtype=torch.float64))
         extent = torch.tensor([photo_size[1], photo_size[0]], dtype=torch.float64)
-        self._grid = ((2 * spot + 1) / extent - 1)[None].float().to(device)
+        self._grid = spot.mul_(2).add_(1).div_(extent).sub_(1)[None].float().to(device)  # 90 MB for a large face
 
     def __call__(self, photos: torch.Tensor) -> torch.Tensor:
         """Cut: float32 [B, 3, H, W] -> [B, 3, height, width], differentiable. Beyond an edge its pixels count."""

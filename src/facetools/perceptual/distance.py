@@ -22,6 +22,9 @@ class Distance(Protocol):
     def to(self, clean: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> DistanceTo:
         """Prepare for distances to one batch of clean photos, float32 [B, 3, H, W]; the rest is padding."""
 
+    def distance(self, photos: Tensor, clean: Tensor) -> Tensor:
+        """Return the distance, float32 [B], of float32 [B, 3, H, W]."""
+
 
 class DistanceTo(Protocol):
     """Distances to one batch of clean photos."""

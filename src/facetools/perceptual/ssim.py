@@ -15,6 +15,9 @@ from facetools.perceptual.blur import gaussian_blur
 SUBSTITUTE = "multiscale-dssim"
 """Name of the substitute for LPIPS in records."""
 
+LARGEST_WHOLE = 1_000_000
+"""Pixels up to which photos are compared at once where no gradient is wanted; larger ones strip by strip."""
+
 WINDOW_PX = 11
 """Side of SSIM's window."""
 
@@ -49,12 +52,12 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     float [B]
         Mean over channels and positions, 1 for equal photos.
     """
-    return Reference(b).ssim(a)
+    return _ssim_in_strips(a, b) if _is_too_large(a) else Reference(b).ssim(a)
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Return PSNR in dB, float [B], of float [B, C, H, W] in [0, 1]; infinity for equal photos."""
-    decibels: Tensor = -10 * torch.log10((a - b).square().mean((1, 2, 3)))
+    decibels: Tensor = -10 * torch.log10((a - b).square_().mean((1, 2, 3)))
     return decibels
 
 
@@ -64,7 +67,33 @@ def multiscale_dssim(a: Tensor, b: Tensor) -> Tensor:
     The substitute for LPIPS (Zhang et al. 2018) where AlexNet's weights are not available: like it, it is blind
     to small shifts of tone and punishes texture that the photo does not have. Gradients go to ``a``.
     """
-    return Reference(b).multiscale_dssim(a)
+    if not _is_too_large(a):
+        return Reference(b).multiscale_dssim(a)
+    scales, total = _scales_of((a.shape[-2], a.shape[-1])), a.new_zeros(len(a))
+    for scale in range(scales):
+        if scale:
+            a, b = _halved(a), _halved(b)
+        total = total + (1 - ssim(a, b)) / 2 / scales
+    return total
+
+
+def _is_too_large(photos: Tensor) -> bool:
+    """Return whether photos are compared strip by strip: whole, they would take some 200 bytes a pixel."""
+    wants_gradient = torch.is_grad_enabled() and photos.requires_grad
+    return photos.shape[-2:].numel() > LARGEST_WHOLE and not wants_gradient
+
+
+def _ssim_in_strips(a: Tensor, b: Tensor) -> Tensor:
+    """Return SSIM as the mean over strips of windows, each weighted by its rows of windows."""
+    height, width = a.shape[-2:]
+    overlap = _window_for(min(height, width)) - 1
+    windows, rows = height - overlap, max(1, LARGEST_WHOLE // 2 // width)
+    total = torch.zeros(len(a), dtype=torch.float64, device=a.device)
+    for start in range(0, windows, rows):
+        count = min(rows, windows - start)
+        strip = slice(start, start + count + overlap)
+        total += count * Reference(b[..., strip, :]).ssim(a[..., strip, :])
+    return (total / windows).to(a.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from cloaking_faces import CPU, change_of, cloaked, moved_face, recipe_of
+from facetools.cloaking import engine
 from facetools.cloaking.engine import Done, Job, add_changes, cloak_faces, seed_of
 from facetools.cloaking.region_view import RegionView
 from facetools.cloaking.regions import Region, cut_out, locate_region
@@ -130,3 +132,18 @@ def test_changes_of_overlapping_regions_keep_the_bound() -> None:
     assert out[12, 12, 0] == 105  # 8 - 3
     assert out[25, 25, 0] == 108  # 8 + 6 would go beyond both
     assert (out[0, 39, 0], out[39, 0, 0]) == (100, 100)
+
+
+def test_changes_of_a_large_face_are_added_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2000, 1500, 3), dtype=np.uint8)
+    places = [Region(0, 0, 2000, 1500, 1.0, (), (False,) * 4), Region(700, 900, 31, 200, 1.0, (), (True,) * 4)]
+    done = [Done(each, rng.uniform(-9, 9, (each.height, each.width, 3)).astype(np.float32)) for each in places]
+    tracemalloc.start()
+    whole = add_changes(pixels, done)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The result takes 9 MB, a float of each pixel 36.
+    assert peak < 9e6 + 8 * 12 * 500_000
+    monkeypatch.setattr(engine, "_PIXELS_PER_STRIP", 4_000)
+    assert np.array_equal(add_changes(pixels, done), whole)

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from facetools.perceptual import ssim as module
 from facetools.perceptual.blur import smooth
 from facetools.perceptual.ssim import Reference, Substitute, multiscale_dssim, psnr, ssim
 from perceptual_photos import Array, as_array, blurred_inside, photos
@@ -174,3 +176,37 @@ def test_photos_of_a_batch_do_not_influence_each_other(measure: Any) -> None:
     a, b = photos(3), photos(3, seed=1)
     alone = torch.cat([measure(a[n : n + 1], b[n : n + 1]) for n in range(3)])
     torch.testing.assert_close(measure(a, b), alone, rtol=1e-5, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Record the number of values of the largest tensor that is made."""
+
+    values = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        self.values = max(self.values, made.numel() if isinstance(made, torch.Tensor) else 0)
+        return made
+
+
+@pytest.mark.parametrize("size", [(230, 33), (64, 170), (12, 400), (900, 9)])
+def test_strips_change_neither_ssim_nor_its_scales(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = photos(2, *size).double(), photos(2, *size, seed=1).double()
+    whole = ssim(a, b), multiscale_dssim(a, b)
+    monkeypatch.setattr(module, "LARGEST_WHOLE", 1_000)
+    for in_strips, at_once in zip((ssim(a, b), multiscale_dssim(a, b)), whole, strict=True):
+        torch.testing.assert_close(in_strips, at_once, rtol=0, atol=1e-12)
+    slope = a.clone().requires_grad_(True)
+    multiscale_dssim(slope, b).sum().backward()
+    assert slope.grad is not None
+    assert slope.grad.abs().max() > 0
+
+
+def test_a_large_photo_takes_no_maps_of_its_own_size() -> None:
+    """Of 8.5 megapixels they took 2 GB."""
+    a, b = photos(1, 2000, 1800), photos(1, 2000, 1800, seed=1)
+    for measure in (ssim, multiscale_dssim):
+        with Largest() as largest:
+            measure(a, b)
+        # Three planes of a strip, or the photo's half; never one of its planes more than once.
+        assert largest.values <= a.numel(), measure.__name__

@@ -49,6 +49,9 @@ def test_tensors_are_channels_first_and_at_most_one() -> None:
     assert tensor[0, 2, 3, 1].item() == pytest.approx(int(values[3, 1, 2]) / 255)
     # A part of a photo is not contiguous.
     assert torch.equal(as_tensor(values[1:3, 2:4]), tensor[:, :, 1:3, 2:4])
+    floats = values.astype(np.float32)
+    assert torch.equal(as_tensor(floats), tensor)
+    assert np.array_equal(floats, values), "the caller's own stay as they are"
 
 
 def test_what_is_lossless() -> None:
