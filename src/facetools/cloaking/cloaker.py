@@ -14,9 +14,10 @@ from facetools.faces.face import Face, describe_face
 from facetools.intake import Intake
 from facetools.outputs import Output
 from facetools.people import person_in
-from facetools.photos.codec import GUESSED_QUALITY, KEEP_ALPHA, WRITTEN_AS_PNG, decode_photo
+from facetools.photos.codec import WRITTEN_AS_PNG, decode_photo
 from facetools.photos.photo import Photo, Pixels
 from facetools.photos.saving import Saving
+from facetools.photos.writing import losses_as
 
 
 class Cloaker:
@@ -109,12 +110,7 @@ class Cloaker:
         kind, quality = self._saving.file_format or photo.format, self._saving.quality
         # What it would have been written as does not matter where the user says what.
         lost = [note for note in photo.notes if not (self._saving.file_format and note.endswith(WRITTEN_AS_PNG))]
-        if kind in GUESSED_QUALITY and quality is None and not photo.is_lossless(kind):
-            lost.append(f"{kind} files do not tell their quality: saved with {GUESSED_QUALITY[kind]}")
-        if photo.alpha is not None and kind not in KEEP_ALPHA:
-            lost.append("transparency removed")
-        if self._saving.strip_gps and photo.has_gps:
-            lost.append("GPS removed")
+        lost += losses_as(photo, kind, quality=quality, strip_gps=self._saving.strip_gps)
         return {"notes": lost} if lost else {}
 
     def _faceless(self, intake: Intake, name: str, notes: Mapping[str, Any]) -> Output:

@@ -6,14 +6,16 @@ import io
 import struct
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from _toolio.errors import InputError, param
-from facetools.photos.exif import without_gps, without_previews
-from facetools.photos.metadata import orientations, reductions, save_options
-from facetools.photos.photo import ONE_OF_SEVERAL, Photo, Pixels, to_bytes
+from facetools.photos.exif import without_previews
+from facetools.photos.losses import losses
+from facetools.photos.metadata import orientations, save_options
+from facetools.photos.photo import Photo, Pixels, to_bytes
+from facetools.photos.writing import KEEP_ALPHA, options_for
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,24 +34,8 @@ SUFFIXES = {
 }
 """The formats that are written, and the extension appended to a name whose own does not fit."""
 
-KEEP_ALPHA = ("PNG", "WEBP", "TIFF", "HEIF")
-"""The formats that hold transparency."""
-
-KEEP_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "HEIF")
-"""The formats that hold EXIF and a colour profile."""
-
 _STRIP_ROWS = 256
 
-
-GUESSED_QUALITY = {"WEBP": 95, "HEIF": 90}
-"""Default quality of formats whose files do not record theirs."""
-
-NEW_JPEG_QUALITY = 95
-"""Default quality of a JPEG made from another format."""
-
-HEIF_PRESET = "medium"
-"""Speed of the HEVC encoder x265. Its default, slow, takes twice the processor time, five times with colour at full
-resolution, for files within 4% of the size and pixels no closer; ultrafast may write lossless files that none reads."""
 
 WRITTEN_AS_PNG = " is written as PNG"
 """End of the note on a photo in a format that is not written."""
@@ -91,17 +77,17 @@ def decode_photo(data: bytes, path: str) -> Photo:
         raise InputError(f"{path}: the file is empty", kind="empty-file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image, notes = _load(data, path)
+        image = _load(data, path)
         try:
-            return _decode(image, data, notes)
+            return _decode(image, data)
         except MemoryError:
             raise _no_room(path) from None
         except (OSError, ValueError, IndexError, OverflowError) as error:
             raise _damaged(path, error) from None
 
 
-def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
-    """Decode a whole file with Pillow; returns the image, and a note if the file holds more than it."""
+def _load(data: bytes, path: str) -> Image.Image:
+    """Decode a whole file with Pillow."""
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses what has more than twice this many
@@ -115,7 +101,6 @@ def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
             raise no_photo
         if image.width * image.height > MAX_PIXELS:
             raise too_large
-        several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
         image.load()
     except InputError:
         raise
@@ -127,7 +112,7 @@ def _load(data: bytes, path: str) -> tuple[Image.Image, list[str]]:
         raise _no_room(path) from None
     except Exception as error:  # a damaged file makes its decoder stumble over anything
         raise _damaged(path, error) from None
-    return image, [ONE_OF_SEVERAL[image.format == "HEIF"]] if several else []
+    return image
 
 
 def _is_heif(data: bytes) -> bool:
@@ -161,12 +146,9 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _decode(image: Image.Image, data: bytes, notes: list[str]) -> Photo:
+def _decode(image: Image.Image, data: bytes) -> Photo:
     file_format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
-    options = save_options(image, file_format)
-    if file_format == "WEBP" and b"VP8L" in data:
-        options["lossless"] = True
-    notes += reductions(image, data)
+    options, notes = save_options(image, file_format, data), losses(image, data)
     shown, kept = orientations(image)
     upright = _turn(_to_8_bits(image), shown, _READ)
     if upright is not image:
@@ -260,7 +242,7 @@ def encode_photo(
         image = image.getchannel("G")
     if photo.alpha is not None and kind in KEEP_ALPHA:
         image.putalpha(Image.fromarray(photo.alpha))
-    options = _options_for(photo, kind, quality, strip_gps)
+    options = options_for(photo, kind, quality, strip_gps)
     if "exif" in options:
         # Back to how the pixels lay in the file, so that its EXIF stays true.
         image = _turn(image, photo.orientation, _LAY_BACK)
@@ -282,46 +264,6 @@ def encode_photo(
             kind="unwritable",
         ) from None
     return out.getvalue()
-
-
-def _options_for(photo: Photo, kind: str, quality: int | None, strip_gps: bool) -> dict[str, Any]:
-    """Return Pillow's save options for a photo in a format."""
-    if kind not in KEEP_EXIF:
-        return {}
-    options = _kept(photo, "exif", "icc_profile")
-    if strip_gps and "exif" in options and (bare := without_gps(options.pop("exif"))):
-        options["exif"] = bare
-    if kind == photo.format:
-        options |= _kept(photo, "dpi", "compression")
-    lossless = photo.is_lossless(kind, quality)
-    if kind == "JPEG":
-        options |= _jpeg_options(photo, quality)
-    elif kind == "WEBP":
-        options |= {"lossless": True, "exact": True} if lossless else {"quality": quality or GUESSED_QUALITY[kind]}
-    elif kind == "HEIF":
-        options |= {"quality": -1 if lossless else quality or GUESSED_QUALITY[kind]}
-        options |= photo.save_options.get("coding", {}) | _kept(photo, "chroma") | _encoder_speed()
-    return options
-
-
-def _encoder_speed() -> dict[str, Any]:
-    """Return the option that sets the HEVC encoder's speed; nothing for another encoder than x265."""
-    import pillow_heif
-
-    is_x265 = str(pillow_heif.libheif_info().get("HEIF", "")).startswith("x265")
-    return {"enc_params": {"preset": HEIF_PRESET}} if is_x265 else {}
-
-
-def _kept(photo: Photo, *names: str) -> dict[str, Any]:
-    return {name: photo.save_options[name] for name in names if name in photo.save_options}
-
-
-def _jpeg_options(photo: Photo, quality: int | None) -> dict[str, Any]:
-    tables = photo.save_options.get("qtables")
-    if quality is not None or photo.format != "JPEG" or not tables:
-        return {"quality": quality or NEW_JPEG_QUALITY, "subsampling": photo.save_options.get("subsampling", 0)}
-    # A grey result needs one table, a colour one two: PIL refuses more tables than it can use.
-    return _kept(photo, "qtables", "subsampling", "progressive")
 
 
 # Names of PIL's transpositions: how to set a photo of each EXIF orientation upright, and how to undo that.

@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from facetools.photos.containers import png_chunks, riff_chunks
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_DEEP = "more than 8 bits a channel reduced to 8"
+OTHER_COLOURS = ("CMYK", "LAB", "HSV")
+"""Modes of images whose colour profile does not fit the RGB that is written."""
 
-_OTHER_COLOURS = ("CMYK", "LAB", "HSV")
+PNG_COLOURS = ("cHRM", "gAMA", "sRGB", "cICP")
+"""Chunks of a PNG that say how its colours are shown; kept."""
 
 _LOSSLESS_TIFF = ("tiff_lzw", "tiff_adobe_deflate", "packbits")
 
-# What a TIFF says of the photo and not of how its pixels are stored: title, camera, resolution, date, people.
-_TIFF_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
+KEPT_TIFF_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
+"""What a TIFF says of the photo and not of how its pixels are stored: title, camera, resolution, date, people."""
 
 _TIFF_DIRECTORIES = (0x8769, 0x8825)
 
 _ORIENTATION_TAG = 0x0112
-
-
-def reductions(image: Image.Image, data: bytes) -> list[str]:
-    """Return notes on what of a loaded image is lost in three channels of 8 bits."""
-    notes = []
-    if image.mode in _OTHER_COLOURS:
-        dropped = ", without its colour profile" if image.info.get("icc_profile") else ""
-        notes.append(f"{image.mode} read as RGB{dropped}")
-    if image.mode == "1":
-        notes.append("1 bit read as grey")
-    if image.mode in ("P", "PA"):
-        notes.append("palette read as RGB")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_deep(image, data):
-        notes.append(_DEEP)
-    if image.info.get("depth_images"):
-        notes.append("depth map removed")
-    if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
-        notes.append("further pictures of the file removed")
-    # They may tell what a cloak hides: a place, a name, a picture of the clean face.
-    texts = {"xmp": "XMP", "XML:com.adobe.xmp": "XMP"}
-    if image.format in ("JPEG", "MPO", "GIF"):  # elsewhere it names the program
-        texts["comment"] = "comment"
-    notes += dict.fromkeys(f"{name} removed" for key, name in texts.items() if image.info.get(key))
-    if any(key not in texts for key in getattr(image, "text", {})):
-        notes.append("texts removed")
-    return notes
-
-
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Return whether colour has more than 8 bits a channel, which Pillow silently reduces to 8."""
-    if image.format == "PNG":
-        return data[24] > 8  # IHDR: width, height, bit depth
-    if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, ())  # BitsPerSample
-        return any(each > 8 for each in (bits if isinstance(bits, tuple) else (bits,)) if isinstance(each, int))
-    if image.format == "PPM":
-        # Magic, width, height, largest value, with comments between them.
-        head = re.match(rb"P[2356](?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+\d+(?:\s|#[^\n]*\n)+(\d+)", data)
-        return head is not None and int(head[1]) > 255
-    if image.format == "HEIF":
-        return bool(image.info.get("bit_depth", 8) > 8)
-    if image.format == "JPEG2000":
-        start = data.find(b"\xff\x4f\xff\x51")  # SOC and SIZ; the first component's depth is 42 bytes on
-        return start >= 0 and (data[start + 42] & 0x7F) + 1 > 8
-    if image.format == "AVIF":
-        start = data.find(b"av1C")
-        return start >= 0 and bool(data[start + 6] & 0x40)  # high_bitdepth
-    return False
 
 
 def orientations(image: Image.Image) -> tuple[int, int]:
@@ -95,14 +50,17 @@ def orientations(image: Image.Image) -> tuple[int, int]:
     return shown, shown if tell(in_file) == shown else 1
 
 
-def save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
-    """Return what belongs to the file besides its pixels: EXIF, colour profile, JPEG tables."""
+def save_options(image: Image.Image, file_format: str, data: bytes = b"") -> dict[str, Any]:
+    """Return what belongs to the file besides its pixels: EXIF, colour profile, resolution, JPEG tables.
+
+    From ``data``, the file's bytes, come what a PNG says of its colours, and whether a WebP is lossless.
+    """
     options: dict[str, Any] = {}
     exif = _exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
     if isinstance(exif, bytes) and exif:
         options["exif"] = exif
     # A profile of other colours would be wrong for the RGB that is written.
-    if isinstance(image.info.get("icc_profile"), bytes) and image.mode not in _OTHER_COLOURS:
+    if isinstance(image.info.get("icc_profile"), bytes) and image.mode not in OTHER_COLOURS:
         options["icc_profile"] = image.info["icc_profile"]
     if file_format == "JPEG":
         from PIL import JpegImagePlugin
@@ -115,11 +73,25 @@ def save_options(image: Image.Image, file_format: str) -> dict[str, Any]:
         options["progressive"] = bool(image.info.get("progressive", False))
     if file_format == "HEIF":
         options |= _heif_options(image.info)
-    if file_format in ("JPEG", "PNG") and (dpi := image.info.get("dpi")):
+    if file_format != "TIFF" and (dpi := image.info.get("dpi")):  # a TIFF has it among its tags
         options["dpi"] = dpi
+    if file_format == "PNG":
+        options["png_chunks"] = [part for part in png_chunks(data)[0] if part.name in PNG_COLOURS] or None
+    if file_format == "WEBP" and _is_lossless_webp(data):
+        options["lossless"] = True
     if file_format == "TIFF" and image.info.get("compression") in _LOSSLESS_TIFF:
         options["compression"] = image.info["compression"]
     return {key: value for key, value in options.items() if value is not None}
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Return whether the photo, or the first frame of an animation, is coded without loss."""
+    for name, payload in riff_chunks(data)[0]:
+        if name in ("VP8L", "VP8 "):
+            return name == "VP8L"
+        if name == "ANMF":  # 16 bytes about the frame, then its own chunks
+            return payload[16:20] == b"VP8L"
+    return False
 
 
 def _heif_options(info: Mapping[Any, Any]) -> dict[str, Any]:
@@ -141,7 +113,7 @@ def _exif_of_tiff(image: Image.Image) -> bytes:
 
     try:
         told, kept = image.getexif(), Image.Exif()
-        kept.update({tag: told[tag] for tag in _TIFF_TAGS if tag in told})
+        kept.update({tag: told[tag] for tag in KEPT_TIFF_TAGS if tag in told})
         for directory in _TIFF_DIRECTORIES:
             if tags := told.get_ifd(directory):
                 kept.get_ifd(directory).update(tags)

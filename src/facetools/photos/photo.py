@@ -17,7 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 
 _NEVER_LOSSY = ("PNG", "TIFF", "BMP", "PPM")
 
-ONE_OF_SEVERAL = ("first frame of an animation", "main photo of several")
+ONE_OF_SEVERAL = ("first frame of an animation", "main photo of several", "first page of several")
 """Notes on a file that holds more than ``Photo.pixels`` show."""
 
 

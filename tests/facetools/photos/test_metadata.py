@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from conftest import saved
-from facetools.photos.metadata import orientations, reductions, save_options
+from facetools.photos.metadata import orientations, save_options
 
 
 def opened(photo: Image.Image, kind: str, **options: object) -> tuple[Image.Image, bytes]:
@@ -16,25 +16,6 @@ def opened(photo: Image.Image, kind: str, **options: object) -> tuple[Image.Imag
     image = Image.open(io.BytesIO(data))
     image.load()
     return image, data
-
-
-@pytest.mark.parametrize(
-    ("mode", "kind", "notes"),
-    [
-        ("RGB", "PNG", []),
-        ("L", "JPEG", []),
-        ("CMYK", "JPEG", ["CMYK read as RGB"]),
-        ("1", "PNG", ["1 bit read as grey"]),
-        ("P", "PNG", ["palette read as RGB"]),
-        ("I;16", "PNG", ["more than 8 bits a channel reduced to 8"]),
-    ],
-)
-def test_notes_say_what_8_bit_rgb_does_not_hold(mode: str, kind: str, notes: list[str]) -> None:
-    assert reductions(*opened(Image.new(mode, (9, 8)), kind)) == notes
-
-
-def test_texts_are_noted() -> None:
-    assert reductions(*opened(Image.new("RGB", (9, 8)), "JPEG", comment=b"by me")) == ["comment removed"]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
