@@ -34,7 +34,8 @@ LEVELS = {
         {"outputs"},
         {"intake_records", "extractors"},
         {"intake"},
-        {"faces", "transforms"},
+        {"added_faces"},
+        {"faces", "transforms", "pictures"},
         {"photos", "perceptual", "attacks", "metrics", "names", "pairs", "people"},
     ],
     "berttools": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,8 @@ from _toolio.errors import InputError
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record
-from facetools.faces.face import Face, face_of, whole_crop
+from facetools.added_faces import UNSEARCHED, AddedFaces, join_faces
+from facetools.faces.face import Face, face_of, is_box_alone, names_a_face, whole_crop
 from facetools.faces.finder import THRESHOLDS, Finder, default_min_face_px
 from facetools.photos.codec import decode_photo
 from facetools.photos.photo import Photo
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-UNSEARCHED = ("crop", "whole-photo")
-"""Values of ``faces`` with which ``take_in`` does not search for faces."""
 
 LESS_SURE = 0.1
 """A face that is so much less confident than the photo's most confident one is not the largest or the central one: on
@@ -52,6 +50,11 @@ class Intake:
         The records that named the faces, one a face; empty where the photo was searched for faces.
     searched_px
         Side of the smallest face that was searched for, pixels; None where none was searched for.
+    added
+        Records of the faces that were added by hand to those that were found; ``named`` has those that were added to
+        others that records name.
+    others
+        Number and face of each that was found and not chosen.
     """
 
     item: Item
@@ -61,6 +64,8 @@ class Intake:
     numbers: tuple[int, ...]
     named: tuple[Record, ...] = ()
     searched_px: float | None = None
+    added: tuple[Record, ...] = ()
+    others: tuple[tuple[int, Face], ...] = ()
 
     @property
     def no_face(self) -> str:
@@ -84,6 +89,7 @@ class _Unsearched:
     item: Item
     data: bytes
     photo: Photo
+    added: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +137,17 @@ def take_in(
     min_face_px: float | None = None,
     min_confidence: float | None = None,
     rotations: bool = False,
-    finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None] | None = None,
+    finished: Callable[[Item, Sequence[Record], bytes, Sequence[Record]], Sequence[Record] | None] | None = None,
+    added: AddedFaces | None = None,
 ) -> Iterator[Intake | Refusal | Finished]:
     """Read, decode and find faces, one input after the other.
 
     Parameters
     ----------
     items
-        Photos, or records that name them. A record with ``landmarks`` stands for that one face, which is
-        then not searched for again; such records that follow each other and name one photo give one intake.
+        Photos, or records that name them. A record with ``landmarks``, or with a ``box`` and without that field, stands
+        for that one face, which is then not searched for; such records that follow each other and name one photo
+        give one intake.
         Only they wait for the next item: any other is worked on as soon as it comes.
     device
         Where the finder runs; it is loaded when the first photo needs it, and looks at one photo at a time.
@@ -156,9 +164,11 @@ def take_in(
         Search every photo rotated by 90, 180 and 270 degrees too, and not only one without a confident face.
     finished
         Returns the records of an input that need not be done again, or None, from the input, the records that name
-        its faces, and the file's bytes.
+        its faces, the file's bytes, and the records of faces that are added to those found.
+    added
+        Faces that are taken beside those that are found or named.
     """
-    reader = _Reader(device, faces, min_face_px, min_confidence, rotations, finished)
+    reader = _Reader(device, faces, min_face_px, min_confidence, rotations, finished, added)
     for group in _by_photo(items):
         yield from reader.read([group])
 
@@ -218,9 +228,11 @@ class _Reader:
         min_face_px: float | None,
         min_confidence: float | None,
         rotations: bool,
-        finished: Callable[[Item, Sequence[Record], bytes], Sequence[Record] | None] | None = None,
+        finished: Callable[[Item, Sequence[Record], bytes, Sequence[Record]], Sequence[Record] | None] | None = None,
+        added: AddedFaces | None = None,
     ) -> None:
         self._device, self._faces, self._min_face_px, self._finished = device, faces, min_face_px, finished
+        self._added = added or AddedFaces()
         self._finding: dict[str, Any] = {"rotations": rotations}
         if min_confidence is not None:
             self._finding["thresholds"] = (*THRESHOLDS[:2], min_confidence)
@@ -233,17 +245,35 @@ class _Reader:
         wanted = [index for index, each in enumerate(results) if isinstance(each, _Unsearched)]
         found = self._find([results[index].photo for index in wanted]) if wanted else []
         for index, faces in zip(wanted, found, strict=True):
-            item, data, photo = results[index].item, results[index].data, results[index].photo
-            numbers = _choose(faces, photo, self._faces)
-            least = self._min_face_px or default_min_face_px(*photo.pixels.shape[:2])
-            chosen = tuple(faces[n] for n in numbers)
-            results[index] = Intake(item, data, photo, chosen, numbers, searched_px=least)
+            results[index] = self._searched(results[index], faces)
         return results
 
-    def _find(self, photos: Sequence[Photo]) -> list[list[Face]]:
+    def _searched(self, each: _Unsearched, found: Sequence[Face]) -> Intake:
+        """Join the faces that were found in a photo with those added to it, and choose."""
+        photo, item = each.photo, each.item
+        added = [self._place(photo, record, item.path) for record in each.added]
+        faces, places = join_faces(found, added)
+        numbers = tuple(sorted({*_choose(found, photo, self._faces), *places}))
+        least = self._min_face_px or default_min_face_px(*photo.pixels.shape[:2])
+        others = tuple((number, face) for number, face in enumerate(faces) if number not in numbers)
+        chosen = tuple(faces[number] for number in numbers)
+        return Intake(item, each.data, photo, chosen, numbers, searched_px=least, added=each.added, others=others)
+
+    def _place(self, photo: Photo, record: Record, path: str) -> Face:
+        """Return the face that a record names, in a box alone with the landmarks that O-Net sees there."""
+        face = face_of(record, path)
+        assert face is not None, "read_added_faces"
+        if is_box_alone(record) and (points := self._the_finder().place_landmarks(photo.pixels, face.box)) is not None:
+            return replace(face, landmarks=points)
+        return face
+
+    def _the_finder(self) -> Finder:
         with self._loading:
             self._finder = self._finder or Finder(self._device, **self._finding)
-        return self._finder.find([photo.pixels for photo in photos], min_face_px=self._min_face_px)
+        return self._finder
+
+    def _find(self, photos: Sequence[Photo]) -> list[list[Face]]:
+        return self._the_finder().find([photo.pixels for photo in photos], min_face_px=self._min_face_px)
 
     def _read(self, group: list[Item]) -> Iterator[Any]:
         """Read one photo, named by one item or by the records of its faces."""
@@ -251,21 +281,26 @@ class _Reader:
         if item.error is None and _is_finished(item.record):
             yield Refusal(item, None)
             return
+        added = self._added.of(item) if item.error is None else ()
+        if added and names_a_face(item.record):
+            group, added = [*group, *(Item(item.path, item.relative, record) for record in added)], ()
         usable, named, refused = _named_faces(group)
         records = tuple(each.record for each in usable) if named else ()
         try:
             if usable:
                 item, data = usable[0], usable[0].read()
-                if self._finished is not None and (done := self._finished(item, records, data)) is not None:
+                if self._finished is not None and (done := self._finished(item, records, data, added)) is not None:
                     yield Finished(item, done)
                 elif self._faces in UNSEARCHED:
                     yield Intake(
                         item, data, photo := decode_photo(data, item.path), (whole_crop(photo),), (0,), records[:1]
                     )
                 elif named:
-                    yield Intake(item, data, decode_photo(data, item.path), named, _numbers(records), records)
+                    photo = decode_photo(data, item.path)
+                    faces = tuple(self._place(photo, record, item.path) for record in records)
+                    yield Intake(item, data, photo, faces, _numbers(records), records)
                 else:
-                    yield _Unsearched(item, data, decode_photo(data, item.path))
+                    yield _Unsearched(item, data, decode_photo(data, item.path), added)
         except InputError as error:
             yield from (Refusal(each, error) for each in usable)
         yield from refused
@@ -275,8 +310,8 @@ def _choose(found: Sequence[Face], photo: Photo, faces: str) -> tuple[int, ...]:
     """Return the indices of the faces that are selected, of those found, largest first."""
     if faces not in ("largest", "central") or not found:
         return tuple(range(len(found)))
-    least = max(face.confidence for face in found) - LESS_SURE
-    sure = [number for number, face in enumerate(found) if face.confidence >= least]
+    least = max(face.certainty for face in found) - LESS_SURE
+    sure = [number for number, face in enumerate(found) if face.certainty >= least]
     if faces == "largest":
         return (sure[0],)
     height, width = photo.pixels.shape[:2]
@@ -304,18 +339,22 @@ def _by_photo(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _names_a_face(item: Item) -> bool:
-    return item.error is None and not _is_finished(item.record) and item.record.get("landmarks") is not None
+    return item.error is None and not _is_finished(item.record) and names_a_face(item.record)
 
 
 def _is_another_face(group: Sequence[Item], item: Item) -> bool:
     """Return whether an item names another face of the group's photo, and not the same again."""
     if not _names_a_face(item) or (item.path, item.relative) != (group[0].path, group[0].relative):
         return False
-    number, landmarks = item.record.get("face"), item.record["landmarks"]
+    number, place = item.record.get("face"), _place_of(item.record)
     return not any(
-        (number is not None and record.get("face") == number) or record["landmarks"] == landmarks
+        (number is not None and record.get("face") == number) or _place_of(record) == place
         for record in (each.record for each in group)
     )
+
+
+def _place_of(record: Record) -> object:
+    return record["landmarks"] if record.get("landmarks") is not None else record["box"]
 
 
 def _named_faces(group: Sequence[Item]) -> tuple[list[Item], tuple[Face, ...], list[Refusal]]:
@@ -339,10 +378,13 @@ def _numbers(records: Sequence[Record]) -> tuple[int, ...]:
     return tuple(number if isinstance(number, int) else next(free) for number in given)
 
 
-def input_digest(item: Item, named: Sequence[Record], data: bytes) -> str:
-    """Return the sha256 of what an input's outputs depend on: file, path below the output, faces named."""
-    faces = [[record.get(key) for key in ("face", "landmarks", "box", "confidence")] for record in named]
-    return sha256_of(json.dumps([sha256_of(data), item.relative, faces]).encode())
+def input_digest(item: Item, named: Sequence[Record], data: bytes, added: Sequence[Record] = ()) -> str:
+    """Return the sha256 of what an input's outputs depend on: file, path below the output, faces named or added."""
+    faces, more = (
+        [[record.get(key) for key in ("face", "landmarks", "box", "confidence")] for record in records]
+        for records in (named, added)
+    )
+    return sha256_of(json.dumps([sha256_of(data), item.relative, faces, *([more] if more else [])]).encode())
 
 
 def _is_finished(record: Record) -> bool:

@@ -48,14 +48,16 @@ def records_without_work(intake: Refusal | Finished, complete: Complete, *, make
     return [complete({**about, **error_fields(intake.error)}, through=intake.item.record)]
 
 
-def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> None:
-    """Write the records of an input that needs no work; see ``records_without_work``."""
+def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bool = False) -> list[Record]:
+    """Write the records of an input that needs no work, and return them; see ``records_without_work``."""
     from facetools.intake import Refusal
 
     # A record of an earlier command stays as it is.
     completed = isinstance(intake, Refusal) and intake.error is None
-    for record in records_without_work(intake, writer.complete, makes_files=makes_files):
+    records = records_without_work(intake, writer.complete, makes_files=makes_files)
+    for record in records:
         (writer.pass_on if completed else writer.emit)(record)
+    return records
 
 
 def without_reason(record: Record) -> Record:

@@ -63,13 +63,15 @@ class PhotoFolder:
     def __exit__(self, *problem: object) -> None:
         self._journal.__exit__(*problem)
 
-    def finished(self, item: Item, named: Sequence[Record], data: bytes) -> Sequence[Record] | None:
+    def finished(
+        self, item: Item, named: Sequence[Record], data: bytes, added: Sequence[Record] = ()
+    ) -> Sequence[Record] | None:
         """Return the records of an input that an earlier run has finished, with its files where they are now.
 
         Fields that pass through are those of ``item`` and ``named`` (see ``Intake``), not of the earlier run.
         None for the second of two inputs that go to one file, so that a resumed run reports it as the first did.
         """
-        records = self._journal.finished(item.path, input_digest(item, named, data))
+        records = self._journal.finished(item.path, input_digest(item, named, data, added))
         if records is None or (named and len(records) != len(named)):
             return None
         paths = [record.get("path") and self.folder / PurePosixPath(record["relative"]) for record in records]
@@ -178,13 +180,16 @@ class PhotoFolder:
             records += [complete(fields) for fields in described]
         if not failed:
             # Without the fields that pass through: they may be others when the photo is resumed.
-            self._journal.add(item.path, input_digest(item, intake.named, intake.data), written, records)
+            digest = input_digest(item, intake.named, intake.data, intake.added)
+            self._journal.add(item.path, digest, written, records)
         return records
 
-    def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> None:
-        """Write an input's photos as ``keep`` does, and only then print its records."""
-        for index, record in enumerate(self.keep(intake, outputs, writer.complete)):
+    def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> list[Record]:
+        """Write an input's photos as ``keep`` does, and only then print its records; return them."""
+        records = self.keep(intake, outputs, writer.complete)
+        for index, record in enumerate(records):
             writer.emit(record, through=intake.record_of(index))
+        return records
 
 
 def _missing_in(record: Record, other: Record) -> Record:

@@ -15,6 +15,7 @@ from PIL import Image
 from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
+from facetools.added_faces import AddedFaces
 from facetools.faces.face import Face, describe_face, face_of
 from facetools.faces.finder import Finder
 from facetools.intake import Finished, Intake, Refusal, input_digest, take_in, work_on
@@ -46,7 +47,7 @@ def test_every_kind_of_input(tmp_path: Any, face_photo: bytes) -> None:
     ]
     (tmp_path / "done.png").write_bytes(b"not looked at")
     done = [{"a": 1}]
-    found = list(take_in(items, CPU, finished=lambda _, __, data: done if data == b"not looked at" else None))
+    found = list(take_in(items, CPU, finished=lambda _, __, data, ___: done if data == b"not looked at" else None))
     assert [type(each) for each in found] == [Intake, Intake] + [Refusal] * 3 + [Intake] + [Refusal] * 4 + [Finished]
     assert [each.item for each in found] == items
     intakes = [each for each in found if isinstance(each, Intake)]
@@ -271,3 +272,54 @@ def test_work_on_gives_what_take_in_gives_in_its_order(tmp_path: Path, real_peop
         for (one, _), other in zip(worked, expected, strict=True):
             if isinstance(one, Intake) and isinstance(other, Intake):
                 assert [describe_face(f, 0) for f in one.faces] == [describe_face(f, 0) for f in other.faces]
+
+
+def test_added_faces_stand_beside_those_that_are_found(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [((0.0, 0.0, 20.0, 20.0), 0.9), ((40.0, 0.0, 60.0, 20.0), 0.99)]
+    monkeypatch.setattr(Finder, "find", lambda *_, **__: [[Face(box, sure, np.array(POINTS)) for box, sure in boxes]])
+    seen = np.array(shifted(2))
+    monkeypatch.setattr(Finder, "place_landmarks", lambda *_: seen)
+    over, apart = {"path": photo, "box": [1, 0, 20, 20]}, {"path": photo, "landmarks": shifted(7), "confidence": 0.3}
+    item = Item(photo, "a.png")
+    asked: list[Any] = []
+    for faces, numbers, others in (("all", (0, 1, 2), ()), ("largest", (0, 2), (1,))):
+        (intake,) = take_in(
+            [item],
+            CPU,
+            faces=faces,
+            added=AddedFaces([(1, over), (2, apart)]),
+            finished=lambda *given: asked.append(given),
+        )
+        assert isinstance(intake, Intake)
+        assert intake.numbers == numbers
+        assert tuple(number for number, _ in intake.others) == others
+        by_number = dict(zip(intake.numbers, intake.faces, strict=True))
+        assert (by_number[0].box, by_number[0].confidence) == ((1, 0, 20, 20), None)
+        assert by_number[0].landmarks.tolist() == seen.tolist()
+        assert (by_number[2].landmarks.tolist(), by_number[2].confidence) == (shifted(7), 0.3)
+        # Who resumes must know of them: an input without them is another one.
+        assert asked.pop()[3] == intake.added == (over, apart)
+    assert input_digest(item, (), b"x", [over]) != input_digest(item, (), b"x") == input_digest(item, (), b"x", ())
+
+
+def test_added_faces_stand_beside_those_that_records_name(photo: str) -> None:
+    more = {"path": photo, "landmarks": shifted(9), "who": "Ben"}
+    (intake,) = take_in([named(photo, face=0, who="Ann")], CPU, added=AddedFaces([(1, more)]))
+    assert isinstance(intake, Intake)
+    assert (intake.numbers, len(intake.named), intake.added) == ((0, 1), 2, ())
+    assert [intake.record_of(place)["who"] for place in range(2)] == ["Ann", "Ben"]
+
+
+def test_a_record_of_a_box_alone_names_a_face(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Finder, "place_landmarks", lambda *_: None)
+    items = [Item(photo, "a.png", {"path": photo, "box": [n, 0, n + 20, 30]}) for n in (0, 30, 30)]
+    first, again = take_in(items, CPU)
+    assert isinstance(first, Intake)
+    assert isinstance(again, Intake)
+    assert [face.box[0] for face in first.faces] == [0, 30]
+    assert all(face.confidence is None and not face.is_crop for face in first.faces)
+    assert len(again.faces) == 1, "a box once more"
+    crop = Item(photo, "a.png", {"path": photo, "box": [0, 0, 64, 48], "landmarks": None, "confidence": None})
+    (searched,) = take_in([crop], CPU)
+    assert isinstance(searched, Intake)
+    assert searched.searched_px == 20, "the record of a crop names no face"

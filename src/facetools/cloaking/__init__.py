@@ -1,5 +1,6 @@
 """Run an attack on the faces of photos and measure the change."""
 
-from facetools.cloaking.session import Cloaked, CloakingConfig, CloakingSession
+from facetools.cloaking.config import CloakingConfig
+from facetools.cloaking.session import Cloaked, CloakingSession
 
 __all__ = ["Cloaked", "CloakingConfig", "CloakingSession"]

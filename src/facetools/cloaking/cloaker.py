@@ -99,11 +99,13 @@ class Cloaker:
         except InputError as error:
             return self._refuse(intake, InputError(f"{item.path}: {error.message}", kind=error.kind))
         saved = decode_photo(data, name).pixels
-        described = []
+        described, others = [], _describe_others(intake)
         for face, number, result in zip(intake.faces, intake.numbers, done, strict=True):
             fields = {"relative": name, "source": item.path, **describe_face(face, number)}
             measured = self._measure(photo.pixels, saved, face, result)
-            described.append({**fields, **measured, **self.recipe.describe(), "source_sha256": intake.digest, **notes})
+            described.append(
+                {**fields, **measured, **self.recipe.describe(), "source_sha256": intake.digest, **others, **notes}
+            )
         return Output(name, data, described)
 
     def _notes(self, photo: Photo) -> dict[str, Any]:
@@ -122,8 +124,9 @@ class Cloaker:
             data, what = saving.encode(intake.photo, intake.photo.pixels) if changed else intake.data, "copied"
             if not changed:  # nothing of it is lost either
                 name, notes = saving.name(intake.item.relative, intake.photo.format), {}
-        reason = {"relative": name, "source": intake.item.path, "face": None, "reason": f"{why}; {what}"}
-        return Output(name, data, [{**reason, **notes}])
+        fields = {"relative": name, "source": intake.item.path, "reason": f"{why}; {what}", **_describe_others(intake)}
+        faces = [describe_face(face, number) for face, number in zip(intake.faces, intake.numbers, strict=True)]
+        return Output(name, data, [{**fields, **face, **notes} for face in faces or [{"face": None}]])
 
     def _measure(self, clean: Pixels, saved: Pixels, face: Face, result: Done) -> dict[str, Any]:
         change = measure_change(clean, saved, face, self.recipe.extractors, self.recipe.distance)
@@ -136,3 +139,9 @@ class Cloaker:
             fields["targets"] = result.aims
         steps = self.recipe.knobs.get("steps")
         return {**fields, "steps": steps, "seconds": round(result.seconds, 3)}
+
+
+def _describe_others(intake: Intake) -> dict[str, Any]:
+    """Return the field that names the faces which were found and, as another was chosen, are not cloaked."""
+    others = [describe_face(face, number) for number, face in intake.others]
+    return {"others": [{key: face[key] for key in ("face", "box")} for face in others]} if others else {}

@@ -11,7 +11,6 @@ from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import error_fields
 from facetools.cloaking.change import describe_change, measure_change
-from facetools.cloaking.grid import Grid
 from facetools.cloaking.regions import Region, locate_region
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import describe_face
@@ -19,6 +18,7 @@ from facetools.intake import Intake, Refusal, take_in
 from facetools.pairs import Pair
 from facetools.photos.codec import decode_photo
 from facetools.photos.photo import Pixels, same_shape, scale_to
+from facetools.pictures.grid import Grid
 
 if TYPE_CHECKING:
     import torch

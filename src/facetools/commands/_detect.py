@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from facetools.commands._summary import many
+
 
 class Summary:
     """Numbers of photos and of faces by label."""
@@ -30,15 +32,11 @@ class Summary:
         """
         labels = self._labels
         faces = ", ".join(f"{labels[label]:,} {label}" for label in ("cloaked", "unclear", "clean"))
-        parts = [f"{_many(self._photos, 'photo')}, {_many(labels.total(), 'face')}: {faces}"]
+        parts = [f"{many(self._photos, 'photo')}, {many(labels.total(), 'face')}: {faces}"]
         if labels[None]:
             parts[0] += f", {labels[None]:,} without a score"
         if self._faceless:
-            parts.append(f"{_many(self._faceless, 'photo')} without a face")
+            parts.append(f"{many(self._faceless, 'photo')} without a face")
         if failed:
             parts.append(f"{failed:,} failed")
         return "; ".join(parts)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' if count != 1 else ''}"

@@ -3,7 +3,7 @@
 FACE = {
     "face": "Number of the face in its photo, from 0, largest first; null where there is none.",
     "box": "x0, y0, x1, y1 in photo pixels, between pixels: the photo is 0, 0, width, height.",
-    "confidence": "How sure the finder is, 0 to 1.",
+    "confidence": "How sure the finder is, 0 to 1; null for a crop and for a face added by hand.",
     "landmarks": "Left eye, right eye, nose, left and right corner of the mouth, as x, y in photo pixels.",
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +11,12 @@ import typer
 
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing
+from _toolio.streams.records import Record
 from facetools.attacks import registry as attacks
 from facetools.commands._options import Faces, check_names
+from facetools.commands._summary import many
 from facetools.photos.formats import Format
+from facetools.pictures.contact_sheet import uncloaked_reason
 from facetools.transforms.differentiable import parse_views
 
 Mode = Annotated[
@@ -80,6 +85,19 @@ Quality = Annotated[
 ]
 Suffix = Annotated[str, typer.Option(metavar="TEXT", callback=lambda text: _plain(text), help="Added to each name.")]
 StripGps = Annotated[bool, typer.Option("--strip-gps", help="Remove GPS tags from the EXIF.")]
+FacesFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Faces to cloak beside those that are found: JSON lines of path, and box or landmarks.",
+    ),
+]
+Preview = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw every photo with its faces, cloaked or not, as PNG; FILE-2.png and so on."),
+]
 CopyFaceless = Annotated[bool, typer.Option("--copy-faceless", help="Copy photos without a face.")]
 
 
@@ -95,3 +113,37 @@ def check_mask_file(path: Path, shard: tuple[int, int], *, resume: bool, force: 
         refuse_existing(path, force=force, named=param("save_mask"))
     if shard != (1, 1):
         raise UsageError("--save-mask: a mask is made from all photos; make it without --shard, then use --mask")
+
+
+class Summary:
+    """Numbers of photos and of faces, cloaked or not, and why not."""
+
+    def __init__(self) -> None:
+        self._photos = self._faces = self._faceless = self._failed = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Count one input by its records."""
+        if any("error" in record for record in records):
+            self._failed += 1
+            return
+        faces = [record for record in records if record.get("face") is not None]
+        others = len(records[0].get("others") or ())
+        self._photos += 1
+        self._faceless += not faces
+        self._faces += len(faces) + others
+        self._reasons["another face was chosen"] += others
+        for record in faces:
+            if reason := uncloaked_reason(record):
+                self._reasons[reason.partition(";")[0]] += 1
+
+    def line(self) -> str:
+        """Return one line: photos, faces cloaked and not and why, photos without a face, failed inputs."""
+        not_cloaked = self._reasons.total()
+        line = f"{many(self._photos, 'photo')}, {many(self._faces, 'face')}: {self._faces - not_cloaked:,} cloaked"
+        if not_cloaked:
+            why = ", ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common() if count)
+            line += f", {not_cloaked:,} not ({why})"
+        if self._faceless:
+            line += f"; {many(self._faceless, 'photo')} without a face"
+        return line + (f"; {self._failed:,} failed" if self._failed else "")

@@ -13,7 +13,8 @@ from _toolio.cli.options import finite
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
 from facetools.attacks import registry as attacks
-from facetools.cloaking.session import Cloaked, CloakingConfig, CloakingSession, complete
+from facetools.cloaking.config import CloakingConfig
+from facetools.cloaking.session import Cloaked, CloakingSession, complete
 from facetools.photos.saving import Saving
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
-from facetools.cloaking.grid import Grid, refuse_picture
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import (
     AllowDownload,
@@ -29,6 +28,7 @@ from facetools.commands._options import (
     check_names,
 )
 from facetools.extractors.factory import DEFAULT
+from facetools.pictures.grid import Grid, refuse_picture
 from facetools.transforms.preprocess import parse_preprocess
 
 SCHEMA = "facetools.compare/1"

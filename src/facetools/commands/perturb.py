@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.cli.progress import track
+from _toolio.cli.progress import close_with, track
+from _toolio.errors import param
 from _toolio.files.overwriting import refuse_nested
-from _toolio.streams.inputs import count, open_items
+from _toolio.streams.inputs import STDIN, count, open_items
 from _toolio.streams.records import RecordWriter
-from _toolio.streams.shards import parse_shard
+from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.attacks import registry as attacks
-from facetools.cloaking.session import SCHEMA, Cloaked, CloakingConfig, CloakingSession
+from facetools.cloaking.config import CloakingConfig
+from facetools.cloaking.session import SCHEMA, Cloaked, CloakingSession
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinConfidence, MinFace, Rotations
 from facetools.commands._perturb import (
     CopyFaceless,
+    FacesFile,
     FormatOption,
     Knobs,
     Mask,
     Measure,
     Mode,
+    Preview,
     Quality,
     SaveMask,
     StripGps,
     Suffix,
+    Summary,
     TargetFiles,
     Views,
     WhichFaces,
@@ -37,6 +43,7 @@ from facetools.extractors.factory import DEFAULT_ENSEMBLE
 from facetools.intake_records import hand_on
 from facetools.photos.formats import Format
 from facetools.photos.saving import Saving
+from facetools.pictures.contact_sheet import ContactSheet, refuse_sheet
 from facetools.transforms.differentiable import parse_views
 
 COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
@@ -62,11 +69,13 @@ def perturb(
     min_face: MinFace = None,
     min_confidence: MinConfidence = None,
     rotations: Rotations = False,
+    faces_file: FacesFile = None,
     file_format: FormatOption = Format.keep,
     quality: Quality = None,
     suffix: Suffix = "",
     strip_gps: StripGps = False,
     copy_faceless: CopyFaceless = False,
+    preview: Preview = None,
     seed: options.Seed = 0,
     batch: options.Batch = 8,
     resume: options.Resume = False,
@@ -98,6 +107,7 @@ def perturb(
         min_face=min_face,
         min_confidence=min_confidence,
         rotations=rotations,
+        faces_file=faces_file,
         seed=seed,
         saving=Saving.to_format(
             file_format, quality=quality, strip_gps=strip_gps, suffix=suffix, copy_faceless=copy_faceless
@@ -108,22 +118,35 @@ def perturb(
     if save_mask is not None:
         check_mask_file(save_mask, part, resume=resume, force=force)
     refuse_nested(out, inputs)
+    if preview is not None:
+        preview = file_of_shard(preview, part)
+        photos = [str(out), *(name for name in inputs or () if name != STDIN)]
+        refuse_sheet(preview, photos, force=force or resume, named=param("preview"))
     items = open_items(inputs, null=null, shard=part)
     if save_mask is not None:
         items = list(items)  # photos are read twice
     with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer:
+        from facetools.commands._preview import pixels_of
         from facetools.outputs import PhotoFolder
 
+        summary, sheet = Summary(), ContactSheet(preview) if preview else None
         session = CloakingSession(config, device=device, batch=batch)
         if method.per_person:
             session.prepare_masks(items, resume=resume)
         with PhotoFolder(out, "facetools-perturb", session.arguments, resume=resume, force=force) as folder:
-            for each in track(session.cloak(items, folder.finished), "cloaking", count(items)):
+            cloaked = session.cloak(items, folder.finished, whole=part == (1, 1))
+            for each in track(cloaked, "cloaking", count(items)):
                 if isinstance(each, Cloaked):
-                    folder.deliver(writer, each.intake, [each.output])
+                    records = folder.deliver(writer, each.intake, [each.output])
                 else:
-                    hand_on(writer, each, makes_files=True)
-        return writer.exit_code
+                    records = hand_on(writer, each, makes_files=True)
+                summary.add(records)
+                if sheet:
+                    sheet.add(records, partial(pixels_of, each, records))
+        if sheet:
+            sheet.close()
+    close_with(summary.line())
+    return writer.exit_code
 
 
 PAGE = Page(
@@ -151,6 +174,7 @@ PAGE = Page(
         "opom is step_size.",
         "seed": "Seed of the run.",
         "source_sha256": "SHA-256 of the source.",
+        "others": "Number and box of each face that was found and is not cloaked, as another was chosen.",
         "notes": "What of the photo was lost.",
         **PROBLEM,
     },
@@ -177,6 +201,12 @@ PAGE = Page(
             "facetools perturb --attack fawkes-v0.3 --mode min --targets targets.safetensors \\\n"
             "  --in me.jpg --out cloaked/ > me.jsonl",
             "Pull a face to one of the people that are farthest from it.",
+        ),
+        (
+            """echo '{"path": "photos/0.jpg", "box": [78, 66, 172, 190]}' > missed.jsonl\n"""
+            "facetools perturb --attack lowkey --set steps=20 --faces-file missed.jsonl --preview faces.png \\\n"
+            "  --in photos/0.jpg --out cloaked/ > cloaked.jsonl",
+            "Cloak a face too that was missed, and draw all photos with their faces, cloaked or not.",
         ),
         (
             "facetools perturb --attack opom --save-mask me.safetensors --in photos/ --out cloaked/ > first.jsonl\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from _toolio.errors import InputError
 from _toolio.streams.records import Record
+from facetools.faces.templates import TEMPLATES
 from facetools.photos.photo import Photo
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -26,7 +28,8 @@ class Face:
         (x0, y0, x1, y1) in photo pixels, measured between pixels: the photo itself is (0, 0, width, height),
         so x1 - x0 is the width. A box may reach beyond the photo.
     confidence
-        O-Net's probability that this is a face, 0 to 1.
+        O-Net's probability that this is a face, 0 to 1; None for a face that was not found but given: an aligned
+        crop, or one that somebody has added by hand.
     landmarks
         float64 [5, 2], or [0, 2] for an aligned crop, which is all face: (x, y) of the left eye, the right eye,
         the tip of the nose, the left and the right corner of the mouth; "left" is left in the
@@ -35,13 +38,19 @@ class Face:
     """
 
     box: Box
-    confidence: float
+    confidence: float | None
     landmarks: NDArray[np.float64]
 
     @property
     def is_crop(self) -> bool:
         """Whether the face is a whole photo: an aligned crop."""
         return len(self.landmarks) == 0
+
+    @property
+    def certainty(self) -> float:
+        """The confidence of a face that was found."""
+        assert self.confidence is not None, "a face that was given, not found"
+        return self.confidence
 
     @property
     def area(self) -> float:
@@ -75,29 +84,49 @@ LFW; left and right are set equal, half of the median width (3.37) each."""
 def whole_crop(photo: Photo) -> Face:
     """Return a face that is the whole photo, with no landmarks."""
     height, width = photo.pixels.shape[:2]
-    return Face((0.0, 0.0, float(width), float(height)), 1.0, np.empty((0, 2)))
+    return Face((0.0, 0.0, float(width), float(height)), None, np.empty((0, 2)))
+
+
+def is_box_alone(record: Record) -> bool:
+    """Return whether a record names a face by its box alone, as somebody draws it.
+
+    The record of a crop has a box too, and ``landmarks`` that are null.
+    """
+    return record.get("box") is not None and "landmarks" not in record
+
+
+def names_a_face(record: Record) -> bool:
+    """Return whether a record stands for one face, which is not searched for."""
+    return record.get("landmarks") is not None or is_box_alone(record)
 
 
 def face_of(record: Record, path: str) -> Face | None:
     """Read the face that a record describes, None if it describes none.
 
-    Without a box it gets the one that the finder would give a face with these landmarks.
+    Without a box it gets the one that the finder would give a face with these landmarks, and with a box alone the
+    landmarks of a mean face in it. Its confidence is the finder's, if the record has one.
 
     Raises
     ------
     InputError
         The landmarks are not five pairs of numbers, or the box not four, of a size that photos have.
     """
-    if record.get("landmarks") is None:
+    if not names_a_face(record):
         return None
     try:
-        landmarks = _pixels(record["landmarks"], (5, 2))
-        x0, y0, x1, y1 = map(float, _pixels(record.get("box") or _box_around(landmarks), (4,)))
+        if is_box_alone(record):
+            box = _pixels(record["box"], (4,))
+            landmarks = _landmarks_in(box)
+        else:
+            landmarks = _pixels(record["landmarks"], (5, 2))
+            box = _pixels(record.get("box") or _box_around(landmarks), (4,))
+        x0, y0, x1, y1 = map(float, box)
         told = record.get("confidence")
-        confidence = float(told) if isinstance(told, int | float) else 1.0
+        confidence = float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
     except (ValueError, TypeError, OverflowError):
         raise InputError(
-            f"{path}: the record's landmarks or box are not five points and four numbers", kind="bad-record"
+            f"{path}: the record's landmarks or box are not five points and four numbers, x0 < x1 and y0 < y1",
+            kind="bad-record",
         ) from None
     return Face((x0, y0, x1, y1), confidence, landmarks)
 
@@ -116,11 +145,24 @@ def _box_around(landmarks: npt.NDArray[np.float64]) -> list[float]:
     return [float(start + spread * reach) for start, reach in zip((x, y, x, y), BOX_OF_POINTS, strict=True)]
 
 
+def _landmarks_in(box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return where a face that stands upright has its landmarks, from its box: the inverse of ``BOX_OF_POINTS``."""
+    (x0, y0, x1, y1), (left, top, right, bottom) = box, BOX_OF_POINTS
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError("a box without an area")
+    spread = math.sqrt((x1 - x0) / (right - left) * (y1 - y0) / (bottom - top))
+    middle = np.array([x0 + x1 - spread * (left + right), y0 + y1 - spread * (top + bottom)]) / 2
+    mean = np.array(TEMPLATES["arcface-112"][1])
+    mean -= mean.mean(0)
+    unit: npt.NDArray[np.float64] = mean / np.sqrt((mean**2).sum(1).mean())
+    return middle + spread * unit
+
+
 def describe_face(face: Face, number: int) -> dict[str, Any]:
     """Return the fields of a record that describe a face: number, box, confidence, landmarks, in photo pixels."""
     return {
         "face": number,
         "box": [round(value, 2) for value in face.box],
-        "confidence": None if face.is_crop else round(face.confidence, 4),
+        "confidence": None if face.confidence is None else round(face.confidence, 4),
         "landmarks": [[round(float(x), 3), round(float(y), 3)] for x, y in face.landmarks] or None,
     }

@@ -35,6 +35,7 @@ _R_SIDE: Final = 24
 _O_SIDE: Final = 48
 _TILT: Final = math.radians(40)
 _SURE: Final = 0.95  # a second and third look must not find what is not there
+_SEEN: Final = 0.5  # of a box that somebody has drawn: more probably a face than not
 _MARGIN: Final = 4  # of P-Net's window of 12: so much of it may lie beyond the photo
 _MARGIN_SIDE: Final = 80  # shorter side of the largest level that gets one: faces from a seventh of the photo's
 _MARGIN_PROPOSAL: Final = 0.7  # probability that P-Net must give; what is less probable takes a quarter of the time
@@ -138,6 +139,42 @@ class Finder:
                 found[i] = faces
         return found
 
+    @torch.inference_mode()
+    def place_landmarks(self, photo: NDArray[np.uint8], box: Box) -> NDArray[np.float64] | None:
+        """Return the landmarks that O-Net sees in a box that somebody has drawn.
+
+        Parameters
+        ----------
+        photo
+            RGB, uint8 [H, W, 3].
+        box
+            (x0, y0, x1, y1) in photo pixels, about as the finder would draw it.
+
+        Returns
+        -------
+        float64 [5, 2] or None
+            None where O-Net sees no face there: its landmarks would be those of nothing.
+        """
+        side = max(box[2] - box[0], box[3] - box[1])
+        left, top = (max(0, math.floor(low - side)) for low in box[:2])
+        part = photo[top : math.ceil(box[3] + side), left : math.ceil(box[2] + side)]
+        if not part.size:
+            return None
+        batch = torch.from_numpy(part.copy()).permute(2, 0, 1)[None].to(self.device)
+        levels = list(self._pyramid(batch, 2 * _P_SIDE / side))
+        if not levels:
+            return None
+        placed = torch.tensor([box], dtype=torch.float32, device=self.device) - torch.tensor(
+            [left, top] * 2, device=self.device
+        )
+        window = Windows(square(placed), placed.new_zeros(1).long(), placed.new_ones(1))
+        score, _, points = self._look(self._onet, levels, window, _O_SIDE)
+        if not float(score[0]) > _SEEN:
+            return None
+        corner, sides = window.boxes[0, :2], window.boxes[0, 2:] - window.boxes[0, :2]
+        landmarks: NDArray[np.float64] = (corner + sides * points[0].T).double().cpu().numpy()
+        return np.add(landmarks, (left, top))
+
     def _groups(self, photos: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:
         """Yield indices of photos that share a pass; all of one size, few enough to fit the memory."""
         sizes: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -160,7 +197,7 @@ class Finder:
         for i, faces in enumerate(found):
             if not faces:
                 found[i] = self._in_tiles(batch[i : i + 1], lambda tile: [self._retry(tile[0], again_px)])[0]
-            elif self.tilt_retry and not self.rotations and all(face.confidence <= _SURE for face in faces):
+            elif self.tilt_retry and not self.rotations and all(face.certainty <= _SURE for face in faces):
                 # A third of the faces that are upside down are found as they stand, unsure and with landmarks astray.
                 found[i] = self._find_in_rotations(batch[i : i + 1], [faces], min_face_px)[0]
         return found
@@ -197,18 +234,18 @@ class Finder:
             photo = F.interpolate(floats[None], (height, width), mode="bilinear", antialias=True)[0]
         looks = [self._find_turned(photo, min_face_px * scale, angle) for angle in (-_TILT, _TILT)]
         looks += [self._find_quarter_turned(photo[None], min_face_px * scale, quarters)[0] for quarters in (1, 2, 3)]
-        faces = max(looks, key=lambda faces: max((face.confidence for face in faces), default=0.0))
+        faces = max(looks, key=lambda faces: max((face.certainty for face in faces), default=0.0))
         return [face.scaled((1 / scale, 1 / scale)) for face in faces]
 
     def _find_turned(self, photo: Tensor, min_face_px: float, angle: float) -> list[Face]:
         turned, matrix, shift = turn(photo, angle)
         faces = self._find_once(turned[None], min_face_px)[0]
-        return [turn_back(face, matrix, shift) for face in faces if face.confidence > _SURE]
+        return [turn_back(face, matrix, shift) for face in faces if face.certainty > _SURE]
 
     def _find_quarter_turned(self, batch: Tensor, min_face_px: float, quarters: int) -> list[list[Face]]:
         turned, matrix, shift = quarter_turn(batch, quarters)
         found = self._in_tiles(turned, lambda tile: self._find_upright(tile, min_face_px))
-        return [[turn_back(face, matrix, shift) for face in faces if face.confidence > _SURE] for faces in found]
+        return [[turn_back(face, matrix, shift) for face in faces if face.certainty > _SURE] for faces in found]
 
     def _find_upright(self, batch: Tensor, min_face_px: float) -> list[list[Face]]:
         """Search photos [B, 3, H, W] at every size, and at the coarser ones beyond their borders too."""
@@ -218,7 +255,7 @@ class Finder:
         cut = self._accept(len(batch), levels, self._propose(coarse, _MARGIN))
         # Those that the photo itself shows stay as they are.
         return [
-            with_others(faces, [face for face in more if face.confidence > _MARGIN_CONFIDENCE])
+            with_others(faces, [face for face in more if face.certainty > _MARGIN_CONFIDENCE])
             for faces, more in zip(found, cut, strict=True)
         ]
 
@@ -343,8 +380,8 @@ class Finder:
 
 def _upright_first(upright: Sequence[Face], *turned: Sequence[Face]) -> list[Face]:
     """Join what was found in a photo and in its rotations: of faces in one place the most probable, if not upright."""
-    sure = [face for face in upright if face.confidence > _SURE]
-    return with_others(sure, [*(face for face in upright if face.confidence <= _SURE), *chain(*turned)])
+    sure = [face for face in upright if face.certainty > _SURE]
+    return with_others(sure, [*(face for face in upright if face.certainty <= _SURE), *chain(*turned)])
 
 
 def default_min_face_px(height: int, width: int) -> float:

@@ -66,7 +66,7 @@ def suppress_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], over
 
 def largest_first(faces: Iterable[Face]) -> list[Face]:
     """Sort faces by their boxes' areas, equal ones by their confidence."""
-    return sorted(faces, key=lambda face: (-face.area, -face.confidence))
+    return sorted(faces, key=lambda face: (-face.area, -face.certainty))
 
 
 def with_others(found: Sequence[Face], others: Iterable[Face]) -> list[Face]:
@@ -75,7 +75,7 @@ def with_others(found: Sequence[Face], others: Iterable[Face]) -> list[Face]:
     Only those that overlap none; among themselves the most probable counts.
     """
     kept = list(found)
-    for face in sorted(others, key=lambda face: -face.confidence):
+    for face in sorted(others, key=lambda face: -face.certainty):
         if all(_shared(face, other) <= _SAME * min(face.area, other.area) for other in kept):
             kept.append(face)
     return largest_first(kept)

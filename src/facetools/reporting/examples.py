@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from _toolio.errors import InputError, ToolError, UsageError, param
 from _toolio.streams.inputs import STDIN, Item, open_items
 from _toolio.streams.records import printable
-from facetools.cloaking.grid import draw_cells
 from facetools.names import parse_cloaked
 from facetools.pairs import match_photos
 from facetools.people import person_of
 from facetools.photos.codec import decode_photo
 from facetools.photos.photo import Pixels, same_shape, scale_to
+from facetools.pictures.grid import draw_cells
 from facetools.reporting.drawing import Picture
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from PIL import Image
 from _toolio.streams.inputs import Item
 from conftest import Run, faceless, saved
 from facetools.cloaking.compare import Comparer, largest_change_outside
-from facetools.cloaking.grid import Grid
 from facetools.cloaking.regions import locate_region
 from facetools.embeddings.chips import chip_of
 from facetools.extractors.extractor import Extractor
@@ -27,6 +26,7 @@ from facetools.faces.finder import Finder
 from facetools.intake import Intake
 from facetools.perceptual.ssim import Substitute
 from facetools.photos.codec import decode_photo
+from facetools.pictures.grid import Grid
 from facetools.transforms.preprocess import parse_preprocess
 
 CPU = torch.device("cpu")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,6 @@ from facetools.cloaking import Cloaked, CloakingConfig, CloakingSession
 from facetools.commands._train_robust import make_cloaks
 from facetools.intake import Finished, Refusal
 from facetools.outputs import PhotoFolder
-from facetools.photos.formats import Format
-from facetools.photos.saving import Saving
 
 FILE = Path("x.safetensors")
 
@@ -154,43 +150,6 @@ def test_masks_are_made_for_who_does_not_ask_for_them(photos: Path, tmp_path: Pa
         other.prepare_masks([])
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ({"attack": "nothing"}, "attack nothing: not known"),
-        ({"mode": "loud"}, "mode loud: lowkey has no such mode"),
-        ({"knobs": {"speed": 1}}, "knobs speed=1: lowkey has the knobs steps=50"),
-        ({"knobs": {"steps": -1}}, "knobs steps=-1: steps cannot be negative"),
-        ({"attack": "fawkes-v0.3"}, "attack fawkes-v0.3 needs targets;"),
-        ({"targets": [FILE]}, "targets: lowkey pulls to nobody"),
-        ({"attack": "opom"}, "attack opom needs save_mask FILE"),
-        ({"attack": "opom", "mask": FILE, "save_mask": FILE}, "mask and save_mask: the one applies"),
-        ({"mask": FILE}, "mask and save_mask: lowkey makes no masks"),
-        ({"attack": "opom", "mask": FILE, "seed": 3}, "seed: the masks are made already"),
-        ({"attack": "opom", "mask": FILE, "knobs": {"alpha": 0.1}}, "knobs: the masks are made already"),
-        ({"saving": Saving.to_format(Format.png, quality=50)}, "quality is for jpeg, webp and heif"),
-    ],
-)
-def test_configurations_that_cannot_be(config: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        CloakingConfig(**{"attack": "lowkey", **config}).check()
-    assert caught.value.message.startswith(words)
-
-
 def test_what_is_measured_is_not_attacked() -> None:
     with pytest.raises(ToolError, match=r"^measure dlib-resnet: it is in the ensemble; name one that is not$"):
         session(measure=["dlib-resnet"])
-
-
-def test_whose_faces() -> None:
-    assert CloakingConfig(attack="lowkey").which_faces == "all"
-    assert CloakingConfig(attack="opom").which_faces == "largest"
-    assert CloakingConfig(attack="opom", faces="crop").which_faces == "crop"
-
-
-def test_a_configuration_is_checked_without_torch() -> None:
-    code = (
-        "import sys; from facetools.cloaking import CloakingConfig; CloakingConfig(attack='lowkey').check();"
-        "sys.exit(bool({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

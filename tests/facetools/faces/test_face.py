@@ -26,7 +26,7 @@ def test_a_record_with_landmarks_is_that_face() -> None:
     assert (face.box, face.confidence, face.landmarks.tolist()) == ((1, 2, 3, 4), 0.5, POINTS)
     bare = face_of({"landmarks": POINTS, "box": None, "confidence": "high"}, "x")
     assert bare is not None
-    assert bare.confidence == 1.0
+    assert bare.confidence is None, "nobody has said how sure it is"
     assert face_of({"path": "x"}, "x") is None
     assert face_of({"landmarks": None}, "x") is None
 
@@ -96,3 +96,28 @@ def test_a_scaled_photo_has_the_face_scaled() -> None:
     assert Face((0, 0, 1, 1), 1.0, np.zeros((5, 2))).scaled((2, 0.5)).landmarks[0].tolist() == [0.5, -0.25]
     back = twice.scaled((0.5, 2))
     assert back.landmarks == pytest.approx(face.landmarks)
+
+
+def test_a_box_alone_is_a_face_by_hand() -> None:
+    face = face_of({"path": "x", "box": [100, 200, 184, 310]}, "x")
+    assert face is not None
+    assert (face.confidence, face.is_crop, face.landmarks.shape) == (None, False, (5, 2))
+    # The finder's box of these landmarks is the one that was drawn, about its middle and in its size.
+    again = face_of({"landmarks": face.landmarks.tolist()}, "x")
+    assert again is not None
+    (x0, y0, x1, y1), (a0, b0, a1, b1) = face.box, again.box
+    assert (x0 + x1, y0 + y1) == pytest.approx((a0 + a1, b0 + b1))
+    assert (x1 - x0) * (y1 - y0) == pytest.approx((a1 - a0) * (b1 - b0))
+    assert describe_face(face, 0)["confidence"] is None
+    # The record of a crop has a box, and landmarks that are null.
+    assert face_of({"path": "x", "box": [0, 0, 9, 9], "landmarks": None}, "x") is None
+    for box in ([3, 2, 1, 4], [1, 2, 1, 4], [1, 2, 3], ["a", 2, 3, 4], [0, 0, 1e9, 4]):
+        with pytest.raises(InputError, match="x0 < x1"):
+            face_of({"path": "x", "box": box}, "x")
+
+
+@pytest.mark.parametrize("told", [None, "high", True])
+def test_a_confidence_that_nobody_has_measured_is_null(told: object) -> None:
+    face = face_of({"landmarks": POINTS, "confidence": told}, "x")
+    assert face is not None
+    assert describe_face(face, 0)["confidence"] is None

@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from conftest import LFW, needs_lfw
 from facetools.faces import finder as finder_module
+from facetools.faces.face import face_of
 from facetools.faces.finder import THRESHOLDS, Finder, default_min_face_px
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -308,3 +309,29 @@ def test_default_smallest_face():
     assert default_min_face_px(4000, 6000) == 150
     assert default_min_face_px(3000, 20_000) == 125
     assert default_min_face_px(1000, 60_000) == pytest.approx(41.67, abs=0.01)
+
+
+@needs_lfw
+def test_landmarks_are_placed_in_a_box_that_is_drawn(finder, people):
+    """A box that is off by a tenth of its sides leaves them near those that are found; a mean face is farther off."""
+    placed, mean = [], []
+    for photo in people[:8]:
+        pixels = np.asarray(photo)
+        face = finder.find([pixels])[0][0]
+        x0, y0, x1, y1 = face.box
+        by = 0.1 * (x1 - x0)
+        drawn = (x0 + by, y0 - by, x1 + by, y1)
+        eyes = np.linalg.norm(face.landmarks[1] - face.landmarks[0])
+        points = finder.place_landmarks(pixels, drawn)
+        alone = face_of({"path": "x", "box": list(drawn)}, "x").landmarks
+        placed.append(np.linalg.norm(points - face.landmarks, axis=1).mean() / eyes)
+        mean.append(np.linalg.norm(alone - face.landmarks, axis=1).mean() / eyes)
+    assert max(placed) < 0.15
+    assert np.mean(placed) < 0.6 * np.mean(mean)
+
+
+def test_nothing_is_placed_where_no_face_is(finder):
+    flat = np.full((90, 120, 3), 90, np.uint8)
+    assert finder.place_landmarks(flat, (20.0, 20.0, 70.0, 80.0)) is None
+    assert finder.place_landmarks(flat, (500.0, 500.0, 570.0, 580.0)) is None
+    assert finder.place_landmarks(flat, (3.0, 3.0, 4.0, 4.5)) is None

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from _toolio.errors import ToolError, UsageError
-from facetools.cloaking.grid import CELL_PX, WIDEST, Grid, refuse_picture
+from facetools.pictures.grid import CELL_PX, WIDEST, Grid, refuse_picture
 
 
 def photo(height: int, width: int, value: int = 90) -> Any:

@@ -30,8 +30,17 @@ _GAP_PX, _LINE_PX = 6, 16
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 
 
-def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
+def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool, named: str = param("grid")) -> None:
     """Refuse a picture that cannot be written, or would replace what it should not, before any work is done.
+
+    Parameters
+    ----------
+    path, named
+        The picture, and what the message calls it: a `param`.
+    inputs
+        Files and folders of photos, in which it must not lie.
+    force
+        It may be replaced.
 
     Raises
     ------
@@ -53,7 +62,7 @@ def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool) -> None:
         inside = path.resolve().is_relative_to(Path(name).resolve())
         wrong = f"lies in {name}, whose photos it would be counted among; name a file elsewhere" if inside else wrong
     if wrong:
-        raise UsageError(f"{param('grid')} {path}: {wrong}")
+        raise UsageError(f"{named} {path}: {wrong}")
 
 
 class Grid:
@@ -95,8 +104,7 @@ class Grid:
 
     def label(self, row: int, text: str) -> None:
         """Set the line of text under a row."""
-        # Without FreeType Pillow's own font is Latin-1.
-        self._rows[row] = (printable(text).encode("latin-1", "replace").decode("latin-1"), self._rows[row][1])
+        self._rows[row] = (drawable(text), self._rows[row][1])
 
     def draw(self) -> Image.Image:
         """Draw all rows, RGB."""
@@ -119,9 +127,19 @@ class Grid:
 
     def save(self, path: Path) -> None:
         """Write the picture, whole or not at all; ToolError if that is not possible."""
-        data = io.BytesIO()
-        self.draw().save(data, format="PNG")
-        atomic_write_bytes(path, data.getvalue())
+        save_picture(self.draw(), path)
+
+
+def drawable(text: str) -> str:
+    """Return a text as Pillow's own font can draw it, which is Latin-1 without FreeType."""
+    return printable(text).encode("latin-1", "replace").decode("latin-1")
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG, whole or not at all; ToolError if that is not possible."""
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    atomic_write_bytes(path, data.getvalue())
 
 
 def draw_cells(
