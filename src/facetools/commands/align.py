@@ -68,7 +68,7 @@ def align(
 
 PAGE = Page(
     fields={
-        "confidence": "The finder's probability of a face, 0 to 1; null where there is no face.",
+        "confidence": "The finder's probability of a face, 0 to 1; null where none was found: also of faces by hand.",
         "path": "The chip, a PNG file.",
         "relative": "Where the chip lies below the output folder.",
         "source": "The photo.",
