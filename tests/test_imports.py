@@ -71,6 +71,7 @@ TESTED_ELSEWHERE = {
     "facetools/cli.py": "test_contract.py",
     "berttools/cli.py": "test_contract.py",
     "facetools/attacks/methods/": "facetools/attacks/test_methods.py",
+    "facetools/extractors/graphs/operators/": "facetools/extractors/graphs/test_operators.py",
 }
 
 Found = dict[str, list[str]]

@@ -88,7 +88,7 @@ PAGE = Page(
         "file": "The extractor file that was written.",
         "architecture": "The network's architecture; where tensors do not match, the one that came nearest.",
         "source": "The weights that were converted.",
-        "source_sha256": "Of the source's bytes; of a folder, of the files that were read.",
+        "source_sha256": "Of the source's bytes; of a folder, or of weights in several files, of all that were read.",
         "sha256": "Of the file that was written.",
         "settings": "How chips are prepared, and the distance between embeddings.",
         "tensors": "Number of tensors in the file.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
-from _toolio.files.hashing import sha256_of, sha256_of_files
+from _toolio.files.hashing import sha256_of_files
 from _toolio.tensors.torch_files import load_torch, read_tensors
 from facetools.extractors.files import SCHEMA
 from facetools.extractors.settings import Settings
@@ -31,7 +31,7 @@ class SourceWeights:
     containers
         Every group of tensors in it, by its place ("" for the file itself).
     sha256
-        Of the file; of a folder, of its files that were read, concatenated.
+        Of the file; of a folder or a file with weights in others, of the files that were read, concatenated.
     architecture
         Its name, where the file says it.
     options
@@ -54,8 +54,8 @@ def read_weights(path: Path) -> SourceWeights:
     Parameters
     ----------
     path
-        ``.pth``, ``.pt``, ``.ckpt``, ``.bin``, ``.tar`` (torch), ``.safetensors``, ``.onnx``, ``.dat`` (dlib's
-        face recognition network), or a folder with ``config.json``.
+        ``.pth``, ``.pt``, ``.ckpt``, ``.bin``, ``.tar`` (torch), ``.safetensors``, ``.onnx`` (with its weights in
+        files beside it, or not), ``.dat`` (dlib's face recognition network), or a folder with ``config.json``.
 
     Raises
     ------
@@ -136,14 +136,11 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
 def _read_onnx(path: Path) -> SourceWeights:
     import torch
 
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from None
-    if not data:
-        raise ToolError(f"{path}: empty; copy it again", kind="truncated")
+    from facetools.extractors.graphs.external import read_onnx
+
+    data, files = read_onnx(path)
     graph = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    return SourceWeights(path, {"": {"graph": graph}}, sha256_of(data), "onnx")
+    return SourceWeights(path, {"": {"graph": graph}}, sha256_of_files(path, *files), "onnx")
 
 
 def _read_folder(folder: Path) -> SourceWeights:

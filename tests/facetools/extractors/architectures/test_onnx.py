@@ -13,7 +13,6 @@ from facetools.extractors.convert.convert import import_extractor
 from facetools.extractors.files import build, open_file, save_extractor, tensors_of
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnx2torch")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -156,6 +155,8 @@ def branching():
         (lambda: small(reshape=(1, 2, 4)), "not one row of numbers"),
         (lambda: small(side=8), "does not run|cannot convert"),
         (lambda: small(extra=[helper.make_node("Bernoulli", ["flat"], ["out"])]), "cannot convert"),
+        (lambda: small(extra=[helper.make_node("Relu", ["none"], ["out"])]), "in a circle or out of order"),
+        (lambda: small(reshape=(1, 2**40)), "does not run on chips of 1x3x16x16: its operator Reshape"),
         (lambda: small().SerializeToString()[:-100], "no ONNX file, or cut short"),
         (lambda: b"\x89PNG, or whatever it was", "no ONNX file"),
     ],
@@ -176,14 +177,29 @@ def test_names_in_a_graph_are_never_run_as_code(tmp_path, monkeypatch):
     model = small(name='__class__") and open("mark", "w") and getattr(self, "__class__')
     chips = torch.rand(1, 3, 16, 16)
     assert np.allclose(embed(state_of(model), {}, chips), expected(model, chips), atol=1e-4)
-    assert "mark" not in architecture.network(state_of(model), {}).graph.code
+    built = architecture.network(state_of(model), {})
+    assert "mark" not in f"{built} {list(built.state_dict())} {vars(built.graph)}"
     assert not (tmp_path / "mark").exists()
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx2torch", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ToolError, match=r"pip install 'epsilon-tools\[onnx\]'"):
         architecture.network(state_of(small()), {})
+
+
+def test_a_graph_that_is_read_otherwise_than_onnx_itself_reads_it_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(small().SerializeToString())
+    right = architecture.reference_embedding
+    monkeypatch.setattr(architecture, "reference_embedding", lambda model, chips: right(model, chips) * 1.01)
+    with pytest.raises(ToolError, match=r"m\.onnx: .*it is read wrongly: onnx's own evaluator computes another"):
+        import_extractor(tmp_path / "m.onnx", tmp_path / "x.safetensors")
+
+
+def test_weights_that_were_tuned_in_another_graph_are_refused():
+    state = {**state_of(small()), f"{architecture.TUNED}graph.node_0.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match=r"graph\.node_0\.weight was tuned, and its graph has no such weight"):
+        architecture.network(state, {"one_by_one": False})
 
 
 def test_tensors_of_another_kind_are_refused():

@@ -275,7 +275,7 @@ def real(tmp_path_factory):
     }
     for name, (file, words) in wanted.items():
         if name == "onnx":
-            pytest.importorskip("onnx2torch")
+            pytest.importorskip("onnx")
         import_extractor(MODELS / file, folder / f"{name}.safetensors", given=parse_settings(words))
     return [open_extractor(str(folder / f"{name}.safetensors"), CPU) for name in wanted]
 
