@@ -4,6 +4,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from facetools.extractors.graphs.graph import Graph
+from facetools.extractors.graphs.model import read_model
 
 
 def model(*nodes, weights=(), opset=18, sides=(1, 3, 4, 4)):
@@ -19,4 +20,4 @@ def model(*nodes, weights=(), opset=18, sides=(1, 3, 4, 4)):
 
 def graph(*nodes, **how):
     """The graph of such a model."""
-    return Graph.of(model(*nodes, **how))
+    return Graph.of(read_model(model(*nodes, **how).SerializeToString()))

@@ -24,7 +24,7 @@ class Graph:
     Attributes
     ----------
     nodes
-        In an order in which each finds its inputs; those that the output does not need are left out.
+        In an order in which each finds its inputs.
     weights
         Tensors by name: the model's weights (``weight_0``, numbered as in the file) and its constants.
     chips
@@ -72,22 +72,14 @@ class Graph:
             if node.operator == "Constant" and len(outputs) == 1:
                 values[outputs[0]] = _constant(node)
             else:
+                _check(node)
                 nodes.append(node)
         output = model.graph.output[0].name
         if output not in names:
             raise ValueError("nothing in it computes its output")
-        return Graph(tuple(nodes), values, "chips", names[output]).pruned()
-
-    def pruned(self) -> Graph:
-        """Return the graph without what its output does not need; ValueError for operators that are not read."""
-        needed, kept = {self.embedding}, []
-        for node in reversed(self.nodes):
-            if needed.intersection(node.outputs):
-                _check(node)
-                needed.update(node.inputs)
-                kept.append(node)
-        weights = {name: value for name, value in self.weights.items() if name in needed}
-        return replace(self, nodes=tuple(kept[::-1]), weights=weights)
+        needed = {names[output], *(name for node in nodes for name in node.inputs)}
+        weights = {name: value for name, value in values.items() if name in needed}
+        return Graph(tuple(nodes), weights, "chips", names[output])
 
     def with_any_batch(self) -> Graph:
         """Return the graph with reshapes of what comes from the chips to one row freed to any number of rows."""

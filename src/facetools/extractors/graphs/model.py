@@ -25,7 +25,10 @@ _WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 
 
 
 def read_model(data: bytes) -> Any:
-    """Parse a model; numbers of half precision become float32, as the network is computed in float32.
+    """Parse a model.
+
+    Nodes that its output does not need are left out. Numbers of half precision become float32, as the network is
+    computed in float32.
 
     Parameters
     ----------
@@ -52,6 +55,7 @@ def read_model(data: bytes) -> Any:
     _refuse(model, onnx.TensorProto)
     opset_of(model)
     _check_interface(model)
+    _prune(model)
     _widen(model)
     return model
 
@@ -132,6 +136,17 @@ def _check_interface(model: Any) -> None:
         raise ValueError(f"its input is {_shown(sides)}, not [B, 3, height, width] or [B, height, width, 3]")
     if (sides[0] or 1) != 1:
         raise ValueError(f"its batch is fixed to {sides[0]}; export it with a batch of 1 or of any size")
+
+
+def _prune(model: Any) -> None:
+    needed, kept = {model.graph.output[0].name}, []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    nodes = list(kept[::-1])
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _widen(model: Any) -> None:

@@ -57,8 +57,13 @@ class GraphNetwork(nn.Module):
         out: Tensor = values[self._graph.embedding]
         return out
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor) -> int:
         """Test that the graph runs on chips of a shape, without their values and without memory for them.
+
+        Returns
+        -------
+        int
+            Numbers of the largest convolution's input as a matrix, a column for each place of the window.
 
         Raises
         ------
@@ -68,8 +73,9 @@ class GraphNetwork(nn.Module):
         floats = self.state_dict()
         values: dict[str, Any] = {name: v.to("meta") if name in self._in_layers else v for name, v in floats.items()}
         values |= {**self._indices, self._graph.chips: x.to("meta")}
-        steps = self._steps(values)
+        steps, unfolded = self._steps(values), 0
         for node in self._graph.nodes:
+            weight = values.get(node.inputs[1]) if node.operator == "Conv" else None
             try:
                 _, outputs = next(steps)
             except ValueError as error:
@@ -81,6 +87,9 @@ class GraphNetwork(nn.Module):
                 if isinstance(output, Tensor) and output.numel() > MOST_VALUES:
                     sides = "x".join(map(str, output.shape))
                     raise ValueError(f"the output of its operator {node.operator} is too large ({sides})")
+            if weight is not None:
+                unfolded = max(unfolded, outputs[0][:, 0].numel() * weight[0].numel() * node.get("group", 1))
+        return unfolded
 
     def _steps(self, values: dict[str, Any]) -> Iterator[tuple[Node, tuple[Any, ...]]]:
         """Compute node after node, and drop each value behind its last use."""

@@ -1,6 +1,7 @@
 """What ``torch.onnx.export`` writes: outputs and gradients are those of the network that was exported."""
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -122,6 +123,8 @@ def check(made, opened, side):
         found += [out.detach(), *torch.autograd.grad((out * torch.linspace(-1, 1, out.shape[1])).sum(), chips)]
     want, gradient, ours, our_gradient = found
     assert (ours - want).abs().max() < 1e-5 * max(1, want.abs().max())
+    # On another device than the CPU, too: there is one without numbers everywhere.
+    assert copy.deepcopy(opened).to("meta")(chips.to("meta")).shape == want.shape
     assert (our_gradient - gradient).abs().max() < 1e-5 * max(1, gradient.abs().max())
 
 

@@ -164,8 +164,9 @@ def _range(node: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     first, last, step = (each.reshape(()).item() for each in (start, limit, delta))
     if not step or abs(last - first) > MOST_VALUES * abs(step):
         raise refuse(node, f"{first} to {last} by {step} is too large")
-    count = max(math.ceil((last - first) / step), 0)
-    return (start.reshape(()) + torch.arange(count, device=start.device) * delta.reshape(())).to(start.dtype)
+    places = torch.arange(max(math.ceil((last - first) / step), 0))
+    start, delta, places = together(start.reshape(()), delta.reshape(()), places)
+    return (start + places * delta).to(start.dtype)
 
 
 @operator("Trilu", attributes="upper")
