@@ -14,6 +14,10 @@ from facetools.extractors.graphs.model import SAFE_OPSET, array_of, chips_of, op
 from facetools.extractors.graphs.operators import OPERATORS, Node
 from facetools.extractors.graphs.package import import_onnx
 
+_QUANTIZED = (
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+    "QuantizeLinear",
+)  # fmt: skip
 _UNSIGNED = (np.uint16, np.uint32, np.uint64)
 
 
@@ -153,6 +157,8 @@ def _advice(operator: str, attribute: str | None = None) -> str:
         schema = onnx.defs.get_schema(operator, *opset) if onnx.defs.has(operator, *opset) else None
         return schema is not None and (attribute is None or attribute in schema.attributes)
 
+    if operator in _QUANTIZED:
+        return "; export the network before it is quantised"
     if known(SAFE_OPSET):
         return "; export the network only as far as its embedding"
     unknown = "" if known() else f", which onnx {onnx.__version__} does not know"

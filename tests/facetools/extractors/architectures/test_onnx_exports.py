@@ -114,13 +114,14 @@ def export(made, side, opset, *, new, dynamic, kind=torch.float32, **how):
     return target.getvalue()
 
 
-def check(made, opened, side):
+def check(made, opened, side, kind=torch.float32):
     """Outputs and gradients are the same to 1e-5 for three chips."""
     found = []
-    chips = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    for each in (made, opened):
+    chips = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(1)).to(kind).requires_grad_()
+    for each in (made.to(kind), opened.to(kind)):
         out = each(chips)
-        found += [out.detach(), *torch.autograd.grad((out * torch.linspace(-1, 1, out.shape[1])).sum(), chips)]
+        direction = torch.linspace(-1, 1, out.shape[1], dtype=kind)
+        found += [out.detach(), *torch.autograd.grad((out * direction).sum(), chips)]
     want, gradient, ours, our_gradient = found
     assert (ours - want).abs().max() < 1e-5 * max(1, want.abs().max())
     # On another device than the CPU, too: there is one without numbers everywhere.
@@ -145,8 +146,11 @@ def test_every_opset_of_the_exporter_that_traces(opset, dynamic):
 
 SLOW, LARGE = pytest.mark.slow, ("mobilefacenet", "inception-resnet-v1")
 
-# A few here, as each export takes seconds: the opset by default, one for all ages, and the newest with `Attention`.
-QUICK = {("small", 20, False), ("transformer", 18, True), ("transformer", 25, True), ("iresnet", 20, True)}
+# In float32, the gradient of a network of many PReLUs is another one for chips that differ by the last bit.
+KINDS = {name: torch.float64 if name in LARGE else torch.float32 for name in NETWORKS}
+
+# Two here, as each export takes seconds: the opset by default, and the newest, with `Attention`.
+QUICK = {("small", 20, False), ("transformer", 25, True)}
 ALL = [
     (name, opset, dynamic)
     for name in NETWORKS
@@ -164,14 +168,14 @@ def test_every_opset_of_the_exporter_that_compiles(name, opset, dynamic):
     opened, options = read(export(made, side, opset, new=True, dynamic=dynamic))
     # Its class token is written for the batch of the example, which no reshape is.
     assert options == {"one_by_one": name == "transformer" and not dynamic}
-    check(made, opened, side)
+    check(made, opened, side, KINDS[name])
 
 
 @pytest.mark.parametrize("name", [pytest.param(each, marks=SLOW if each in LARGE else ()) for each in NETWORKS])
 @pytest.mark.parametrize("opset", [14, pytest.param(20, marks=SLOW)])
 def test_architectures_by_the_exporter_that_traces(name, opset):
     made, side = network(name)
-    check(made, read(export(made, side, opset, new=False, dynamic=True))[0], side)
+    check(made, read(export(made, side, opset, new=False, dynamic=True))[0], side, KINDS[name])
 
 
 def test_the_exporters_defaults_import_with_their_weights_in_a_file_beside(tmp_path):
@@ -188,6 +192,7 @@ def test_the_exporters_defaults_import_with_their_weights_in_a_file_beside(tmp_p
     check(made, open_file(tmp_path / "x.safetensors", torch.device("cpu")).network, side)
 
 
+@SLOW
 def test_a_graph_that_the_exporter_did_not_simplify():
     made, side = network("small")
     data = export(made, side, 20, new=True, dynamic=True, optimize=False)

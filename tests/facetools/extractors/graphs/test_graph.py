@@ -34,6 +34,7 @@ def test_names_are_numbers_and_what_is_not_needed_is_left_out():
             [("Magic", ["x"], ["y"])],
             r"cannot convert its operator Magic \(opset 18\), which onnx [0-9.]+ does not know; export with",
         ),
+        ([("QuantizeLinear", ["x", "x"], ["y"])], r"Linear \(opset 18\); export the network before it is quantised"),
         ([("NonZero", ["x"], ["y"])], r"operator NonZero \(opset 18\); export the network only as far as"),
         (
             [("Relu", ["x"], ["y"], {"slope": 0.1})],
