@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,11 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def named(inputs: Sequence[str] | None, paths: Sequence[str] | None) -> list[str]:
+    """Return what is to be read: what ``--in`` names, then what arguments do."""
+    return [*(inputs or ()), *(paths or ())]
+
+
 def _shard(text: str | None) -> str | None:
     try:
         parse_shard(text)
@@ -41,6 +47,15 @@ Inputs = Annotated[
         "-i",
         metavar="PATH",
         help="A file, a folder, a .tar, or - for paths or records on stdin; may be repeated. Default: stdin.",
+    ),
+]
+Paths = Annotated[
+    list[str] | None, typer.Argument(metavar="[PATH]...", show_default=False, help="As --in; both may be given.")
+]
+AllFiles = Annotated[
+    bool,
+    typer.Option(
+        "--all-files", help="Try every file of folders and archives. Default: those whose name is that of a photo."
     ),
 ]
 Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end in NUL, as find -print0 writes them.")]

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
@@ -54,6 +54,29 @@ class Item:
         if self.error is not None:
             raise self.error
         return read_input(self.path)
+
+
+@dataclass(slots=True)
+class Kind:
+    """Files of one kind, told by the endings of their names.
+
+    Attributes
+    ----------
+    name
+        What one is called in messages.
+    endings
+        In lower case, with their dots.
+    left_out
+        How many files of other names have been left out so far.
+    """
+
+    name: str
+    endings: frozenset[str]
+    left_out: int = 0
+
+    def has(self, path: str) -> bool:
+        """Test whether a file's name is of this kind."""
+        return PurePosixPath(path).suffix.lower() in self.endings
 
 
 def read_input(path: str) -> bytes:
@@ -121,7 +144,11 @@ def _read_member(path: str) -> bytes:
 
 
 def open_items(
-    inputs: Sequence[str] | None, *, null: bool = False, shard: tuple[int, int] = (1, 1)
+    inputs: Sequence[str] | None,
+    *,
+    null: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    only: Kind | None = None,
 ) -> list[Item] | Iterator[Item]:
     """List the items that inputs name.
 
@@ -135,6 +162,9 @@ def open_items(
     shard
         (K, N): the K-th of N runs of items, K from 1; records that follow each other and name one file stay
         together. With N = 1 stdin is read as it comes.
+    only
+        Leave out files of folders and tars that are not of this kind by name, and count them. What is named outright,
+        or on stdin, is always listed.
 
     Returns
     -------
@@ -146,7 +176,7 @@ def open_items(
     UsageError
         Nothing was named, or ``null`` without ``-``.
     ToolError
-        An input does not exist or holds no file.
+        An input does not exist or holds no file, or none of the kind.
     """
     names = list(inputs or ())
     if not names:
@@ -162,7 +192,7 @@ def open_items(
             _check_exists(name)
     if names == [STDIN] and shard == (1, 1):
         return _from_stdin(null)
-    items = [item for name in names for item in (_from_stdin(null) if name == STDIN else _from_path(name))]
+    items = [item for name in names for item in (_from_stdin(null) if name == STDIN else _from_path(name, only))]
     number, total = shard
     start, stop = (_between_files(items, part * len(items) // total) for part in (number - 1, number))
     return items[start:stop]
@@ -189,17 +219,15 @@ def _check_exists(name: str) -> None:
         raise ToolError(f"{name}: {reason_of(error)}", kind="unreadable") from None
 
 
-def _from_path(name: str) -> Iterator[Item]:
+def _from_path(name: str, only: Kind | None) -> Iterator[Item]:
     path = Path(name)
     if path.is_dir():
-        yield from _walk(name)
+        yield from _chosen(name, _walk_below(name, name), only, lambda: f"the folder holds no file{_links_in(name)}")
     elif path.suffix.lower() == ".tar":
         name = name.rstrip("/")
         members = sorted(member for member in _open_tar(name)[1] if not _is_hidden(member))
-        if not members:
-            raise ToolError(f"{name}: the archive holds no file", kind="empty")
-        for member in members:
-            yield Item(f"{name}/{member}", _inside(member))
+        items = (Item(f"{name}/{member}", _inside(member)) for member in members)
+        yield from _chosen(name, items, only, lambda: "the archive holds no file")
     elif name.lower().endswith(_PACKED):
         raise ToolError(f"{name}: a compressed archive; decompress it to a .tar", kind="packed")
     else:
@@ -209,15 +237,34 @@ def _from_path(name: str) -> Iterator[Item]:
 _PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
-def _walk(top: str) -> Iterator[Item]:
-    found = False
-    for item in _walk_below(top, top):
+def _chosen(name: str, items: Iterable[Item], only: Kind | None, why_empty: Callable[[], str]) -> Iterator[Item]:
+    """Yield items whose name is of a kind, or that say what is wrong; raise if there are none."""
+    found, others = False, 0
+    for item in items:
+        if only is not None and item.error is None and not only.has(item.relative):
+            others += 1
+            continue
         found = True
         yield item
+    if only is not None:
+        only.left_out += others
+        if others and not found:
+            files = f"{others:,} {'file' if others == 1 else 'files'}"
+            raise ToolError(
+                f"{name}: holds {files}, none with the name of a {only.name}; give {param('all_files')} to try them",
+                kind="empty",
+            )
     if not found:
-        links = any(path.is_symlink() for path in Path(top).iterdir())
-        why = "no file, and links to folders are not followed; name those" if links else "no file"
-        raise ToolError(f"{top}: the folder holds {why}", kind="empty")
+        raise ToolError(f"{name}: {why_empty()}", kind="empty")
+
+
+def _links_in(folder: str) -> str:
+    """Return what to say of a folder that seems empty because it holds links to folders."""
+    return (
+        ", and links to folders are not followed; name those"
+        if any(path.is_symlink() for path in Path(folder).iterdir())
+        else ""
+    )
 
 
 def _walk_below(folder: str, top: str) -> Iterator[Item]:

@@ -6,11 +6,12 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import refuse_nested
-from _toolio.streams.inputs import count, open_items
+from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
+from facetools.commands._photos import open_photos
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import needing_work, search_arguments
 
@@ -20,7 +21,9 @@ COLUMNS = ("path", "source", "face", "reason")
 
 def align(
     out: options.OutFolder,
+    paths: options.Paths = None,
     inputs: options.Inputs = None,
+    all_files: options.AllFiles = False,
     null: options.Null = False,
     extractor: ExtractorOption = DEFAULT,
     faces: FacesOption = Faces.all,
@@ -37,8 +40,9 @@ def align(
     Writes one PNG (a chip) and one record a face. The record ranks by the finder's confidence and holds the
     landmarks in the chip, so that embed takes chips as they are.
     """
+    inputs = options.named(inputs, paths)
     refuse_nested(out, inputs)
-    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    items = open_photos(inputs, all_files=all_files, null=null, shard=parse_shard(shard))
     with RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.embeddings.chips import chips_of

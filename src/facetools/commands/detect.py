@@ -11,7 +11,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import close_with, track
-from _toolio.streams.inputs import count, open_items
+from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.commands._detect import Summary
@@ -26,6 +26,7 @@ from facetools.commands._options import (
     Rotations,
     Threshold,
 )
+from facetools.commands._photos import open_photos
 from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
@@ -33,7 +34,9 @@ COLUMNS = ("label", "path", "face", "reason")
 
 
 def detect(
+    paths: options.Paths = None,
     inputs: options.Inputs = None,
+    all_files: options.AllFiles = False,
     null: options.Null = False,
     faces: LookedAtOption = LookedAt.all,
     crops: Crops = False,
@@ -62,7 +65,8 @@ def detect(
     least), clean below the score that at most ten times that share reaches (0.1 to 0.5), and unclear between. A face
     with too little detail to show a cloak is unclear too, unless it is cloaked.
     """
-    items = open_items(inputs, null=null, shard=parse_shard(shard))
+    inputs = options.named(inputs, paths)
+    items = open_photos(inputs, all_files=all_files, null=null, shard=parse_shard(shard))
     summary = Summary()
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer, ExitStack() as settings:
         from facetools.detector.files import SHIPPED, open_detector, read_calibration
@@ -139,6 +143,7 @@ PAGE = Page(
             "find photos -name '*.jpg' -print0 | facetools detect -0 --in - | sort -r | head",
             "The ten that look most cloaked.",
         ),
+        ("facetools detect photos/*.jpg | sort -r | head -3", "Without --in, as arguments."),
         ("facetools detect --in upload.jpg --fail-on-detection > /dev/null", "Exit 4 if a photo is cloaked."),
     ),
     exit_status=(

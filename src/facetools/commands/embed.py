@@ -9,12 +9,13 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import refuse_existing
-from _toolio.streams.inputs import count, open_items
+from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from _toolio.version import tool_version
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
+from facetools.commands._photos import open_photos
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import hand_on, search_arguments
 
@@ -24,7 +25,9 @@ COLUMNS = ("path", "face", "reason")
 
 def embed(
     out: options.OutFile,
+    paths: options.Paths = None,
     inputs: options.Inputs = None,
+    all_files: options.AllFiles = False,
     null: options.Null = False,
     extractor: ExtractorOption = DEFAULT,
     faces: FacesOption = Faces.all,
@@ -44,10 +47,11 @@ def embed(
     of several parts (--shard) writes its own file: X.safetensors becomes X.2-of-8.safetensors. An input record with
     landmarks, as align and perturb write them, stands for that one face, which is not searched for again.
     """
+    inputs = options.named(inputs, paths)
     part = parse_shard(shard)
     out = file_of_shard(out, part)
     refuse_existing(out, force=force)
-    items = open_items(inputs, null=null, shard=part)
+    items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.embeddings.embedder import Embedder

@@ -12,7 +12,7 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import close_with, track
 from _toolio.errors import param
 from _toolio.files.overwriting import refuse_nested
-from _toolio.streams.inputs import STDIN, count, open_items
+from _toolio.streams.inputs import STDIN, count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.attacks import registry as attacks
@@ -39,6 +39,7 @@ from facetools.commands._perturb import (
     WhichFaces,
     check_mask_file,
 )
+from facetools.commands._photos import open_photos
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
 from facetools.intake_records import hand_on
 from facetools.photos.formats import Format
@@ -52,7 +53,9 @@ COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
 def perturb(
     out: options.OutFolder,
     attack: Annotated[str, typer.Option(metavar="NAME", help=f"The attack: {', '.join(attacks.names())}.")],
+    paths: options.Paths = None,
     inputs: options.Inputs = None,
+    all_files: options.AllFiles = False,
     null: options.Null = False,
     mode: Mode = None,
     knobs: Knobs = None,
@@ -89,6 +92,7 @@ def perturb(
     between the clean and the cloaked face's embedding, mean over the ensemble, measured on the saved file. Attack
     none is the control: an unchanged copy that is saved in the same way.
     """
+    inputs = options.named(inputs, paths)
     method = attacks.find(attack)
     attacks.fill_knobs(method, mode, {})
     config = CloakingConfig(
@@ -120,9 +124,9 @@ def perturb(
     refuse_nested(out, inputs)
     if preview is not None:
         preview = file_of_shard(preview, part)
-        photos = [str(out), *(name for name in inputs or () if name != STDIN)]
+        photos = [str(out), *(name for name in inputs if name != STDIN)]
         refuse_sheet(preview, photos, force=force or resume, named=param("preview"))
-    items = open_items(inputs, null=null, shard=part)
+    items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     if save_mask is not None:
         items = list(items)  # photos are read twice
     with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer:

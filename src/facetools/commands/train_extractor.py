@@ -11,12 +11,13 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import checkpoint_of, refuse_existing
-from _toolio.streams.inputs import count, open_items
+from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, HeldOut, MinConfidence, MinFace, Rotations
+from facetools.commands._photos import open_photos
 from facetools.commands._training import report_to
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import search_arguments
@@ -27,7 +28,9 @@ COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
 
 def train_extractor(
     out: options.OutFile,
+    paths: options.Paths = None,
     inputs: options.Inputs = None,
+    all_files: options.AllFiles = False,
     null: options.Null = False,
     teacher: ExtractorOption = DEFAULT,
     held_out: HeldOut = 0.2,
@@ -53,10 +56,11 @@ def train_extractor(
     (--extractor) and to classify the people. Writes an extractor file, and one record an epoch on held-out
     people. After each epoch it writes FILE.checkpoint, from which --resume goes on; it is removed at the end.
     """
+    inputs = options.named(inputs, paths)
     refuse_existing(out, force=force)
     refuse_processes("train-extractor")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
-    items = open_items(inputs, null=null)
+    items = open_photos(inputs, all_files=all_files, null=null)
     with RecordWriter(SCHEMA, "agreement", COLUMNS, makes_files=True) as writer:
         import torch
 

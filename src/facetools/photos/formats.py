@@ -13,3 +13,13 @@ class Format(StrEnum):
     jpeg = "jpeg"
     webp = "webp"
     heif = "heif"
+
+
+ENDINGS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
+        *(".tif", ".tiff", ".heic", ".heif", ".heics", ".heifs", ".hif", ".avif", ".avifs", ".ico", ".psd"),
+        *(".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".qoi"),
+    )
+)
+"""Endings of the names of photos, in lower case: what else lies in a folder of photos is left out."""

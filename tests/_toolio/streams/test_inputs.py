@@ -15,7 +15,7 @@ import pytest
 
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.streams import inputs as paths
-from _toolio.streams.inputs import Item, count, is_empty_folder, open_items, read_input
+from _toolio.streams.inputs import Item, Kind, count, is_empty_folder, open_items, read_input
 from filled_folders import fill
 
 
@@ -53,6 +53,28 @@ def test_a_folder_is_walked_in_order_of_whole_relative_paths(tmp_path: Path) -> 
     items = list(open_items([str(tmp_path)]))
     assert [item.path for item in items] == [f"{tmp_path}/{name}" for name in sorted(names)]
     assert items[0].read() == b"B"
+
+
+def test_files_of_other_names_are_left_out_and_counted(
+    tmp_path: Path, stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a/1.JPG", "a/list.txt", "b.jpg", "Makefile", ".jpg", "jpg", "b.jpg.json"]
+    folder = fill(tmp_path / "f", *names)
+    archive = tar(tmp_path / "f.tar", dict.fromkeys(names, b""))
+    for top in (folder, archive):
+        photos = Kind("photo", frozenset({".jpg"}))
+        assert [item.relative for item in open_items([str(top)], only=photos)] == ["a/1.JPG", "b.jpg"]
+        assert photos.left_out == 4
+        assert len(relatives(top)) == 6
+    # What is named outright is listed whatever its name is, on stdin too.
+    photos = Kind("photo", frozenset({".jpg"}))
+    stdin(b"x.txt\n")
+    named = [str(folder / "Makefile"), f"{archive}/jpg", "-"]
+    assert [item.relative for item in open_items(named, only=photos)] == ["Makefile", "jpg", "x.txt"]
+    assert photos.left_out == 0
+    with pytest.raises(ToolError, match=r"f/a: holds 2 files, none with the name of a scan; give all_files") as refused:
+        open_items([str(folder / "a")], only=Kind("scan", frozenset({".tif"})))
+    assert refused.value.kind == "empty"
 
 
 def test_a_tar_and_its_folder_give_the_same(tmp_path: Path) -> None:
