@@ -27,6 +27,8 @@ LEVELS = {
         {"__main__"},
         {"cli"},
         {"commands"},
+        {""},  # the tool itself: what `import facetools` offers
+        {"api"},
         {"reporting"},
         {"evaluation", "detector"},
         {"cloaking", "training"},
@@ -42,6 +44,7 @@ LEVELS = {
         {"__main__"},
         {"cli"},
         {"commands"},
+        {""},
         {"mask_tuning", "layerdiff"},
         {"tuning"},
         {"classifier"},

@@ -12,7 +12,7 @@ import pytest
 import berttools
 import facetools
 
-PACKAGES = [
+PACKAGES = ["facetools", "berttools"] + [
     found.name
     for tool in (facetools, berttools)
     for found in pkgutil.iter_modules(tool.__path__, f"{tool.__name__}.")

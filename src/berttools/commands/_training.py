@@ -103,7 +103,7 @@ def tune(
     device
         The value of ``--device``.
     function
-        ``berttools.tuning.finetune`` or ``berttools.mask_tuning.run``.
+        ``berttools.tuning.finetune`` or ``berttools.mask_tuning.mask_tune``.
     """
     from _toolio.compute.distributed import count_processes, device_of, hush, join
 

@@ -105,7 +105,7 @@ def mask_tune(
         target_sparsity=target_sparsity, pattern=pattern, pooler=pooler, score_learning_rate=score_learning_rate,
         initial_score=initial_score, refit_head=refit_head, distill=distill, code=code,
     )  # fmt: skip
-    return tune(SCHEMA, COLUMNS, config, device, mask_tuning.run)
+    return tune(SCHEMA, COLUMNS, config, device, mask_tuning.mask_tune)
 
 
 PAGE = Page(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from berttools.tuning.trainer import Trainer
 
 
-def run(
+def mask_tune(
     config: MaskTuneConfig,
     *,
     device: torch.device | None = None,

@@ -44,7 +44,7 @@ _HEADS = (
 _OUTPUTS = ("classifier", "score", "out_proj", "logits_proj")
 
 
-def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
+def apply_mask(base: Path | str, mask: Path | str, out: Path | str) -> dict[str, Any]:
     """Write the model of a mask as a folder.
 
     A masked entry becomes +0.0, every other value of the base keeps its dtype and its bits, and what the mask file
@@ -69,6 +69,7 @@ def apply_mask(base: Path, mask: Path, out: Path) -> dict[str, Any]:
     ToolError
         ``mask`` is no mask, or of another base; nothing is written then.
     """
+    base, mask, out = Path(base), Path(mask), Path(out)
     checkpoint, opened = open_checkpoint(base), open_mask(mask)
     with of_the_whole_run():
         stored = names_in_base(checkpoint, opened.shapes, opened.path)

@@ -1,0 +1,1 @@
+"""What ``import facetools`` offers: functions of photos and folders, over what the commands use."""
