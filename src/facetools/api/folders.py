@@ -42,7 +42,7 @@ def perturb(
     device, batch
         Where to compute, and how many faces at a time on an accelerator.
     **settings
-        Of `facetools.cloaking.session.CloakingConfig`: ``mode``, ``knobs``, ``extractor``, ``seed``, ``saving``...
+        Of `facetools.cloaking.config.CloakingConfig`: ``mode``, ``knobs``, ``extractor``, ``seed``, ``saving``...
 
     Returns
     -------
@@ -59,7 +59,8 @@ def perturb(
     TypeError
         There is no such setting.
     """
-    from facetools.cloaking.session import CloakingConfig, CloakingSession
+    from facetools.cloaking.config import CloakingConfig
+    from facetools.cloaking.session import CloakingSession
 
     session = CloakingSession(CloakingConfig(attack=attack, **settings), device=device, batch=batch)
     named = [photos] if isinstance(photos, Path | str) else photos

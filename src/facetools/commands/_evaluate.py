@@ -136,6 +136,19 @@ def command_line(config: EvaluationConfig, combination: Combination, person: str
     return shlex.join([*words, "--seed", str(protocol.seed)])
 
 
+def white_box_warning(outcome: object) -> str | None:
+    """Return a warning about a result whose cloaks were made against the network that measures them."""
+    from facetools.evaluation.study import Protection
+
+    if not (isinstance(outcome, Protection) and outcome.fields.get("white_box")):
+        return None
+    made_against = ", ".join(outcome.fields["made_against"])
+    return (
+        f"{' + '.join(outcome.combination.cloaked)}: made against {made_against}, which measures the protection here: "
+        "another recogniser may see through it; give --extractor with another one too"
+    )
+
+
 def write_outcome(
     writer: RecordWriter, config: EvaluationConfig, outcome: Protection | UnusedPhoto | Refusal | Finished
 ) -> None:

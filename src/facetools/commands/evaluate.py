@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from facetools.commands._evaluate import (
     Protected,
     Robust,
     Split,
+    white_box_warning,
     write_outcome,
 )
 from facetools.commands._fields import PROBLEM
@@ -108,8 +110,12 @@ def evaluate(
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
         from facetools.evaluation.study import EvaluationStudy
 
+        warned: set[str] = set()
         for outcome in EvaluationStudy(config, progress=track).run():
             write_outcome(writer, config, outcome)
+            if (warning := white_box_warning(outcome)) and warning not in warned:
+                warned.add(warning)
+                sys.stderr.write(f"facetools: warning: {warning}\n")
         return writer.exit_code
 
 
@@ -139,7 +145,12 @@ PAGE = Page(
         "tar": "True accept rate (TAR) of cloaked training photos against clean test photos at each false accept rate "
         "(FAR), whose distance limits are set on the clean photos of all folds; null with too few pairs (nn).",
         "tar_clean": "The same with nothing cloaked (nn).",
-        "interval": "95% bootstrap interval of protection over people; null for one person.",
+        "made_against": "Extractors that the cloaks were made against, each with the sha256 of its weights, as the "
+        "journal of perturb in their folder has it; null where that is not known. {} of copies that are not cloaked.",
+        "white_box": "Whether the extractor, or robust, is one of them: then protection says nothing about another; null "
+        "where that is not known.",
+        "interval": "95% bootstrap interval of protection over people; null with fewer than three people or ten tests.",
+        "caution": "Why there is no interval.",
         "floor_interval": "The same for floor.",
         "people": "Number of people, protected one at a time.",
         "extractor_sha256": "Of its weights.",

@@ -14,6 +14,7 @@ from facetools.embeddings.chips import chip_of
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import describe_face
 from facetools.intake import Intake
+from facetools.origins import origin_of
 
 
 class Embedder:
@@ -38,7 +39,9 @@ class Embedder:
     def add(self, intake: Intake) -> list[dict[str, Any]]:
         """Add a photo's faces; return the fields of one record a face, or of one with the reason for none."""
         item = intake.item
-        about = {"path": item.path, "relative": item.relative, "sha256": intake.digest}
+        about: dict[str, Any] = {"path": item.path, "relative": item.relative, "sha256": intake.digest}
+        if (origin := origin_of(item.path, intake.digest)) is not None:
+            about["made_against"] = origin
         if not intake.faces:
             return [{"row": None, **about, "face": None, "reason": intake.no_face}]
         fields = []

@@ -14,6 +14,7 @@ from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN
 from _toolio.tensors.reader import read_metadata
 from facetools.extractors.tensor_files import load_array, save_tensors
+from facetools.origins import is_origin
 
 SCHEMA = "facetools.embed/1"
 """Of the files that are written; files of ``facetools.embed/`` and any number are read."""
@@ -31,7 +32,7 @@ class Embeddings:
         float32 [faces, dimensions].
     rows
         For each row ``path``, ``relative`` (below the input), ``face`` (its number in the photo, from 0, largest
-        first) and, where it is known, the photo's ``sha256``.
+        first) and, where they are known, the photo's ``sha256`` and what it was cloaked against, ``made_against``.
     extractor
         ``name``, ``sha256`` of the weights, ``distance``, and ``people`` that it was trained on, where it names them.
     """
@@ -138,4 +139,5 @@ def _is_row(row: Any) -> bool:
         and all(isinstance(row.get(key), str) and row[key] for key in ("path", "relative"))
         and type(row.get("face")) is int
         and isinstance(row.get("sha256"), str | None)
+        and (row.get("made_against") is None or is_origin(row["made_against"]))
     )

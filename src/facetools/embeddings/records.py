@@ -16,6 +16,7 @@ from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.streams.inputs import STDIN, Item
 from _toolio.streams.records import Record, read_records
 from facetools.embeddings.files import Embeddings, is_safetensors, read_embeddings
+from facetools.origins import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class EmbeddedFace:
         float32 [D].
     extractor
         As ``Embeddings.extractor``.
+    made_against
+        What the photo was cloaked against, where that is known.
     """
 
     item: Item
@@ -41,6 +44,7 @@ class EmbeddedFace:
     sha256: str | None
     embedding: npt.NDArray[np.float32]
     extractor: Mapping[str, Any]
+    made_against: Origin | None = None
 
 
 def read_faces(name: str) -> tuple[list[EmbeddedFace], list[Item]]:
@@ -67,7 +71,7 @@ def _faces_of_file(name: str) -> Iterator[EmbeddedFace]:
     file = read_embeddings(Path(name))
     for row, values in zip(file.rows, file.values, strict=True):
         item = Item(row["path"], row["relative"])
-        yield EmbeddedFace(item, row["face"], row.get("sha256"), values, file.extractor)
+        yield EmbeddedFace(item, row["face"], row.get("sha256"), values, file.extractor, row.get("made_against"))
 
 
 def _faces_of_records(name: str, faceless: list[Item]) -> Iterator[EmbeddedFace]:
@@ -121,4 +125,6 @@ def _face_of(record: Record, file: Embeddings, path: Path, where: str) -> Embedd
                 kind="rows-differ",
             )
     item = Item(record["path"], record["relative"])
-    return EmbeddedFace(item, known["face"], known.get("sha256"), file.values[row], file.extractor)
+    return EmbeddedFace(
+        item, known["face"], known.get("sha256"), file.values[row], file.extractor, known.get("made_against")
+    )

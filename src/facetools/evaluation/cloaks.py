@@ -37,6 +37,11 @@ class Cloaks:
     faceless: Mapping[int, str] = field(default_factory=dict)
     orphans: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def used(self) -> list[int]:
+        """The rows of the copies that have a clean photo."""
+        return [int(row) for row in self.rows if row >= 0]
+
 
 def match_cloaks(name: str, clean: Gallery, cloaked: Gallery, *, suffix: str = "") -> Cloaks:
     """Match cloaked photos to clean ones, exactly, by their paths below their inputs without file endings.

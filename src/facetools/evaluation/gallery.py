@@ -16,6 +16,7 @@ import numpy.typing as npt
 from _toolio.errors import ToolError, of_the_whole_run, param
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import read_records
+from facetools.origins import Origin
 from facetools.pairs import without_suffix
 from facetools.people import folded, folders_of, person_of
 
@@ -42,6 +43,8 @@ class Gallery:
         Of the photos' bytes; empty where those of some are not known.
     faceless
         Photos in which no face was found.
+    origins
+        What each photo was cloaked against, None where that is not known; empty where it is of none.
     """
 
     extractor: str
@@ -53,6 +56,7 @@ class Gallery:
     chips: npt.NDArray[np.uint8] | None = None
     sha256s: tuple[str, ...] = ()
     faceless: tuple[Item, ...] = ()
+    origins: tuple[Origin | None, ...] = ()
 
     def part(self, wanted: Callable[[Item], bool]) -> Gallery:
         """Return the gallery of some of the photos."""
@@ -64,6 +68,7 @@ class Gallery:
             chips=None if self.chips is None else self.chips[kept],
             sha256s=tuple(self.sha256s[n] for n in kept) if self.sha256s else (),
             faceless=tuple(filter(wanted, self.faceless)),
+            origins=tuple(self.origins[n] for n in kept) if self.origins else (),
         )
 
     def of_chips(self) -> Gallery:

@@ -16,6 +16,7 @@ from _toolio.streams.inputs import STDIN, Item
 from facetools.embeddings.files import check_finite
 from facetools.embeddings.records import EmbeddedFace, read_faces
 from facetools.evaluation.gallery import Gallery, refuse_same_place
+from facetools.origins import Origin, origin_of
 
 if TYPE_CHECKING:
     from facetools.extractors.extractor import Extractor
@@ -51,7 +52,12 @@ def read_gallery(name: str) -> Gallery:
     gallery = Gallery(about["name"], about["sha256"], about["distance"], items, rows, people)
     digests = [face.sha256 for face in chosen]
     known = tuple(each for each in digests if each is not None)
-    return replace(gallery, sha256s=known if len(known) == len(digests) else (), faceless=tuple(unseen.values()))
+    return replace(
+        gallery,
+        sha256s=known if len(known) == len(digests) else (),
+        faceless=tuple(unseen.values()),
+        origins=tuple(face.made_against for face in chosen),
+    )
 
 
 def _check_alike(name: str, faces: Sequence[EmbeddedFace]) -> None:
@@ -114,6 +120,7 @@ class PhotoEmbedder:
         self._items: list[Item] = []
         self._faceless: list[Item] = []
         self._sha256s: list[str] = []
+        self._origins: list[Origin | None] = []
         self._rows: dict[tuple[str, str], list[npt.NDArray[np.float32]]] = defaultdict(list)
 
     def add(self, intake: Intake) -> None:
@@ -127,6 +134,7 @@ class PhotoEmbedder:
             return
         self._items.append(intake.item)
         self._sha256s.append(intake.digest)
+        self._origins.append(origin_of(intake.item.path, intake.digest))
         for step in self._steps:
             pixels, scale = step.apply(intake.photo.pixels)
             face = intake.faces[0].scaled(scale)
@@ -156,5 +164,6 @@ class PhotoEmbedder:
                 rows, chips = np.stack(self._rows[key]), np.stack(self._chips[key]) if self._keeps_chips else None
                 about = (extractor.name, extractor.sha256, extractor.distance)
                 items, unseen = tuple(self._items), tuple(self._faceless)
-                made[key] = Gallery(*about, items, rows, extractor.people, chips, tuple(self._sha256s), unseen)
+                digests, origins = tuple(self._sha256s), tuple(self._origins)
+                made[key] = Gallery(*about, items, rows, extractor.people, chips, digests, unseen, origins)
         return made

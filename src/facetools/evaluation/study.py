@@ -21,6 +21,7 @@ from facetools.evaluation.gallery_sources import PhotoEmbedder, read_gallery
 from facetools.evaluation.splits import refuse_few
 from facetools.evaluation.summary import summarise
 from facetools.extractors.factory import DEFAULT
+from facetools.origins import is_white_box, merged
 from facetools.pairs import without_suffix
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ class EvaluationStudy:
         about = {"classifier": classifier, "extractor": name, "preprocess": step, "cloak": "+".join(named)}
         made = {"cloaks": named, **self._made(classifier, models)}
         train = None
+        made |= _origin([(cloaks[number], copies[place][0]) for place, number in enumerate(cloaks)], models)
         if len(models) > 1:
             about |= {"robust": models[1].extractor}
         if classifier == END_TO_END:
@@ -315,6 +317,14 @@ class EvaluationStudy:
                 yield name, InputError(message, kind="no-cloak")
         people = [name for name in wanted if name in able]
         yield from case.evaluation.run(case.combination.classifier, people, case.train)
+
+
+def _origin(copies: Sequence[tuple[Cloaks, Gallery]], models: Sequence[Gallery]) -> dict[str, Any]:
+    """Return what cloaks were made against, and whether a network that measures them is of these."""
+    origins = [gallery.origins[row] if gallery.origins else None for each, gallery in copies for row in each.used]
+    made_against = merged(origins)
+    white_box = is_white_box(made_against, [(model.extractor, model.digest) for model in models])
+    return {"made_against": made_against, "white_box": white_box}
 
 
 def _end_to_end(extractor: Extractor, options: FineTuningConfig, seed: int, tasks: Sequence[Task]) -> Classifier:

@@ -9,9 +9,21 @@ import numpy as np
 
 from facetools.metrics import mean_interval
 
+LEAST_PEOPLE, LEAST_TESTS = 3, 10
+"""Fewer have no interval: a bootstrap over them would look narrower than what is known."""
+
+
+def caution_of(people: int, tests: int) -> str | None:
+    """Return why a mean over people has no interval, None if it has one; 0 tests stand for a number not known."""
+    if people >= LEAST_PEOPLE and (tests >= LEAST_TESTS or not tests):
+        return None
+    counted = f"{people} {'person' if people == 1 else 'people'}"
+    counted += f", {tests} test {'photo' if tests == 1 else 'photos'}" if tests else ""
+    return f"{counted}: too few for an interval ({LEAST_PEOPLE} people and {LEAST_TESTS} test photos)"
+
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means over protected people, with 95% bootstrap intervals over them; one person has none.
+    """Return means over protected people, with 95% bootstrap intervals over them; or ``caution``, why they have none.
 
     Parameters
     ----------
@@ -19,11 +31,13 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         The fields of each person from ``Evaluation.run``; one at least.
     """
     fields: dict[str, Any] = {}
+    caution = caution_of(len(records), sum(record["test_photos"] for record in records))
     for key, name in (("protection", "interval"), ("floor", "floor_interval")):
         fields[key], *ends = mean_interval([record[key] for record in records])
-        fields[name] = ends if len(records) > 1 else None
+        fields[name] = None if caution else ends
     for key in ("others_accuracy", "rank1", "rank5"):
         fields[key] = _mean([record[key] for record in records])
+    fields |= {"caution": caution} if caution else {}
     fields["people"] = len(records)
     for key in ("train_photos", "cloaked_photos", "test_photos"):
         fields[key] = sum(record[key] for record in records)

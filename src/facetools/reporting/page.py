@@ -158,6 +158,7 @@ def _summary(findings: Findings) -> list[str]:
     """Summarise the findings in sentences."""
     blocks = []
     if findings.results:
+        blocks += _origins(findings.results)
         blocks += ["<p>" + _scope(findings.results) + "</p>", "<ul>", *_extremes(findings.results), "</ul>"]
     for number, training in enumerate(findings.trainings, 1):
         blocks.append(f"<p>{_course(number, training)}</p>")
@@ -165,6 +166,27 @@ def _summary(findings: Findings) -> list[str]:
     if missing:
         blocks.append(f'<p><a href="#left-out">{_many(missing, "record")} without a number</a> left out.</p>')
     return blocks
+
+
+def _origins(results: Sequence[Result]) -> list[str]:
+    """Say first which figures are of a recogniser that the cloaks were made against, and which may be."""
+    lines = []
+    for white_box, text in (
+        (True, "The cloaks of {} were made against the very recogniser that is measured: another one may see through "
+               "them, and these figures say nothing about it."),
+        (None, "What the cloaks of {} were made against is not known; were it the recogniser that is measured, another "
+               "one may see through them."),
+    ):  # fmt: skip
+        numbers = [n for n, each in enumerate(results, 1) if each.summary.get("white_box") is white_box]
+        if numbers:
+            which = "every result here" if len(numbers) == len(results) else _which(numbers)
+            lines.append(f"<p><strong>{text.format(which)}</strong></p>")
+    return lines
+
+
+def _which(numbers: Sequence[int]) -> str:
+    linked = [f'<a href="#result-{number}">{number}</a>' for number in numbers]
+    return f"result{'' if len(linked) == 1 else 's'} {', '.join(linked)}"
 
 
 def _many(count: int, what: str) -> str:
@@ -210,6 +232,7 @@ def _extremes(results: Sequence[Result]) -> list[str]:
 def _stated(number: int, result: Result) -> str:
     one = result.summary
     ends = f" (95% interval {interval(one['interval'])})" if one.get("interval") else ""
+    ends += f" ({show(one['caution'])})" if isinstance(one.get("caution"), str) else ""
     return (
         f"{percent(one['protection'])}{ends}, floor {percent(one['floor'])}: "
         f'<a href="#result-{number}">result {number}</a>, {_named(result)}.'

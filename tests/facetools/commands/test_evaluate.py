@@ -66,6 +66,38 @@ def test_swapped_photos_protect_and_unchanged_ones_do_not(evaluate: Tool, folder
         assert record["schema"] == "facetools.evaluate/1"
 
 
+def test_it_is_said_what_cloaks_were_made_against(evaluate: Tool, run: Tool, folders: Path, tmp_path: Path) -> None:
+    cloaked, other = tmp_path / "cloaked", tmp_path / "other.safetensors"
+    few = ("--attack", "lowkey", "--set", "steps=1", "--faces", "largest")
+    made = run("facetools", "perturb", *few, "--in", str(folders / "clean"), "--out", str(cloaked))
+    state = mobilefacenet.MobileFaceNet(dimensions=16).state_dict()
+    save_extractor(other, "mobilefacenet", state, mobilefacenet.SETTINGS, {"dimensions": 16})
+    both = ("--extractor", "dlib-resnet", "--extractor", other)
+    done = evaluate("--gallery", folders / "clean", "--cloaked", cloaked, "--cloaked", folders / "same", *both)
+    summaries = [record for record in done.records if record["person"] is None and len(record["cloaks"]) == 1]
+    digest = next(s["extractor_sha256"] for s in summaries if s["extractor"] == "dlib-resnet")
+    shown = {(Path(s["cloak"]).name, s["extractor"]): (s["made_against"], s["white_box"]) for s in summaries}
+    assert shown == {
+        ("cloaked", "dlib-resnet"): ({"dlib-resnet": digest}, True),
+        ("cloaked", "other"): ({"dlib-resnet": digest}, False),
+        ("same", "dlib-resnet"): (None, None),
+        ("same", "other"): (None, None),
+    }
+    assert done.err == (
+        f"facetools: warning: {cloaked}: made against dlib-resnet, which measures the protection here: another "
+        "recogniser may see through it; give --extractor with another one too\n"
+    )
+    # The same from embeddings, of the records of perturb or of the folder.
+    for name, words, stdin in (("piped", ("--in", "-"), made.out), ("walked", ("--in", str(cloaked)), b"")):
+        run("facetools", "embed", *words, "--out", str(tmp_path / f"{name}.safetensors"), stdin=stdin)
+        assert (tmp_path / f"{name}.safetensors").exists()
+    run("facetools", "embed", "--in", str(folders / "clean"), "--out", str(tmp_path / "clean.safetensors"))
+    for name in ("piped", "walked"):
+        embedded = evaluate("--gallery", tmp_path / "clean.safetensors", "--cloaked", tmp_path / f"{name}.safetensors")
+        (summary,) = (record for record in embedded.records if record["person"] is None)
+        assert (summary["made_against"], summary["white_box"]) == ({"dlib-resnet": digest}, True)
+
+
 def test_embeddings_give_what_photos_give_and_one_person_can_be_asked_again(
     evaluate: Tool, run: Tool, folders: Path, tmp_path: Path
 ) -> None:

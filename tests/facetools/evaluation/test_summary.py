@@ -39,6 +39,23 @@ def test_one_person_has_no_interval() -> None:
     assert (summary["protection"], summary["interval"], summary["floor_interval"]) == (0.25, None, None)
 
 
+@pytest.mark.parametrize(
+    ("people", "tests", "caution"),
+    [
+        (3, 4, None),
+        (2, 50, "2 people, 100 test photos: too few for an interval (3 people and 10 test photos)"),
+        (3, 3, "3 people, 9 test photos: too few for an interval (3 people and 10 test photos)"),
+        (1, 1, "1 person, 1 test photo: too few for an interval (3 people and 10 test photos)"),
+        (3, 0, None),  # records of other tools do not say
+        (2, 0, "2 people: too few for an interval (3 people and 10 test photos)"),
+    ],
+)
+def test_few_have_no_interval_and_it_is_said(people: int, tests: int, caution: str | None) -> None:
+    summary = summarise([person(0.25, test_photos=tests)] * people)
+    assert summary.get("caution") == caution
+    assert (summary["interval"] is None) == (summary["floor_interval"] is None) == (caution is not None)
+
+
 def test_rates_and_cloaks_are_summarised_one_by_one() -> None:
     rates = [{"0.001": 0.5, "0.0001": None}, {"0.001": 1.0, "0.0001": None}]
     people = [person(0.0, tar=each, tar_clean=each, photos_of_cloaks=[2, 4], limit=0.25) for each in rates]
