@@ -147,8 +147,8 @@ PAGE = Page(
         "tar_clean": "The same with nothing cloaked (nn).",
         "made_against": "Extractors that the cloaks were made against, each with the sha256 of its weights, as the "
         "journal of perturb in their folder has it; null where that is not known. {} of copies that are not cloaked.",
-        "white_box": "Whether the extractor, or robust, is one of them: then protection says nothing about another; null "
-        "where that is not known.",
+        "white_box": "Whether the extractor, or robust, is one of them: then protection says nothing about another; "
+        "null where that is not known.",
         "interval": "95% bootstrap interval of protection over people; null with fewer than three people or ten tests.",
         "caution": "Why there is no interval.",
         "floor_interval": "The same for floor.",

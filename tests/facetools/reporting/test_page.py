@@ -94,6 +94,18 @@ def test_the_summary_tells_the_extremes_in_words(findings: Findings) -> None:
     assert "dora: no photo to train on has a cloaked copy" in text
 
 
+def test_it_is_said_first_what_cloaks_were_made_against(findings: Findings) -> None:
+    plain = Outline(page(content_of(findings))).text
+    assert "What the cloaks of every result here were made against is not known" in plain
+    for number, white_box in enumerate((True, False, True, None)):
+        findings.results[number].summary |= {"white_box": white_box, "caution": "2 people: too few for an interval"}
+    text = Outline(page(content_of(findings))).text
+    told = text.index("The cloaks of results 1, 3 were made against the very recogniser that is measured")
+    assert told < text.index("4 results: ")
+    assert "What the cloaks of result 4 were made against is not known" in text
+    assert text.count("(2 people: too few for an interval)") == 2
+
+
 def test_commands_are_shown_where_records_tell_them_and_never_made_up(findings: Findings, tmp_path: Path) -> None:
     text = Outline(page(content_of(findings))).text
     assert text.count("facetools evaluate \\\n  --protected") == len(findings.results)
