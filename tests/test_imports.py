@@ -38,7 +38,7 @@ LEVELS = {
         {"intake"},
         {"added_faces"},
         {"faces", "transforms", "pictures"},
-        {"photos", "perceptual", "attacks", "metrics", "names", "origins", "pairs", "people"},
+        {"photos", "perceptual", "attacks", "metrics", "names", "pairs", "people"},
     ],
     "berttools": [
         {"__main__"},

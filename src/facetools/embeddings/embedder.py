@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from facetools.attacks.origins import origin_of
 from facetools.embeddings.chips import chip_of
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import describe_face
 from facetools.intake import Intake
-from facetools.origins import origin_of
 
 
 class Embedder:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN
 from _toolio.tensors.reader import read_metadata
+from facetools.attacks.origins import is_origin
 from facetools.extractors.tensor_files import load_array, save_tensors
-from facetools.origins import is_origin
 
 SCHEMA = "facetools.embed/1"
 """Of the files that are written; files of ``facetools.embed/`` and any number are read."""

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.streams.inputs import STDIN, Item
 from _toolio.streams.records import Record, read_records
+from facetools.attacks.origins import Origin
 from facetools.embeddings.files import Embeddings, is_safetensors, read_embeddings
-from facetools.origins import Origin
 
 
 @dataclass(frozen=True, slots=True)

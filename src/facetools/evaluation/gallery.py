@@ -16,7 +16,7 @@ import numpy.typing as npt
 from _toolio.errors import ToolError, of_the_whole_run, param
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import read_records
-from facetools.origins import Origin
+from facetools.attacks.origins import Origin
 from facetools.pairs import without_suffix
 from facetools.people import folded, folders_of, person_of
 

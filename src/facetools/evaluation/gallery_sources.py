@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN, Item
+from facetools.attacks.origins import Origin, origin_of
 from facetools.embeddings.files import check_finite
 from facetools.embeddings.records import EmbeddedFace, read_faces
 from facetools.evaluation.gallery import Gallery, refuse_same_place
-from facetools.origins import Origin, origin_of
 
 if TYPE_CHECKING:
     from facetools.extractors.extractor import Extractor

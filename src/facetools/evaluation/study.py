@@ -12,6 +12,7 @@ from _toolio.compute.device import pick_device
 from _toolio.errors import InputError, ToolError, param
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import count, open_items
+from facetools.attacks.origins import is_white_box, merged
 from facetools.evaluation.checks import check_config
 from facetools.evaluation.cloaks import Cloaks, match_cloaks, refuse_equal
 from facetools.evaluation.config import END_TO_END, NEIGHBOURS, TWO_MODELS, EvaluationConfig, FineTuningConfig
@@ -21,7 +22,6 @@ from facetools.evaluation.gallery_sources import PhotoEmbedder, read_gallery
 from facetools.evaluation.splits import refuse_few
 from facetools.evaluation.summary import summarise
 from facetools.extractors.factory import DEFAULT
-from facetools.origins import is_white_box, merged
 from facetools.pairs import without_suffix
 
 if TYPE_CHECKING:

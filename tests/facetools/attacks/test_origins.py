@@ -9,8 +9,8 @@ import pytest
 
 import facetools
 from _toolio.files.hashing import sha256_of
-from facetools import origins
-from facetools.origins import is_origin, is_white_box, merged, origin_of
+from facetools.attacks import origins
+from facetools.attacks.origins import is_origin, is_white_box, merged, origin_of
 
 DLIB = "dlib-resnet"
 
