@@ -14,6 +14,7 @@ import atexit
 import gc
 import importlib
 import io
+import logging
 import marshal
 import os
 import runpy
@@ -152,6 +153,7 @@ def run(tool: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # as _toolio.lazy.quiet_torch does
     for name in PRELOADED:
         importlib.import_module(name)
     gc.collect()

@@ -27,3 +27,13 @@ def exporter(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
     return export
+
+
+def quiet_torch() -> None:
+    """Keep torch from logging on stderr how other libraries register their types with it.
+
+    torchao, which transformers imports where it is installed, does so in a way that newer versions of torch warn of.
+    """
+    import logging
+
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)

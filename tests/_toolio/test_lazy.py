@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import berttools
 import facetools
+from _toolio.lazy import quiet_torch
 
 PACKAGES = ["facetools", "berttools"] + [
     found.name
@@ -35,3 +37,14 @@ def test_a_package_alone_imports_nothing_heavy(name: str) -> None:
     code = f"import sys, {name}; print(sorted({{'torch', 'numpy', 'PIL', 'safetensors'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_torch_does_not_log_how_types_are_registered() -> None:
+    logger = logging.getLogger("torch.utils._pytree")
+    before = logger.level
+    try:
+        quiet_torch()
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert logger.isEnabledFor(logging.ERROR)
+    finally:
+        logger.setLevel(before)

@@ -25,6 +25,11 @@ from _toolio.files.hashing import sha256_of, sha256_of_files
 from _toolio.streams.records import Record, dump_record
 
 
+def journal_name(command: str) -> str:
+    """Return the name of a command's journal in its output folder."""
+    return f".{command}.jsonl"
+
+
 class Journal:
     """The journal of one command in one output folder.
 
@@ -48,7 +53,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str, arguments: Mapping[str, Any], *, resume: bool) -> None:
-        self.path = folder / f".{name}.jsonl"
+        self.path = folder / journal_name(name)
         made = json.loads(dump_record(dict(arguments)))
         self._digest = sha256_of(json.dumps(made, sort_keys=True).encode())[:16]
         self._done: dict[tuple[str, str], Record] = {}

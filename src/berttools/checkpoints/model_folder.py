@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.atomic import atomic_folder
+from _toolio.lazy import quiet_torch
 from _toolio.tensors.foreign import pointer_advice
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.writer import write_safetensors
@@ -136,10 +137,7 @@ def without_kernels(config: Any) -> None:
 @contextmanager
 def silent_transformers() -> Iterator[None]:
     """Keep transformers, and what it imports, from logging and from drawing progress bars inside the block."""
-    import logging as python_logging
-
-    # torchao, which transformers imports where it is installed, registers its types in a way that newer torch warns of.
-    python_logging.getLogger("torch.utils._pytree").setLevel(python_logging.ERROR)
+    quiet_torch()
     from transformers import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

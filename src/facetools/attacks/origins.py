@@ -12,7 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-JOURNAL = ".facetools-perturb.jsonl"
+from _toolio.files.journal import journal_name
+
+JOURNAL = journal_name("facetools-perturb")
 
 Origin = Mapping[str, str | None]
 """Names of the extractors that a cloak was made against, each with the sha256 of its weights, None where that is not
@@ -35,20 +37,24 @@ def origin_of(path: str, sha256: str) -> dict[str, str | None] | None:
         An `Origin`; None if no journal above the photo knows it.
     """
     for folder in Path(path).absolute().parents:
-        if (journal := folder / JOURNAL).is_file():
-            return _read(journal).get(sha256)
+        journal = folder / JOURNAL
+        try:
+            state = journal.stat()
+            known = _read(journal, state.st_mtime_ns, state.st_size)
+        except OSError:  # there is none, or it may not be read
+            continue
+        if sha256 in known:
+            return known[sha256]
     return None
 
 
 @lru_cache(maxsize=16)
-def _read(journal: Path) -> dict[str, dict[str, str | None]]:
+def _read(journal: Path, changed_ns: int, size: int) -> dict[str, dict[str, str | None]]:
     """Return the origins of the photos that a journal knows, by the sha256 of their bytes."""
+    del changed_ns, size  # a journal that has grown is read again
     arguments: dict[str, Any] = {}
     known: dict[str, dict[str, str | None]] = {}
-    try:
-        lines = journal.read_bytes().splitlines()
-    except OSError:
-        return known
+    lines = journal.read_bytes().splitlines()
     for text in lines:
         try:
             line = json.loads(text)
@@ -80,25 +86,28 @@ def merged(origins: Iterable[Origin | None]) -> dict[str, str | None] | None:
     return dict(sorted(found.items()))
 
 
-def is_white_box(origin: Origin | None, extractors: Iterable[tuple[str, str]]) -> bool | None:
-    """Test whether cloaks are measured with a network that they were made against.
+def is_white_box(origins: Iterable[Origin | None], extractors: Sequence[tuple[str, str]]) -> bool | None:
+    """Test whether any cloak is measured with a network that it was made against.
 
     Parameters
     ----------
-    origin
-        What they were made against.
+    origins
+        What each was made against, None where that is not known.
     extractors
         Name and sha256 of each network that they are measured with.
 
     Returns
     -------
     bool or None
-        None where it is not known what they were made against.
+        None where none is known to be, and of some it is not known.
     """
-    if origin is None:
-        return None
-    known = {digest for digest in origin.values() if digest}
-    return any(digest in known or (name in origin and origin[name] is None) for name, digest in extractors)
+    unknown = False
+    for origin in origins:
+        if origin is None:
+            unknown = True
+        elif any(digest in origin.values() or (name in origin and origin[name] is None) for name, digest in extractors):
+            return True
+    return None if unknown else False
 
 
 def is_origin(value: object) -> bool:

@@ -140,12 +140,13 @@ def white_box_warning(outcome: object) -> str | None:
     """Return a warning about a result whose cloaks were made against the network that measures them."""
     from facetools.evaluation.study import Protection
 
-    if not (isinstance(outcome, Protection) and outcome.fields.get("white_box")):
+    # Several cloaks together are warned of one by one.
+    if not isinstance(outcome, Protection) or not outcome.fields.get("white_box") or outcome.combination.cloaked[1:]:
         return None
-    made_against = ", ".join(outcome.fields["made_against"])
+    extractors = [outcome.fields[key] for key in ("extractor", "robust") if outcome.fields.get(key)]
     return (
-        f"{' + '.join(outcome.combination.cloaked)}: made against {made_against}, which measures the protection here: "
-        "another recogniser may see through it; give --extractor with another one too"
+        f"{outcome.combination.cloaked[0]}: made against {' or '.join(extractors)}, which measures the protection "
+        "here: another recogniser may see through it; give --extractor with another one too"
     )
 
 

@@ -322,9 +322,8 @@ class EvaluationStudy:
 def _origin(copies: Sequence[tuple[Cloaks, Gallery]], models: Sequence[Gallery]) -> dict[str, Any]:
     """Return what cloaks were made against, and whether a network that measures them is of these."""
     origins = [gallery.origins[row] if gallery.origins else None for each, gallery in copies for row in each.used]
-    made_against = merged(origins)
-    white_box = is_white_box(made_against, [(model.extractor, model.digest) for model in models])
-    return {"made_against": made_against, "white_box": white_box}
+    white_box = is_white_box(origins, [(model.extractor, model.digest) for model in models])
+    return {"made_against": merged(origins), "white_box": white_box}
 
 
 def _end_to_end(extractor: Extractor, options: FineTuningConfig, seed: int, tasks: Sequence[Task]) -> Classifier:

@@ -26,6 +26,14 @@ def test_photos_that_perturb_wrote_say_what_they_were_made_against(plain_photos:
     assert origin_of(str(cloaked), sha256_of(b"another file")) is None
     below = tmp_path / "out" / "sorted" / "mine.png"
     assert origin_of(str(below), sha256_of(cloaked.read_bytes())) == {DLIB: digest}
+    # A folder within, and photos that are added later.
+    facetools.perturb(plain_photos, tmp_path / "out" / "more", attack="none", device="cpu")
+    assert origin_of(str(tmp_path / "out" / "more" / "mine.png"), sha256_of(cloaked.read_bytes())) == {DLIB: digest}
+    facetools.perturb(
+        plain_photos / "0.png", tmp_path / "out" / "more", attack="lowkey", knobs={"steps": 2}, force=True
+    )
+    again = tmp_path / "out" / "more" / "0.png"
+    assert origin_of(str(again), sha256_of(again.read_bytes())) == {DLIB: digest}
     assert origin_of(str(plain_photos / "0.png"), sha256_of((plain_photos / "0.png").read_bytes())) is None
 
 
@@ -40,21 +48,25 @@ def test_masks_made_before_and_damaged_lines(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("origin", "extractors", "white_box"),
+    ("origins", "extractors", "white_box"),
     [
-        (None, [("a", "1")], None),
-        ({}, [("a", "1")], False),
-        ({"a": "1"}, [("a", "1")], True),
-        ({"a": "1"}, [("renamed", "1")], True),
-        ({"a": "1"}, [("a", "2")], False),  # another network of this name
-        ({"a": None}, [("a", "2")], True),  # which cannot be told from it
-        ({"a": "1", "b": "2"}, [("c", "3"), ("b", "2")], True),
+        ([None], [("a", "1")], None),
+        ([{}], [("a", "1")], False),
+        ([{"a": "1"}], [("a", "1")], True),
+        ([{"a": "1"}], [("renamed", "1")], True),
+        ([{"a": "1"}], [("a", "2")], False),  # another network of this name
+        ([{"a": None}], [("a", "2")], True),  # which cannot be told from it
+        ([{}, {"a": "1", "b": "2"}], [("c", "3"), ("b", "2")], True),
+        # One cloak that is known to be says it, whatever the others are.
+        ([None, {"a": "1"}, None], [("a", "1")], True),
+        ([None, {"a": "1"}], [("a", "2")], None),
+        ([], [("a", "1")], False),
     ],
 )
 def test_white_box(
-    origin: dict[str, str | None] | None, extractors: list[tuple[str, str]], white_box: bool | None
+    origins: list[dict[str, str | None] | None], extractors: list[tuple[str, str]], white_box: bool | None
 ) -> None:
-    assert is_white_box(origin, extractors) is white_box
+    assert is_white_box(origins, extractors) is white_box
 
 
 def test_origins_of_several_photos() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from _toolio.lazy import quiet_torch
 from facetools.extractors.settings import Settings
 from facetools.extractors.state_dicts import load_exactly
 
@@ -61,6 +62,7 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
         raise ValueError("no visual_projection.weight, which every CLIP has")
     if missing := [name for name in OPTIONS if name not in options]:
         raise ValueError(f"the configuration does not tell {', '.join(missing)}; give the whole folder")
+    quiet_torch()
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     try:
@@ -98,6 +100,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise ValueError(f"its config.json is of a {kind!r} model, not of a clip")
+    quiet_torch()
     from transformers import CLIPVisionConfig
 
     vision = config.get("vision_config", {}) if kind == "clip" else config
