@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from _toolio.errors import ToolError
 from _toolio.tensors.dtypes import DTYPE_BYTES
 from _toolio.tensors.reader import Entry, SafetensorsFile
 
@@ -52,6 +53,11 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
     SafetensorsFile or None
         None where the file is of another kind, or holds anything but tensors in C order: pass it to
         `_toolio.tensors.torch_files.load_torch`, which reads it or raises what is wrong.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"several-dicts"``: which of its tensors are the model's cannot be known.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -66,8 +72,10 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
             pickled = archive.read(described)
             _refuse_large_memos(pickled)
             saved = _Reader(io.BytesIO(pickled)).load()
-            tensors = _tensors(saved)
+            tensors = _tensors(saved, path)
             entries = {name: _place(file, members, root, tensor) for name, tensor in tensors.items()}
+    except ToolError:
+        raise
     except Exception:
         # zipfile and pickle raise a dozen kinds where a file is damaged; torch reads it next, and raises what is wrong.
         return None
@@ -84,13 +92,35 @@ def _refuse_large_memos(pickled: bytes) -> None:
             raise _Unusual
 
 
-def _tensors(saved: Any) -> dict[str, _Tensor]:
+def _tensors(saved: Any, path: Path) -> dict[str, _Tensor]:
     """Find the tensors by name."""
     if isinstance(saved, dict) and isinstance(saved.get("state_dict"), dict):
         saved = saved["state_dict"]
     if not isinstance(saved, dict):
         raise _Unusual
-    return {name: value for name, value in saved.items() if isinstance(name, str) and isinstance(value, _Tensor)}
+    found = {name: value for name, value in saved.items() if isinstance(name, str) and isinstance(value, _Tensor)}
+    if found and (inner := next((name for name, value in saved.items() if _has_tensors(value)), None)):
+        # A training loop's {"model": ..., "step": ...}: the few at the top are not the model.
+        raise ToolError(
+            f"{path}: tensors at its top, such as {next(iter(found))}, and in {inner} too; which are the model's cannot"
+            " be known: save the state dict alone",
+            kind="several-dicts",
+        )
+    return found
+
+
+def _has_tensors(value: Any) -> bool:
+    """Test whether a dict holds a tensor, in dicts inside it too."""
+    seen, waiting = set[int](), [value]
+    while waiting:
+        inner = waiting.pop()
+        # Each once: a few bytes can name the same dict in many places, or in itself.
+        if isinstance(inner, dict) and id(inner) not in seen:
+            seen.add(id(inner))
+            if any(isinstance(each, _Tensor) for each in inner.values()):
+                return True
+            waiting += inner.values()
+    return False
 
 
 def _place(file: Any, members: Mapping[str, zipfile.ZipInfo], root: str, tensor: _Tensor) -> Entry:

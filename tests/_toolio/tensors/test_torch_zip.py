@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from _toolio.errors import ToolError
 from _toolio.tensors.torch_zip import open_torch_zip
 
 DTYPES = {
@@ -45,6 +46,23 @@ def test_what_models_are_saved_as(tmp_path):
         assert file.entries.keys() == want.keys()
         for name, value in want.items():
             assert np.array_equal(file.tensor(name), value)
+
+
+@pytest.mark.parametrize(
+    "inner", [{"w": torch.ones(3)}, {"layers": {"w": torch.ones(3)}}, {"state": {0: torch.ones(3)}}]
+)
+def test_a_few_tensors_beside_a_model_are_not_taken_for_it(tmp_path, inner):
+    with pytest.raises(ToolError, match=r"x\.bin: tensors at its top, such as step, and in model too; .* dict alone"):
+        opened(tmp_path, {"model": inner, "step": torch.tensor([5.0])})
+    assert opened(tmp_path, {"state_dict": {"w": torch.ones(3)}, "step": torch.tensor([5.0])}).entries.keys() == {"w"}
+    assert opened(tmp_path, {"w": torch.ones(3), "about": {"epoch": 3}}).entries.keys() == {"w"}
+
+
+def test_dicts_named_in_many_places_are_looked_into_once(tmp_path):
+    inner = {}
+    for _ in range(100):
+        inner = {"a": inner, "b": inner}
+    assert opened(tmp_path, {"w": torch.ones(3), "about": inner}).entries.keys() == {"w"}
 
 
 def test_tensors_that_share_a_storage(tmp_path):
