@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.records import Record, parse_record
+from _toolio.streams.tar_links import files_of
 
 if TYPE_CHECKING:
     import tarfile
@@ -109,8 +110,7 @@ def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
     if path not in _open_tars:
         try:
             archive = tarfile.open(path)  # noqa: SIM115 - kept open for later members
-            # A second name of a file that is there already is a link, and tar writes it as one.
-            members = {member.name: member for member in archive if member.isreg() or member.islnk()}
+            members = files_of(archive)
             # A header that is cut short or damaged ends the list in silence: only zeros may follow the last member.
             assert archive.fileobj is not None
             archive.fileobj.seek(archive.offset)
