@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,27 +149,65 @@ def _read_folder(folder: Path) -> SourceWeights:
 
     config = folder / "config.json"
     try:
-        fields = json.loads(config.read_bytes())
-        options = read_config(fields if isinstance(fields, dict) else {})
+        read = json.loads(config.read_bytes())
+        fields: dict[str, Any] = read if isinstance(read, dict) else {}
+        options = read_config(fields)
     except FileNotFoundError:
         raise ToolError(
             f"{folder}: no config.json in it; give a file or a Hugging Face folder", kind="missing"
         ) from None
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"{folder}: not the folder of a CLIP: {first_line(error)}", kind="bad-folder") from None
-    files = _weight_files(folder)
+    files = _weight_files(folder, fields.get("transformers_weights"))
     if files[0].suffix == ".bin":
         containers = _containers_of(files[0], load_torch(files[0]))
     else:
-        containers = {"": {key: value for file in files for key, value in _tensors_of(file).items()}}
+        containers = {"": _tensors_of_shards(files)}
     return SourceWeights(folder, containers, sha256_of_files(config, *files), "clip", options)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return [folder / name]
+def _tensors_of_shards(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Read all tensors of shards.
+
+    Raises
+    ------
+    ToolError
+        Two shards have different tensors of one name. An index may choose one; transformers takes the last.
+    """
+    import torch
+
+    tensors: dict[str, Tensor] = {}
+    origins: dict[str, Path] = {}
+    for file in files:
+        for key, value in _tensors_of(file).items():
+            if key in tensors and not torch.equal(tensors[key], value):
+                raise ToolError(
+                    f"{file}: {key} is in {origins[key].name} too, with other values; which of them counts cannot be"
+                    " known: save the model again",
+                    kind="twice",
+                )
+            tensors[key], origins[key] = value, file
+    return tensors
+
+
+def _weight_files(folder: Path, named: object) -> list[Path]:
+    """Return the files of weights: what config.json names, if it does, or those of the usual names."""
     index = folder / "model.safetensors.index.json"
+    if isinstance(named, str):
+        # A folder may come from anybody: its configuration names files in it and no others.
+        if Path(named).name != named or not (folder / named).is_file():
+            raise ToolError(
+                f"{folder}: its config.json names {named!a} as its transformers_weights, which is no file in it;"
+                " copy that there, or remove the entry",
+                kind="missing",
+            )
+        if not named.endswith(".index.json"):
+            return [folder / named]
+        index = folder / named
+    else:
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (folder / name).is_file():
+                return [folder / name]
     try:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         # A shard lies in the folder: what an index says must not lead anywhere else.

@@ -2,10 +2,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from _toolio.errors import ToolError
 from facetools.extractors.architectures import clip
 from facetools.extractors.convert.convert import import_extractor
+from facetools.extractors.convert.read import read_weights
 from facetools.extractors.factory import open_extractor
 
 transformers = pytest.importorskip("transformers")
@@ -120,6 +122,37 @@ def test_shards_are_read_together(folder, tmp_path):
     a, b = (open_extractor(str(tmp_path / f"{n}.safetensors"), torch.device("cpu")) for n in (0, 1))
     chips = torch.rand(1, 3, 32, 32)
     assert torch.equal(a.network(chips), b.network(chips))
+
+
+def test_a_tensor_in_two_shards_is_refused_where_they_differ(folder, tmp_path):
+    folder[1].save_pretrained(tmp_path, max_shard_size="20KB")
+    first, *_, last = sorted(tmp_path.glob("*.safetensors"))
+    (key, value), *_ = load_file(first).items()
+    save_file({**load_file(last), key: value}, last, {"format": "pt"})
+    import_extractor(tmp_path, tmp_path / "same.clip.safetensors")
+    save_file({**load_file(last), key: value + 1}, last, {"format": "pt"})
+    with pytest.raises(ToolError, match=f"{last.name}: {key} is in {first.name} too, with other values"):
+        import_extractor(tmp_path, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_weights_that_the_configuration_names_are_those_that_transformers_loads(folder, tmp_path, sharded):
+    folder[1].save_pretrained(tmp_path)
+    tuned = {key: value * 2 for key, value in folder[1].state_dict().items() if value.is_floating_point()}
+    save_file(tuned, tmp_path / "tuned.safetensors", {"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(tuned, "tuned.safetensors")}
+    (tmp_path / "tuned.safetensors.index.json").write_text(json.dumps(index))
+    config = json.loads((tmp_path / "config.json").read_bytes())
+    named = "tuned.safetensors.index.json" if sharded else "tuned.safetensors"
+    (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_weights": named}))
+    loaded = type(folder[1]).from_pretrained(tmp_path).state_dict()
+    found = read_weights(tmp_path).containers[""]
+    assert all(torch.equal(loaded[key], value) for key, value in found.items())
+    assert torch.equal(found["vision_model.post_layernorm.weight"], tuned["vision_model.post_layernorm.weight"])
+    for wrong in ("../x.safetensors", "nowhere.safetensors"):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_weights": wrong}))
+        with pytest.raises(ToolError, match=f"names '{wrong}' as its transformers_weights, which is no file in it"):
+            read_weights(tmp_path)
 
 
 def test_options_are_needed():
