@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,37 @@ def refuse_zeros(gallery: Gallery, distance: str, name: str) -> None:
             f"again or leave it out, or give {param('distance')} euclidean",
             kind="nan",
         )
+
+
+def refuse_copies(gallery: Gallery, people: Sequence[str]) -> None:
+    """Refuse a photo that is in a gallery twice: it would be tested on what was trained on, or be of two people.
+
+    Parameters
+    ----------
+    gallery
+        Copies are known by the photos' sha256; where those are not known, none is.
+    people
+        Who is in each photo.
+
+    Raises
+    ------
+    ToolError
+        The message names the first two.
+    """
+    first: dict[str, int] = {}
+    copies = [
+        (before, row) for row, digest in enumerate(gallery.sha256s) if (before := first.setdefault(digest, row)) != row
+    ]
+    if not copies:
+        return
+    one, other = next((pair for pair in copies if people[pair[0]] != people[pair[1]]), copies[0])
+    what = f"{gallery.items[one].path} and {gallery.items[other].path} are one photo"
+    if people[one] != people[other]:
+        raise ToolError(f"{what}, of two people, {people[one]} and {people[other]}; keep one of them", kind="copies")
+    more = f", as are {len(copies) - 1} more" if copies[1:] else ""
+    raise ToolError(
+        f"{what}{more}: a recogniser would be tested on photos that it was trained on; keep one of each", kind="copies"
+    )
 
 
 def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> list[str]:

@@ -17,7 +17,15 @@ from facetools.evaluation.checks import check_config
 from facetools.evaluation.cloaks import Cloaks, match_cloaks, refuse_equal
 from facetools.evaluation.config import END_TO_END, NEIGHBOURS, TWO_MODELS, EvaluationConfig, FineTuningConfig
 from facetools.evaluation.experiment import Evaluation
-from facetools.evaluation.gallery import Gallery, name_people, read_labels, refuse_known, refuse_zeros, without_others
+from facetools.evaluation.gallery import (
+    Gallery,
+    name_people,
+    read_labels,
+    refuse_copies,
+    refuse_known,
+    refuse_zeros,
+    without_others,
+)
 from facetools.evaluation.gallery_sources import PhotoEmbedder, read_gallery
 from facetools.evaluation.splits import refuse_few
 from facetools.evaluation.summary import summarise
@@ -210,6 +218,7 @@ class EvaluationStudy:
                 galleries[key] = without_others(gallery, others, suffix=config.suffix, cloaked=cloaked)
         clean, *copies = (list(galleries.values()) for galleries in self._inputs)
         people = name_people(clean[0], read_labels(config.labels) if config.labels else None)
+        refuse_copies(clean[0], people)
         for gallery in clean:
             refuse_known(gallery, people)
         refuse_few(people, config.protocol.folds)

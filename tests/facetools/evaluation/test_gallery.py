@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pytest
 from _toolio.errors import ToolError
 from _toolio.streams.inputs import Item
 from embedding_files import write
-from facetools.evaluation.gallery import Gallery, name_people, read_labels, refuse_zeros, without_others
+from facetools.evaluation.gallery import (
+    Gallery,
+    name_people,
+    read_labels,
+    refuse_copies,
+    refuse_zeros,
+    without_others,
+)
 from facetools.evaluation.gallery_sources import read_gallery
 
 
@@ -26,6 +34,16 @@ def test_zeros_have_no_cosine(tmp_path: Path) -> None:
 def gallery_of(*names: str) -> Gallery:
     items = tuple(Item(name, name) for name in names)
     return Gallery("net", "d", "cosine", items, np.zeros((len(names), 2), np.float32))
+
+
+def test_a_photo_is_in_a_gallery_once() -> None:
+    gallery = gallery_of("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
+    refuse_copies(replace(gallery, sha256s=("1", "2", "3", "4")), ["a", "a", "b", "b"])
+    refuse_copies(gallery, ["a", "a", "b", "b"])
+    with pytest.raises(ToolError, match=r"a/1\.jpg and a/2\.jpg are one photo, as are 1 more: .* trained on; keep one"):
+        refuse_copies(replace(gallery, sha256s=("1", "1", "3", "3")), ["a", "a", "b", "b"])
+    with pytest.raises(ToolError, match=r"a/1\.jpg and b/1\.jpg are one photo, of two people, a and b; keep one"):
+        refuse_copies(replace(gallery, sha256s=("1", "1", "1", "4")), ["a", "a", "b", "b"])
 
 
 def test_people_are_their_folders_or_their_labels() -> None:

@@ -12,6 +12,7 @@ import pytest
 from _toolio.cli.app import run_tool
 from _toolio.errors import ToolError, UsageError
 from embedding_files import write
+from facetools.embeddings.files import read_embeddings
 from facetools.evaluation.config import EvaluationConfig, ProtocolConfig
 from facetools.evaluation.study import EvaluationStudy, Protection, UnusedPhoto
 
@@ -64,6 +65,14 @@ def test_the_command_writes_what_the_study_yields(inputs: Path, capfdbinary: pyt
         [each.fields["protection"] for each in done], abs=1e-6
     )
     assert all("command" in record for record in records)
+
+
+def test_copies_of_a_photo_are_no_second_photo(inputs: Path) -> None:
+    rows = read_embeddings(inputs / "clean.safetensors").values.copy()
+    rows[7] = rows[6]
+    write(inputs, "clean", names=NAMES, rows=rows, top="clean", distance="euclidean")
+    with pytest.raises(ToolError, match=r"clean/bob/0\.jpg and clean/bob/1\.jpg are one photo: a recogniser would"):
+        run(cloaked=["weak.jsonl"])
 
 
 def test_who_cannot_be_protected_is_a_result_with_an_error(inputs: Path) -> None:
