@@ -15,7 +15,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from _toolio.errors import ToolError
 from _toolio.tensors.dtypes import DTYPE_BYTES
@@ -26,6 +26,8 @@ _STORAGES = {
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
     "BoolStorage": "BOOL",
 }  # fmt: skip
+T = TypeVar("T")
+
 _MOST_PICKLE_BYTES = 100_000_000
 _LOCAL_HEADER = 30
 
@@ -72,7 +74,7 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
             pickled = archive.read(described)
             _refuse_large_memos(pickled)
             saved = _Reader(io.BytesIO(pickled)).load()
-            tensors = _tensors(saved, path)
+            tensors = tensors_by_name(saved, path, _Tensor)
             entries = {name: _place(file, members, root, tensor) for name, tensor in tensors.items()}
     except ToolError:
         raise
@@ -92,14 +94,34 @@ def _refuse_large_memos(pickled: bytes) -> None:
             raise _Unusual
 
 
-def _tensors(saved: Any, path: Path) -> dict[str, _Tensor]:
-    """Find the tensors by name."""
+def tensors_by_name(saved: Any, path: Path, kind: type[T]) -> dict[str, T]:
+    """Find the tensors by name in what a file holds, or in its ``state_dict``.
+
+    Parameters
+    ----------
+    saved
+        What was saved.
+    path
+        The file, for the message.
+    kind
+        The type of a tensor.
+
+    Returns
+    -------
+    dict of str to a tensor
+        Empty where there is none.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"several-dicts"``: there are others in a dict inside.
+    """
     if isinstance(saved, dict) and isinstance(saved.get("state_dict"), dict):
         saved = saved["state_dict"]
     if not isinstance(saved, dict):
-        raise _Unusual
-    found = {name: value for name, value in saved.items() if isinstance(name, str) and isinstance(value, _Tensor)}
-    if found and (inner := next((name for name, value in saved.items() if _has_tensors(value)), None)):
+        return {}
+    found = {name: value for name, value in saved.items() if isinstance(name, str) and isinstance(value, kind)}
+    if found and (inner := next((name for name, value in saved.items() if _has_tensors(value, kind)), None)):
         # A training loop's {"model": ..., "step": ...}: the few at the top are not the model.
         raise ToolError(
             f"{path}: tensors at its top, such as {next(iter(found))}, and in {inner} too; which are the model's cannot"
@@ -109,7 +131,7 @@ def _tensors(saved: Any, path: Path) -> dict[str, _Tensor]:
     return found
 
 
-def _has_tensors(value: Any) -> bool:
+def _has_tensors(value: Any, kind: type) -> bool:
     """Test whether a dict holds a tensor, in dicts inside it too."""
     seen, waiting = set[int](), [value]
     while waiting:
@@ -117,7 +139,7 @@ def _has_tensors(value: Any) -> bool:
         # Each once: a few bytes can name the same dict in many places, or in itself.
         if isinstance(inner, dict) and id(inner) not in seen:
             seen.add(id(inner))
-            if any(isinstance(each, _Tensor) for each in inner.values()):
+            if any(isinstance(each, kind) for each in inner.values()):
                 return True
             waiting += inner.values()
     return False

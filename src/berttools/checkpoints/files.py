@@ -17,7 +17,7 @@ from _toolio.errors import InputError, ToolError
 from _toolio.tensors.foreign import pointer_advice
 from _toolio.tensors.reader import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from _toolio.tensors.torch_files import load_torch
-from berttools.checkpoints.model_folder import inner_folder
+from berttools.checkpoints.model_folder import CHOSEN_WEIGHTS, inner_folder
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ _LOOKED_FOR = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_CHUNK = 1 << 18
 _TORCH_SUFFIXES = {".bin", ".pt", ".pth"}
 
 
@@ -124,21 +125,24 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Parameters
     ----------
     path
-        A folder (the first of model.safetensors, its index, pytorch_model.bin, its index is taken), one of
-        sentence-transformers, a .safetensors, .bin, .pt or .pth file, or an index (``*.index.json``).
+        A folder (what its config.json names as ``transformers_weights`` is taken, or else the first of
+        model.safetensors, its index, pytorch_model.bin, its index), one of sentence-transformers, a
+        .safetensors, .bin, .pt or .pth file, or an index (``*.index.json``).
 
     Raises
     ------
     ToolError
         One line that names the file. Kinds: ``"not-found"``, ``"unreadable"``, ``"no-weights"``,
-        ``"adapter"``, ``"bad-index"``, ``"missing-shard"``, ``"unsafe-pickle"``, ``"bad-torch-file"``, and
-        those of `open_safetensors`.
+        ``"adapter"``, ``"bad-index"``, ``"missing-shard"``, ``"twice"`` (two shards differ in a tensor),
+        ``"several-dicts"`` (which of a file's tensors are the model's cannot be known), ``"unsafe-pickle"``,
+        ``"bad-torch-file"``, and those of `open_safetensors`.
     """
     path = Path(path)
     try:
         if path.is_dir():
             folder = inner_folder(path)
-            return _open(folder, _weights_in(folder), read_config(folder / "config.json"))
+            config = read_config(folder / "config.json")
+            return _open(folder, _weights_in(folder, config.get(CHOSEN_WEIGHTS)), config)
         if not path.exists():
             raise ToolError(
                 f"{path}: no such file or folder; name a local one, nothing is downloaded", kind="not-found"
@@ -187,9 +191,18 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _weights_in(folder: Path) -> Path:
-    """Return the file of weights, or the index, of a model folder."""
+def _weights_in(folder: Path, chosen: object) -> Path:
+    """Return the file of weights, or the index, of a model folder: what its configuration has chosen, if it has."""
     present = {entry.name for entry in folder.iterdir()}
+    if chosen is not None:
+        if chosen in present and isinstance(chosen, str):
+            return folder / chosen
+        # A folder may come from anybody: its configuration names files in it and no others.
+        raise ToolError(
+            f"{folder}: its config.json names {chosen!a:.80} as its {CHOSEN_WEIGHTS}, which is no file in it; copy"
+            " that there, or remove the entry",
+            kind="no-weights",
+        )
     for name in _LOOKED_FOR:
         if name in present:
             return folder / name
@@ -235,7 +248,31 @@ def _open_index(path: Path) -> dict[str, tuple[Stored, Source]]:
                 f"{path.parent / shard}: no tensor {name}, though {path.name} says so; copy both again",
                 kind="bad-index",
             )
-    return {name: opened[shard][name] for name, shard in weight_map.items()}
+    found = {name: opened[shard][name] for name, shard in weight_map.items()}
+    for shard, tensors in opened.items():
+        for name in tensors.keys() & found.keys():
+            if weight_map[name] != shard and not _are_equal(name, found[name], tensors[name]):
+                # Some readers take what the index assigns, and transformers takes the last.
+                raise ToolError(
+                    f"{path.parent / shard}: {name} is in {weight_map[name]} too, with other values; which of them"
+                    " counts cannot be known: save the model again",
+                    kind="twice",
+                )
+    return found
+
+
+def _are_equal(name: str, one: tuple[Stored, Source], other: tuple[Stored, Source]) -> bool:
+    (stored, source), (others, second) = one, other
+    if (stored.dtype, stored.shape) != (others.dtype, others.shape):
+        return False
+    left, right = source.flat(name), second.flat(name)
+    for start in range(0, stored.size, _CHUNK):
+        stop = min(start + _CHUNK, stored.size)
+        if not (left.values(start, stop) == right.values(start, stop)).all():
+            return False
+        for flat in (left, right):
+            flat.release(start, stop)
+    return True
 
 
 def _weight_map(path: Path) -> dict[str, str]:
@@ -297,14 +334,8 @@ def _format_dtype(tensor: torch.Tensor) -> str:
 def _load_torch(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
-    loaded = load_torch(path)
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    found = {
-        name: value
-        for name, value in (loaded.items() if isinstance(loaded, dict) else ())
-        if isinstance(name, str) and isinstance(value, torch.Tensor)
-    }
-    if not found:
+    from _toolio.tensors.torch_zip import tensors_by_name
+
+    if not (found := tensors_by_name(load_torch(path), path, torch.Tensor)):
         raise ToolError(f"{path}: no tensors by name in it; give a model's state dict", kind="no-weights")
     return found

@@ -27,6 +27,9 @@ MADE = "berttools.json"
 
 CARD = "README.md"
 
+CHOSEN_WEIGHTS = "transformers_weights"
+"""The key of config.json that names a folder's weights, where they have none of the usual names."""
+
 MODULES = "modules.json"
 """The file of sentence-transformers that lists what a model is made of."""
 
@@ -181,6 +184,9 @@ def write_model(
 
 def write_beside(folder: Path, config: str, base: Path, made: Mapping[str, Any]) -> None:
     """Write what lies beside a model's weights, as of ``write_model``: configuration, tokenizer, how it was made."""
+    fields = json.loads(config)
+    if fields.pop(CHOSEN_WEIGHTS, None) is not None:  # the base's weights had another name
+        config = json.dumps(fields, indent=2, sort_keys=True) + "\n"
     (folder / "config.json").write_text(config, encoding="utf-8")
     for path in tokenizer_files(base):
         shutil.copyfile(path, folder / path.name)

@@ -37,6 +37,42 @@ def write_shards(folder, index="model.safetensors.index.json", save=write_safete
     return folder / index
 
 
+def test_a_tensor_that_another_shard_has_differently_is_refused(tmp_path):
+    """The index says one, and transformers loads the last."""
+    index = write_shards(tmp_path)
+    write_safetensors(tmp_path / "model-1.safetensors", {"b": B, "a": A})
+    check_good(index, files=2)
+    for other in (A + 1, A.astype(np.float16), A[:1], np.full_like(A, np.nan)):
+        write_safetensors(tmp_path / "model-1.safetensors", {"b": B, "a": other})
+        message = check_refused(index, "twice")
+        assert "model-1.safetensors: a is in model-2.safetensors too, with other values" in message
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_few_tensors_beside_a_model_are_not_taken_for_it(tmp_path, transposed):
+    inner = torch.from_numpy(A)
+    torch.save({"model": {"a": inner.T if transposed else inner}, "step": torch.ones(1)}, tmp_path / "x.pt")
+    assert "such as step, and in model too" in check_refused(tmp_path / "x.pt", "several-dicts")
+
+
+def test_weights_that_the_configuration_names_are_those_that_transformers_loads(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    model = BertModel(BertConfig(vocab_size=12, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+    model.save_pretrained(tmp_path)
+    name = "embeddings.word_embeddings.weight"
+    tuned = {key: (value * 2).numpy() for key, value in model.state_dict().items()}
+    write_safetensors(tmp_path / "tuned.safetensors", tuned, format="pt")
+    config = json.loads((tmp_path / "config.json").read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_weights": "tuned.safetensors"}))
+    loaded = BertModel.from_pretrained(tmp_path).state_dict()[name].numpy()
+    assert np.array_equal(whole(open_checkpoint(tmp_path), name), loaded.ravel())
+    assert np.array_equal(loaded, tuned[name])
+    for wrong in ("../x.safetensors", "nowhere.safetensors", 3):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "transformers_weights": wrong}))
+        assert f"names {wrong!r} as its transformers_weights" in check_refused(tmp_path, "no-weights")
+
+
 def save_torch(path, tensors):
     torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,17 @@ def test_a_folder_is_written_whole(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(load_file(tmp_path / "out" / "model.safetensors")["w"], tensors["w"])
     assert made_of(tmp_path / "out") == made
     assert [path.name for path in tokenizer_files(tmp_path / "out")] == ["vocab.txt"]
+
+
+def test_a_folder_opens_though_the_bases_weights_had_another_name(folder: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    base = BertModel(BertConfig(vocab_size=12, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+    config = {**base.config.to_dict(), "transformers_weights": "w.safetensors"}
+    tensors = {name: value.numpy() for name, value in base.state_dict().items()}
+    write_model(tmp_path / "out", tensors, json.dumps(config), folder, {"figures": {}})
+    opened = BertModel.from_pretrained(tmp_path / "out").state_dict()
+    assert all(np.array_equal(opened[name].numpy(), value) for name, value in tensors.items())
 
 
 def test_what_was_not_made_by_a_command(folder: Path, tmp_path: Path) -> None:
