@@ -109,7 +109,8 @@ def face_of(record: Record, path: str) -> Face | None:
     Raises
     ------
     InputError
-        The landmarks are not five pairs of numbers, or the box not four, of a size that photos have.
+        The landmarks are not five pairs of numbers, or the box not four, of a size that photos have; or they are those
+        of a face in another order, or of another place.
     """
     if not names_a_face(record):
         return None
@@ -120,6 +121,8 @@ def face_of(record: Record, path: str) -> Face | None:
         else:
             landmarks = _pixels(record["landmarks"], (5, 2))
             box = _pixels(record.get("box") or _box_around(landmarks), (4,))
+            if other := _other_order(landmarks) or _apart(landmarks, box):
+                raise InputError(f"{path}: the record's landmarks or box are not a face's: {other}", kind="bad-record")
         x0, y0, x1, y1 = map(float, box)
         told = record.get("confidence")
         confidence = float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
@@ -137,6 +140,41 @@ def _pixels(value: object, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     if array.shape != shape or not (abs(array) < FARTHEST_PX).all():
         raise ValueError(f"not numbers of a size that photos have, {shape}")
     return array
+
+
+def _apart(landmarks: npt.NDArray[np.float64], box: npt.NDArray[np.float64]) -> str | None:
+    """Return what is wrong with a box that is not around the landmarks' middle."""
+    if (box[:2] < (middle := landmarks.mean(0))).all() and (middle < box[2:]).all():
+        return None
+    return "the box is not around the landmarks; give its left, top, right and bottom, in pixels: x0, y0, x1, y1"
+
+
+_ORDER = "the left eye, the right eye, the nose, the left and the right corner of the mouth as seen in the picture"
+
+_SWAPPED = {"eyes are": (1, 0, 2, 3, 4), "corners of the mouth are": (0, 1, 2, 4, 3), "sides are": (1, 0, 2, 4, 3)}
+"""Orders that other programs give landmarks, some by the person's own left and right."""
+
+_WORSE = 2.0
+"""Landmarks are in another order if a mean face fits that this many times better. The factor is 0.22 at most for
+302 faces that the finder found in 296 photos, turned ones too."""
+
+
+def _other_order(landmarks: npt.NDArray[np.float64]) -> str | None:
+    """Return what is wrong with landmarks to which a mean face fits better in another order."""
+    fit = _misfit(landmarks)
+    for name, order in _SWAPPED.items():
+        if fit > _WORSE * _misfit(landmarks[list(order)]):
+            return f"the {name} swapped; give {_ORDER}"
+    if fit > _WORSE * _misfit(landmarks[:, ::-1]):
+        return "the landmarks are mirrored, or (y, x); give each as (x, y)"
+    return None
+
+
+def _misfit(landmarks: npt.NDArray[np.float64]) -> float:
+    """Return the sum of squared distances of landmarks from a mean face that is moved, turned and scaled to them."""
+    points, mean = (x + 1j * y for x, y in (landmarks.T, np.array(TEMPLATES["arcface-112"][1]).T))
+    points, mean = points - points.mean(), mean - mean.mean()
+    return float(np.vdot(points, points).real - abs(np.vdot(mean, points)) ** 2 / np.vdot(mean, mean).real)
 
 
 def _box_around(landmarks: npt.NDArray[np.float64]) -> list[float]:

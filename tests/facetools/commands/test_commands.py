@@ -710,7 +710,7 @@ def test_a_face_outside_the_photo_has_a_reason(facetools: Tool, plain_photos: Pa
         Calibration(1.0, 0.0, (Thresholds(0.005, 0.5, 0.25),), attack_share=0.0),
         {},
     )
-    points = [[990, 110], [950, 110], [920, 140], [995, 170], [945, 170]]
+    points = [[950, 110], [990, 110], [920, 140], [945, 170], [995, 170]]
     named = {"path": str(plain_photos / "0.png"), "landmarks": points, "box": [900, 90, 1000, 200], "who": "me"}
     done = facetools("detect", "--detector", path, "--in", "-", stdin=as_lines([named]))
     assert (done.code, done.err) == (0, "")

@@ -20,10 +20,10 @@ POINTS = [[10.0, 10], [30, 10], [20, 20], [12, 30], [28, 30]]
 
 
 def test_a_record_with_landmarks_is_that_face() -> None:
-    record = {"landmarks": POINTS, "box": [1, 2, 3, 4], "confidence": 0.5}
+    record = {"landmarks": POINTS, "box": [1, 2, 40, 41], "confidence": 0.5}
     face = face_of(record, "x")
     assert face is not None
-    assert (face.box, face.confidence, face.landmarks.tolist()) == ((1, 2, 3, 4), 0.5, POINTS)
+    assert (face.box, face.confidence, face.landmarks.tolist()) == ((1, 2, 40, 41), 0.5, POINTS)
     bare = face_of({"landmarks": POINTS, "box": None, "confidence": "high"}, "x")
     assert bare is not None
     assert bare.confidence is None, "nobody has said how sure it is"
@@ -54,8 +54,40 @@ def test_a_record_with_landmarks_is_that_face() -> None:
 )
 def test_a_face_that_cannot_be(changed: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"^x\.jpg: the record's landmarks or box") as caught:
-        face_of({"landmarks": POINTS, "box": [1, 2, 3, 4], **changed}, "x.jpg")
+        face_of({"landmarks": POINTS, "box": [1, 2, 40, 41], **changed}, "x.jpg")
     assert caught.value.kind == "bad-record"
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ((1, 0, 2, 3, 4), "the eyes are swapped; give the left eye, the right eye, the nose"),
+        ((0, 1, 2, 4, 3), "the corners of the mouth are swapped"),
+        ((1, 0, 2, 4, 3), "the sides are swapped"),
+    ],
+)
+def test_landmarks_in_another_order_are_refused(
+    order: tuple[int, ...], words: str, real_people: dict[str, list[bytes]]
+) -> None:
+    """As programs give them that name the person's own left; a chip cut by them is upside down."""
+    photos = [decode_photo(photos[0], name).pixels for name, photos in real_people.items()]
+    for face, *_ in Finder(CPU).find(photos):
+        for turns in range(4):  # a photo that lies on its side is no other order
+            points = face.landmarks @ np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), turns)
+            assert face_of({"landmarks": points.tolist()}, "x") is not None
+            with pytest.raises(InputError, match=f"x: the record's landmarks or box are not a face's: {words}"):
+                face_of({"landmarks": points[list(order)].tolist()}, "x")
+            with pytest.raises(InputError, match=r"the landmarks are mirrored, or \(y, x\)|swapped"):
+                face_of({"landmarks": points[:, ::-1].tolist()}, "x")
+
+
+def test_a_box_elsewhere_is_refused() -> None:
+    """As x, y, width and height, or top, right, bottom and left, are."""
+    points = (np.array(POINTS) + 100).tolist()
+    assert face_of({"landmarks": points, "box": [105, 102, 135, 140]}, "x") is not None
+    for box in ([105, 102, 30, 38], [102, 135, 140, 105]):
+        with pytest.raises(InputError, match="the box is not around the landmarks; give its left, top, right"):
+            face_of({"landmarks": points, "box": box}, "x")
 
 
 def test_a_face_without_box_gets_the_one_that_the_finder_would_give(real_people: dict[str, list[bytes]]) -> None:
