@@ -48,7 +48,7 @@ class Inference:
             )
         # The configuration's padding token, not the tokenizer's: positions, and where a text ends, are counted by it.
         self._pad, self._device, self._half = int(classifier.model.config.pad_token_id), device, half
-        self._ends = classifier.limits.ends
+        self._ends, self._left = classifier.limits.ends, classifier.limits.left
         self._left_out = () if classifier.limits.takes_types else ("token_type_ids",)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -57,7 +57,7 @@ class Inference:
 
     def forward(self, model: nn.Module, texts: Sequence[Encoded], *, length: int | None = None) -> Tensor:
         """Return logits, [texts, outputs]; texts are padded to ``length`` tokens, by default those of the longest."""
-        inputs = collate(texts, self._pad, self._device, length=length)
+        inputs = collate(texts, self._pad, self._device, length=length, left=self._left)
         with self.autocast():
             logits: Tensor = model(**{name: each for name, each in inputs.items() if name not in self._left_out}).logits
         return logits

@@ -32,6 +32,8 @@ class InputLimits:
     end
         The token whose last place an encoder-decoder such as BART reads, as often in each text of a pass; None if it
         is of no weight.
+    left
+        Whether texts are padded on the left, as the model reads the last place, whatever is there: XLNet.
     """
 
     rows: int
@@ -39,6 +41,7 @@ class InputLimits:
     takes_types: bool
     length: int
     end: int | None = None
+    left: bool = False
 
     def ends(self, text: Encoded) -> int:
         """Return how often a text has the token ``end``; 0 if it is of no weight."""
@@ -117,7 +120,13 @@ class InputLimits:
 
 
 def limits_of(model: Any, tokenizer: Any) -> InputLimits:
-    """Return the limits of a model for sequence classification."""
+    """Return the limits of a model for sequence classification.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"reads-padding"``: what it gives a text depends on how far that is padded.
+    """
     takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
     types = [
         int(module.weight.shape[0])
@@ -125,7 +134,23 @@ def limits_of(model: Any, tokenizer: Any) -> InputLimits:
         if name.endswith("token_type_embeddings") and hasattr(module, "weight")
     ]
     end = getattr(model.config, "eos_token_id", None) if getattr(model.config, "is_encoder_decoder", False) else None
-    return InputLimits(_rows(model), min(types, default=None), takes_types, _longest(model, tokenizer), end)
+    rows, longest, left = _rows(model), _longest(model, tokenizer), _reads_last(model)
+    return InputLimits(rows, min(types, default=None), takes_types, longest, end, left)
+
+
+def _reads_last(model: Any) -> bool:
+    """Test whether a model reads the last place, padding or not; ToolError if padding changes what others read."""
+    read = getattr(getattr(model, "sequence_summary", None), "summary_type", "first")
+    # XLNet's positions are relative: what is padded on the left is as if it stood alone.
+    if read == "last" and model.config.model_type == "xlnet":
+        return True
+    if read != "first":
+        raise ToolError(
+            f"{model.config._name_or_path}: reads its texts by summary_type {read!a:.40}, which padding changes; no"
+            " such model is known here",
+            kind="reads-padding",
+        )
+    return False
 
 
 def _rows(model: Any) -> int:

@@ -88,9 +88,9 @@ def _encode_alike(tokenizer: Any, examples: Sequence[Example], most: int, *, pai
 
 
 def collate(
-    texts: Sequence[Encoded], pad: int, device: torch.device, *, length: int | None = None
+    texts: Sequence[Encoded], pad: int, device: torch.device, *, length: int | None = None, left: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Stack texts into a model's inputs, int64 [texts, length], padded on the right.
+    """Stack texts into a model's inputs, int64 [texts, length].
 
     Parameters
     ----------
@@ -102,6 +102,8 @@ def collate(
         Where the tensors go.
     length
         Tokens to pad to; None for those of the longest text.
+    left
+        Pad on the left, for a model that reads the last place; else on the right.
 
     Returns
     -------
@@ -114,9 +116,10 @@ def collate(
     ids, mask = np.full(shape, pad, np.int64), np.zeros(shape, np.int64)
     types = np.zeros(shape, np.int64)
     for row, text in enumerate(texts):
-        ids[row, : len(text)], mask[row, : len(text)] = text.ids, 1
+        place = slice(shape[1] - len(text), None) if left else slice(len(text))
+        ids[row, place], mask[row, place] = text.ids, 1
         if text.types is not None:
-            types[row, : len(text)] = text.types
+            types[row, place] = text.types
     inputs = {"input_ids": ids, "attention_mask": mask}
     if texts[0].types is not None:
         inputs["token_type_ids"] = types

@@ -179,3 +179,32 @@ def test_limits_are_those_of_the_modules(classifier: Classifier) -> None:
     assert classifier.model.config.pad_token_id == 0
     ids = encode(classifier.tokenizer, [Example("l", "good " * 60)], most=limits.length)
     assert np.isfinite(Inference(classifier, CPU).logits(ids)).all()
+
+
+def xlnet(folder: Path, **settings: Any) -> Path:
+    from transformers import XLNetConfig, XLNetForSequenceClassification
+
+    folder.mkdir()
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 24, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32, "pad_token_id": 0}
+    model = XLNetForSequenceClassification(XLNetConfig(**sizes, **settings))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    make_tokenizer(folder, "bert")
+    return folder
+
+
+def test_a_model_that_reads_the_last_place_gives_each_text_what_it_gives_it_alone(tmp_path: Path) -> None:
+    model = open_model(xlnet(tmp_path / "xlnet"))
+    texts = ["good", "the story was very good and it was not dull and this film is a lovely film", "bad film"]
+    found = predicted(model, *({"text": text} for text in texts))
+    for each, expected in zip(found, of_transformers(model, *texts), strict=True):
+        assert isinstance(each, Prediction)
+        assert list(each.scores.values()) == pytest.approx(expected, abs=2e-6)
+
+
+def test_a_model_that_reads_padding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="reads its texts by summary_type 'mean', which padding changes"):
+        open_model(xlnet(tmp_path / "xlnet", summary_type="mean"))
