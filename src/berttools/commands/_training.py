@@ -32,7 +32,7 @@ TaskOption = Annotated[
     Task,
     typer.Option(
         "--task",
-        help="What a new head predicts. auto: regression if a label has a decimal point, multilabel if they are lists.",
+        help="What a new head predicts. auto: regression if a label is a fraction, multilabel if they are lists.",
     ),
 ]
 NewHead = Annotated[bool, typer.Option("--new-head", help="Replace the base's own head by a new one for these labels.")]

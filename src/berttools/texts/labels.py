@@ -157,7 +157,7 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
     ------
     ToolError
         If text, numbers and lists are mixed, all labels are equal, or there are too many of them; with ``auto``, if
-        strings are numbers or lists.
+        strings are numbers or lists, or whole numbers have a decimal point.
     """
     multiple = _are_lists(examples, task)
     where = examples[0].where.rpartition(", line ")[0]
@@ -170,6 +170,8 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
     if task == "auto" and is_text:
         _refuse_written(examples)
     fraction = next((example for example in examples if isinstance(example.label, float)), None)
+    if task == "auto" and fraction is not None and not multiple and not single:
+        _refuse_whole(examples, fraction)
     if task == "regression" or (task == "auto" and fraction is not None and not multiple):
         if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
             raise ToolError(f"{text.where}: label {text.label!r} is no number", kind="bad-label")
@@ -242,6 +244,16 @@ def _refuse_written(examples: Sequence[Example]) -> None:
             f"{odd.where}: label {odd.label!r} is no number, unlike most, such as {value.label!r} in {value.where};"
             f" leave the line out, or give {param('task')} classification for classes",
             kind="mixed-labels",
+        )
+
+
+def _refuse_whole(examples: Sequence[Example], first: Example) -> None:
+    """Raise if all labels are whole numbers, and one has a decimal point: pandas writes classes so beside a gap."""
+    if all(float(example.label).is_integer() for example in examples if isinstance(example.label, int | float)):
+        raise ToolError(
+            f"{first.where}: labels are whole numbers with a decimal point, such as {first.written or first.label!r};"
+            f" give {param('task')} regression for values, or {param('task')} classification for classes",
+            kind="whole-numbers",
         )
 
 

@@ -50,6 +50,20 @@ def test_a_label_becomes_a_number_or_is_refused() -> None:
             labels.number(label, "line 4", "--train has")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("labels", [(0.0, 1.0, 1.0), (1, 0.0), (5.0, -2.0)])
+def test_whole_numbers_with_a_decimal_point_are_a_question(labels: tuple[float, ...]) -> None:
+    """pandas writes classes so where a column had a gap."""
+    examples = of_labels(*labels)
+    with pytest.raises(
+        ToolError, match=r"labels are whole numbers with a decimal point, such as .*; give task"
+    ) as raised:
+        learn_labels(examples)
+    assert raised.value.kind == "whole-numbers"
+    assert learn_labels(examples, task="regression").regression
+    assert learn_labels(examples, task="classification").names == tuple(sorted({str(int(each)) for each in labels}))
+    assert learn_labels([*examples, *of_labels(0.5)]).regression
+
+
 @pytest.mark.parametrize("labels", [("3.4", "1e3"), ("0", "1", "0"), ("-1", "2.5"), (" 3.0", "+1.5")])
 def test_numbers_in_strings_are_a_question(labels: tuple[str, ...]) -> None:
     examples = of_labels(*labels)
