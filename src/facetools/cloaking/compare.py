@@ -17,7 +17,7 @@ from facetools.faces.face import describe_face
 from facetools.intake import Intake, Refusal, take_in
 from facetools.pairs import Pair
 from facetools.photos.codec import decode_photo
-from facetools.photos.photo import Pixels, same_shape, scale_to
+from facetools.photos.photo import Pixels, is_turned, same_shape, scale_to
 from facetools.pictures.grid import Grid
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ class Comparer:
         if scaled and not same_shape(clean, saved):
             return [{**about, "face": None, "reason": "the photos differ in shape: one is cropped or turned"}]
         saved = scale_to(saved, clean) if scaled else saved
+        if is_turned(clean, saved):
+            reason = "one of the photos is turned or mirrored, as where an EXIF orientation was lost; save both upright"
+            return [{**about, "face": None, "reason": reason}]
         located = [locate_region(clean, face, self._extractors) for face in intake.faces]
         regions = [region for region in located if region is not None]
         if not (scaled or any(face.is_crop for face in intake.faces)):

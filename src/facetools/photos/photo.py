@@ -75,6 +75,35 @@ def same_shape(one: Pixels, other: Pixels) -> bool:
     return bool(abs(other_width - expected) <= max(1 + width / height, 0.01 * expected))
 
 
+_THUMBNAIL = 32
+
+_TURNED = 3.0
+"""A copy is turned if it differs this many times less once it is turned back; a cloak moves no thumbnail so far."""
+
+_ALIKE = 8.0
+"""Grey levels, the mean difference of thumbnails of two photos that are laid alike."""
+
+
+def is_turned(one: Pixels, other: Pixels) -> bool:
+    """Return whether two photos of one shape show the same, but one is turned or mirrored.
+
+    So does a copy whose program turned the pixels and kept the EXIF orientation, or dropped that and turned nothing.
+    """
+    from PIL import Image
+
+    first, second = (
+        np.asarray(Image.fromarray(pixels).convert("L").resize((_THUMBNAIL, _THUMBNAIL)), np.float64)
+        for pixels in (one, other)
+    )
+    apart = float(np.abs(first - second).mean())
+    if apart <= _ALIKE:
+        return False
+    ways = [np.rot90(each, turns) for each in (second, second[:, ::-1]) for turns in range(4)][1:]
+    if abs(one.shape[0] - one.shape[1]) > 0.01 * max(one.shape[:2]):
+        ways = [second[::-1, ::-1], second[::-1], second[:, ::-1]]
+    return min(float(np.abs(first - way).mean()) for way in ways) * _TURNED < apart
+
+
 def scale_to(pixels: Pixels, like: Pixels) -> Pixels:
     """Resize a photo to the size of another (Lanczos)."""
     from PIL import Image

@@ -129,6 +129,15 @@ def test_a_copy_of_another_size_is_scaled(tmp_path: Path, portrait: Any, face: F
     assert "moved" not in cropped
 
 
+def test_a_copy_that_lost_its_orientation_is_not_measured(
+    tmp_path: Path, portrait: Any, face: Face, extractor: Extractor
+) -> None:
+    for turned in (portrait[::-1, ::-1], portrait[:, ::-1]):
+        (fields,) = compared(tmp_path, intake_of(portrait, face), np.ascontiguousarray(turned), extractor)
+        assert "moved" not in fields
+        assert "turned or mirrored, as where an EXIF orientation was lost" in fields["reason"]
+
+
 def test_a_crop_is_all_face(tmp_path: Path, portrait: Any, extractor: Extractor) -> None:
     whole = Face((0.0, 0.0, 250.0, 250.0), 1.0, np.empty((0, 2)))
     (fields,) = compared(tmp_path, intake_of(portrait, whole), 255 - portrait, extractor, "resize:0.5")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from facetools.photos.photo import Photo, add_change, as_tensor, same_shape, scale_to, to_bytes
+from facetools.photos.photo import Photo, add_change, as_tensor, is_turned, same_shape, scale_to, to_bytes
 
 
 def pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -52,6 +52,21 @@ def test_tensors_are_channels_first_and_at_most_one() -> None:
     floats = values.astype(np.float32)
     assert torch.equal(as_tensor(floats), tensor)
     assert np.array_equal(floats, values), "the caller's own stay as they are"
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 60), (50, 90)])
+def test_a_photo_that_is_turned_or_mirrored_is_told_from_one_that_is_changed(height: int, width: int) -> None:
+    down, right = np.mgrid[0:height, 0:width]
+    photo = np.stack([3 * down + right, 2 * down, 2 * right], 2).astype(np.uint8)
+    noisy = add_change(photo, np.random.default_rng(0).normal(0, 12, photo.shape).astype(np.float32))
+    turned = [noisy[::-1, ::-1], noisy[::-1], noisy[:, ::-1]]
+    if height == width:
+        turned += [np.rot90(noisy), np.rot90(noisy, 3), noisy.transpose(1, 0, 2)]
+    assert all(is_turned(photo, np.ascontiguousarray(each)) for each in turned)
+    flat = np.full_like(photo, 90)
+    for other in (photo, noisy, photo // 2, flat, 255 - photo // 2):
+        assert not is_turned(photo, other)
+    assert not is_turned(flat, flat)
 
 
 def test_what_is_lossless() -> None:
