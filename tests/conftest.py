@@ -43,6 +43,12 @@ def command(tool: str, *arguments: str | os.PathLike[str]) -> list[str]:
     return [sys.executable, "-m", tool, *map(os.fsdecode, arguments)]
 
 
+def children() -> set[int]:
+    """Return the processes that this one has started and not waited for."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(number) for each in lists for number in each.read_text().split()}
+
+
 WARM = {**os.environ, "OMP_NUM_THREADS": "1"}
 """The environment of processes that wait to be forked: one thread, so that forking is safe."""
 

@@ -46,6 +46,13 @@ MAKERS = [
     *(("berttools", name) for name in ("layerdiff", "finetune", "apply-delta", "mask-tune", "apply-mask", "maskdiff")),
     ("berttools", "mask-control"),
 ]
+POSITIONAL = {
+    "facetools detect",
+    "facetools perturb",
+    "facetools embed",
+    "facetools align",
+    "facetools train-extractor",
+}
 WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
 Start = Callable[..., list[str]]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL", "safetensors")
@@ -186,6 +193,8 @@ def test_tool_help_and_version(run: Callable[..., Run], tool: str) -> None:
 def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
     # layerdiff takes any number of checkpoints, but not one; maskdiff any number of masks, but not none.
     words = {"layerdiff": ["surplus"], "maskdiff": []}.get(name, ["surplus", "words", "here"])
+    if f"{tool} {name}" in POSITIONAL:
+        words = ["--in", "-", "-"]  # arguments are inputs, and stdin can be read once
     for arguments in (["--no-such-option"], ["--shard", "3/2"], words):
         done = run(tool, name, *arguments)
         assert (done.code, done.out) == (2, b"")

@@ -203,7 +203,9 @@ def test_example(line: str, sandbox: Path, warm_tools: Path, tmp_path: Path) -> 
     fine |= {128 + signal.SIGPIPE} if "| head" in line else set()
     fine |= {4} if "--fail-on-detection" in line else set()
     assert done.returncode in fine
-    assert done.stderr == ""
+    # Said on purpose: the examples' cloaks are made against the extractor that measures them.
+    told = [line for line in done.stderr.splitlines() if "made against dlib-resnet, which measures" not in line]
+    assert told == []
     target = re.search(r"> (\S+)$", line)
     if target and target[1] == "/dev/null":
         return

@@ -70,7 +70,7 @@ def test_a_command_line_spells_its_options() -> None:
         "from _toolio.errors import UsageError, param\n"
         "from facetools.commands import detect\n"
         "def refuse(*_, **__): raise UsageError(f\"{param('min_face')} and {param('inputs')}: no\")\n"
-        "detect.open_items = refuse\n"
+        "detect.open_photos = refuse\n"
         "from facetools.cli import main\n"
         "sys.argv = ['facetools', 'detect', '--in', '.']\n"
         "main()"

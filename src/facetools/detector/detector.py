@@ -71,7 +71,9 @@ class Detector:
         if not whole:
             return [(self.predict(pixels, face), face) for face in faces]
         windows = [(cut_square(pixels, box, 1, LARGEST_PX), box) for box in windows_of(pixels.shape)]
-        found = [(self._predict([crop]), Face(box, 1.0, np.empty((0, 2)))) for crop, box in windows if crop is not None]
+        found = [
+            (self._predict([crop]), Face(box, None, np.empty((0, 2)))) for crop, box in windows if crop is not None
+        ]
         if not found:
             return [(None, faces[0])]
         best, face = max(found, key=lambda each: each[0].score)

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification as ForLabels
 from _toolio.errors import UsageError
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.groups import GROUPS, KNOWN_GROUPS, Grouping, read_group_map
-from berttools.classifier.model import _longest
+from berttools.classifier.limits import _longest
 from berttools.layerdiff.config import Selection
 from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.distances import tensor_distance

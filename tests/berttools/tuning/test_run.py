@@ -72,7 +72,7 @@ def test_what_cannot_be_is_refused_at_the_call(config: FinetuneConfig) -> None:
     assert not config.out.exists()
 
 
-@pytest.mark.parametrize("command", [tuning.finetune, mask_tuning.run])
+@pytest.mark.parametrize("command", [tuning.finetune, mask_tuning.mask_tune])
 def test_tokens_that_the_embedding_has_no_row_for_are_refused_before_anything_is_computed(
     base: Path, train: Path, dev: Path, tmp_path: Path, command: Callable[..., Iterator[Any]]
 ) -> None:
