@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import TypeVar
 
@@ -37,3 +38,13 @@ def refuse_below_one(value: int | None, name: str) -> None:
     """Raise UsageError if a number, if there is one, is less than 1; ``name`` is the parameter's."""
     if value is not None and value < 1:
         raise UsageError(f"{param(name)} {value}: is less than 1")
+
+
+def list_fields(config: object, *names: str) -> None:
+    """Set fields of a frozen dataclass that are one text, or path, to a list of it.
+
+    A text is a sequence of its letters, and would be taken for as many names.
+    """
+    for name in names:
+        if isinstance(value := getattr(config, name), str | os.PathLike):
+            object.__setattr__(config, name, [value])

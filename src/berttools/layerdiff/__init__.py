@@ -22,7 +22,7 @@ __all__ = ["By", "LayerdiffConfig", "Selection", "compare"]
 
 def compare(
     base: Path | str,
-    tuned: Sequence[Path | str],
+    tuned: Sequence[Path | str] | Path | str,
     config: LayerdiffConfig | None = None,
     *,
     observe: Observe | None = None,
@@ -53,6 +53,7 @@ def compare(
         As of `open_checkpoint`, `open_tuned`, `diff_checkpoints` and `random_init`, when the first record is read.
     """
     config = config or LayerdiffConfig()
+    tuned = [tuned] if isinstance(tuned, Path | str) else tuned
     if config.pairs and len(tuned) < 2:
         raise UsageError(f"{param('pairs')} compares fine-tuned checkpoints with each other: name two or more")
     # Behind the refusals, which need no numpy.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from _toolio.choices import list_fields
 from _toolio.errors import UsageError, param
 from facetools.added_faces import UNSEARCHED
 from facetools.attacks import registry as attacks
@@ -73,6 +74,10 @@ class CloakingConfig:
     faces_file: Path | None = None
     seed: int = 0
     saving: Saving = field(default_factory=Saving)
+
+    def __post_init__(self) -> None:
+        """Convert one name to a list of it."""
+        list_fields(self, "extractor", "measure", "views", "targets")
 
     @property
     def method(self) -> Method:

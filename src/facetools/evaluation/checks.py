@@ -7,7 +7,14 @@ from pathlib import Path
 
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.streams.inputs import STDIN
-from facetools.evaluation.config import END_TO_END, TWO_MODELS, EmbeddingConfig, EvaluationConfig, holds_photos
+from facetools.evaluation.config import (
+    CLASSIFIERS,
+    END_TO_END,
+    TWO_MODELS,
+    EmbeddingConfig,
+    EvaluationConfig,
+    holds_photos,
+)
 from facetools.extractors.factory import DEFAULT
 
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -46,6 +53,8 @@ def check_config(config: EvaluationConfig) -> None:
 def _check_models(config: EvaluationConfig, *, photos: bool) -> None:
     """Check classifiers and extractors against each other and against the kind of inputs."""
     robust, embedding = config.embedding.robust, config.embedding
+    if unknown := [name for name in config.classifier if name not in CLASSIFIERS]:
+        raise UsageError(f"{param('classifier')} {unknown[0]}: there is none; take one of {', '.join(CLASSIFIERS)}")
     needy = [name for name in config.classifier if name in TWO_MODELS]
     if needy and robust is None:
         raise UsageError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from _toolio.choices import list_fields
 from _toolio.streams.inputs import STDIN
 from facetools.transforms.preprocess import Preprocess, parse_preprocess
 
@@ -17,6 +18,9 @@ END_TO_END = "e2e"
 
 NEIGHBOURS = ("nn", *TWO_MODELS)
 """Classifiers that compare embeddings by a distance."""
+
+CLASSIFIERS = ("nn", "linear", END_TO_END, *TWO_MODELS)
+"""All there are."""
 
 EVERYBODY = "all"
 """Stands in ``EvaluationConfig.protected`` for everybody who has cloaked photos."""
@@ -85,6 +89,10 @@ class EmbeddingConfig:
     rotations: bool = False
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        """Convert one name to a list of it."""
+        list_fields(self, "extractor", "preprocess")
+
     @property
     def steps(self) -> list[Preprocess]:
         """The preprocessing steps, each once."""
@@ -143,6 +151,10 @@ class EvaluationConfig:
     suffix: str = ""
     labels: Path | None = None
     distance: str | None = None
+
+    def __post_init__(self) -> None:
+        """Convert one name to a list of it."""
+        list_fields(self, "cloaked", "classifier", "protected")
 
     @property
     def inputs(self) -> tuple[str, ...]:

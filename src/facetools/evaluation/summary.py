@@ -17,9 +17,9 @@ def caution_of(people: int, tests: int) -> str | None:
     """Return why a mean over people has no interval, None if it has one; 0 tests stand for a number not known."""
     if people >= LEAST_PEOPLE and (tests >= LEAST_TESTS or not tests):
         return None
-    counted = f"{people} {'person' if people == 1 else 'people'}"
-    counted += f", {tests} test {'photo' if tests == 1 else 'photos'}" if tests else ""
-    return f"{counted}: too few for an interval ({LEAST_PEOPLE} people and {LEAST_TESTS} test photos)"
+    few = [f"{people} of {LEAST_PEOPLE} people"] if people < LEAST_PEOPLE else []
+    few += [f"{tests} of {LEAST_TESTS} test photos"] if 0 < tests < LEAST_TESTS else []
+    return f"too few for an interval: {' and '.join(few)} that it needs"
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

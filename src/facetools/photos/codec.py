@@ -92,7 +92,7 @@ def _load(data: bytes, path: str) -> Image.Image:
 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses what has more than twice this many
     too_large = InputError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale it down", kind="too-large")
-    no_photo = InputError(f"{path}: not a photo in a format that can be read", kind="not-a-photo")
+    no_photo = InputError(f"{path}: {_said_of(data)}", kind="not-a-photo")
     if _is_heif(data):
         _open_heif(f"{path}: a HEIC photo")
     try:
@@ -113,6 +113,16 @@ def _load(data: bytes, path: str) -> Image.Image:
     except Exception as error:  # a damaged file makes its decoder stumble over anything
         raise _damaged(path, error) from None
     return image
+
+
+def _said_of(data: bytes) -> str:
+    """Return what a file is that is no photo, and what to do about it, where it is known by its first bytes."""
+    start = data[:64].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, and no photo; fetch it with `git lfs pull`"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, and no photo; download it again"
+    return "not a photo in a format that can be read"
 
 
 def _is_heif(data: bytes) -> bool:

@@ -37,7 +37,7 @@ def test_evaluate_returns_each_person_and_all(people_folder: Path, tmp_path: Pat
     shutil.copytree(people_folder, copies)
     for photo in copies.rglob("*.jpg"):
         photo.write_bytes(saved(Image.open(photo), "JPEG", quality=60))
-    *each, everybody = facetools.evaluate(people_folder, copies)
+    *each, everybody = facetools.evaluate(people_folder, copies, classifier="nn")
     assert sorted(result.person or "" for result in each) == sorted(path.name for path in people_folder.iterdir())
     assert (everybody.person, everybody.fields["people"]) == (None, len(each))
     mean = sum(result.fields["protection"] for result in each) / len(each)
@@ -46,3 +46,5 @@ def test_evaluate_returns_each_person_and_all(people_folder: Path, tmp_path: Pat
     (copies / "stranger" / "9.jpg").write_bytes(b"no photo")
     with pytest.raises(InputError, match="stranger"):
         facetools.evaluate(people_folder, [copies])
+    with pytest.raises(UsageError, match=r"classifier n: there is none; take one of nn, linear, e2e, top2, threshold"):
+        facetools.evaluate(people_folder, copies, classifier="n")

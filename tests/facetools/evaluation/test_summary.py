@@ -43,11 +43,11 @@ def test_one_person_has_no_interval() -> None:
     ("people", "tests", "caution"),
     [
         (3, 4, None),
-        (2, 50, "2 people, 100 test photos: too few for an interval (3 people and 10 test photos)"),
-        (3, 3, "3 people, 9 test photos: too few for an interval (3 people and 10 test photos)"),
-        (1, 1, "1 person, 1 test photo: too few for an interval (3 people and 10 test photos)"),
+        (2, 50, "too few for an interval: 2 of 3 people that it needs"),
+        (3, 3, "too few for an interval: 9 of 10 test photos that it needs"),
+        (1, 1, "too few for an interval: 1 of 3 people and 1 of 10 test photos that it needs"),
         (3, 0, None),  # records of other tools do not say
-        (2, 0, "2 people: too few for an interval (3 people and 10 test photos)"),
+        (2, 0, "too few for an interval: 2 of 3 people that it needs"),
     ],
 )
 def test_few_have_no_interval_and_it_is_said(people: int, tests: int, caution: str | None) -> None:

@@ -67,6 +67,7 @@ def test_truncated(kind: str) -> None:
     [
         (b"", "empty-file"),
         (b"Dear diary,\n", "not-a-photo"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not-a-photo"),
         (b"\xff\xd8\xff", "not-a-photo"),
         (b"\x89PNG\r\n\x1a\n", "not-a-photo"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "not-a-photo"),
@@ -739,3 +740,10 @@ def test_what_a_file_says_besides_is_noted_and_its_resolution_kept() -> None:
     assert Image.open(io.BytesIO(encode_photo(packed, packed.pixels))).info["compression"] == "tiff_lzw"
     assert decode_photo(saved(photo, "JPEG2000"), "a.jp2").notes == ("JPEG2000 is written as PNG",)
     assert decode_photo(saved(photo.convert("1"), "PNG"), "a.png").notes == ("1 bit read as grey",)
+
+
+def test_what_is_often_there_in_a_photos_place_is_named() -> None:
+    assert refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").message.endswith(
+        "a Git LFS pointer, and no photo; fetch it with `git lfs pull`"
+    )
+    assert refused(b"\n<!DOCTYPE html><html></html>").message.endswith("a web page, and no photo; download it again")
