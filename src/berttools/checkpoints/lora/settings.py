@@ -74,6 +74,8 @@ _OF_TRAINING = {
     "task_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
     "lora_dropout", "target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern",
     "runtime_config", "merge_weights",
+    # Of ms-swift: learning rates of LoRA+ (arXiv 2402.12354), and the dtype that factors are trained in.
+    "lorap_lr_ratio", "lorap_emb_lr", "lora_dtype",
     # Details of initialisations, which their names decide about.
     "eva_config", "corda_config", "lora_ga_config", "loftq_config",
     # Details of options that are off.

@@ -56,3 +56,13 @@ def test_initialisations_in_the_spellings_of_peft():
 def test_what_asks_for_nothing_is_no_matter():
     found = settings(arrow_config=None, use_of_tomorrow=False, rank_pattern=None, layer_replication=[], loftq_config={})
     assert found == settings()
+
+
+def test_what_ms_swift_writes_of_training_is_no_matter():
+    # The defaults of its LoRAConfig, which older versions write into adapter_config.json; none is read after training.
+    assert settings(lora_dtype="fp32", lorap_lr_ratio=16.0, lorap_emb_lr=1e-06, model_key_mapping=None) == settings()
+    # Those that change what the factors are of are refused.
+    for field in ("use_qa_lora", "use_merged_linear"):
+        assert settings(**{field: False}) == settings()
+        with pytest.raises(ToolError, match=f"LoRA with {field}, which is not known here"):
+            settings(**{field: True})
