@@ -94,11 +94,15 @@ def _common_parts(name: str, other: str) -> int:
 
 
 def _ties(model: Checkpoint) -> bool:
-    """Test whether a model, by its configuration, predicts tokens with its embeddings."""
-    classes = model.config.get("architectures")
+    """Test whether a model, by its configuration, predicts tokens with its embeddings.
+
+    A class that predicts no tokens has no output matrix to tie; where no class is named, the configuration must say so.
+    """
     parts = [model.config, *(part for part in model.config.values() if isinstance(part, dict))]
-    return (
-        isinstance(classes, list)
-        and any(_LANGUAGE_MODEL.search(str(name)) for name in classes)
-        and all(part.get("tie_word_embeddings", True) is not False for part in parts)
-    )
+    stated = [part["tie_word_embeddings"] for part in parts if part.get("tie_word_embeddings") is not None]
+    if False in stated:
+        return False
+    classes = model.config.get("architectures")
+    if not isinstance(classes, list) or not classes:
+        return True in stated
+    return any(_LANGUAGE_MODEL.search(str(name)) for name in classes)

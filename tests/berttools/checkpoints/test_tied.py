@@ -1,5 +1,7 @@
 """Output matrices that are copies of the embeddings are found, and count once."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +95,26 @@ def test_a_head_that_no_model_ties_is_of_one_side(tmp_path):
     for base, ft in ((bare, own), tuple(files)):
         found = next(diff for diff in diff_checkpoints(base, ft) if diff.name == "lm_head.weight")
         assert (found.only_in, found.distance, found.tied_base) == ("ft", None, None)
+
+
+@pytest.mark.parametrize("stated", [{}, {"tie_word_embeddings": False}, {"tie_word_embeddings": True}])
+def test_a_configuration_that_names_no_class(stated, tmp_path):
+    torch.manual_seed(0)
+    tied = saved(tmp_path / "tied", t.LlamaForCausalLM(t.LlamaConfig(**BERT, tie_word_embeddings=True)))
+    untied = saved(tmp_path / "untied", t.LlamaForCausalLM(t.LlamaConfig(**BERT, tie_word_embeddings=False)))
+    (tied.path / "config.json").write_text(json.dumps({"model_type": "llama", **stated}))
+    found = next(
+        diff for diff in diff_checkpoints(open_checkpoint(tied.path), untied) if diff.name == "lm_head.weight"
+    )
+    if not stated.get("tie_word_embeddings"):
+        assert (found.only_in, found.distance) == ("ft", None)
+        return
+    a, b = (
+        load_file(model.path / "model.safetensors")[name].double().numpy().ravel()
+        for model, name in ((tied, "model.embed_tokens.weight"), (untied, "lm_head.weight"))
+    )
+    assert (found.only_in, found.tied_base) == (None, "model.embed_tokens.weight")
+    assert found.distance.angle == pytest.approx(float(exact(a, b)["angle"]), rel=1e-9)
 
 
 def test_copies_of_shared_embeddings_count_once(tmp_path):
