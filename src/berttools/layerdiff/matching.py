@@ -10,7 +10,7 @@ from typing import NamedTuple
 from _toolio.errors import InputError, ToolError, param
 from berttools.checkpoints.files import EMPTY, Checkpoint
 from berttools.checkpoints.groups import Grouping, Part
-from berttools.checkpoints.names import Alignment, align_names
+from berttools.checkpoints.names import Alignment, AmbiguousNamesError, align_names
 from berttools.checkpoints.names.layers import stack_names
 from berttools.checkpoints.tied import tied_tensors, untied_matrices
 from berttools.layerdiff.config import Selection
@@ -56,7 +56,10 @@ def align_models(base: Checkpoint, ft: Checkpoint, selection: Selection) -> Alig
         As of `berttools.layerdiff.diffs.diff_checkpoints`.
     """
     shapes = [{name: stored.shape for name, stored in model.tensors.items()} for model in (base, ft)]
-    names = align_names(*shapes, strip=selection.strip_prefix)
+    try:
+        names = align_names(*shapes, strip=selection.strip_prefix)
+    except AmbiguousNamesError as error:
+        raise error.of(ft.path) from None
     for model in (base, ft):
         _check_gathered(model)
     if not names.pairs:

@@ -27,10 +27,10 @@ Baseline = Mapping[Hashable, TensorDistance | None]
 """By `TensorDiff.key`, or by stack, layer and group of a `Summary`."""
 
 
-def open_models(base: Path | str, tuned: Sequence[Path | str]) -> list[Checkpoint]:
+def open_models(base: Path | str, tuned: Sequence[Path | str], strip: Sequence[str] = ()) -> list[Checkpoint]:
     """Open a base and what was made of it, adapters merged, quantized weights dequantized. Raises as `open_tuned`."""
     first = with_scales(open_checkpoint(base))
-    return [first, *(with_scales(open_tuned(path, first)) for path in tuned)]
+    return [first, *(with_scales(open_tuned(path, first, strip=strip)) for path in tuned)]
 
 
 def compare_all(
@@ -40,7 +40,7 @@ def compare_all(
     observe: Callable[[Checkpoint, Checkpoint, Iterator[TensorDiff]], Iterator[TensorDiff]] | None = None,
 ) -> Iterator[Record]:
     """Yield the records of every pair. See `berttools.layerdiff.compare`."""
-    models = open_models(base, tuned)
+    models = open_models(base, tuned, config.selection.strip_prefix)
     others = range(1, len(models))
     pairs = [*((0, number) for number in others), *(combinations(others, 2) if config.pairs else ())]
     baseline = baseline_of(models[0], config) if config.baseline else {}

@@ -103,9 +103,7 @@ def test_a_configuration_that_names_no_class(stated, tmp_path):
     tied = saved(tmp_path / "tied", t.LlamaForCausalLM(t.LlamaConfig(**BERT, tie_word_embeddings=True)))
     untied = saved(tmp_path / "untied", t.LlamaForCausalLM(t.LlamaConfig(**BERT, tie_word_embeddings=False)))
     (tied.path / "config.json").write_text(json.dumps({"model_type": "llama", **stated}))
-    found = next(
-        diff for diff in diff_checkpoints(open_checkpoint(tied.path), untied) if diff.name == "lm_head.weight"
-    )
+    found = next(diff for diff in diff_checkpoints(open_checkpoint(tied.path), untied) if diff.name == "lm_head.weight")
     if not stated.get("tie_word_embeddings"):
         assert (found.only_in, found.distance) == ("ft", None)
         return

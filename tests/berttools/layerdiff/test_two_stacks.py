@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
 import transformers as t
 from safetensors.numpy import load_file
 
+from _toolio.errors import ToolError
 from berttools.checkpoints.groups import GROUPS, KNOWN, KNOWN_GROUPS
-from berttools.layerdiff import By, LayerdiffConfig, compare
+from berttools.layerdiff import By, LayerdiffConfig, Selection, compare
 
 SEQ2SEQ: dict[str, Any] = {
     "d_model": 8, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
@@ -138,3 +140,31 @@ def test_blocks_of_two_stages_are_told_apart() -> None:
         names = [name for name, _ in t.SwinModel(t.SwinConfig(**sizes)).named_parameters()]
     layers = {(stack, KNOWN.parts(name, ())[0].layer) for name, stack in KNOWN.stacks(names).items() if stack}
     assert layers == {("layers", 0), ("layers.0", 0), ("layers.1", 0), ("layers.1", 1)}
+
+
+def test_a_part_by_itself_is_refused_or_measured_against_its_own_part(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = MODELS["bart"]()
+    model.save_pretrained(tmp_path / "bart")
+    encoder = model.model.encoder
+    own = {f"model.encoder.{name}" for name in encoder.state_dict() if name != "embed_tokens.weight"}
+    encoder.save_pretrained(tmp_path / "encoder")
+    tuned = peft.get_peft_model(encoder, peft.LoraConfig(target_modules=["fc1"], init_lora_weights=False))
+    tuned.save_pretrained(tmp_path / "adapter")
+    merged = tuned.merge_and_unload().layers[1].fc1.weight.detach().double().numpy()
+    before = load_file(tmp_path / "bart" / "model.safetensors")["model.encoder.layers.1.fc1.weight"]
+    config = LayerdiffConfig(Selection(strip_prefix=("model.encoder.",)))
+    # The very tensors that it was taken from: a distance of 0, and not that to the decoder's.
+    for name, advice in (("encoder", r"give model\.decoder\. or model\.encoder\. as strip_prefix"),
+                         ("adapter", r"may be model\.decoder\.layers.*as strip_prefix")):  # fmt: skip
+        with pytest.raises(ToolError, match=advice) as refused:
+            list(compare(tmp_path / "bart", [tmp_path / name]))
+        assert refused.value.kind == "ambiguous"
+        assert str(tmp_path / name) in refused.value.message
+        found = {record["name"]: record for record in compare(tmp_path / "bart", [tmp_path / name], config)}
+        assert {each for each in own if found[each]["max_abs"] == 0} == {
+            each for each in own if name == "encoder" or ".fc1.weight" not in each
+        }
+        assert not any(record["angle"] for each, record in found.items() if each not in own)
+    moved = found["model.encoder.layers.1.fc1.weight"]
+    assert moved["l2"] == pytest.approx(np.linalg.norm(merged - before), rel=1e-5)

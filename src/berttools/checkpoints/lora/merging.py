@@ -9,7 +9,7 @@ equation 5).
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from berttools.checkpoints.lora.contents import Contents, Factors, TokenRows, re
 from berttools.checkpoints.lora.initial import initial_product
 from berttools.checkpoints.lora.layout import is_transposed, layers_that_transpose
 from berttools.checkpoints.lora.settings import Initial, LoraSettings, read_settings
-from berttools.checkpoints.names import align_names
+from berttools.checkpoints.names import AmbiguousNamesError, align_names
 from berttools.checkpoints.tied import tied_tensors
 from berttools.checkpoints.views import MergedTensor, ReplacedRowsTensor, RescaledTensor
 
@@ -36,13 +36,15 @@ _BLOCK_VALUES = 1 << 20
 Matrix = NDArray[np.float64]
 
 
-def open_tuned(path: str | os.PathLike[str], base: Checkpoint) -> Checkpoint:
+def open_tuned(path: str | os.PathLike[str], base: Checkpoint, *, strip: Sequence[str] = ()) -> Checkpoint:
     """Open a fine-tuned model: whole, or a LoRA adapter of `base`.
 
     Parameters
     ----------
     path
         As `berttools.checkpoints.files.open_checkpoint`, or the folder of an adapter or its weights.
+    strip
+        Prefixes to take off the names of an adapter and of its base where they are matched.
 
     Returns
     -------
@@ -56,17 +58,17 @@ def open_tuned(path: str | os.PathLike[str], base: Checkpoint) -> Checkpoint:
     ------
     ToolError
         As `open_checkpoint`; and kind ``"adapter"``: another kind of adapter, one that cannot be merged here, or of
-        another model.
+        another model; ``"ambiguous"``: it fits two parts of the base equally well.
     """
     path = Path(path)
     if path.name in _WEIGHTS:
-        return _merge(path.parent, base)
+        return _merge(path.parent, base, strip)
     try:
         return open_checkpoint(path)
     except ToolError as error:
         if error.kind != "adapter":
             raise
-    return _merge(path, base)
+    return _merge(path, base, strip)
 
 
 class _Change(NamedTuple):
@@ -195,7 +197,7 @@ class _Renamed(NamedTuple):
         return self.source.flat(self.own_name)
 
 
-def _merge(folder: Path, base: Checkpoint) -> Checkpoint:
+def _merge(folder: Path, base: Checkpoint, strip: Sequence[str]) -> Checkpoint:
     settings = read_settings(folder, read_config(folder / "adapter_config.json"))
     file = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if file is None:
@@ -203,7 +205,7 @@ def _merge(folder: Path, base: Checkpoint) -> Checkpoint:
     with of_the_whole_run():
         weights = open_checkpoint(file)
         contents = read_contents(file, weights, settings)
-    names = _align(file, base, weights, contents)
+    names = _align(file, base, weights, contents, strip)
     sources: dict[str, tuple[Stored, Source]] = {name: (stored, base) for name, stored in base.tensors.items()}
     for own, key in contents.whole.items():
         if own not in contents.factors:
@@ -231,14 +233,19 @@ def _bias_of(weight: str) -> str:
     return f"{weight.rpartition('.')[0]}.bias"
 
 
-def _align(file: Path, base: Checkpoint, weights: Checkpoint, contents: Contents) -> dict[str, str]:
+def _align(
+    file: Path, base: Checkpoint, weights: Checkpoint, contents: Contents, strip: Sequence[str]
+) -> dict[str, str]:
     """Map the names of what an adapter changes or adds to those of the model."""
     shapes: dict[str, tuple[int, ...]] = {name: weights.tensors[key].shape for name, key in contents.whole.items()}
     shapes |= {name: weights.tensors[rows.values].shape for name, rows in contents.rows.items()}
     added = {_bias_of(name): factors.shape[:1] for name, factors in contents.factors.items() if factors.bias}
     shapes |= {name: factors.shape for name, factors in contents.factors.items()}
     shapes |= added
-    names = align_names({name: stored.shape for name, stored in base.tensors.items()}, shapes)
+    try:
+        names = align_names({name: stored.shape for name, stored in base.tensors.items()}, shapes, strip=strip)
+    except AmbiguousNamesError as error:
+        raise error.of(file) from None
     lost = next((name for name in names.only_ft if name not in contents.whole or name in contents.factors), None)
     if lost is not None:
         raise ToolError(

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from _toolio.errors import ToolError, param
+from berttools.checkpoints.names.prefixes import Met, Rival, Shapes, best_match
 from berttools.checkpoints.names.wrappers import bare_names
 
 if TYPE_CHECKING:
@@ -21,17 +23,22 @@ class Alignment(NamedTuple):
     only_ft: list[str]
 
 
-# Parts of names that only say what a model is wrapped in.
-_WRAPPERS = {
-    "module", "model", "base_model", "_orig_mod", "bert", "roberta", "distilbert", "electra", "deberta",
-    "transformer", "encoder", "backbone", "discriminator", "language_model",
-}  # fmt: skip
-_LEGACY = (
-    (re.compile(r"(norm[^.]*)\.gamma$", re.I), r"\1.weight"),
-    (re.compile(r"(norm[^.]*)\.beta$", re.I), r"\1.bias"),
-)
+class AmbiguousNamesError(ToolError):
+    """A part of one model fits two parts of the other equally well.
 
-Shapes = Mapping[str, tuple[int, ...]]
+    Attributes
+    ----------
+    what
+        The message without what to try.
+    """
+
+    def __init__(self, what: str, prefixes: str) -> None:
+        super().__init__(f"{what}; give {prefixes} as {param('strip_prefix')}", kind="ambiguous")
+        self.what, self._prefixes = what, prefixes
+
+    def of(self, path: object) -> AmbiguousNamesError:
+        """Return the error, with the file or folder in front."""
+        return AmbiguousNamesError(f"{path}: {self.what}", self._prefixes)
 
 
 def align_names(base: Shapes, ft: Shapes, *, strip: Sequence[str] = ()) -> Alignment:
@@ -48,6 +55,12 @@ def align_names(base: Shapes, ft: Shapes, *, strip: Sequence[str] = ()) -> Align
         Name to shape.
     strip
         Prefixes that are taken off the names of either side first, from each name the longest that it has.
+
+    Raises
+    ------
+    AmbiguousNamesError
+        Kind ``"ambiguous"``: without a prefix of the one side, as many names of the other meet as without another: an
+        encoder by itself fits the encoder and the decoder that it may have been taken from.
     """
     if strip:
         mine, theirs = _without(base, strip), _without(ft, strip)
@@ -61,6 +74,7 @@ def _bare_pairs(base: Shapes, ft: Shapes) -> dict[str, str]:
     """Match names without wrappers, in the way in which most tensors meet; the fewest parts are dropped for that."""
     best: dict[str, str] = {}
     best_score = (-1, -1)
+    ambiguous: AmbiguousNamesError | None = None
     variants = [[bare_names(names, maybe=False), bare_names(names, maybe=True)] for names in (base, ft)]
     seen: list[tuple[dict[str, str], dict[str, str]]] = []
     for mine in variants[0]:
@@ -69,24 +83,42 @@ def _bare_pairs(base: Shapes, ft: Shapes) -> dict[str, str]:
                 continue
             seen.append((mine, theirs))
             left, right = _modern_norms(mine), _modern_norms(theirs)
-            met = _in_two_rounds({b: base[n] for b, n in left.items()}, {b: ft[n] for b, n in right.items()})
+            met, rival = _in_two_rounds({b: base[n] for b, n in left.items()}, {b: ft[n] for b, n in right.items()})
             pairs = {left[name]: right[other] for name, other in met.items()}
             score = (sum(base[name] == ft[other] for name, other in pairs.items()), len(pairs))
             if score > best_score:
-                best, best_score = pairs, score
+                best, best_score, ambiguous = pairs, score, rival and _ambiguous(rival, left, right)
+    if ambiguous is not None:
+        raise ambiguous
     return best
 
 
-def _in_two_rounds(base: Shapes, ft: Shapes) -> dict[str, str]:
+def _in_two_rounds(base: Shapes, ft: Shapes) -> Met:
     pairs: dict[str, str] = {}
+    rival: Rival | None = None
     # A second round meets what lies outside the first one's prefix: the embeddings beside `bert.encoder.`.
     # It takes off wrappers only, or two models' heads would meet by accident.
     for wrappers_only in (False, True):
         left = {name: shape for name, shape in base.items() if name not in pairs}
         taken = set(pairs.values())
         right = {name: shape for name, shape in ft.items() if name not in taken}
-        pairs.update(_best_match(left, right, wrappers_only=wrappers_only))
-    return pairs
+        met = best_match(left, right, wrappers_only=wrappers_only)
+        pairs.update(met.pairs)
+        rival = rival or met.rival
+    return Met(pairs, rival)
+
+
+def _ambiguous(rival: Rival, base: Mapping[str, str], ft: Mapping[str, str]) -> AmbiguousNamesError:
+    """Return the error, given the files' names of both sides by those that were matched."""
+    two, one = (base, ft) if rival.of_base else (ft, base)
+    name, choices = one[rival.name], [two[rival.one], two[rival.other]]
+    tail = rival.name.removeprefix(rival.prefix)
+    prefixes = " or ".join(sorted(choice.removesuffix(tail) for choice in choices))
+    side = "the base" if rival.of_base else "the fine-tuned model"
+    more = f" ({rival.prefix} too)" if rival.prefix else ""
+    return AmbiguousNamesError(
+        f"{name} may be {' or '.join(sorted(choices))}: two parts of {side} fit equally well", prefixes + more
+    )
 
 
 # What replaces the ending in today's spelling, if the tensor of the second ending is there too.
@@ -135,54 +167,18 @@ def _alignment(base: Shapes, ft: Shapes, pairs: Mapping[str, str]) -> Alignment:
     )
 
 
-def _best_match(base: Shapes, ft: Shapes, *, wrappers_only: bool) -> dict[str, str]:
-    best: dict[str, str] = {}
-    best_score = (0, 0, 0)
-    stripped_ft = {prefix: _stripped(ft, prefix) for prefix in _prefixes(ft, wrappers_only=wrappers_only)}
-    for prefix in _prefixes(base, wrappers_only=wrappers_only):
-        stripped = _stripped(base, prefix)
-        for ft_prefix, other in stripped_ft.items():
-            pairs = {stripped[name]: other[name] for name in stripped.keys() & other.keys()}
-            same_shape = sum(base[name] == ft[ft_name] for name, ft_name in pairs.items())
-            score = (same_shape, len(pairs), -len(prefix) - len(ft_prefix))
-            if pairs and score > best_score:
-                best, best_score = pairs, score
-    return best
-
-
-def _prefixes(names: Iterable[str], *, wrappers_only: bool) -> list[str]:
-    """Return the prefixes that may be stripped: up to three parts that are wrappers, or that half of the names have."""
-    names = list(names)
-    counts: dict[str, int] = {}
-    for name in names:
-        parts = name.split(".")
-        for depth in range(1, min(4, len(parts))):
-            prefix = ".".join(parts[:depth]) + "."
-            counts[prefix] = counts.get(prefix, 0) + 1
-    return ["", *sorted(
-        prefix
-        for prefix, count in counts.items()
-        if _WRAPPERS.issuperset(prefix[:-1].split("."))
-        or (not wrappers_only and 2 * count >= len(names) and not any(map(str.isdigit, prefix)))
-    )]  # fmt: skip
-
-
-def _stripped(names: Iterable[str], prefix: str) -> dict[str, str]:
-    """Map each name without the prefix, spelled as of today, to the name; the shortest wins a collision."""
-    found: dict[str, str] = {}
-    for name in sorted(names, key=len, reverse=True):
-        found[modern_name(name.removeprefix(prefix))] = name
-    return found
-
-
-def modern_name(name: str) -> str:
-    """Rename a LayerNorm's gamma and beta to weight and bias; return any other name as it is."""
-    for pattern, modern in _LEGACY:
-        name = pattern.sub(modern, name)
-    return name
-
-
 def base_names(base: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """Map the names of an open model to those of its base's files, which may have another prefix."""
-    pairs = align_names({name: stored.shape for name, stored in base.tensors.items()}, shapes).pairs
+    """Map the names of an open model to those of its base's files, which may have another prefix.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"ambiguous"``, as of `align_names`.
+    """
+    try:
+        pairs = align_names({name: stored.shape for name, stored in base.tensors.items()}, shapes).pairs
+    except AmbiguousNamesError as error:
+        raise ToolError(
+            f"{base.path}: {error.what}; give the folder of that part, as its own class saves it", kind=error.kind
+        ) from None
     return {name: stored for stored, name in pairs.items() if base.tensors[stored].shape == shapes[name]}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.names import align_names, base_names, modern_name
+from berttools.checkpoints.names import AmbiguousNamesError, align_names, base_names, modern_name
 
 BARE = {
     "embeddings.word_embeddings.weight": (9, 4),
@@ -97,7 +97,12 @@ NAMES = st.dictionaries(
 @given(NAMES, NAMES)
 @settings(max_examples=300, deadline=None)
 def test_every_name_ends_in_one_place(base, ft):
-    names = align_names(base, ft)
+    try:
+        names = align_names(base, ft)
+    except AmbiguousNamesError as refused:  # only where two names of one side end alike
+        ends = [name.rpartition(".")[2] for side in (base, ft) for name in side]
+        assert len(set(ends)) < len(ends), refused
+        return
     assert sorted([*names.pairs, *names.only_base]) == sorted(base)
     assert sorted([*names.pairs.values(), *names.only_ft]) == sorted(ft)
     assert list(names.pairs) == sorted(names.pairs)
