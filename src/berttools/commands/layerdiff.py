@@ -118,7 +118,7 @@ PAGE = Page(
         "n": "Entries that were summed.",
         "name_ft": "Its name in the fine-tuned model, where that differs.",
         "stack": "Which list of layers its layer is of, such as encoder and decoder, or text_model and vision_model;"
-        " absent where the model has one.",
+        " absent where the base has one, and the layer is of that.",
         "layer": "Number of its layer, from 0; null where it belongs to none.",
         "group": "Q, K, V, AO, I or O for the matrices of a transformer layer, XQ, XK, XV and XAO for those of"
         " cross-attention; null for all else.",
@@ -145,7 +145,7 @@ PAGE = Page(
         " compared, the first of both.",
         "rows_new": "How many rows the fine-tuned model has besides; rows_gone: how many the base has.",
         "dtype": "Of the base's tensor, of a quantized one that of its codes; dtype_ft is given where that differs.",
-        "only_in": "base or ft, for a tensor of one side only.",
+        "only_in": "base or ft, for a tensor, or all of a layer or group, of one side only.",
         "not_finite": "How many entries of each side are NaN or infinite.",
         "reason": "Why there is no angle or no distance.",
         "error": "What went wrong with this tensor: kind and message.",

@@ -44,7 +44,7 @@ class TensorDiff:
     tied_to
         The tensor of the same model that it is a copy of: an output matrix tied to the embeddings.
     stack
-        Which of several stacks of layers the layer is of, such as ``"encoder"``; None where the models have one.
+        Which of several stacks of layers the layer is of, such as ``"encoder"``; None for the base's only one.
     tied_base, tied_ft
         The embeddings that it was compared with in a model that ties it to them, and has no such tensor itself.
     rows_common, rows_new, rows_gone
@@ -311,6 +311,8 @@ class Summary(NamedTuple):
     distance: TensorDistance
     rounding_angle: float | None
     stack: str | None = None
+    only_in: str | None = None
+    """``"base"`` or ``"ft"`` where only that has any of the tensors."""
 
 
 CellKey = tuple[int | None, str | None, str | None]
@@ -360,7 +362,9 @@ def _summary(key: CellKey, diffs: Sequence[TensorDiff]) -> Summary:
     if not known:
         distance = replace(distance, reason="nothing to compare")
     layer, group, stack = key
-    return Summary(layer, group, len(known), len(diffs) - len(known), distance, rounding, stack)
+    sides = {diff.only_in for diff in diffs}
+    only = sides.pop() if len(sides) == 1 else None
+    return Summary(layer, group, len(known), len(diffs) - len(known), distance, rounding, stack, only)
 
 
 def angles_by_cell(

@@ -32,7 +32,7 @@ class Match(NamedTuple):
     tied_to
         The tensor of the same model that it is a copy of.
     stack
-        Which of several stacks its layer is of; None where the models have one.
+        Which of several stacks its layer is of; None where the base has one, and it is of that.
     tied_base, tied_ft
         The embeddings that stand for it in a model that ties it to them, and has it under no name of its own.
     """
@@ -114,12 +114,19 @@ def match_tensors(
 def _stacks(
     base: Checkpoint, names: Alignment, grouping: Grouping
 ) -> tuple[Mapping[str, str | None], Mapping[str, str | None]]:
-    """Return the stacks of the base's tensors, and of those that only the fine-tuned model has."""
+    """Return the stacks of the base's tensors, and of those that only the fine-tuned model has.
+
+    The base's have the names that they have whatever it is compared with.
+    """
     paths = {name: grouping.path(name) for name in base.tensors}
     # A layer of which the base has some tensors is the base's layer, whatever it is called in the other model.
     known = {grouping.path(name_ft): paths[name] for name, name_ft in names.pairs.items()}
     paths_ft = {name: known.get(path := grouping.path(name)) or path for name in names.only_ft}
-    named = stack_names(path for path in (*paths.values(), *paths_ft.values()) if path is not None)
+    own = {path for path in paths.values() if path is not None}
+    named = stack_names(own)
+    more = {path for path in paths_ft.values() if path is not None} - own
+    taken = set(named.values())
+    named |= {path: path if name in taken else name for path, name in stack_names(own | more).items() if path in more}
     both = (paths, paths_ft)
     stacks, stacks_ft = ({name: named.get(path) if path else None for name, path in each.items()} for each in both)
     return stacks, stacks_ft

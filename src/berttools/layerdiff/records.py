@@ -129,6 +129,7 @@ def summary_record(summary: Summary, by: By) -> Record:
     record |= {"tensors": summary.tensors, "left_out": summary.left_out, "n": found.n} | _distance_fields(found)
     extra = {
         "rounding_angle": summary.rounding_angle,
+        "only_in": summary.only_in,
         "reason": found.reason,
         "not_finite": _not_finite(found),
     }

@@ -138,12 +138,12 @@ class ParameterSelection:
                     raise UsageError(f"{param(option)} {pattern}: fits no tensor of the model")
 
     def _check_named(self, cells: Mapping[str, _Cell], known: Collection[str]) -> None:
-        stacks = Grouping().stacks(cells)
+        stacks = _stacks(cells)
         there = {
             (layer, group, stack)
             for name, (layer, groups) in cells.items()
             for group in (None, *groups)
-            for stack in (None, stacks[name])
+            for stack in (None, *stacks[name])
         }
         there |= {(None, group, None) for _, group, _ in there}
         without = {"layer" for layer, _ in cells.values() if layer is None}
@@ -179,7 +179,7 @@ class _Wanted:
     """Lines of stdin, indexed by what they name, so that each tensor is looked up once."""
 
     def __init__(self, named: Iterable[Named], base: Mapping[str, str], names: Iterable[str]) -> None:
-        self._stacks = Grouping().stacks(names)
+        self._stacks = _stacks(names)
         stored = {other: name for name, other in base.items()}
         self._names: dict[str, list[Span | None]] = {}
         self._cells: set[tuple[int | None, str | None, str | None]] = set()
@@ -195,8 +195,8 @@ class _Wanted:
     def hits(self, name: str, shape: tuple[int, ...]) -> list[Span | None]:
         """Return the parts of a tensor that lines name, None for all of it; empty where none does."""
         found = list(self._names.get(name, ()))
-        stack = self._stacks.get(name)
-        cells = {(layer, group) for layer, group, own in self._cells if own in (None, stack)}
+        stacks = self._stacks.get(name, ())
+        cells = {(layer, group) for layer, group, own in self._cells if own is None or own in stacks}
         for part in Grouping().parts(name, shape):
             span = None if part.axis is None else (part.axis, part.start, part.stop)
             if part.layer is not None and (part.layer, None) in cells:
@@ -206,6 +206,21 @@ class _Wanted:
             if ("layer" in self._without and part.layer is None) or ("group" in self._without and part.group is None):
                 found.append(None)
         return found
+
+
+def _stacks(names: Iterable[str]) -> dict[str, Collection[str]]:
+    """Return what the stack of each tensor's layer may be called in records.
+
+    The only stack of a model is one of several in a base that has more; it is known then by its name in either.
+    """
+    named = Grouping().stacks(names)
+    if any(named.values()):
+        return {name: [stack] if stack else [] for name, stack in named.items()}
+    return {name: _runs((Grouping().path(name) or "").split(".")) for name in named}
+
+
+def _runs(parts: Sequence[str]) -> set[str]:
+    return {".".join(parts[start:stop]) for start in range(len(parts)) for stop in range(start + 1, len(parts) + 1)}
 
 
 def _merged(name: str, spans: Sequence[Span | None]) -> tuple[Span, ...]:

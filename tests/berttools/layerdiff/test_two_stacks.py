@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,13 @@ import pytest
 import torch
 import transformers as t
 from safetensors.numpy import load_file
+from safetensors.torch import save_file as save_torch_file
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, UsageError
 from berttools.checkpoints.groups import GROUPS, KNOWN, KNOWN_GROUPS
 from berttools.layerdiff import By, LayerdiffConfig, Selection, compare
+from berttools.tuning.parameter_names import read_named
+from berttools.tuning.parameters import ParameterSelection
 
 SEQ2SEQ: dict[str, Any] = {
     "d_model": 8, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
@@ -124,14 +128,51 @@ def test_one_stack_has_no_name(tmp_path: Path) -> None:
     assert (second["angle"], second["rel_l2"], second["n"]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_layer_that_only_one_model_has_is_of_the_stack_that_the_other_knows(tmp_path: Path) -> None:
+def test_stacks_have_the_names_that_the_base_gives_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     whole = t.T5ForConditionalGeneration(t.T5Config(**T5))
     whole.save_pretrained(tmp_path / "whole")
     t.T5EncoderModel(t.T5Config(**T5)).save_pretrained(tmp_path / "encoder")
     records = list(compare(tmp_path / "encoder", [tmp_path / "whole"]))
-    assert {record["stack"] for record in records if record["layer"] is not None} == {"encoder", "decoder"}
-    assert {record.get("only_in") for record in records if record.get("stack") == "decoder"} == {"ft"}
+    # The base's only stack has no name, as in every other comparison; the other one's decoder has one.
+    layered = [record for record in records if record["layer"] is not None]
+    assert {(record.get("stack"), record.get("only_in")) for record in layered} == {(None, None), ("decoder", "ft")}
+    back = compare(tmp_path / "whole", [tmp_path / "encoder"], LayerdiffConfig(by=By.layer))
+    assert {(record.get("stack"), record.get("only_in")) for record in back if record["layer"] is not None} == {
+        ("encoder", None), ("decoder", "base"),
+    }  # fmt: skip
+    model = t.T5EncoderModel(t.T5Config(**T5))
+    shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
+    # A record of a base of two stacks names the only one of a model by its own name, and no other by it.
+    for stack, names in (("encoder", {n for n in shapes if "block.1." in n}), ("decoder", None), ("mtp", None)):
+        lines = [json.dumps({"by": "layer", "layer": 1, "stack": stack}).encode()]
+        selection = ParameterSelection(read_named(lines))
+        if names is None:
+            with pytest.raises(UsageError, match=f"the model has no stack {stack} layer 1"):
+                selection.resolve(shapes, base={}, head=())
+        else:
+            assert set(selection.resolve(shapes, base={}, head=())) == names
+
+
+def test_layers_that_only_the_fine_tuned_model_has(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = t.LlamaForCausalLM(t.LlamaConfig(**TEXT))
+    model.save_pretrained(tmp_path / "base")
+    more = {f"mtp.layers.0.{name}": tensor.clone() for name, tensor in model.model.layers[0].state_dict().items()}
+    (tmp_path / "ft").mkdir()
+    save_torch_file({**model.state_dict(), **more}, tmp_path / "ft" / "model.safetensors")
+    config = LayerdiffConfig(by=By.layer, baseline=True)
+    without, with_more = (list(compare(tmp_path / "base", [tmp_path / name], config)) for name in ("base", "ft"))
+    # The base's layers are the same records, with the baseline's figures.
+    assert [each for each in with_more if each.get("only_in") != "ft"] == without
+    assert all(each["baseline_angle"] is not None for each in without)
+    (mtp,) = [each for each in with_more if each.get("only_in") == "ft"]
+    assert (mtp["stack"], mtp["layer"], mtp["angle"], mtp["baseline_angle"]) == ("mtp", 0, None, None)
+    # All of them but that one name layers to tune.
+    named = read_named(json.dumps({key: each.get(key) for key in each if key != "base"}).encode() for each in with_more)
+    assert {(each.layer, each.stack, each.without) for each in named} == {
+        (0, None, None), (1, None, None), (None, None, "layer"),
+    }  # fmt: skip
 
 
 def test_blocks_of_two_stages_are_told_apart() -> None:
