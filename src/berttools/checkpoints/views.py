@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 _MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7, "F8_E4M3": 3, "F8_E5M2": 2}
 
 
+def prepares(flat: FlatTensor) -> bool:
+    """Test whether the first values of a tensor cost much more than the next: something is computed of the whole."""
+    return getattr(flat, "prepares", False)
+
+
 def coarser(dtype: str, other: str) -> str | None:
     """Return the one of two safetensors dtypes with the shorter mantissa; None if they are equal or one is no float."""
     digits, others = _MANTISSA_BITS.get(dtype), _MANTISSA_BITS.get(other)
@@ -29,6 +34,7 @@ class RowsTensor:
 
     def __init__(self, whole: FlatTensor, begin: int) -> None:
         self._whole, self._begin = whole, begin
+        self.prepares = prepares(whole)
 
     def values(self, start: int, stop: int) -> NDArray[Any]:
         """Return values `start` to `stop`."""
@@ -44,6 +50,7 @@ class ByRows:
 
     def __init__(self, source: FlatTensor, source_columns: int, columns: int) -> None:
         self._source, self._source_columns, self._columns = source, source_columns, columns
+        self.prepares = prepares(source)
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows `first` to `last`, shape (last - first, columns)."""
@@ -88,13 +95,21 @@ class MergedTensor(ByRows):
     ----------
     factors
         Returns the factors, (rows, r) and (r, columns); called whenever rows are read.
+    decomposes
+        The factors come from a decomposition of the whole matrix.
     """
 
     def __init__(
-        self, base: FlatTensor, columns: int, factors: Callable[[], tuple[NDArray[Any], NDArray[Any]]]
+        self,
+        base: FlatTensor,
+        columns: int,
+        factors: Callable[[], tuple[NDArray[Any], NDArray[Any]]],
+        *,
+        decomposes: bool = False,
     ) -> None:
         super().__init__(base, columns, columns)
         self._factors = factors
+        self.prepares |= decomposes
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows `first` to `last`."""
@@ -110,12 +125,13 @@ class RescaledTensor(ByRows):
     Parameters
     ----------
     scales
-        Returns them, shape (rows, 1) or (1, columns); called whenever rows are read.
+        Returns them, shape (rows, 1) or (1, columns), from the whole matrix; called whenever rows are read.
     """
 
     def __init__(self, matrix: FlatTensor, columns: int, scales: Callable[[], NDArray[Any]]) -> None:
         super().__init__(matrix, columns, columns)
         self._scales = scales
+        self.prepares = True
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows `first` to `last`."""
@@ -151,6 +167,7 @@ class RoundedTensor:
 
     def __init__(self, exact: FlatTensor, dtype: str) -> None:
         self._exact, self._dtype = exact, dtype
+        self.prepares = prepares(exact)
 
     def values(self, start: int, stop: int) -> NDArray[Any]:
         """Return values `start` to `stop`."""

@@ -71,7 +71,7 @@ def watch(panels: Panels | None, groups: Sequence[str]) -> Observe:
     """Return an observer that shows progress and, where there are ``panels``, adds each pair's angles by cell."""
 
     def observe(base: Checkpoint, ft: Checkpoint, diffs: Iterator[TensorDiff]) -> Iterator[TensorDiff]:
-        from berttools.layerdiff.diffs import angles_by_cell
+        from berttools.layerdiff.sums import angles_by_cell
 
         kept = []
         for diff in track(diffs, "comparing", len(base.tensors)):

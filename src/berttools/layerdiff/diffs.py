@@ -1,22 +1,21 @@
-"""Compare checkpoints tensor by tensor, and sum what was found by layer, group or model."""
+"""Compare checkpoints tensor by tensor."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from _toolio.compute.cores import usable_cores
 from _toolio.errors import InputError
 from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import EMPTY, Checkpoint, Stored
-from berttools.checkpoints.groups import KNOWN_GROUPS, Part
+from berttools.checkpoints.groups import Part
 from berttools.checkpoints.names import Alignment
-from berttools.checkpoints.names.layers import Row, row_of, row_order
 from berttools.checkpoints.names.vocabulary import common_rows
-from berttools.checkpoints.views import ColumnsTensor, RoundedTensor, RowsTensor, coarser
+from berttools.checkpoints.views import ColumnsTensor, RoundedTensor, RowsTensor, coarser, prepares
 from berttools.layerdiff.config import Selection
 from berttools.layerdiff.distances import Measured, Pair, PairSums, TensorDistance, sum_window
 from berttools.layerdiff.forked_jobs import Crew
@@ -57,9 +56,9 @@ class TensorDiff:
     error
         Set if the tensor could not be read: the comparison goes on.
     whole
-        Either side holds integers that are no quantized weights, such as position ids: `summarise` leaves them out.
+        Either side holds integers that are no quantized weights, such as position ids: sums leave them out.
     measured, rounded
-        The sums behind both distances, for `summarise` and for whatever reads the pair again.
+        The sums behind both distances, for `berttools.layerdiff.sums.summarise` and for whatever reads the pair again.
     """
 
     name: str
@@ -147,9 +146,11 @@ class _Worker(Protocol):
 
 
 _Job = tuple[Pair, int, int]
+_MakeWorker = Callable[[Sequence[_Job], Sequence[int]], _Worker]
+"""Takes jobs, and the numbers of those that a run of one process begins with."""
 
 
-def _worker(device: str, processes: int) -> Callable[[Sequence[_Job]], _Worker]:
+def _worker(device: str, processes: int) -> _MakeWorker:
     if device != "cpu":
         from _toolio.compute.device import pick_device
 
@@ -157,18 +158,28 @@ def _worker(device: str, processes: int) -> Callable[[Sequence[_Job]], _Worker]:
         if picked.type == "cuda":
             from berttools.layerdiff.gpu import Stream
 
-            return lambda jobs: Stream(jobs, picked)
-    return lambda jobs: Crew(
-        lambda number: sum_window(*jobs[number]), len(jobs), len(PairSums._fields), processes=processes
+            return lambda jobs, _: Stream(jobs, picked)
+    return lambda jobs, starts: Crew(
+        lambda number: sum_window(*jobs[number]), len(jobs), len(PairSums._fields), processes=processes, starts=starts
     )
 
 
-def _measure(
-    base: Checkpoint, ft: Checkpoint, matches: Sequence[Match], worker: Callable[[Sequence[_Job]], _Worker]
-) -> Iterator[TensorDiff]:
+def _measure(base: Checkpoint, ft: Checkpoint, matches: Sequence[Match], worker: _MakeWorker) -> Iterator[TensorDiff]:
     prepared = [_prepare(base, ft, match) for match in matches]
-    jobs = [(pair, *window) for pairs, _ in prepared for pair in pairs for window in pair.windows()]
-    crew = worker(jobs)
+    jobs: list[_Job] = []
+    starts: list[int] = []
+    last = None
+    for match, (pairs, _) in zip(matches, prepared, strict=True):
+        # What is computed of a whole tensor, each process would compute again: one does all of its windows and parts.
+        whole = match.name if any(prepares(flat) for pair in pairs for flat in (pair.base, pair.ft)) else None
+        begin = len(jobs)
+        jobs += [(pair, *window) for pair in pairs for window in pair.windows()]
+        if whole is None:
+            starts += range(begin, len(jobs))
+        elif whole != last and begin < len(jobs):
+            starts.append(begin)
+        last = whole if begin < len(jobs) else last
+    crew = worker(jobs, starts)
     numbers = iter(range(len(jobs)))
     try:
         for pairs, found in prepared:
@@ -298,81 +309,3 @@ def _describe(match: Match, stored: Stored | None, stored_ft: Stored | None, **f
         tied_ft=match.tied_ft,
         **found,
     )
-
-
-class Summary(NamedTuple):
-    """The distance of all tensors of a layer, a group or a cell of both, laid end to end: no mean of distances."""
-
-    layer: int | None
-    group: str | None
-    tensors: int
-    left_out: int
-    """Tensors that could not be compared, or are integers and no weights."""
-    distance: TensorDistance
-    rounding_angle: float | None
-    stack: str | None = None
-    only_in: str | None = None
-    """``"base"`` or ``"ft"`` where only that has any of the tensors."""
-
-
-CellKey = tuple[int | None, str | None, str | None]
-
-KEYS: Mapping[str, Callable[[TensorDiff], CellKey]] = {
-    "layer": lambda diff: (diff.layer, None, diff.stack),
-    "group": lambda diff: (None, diff.group, None),
-    "model": lambda _: (None, None, None),
-    "cell": lambda diff: (diff.layer, diff.group, diff.stack),
-}
-"""Layer, group and stack that the tensors of a sum have in common."""
-
-
-def summarise(diffs: Iterable[TensorDiff], by: str, groups: Sequence[str] = KNOWN_GROUPS) -> list[Summary]:
-    """Sum by layer, group, cell (both) or model, in that order; what has no layer or group comes last.
-
-    A tensor that is a copy of another (`TensorDiff.tied_to`) counts once. Integers that are no weights
-    (`TensorDiff.whole`) are left out: position ids up to 511 would outweigh all else.
-
-    Parameters
-    ----------
-    diffs
-        As `diff_checkpoints` yields them.
-    by
-        One of `KEYS`.
-    groups
-        The order of groups.
-    """
-    cells: dict[CellKey, list[TensorDiff]] = {}
-    for diff in diffs:
-        if diff.tied_to is None:
-            cells.setdefault(KEYS[by](diff), []).append(diff)
-
-    def order(key: CellKey) -> tuple[object, float]:
-        layer, group, stack = key
-        return row_order(stack, layer), groups.index(group) if group in groups else math.inf
-
-    return [_summary(key, cells[key]) for key in sorted(cells, key=order)]
-
-
-def _summary(key: CellKey, diffs: Sequence[TensorDiff]) -> Summary:
-    known = [(diff.measured, diff.rounded) for diff in diffs if diff.measured is not None and not diff.whole]
-    rounding = None
-    if any(rounded for _, rounded in known):
-        rounding = Measured.joined([rounded or measured.unchanged() for measured, rounded in known]).distance.angle
-    distance = Measured.joined([measured for measured, _ in known]).distance
-    if not known:
-        distance = replace(distance, reason="nothing to compare")
-    layer, group, stack = key
-    sides = {diff.only_in for diff in diffs}
-    only = sides.pop() if len(sides) == 1 else None
-    return Summary(layer, group, len(known), len(diffs) - len(known), distance, rounding, stack, only)
-
-
-def angles_by_cell(
-    diffs: Iterable[TensorDiff], groups: Sequence[str] = KNOWN_GROUPS
-) -> Mapping[tuple[Row, str], float | None]:
-    """Return angle / pi by layer, of each stack, and group, of what has both."""
-    return {
-        (row_of(each.stack, each.layer), each.group): each.distance.angle
-        for each in summarise(diffs, "cell", groups)
-        if each.layer is not None and each.group
-    }

@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 _TOKEN = struct.Struct("<I")
@@ -41,23 +42,35 @@ class Crew:
         Floats of a result, up to 500: a message that no other interrupts.
     processes
         How many work, this one counted. Only on Linux are there more than one.
+    starts
+        Jobs that a run begins with, 0 first, ascending: one process does all of a run, in order. By default each job
+        is a run.
     """
 
-    def __init__(self, job: Callable[[int], Sequence[float]], count: int, width: int, *, processes: int) -> None:
-        self._job, self._count = job, count
-        self._width = width
+    def __init__(
+        self,
+        job: Callable[[int], Sequence[float]],
+        count: int,
+        width: int,
+        *,
+        processes: int,
+        starts: Sequence[int] | None = None,
+    ) -> None:
+        self._job, self._width = job, width
         self._message = struct.Struct(f"<I{width}d")
         self._found: dict[int, Sequence[float]] = {}
         self._raised: set[int] = set()
         self._children: list[int] = []
         self._ends: list[int] = []
-        if processes > 1 and count > 1 and sys.platform.startswith("linux"):
-            self._fork(min(processes, count) - 1)
+        starts = range(count) if starts is None else starts
+        stride = -(-len(starts) // _MOST_TOKENS) or 1
+        self._runs = dict(pairwise([*starts[::stride], count]))
+        if processes > 1 and len(self._runs) > 1 and sys.platform.startswith("linux"):
+            self._fork(min(processes, len(self._runs)) - 1)
 
     def _fork(self, copies: int) -> None:
-        self._stride = -(-self._count // _MOST_TOKENS)
         tokens, filled = os.pipe()
-        for first in range(0, self._count, self._stride):
+        for first in self._runs:
             os.write(filled, _TOKEN.pack(first))
         os.close(filled)
         self._results, sending = os.pipe()
@@ -79,7 +92,7 @@ class Crew:
                 signal.signal(kind, signal.SIG_DFL)
             os.close(self._results)
             while (first := self._take()) is not None and os.getppid() == parent:
-                for number in range(first, min(first + self._stride, self._count)):
+                for number in range(first, self._runs[first]):
                     os.write(sending, self._report(number))
         finally:
             # What is left undone is done where the result is wanted.
@@ -106,7 +119,7 @@ class Crew:
                 if not self._receive(wait=True):
                     break  # all copies have ended, and one of them did not come to this job's end
                 continue
-            for taken in range(first, min(first + self._stride, self._count)):
+            for taken in range(first, self._runs[first]):
                 self._keep(self._report(taken))
         return self._found.pop(number) if number in self._found else self._job(number)
 

@@ -13,10 +13,11 @@ from berttools.checkpoints.groups import By
 from berttools.checkpoints.lora import open_tuned
 from berttools.checkpoints.quantized import with_scales
 from berttools.layerdiff.config import LayerdiffConfig
-from berttools.layerdiff.diffs import Summary, TensorDiff, diff_checkpoints, summarise
+from berttools.layerdiff.diffs import TensorDiff, diff_checkpoints
 from berttools.layerdiff.distances import Pair, TensorDistance
 from berttools.layerdiff.matching import align_models, few_matched
 from berttools.layerdiff.singular_values import energy_share
+from berttools.layerdiff.sums import Summary, summarise
 
 DISTANCES = ("l1", "mean_abs", "rel_l1", "l2", "rel_l2", "max_abs", "changed")
 """Fields of a record beside the angle."""

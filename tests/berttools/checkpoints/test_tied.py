@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from berttools.checkpoints.files import open_checkpoint
 from berttools.checkpoints.tied import tied_tensors
-from berttools.layerdiff.diffs import diff_checkpoints, summarise
+from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.records import tensor_record
+from berttools.layerdiff.sums import summarise
 from exact_distances import exact
 
 

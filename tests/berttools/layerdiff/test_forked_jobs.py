@@ -33,6 +33,22 @@ def test_copies_share_the_work():
     assert len({pid for (pid,) in run(job, 60, 3)}) == 3
 
 
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_run_is_of_one_process(processes):
+    def job(number):
+        time.sleep(0.01)
+        return number, os.getpid()
+
+    starts = [0, 1, 5, 6, 30]
+    crew = Crew(job, 40, 2, processes=processes, starts=starts)
+    done = [crew.result(number) for number in range(40)]
+    crew.close()
+    assert [number for number, _ in done] == list(range(40))
+    for first, end in zip(starts, [*starts[1:], 40], strict=True):
+        assert len({pid for _, pid in done[first:end]}) == 1
+    assert len({pid for _, pid in done}) == processes
+
+
 def test_what_a_job_raises_is_raised_where_its_result_is_wanted():
     def job(number):
         if number == 7:

@@ -6,8 +6,9 @@ from safetensors.numpy import save_file
 
 from berttools.checkpoints.files import open_checkpoint
 from berttools.layerdiff import By, LayerdiffConfig, compare
-from berttools.layerdiff.diffs import angles_by_cell, diff_checkpoints, summarise
+from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.records import records_of, summary_record, tensor_record
+from berttools.layerdiff.sums import angles_by_cell, summarise
 
 QUERY, NORM = "encoder.layer.0.attention.self.query.weight", "encoder.layer.0.output.LayerNorm.weight"
 

@@ -128,7 +128,13 @@ class _Adapter:
         return self._base.flat(name) if under is None else self._weights.flat(under)
 
     def _sum(self, name: str) -> MergedTensor:
-        return MergedTensor(self._under(name), self.changes[name].stored.shape[1], partial(self._product, name))
+        change = self.changes[name]
+        return MergedTensor(
+            self._under(name),
+            change.stored.shape[1],
+            partial(self._product, name),
+            decomposes=change.initial != Initial.nothing,
+        )
 
     def _read_product(self, name: str) -> tuple[Matrix, Matrix]:
         factors = self.changes[name].factors

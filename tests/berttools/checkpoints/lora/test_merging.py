@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from transformers import AutoConfig, AutoModel
 
 from _toolio.errors import ToolError
 from berttools.checkpoints.files import open_checkpoint
-from berttools.checkpoints.lora import open_tuned
+from berttools.checkpoints.lora import merging, open_tuned
+from berttools.layerdiff import distances
 from berttools.layerdiff.diffs import diff_checkpoints
 from berttools.layerdiff.distances import tensor_distance
 
@@ -178,3 +180,35 @@ def test_broken_folders(bert, tmp_path):
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(ToolError, match=r"no adapter_model\.safetensors"):
         open_tuned(folder, bert)
+
+
+@pytest.mark.parametrize("kind", ["pissa", "olora", "dora", "fused"])
+def test_what_is_computed_of_a_whole_matrix_is_computed_by_one_process(bert, gpt2, tmp_path, monkeypatch, kind):
+    base, modules = bert, [QUERY.format(layer) for layer in (0, 1)]
+    sizes, config = (8, 8), {"init_lora_weights": kind}
+    if kind == "fused":
+        base, modules, sizes, config = gpt2, ["h.0.attn.c_attn"], (24, 8), {"init_lora_weights": "pissa"}
+    tensors = {}
+    for module in modules:
+        # So small a change that no angle needs a second look at the values, in this process.
+        tensors |= lora(module, *(0.05 * factor for factor in factors(*sizes)))
+        if kind == "dora":
+            config = {"use_dora": True}
+            tensors[f"base_model.model.{module}.lora_magnitude_vector"] = torch.ones(8)
+    folder = adapter(tmp_path / "a", tensors, **config)
+    done = tmp_path / "done"
+    name = "_read_scales" if kind == "dora" else "_taken_off"
+    original = getattr(merging._Adapter, name)
+
+    def slow(self, tensor):
+        with done.open("a") as file:
+            file.write(f"{tensor}\n")
+        time.sleep(0.1)  # so that other processes take what is left of the tensor, if they may
+        return original(self, tensor)
+
+    monkeypatch.setattr(merging._Adapter, name, slow)
+    monkeypatch.setattr(distances, "_WINDOW", 16)  # of 64 values, or of 64 in each of three parts
+    several = [diff.distance for diff in diff_checkpoints(base, open_tuned(folder, base), processes=3)]
+    assert sorted(done.read_text().split()) == sorted(f"{module}.weight" for module in modules)
+    monkeypatch.setattr(merging._Adapter, name, original)
+    assert several == [diff.distance for diff in diff_checkpoints(base, open_tuned(folder, base), processes=1)]
