@@ -20,13 +20,13 @@ SCHEMA = "berttools.layerdiff/1"
 SUBJECT = ("base", "ft", "by", "stack", "layer", "group", "name")
 COLUMNS = (
     *(*SUBJECT, "shape", "tensors", "l1", "rel_l2", "max_abs", "changed", "rounding_angle", "svd_share"),
-    *("baseline_angle", "rows_common", "rows_new", "reason"),
+    *("baseline_angle", "rows_common", "rows_new", "rows_gone", "vocabulary", "reason"),
 )
 CSV_FIELDS = (
     *(*SUBJECT, "part", "shape", "tensors", "left_out", "n", "angle_rad", "l1", "mean_abs", "rel_l1", "l2", "rel_l2"),
     *("max_abs", "changed", "dtype", "rounding_angle", "svd_share", "baseline_angle", "baseline_l1", "baseline_rel_l2"),
     *("name_ft", "shape_ft", "dtype_ft", "only_in", "tied_to", "tied_base", "tied_ft"),
-    *("rows_common", "rows_new", "rows_gone", "not_finite", "reason", "error"),
+    *("rows_common", "rows_new", "rows_gone", "vocabulary", "not_finite", "reason", "error"),
 )
 
 
@@ -143,7 +143,10 @@ PAGE = Page(
         " tensor of its own. tied_ft: the same of the fine-tuned model.",
         "rows_common": "Where vocabularies differ, of embeddings and of a language model's output: how many rows were"
         " compared, the first of both.",
-        "rows_new": "How many rows the fine-tuned model has besides; rows_gone: how many the base has.",
+        "rows_new": "How many rows the fine-tuned model has besides; rows_gone: how many the base has. Of a layer,"
+        " group or model: of all its tensors; no distance is of these rows.",
+        "vocabulary": "With these: same, if both tokenizers have the same tokens for the rows compared; unchecked, if"
+        " their files do not say; other, if rows are of other tokens: nothing is compared, and reason says which.",
         "dtype": "Of the base's tensor, of a quantized one that of its codes; dtype_ft is given where that differs.",
         "only_in": "base or ft, for a tensor, or all of a layer or group, of one side only.",
         "not_finite": "How many entries of each side are NaN or infinite.",

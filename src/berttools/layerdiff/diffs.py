@@ -15,6 +15,7 @@ from berttools.checkpoints.files import EMPTY, Checkpoint, Stored
 from berttools.checkpoints.groups import Part
 from berttools.checkpoints.names import Alignment
 from berttools.checkpoints.names.vocabulary import common_rows
+from berttools.checkpoints.tokens import Vocabularies
 from berttools.checkpoints.views import ColumnsTensor, RoundedTensor, RowsTensor, coarser, prepares
 from berttools.layerdiff.config import Selection
 from berttools.layerdiff.distances import Measured, Pair, PairSums, TensorDistance, sum_window
@@ -49,6 +50,10 @@ class TensorDiff:
     rows_common, rows_new, rows_gone
         Of a tensor with a row for each token, where the vocabularies differ: rows that were compared, that only the
         fine-tuned model has, that only the base has. None elsewhere.
+    vocabulary
+        Of such a tensor: ``"same"`` if the tokenizers' files say that these rows are of the same tokens,
+        ``"unchecked"`` if they do not say it, ``"other"`` if they say that rows are of other tokens: then nothing is
+        compared, also where the shapes are the same.
     distance
         None if there is nothing to compare; `reason` or `error` says why.
     rounding_angle
@@ -83,6 +88,7 @@ class TensorDiff:
     rows_common: int | None = None
     rows_new: int | None = None
     rows_gone: int | None = None
+    vocabulary: str | None = None
     measured: Measured | None = field(default=None, compare=False, repr=False)
     rounded: Measured | None = field(default=None, compare=False, repr=False)
 
@@ -165,7 +171,8 @@ def _worker(device: str, processes: int) -> _MakeWorker:
 
 
 def _measure(base: Checkpoint, ft: Checkpoint, matches: Sequence[Match], worker: _MakeWorker) -> Iterator[TensorDiff]:
-    prepared = [_prepare(base, ft, match) for match in matches]
+    vocabularies = Vocabularies(base.path, ft.path)
+    prepared = [_prepare(base, ft, match, vocabularies) for match in matches]
     jobs: list[_Job] = []
     starts: list[int] = []
     last = None
@@ -206,7 +213,9 @@ def _measure(base: Checkpoint, ft: Checkpoint, matches: Sequence[Match], worker:
         crew.close()
 
 
-def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair], Callable[..., TensorDiff]]:
+def _prepare(
+    base: Checkpoint, ft: Checkpoint, match: Match, vocabularies: Vocabularies
+) -> tuple[list[Pair], Callable[..., TensorDiff]]:
     """Return the pairs to measure, and what makes a diff of their distances; no pairs where nothing can be compared."""
     name_base = match.tied_base or match.name
     stored = None if match.only_in == "ft" else base.tensors[name_base]
@@ -226,11 +235,18 @@ def _prepare(base: Checkpoint, ft: Checkpoint, match: Match) -> tuple[list[Pair]
     if bool(stored.size) != bool(stored_ft.size):
         side, empty = ("ft", ft.path) if stored.size else ("base", base.path)
         return [], partial(found, error=InputError(f"{empty}: {match.name} of {side} {EMPTY}", kind="empty-tensor"))
-    if stored.shape != stored_ft.shape:
-        rows = None if match.part.axis is not None else common_rows(match.name, stored.shape, stored_ft.shape)
-        if rows is None:
-            return [], partial(found, reason="shapes differ")
-        found = partial(found, rows_common=rows.common, rows_new=rows.second, rows_gone=rows.first)
+    rows = None if match.part.axis is not None else common_rows(match.name, stored.shape, stored_ft.shape)
+    if rows is not None:
+        resized = stored.shape != stored_ft.shape
+        verdict = vocabularies.compare(rows.common, resized=resized)
+        if resized:
+            found = partial(found, rows_common=rows.common, rows_new=rows.second, rows_gone=rows.first)
+        if resized or verdict.reason:
+            found = partial(found, vocabulary=verdict.vocabulary)
+        if verdict.reason:
+            return [], partial(found, reason=verdict.reason)
+    elif stored.shape != stored_ft.shape:
+        return [], partial(found, reason="shapes differ")
     try:
         flat, flat_ft = _cut(base, name_base, match.part), _cut(ft, match.name_ft or "", match.part)
         whole = _is_whole(flat, stored) or _is_whole(flat_ft, stored_ft)

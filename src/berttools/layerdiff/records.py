@@ -112,6 +112,7 @@ def tensor_record(diff: TensorDiff, svd: int = 0) -> Record:
         "rows_common": diff.rows_common,
         "rows_new": diff.rows_new,
         "rows_gone": diff.rows_gone or None,
+        "vocabulary": diff.vocabulary,
         "reason": diff.reason,
         "not_finite": _not_finite(found),
     }
@@ -131,6 +132,9 @@ def summary_record(summary: Summary, by: By) -> Record:
     extra = {
         "rounding_angle": summary.rounding_angle,
         "only_in": summary.only_in,
+        "rows_new": summary.rows_new,
+        "rows_gone": summary.rows_gone or None,
+        "vocabulary": summary.vocabulary,
         "reason": found.reason,
         "not_finite": _not_finite(found),
     }

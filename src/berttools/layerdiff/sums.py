@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from berttools.checkpoints.groups import KNOWN_GROUPS
 from berttools.checkpoints.names.layers import Row, row_of, row_order
+from berttools.checkpoints.tokens import OTHER, SAME, UNCHECKED
 from berttools.layerdiff.diffs import TensorDiff
 from berttools.layerdiff.distances import Measured, TensorDistance
 
@@ -26,6 +27,12 @@ class Summary(NamedTuple):
     stack: str | None = None
     only_in: str | None = None
     """``"base"`` or ``"ft"`` where only that has any of the tensors."""
+    rows_new: int | None = None
+    """Rows of tokens that only the fine-tuned model has, of all tensors; None where vocabularies are of one size."""
+    rows_gone: int | None = None
+    """The same of the base."""
+    vocabulary: str | None = None
+    """As of a tensor; what is known of the tensors of which the least is known."""
 
 
 CellKey = tuple[int | None, str | None, str | None]
@@ -77,7 +84,22 @@ def _summary(key: CellKey, diffs: Sequence[TensorDiff]) -> Summary:
     layer, group, stack = key
     sides = {diff.only_in for diff in diffs}
     only = sides.pop() if len(sides) == 1 else None
-    return Summary(layer, group, len(known), len(diffs) - len(known), distance, rounding, stack, only)
+    resized = [diff for diff in diffs if diff.rows_common is not None]
+    new, gone = (sum(getattr(diff, key) or 0 for diff in resized) for key in ("rows_new", "rows_gone"))
+    checked = [diff.vocabulary for diff in diffs if diff.vocabulary]
+    return Summary(
+        layer,
+        group,
+        len(known),
+        len(diffs) - len(known),
+        distance,
+        rounding,
+        stack,
+        only,
+        rows_new=new if resized else None,
+        rows_gone=gone if resized else None,
+        vocabulary=min(checked, key=(OTHER, UNCHECKED, SAME).index, default=None),
+    )
 
 
 def angles_by_cell(
