@@ -41,6 +41,13 @@ class View(Protocol):
     def dssim(self, photos: torch.Tensor) -> torch.Tensor:
         """Return (1 - SSIM) / 2 to the clean regions, 0 to 1, float32 [m * B]."""
 
+    def enough(self, cloaked: torch.Tensor) -> bool:
+        """Test whether what the attack would return if it ended now, [B, 3, H, W], is enough for every face.
+
+        An attack that takes steps calls this after each, and ends when it is true. Of a face for which it was enough
+        earlier that earlier result is saved; without a goal nothing is.
+        """
+
 
 class MaskView(View, Protocol):
     """View of one region, B = 1, for an attack that makes one mask a person."""
@@ -51,6 +58,9 @@ class MaskView(View, Protocol):
         A mask of zeros returns the clean region. On a grey region the mean of the mask's channels counts, so that it
         stays grey.
         """
+
+    def enough(self, cloaked: torch.Tensor) -> bool:
+        """Test whether the region is changed enough as it is now: a mask must be enough for all photos at once."""
 
 
 Attack = Callable[..., "torch.Tensor"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from _toolio.errors import InputError
 from _toolio.streams.records import error_fields
 from facetools.cloaking.change import describe_change, measure_change, measure_distances
 from facetools.cloaking.engine import Done, Job, Recipe, add_changes, cloak_faces, seed_of
+from facetools.cloaking.goals.others import embed_face
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face, describe_face
 from facetools.intake import Intake
@@ -18,6 +21,9 @@ from facetools.photos.codec import WRITTEN_AS_PNG, decode_photo
 from facetools.photos.photo import Photo, Pixels
 from facetools.photos.saving import Saving
 from facetools.photos.writing import losses_as
+
+_LOSSLESS = ("PNG", "BMP", "PPM")
+"""Formats that give back the pixels they were given."""
 
 
 class Cloaker:
@@ -52,6 +58,7 @@ class Cloaker:
             "strip_gps": saving.strip_gps,
             "suffix": saving.suffix,
             "copy_faceless": saving.copy_faceless,
+            **({"until": recipe.goal.describe()} if recipe.goal else {}),
         }
 
     def cloak(self, intakes: Sequence[Intake]) -> list[Output]:
@@ -78,9 +85,31 @@ class Cloaker:
         person = person_in(intake.item.path, relative)
         if self.recipe.targets is not None and intake.faces:
             self.recipe.targets.check(intake.item.path, person, self.recipe.method.targets)
+        others = self._others(intake)
+        as_saved = self._as_saved(intake.photo) if self.recipe.goal else None
         for face, number in zip(intake.faces, intake.numbers, strict=True):
             seed = seed_of(self.recipe.seed, intake.digest, number)
-            yield Job(intake.photo.pixels, face, seed, person, mask)
+            yield Job(intake.photo.pixels, face, seed, person, mask, others, as_saved)
+
+    def _others(self, intake: Intake) -> Sequence[Tensor]:
+        """Return the people that the goal hides a photo's faces among."""
+        goal, item = self.recipe.goal, intake.item
+        if goal is None or goal.others is None or not intake.faces:
+            return ()
+        return goal.others.besides(item.path, person_in(item.path, item.relative), intake.digest)
+
+    def _as_saved(self, photo: Photo) -> Callable[[Pixels], Pixels] | None:
+        """Return what encodes changed pixels and decodes them again; None where that changes nothing."""
+        if (self._saving.file_format or photo.format) in _LOSSLESS:
+            return None
+
+        def as_saved(pixels: Pixels) -> Pixels:
+            try:
+                return decode_photo(self._saving.encode(photo, pixels), "").pixels
+            except InputError:  # it will be refused when it is saved
+                return pixels
+
+        return as_saved
 
     def _refuse(self, intake: Intake, error: InputError) -> Output:
         return Output(intake.item.relative, None, [{"source": intake.item.path, **error_fields(error)}], failed=True)
@@ -102,7 +131,7 @@ class Cloaker:
         described, others = [], _describe_others(intake)
         for face, number, result in zip(intake.faces, intake.numbers, done, strict=True):
             fields = {"relative": name, "source": item.path, **describe_face(face, number)}
-            measured = self._measure(photo.pixels, saved, face, result)
+            measured = self._measure(intake, saved, face, result)
             described.append(
                 {**fields, **measured, **self.recipe.describe(), "source_sha256": intake.digest, **others, **notes}
             )
@@ -128,7 +157,8 @@ class Cloaker:
         faces = [describe_face(face, number) for face, number in zip(intake.faces, intake.numbers, strict=True)]
         return Output(name, data, [{**fields, **face, **notes} for face in faces or [{"face": None}]])
 
-    def _measure(self, clean: Pixels, saved: Pixels, face: Face, result: Done) -> dict[str, Any]:
+    def _measure(self, intake: Intake, saved: Pixels, face: Face, result: Done) -> dict[str, Any]:
+        clean = intake.photo.pixels
         change = measure_change(clean, saved, face, self.recipe.extractors, self.recipe.distance)
         if change is None or result.region is None:
             return {"reason": "too little of the face is in the photo"}
@@ -137,8 +167,21 @@ class Cloaker:
             fields["unseen"] = measure_distances(clean, saved, face, self._unseen)
         if result.aims:
             fields["targets"] = result.aims
-        steps = self.recipe.knobs.get("steps")
+        if self.recipe.goal is not None:
+            own, after = (embed_face(p, face, self.recipe.extractors) for p in (clean, saved))
+            reach = self.recipe.goal.measure(own, after, self._others(intake))
+            fields["reached"] = reach.reached
+            if reach.margin is not None:
+                fields["hidden_margin"] = reach.margin
+        steps = self._steps_of(intake, result)
         return {**fields, "steps": steps, "seconds": round(result.seconds, 3)}
+
+    def _steps_of(self, intake: Intake, result: Done) -> int | None:
+        """Return the steps taken: those of the face where it stopped, of its mask, or all of the attack's."""
+        all_steps: int | None = self.recipe.knobs.get("steps")
+        if self.recipe.masks is not None:
+            return self.recipe.masks.steps_of(intake.item.relative, intake.item.path, all_steps)
+        return all_steps if result.steps is None else result.steps
 
 
 def _describe_others(intake: Intake) -> dict[str, Any]:

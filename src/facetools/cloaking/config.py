@@ -39,6 +39,12 @@ class CloakingConfig:
         Files of embeddings, one for each extractor, for attacks that pull to other people.
     mask, save_mask
         For attacks that make one mask a person: the file of masks to apply, or where to write those that are made.
+    until_moved
+        Stop where a face's embedding has moved this far: cosine distance, mean over the ensemble, 0 to 2, on what is
+        saved.
+    until_hidden, others
+        Stop where in every extractor somebody else's face is nearer than the person's own clean one. ``others`` are
+        files of embeddings, one for each extractor, or folders of photos, of those who may be nearer.
     lpips_weights, allow_download
         Where AlexNet's weights for LPIPS are; see ``facetools.perceptual.lpips.open_lpips``.
     faces
@@ -65,6 +71,9 @@ class CloakingConfig:
     targets: Sequence[Path] = ()
     mask: Path | None = None
     save_mask: Path | None = None
+    until_moved: float | None = None
+    until_hidden: bool = False
+    others: Sequence[Path | str] = ()
     lpips_weights: Path | None = None
     allow_download: bool = False
     faces: str | None = None
@@ -115,7 +124,15 @@ class CloakingConfig:
             raise UsageError(f"{attack} needs {save_mask} FILE to make masks, or {mask} FILE to apply them")
         if not method.per_person and (self.mask or self.save_mask):
             raise UsageError(f"{mask} and {save_mask}: {method.name} makes no masks; leave them out")
-        made_with = {"mode": self.mode, "knobs": self.knobs, "seed": self.seed, "views": self.views}
+        self._check_goal()
+        made_with = {
+            "mode": self.mode,
+            "knobs": self.knobs,
+            "seed": self.seed,
+            "views": self.views,
+            "until_moved": self.until_moved,
+            "until_hidden": self.until_hidden,
+        }
         if self.mask and (given := [name for name, value in made_with.items() if value]):
             raise UsageError(f"{param(given[0])}: the masks are made already; leave it out with {mask}")
         if self.faces_file and self.faces in UNSEARCHED:
@@ -123,3 +140,16 @@ class CloakingConfig:
         if self.saving.quality is not None and self.saving.file_format == "PNG":
             quality, kind = param("quality"), param("file_format")
             raise UsageError(f"{quality} is for jpeg, webp and heif; leave it out with {kind} png")
+
+    def _check_goal(self) -> None:
+        """Refuse a goal that cannot be reached, or is half said."""
+        until_moved, until_hidden, others = param("until_moved"), param("until_hidden"), param("others")
+        if self.until_moved is not None and not 0 < self.until_moved <= 2:
+            raise UsageError(f"{until_moved} {self.until_moved:g}: a cosine distance above 0, 2 at most")
+        if self.until_hidden and not self.others:
+            raise UsageError(f"{until_hidden} needs {others}: a folder of photos of other people, or their embeddings")
+        if self.others and not self.until_hidden:
+            raise UsageError(f"{others}: nobody is hidden among them; add {until_hidden}")
+        if (self.until_moved is not None or self.until_hidden) and "steps" not in self.method.knobs:
+            given = until_hidden if self.until_moved is None else until_moved
+            raise UsageError(f"{given}: {self.method.name} takes no steps; leave it out")

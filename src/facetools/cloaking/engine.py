@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,12 @@ import torch
 
 from _toolio.files.hashing import text_digest
 from facetools.attacks.base import Method
+from facetools.cloaking.goals.goal import Goal
+from facetools.cloaking.goals.others import embed_face
+from facetools.cloaking.goals.stopping import FaceGoal
 from facetools.cloaking.person_masks import SIDE_PX, Masks, PersonPhotos, mask_matrix
 from facetools.cloaking.region_view import RegionView
-from facetools.cloaking.regions import Region, cut_out, enlarge_change, locate_region
+from facetools.cloaking.regions import Region, cut_out, enlarge_change, fade_mask, locate_region
 from facetools.cloaking.targets import Targets
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face
@@ -51,6 +54,8 @@ class Recipe:
         The people that a targeted attack pulls to; the masks of an attack that makes one a person.
     made_against
         Names of the ensemble that the masks were made against, where that is another.
+    goal
+        What a face must reach for its attack to stop; None: all steps are taken.
     """
 
     method: Method
@@ -63,6 +68,7 @@ class Recipe:
     targets: Targets | None = None
     masks: Masks | None = None
     made_against: tuple[str, ...] = ()
+    goal: Goal | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the fields of a record that describe it."""
@@ -90,6 +96,10 @@ class Job:
         Whose photo it is.
     mask
         float32 [3, S, S], for an attack that makes one mask a person.
+    others
+        For each extractor float [K, D], the people that the recipe's goal hides it among.
+    as_saved
+        Returns changed pixels as they are after encoding and decoding; None: as they are.
     """
 
     pixels: Pixels
@@ -97,6 +107,8 @@ class Job:
     seed: int
     person: str = ""
     mask: torch.Tensor | None = None
+    others: Sequence[torch.Tensor] = ()
+    as_saved: Callable[[Pixels], Pixels] | None = None
 
 
 @dataclass(slots=True)
@@ -113,12 +125,15 @@ class Done:
         Its share of the batch's time.
     aims
         Names of the people that it was pulled to.
+    steps
+        After which the face had reached its goal; None: it had not.
     """
 
     region: Region | None
     change: Any = None
     seconds: float = 0.0
     aims: list[str] = field(default_factory=list)
+    steps: int | None = None
 
 
 def cloak_faces(jobs: Sequence[Job], recipe: Recipe) -> list[Done]:
@@ -139,6 +154,7 @@ def cloak_faces(jobs: Sequence[Job], recipe: Recipe) -> list[Done]:
         seeds=seeds,
         views=recipe.views,
         mask_matrices=_mask_matrices(live) if recipe.method.per_person else (),
+        goals=[] if recipe.method.per_person else _face_goals([(job, region) for job, region, _ in live], recipe),
     )
     if recipe.targets is not None:
         aims = _aim(view, [job for job, _, _ in live], recipe)
@@ -148,14 +164,40 @@ def cloak_faces(jobs: Sequence[Job], recipe: Recipe) -> list[Done]:
         cloaked = view.lay([job.mask for job, _, _ in live if job.mask is not None])
     else:
         cloaked = recipe.method.function(view, view.clean, seeds=seeds, **recipe.knobs)
+    if view.stopping is not None:
+        cloaked = torch.cat([cloaked[n : n + 1] if own is None else own for n, own in enumerate(view.stopping.results)])
+        for (_, _, result), steps in zip(live, view.stopping.steps, strict=True):
+            result.steps = steps
     cloaked = view.faded(cloaked)
     for number, (_, region, result) in enumerate(live):
-        height, width = region.work_size
-        change = (cloaked[number] - view.clean[number])[None, :, :height, :width]
-        result.change = enlarge_change(change, region)
+        result.change = _change(cloaked[number], view.clean[number], region)
     for _, _, result in live:
         result.seconds = (time.perf_counter() - start) / len(live)
     return done
+
+
+def _change(cloaked: torch.Tensor, clean: torch.Tensor, region: Region) -> Any:
+    """Return the change of a padded region, float32 [3, H, W] in [0, 1], at the photo's size: ``Done.change``."""
+    height, width = region.work_size
+    return enlarge_change((cloaked - clean)[None, :, :height, :width], region)
+
+
+def _face_goals(faces: Sequence[tuple[Job, Region]], recipe: Recipe) -> list[FaceGoal]:
+    """Return the goal of each face; none if the recipe has none."""
+    return [] if recipe.goal is None else [_face_goal(job, region, recipe.goal, recipe) for job, region in faces]
+
+
+def _face_goal(job: Job, region: Region, goal: Goal, recipe: Recipe) -> FaceGoal:
+    device = recipe.extractors[0].device
+    clean, fade = cut_out(job.pixels, region, device)[0], fade_mask(region, device)[0]
+
+    def saved(cloaked: torch.Tensor) -> list[torch.Tensor]:
+        height, width = region.work_size
+        shown = torch.lerp(clean, cloaked[0, :, :height, :width], fade)
+        pixels = add_changes(job.pixels, [Done(region, _change(shown, clean, region))])
+        return embed_face(pixels if job.as_saved is None else job.as_saved(pixels), job.face, recipe.extractors)
+
+    return FaceGoal(goal, embed_face(job.pixels, job.face, recipe.extractors), saved, job.others)
 
 
 def _mask_matrices(live: Sequence[tuple[Job, Region, Done]]) -> list[Any]:
@@ -211,8 +253,12 @@ def add_changes(pixels: Pixels, done: Sequence[Done]) -> Pixels:
     return out
 
 
-def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor | None:
-    """Compute a person's mask, float32 [3, S, S]; None if too little of their face is in any photo."""
+def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> tuple[torch.Tensor, int] | None:
+    """Compute a person's mask, float32 [3, S, S], and return with it the steps taken.
+
+    With a goal it is made until every photo has reached it. None if too little of their face is in any photo.
+    """
+    others = recipe.goal.others.besides(person, person, "") if recipe.goal and recipe.goal.others else ()
     views = []
     seeds = []
     for number, (pixels, face) in enumerate(zip(photos.pixels, photos.faces, strict=True)):
@@ -231,8 +277,11 @@ def make_mask(photos: PersonPhotos, person: str, recipe: Recipe) -> torch.Tensor
                 seeds=seeds[-1:],
                 views=recipe.views,
                 mask_matrices=[matrix],
+                goals=_face_goals([(Job(pixels, face, seeds[-1], others=others), region)], recipe),
+                together=True,
             )
         )
     if not views:
         return None
-    return recipe.method.function(views, (3, SIDE_PX, SIDE_PX), seeds=seeds, **recipe.knobs)
+    mask = recipe.method.function(views, (3, SIDE_PX, SIDE_PX), seeds=seeds, **recipe.knobs)
+    return mask, views[0].stopping.taken if views[0].stopping else recipe.knobs["steps"]

@@ -139,4 +139,12 @@ class Masks:
                 f"{path}: {self.path} has no mask for {person}; put the photo in a folder named after a person it has",
                 kind="no-mask",
             )
-        return torch.from_numpy(self._masks.get(person, next(iter(self._masks.values()))))
+        return torch.from_numpy(self._masks[self._owner(person)])
+
+    def steps_of(self, relative: str, path: str, otherwise: int | None) -> int | None:
+        """Return the steps that a photo's mask was made with, where the file says so."""
+        steps: Mapping[str, int] = self.about.get("steps_used", {})
+        return steps.get(self._owner(person_in(path, relative)), otherwise)
+
+    def _owner(self, person: str) -> str:
+        return person if person in self._masks else next(iter(self._masks))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from facetools.cloaking.goals.stopping import FaceGoal, Stopping
 from facetools.cloaking.regions import Region, fade_mask
 from facetools.extractors.extractor import Extractor
 from facetools.faces.alignment import ChipCutter, Points
@@ -59,6 +60,15 @@ class RegionView:
         For each extractor [B, K, D].
     mask_matrices
         For each region [2, 3], pixels of a person's mask to the attack's pixels.
+    goals
+        For each region what it must reach; none: ``enough`` is never true.
+    together
+        All of them must have reached it at once, as those that share a mask.
+
+    Attributes
+    ----------
+    stopping
+        Where the faces have stopped; None without goals.
     """
 
     def __init__(
@@ -72,6 +82,8 @@ class RegionView:
         views: Sequence[str] = (),
         targets: Sequence[Tensor] = (),
         mask_matrices: Sequence[Points] = (),
+        goals: Sequence[FaceGoal] = (),
+        together: bool = False,
     ) -> None:
         device = extractors[0].device
         self._sizes = [region.work_size for region in regions]
@@ -87,6 +99,8 @@ class RegionView:
         self._views = RandomViews(views, seeds, self._given_sizes) if views else None
         self._mask_matrices = mask_matrices
         self._distance = distance
+        self.stopping = Stopping(self.embed, self.clean, goals) if goals else None
+        self._together = together
 
     def _pad(self, part: Tensor) -> Tensor:
         height, width = self.padded_size
@@ -150,6 +164,12 @@ class RegionView:
     def dssim(self, photos: Tensor) -> Tensor:
         """Return (1 - SSIM) / 2 of the regions, 0 to 1, float32 [m * B]."""
         return self._dssim_to.dssim(self.faded(photos))
+
+    def enough(self, cloaked: Tensor) -> bool:
+        """Test whether all regions, [B, 3, H, W], have reached their goals; see ``Stopping``."""
+        if self.stopping is None:
+            return False
+        return self.stopping.all_reached(cloaked) if self._together else self.stopping.enough(cloaked)
 
     def lay(self, mask: Tensor | Sequence[Tensor]) -> Tensor:
         """Add a person's mask, float32 [3, S, S], or one for each region: [B, 3, H, W] in [0, 1].

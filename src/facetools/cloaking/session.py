@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _toolio.streams.records import Record
     from facetools.cloaking.cloaker import Cloaker
     from facetools.cloaking.engine import Recipe
+    from facetools.cloaking.goals.goal import Goal
     from facetools.extractors.extractor import Extractor
     from facetools.intake import Finished, Intake, Refusal
     from facetools.outputs import Output
@@ -100,7 +101,28 @@ class CloakingSession:
         distance = open_distance(config.lpips_weights, allow_download=config.allow_download, device=self.device)
         mode = config.mode or config.method.default_mode
         views = tuple(config.views)
-        return Recipe(config.method, mode, config.all_knobs, ensemble, distance, config.seed, views, people)
+        return Recipe(
+            config.method,
+            mode,
+            config.all_knobs,
+            ensemble,
+            distance,
+            config.seed,
+            views,
+            people,
+            goal=self._open_goal(ensemble),
+        )
+
+    def _open_goal(self, ensemble: Sequence[Extractor]) -> Goal | None:
+        """Open what a face must reach for its attack to stop."""
+        from facetools.cloaking.goals.goal import Goal
+        from facetools.cloaking.goals.others import open_others
+
+        config = self.config
+        if config.until_moved is None and not config.until_hidden:
+            return None
+        people = open_others([str(name) for name in config.others], ensemble) if config.until_hidden else None
+        return Goal(config.until_moved, people)
 
     def _open_measured(self) -> list[Extractor]:
         """Open the extractors that are measured and not attacked."""
@@ -174,6 +196,8 @@ class CloakingSession:
 
         about: dict[str, Any] = {"version": tool_version(), **self._recipe.describe()}
         about["extractors"] = {extractor.name: extractor.sha256 for extractor in self._recipe.extractors}
+        if self._recipe.goal is not None:
+            about["until"] = self._recipe.goal.describe()
         return about
 
     def _make_masks(self, items: Iterable[Item], path: Path, about: Mapping[str, Any]) -> None:
@@ -187,10 +211,12 @@ class CloakingSession:
             if not people:
                 raise UsageError(f"{param('save_mask')}: no face in any photo")
             masks = {person: make_mask(photos, person, self._recipe) for person, photos in people.items()}
-        made = {person: mask for person, mask in masks.items() if mask is not None}
+        made = {person: both for person, both in masks.items() if both is not None}
         if not made:
             raise UsageError(f"{param('save_mask')}: too little of any face is in the photos")
-        save_masks(path, made, about)
+        if self._recipe.goal is not None:
+            about = {**about, "steps_used": {person: steps for person, (_, steps) in made.items()}}
+        save_masks(path, {person: mask for person, (mask, _) in made.items()}, about)
 
     def _take_in(
         self, items: Iterable[Item], finished: FinishedBefore | None = None

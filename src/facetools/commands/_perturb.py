@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from _toolio.cli import options
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import Record
@@ -65,6 +66,26 @@ SaveMask = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Make a mask for each person, a folder of photos, and save it (opom)."),
 ]
+UntilMoved = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DISTANCE",
+        callback=options.finite,
+        help="Stop where moved, on what is saved, has reached this cosine distance, say 0.3.",
+    ),
+]
+UntilHidden = Annotated[
+    bool, typer.Option("--until-hidden", help="Stop where one of --others is nearer than the person's own clean face.")
+]
+OtherPeople = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--others",
+        metavar="FOLDER|FILE",
+        exists=True,
+        help="Other people: folders of their photos, or what embed made of them, one file an extractor; repeatable.",
+    ),
+]
 WhichFaces = Annotated[
     Faces | None,
     typer.Option(
@@ -119,7 +140,7 @@ class Summary:
     """Numbers of photos and of faces, cloaked or not, and why not."""
 
     def __init__(self) -> None:
-        self._photos = self._faces = self._faceless = self._failed = 0
+        self._photos = self._faces = self._faceless = self._failed = self._short = 0
         self._reasons: Counter[str] = Counter()
 
     def add(self, records: Sequence[Record]) -> None:
@@ -132,6 +153,7 @@ class Summary:
         self._photos += 1
         self._faceless += not faces
         self._faces += len(faces) + others
+        self._short += sum(record.get("reached") is False for record in faces)
         self._reasons["another face was chosen"] += others
         for record in faces:
             if reason := uncloaked_reason(record):
@@ -144,6 +166,8 @@ class Summary:
         if not_cloaked:
             why = ", ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common() if count)
             line += f", {not_cloaked:,} not ({why})"
+        if self._short:
+            line += f"; {many(self._short, 'face')} short of the goal when all steps were taken"
         if self._faceless:
             line += f"; {many(self._faceless, 'photo')} without a face"
         return line + (f"; {self._failed:,} failed" if self._failed else "")

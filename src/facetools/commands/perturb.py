@@ -28,6 +28,7 @@ from facetools.commands._perturb import (
     Mask,
     Measure,
     Mode,
+    OtherPeople,
     Preview,
     Quality,
     SaveMask,
@@ -35,6 +36,8 @@ from facetools.commands._perturb import (
     Suffix,
     Summary,
     TargetFiles,
+    UntilHidden,
+    UntilMoved,
     Views,
     WhichFaces,
     check_mask_file,
@@ -65,6 +68,9 @@ def perturb(
     views: Views = "",
     mask: Mask = None,
     save_mask: SaveMask = None,
+    until_moved: UntilMoved = None,
+    until_hidden: UntilHidden = False,
+    others: OtherPeople = None,
     lpips_weights: LpipsWeights = None,
     allow_download: AllowDownload = False,
     faces: WhichFaces = None,
@@ -105,6 +111,9 @@ def perturb(
         targets=targets or [],
         mask=mask,
         save_mask=save_mask,
+        until_moved=until_moved,
+        until_hidden=until_hidden,
+        others=others or [],
         lpips_weights=lpips_weights,
         allow_download=allow_download,
         faces="crop" if crops else faces and faces.value,
@@ -167,7 +176,10 @@ PAGE = Page(
         "perceptual": "The perceptual distance in the attack's objective: lpips-alex, or multiscale-dssim without it.",
         "perceptual_distance": "That distance between clean and cloaked region.",
         "unseen": "Cosine distance for each extractor of --measure, which are not attacked.",
-        "steps": "Optimisation steps of the attack; null where it takes none.",
+        "steps": "Optimisation steps taken: all of the attack's, or those until it stopped; null where it takes none.",
+        "reached": "Whether the saved face is where --until-moved and --until-hidden should bring it.",
+        "hidden_margin": "By how much the nearest of --others is nearer than the own clean face: difference of cosine "
+        "distances, the least of the ensemble; negative where the own is nearer.",
         "seconds": "Duration of the attack on this face.",
         "attack": "Name of the attack.",
         "mode": "Mode of the attack; null where it has none.",
@@ -194,6 +206,12 @@ PAGE = Page(
         (
             "facetools perturb --attack lowkey --set steps=20 --in me.jpg --out cloaked/ > me.jsonl",
             "A weaker, faster cloak.",
+        ),
+        (
+            "facetools perturb --attack lowkey --until-moved 0.2 --in me.jpg --out mild/ > mild.jsonl\n"
+            "facetools perturb --attack lowkey --until-hidden --others people/ \\\n"
+            "  --in me.jpg --out hidden/ > hidden.jsonl",
+            "The mildest cloak that moves a face by 0.2, and one that brings somebody else's nearer.",
         ),
         (
             "facetools perturb --attack fawkes-v1.0 --mode low --views jpeg,resize --strip-gps \\\n"

@@ -71,6 +71,12 @@ class TinyView:
     def dssim(self, photos: Tensor) -> Tensor:
         return self._each("dssim", photos)
 
+    def enough(self, cloaked: Tensor) -> bool:
+        self.results = [*getattr(self, "results", ()), cloaked.clone()]
+        return len(self.results) == self.enough_after
+
+    enough_after = 0
+
 
 class TinyMaskView(TinyView):
     """One photo, on which a mask is laid, enlarged."""
@@ -132,6 +138,28 @@ def to_targets(view: TinyView, cloaked: Tensor) -> Tensor:
     """Cosine distance to the nearest target, [B]."""
     pairs = zip(view.embed(cloaked), view.targets, strict=True)
     return torch.stack([1 - F.cosine_similarity(f[:, None], t, dim=2) for f, t in pairs]).mean(0).amin(1)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "none"])
+def test_an_attack_ends_with_what_it_says_is_enough(name: str) -> None:
+    """After each step it shows what it would return, and it returns that when told that it is enough."""
+    method, clean = find(name), photos(1)
+
+    def end(enough_after: int) -> tuple[TinyView, Tensor]:
+        view = (TinyMaskView if method.per_person else TinyView)(clean, method.targets)
+        view.enough_after = enough_after
+        if method.per_person:
+            mask = method.function([view], MASK, seeds=[0], **few_steps(name))
+            return view, view.lay(mask)
+        return view, method.function(view, clean, seeds=[0], **few_steps(name))
+
+    all_steps, whole = end(0)
+    assert len(all_steps.results) == 5
+    assert torch.equal(all_steps.results[-1], whole)
+    fewer, part = end(3)
+    assert len(fewer.results) == 3
+    assert torch.equal(part, all_steps.results[2])
+    assert not torch.equal(part, whole)
 
 
 @pytest.mark.parametrize("name", PER_PHOTO)

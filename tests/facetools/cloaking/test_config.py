@@ -53,3 +53,19 @@ def test_a_configuration_is_checked_without_torch() -> None:
         "sys.exit(bool({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"until_moved": 0.0}, "until_moved 0: a cosine distance"),
+        ({"until_moved": float("nan")}, "until_moved nan: a cosine distance"),
+        ({"until_hidden": True}, "until_hidden needs others"),
+        ({"others": [Path("people")]}, "others: nobody is hidden among them"),
+        ({"until_moved": 0.3, "attack": "none"}, "until_moved: none takes no steps"),
+        ({"until_moved": 0.3, "attack": "opom", "mask": Path("m")}, "until_moved: the masks are made already"),
+    ],
+)
+def test_goals_that_cannot_be_reached_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        CloakingConfig(**{"attack": "lowkey", **settings}).check()

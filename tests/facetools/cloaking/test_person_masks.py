@@ -34,7 +34,10 @@ def test_a_mask_of_a_person_moves_a_photo_that_it_was_not_made_from(
         faces = tuple(finder.find([photo.pixels])[0][:1])
         intakes.append(Intake(Item(f"{person}/{number}.jpg", f"{person}/{number}.jpg"), data, photo, faces, (0,)))
     recipe = recipe_of(extractor, "opom", steps=6)
-    mask = make_mask(gather(intakes[:-1])[person], person, recipe)
+    made = make_mask(gather(intakes[:-1])[person], person, recipe)
+    assert made is not None
+    mask, steps = made
+    assert steps == recipe.knobs["steps"]
     save_masks(tmp_path / "m.safetensors", {person: mask}, {})
     masks = Masks(tmp_path / "m.safetensors")
     assert torch.equal(masks.of(f"{person}/new.jpg", "x"), mask)

@@ -153,3 +153,74 @@ def test_masks_are_made_for_who_does_not_ask_for_them(photos: Path, tmp_path: Pa
 def test_what_is_measured_is_not_attacked() -> None:
     with pytest.raises(ToolError, match=r"^measure dlib-resnet: it is in the ensemble; name one that is not$"):
         session(measure=["dlib-resnet"])
+
+
+def cloak_one(folder: Path, **config: Any) -> Record:
+    (cloaked,) = session(**config).cloak(items(folder))
+    assert isinstance(cloaked, Cloaked)
+    (record,) = cloaked.output.described
+    return dict(record)
+
+
+@pytest.mark.parametrize("name", ["face.png", "face.jpg"])
+def test_the_mildest_cloak_that_moves_a_saved_photo_far_enough(photos: Path, tmp_path: Path, name: str) -> None:
+    Image.open(photos / "face.png").save(tmp_path / name)
+    record = cloak_one(tmp_path, knobs={"steps": 12}, until_moved=0.05)
+    assert record["moved"] >= 0.05
+    assert record["reached"] is True
+    assert 1 < record["steps"] < 12
+    assert record["knobs"]["steps"] == 12
+    # A step less, and it is not far enough.
+    milder = cloak_one(tmp_path, knobs={"steps": record["steps"] - 1})
+    assert milder["moved"] < 0.05
+    assert "reached" not in milder
+    as_many = cloak_one(tmp_path, knobs={"steps": record["steps"]})
+    assert as_many["moved"] == record["moved"]
+
+
+def test_what_is_not_reached_says_so(photos: Path, tmp_path: Path) -> None:
+    Image.open(photos / "face.png").save(tmp_path / "face.png")
+    record = cloak_one(tmp_path, knobs={"steps": 2}, until_moved=1.5)
+    assert (record["reached"], record["steps"]) == (False, 2)
+
+
+def test_hidden_behind_another_face(photos: Path, tmp_path: Path) -> None:
+    """The other is what five steps make of the face itself: on the way there it becomes the nearer one."""
+    for folder in ("in", "ann"):
+        (tmp_path / folder).mkdir()
+    Image.open(photos / "face.png").save(tmp_path / "in" / "face.png")
+    (first,) = session(knobs={"steps": 5}).cloak(items(tmp_path / "in"))
+    assert isinstance(first, Cloaked)
+    assert first.output.data is not None
+    (tmp_path / "ann" / "face.png").write_bytes(first.output.data)
+    hiding: dict[str, Any] = {"until_hidden": True, "others": [tmp_path / "ann"]}
+    record = cloak_one(tmp_path / "in", knobs={"steps": 12}, **hiding)
+    assert record["reached"] is True
+    assert record["hidden_margin"] > 0
+    assert 1 < record["steps"] <= 5
+    # Of a person's own photos none hides them.
+    (refused,) = session(until_hidden=True, others=[tmp_path / "in"]).cloak(items(tmp_path / "in"))
+    assert isinstance(refused, Cloaked)
+    assert refused.output.described[0]["error"]["kind"] == "others"
+
+
+def test_a_folder_that_was_made_until_another_distance_is_not_resumed(photos: Path, tmp_path: Path) -> None:
+    list(session(until_moved=0.3).write(items(photos), tmp_path / "out"))
+    with pytest.raises(UsageError, match=r'was made with until \{"moved": 0\.3, .*, not \{"moved": 0\.4'):
+        list(session(until_moved=0.4).write(items(photos), tmp_path / "out", resume=True))
+    with pytest.raises(UsageError, match="was made with until"):
+        list(session().write(items(photos), tmp_path / "out", resume=True))
+
+
+def test_a_mask_is_made_until_every_photo_has_moved(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.open(photos / "face.png").save(folder / "face.png")
+    made = {"attack": "opom", "save_mask": tmp_path / "m.safetensors"}
+    record = cloak_one(folder, knobs={"steps": 8}, until_moved=0.005, **made)
+    assert record["moved"] >= 0.005
+    assert record["reached"] is True
+    assert 1 <= record["steps"] < 8
+    later = cloak_one(folder, attack="opom", knobs={}, mask=tmp_path / "m.safetensors")
+    assert later["steps"] == record["steps"]
+    assert later["moved"] == record["moved"]

@@ -100,6 +100,8 @@ def fawkes_v0_3(
             better = (dssim <= tolerance * dssim_budget) & (distance < best_distance)
             best = torch.where(each(better), cloaked, best).detach()
             best_distance = torch.where(better, distance, best_distance).detach()
+            if view.enough(grey.level(best)):
+                break
         if step == steps:
             break
         loss = penalty * (dssim - dssim_budget).clamp(min=0).square() + distance

@@ -111,7 +111,7 @@ def fawkes_v1_0(
             better = better | (failed & (dssim < RESCUE_DSSIM) & (distance > best_distance))
         best = torch.where(each(better), cloaked, best).detach()
         best_distance = torch.where(better, distance, best_distance).detach()
-        if step == steps - 1:
+        if view.enough(grey.level(best)) or step == steps - 1:
             break
         loss = penalty * (dssim - dssim_budget).clamp(min=0).square() - weight * distance
         (slope,) = torch.autograd.grad(loss.sum(), modifier)

@@ -87,4 +87,6 @@ def lowkey(
         gain = moved - perceptual_weight * view.perceptual(cloaked)  # [B]
         (slope,) = torch.autograd.grad(gain.sum(), cloaked)
         cloaked = cloaked.detach() + step_size * grey.slope(slope).sign()
+        if view.enough(grey.level(cloaked.clamp(0, 1))):
+            break
     return grey.level(cloaked.detach().clamp(0, 1))

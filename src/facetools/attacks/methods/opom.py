@@ -106,6 +106,8 @@ def opom(
             (slope,) = torch.autograd.grad(loss, trial)
             total += slope.cpu()
         mask = (mask + alpha * grey.slope(total[None])[0].sign()).clamp(-epsilon, epsilon)
+        if all(view.enough(view.lay(grey.level(mask[None])[0])) for view in views):
+            break
     return grey.level(mask[None])[0]
 
 

@@ -107,6 +107,8 @@ def tip_im(
             winner = torch.where(each(better), candidate, winner)
             winning = torch.where(each(better), added, winning)
         cloaked, total = winner, winning
+        if view.enough(grey.level(cloaked)):
+            break
     return grey.level(cloaked.detach())
 
 

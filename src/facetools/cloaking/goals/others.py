@@ -1,0 +1,130 @@
+"""Other people to hide among: their embeddings, from files or from photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from _toolio.errors import InputError, UsageError, param
+from _toolio.files.hashing import sha256_of, text_digest
+from _toolio.streams.inputs import open_items
+from facetools.embeddings.chips import chip_of
+from facetools.embeddings.files import check_finite, is_safetensors, read_embeddings
+from facetools.extractors.extractor import Extractor
+from facetools.faces.face import Face
+from facetools.intake import Intake, take_in
+from facetools.people import person_of
+from facetools.photos.photo import Pixels
+
+
+class Others:
+    """Embeddings of people in each extractor of an ensemble.
+
+    Parameters
+    ----------
+    embeddings
+        For each extractor float [N, D].
+    people
+        For each extractor the persons of its rows.
+    sha256s
+        For each extractor the digests of the photos of its rows, None where they are not known.
+    digest
+        Of what they were read from.
+    """
+
+    def __init__(
+        self,
+        embeddings: Sequence[Tensor],
+        people: Sequence[Sequence[str]],
+        sha256s: Sequence[Sequence[str | None]],
+        digest: str,
+    ) -> None:
+        self._embeddings = [torch.nn.functional.normalize(rows.double()) for rows in embeddings]
+        self._people, self._sha256s, self.digest = people, sha256s, digest
+
+    def besides(self, path: str, person: str, sha256: str) -> list[Tensor]:
+        """Return the embeddings of everybody but the person of a photo: for each extractor float64 [K, D].
+
+        Raises
+        ------
+        InputError
+            Kind ``others``: there is nobody else.
+        """
+        kept = []
+        for rows, people, digests in zip(self._embeddings, self._people, self._sha256s, strict=True):
+            wanted = [n for n, name in enumerate(people) if name != person and digests[n] != sha256]
+            if not wanted:
+                raise InputError(
+                    f"{path}: {param('others')} has nobody besides {person}; name more people", kind="others"
+                )
+            kept.append(rows[wanted])
+        return kept
+
+
+def open_others(names: Sequence[str], extractors: Sequence[Extractor]) -> Others:
+    """Read other people's embeddings, or embed the largest faces of their photos.
+
+    Parameters
+    ----------
+    names
+        Files of embeddings, which need one for each extractor; or folders and .tar files of photos, in folders named
+        after people.
+    extractors
+        The ensemble.
+
+    Raises
+    ------
+    UsageError
+        An extractor has no embeddings.
+    ToolError
+        A file holds no embeddings, or one that is not finite.
+    """
+    files = [name for name in names if is_safetensors(name)]
+    read = [(name, read_embeddings(Path(name))) for name in files]
+    photos = [name for name in names if name not in files]
+    values: list[list[Tensor]] = [[] for _ in extractors]
+    people: list[list[str]] = [[] for _ in extractors]
+    sha256s: list[list[str | None]] = [[] for _ in extractors]
+    digests = [sha256_of(Path(name).read_bytes()) for name in files]
+    for number, extractor in enumerate(extractors):
+        for name, file in read:
+            if file.extractor["sha256"] != extractor.sha256:
+                continue
+            for row, about in enumerate(file.rows):
+                check_finite(file.values[row], name, about["path"])
+            values[number].append(torch.from_numpy(np.array(file.values)))
+            people[number] += [person_of(about["relative"]) for about in file.rows]
+            sha256s[number] += [about.get("sha256") for about in file.rows]
+    for intake in _faces(photos, extractors):
+        digests.append(text_digest(f"{intake.item.relative} {intake.digest}").hex())
+        for number, rows in enumerate(embed_face(intake.photo.pixels, intake.faces[0], extractors)):
+            check_finite(rows.numpy(), intake.item.path, intake.item.path)
+            values[number].append(rows[None])
+            people[number].append(person_of(intake.item.relative))
+            sha256s[number].append(intake.digest)
+    for number, extractor in enumerate(extractors):
+        if not people[number]:
+            raise UsageError(
+                f"{param('others')}: no face of another person, embedded with {extractor.name} "
+                f"({extractor.sha256[:12]}); name a folder of photos, or what `facetools embed` made of one with the "
+                f"same {param('extractor')}"
+            )
+    return Others([torch.cat(rows) for rows in values], people, sha256s, sha256_of(" ".join(digests).encode()))
+
+
+def _faces(names: Sequence[str], extractors: Sequence[Extractor]) -> Iterable[Intake]:
+    """Yield the photos that have a face; others, and what is no photo, count for nobody."""
+    if not names:
+        return
+    taken = take_in(open_items(list(names)), extractors[0].device, faces="largest", min_face_px=None)
+    yield from (each for each in taken if isinstance(each, Intake) and each.faces)
+
+
+def embed_face(pixels: Pixels, face: Face, extractors: Sequence[Extractor]) -> list[Tensor]:
+    """Embed a face of a photo, uint8 [H, W, 3]: for each extractor float32 [D] on the CPU."""
+    with torch.inference_mode():
+        return [extractor.network(chip_of(pixels, face, extractor))[0].float().cpu() for extractor in extractors]
