@@ -23,6 +23,13 @@ class View(Protocol):
     def targets(self) -> Sequence[torch.Tensor]:
         """For each extractor float32 [B, K, D]: embeddings of K other people for each region; K of ``TARGETS``."""
 
+    @property
+    def reduced(self) -> Sequence[bool]:
+        """For each region whether it was reduced, as the face is larger than its chip, and its change is enlarged.
+
+        There people see what they cannot in a small photo: a tint of a few pixels becomes a stain.
+        """
+
     def embed(self, photos: torch.Tensor) -> list[torch.Tensor]:
         """Align and embed: float32 [m * B, 3, H, W] in [0, 1] -> for each extractor float32 [m * B, D]."""
 

@@ -61,7 +61,7 @@ def list_knobs() -> str:
     for name in names():
         method = find(name)
         settings = ", ".join(f"{knob}={value:.4g}" for knob, value in method.knobs.items())
-        modes = f" ({'|'.join(method.modes)}; {method.default_mode})" if method.modes else ""
+        modes = f" ({'|'.join(method.modes)}; {method.default_mode or 'none'})" if method.modes else ""
         lines.append(f"{name}{modes}: {settings or 'none'}.")
     return " ".join(lines)
 

@@ -67,6 +67,8 @@ class RegionView:
 
     Attributes
     ----------
+    reduced
+        For each region whether its face is larger than its chip.
     stopping
         Where the faces have stopped; None without goals.
     """
@@ -96,6 +98,7 @@ class RegionView:
             for n, e in enumerate(extractors)
         ]
         self.targets = list(targets)
+        self.reduced = [region.scale > 1 for region in regions]
         self._views = RandomViews(views, seeds, self._given_sizes) if views else None
         self._mask_matrices = mask_matrices
         self._distance = distance

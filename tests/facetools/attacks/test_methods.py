@@ -77,6 +77,12 @@ class TinyView:
 
     enough_after = 0
 
+    @property
+    def reduced(self) -> Sequence[bool]:
+        return self.large or [False] * len(self.clean)
+
+    large: Sequence[bool] = ()
+
 
 class TinyMaskView(TinyView):
     """One photo, on which a mask is laid, enlarged."""
@@ -564,3 +570,25 @@ def test_a_larger_perceptual_weight_keeps_photos_closer() -> None:
     close = multiscale_dssim(run("lowkey", clean, [1, 2, 3], steps=15, perceptual_weight=50.0), clean)
     free = multiscale_dssim(run("lowkey", clean, [1, 2, 3], steps=15, perceptual_weight=0.0), clean)
     assert (close < free).all()
+
+
+def test_lowkey_changes_the_brightness_of_large_faces_alone() -> None:
+    clean = photos(2) * 0.4 + 0.3  # far from the limits, where clipping would tint
+    view = TinyView(clean, 0)
+    view.large = [True, False]
+    lowkey = find("lowkey").function
+    both = lowkey(view, clean, seeds=[0, 1], steps=5, large_brightness=1)
+    change = both - clean
+    assert (change - change[:, :1]).abs().amax((1, 2, 3)).tolist() == [
+        pytest.approx(0, abs=1e-6),
+        pytest.approx(0.03, abs=0.02),
+    ]
+    assert float(change[0].abs().max()) <= 0.005 + 5 * 3 * 0.0025 + 1e-6
+    # The small one is what it would be alone, and so is the large one.
+    small = lowkey(TinyView(clean[1:], 0), clean[1:], seeds=[1], steps=5, large_brightness=1)
+    assert torch.equal(both[1:], small)
+    alone = TinyView(clean[:1], 0)
+    alone.large = [True]
+    assert torch.equal(both[:1], lowkey(alone, clean[:1], seeds=[0], steps=5, large_brightness=1))
+    by_default = lowkey(view, clean, seeds=[0, 1], steps=5)
+    assert torch.equal(by_default, lowkey(TinyView(clean, 0), clean, seeds=[0, 1], steps=5))

@@ -34,7 +34,7 @@ def test_it_describes_itself(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in names() if find(name).modes])
 def test_modes_are_knobs_and_the_default_mode_is_the_default(name: str) -> None:
     method = find(name)
-    assert method.default_mode in method.modes
+    assert method.default_mode in (None, *method.modes)  # None: the attack as published is none of them
     for mode, settings in method.modes.items():
         assert settings.keys() <= method.knobs.keys()
         assert all(type(value) is type(method.knobs[knob]) for knob, value in settings.items())
@@ -101,8 +101,8 @@ def test_a_mode_sets_knobs_and_settings_go_over_it() -> None:
     assert (values["dssim_budget"], values["steps"], values["learning_rate"]) == (0.017, 3, 15.0)
     with pytest.raises(UsageError, match=r"mode ultra: fawkes-v1.0 has no such mode; choose from low, mid, high"):
         parse_knobs(method, "ultra", [])
-    with pytest.raises(UsageError, match="mode low: lowkey has no such mode; it has none"):
-        parse_knobs(find("lowkey"), "low", [])
+    with pytest.raises(UsageError, match="mode low: tip-im has no such mode; it has none"):
+        parse_knobs(find("tip-im"), "low", [])
 
 
 def test_help_lists_every_attack_with_its_knobs_in_short() -> None:
@@ -130,3 +130,12 @@ def test_an_older_name_of_a_knob_is_the_same_knob(name: str, older: str, today: 
     assert method.recorded(recorded) == recorded
     with pytest.raises(UsageError, match=f"^knobs {older}=-1: {today} cannot be negative$"):
         parse_knobs(method, None, [f"{older}=-1"])
+
+
+def test_modes_of_lowkey_go_from_weak_to_strong_and_leave_its_default_as_published() -> None:
+    modes = [find("lowkey").modes[name] for name in ("low", "mid", "high")]
+    weights = [mode["perceptual_weight"] for mode in modes]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] == find("lowkey").knobs["perceptual_weight"]
+    assert all(mode["large_brightness"] == 1 for mode in modes)
+    assert (find("lowkey").default_mode, find("lowkey").knobs["large_brightness"]) == (None, 0)

@@ -147,3 +147,19 @@ def test_changes_of_a_large_face_are_added_some_rows_at_a_time(monkeypatch: pyte
     assert peak < 9e6 + 8 * 12 * 500_000
     monkeypatch.setattr(engine, "_PIXELS_PER_STRIP", 4_000)
     assert np.array_equal(add_changes(pixels, done), whole)
+
+
+def test_a_large_face_moves_as_far_without_stains_of_colour(
+    portrait: Image.Image, face: Face, extractor: Extractor
+) -> None:
+    large, placed = np.array(portrait.resize((450, 450), Image.Resampling.BICUBIC)), moved_face(face, 3)
+    tint, moved = {}, {}
+    for as_small in (0, 1):
+        recipe = recipe_of(extractor, steps=8, large_brightness=1 - as_small)
+        result = add_changes(large, cloak_faces([Job(large, placed, 0)], recipe))
+        change = change_of(large, result, placed, extractor)
+        assert change is not None
+        difference = result.astype(float) - large
+        tint[as_small], moved[as_small] = (difference - difference.mean(2, keepdims=True)).std(), change.moved
+    assert moved[0] > 0.8 * moved[1] > 0.05
+    assert tint[0] < 0.4 * tint[1]

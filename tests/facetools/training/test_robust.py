@@ -179,7 +179,10 @@ def test_the_command_writes_an_extractor_that_evaluate_refuses_to_ask_about_its_
         ((), "nothing to see through"),
         (("--attack", "tip-im"), "needs more than photos"),
         (("--attack", "nothing"), "choose from"),
-        (("--attack", "lowkey:bogus"), "error: --attack lowkey:bogus: lowkey has no such mode; it has none"),
+        (
+            ("--attack", "lowkey:bogus"),
+            "error: --attack lowkey:bogus: lowkey has no such mode; choose from low, mid, high",
+        ),
         (("--cloaked", "HERE", "--freeze", "("), "is no regular expression"),
         (("--cloaked", "HERE", "--hold-out", "me/typo.txt"), "--hold-out me/typo.txt: no such file or folder"),
         (("--cloaked", "HERE/."), "given twice, or the same as --clean"),
