@@ -86,7 +86,7 @@ class CloakingConfig:
 
     def __post_init__(self) -> None:
         """Convert one name to a list of it."""
-        list_fields(self, "extractor", "measure", "views", "targets")
+        list_fields(self, "extractor", "measure", "views", "targets", "others")
 
     @property
     def method(self) -> Method:
