@@ -22,7 +22,7 @@ _READERS: tuple[Callable[[Layout], Iterator[Weight]], ...] = (
     find_packed,
     find_scaled,
 )
-_LOW = re.compile(r"[IU][1-8]|[IU]8|F[468].*|torch\.(?:u?int[1-7]|float[48].*|quint.*|qint.*)")
+_LOW = re.compile(r"[IU][1-8]|F4|F[468]_.*|torch\.(?:u?int[1-7]|float[48].*|quint.*|qint.*)")
 # What packed weights are called by libraries whose tensors are not read: HQQ, AQLM, SpQR, EETQ, quanto's few bits.
 _PACKED = re.compile(r"W_q|codes|qweight|\w+_(?:packed|blocks|qdata)|compressed|_data")
 

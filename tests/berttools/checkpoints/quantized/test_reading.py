@@ -178,3 +178,13 @@ def test_an_error_ends_the_command_with_3(tmp_path, run_inside):
     )
     assert found.code == 1
     assert "quantized by quark, which is not read" in found.err
+
+
+@pytest.mark.parametrize("method", [None, "fp8"])
+def test_float64_is_no_code(tmp_path, method):
+    tensors = {f"n.{name}": normal(1, 5).double()[0] for name in ("weight", "bias", "running_mean", "running_var")}
+    tensors["a.weight"] = normal(4, 3).double()
+    model = opened(save(tmp_path / "m", tensors, method and {"quant_method": method}))
+    assert {name: stored.dtype for name, stored in model.tensors.items()} == dict.fromkeys(tensors, "F64")
+    for name, tensor in tensors.items():
+        assert np.array_equal(model.flat(name).values(0, tensor.numel()), tensor.numpy().reshape(-1))
