@@ -1,6 +1,7 @@
 """Walk the parts of photo files: JPEG segments, PNG and RIFF chunks, ISO boxes; nothing is decoded.
 
-Damaged files end a walk early: what Pillow decodes all the same has then been read as far as it can be.
+Damaged files end a walk early: what Pillow decodes all the same has then been read as far as it can be. A walk copies
+each byte at most once, whatever a file says of itself.
 """
 
 from __future__ import annotations
@@ -18,21 +19,27 @@ class Part(NamedTuple):
     payload: bytes
 
 
-_START, _END_MARKER, _SCAN = b"\xff\xd8\xff", 0xD9, 0xDA
+MOST_PICTURES = 64
+"""JPEGs behind the first one that are looked at; phones append two or three."""
+
+JPEG_START = b"\xff\xd8\xff"
+_END_MARKER, _SCAN = 0xD9, 0xDA
+_PADDING = re.compile(rb"\0*")
 _BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 # In a scan 0xFF is followed by 0, a restart marker, or another 0xFF.
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def jpeg_segments(data: bytes) -> tuple[list[Part], int]:
-    """Return the segments of the first JPEG in a file, and where it ends; the name of an APP1 is ``APP1``.
+def jpeg_segments(data: bytes, start: int = 0) -> tuple[list[Part], int]:
+    """Return the segments of the JPEG at a place of a file, and where it ends; the name of an APP1 is ``APP1``.
 
     Only ``APP0`` to ``APP15`` and ``COM`` are listed.
     """
-    parts, place = list[Part](), 2
+    parts, place = list[Part](), start + 2
     while place + 2 <= len(data):
         if data[place] != 0xFF:
-            place += 1
+            found = data.find(b"\xff", place)
+            place = found if found >= 0 else len(data)
             continue
         marker = data[place + 1]
         if marker == 0xFF:
@@ -49,21 +56,24 @@ def jpeg_segments(data: bytes) -> tuple[list[Part], int]:
             parts.append(Part(name, data[place + 2 : place + size]))
         place += max(size, 2)
         if marker == _SCAN:
-            found = _AFTER_SCAN.search(data, place)
-            place = found.start() if found else len(data)
+            behind = _AFTER_SCAN.search(data, place)
+            place = behind.start() if behind else len(data)
     return parts, len(data)
 
 
 def jpegs_behind(data: bytes, end: int) -> tuple[list[list[Part]], bytes]:
-    """Return the segments of each JPEG that follows the first one, which ends at ``end``, and what follows them."""
+    """Return the segments of each JPEG that follows the first one, which ends at ``end``, and what follows them.
+
+    After ``MOST_PICTURES`` of them the rest is what follows.
+    """
     found = list[list[Part]]()
     while True:
-        rest = data[end:].lstrip(b"\0")
-        if not rest.startswith(_START):
-            return found, rest
-        segments, length = jpeg_segments(rest)
+        padding = _PADDING.match(data, end)
+        end = padding.end() if padding else end
+        if len(found) == MOST_PICTURES or not data.startswith(JPEG_START, end):
+            return found, data[end:]
+        segments, end = jpeg_segments(data, end)
         found.append(segments)
-        data, end = rest, length
 
 
 def png_chunks(data: bytes) -> tuple[list[Part], int]:
@@ -162,7 +172,7 @@ def items_of(data: bytes) -> Items:
 def _add_item(items: Items, entry: bytes) -> None:
     """Add an ``infe`` box: version, flags, number (16 bits up to version 2), protection, type, name, content type."""
     place = 4 + (4 if entry[:1] == b"\3" else 2) + 2
-    kind, texts = entry[place : place + 4].decode("latin-1"), entry[place + 4 :].split(b"\0")
+    kind, texts = entry[place : place + 4].decode("latin-1"), entry[place + 4 :].split(b"\0", 2)
     items.kinds.add(kind)
     if kind == "mime" and len(texts) > 1:
         items.mimes.add(texts[1].decode("latin-1"))
@@ -171,6 +181,6 @@ def _add_item(items: Items, entry: bytes) -> None:
 def _add_property(items: Items, name: str, payload: bytes) -> None:
     items.properties.add(name)
     if name == "auxC":
-        items.auxiliary.add(payload[4:].split(b"\0")[0].decode("latin-1"))
+        items.auxiliary.add(payload[4:].partition(b"\0")[0].decode("latin-1"))
     if name == "colr" and payload[:4] == b"nclx":
         items.codes.add((int.from_bytes(payload[4:6], "big"), int.from_bytes(payload[6:8], "big")))

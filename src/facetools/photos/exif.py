@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Collection
 from contextlib import suppress
 
 _HEADER = b"Exif\0\0"
 _ORDERS = {b"II": "<", b"MM": ">"}
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_MARKERS = re.compile(_JPEG_START + rb"|\xff\xd9")
 # Tags of IFD1 that say where its picture lies, and how long it is: JPEG (513, 514) and strips (273, 279).
 _PICTURES = ((0x0201, 0x0202), (0x0111, 0x0117))
 _SIZES = {3: (2, "H"), 4: (4, "I")}
 _DETAILS, _GPS = 0x8769, 0x8825
 _MOST_GPS_TAGS = 256  # the standard knows 32
+_MOST_DIRECTORIES = 4  # of GPS tags; the standard knows one
 # Bytes that one value of each type takes, 1 (BYTE) to 13 (IFD).
 _WIDTHS = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 
@@ -40,23 +44,18 @@ def without_previews(exif: bytes) -> bytes:
     while found >= 0:
         end = _end_of_jpeg(data, found)
         data[found:end] = bytes(end - found)
-        found = data.find(_JPEG_START)
+        found = data.find(_JPEG_START, end)
     return bytes(data)
 
 
 def _end_of_jpeg(data: bytearray, start: int) -> int:
     """Find where a JPEG ends that may hold others: a preview's own EXIF has a preview."""
-    depth, offset = 0, start
-    while True:
-        end, inner = data.find(_JPEG_END, offset), data.find(_JPEG_START, offset)
-        if end < 0:
-            return len(data)
-        if 0 <= inner < end:
-            depth, offset = depth + 1, inner + len(_JPEG_START)
-            continue
-        depth, offset = depth - 1, end + len(_JPEG_END)
+    depth = 0
+    for marker in _JPEG_MARKERS.finditer(data, start):
+        depth += 1 if marker[0] == _JPEG_START else -1
         if depth == 0:
-            return offset
+            return marker.end()
+    return len(data)
 
 
 def without_gps(exif: bytes) -> bytes:
@@ -84,7 +83,7 @@ def without_gps(exif: bytes) -> bytes:
     try:
         order = _ORDERS[bytes(tiff[:2])]
         (first,) = struct.unpack_from(order + "I", tiff, 4)
-        details = _values(tiff, first, order).get(_DETAILS, ())
+        details = _values(tiff, first, order, (_DETAILS,)).get(_DETAILS, ())
         for directory in (*details[:1], first):
             _remove_directories(tiff, directory, order, _GPS)
     except (struct.error, KeyError, ValueError):
@@ -95,13 +94,16 @@ def without_gps(exif: bytes) -> bytes:
 def _remove_directories(tiff: memoryview, parent: int, order: str, pointer: int) -> None:
     """Blank the directories that a tag of another one points to, and remove the tag; later tags move up."""
     (entries,) = struct.unpack_from(order + "H", tiff, parent)
-    number = 0
+    number = removed = 0
     while number < entries:
         offset = parent + 2 + 12 * number
         (tag,) = struct.unpack_from(order + "H", tiff, offset)
         if tag != pointer:
             number += 1
             continue
+        removed += 1
+        if removed > _MOST_DIRECTORIES:
+            raise struct.error("no EXIF data: more directories of GPS tags than any camera writes")
         (child,) = struct.unpack_from(order + "I", tiff, offset + 8)
         _blank_directory(tiff, child, order)
         end = parent + 2 + 12 * entries + 4  # behind the link to the next directory
@@ -138,23 +140,30 @@ def _unlink_thumbnail(tiff: memoryview) -> None:
     if not second:
         return
     struct.pack_into(order + "I", tiff, link, 0)
-    values = _values(tiff, second, order)
-    for where, length in _PICTURES:
-        for begin, count in zip(values.get(where, ()), values.get(length, ()), strict=False):
-            count = max(0, min(count, len(tiff) - begin))
-            tiff[begin : begin + count] = bytes(count)
+    values = _values(tiff, second, order, sum(_PICTURES, ()))
+    pieces = [
+        (begin, begin + count)
+        for where, length in _PICTURES
+        for begin, count in zip(values.get(where, ()), values.get(length, ()), strict=False)
+    ]
+    reached = 0  # pieces may overlap, and each byte is blanked once
+    for begin, end in sorted(pieces):
+        begin, end = max(begin, reached), min(end, len(tiff))
+        if begin < end:
+            tiff[begin:end] = bytes(end - begin)
+            reached = end
 
 
-def _values(tiff: memoryview, directory: int, order: str) -> dict[int, tuple[int, ...]]:
-    """Read the whole numbers of a directory: tag to values."""
+def _values(tiff: memoryview, directory: int, order: str, wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """Read the whole numbers of some tags of a directory: tag to values. Of equal tags the last one counts."""
     found = {}
     (entries,) = struct.unpack_from(order + "H", tiff, directory)
     for number in range(entries):
         offset = directory + 2 + 12 * number
         tag, kind, count = struct.unpack_from(order + "HHI", tiff, offset)
-        if kind not in _SIZES or count > len(tiff):
+        if tag not in wanted or kind not in _SIZES or count > len(tiff):
             continue
         size, letter = _SIZES[kind]
         where = offset + 8 if size * count <= 4 else struct.unpack_from(order + "I", tiff, offset + 8)[0]
-        found[tag] = struct.unpack_from(f"{order}{count}{letter}", tiff, where)
-    return found
+        found[tag] = (f"{order}{count}{letter}", where)
+    return {tag: struct.unpack_from(form, tiff, where) for tag, (form, where) in found.items()}

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from facetools.photos.containers import Part, boxes, items_of, jpeg_segments, jpegs_behind, png_chunks, riff_chunks
+from facetools.photos.containers import (
+    JPEG_START,
+    MOST_PICTURES,
+    Part,
+    boxes,
+    items_of,
+    jpeg_segments,
+    jpegs_behind,
+    png_chunks,
+    riff_chunks,
+)
 from facetools.photos.metadata import KEPT_TIFF_TAGS, OTHER_COLOURS, PNG_COLOURS
 from facetools.photos.photo import ONE_OF_SEVERAL
 
@@ -23,6 +33,9 @@ _BEHIND, _IPTC, _PHOTOSHOP = "data behind the picture removed", "IPTC removed", 
 
 COLOURS_REMOVED = "colour description removed"
 """Note on primaries or a transfer function of no standard photo, which the file that is written does not name."""
+
+# Notes on a photo, and names in one: files made to do harm hold any number of kinds of parts.
+_MOST_NOTES, _MOST_NAMES = 64, 32
 
 # The zeros before the first one may have been taken for padding.
 _MOVIE = re.compile(rb"(?:\A|\0\0\0)[\x08-\x80]ftyp(?:isom|iso\d|mp4\d|avc1|qt  |M4V |3gp\d|MSNV|heic|hvc1)")
@@ -41,7 +54,9 @@ def losses(image: Image.Image, data: bytes) -> list[str]:
             notes.append(note)
     except (IndexError, ValueError):  # damaged beyond what its decoder minds
         notes.append("metadata that cannot be read removed")
-    return list(dict.fromkeys(notes))
+    notes = list(dict.fromkeys(notes))
+    more = notes[_MOST_NOTES:]
+    return [*notes[:_MOST_NOTES], f"{len(more)} further losses"] if more else notes
 
 
 def _container(image: Image.Image) -> str:
@@ -51,7 +66,8 @@ def _container(image: Image.Image) -> str:
 
 
 def _frames(image: Image.Image) -> Iterator[str]:
-    if image.format in ("MPO", "PSD") or getattr(image, "n_frames", 1) == 1:
+    # Pillow counts frames by opening each, in time that grows with the square of their number.
+    if image.format in ("MPO", "PSD") or not getattr(image, "is_animated", False):
         return
     pages = {"HEIF": _MAIN, "TIFF": _PAGE, "DCX": _PAGE, "FITS": _PAGE, "SPIDER": _PAGE, "MIC": _PAGE, "IM": _PAGE}
     yield pages.get(image.format or "", _FRAME)
@@ -128,6 +144,8 @@ def _in_jpeg(image: Image.Image, data: bytes) -> Iterator[str]:
         yield _GAIN_MAP if any(sign in part.payload for part in other for sign in _GAIN_MAPS) else _PICTURES
     if not others and getattr(image, "n_frames", 1) > 1:
         yield _PICTURES
+    if rest.startswith(JPEG_START):
+        yield f"further pictures after the first {MOST_PICTURES} removed unseen"
     yield from _behind(rest)
 
 
@@ -148,8 +166,7 @@ def _segments(segments: Iterable[Part]) -> Iterator[str]:
         elif not _is_kept(name, sign):
             label = re.sub(rb"[^ -~].*", b"", sign, flags=re.DOTALL).decode("ascii").strip()
             unknown.append(f"{name} {label}".strip())
-    if unknown:
-        yield f"segments removed: {', '.join(dict.fromkeys(unknown))}"
+    yield from _listed("segments", dict.fromkeys(unknown))
 
 
 def _is_kept(name: str, sign: bytes) -> bool:
@@ -236,7 +253,7 @@ def _in_heif(image: Image.Image, data: bytes) -> Iterator[str]:
     """Yield what HEIF and AVIF hold besides one picture."""
     outer, items = list(boxes(data)), items_of(data)
     names = dict.fromkeys(box.name for box in outer)
-    if "mpvd" in names or ("moov" in names and getattr(image, "n_frames", 1) == 1):
+    if "mpvd" in names or ("moov" in names and not getattr(image, "is_animated", False)):
         yield _VIDEO
     if "uuid" in names or "jumb" in names:
         yield _CREDENTIALS
@@ -244,7 +261,7 @@ def _in_heif(image: Image.Image, data: bytes) -> Iterator[str]:
         if urn.endswith(("alpha", "auxid:1")):
             continue
         gain, depth = "gainmap" in urn.lower(), urn.endswith(("depth", "auxid:2"))
-        yield _GAIN_MAP if gain else _DEPTH if depth else f"auxiliary picture removed ({urn.rpartition(':')[2]})"
+        yield _GAIN_MAP if gain else _DEPTH if depth else f"auxiliary picture removed ({urn.rpartition(':')[2][:40]})"
     if "tmap" in items.kinds:
         yield _GAIN_MAP
     if "thmb" in items.references:
@@ -305,9 +322,11 @@ def _in_psd(image: Image.Image, data: bytes) -> Iterator[str]:
 
 
 def _listed(what: str, names: Iterable[str]) -> Iterator[str]:
-    listing = ", ".join(names)
-    if listing:
-        yield f"{what} removed: {listing}"
+    remaining = iter(names)
+    listed = list(islice(remaining, _MOST_NAMES))
+    more = sum(1 for _ in remaining)
+    if listed:
+        yield f"{what} removed: {', '.join(listed)}{f' and {more} more' if more else ''}"
 
 
 _WALKS: dict[str, Callable[[Image.Image, bytes], Iterator[str]]] = {

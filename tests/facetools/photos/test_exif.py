@@ -184,3 +184,38 @@ def test_a_photo_without_a_place_has_none_to_tell_of() -> None:
     assert photo.has_gps, "nobody knows"
     assert b"garbage" not in encode_photo(photo, photo.pixels, strip_gps=True)
     assert b"garbage" in encode_photo(photo, photo.pixels)
+
+
+def directory(*entries: tuple[int, int, int, int], link: int = 0) -> bytes:
+    """An IFD of entries: tag, type, count, value or place."""
+    return (
+        struct.pack("<H", len(entries))
+        + b"".join(struct.pack("<HHII", *each) for each in entries)
+        + bytes(struct.pack("<I", link))
+    )
+
+
+def test_more_directories_of_gps_tags_than_a_camera_writes_are_not_searched() -> None:
+    head = b"II*\0\x08\0\0\0"
+    places = directory((1, 2, 900, 8))
+    several = directory(*[(0x8825, 4, 1, 8 + 6 + 12 * 3)] * 3)
+    assert len(without_gps(head + several + places)) == len(head + several + places)
+    many = directory(*[(0x8825, 4, 1, 8 + 6 + 12 * 500)] * 500)
+    assert without_gps(head + many + places) == b""
+
+
+def test_strips_of_a_preview_that_overlap_are_blanked() -> None:
+    starts = struct.pack("<4I", 150, 120, 140, 4_000_000_000)
+    counts = struct.pack("<4I", 20, 30, 1_000_000_000, 9)
+    first = directory(link=14)
+    second = directory((0x0111, 4, 4, 50), (0x0117, 4, 4, 70))
+    data = (b"II*\0\x08\0\0\0" + first + second).ljust(50, b"x") + starts + b"xxxx" + counts
+    data = data.ljust(200, b"x")
+    found = without_previews(data)
+    assert found[86:120] == b"x" * 34
+    assert found[120:] == bytes(80)
+
+
+def test_starts_of_jpegs_in_each_other_are_blanked() -> None:
+    assert without_previews(b"\xff\xd8\xff" * 9999) == bytes(9999 * 3)
+    assert without_previews(b"\xff\xd8\xff\xff\xd8\xff\xff\xd9a\xff\xd9b") == bytes(11) + b"b"
