@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from _toolio.errors import ToolError
+from berttools.checkpoints.expressions import NotPlainError, compile_expression
 
 
 class Initial(Enum):
@@ -172,11 +173,12 @@ _T = TypeVar("_T")
 
 def _matching(patterns: Mapping[str, _T], name: str) -> Iterator[_T]:
     """Yield the values of the patterns that a name, or its end behind a full stop, matches: the first one counts."""
-    return (value for pattern, value in patterns.items() if re.match(_whole_end(pattern), name))
+    return (value for pattern, value in patterns.items() if _whole_end(pattern)(name))
 
 
-def _whole_end(pattern: str) -> str:
-    return rf"(.*\.)?({pattern})$"
+def _whole_end(pattern: str) -> Callable[[str], bool]:
+    """Return PEFT's test of names for a pattern. Raises as `compile_expression`."""
+    return compile_expression(rf"(.*\.)?({pattern})$")
 
 
 def _is_set(value: object) -> bool:
@@ -193,8 +195,8 @@ def _initial(folder: Path, config: Mapping[str, Any]) -> Initial:
     named = config.get("init_lora_weights", True)
     if named is None or isinstance(named, bool):
         initial = Initial.nothing
-    elif named in _INITIAL or str(named).lower() in _ANY_CASE:
-        initial = _INITIAL[str(named).lower()]
+    elif isinstance(named, str) and (named in _INITIAL or named.lower() in _ANY_CASE):
+        initial = _INITIAL[named.lower()]
     else:
         does = next((does for names, does in _LOST if names.fullmatch(str(named))), "is not known here")
         raise ToolError(
@@ -241,8 +243,18 @@ class _Checked(NamedTuple):
 
     def patterns(self, field: str, check: Callable[[Path, str, object], _T]) -> dict[str, _T]:
         found = self.config.get(field) or {}
-        if not isinstance(found, dict) or not all(map(_is_expression, found)):
+        if not isinstance(found, dict):
             raise self._damaged(field)
+        for pattern in found:
+            try:
+                _whole_end(pattern)
+            except NotPlainError as why:
+                raise ToolError(
+                    f"{self.folder}: {field} has the expression {_short(pattern)}, which {why}; {_WITH_PEFT}",
+                    kind="adapter",
+                ) from None
+            except re.error:
+                raise self._damaged(field) from None
         return {pattern: check(self.folder, f"{field} of {pattern}", value) for pattern, value in found.items()}
 
     def names(self, field: str) -> list[str]:
@@ -258,11 +270,3 @@ class _Checked(NamedTuple):
         if not all(isinstance(some, list) and all(type(row) is int for row in some) for some in rows):
             raise self._damaged(field)
         return found
-
-
-def _is_expression(text: str) -> bool:
-    try:
-        re.compile(_whole_end(text))
-    except (re.error, RecursionError, OverflowError):
-        return False
-    return True

@@ -41,8 +41,10 @@ def _said(layout: Layout, own: str, state: str, kind: str) -> Mapping[str, Any]:
         nested = said["nested_blocksize"] if f"{own}.nested_absmax" in layout.tensors else None
         whole = all(type(each) is int and each > 0 for each in (*shape, block, 1 if nested is None else nested))
         offset = float(said["nested_offset"]) if nested else 0.0
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise NotCertain(f"{state} does not say shape and size of blocks") from error
+    if not math.isfinite(offset):
+        raise NotCertain(f"{state} says nested_offset {offset}")
     if kind not in ("nf4", "fp4") or said.get("quant_type") != kind or not whole or not shape:
         raise NotCertain(f"{state} says {said.get('quant_type')!r} of shape {list(shape)}")
     return {"shape": shape, "block": block, "nested": nested, "offset": offset}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from _toolio.errors import InputError, ToolError
 from _toolio.tensors.dtypes import DTYPE_BYTES
 from _toolio.tensors.reader import FlatTensor
+from berttools.checkpoints.expressions import NotPlainError, compile_expression
 from berttools.checkpoints.files import Checkpoint, Stored, read_config
 from berttools.checkpoints.quantized.codes import StoredBytes
 
@@ -124,8 +125,9 @@ class Layout:
         sparse_format = sparse.get("format") if isinstance(sparse, Mapping) else None
         if sparse_format not in (None, "dense"):
             raise self._refusal(f"stored sparse as {sparse_format}, which is not read")
-        if self.config.get("format", "dense") not in _FORMATS:
-            raise self._refusal(f"of compressed-tensors' format {self.config['format']}, which is not read")
+        stored_as = self.config.get("format", "dense")
+        if not isinstance(stored_as, str) or stored_as not in _FORMATS:
+            raise self._refusal(f"of compressed-tensors' format {str(stored_as)[:40]}, which is not read")
         transforms = self.config.get("transform_config")
         if isinstance(transforms, Mapping) and transforms.get("config_groups"):
             raise self._refusal("with rotated weights (transform_config), which are not turned back")
@@ -208,7 +210,13 @@ class Layout:
         return self.weight(name, own, stored.shape, make, {*parts, *around})
 
     def scheme(self, module: str) -> Mapping[str, Any]:
-        """Return compressed-tensors' arguments for the weights of a module; empty where they are not certain."""
+        """Return compressed-tensors' arguments for the weights of a module; empty where they are not certain.
+
+        Raises
+        ------
+        NotCertain
+            What says which modules they are of cannot be read.
+        """
         groups = self.config.get("config_groups")
         if not isinstance(groups, Mapping):
             return {}
@@ -217,7 +225,10 @@ class Layout:
             if not isinstance(group, Mapping) or not isinstance(group.get("weights"), Mapping):
                 return {}
             weights: Mapping[str, Any] = group["weights"]
-            for target in map(str, group.get("targets") or ()):
+            targets = group.get("targets") or ()
+            if not isinstance(targets, list | tuple) or not all(isinstance(each, str) for each in targets):
+                raise NotCertain("targets in its configuration are no names")
+            for target in targets:
                 pattern = target.removeprefix("re:")
                 if target == module or (target != pattern and _matches(pattern, module)):
                     return weights
@@ -249,10 +260,13 @@ def e8m0(codes: NDArray[Any]) -> NDArray[Any]:
 
 
 def _matches(pattern: str, module: str) -> bool:
+    """Test the beginning of a module's name, as compressed-tensors does. Raises NotCertain."""
     try:
-        return re.match(pattern, module) is not None
+        return compile_expression(pattern)(module)
     except re.error:
-        return False
+        raise NotCertain(f"the target re:{pattern[:40]} in its configuration is no regular expression") from None
+    except NotPlainError as why:
+        raise NotCertain(f"the target re:{pattern[:40]} in its configuration {why}") from None
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _integers(layout: Layout, own: str, name: str) -> Found:
 def _logical_shape(layout: Layout, own: str, name: str) -> tuple[int, int]:
     """Return rows and columns that a tensor beside packed words says. Raises NotCertain."""
     said = layout.tensors.get(f"{name}_shape")
-    if said is None or said.size != 2 or len(layout.tensors[own].shape) != 2:
+    if said is None or said.size != 2 or said.dtype[0] not in "IU" or len(layout.tensors[own].shape) != 2:
         raise NotCertain(f"{name}_shape does not say two sides of a matrix")
     rows, columns = (int(each) for each in layout.array(f"{name}_shape").reshape(-1))
     if rows != layout.tensors[own].shape[0] or columns < 1:
@@ -127,7 +127,7 @@ def _groups(layout: Layout, scale: str, rows: int, columns: int, scheme: Mapping
     if stored.size == 1:
         return 1, 1
     shape = (rows, 1) if stored.shape == (rows,) else stored.shape
-    if len(shape) != 2 or shape[0] != rows or columns % shape[1]:
+    if not stored.size or len(shape) != 2 or shape[0] != rows or columns % shape[1]:
         raise NotCertain(f"{scale} has shape {list(stored.shape)}, and is no scale for each group of {columns} columns")
     if scheme.get("strategy") == "group" and scheme.get("group_size") != columns // shape[1]:
         raise NotCertain(f"{scale} is not that of groups of {scheme.get('group_size')}, as its config.json has them")
@@ -147,7 +147,12 @@ def column_groups(layout: Layout, index: str, columns: int, groups: int) -> NDAr
     of_column = layout.array(index).reshape(-1)
     if (of_column == -1).all():
         return None
-    if len(of_column) != columns or of_column.min() < 0 or of_column.max() >= groups:
+    if (
+        of_column.dtype.kind not in "iu"
+        or len(of_column) != columns
+        or of_column.min() < 0
+        or of_column.max() >= groups
+    ):
         raise InputError(
             f"{layout.tensors[index].path}: {index} is not one of {groups} groups for each of {columns} columns;"
             " copy it again",

@@ -92,6 +92,8 @@ def _bitsandbytes(layout: Layout, stem: str, own: str, scale: str) -> Callable[[
     if not rows or layout.tensors[own].dtype != "I8" or layout.tensors[scale].size != rows:
         raise NotCertain(f"{scale} is not one number for each of its rows of integers")
     order = f"{stem}weight_format"
+    if order in layout.tensors and layout.tensors[order].size != 1:
+        raise NotCertain(f"{order} is not one number")
 
     def make() -> FlatTensor:
         if order in layout.tensors and layout.number(order) != 0:

@@ -56,7 +56,8 @@ def _gptq(layout: Layout, stem: str, own: str) -> Found:
     words, outputs = layout.tensors[own].shape
     groups = _groups(layout, scales, outputs)
     bits = layout.config.get("bits")
-    inputs = layout.tensors[index].size if index in layout.tensors else words * 32 // bits if bits in _GPTQ_BITS else 0
+    bits = bits if type(bits) is int and bits in _GPTQ_BITS else None
+    inputs = layout.tensors[index].size if index in layout.tensors else words * 32 // bits if bits else 0
     bits = next((each for each in _GPTQ_BITS if each * inputs == 32 * words), 0)
     if not bits or not inputs:
         raise NotCertain(f"{words} rows of words hold no certain number of bits for {inputs} inputs")

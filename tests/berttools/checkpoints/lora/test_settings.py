@@ -4,10 +4,13 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from peft.utils.other import get_pattern_key
 
 from _toolio.errors import ToolError
 from berttools.checkpoints.lora.settings import Initial, read_settings
+from json_values import objects
 
 FOLDER = Path("adapter")
 
@@ -66,3 +69,41 @@ def test_what_ms_swift_writes_of_training_is_no_matter():
         assert settings(**{field: False}) == settings()
         with pytest.raises(ToolError, match=f"LoRA with {field}, which is not known here"):
             settings(**{field: True})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r"([\w.]+)+!", "repeats what repeats"),
+        (r"(q)(.*)\3", "refers back"),
+        ("q" * 501, "characters"),
+        ("(?i:query)", "subpattern"),
+        ("((", "rank_pattern is damaged"),
+    ],
+)
+def test_patterns_that_could_take_forever(pattern, why):
+    with pytest.raises(ToolError, match=why) as caught:
+        settings(rank_pattern={pattern: 4})
+    assert len(caught.value.message) < 250
+    assert caught.value.kind == "adapter"
+
+
+CONFIG = objects(
+    peft_type=["LORA"], r=[4], lora_alpha=[8], rank_pattern=objects(**{"query": [2], "(a*)*": [1], "((": [1]}),
+    alpha_pattern=objects(key=[3.0]), use_rslora=[True], init_lora_weights=["pissa", True, "OLoRA"],
+    kasa_config=[{"a": 1}], use_dora=[True], lora_bias=[False], fan_in_fan_out=[True],
+    target_parameters=[["a.b"], "a.b"], trainable_token_indices=[[1], {"wte": [2]}, {"wte": 2}], bias=["none", "all"],
+    velora_config=[{}], layer_replication=[[]], of_tomorrow=[False],
+)  # fmt: skip
+
+
+@given(CONFIG, st.sampled_from(NAMES))
+def test_whatever_a_configuration_says_is_read_or_refused(config, name):
+    try:
+        found = read_settings(FOLDER, {"peft_type": "LORA", "r": 4, "lora_alpha": 8} | config)
+    except ToolError as error:
+        assert error.kind == "adapter"
+        return
+    assert found.rank_of(name) is None or found.rank_of(name) > 0
+    assert math.isfinite(found.scale(name, 4))
+    assert all(type(row) is int for row in found.rows_of(name))
