@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from _toolio.charts import INK, label_of, new_figure, picture, style
 from _toolio.errors import ToolError, param
 from _toolio.files.atomic import atomic_write_bytes
+from berttools.checkpoints.names.layers import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
 ANGLE = "angle / π"
-Row = int | tuple[str, int]
-"""A layer: its number, with its stack where a model has several."""
 Cells = Mapping[tuple[Row, str], float | None]
 
 

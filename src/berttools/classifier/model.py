@@ -77,16 +77,7 @@ def _transformers_at(folder: Path) -> Iterator[None]:
     try:
         with silent_transformers():
             yield
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        RuntimeError,
-        AssertionError,
-    ) as error:
+    except _TRANSFORMERS_RAISES as error:
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ToolError(f"{folder}: transformers cannot open it: {why.rstrip('.')}", kind="bad-model") from error
 

@@ -41,7 +41,7 @@ def find_faces(
     photo: Path | str | Pixels,
     *,
     min_face_px: float | None = None,
-    min_confidence: float = 0.7,
+    min_confidence: float | None = None,
     rotations: bool = False,
     device: str = "auto",
 ) -> list[Face]:
@@ -54,7 +54,7 @@ def find_faces(
     min_face_px
         Side of the smallest face that is searched for, pixels; None chooses it by the photo's size, 20 or more.
     min_confidence
-        Least confidence of a face, 0 to 1.
+        Least confidence of a face, 0 to 1; None: that of the commands, 0.7.
     rotations
         Search the photo rotated by 90, 180 and 270 degrees too, and not only where no sure face is found.
     device
@@ -77,8 +77,9 @@ def find_faces(
 
 
 @lru_cache(maxsize=4)
-def _finder(device: str, min_confidence: float, rotations: bool) -> Finder:
+def _finder(device: str, min_confidence: float | None, rotations: bool) -> Finder:
     from _toolio.compute.device import pick_device
     from facetools.faces.finder import THRESHOLDS, Finder
 
-    return Finder(pick_device(device), thresholds=(*THRESHOLDS[:2], min_confidence), rotations=rotations)
+    least = THRESHOLDS[2] if min_confidence is None else min_confidence
+    return Finder(pick_device(device), thresholds=(*THRESHOLDS[:2], least), rotations=rotations)
