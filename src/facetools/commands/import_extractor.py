@@ -13,7 +13,7 @@ from _toolio.errors import ToolError, UsageError
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import RecordWriter
 from _toolio.version import tool_version
-from facetools.commands._import_extractor import parse_settings
+from facetools.commands._import_extractor import parse_settings, say_unverified
 from facetools.extractors.registry import architectures
 
 SCHEMA = "facetools.import-extractor/1"
@@ -72,7 +72,9 @@ def import_extractor(
         from facetools.extractors.convert import match
 
         try:
-            writer.emit(importing.import_extractor(file, out, architecture, given, half=half, version=tool_version()))
+            record = importing.import_extractor(file, out, architecture, given, half=half, version=tool_version())
+            writer.emit(record)
+            say_unverified(record)
         except match.MismatchError as error:
             failed = error
             for problem in error.fit.problems:
@@ -94,6 +96,8 @@ PAGE = Page(
         "tensors": "Number of tensors in the file.",
         "left_out": "Number of tensors of the source that no embedding needs, such as a classifier's.",
         "bytes": "Size of the file.",
+        "verified_by": "Of ONNX: what computed the same embedding of a chip, onnx.reference; null if nothing did.",
+        "not_verified": "Why nothing did.",
         "problem": "missing, unknown (the architecture has no such tensor) or shape (it is of another shape).",
         "key": "The architecture's name of the tensor that does not match.",
         "shape": "Its shape in the source; null where it is missing.",

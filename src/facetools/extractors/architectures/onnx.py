@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from facetools.extractors.graphs.graph import Graph
 from facetools.extractors.graphs.model import read_model, sides_of
 from facetools.extractors.graphs.network import GraphNetwork
 from facetools.extractors.graphs.operators.registry import MOST_VALUES
-from facetools.extractors.graphs.reference import reference_embedding
+from facetools.extractors.graphs.reference import EVALUATOR, reference_embedding
 from facetools.extractors.settings import Settings
 
 SETTINGS = Settings((112, 112), "arcface-112")
@@ -23,6 +23,13 @@ TUNED = "tuned."
 
 _NEAR = 1e-3
 """Largest relative distance of an embedding from the one that onnx's own evaluator computes."""
+
+
+class Verification(NamedTuple):
+    """What computed the embedding of a chip that ours equals; or None, and why nothing did."""
+
+    by: str | None
+    why_not: str | None = None
 
 
 class OnnxNetwork(nn.Module):
@@ -99,7 +106,7 @@ def settings_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Sett
 
 
 def options_of(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any]:
-    """Test by running the graph that it is read rightly, and whether it accepts batches once fixed sizes are freed.
+    """Test by running the graph whether it accepts batches once fixed sizes are freed.
 
     Exporters write the batch of their example, mostly 1, into the input and into reshapes. These are freed here.
     ``one_by_one`` is true where two chips together then have other embeddings than each alone, or fail.
@@ -107,28 +114,50 @@ def options_of(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any
     Raises
     ------
     ValueError
-        It does not run on chips of this size, or onnx's own evaluator computes another embedding of one.
+        It does not run on chips of this size.
     """
-    model = _parse(state)
+    model, chips = _parse(state), _chips(settings)
     height, width = settings.input_size
-    chips = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
     alone = _build(model, one_by_one=True)
-    first = alone.ordered(chips[:1])
-    unfolded = alone.graph.check(first)
+    alone.graph.check(alone.ordered(chips[:1]))
     with torch.inference_mode():
         try:
             apart = alone(chips)
         except (RuntimeError, IndexError, TypeError) as error:
             raise ValueError(f"it does not run on chips of {height}x{width}: {_first_line(error)}") from None
-        # The evaluator unfolds convolutions, which must not take all memory.
-        reference = reference_embedding(model, first) if unfolded <= MOST_VALUES else None
-        if reference is not None and not _near(apart[:1], reference, _NEAR):
-            raise ValueError("it is read wrongly: onnx's own evaluator computes another embedding; use another opset")
         try:
             together = _build(model, one_by_one=False)(chips)
         except (RuntimeError, IndexError, TypeError, ValueError):
             return {"one_by_one": True}
     return {"one_by_one": not _near(together, apart, 1e-4)}
+
+
+def verify(state: Mapping[str, Tensor], settings: Settings) -> Verification:
+    """Test that the graph is read rightly: onnx's own evaluator computes the same embedding of a chip.
+
+    Raises
+    ------
+    ValueError
+        It computes another one, or the graph does not run on chips of this size.
+    """
+    model, chips = _parse(state), _chips(settings)[:1]
+    alone = _build(model, one_by_one=True)
+    ordered = alone.ordered(chips)
+    # The evaluator unfolds convolutions, which must not take all memory.
+    if alone.graph.check(ordered) > MOST_VALUES:
+        return Verification(None, "its convolutions are too large for onnx's own evaluator")
+    reference = reference_embedding(model, ordered)
+    if reference is None:
+        return Verification(None, "onnx's own evaluator cannot compute it")
+    with torch.inference_mode():
+        if not _near(alone(chips), reference, _NEAR):
+            raise ValueError("it is read wrongly: onnx's own evaluator computes another embedding; use another opset")
+    return Verification(EVALUATOR)
+
+
+def _chips(settings: Settings) -> Tensor:
+    """Return two prepared chips at random."""
+    return torch.rand(2, 3, *settings.input_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def _near(ours: Tensor, other: Tensor, share: float) -> bool:

@@ -64,7 +64,7 @@ def import_extractor(
     fit = match(weights, architecture)
     if half and not any(value.is_floating_point() for value in fit.state.values()):
         raise UsageError(f"{param('half')}: {source} keeps its numbers in a graph of its own; leave it out")
-    settings, options = _complete(weights, fit, dict(given or {}))
+    settings, options, verified = _complete(weights, fit, dict(given or {}))
     state = {k: v.half() if half and v.is_floating_point() else v for k, v in fit.state.items()}
     try:
         dimensions = _prove(fit.architecture, state, settings, options)
@@ -77,7 +77,7 @@ def import_extractor(
         ) from None
     origin = {"name": source.resolve().name, "sha256": weights.sha256, "container": fit.container, "prefix": fit.prefix}
     arguments = {"architecture": architecture, **(given or {}), "half": half}
-    about = {"dimensions": dimensions, "source": origin, "version": version, "arguments": arguments}
+    about = {"dimensions": dimensions, "source": origin, "version": version, "arguments": arguments, **verified}
     save_extractor(out, fit.architecture, state, settings, about, options=options, half=half)
     return {
         "dimensions": dimensions,
@@ -90,13 +90,19 @@ def import_extractor(
         "tensors": len(state),
         "left_out": fit.left_out,
         "bytes": out.stat().st_size,
+        **verified,
     }
 
 
-def _complete(weights: SourceWeights, fit: Fit, given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
-    """Return settings (given ones override the file's, and these the architecture's) and the options that follow."""
+def _complete(
+    weights: SourceWeights, fit: Fit, given: dict[str, Any]
+) -> tuple[Settings, dict[str, Any], dict[str, Any]]:
+    """Return settings (given ones override the file's, and these the architecture's) and the options that follow.
+
+    The third is what records and metadata say of the test that the network is read rightly, where there is one.
+    """
     module: Any = find_architecture(fit.architecture)
-    options = dict(weights.options)
+    options, verified = dict(weights.options), dict[str, Any]()
     try:
         # An architecture whose tensors determine more than its name does has these two functions.
         usual = module.settings_of(fit.state, options) if hasattr(module, "settings_of") else module.SETTINGS
@@ -104,9 +110,12 @@ def _complete(weights: SourceWeights, fit: Fit, given: dict[str, Any]) -> tuple[
         settings.check()
         if hasattr(module, "options_of"):
             options = module.options_of(fit.state, settings)
+        if hasattr(module, "verify"):
+            found = module.verify(fit.state, settings)
+            verified = {"verified_by": found.by, **({"not_verified": found.why_not} if found.by is None else {})}
     except ValueError as error:
         raise ToolError(f"{weights.path}: {first_line(error)}", kind="extractor") from None
-    return settings, options
+    return settings, options, verified
 
 
 def _prove(architecture: str, state: Mapping[str, Tensor], settings: Settings, options: Mapping[str, Any]) -> int:

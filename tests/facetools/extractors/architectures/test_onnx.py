@@ -7,13 +7,15 @@ import torch
 
 from _toolio.errors import ToolError
 from conftest import ROOT
-from facetools.commands._import_extractor import parse_settings
+from facetools.commands._import_extractor import parse_settings, say_unverified
 from facetools.extractors.architectures import onnx as architecture
 from facetools.extractors.convert.convert import import_extractor
-from facetools.extractors.files import build, open_file, save_extractor, tensors_of
+from facetools.extractors.files import build, open_file, read_about, save_extractor, tensors_of
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+import onnx_models  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -194,6 +196,48 @@ def test_a_graph_that_is_read_otherwise_than_onnx_itself_reads_it_is_refused(mon
     monkeypatch.setattr(architecture, "reference_embedding", lambda model, chips: right(model, chips) * 1.01)
     with pytest.raises(ToolError, match=r"m\.onnx: .*it is read wrongly: onnx's own evaluator computes another"):
         import_extractor(tmp_path / "m.onnx", tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "opset"),
+    [
+        ("AveragePool", {"kernel_shape": [3, 3], "strides": [3, 3], "ceil_mode": 1}, 13),
+        ("MaxPool", {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [1, 1, 1, 1], "ceil_mode": 1}, 13),
+        ("Softmax", {"axis": 1}, 11),
+        ("LpNormalization", {"p": 1, "axis": 1}, 13),
+    ],
+)
+def test_a_graph_of_operators_that_the_evaluator_has_wrong_is_verified(tmp_path, operator, attributes, opset):
+    nodes = (
+        (operator, ["x"], ["m"], attributes),
+        ("Flatten", ["m"], ["y"]),
+    )
+    made = onnx_models.model(*nodes, opset=opset, sides=(1, 3, 16, 16))
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    record = import_extractor(tmp_path / "m.onnx", tmp_path / "x.safetensors")
+    about = read_about(tmp_path / "x.safetensors")
+    assert record["verified_by"] == about["verified_by"] == "onnx.reference"
+    assert "not_verified" not in {**record, **about}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("reference_embedding", lambda *_: None, "onnx's own evaluator cannot compute it"),
+        ("MOST_VALUES", 10, "its convolutions are too large for onnx's own evaluator"),
+    ],
+)
+def test_what_nothing_verified_is_said(monkeypatch, tmp_path, capsys, name, value, why):
+    monkeypatch.setattr(architecture, name, value)
+    (tmp_path / "m.onnx").write_bytes(small().SerializeToString())
+    record = import_extractor(tmp_path / "m.onnx", tmp_path / "x.safetensors")
+    about = read_about(tmp_path / "x.safetensors")
+    for each in (record, about):
+        assert (each["verified_by"], each["not_verified"]) == (None, why)
+    say_unverified(record)
+    assert capsys.readouterr().err == f"facetools: note: {tmp_path / 'm.onnx'}: not verified: {why}\n"
+    say_unverified({"verified_by": "onnx.reference"})
+    assert capsys.readouterr().err == ""
 
 
 def test_weights_that_were_tuned_in_another_graph_are_refused():
