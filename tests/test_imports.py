@@ -48,8 +48,8 @@ LEVELS = {
         {"mask_tuning", "layerdiff"},
         {"tuning"},
         {"classifier"},
-        {"masks"},
-        {"texts", "checkpoints", "kernels", "heatmap"},
+        {"masks", "heatmap"},
+        {"texts", "checkpoints", "kernels"},
     ],
 }
 # A room that knows less than its level would allow.
