@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from _toolio.streams.inputs import Item
 from _toolio.tensors.writer import write_safetensors
+from facetools.embeddings.matching import Faces
+from facetools.embeddings.records import EmbeddedFace
 
 NAMES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
 
@@ -33,3 +36,22 @@ def write(
     path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def faces_of(values: Any, distance: str = "euclidean", name: str = "in") -> Faces:
+    rows = np.asarray(values, np.float32)
+    about = {"name": "net", "sha256": "d" * 64, "distance": distance}
+    return Faces(
+        name,
+        [EmbeddedFace(Item(f"{name}/{n}", f"{n}"), 0, None, row, about) for n, row in enumerate(rows)],
+        rows,
+    )
+
+
+def brute(a: Faces, b: Faces) -> Any:
+    """All distances, from the definition: with differences, not with the sums of squares of the code."""
+    one, two = a.values.astype(float), b.values.astype(float)
+    if a.distance == "cosine":
+        one, two = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (one, two))
+        return 1 - one @ two.T
+    return np.linalg.norm(one[:, None] - two[None], axis=2)

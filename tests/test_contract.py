@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from berttools.cli import COMMANDS as BERTTOOLS
 from conftest import Run, faceless
+from embedding_files import write as write_embeddings
 from facetools.cli import COMMANDS as FACETOOLS
 from tiny_models import make_base, make_mask, make_tuned, texts, write_lines
 
@@ -53,7 +54,7 @@ POSITIONAL = {
     "facetools align",
     "facetools train-extractor",
 }
-WRITERS = [*FILTERS, ("facetools", "compare"), *TUNING]
+WRITERS = [*FILTERS, ("facetools", "compare"), ("facetools", "match"), *TUNING]
 Start = Callable[..., list[str]]
 HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL", "safetensors")
 
@@ -79,6 +80,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "predict": ["--model", str(tmp_path / "ft")],
             "report": ["--out", str(tmp_path / "report")],
             "plot": ["--kind", "histogram", "--out", str(tmp_path / "plot.png")],
+            "match": [str(tmp_path / "e.safetensors")],
             "extractors": [],
             "import-extractor": [str(tmp_path / "backbone.pth"), "--out", str(tmp_path / "x.safetensors")],
             "train-extractor": ["--epochs", "1", "--out", str(tmp_path / "out.safetensors")],
@@ -137,6 +139,8 @@ def valid(
                 "predict": ["--model", str(tiny / "ft"), "--in", text],
                 "evaluate": ["--in", said],
             }[name]
+        if name == "match":
+            return [str(write_embeddings(tmp_path)), "--threshold", "1"]
         if name == "layerdiff":
             rng = np.random.default_rng(0)
             # Enough records to fill a pipe that nobody reads.
@@ -231,6 +235,11 @@ def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
         ["embed", "--in", "{photos}", "--out", "{photos}"],
         ["embed", "--in", "{photos}", "--out", "{out}/deep/e.safetensors"],
         ["embed", "--in", "{photos}", "--out", "{out}", "--extractor", "nobody"],
+        ["embed", "--in", "{photos}", "--out", "{out}.npy"],
+        ["match", "-", "-"],
+        ["match", "a", "--threshold", "0.5", "--calibrate", "{photos}"],
+        ["match", "a", "--cluster", "--most", "3"],
+        ["match", "a", "--far", "nan"],
     ],
 )
 def test_what_cannot_be_asked_for(
@@ -475,6 +484,7 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], warm_command:
         "mask-control": "random",
         "predict": "story",
         "evaluate": "matthews",
+        "match": "in/a/1.jpg",
     }
     assert expected.get(name, "no face") in shown, shown
 

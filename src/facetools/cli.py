@@ -12,6 +12,7 @@ COMMANDS = (
     "report",
     "plot",
     "embed",
+    "match",
     "align",
     "train-detector",
     "train-extractor",

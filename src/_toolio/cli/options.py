@@ -32,6 +32,21 @@ def named(inputs: Sequence[str] | None, paths: Sequence[str] | None) -> list[str
     return [*(inputs or ()), *(paths or ())]
 
 
+_OTHERS = (
+    *(".npy", ".npz", ".pt", ".pth", ".bin", ".pkl", ".pickle", ".h5", ".parquet", ".onnx"),
+    *(".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt"),
+)
+
+
+def tensor_file(path: Path) -> Path:
+    """Return the name of a safetensors file; refuse one whose ending is another format's."""
+    if path.suffix.lower() in _OTHERS:
+        raise typer.BadParameter(
+            f"{path}: a safetensors file is written, and no {path.suffix}; name it {path.with_suffix('.safetensors')}"
+        )
+    return path
+
+
 def _shard(text: str | None) -> str | None:
     try:
         parse_shard(text)
@@ -70,7 +85,16 @@ Shard = Annotated[
 Device = Annotated[str, typer.Option(metavar="DEVICE", callback=_device, help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random draws, made item by item.")]
 Batch = Annotated[int, typer.Option(min=1, help="Items in a batch on an accelerator.")]
-OutFile = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write; complete or absent.")]
+OutFile = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        callback=tensor_file,
+        help="The safetensors file to write; complete or absent.",
+    ),
+]
 OutFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write to; mirrors the input's tree.")
 ]

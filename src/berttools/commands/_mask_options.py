@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from _toolio.cli.options import finite
+from _toolio.cli.options import finite, tensor_file
 from berttools.mask_tuning.config import Pooler
 from berttools.mask_tuning.recipe import Method, Pattern
 from berttools.masks import Code
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The mask's file: masks and the head.")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="FILE", callback=tensor_file, help="The mask's file: masks and the head."),
+]
 MethodOption = Annotated[
     Method,
     typer.Option(

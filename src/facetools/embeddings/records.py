@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,54 @@ def read_faces(name: str) -> tuple[list[EmbeddedFace], list[Item]]:
     with of_the_whole_run():
         found = list(_faces_of_file(name) if is_safetensors(name) else _faces_of_records(name, faceless))
     return found, faceless
+
+
+def check_alike(name: str, faces: Sequence[EmbeddedFace], *, verb: str = "evaluate") -> None:
+    """Refuse embeddings of several extractors, or of several widths, which no extractor makes.
+
+    Parameters
+    ----------
+    name, verb
+        The input, and what is to be done with it, for the message.
+    faces
+        Its faces.
+
+    Raises
+    ------
+    ToolError
+        The message names the input and what differs.
+    """
+    kinds = {(face.extractor["name"], face.extractor["sha256"]) for face in faces}
+    if len(kinds) > 1:
+        names = " and ".join(sorted(f"{kind[0]} ({kind[1][:12]})" for kind in kinds))
+        raise ToolError(f"{name}: embedded by {names}; {verb} one extractor at a time", kind="extractors-differ")
+    widths = {len(face.embedding) for face in faces}
+    if len(widths) > 1:
+        raise ToolError(
+            f"{name}: embeddings of {min(widths)} and of {max(widths)} numbers; embed all photos once more",
+            kind="embeddings",
+        )
+
+
+def distinct_faces(name: str, found: Iterable[EmbeddedFace]) -> list[EmbeddedFace]:
+    """Return each face of each photo once, in the order of their first records.
+
+    Raises
+    ------
+    ToolError
+        Duplicates of a face in the input, ``name``, disagree.
+    """
+    faces: dict[tuple[str, int], EmbeddedFace] = {}
+    for face in found:
+        first = faces.setdefault((face.item.path, face.face), face)
+        if first.sha256 != face.sha256 or not np.array_equal(first.embedding, face.embedding, equal_nan=True):
+            what = "sha256" if first.sha256 != face.sha256 else "embeddings"
+            raise ToolError(
+                f"{name}: {face.item.path}, face {face.face}, is in it twice, with different {what}; the photo was "
+                "embedded again since: keep the records of one run",
+                kind="twice",
+            )
+    return list(faces.values())
 
 
 def _faces_of_file(name: str) -> Iterator[EmbeddedFace]:

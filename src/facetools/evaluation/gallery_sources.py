@@ -15,7 +15,7 @@ from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN, Item
 from facetools.attacks.origins import Origin, origin_of
 from facetools.embeddings.files import check_finite
-from facetools.embeddings.records import EmbeddedFace, read_faces
+from facetools.embeddings.records import EmbeddedFace, check_alike, distinct_faces, read_faces
 from facetools.evaluation.gallery import Gallery, refuse_same_place
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def read_gallery(name: str) -> Gallery:
     found, faceless = read_faces(name)
     if not found:
         raise ToolError(f"{name}: no face in it; embed photos with `facetools embed`", kind="empty")
-    _check_alike(name, found)
+    check_alike(name, found)
     chosen = _largest(name, found)
     about = chosen[0].extractor
     items, unseen = tuple(face.item for face in chosen), {item.path: item for item in faceless}
@@ -60,20 +60,6 @@ def read_gallery(name: str) -> Gallery:
     )
 
 
-def _check_alike(name: str, faces: Sequence[EmbeddedFace]) -> None:
-    """Refuse embeddings of several extractors, or of several widths, which no extractor makes."""
-    kinds = {(face.extractor["name"], face.extractor["sha256"]) for face in faces}
-    if len(kinds) > 1:
-        names = " and ".join(sorted(f"{kind[0]} ({kind[1][:12]})" for kind in kinds))
-        raise ToolError(f"{name}: embedded by {names}; evaluate one extractor at a time", kind="extractors-differ")
-    widths = {len(face.embedding) for face in faces}
-    if len(widths) > 1:
-        raise ToolError(
-            f"{name}: embeddings of {min(widths)} and of {max(widths)} numbers; embed all photos once more",
-            kind="embeddings",
-        )
-
-
 def _largest(name: str, found: Iterable[EmbeddedFace]) -> list[EmbeddedFace]:
     """Return the largest face of each photo.
 
@@ -82,19 +68,10 @@ def _largest(name: str, found: Iterable[EmbeddedFace]) -> list[EmbeddedFace]:
     ToolError
         Duplicates of a face disagree, or an embedding is not finite.
     """
-    faces: dict[tuple[str, int], EmbeddedFace] = {}
-    for face in found:
-        first = faces.setdefault((face.item.path, face.face), face)
-        if first.sha256 != face.sha256 or not np.array_equal(first.embedding, face.embedding, equal_nan=True):
-            what = "sha256" if first.sha256 != face.sha256 else "embeddings"
-            raise ToolError(
-                f"{name}: {face.item.path}, face {face.face}, is in it twice, with different {what}; the photo was "
-                "embedded again since: keep the records of one run",
-                kind="twice",
-            )
     largest: dict[str, EmbeddedFace] = {}
-    for (path, number), face in faces.items():
-        if path not in largest or number < largest[path].face:
+    for face in distinct_faces(name, found):
+        path = face.item.path
+        if path not in largest or face.face < largest[path].face:
             largest[path] = face
     for face in largest.values():
         check_finite(face.embedding, name, face.item.path)

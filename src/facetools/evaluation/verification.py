@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from facetools.embeddings.distances import distances
+from facetools.embeddings.thresholds import FALSE_ACCEPT_RATES, accept_limits
 from facetools.evaluation.classifiers.embedding_classifiers import BLOCK, Rows, Task
 from facetools.evaluation.splits import Numbers
-
-FALSE_ACCEPT_RATES = (1e-3, 1e-4)
 
 
 class Verifier:
@@ -34,18 +32,15 @@ class Verifier:
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self._tasks = tasks
-        # Only as many distances as the largest rate accepts are kept: memory does not grow with the pairs.
-        most = math.ceil(FALSE_ACCEPT_RATES[0] * sum(len(task.test) * len(task.train) for task in tasks)) + 1
-        nearest, pairs = np.empty(0), 0
-        for task in tasks:
+        pairs = sum(len(task.test) * len(task.train) for task in tasks)
+        self.limits = accept_limits(self._impostors(), pairs, FALSE_ACCEPT_RATES)
+
+    def _impostors(self) -> Iterator[npt.NDArray[np.float64]]:
+        for task in self._tasks:
             for first in range(0, len(task.test), BLOCK):
                 part = slice(first, first + BLOCK)
                 apart = distances(task.test[part], task.train, task.distance)
-                others = apart[task.test_labels[part, None] != task.train_labels]
-                pairs += len(others)
-                nearest = np.sort(np.concatenate([nearest, others]))[:most]
-        passing = [math.floor(rate * pairs) for rate in FALSE_ACCEPT_RATES]
-        self.limits = np.array([np.nextafter(nearest[few], -np.inf) if few else np.nan for few in passing])
+                yield apart[task.test_labels[part, None] != task.train_labels]
 
     def accepted(self, fold: int, person: int, rows: Rows | None = None) -> Numbers:
         """Count genuine pairs: a person's clean tests in one fold against ``rows`` (None: clean training photos).
