@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import inspect
+import io
 import json
 import os
 import pty
@@ -177,7 +179,14 @@ def test_help(run: Callable[..., Run], tool: str, name: str) -> None:
     for flag in ("--help", "-h"):
         done = run(tool, name, flag)
         assert (done.code, done.err) == (0, "")
-        assert done.out.decode().startswith(f"Usage: {tool} {name}")
+        shown = done.out.decode()
+        assert shown.startswith(f"Usage: {tool} {name}")
+        # The end teaches: examples of the man page, as they can be typed, and where it is.
+        page = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}").PAGE
+        for line, meaning in page.examples[:3]:
+            assert "\n".join(f"  {each}" for each in (f"# {meaning}", *line.splitlines())) in shown
+        assert shown.endswith(f"\n  More: man {tool}-{name}\n")
+        assert all(f"\n  {option} " in shown for option in ("--table", "--csv", "--jsonl"))
     assert not modules_after(tool, name, "--help")
 
 
@@ -268,6 +277,34 @@ def test_stdout_is_jsonl_and_stderr_silent(
         assert re.match(rb'\{"%s":( null|\d+\.\d{6}(\d{6})?|\d+)[,}]' % first.encode(), line)
         assert record["schema"] == module.SCHEMA
         assert set(record) - {"schema"} <= set(page.fields), "the man page must name every field"
+
+
+CHEAP = [("facetools", "match"), ("facetools", "extractors"), ("berttools", "layerdiff"), ("berttools", "evaluate")]
+
+
+@pytest.mark.parametrize(("tool", "name"), CHEAP)
+def test_records_in_other_forms(
+    run_inside: Callable[..., Run], valid: Callable[[str], list[str]], words: Callable[[str], list[str]],
+    tool: str, name: str,
+) -> None:  # fmt: skip
+    arguments = words(name) if name == "extractors" else valid(name)
+    module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
+    records = run_inside(tool, name, *arguments, "--jsonl").records
+    table = list(csv.DictReader(io.StringIO(run_inside(tool, name, *arguments, "--csv").out.decode())))
+    assert len(table) == len(records)
+    rank = next(iter(records[0]))
+    assert next(iter(table[0])) == rank
+    assert list(table[0])[1:] == list(
+        getattr(module, "CSV_FIELDS", [each for each in module.PAGE.fields if each != rank])
+    )
+    for row, record in zip(table, records, strict=True):
+        assert (row[rank] == "") == (record[rank] is None)
+        assert record[rank] is None or float(row[rank]) == pytest.approx(record[rank], abs=1e-12)
+    drawn = run_inside(tool, name, *arguments, "--table").out.decode().splitlines()
+    assert len(drawn) > len(records)
+    assert drawn[0].split()[0] == rank
+    both = run_inside(tool, name, *arguments, "--csv", "--jsonl")
+    assert (both.code, both.err) == (2, f"{tool}: error: --csv and --jsonl: give one of them\n")
 
 
 @pytest.mark.parametrize(("tool", "name"), PHOTOS)
@@ -424,9 +461,13 @@ def test_interrupted(
         time.sleep(4)
     else:
         assert process.stdout.readline()
+        time.sleep(1 if name in ("perturb", "align") else 0)  # until it waits for the next photo
     process.send_signal(number)
     assert process.wait(120) == (130 if number == signal.SIGINT else 128 + number)
-    assert b"Traceback" not in process.stderr.read()
+    said = process.stderr.read().decode()
+    assert "Traceback" not in said
+    if name in ("perturb", "align"):
+        assert said == f"{tool}: stopped after 1; go on with --resume\n"
     left = [path.name for path in tmp_path.rglob("*") if path.name.endswith(".tmp") or path.name == "out.safetensors"]
     assert left == []
 

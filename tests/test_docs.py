@@ -308,7 +308,7 @@ def test_every_file_of_docs_is_reached_from_the_readme() -> None:
 
 def options_of_commands() -> set[str]:
     """Return every option of both tools."""
-    found = {"--help", "--version"}
+    found = {"--help", "--version", "--install-completion"}
     for tool, pages in MANUALS.items():
         group: Any = typer.main.get_command(build_app(tool, list(pages)))
         for command in group.commands.values():

@@ -5,25 +5,43 @@ run quietly with 0, unless its result is files: then it goes on (`_toolio.stream
 """
 
 import errno
+import functools
 import importlib
+import inspect
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from _toolio.cli.manual import EXIT_STATUS
+from _toolio.cli import options
+from _toolio.cli.manual import EXIT_STATUS, Page
+from _toolio.cli.progress import close_with, stopped_after
 from _toolio.compute.threads import THREAD_PREFIX
-from _toolio.errors import ToolError, spell_parameters
-from _toolio.streams.records import ReaderGoneError, discard_stdout, printable
+from _toolio.errors import ToolError, spell_parameters, spelled
+from _toolio.streams.records import ReaderGoneError, discard_stdout, printable, written_as
 from _toolio.version import tool_version
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
+
+
+SHOWN = 3
+"""Examples at the end of a command's help."""
+
+
+def closing_words(package: str, name: str, page: Page) -> str:
+    """Return the end of a command's help: examples, exit status, and where there is more."""
+    examples = "\n\n".join(
+        "\b\n" + "\n".join((f"# {meaning}", *line.splitlines())) for line, meaning in page.examples[:SHOWN]
+    )
+    # The backspace keeps the lines of a paragraph as they are.
+    return f"\b\nExamples:\n\n{examples}\n\nExit status: {page.exit_status}\n\nMore: man {package}-{name}"
 
 
 def _version(package: str) -> Callable[[bool], None]:
@@ -65,10 +83,36 @@ def build_app(package: str, commands: Sequence[str], *, listing: bool = False) -
     for name in commands:
         module = importlib.import_module(f"{package}.commands.{name.replace('-', '_')}")
         function = getattr(module, name.replace("-", "_"))
-        if listing:
-            function = _only_described(function)
-        app.command(name, epilog=EPILOG)(function)
+        page = getattr(module, "PAGE", None)
+        function = _only_described(function) if listing else _with_forms(function, page.fields if page else ())
+        app.command(name, epilog=EPILOG if page is None else closing_words(package, name, page))(function)
     return app
+
+
+def _with_forms(function: Callable[..., Any], fields: Iterable[str]) -> Callable[..., Any]:
+    """Return a command with the options that choose how its records are written; CSV has ``fields``."""
+
+    @functools.wraps(function)
+    def command(*, table: bool, csv: bool, jsonl: bool, **given: Any) -> Any:
+        with written_as(options.form_of(table=table, csv=csv, jsonl=jsonl), tuple(fields)) as output:
+            try:
+                code = function(**given)
+            except (KeyboardInterrupt, SystemExit):
+                _say_how_to_go_on(function, given)
+                raise
+        if output.line:
+            close_with(output.line)
+        return code
+
+    signature = inspect.signature(function, eval_str=True)
+    forms = (("table", options.Table), ("csv", options.Csv), ("jsonl", options.Jsonl))
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind) for name, kind in forms
+    ]
+    known = signature.parameters.values()
+    command.__signature__ = signature.replace(parameters=[*known, *more])  # type: ignore[attr-defined]
+    command.__annotations__ = {}  # they are in the signature, evaluated: typer would do so once more
+    return command
 
 
 def _only_described(function: Callable[..., Any]) -> Callable[[], None]:
@@ -182,6 +226,13 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """Leave by an exception, so that half-written files are removed on the way out."""
     del frame
     raise SystemExit(128 + number)
+
+
+def _say_how_to_go_on(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Print how far a command that can be resumed has come, where something of it is kept."""
+    line = stopped_after(Path(f"{given.get('out')}.checkpoint")) if "resume" in given else ""
+    if line and sys.stderr is not None:
+        sys.stderr.write(f"{function.__module__.partition('.')[0]}: {spelled(line)}\n")
 
 
 def complain(tool: str, message: str) -> None:

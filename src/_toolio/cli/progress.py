@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
+
+from _toolio.errors import param
 
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+_kept: list[tuple[int, int | None]] = []
+"""How many items of a `track` that resumes are done, and of how many."""
+
+
+def track(
+    items: Iterable[T], what: str, total: int | None = None, *, resumes: bool = False, done: int = 0
+) -> Iterator[T]:
     """Yield the items, showing how many are done.
 
     Parameters
@@ -20,7 +29,13 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         Two or three words in front of the bar.
     total
         Number of items, where it is known.
+    resumes
+        What was done of an item is kept when the next is taken, and another run goes on from there: `stopped_after`.
+    done
+        Number of items that an earlier run has done; ``total`` counts them, too.
     """
+    if resumes:
+        items = _counted(items, total, done)
     if not _is_watched():
         yield from items
         return
@@ -30,10 +45,32 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # transient: records that follow on the same terminal are not broken by a finished bar.
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(what, total=total, completed=done)
         for item in items:
             yield item
             progress.advance(task)
+
+
+def _counted(items: Iterable[T], total: int | None, done: int) -> Iterator[T]:
+    _kept[:] = [(done, total)]
+    for number, item in enumerate(items, done + 1):
+        yield item
+        _kept[:] = [(number, total)]
+    _kept.clear()
+
+
+def stopped_after(checkpoint: Path) -> str:
+    """Return how far a run came that was interrupted, and how to go on; "" if nothing of it is kept.
+
+    Parameters
+    ----------
+    checkpoint
+        Where a training keeps its state; it need not exist.
+    """
+    if _kept and _kept[-1][0]:
+        done, total = _kept[-1]
+        return f"stopped after {done:,}{'' if total is None else f' of {total:,}'}; go on with {param('resume')}"
+    return f"stopped; go on with {param('resume')}" if checkpoint.exists() else ""
 
 
 def close_with(line: str) -> None:

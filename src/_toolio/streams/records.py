@@ -13,6 +13,9 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO, Any, Self
 
@@ -31,6 +34,48 @@ class Form(StrEnum):
     """A table on a terminal, else JSONL."""
     table = "table"
     csv = "csv"
+    jsonl = "jsonl"
+
+
+class Order(StrEnum):
+    """Orders of the rows of a table; elsewhere records come as they are made."""
+
+    highest = "highest"
+    lowest = "lowest"
+    made = "made"
+
+
+@dataclass(slots=True)
+class Output:
+    """How records are written where a writer is not told, and what sums them up.
+
+    Attributes
+    ----------
+    form
+        The format.
+    fields
+        Fields of CSV, in order.
+    line
+        The sum in a line, once a writer has ended: for people, and no part of the records.
+    """
+
+    form: Form = Form.auto
+    fields: tuple[str, ...] = ()
+    line: str = ""
+
+
+_output: ContextVar[Output | None] = ContextVar("output", default=None)
+
+
+@contextmanager
+def written_as(form: Form, fields: Sequence[str]) -> Iterator[Output]:
+    """Write records so inside the block, where a writer is not told otherwise; as `Output` takes them."""
+    output = Output(form, tuple(fields))
+    token = _output.set(output)
+    try:
+        yield output
+    finally:
+        _output.reset(token)
 
 
 class ReaderGoneError(Exception):
@@ -136,9 +181,12 @@ class RecordWriter:
     decimals
         Decimals of the ranking field.
     form
-        CSV has a line of names first, and the fields of ``csv_fields``; what is neither number nor text is JSON.
+        CSV has a line of names first, and the fields of ``csv_fields``; what is neither number nor text is JSON. None:
+        as `written_as` has it.
     csv_fields
-        Fields of CSV, in order, after the ranking one.
+        Fields of CSV, in order, after the ranking one; empty: as `written_as` has them.
+    order
+        Of the rows of a table, by the ranking field; what has none comes last.
     makes_files
         The command's result is files: when the reader of its records goes away, it goes on without them.
     """
@@ -150,18 +198,22 @@ class RecordWriter:
         columns: Sequence[str],
         *,
         decimals: int = 6,
-        form: Form = Form.auto,
+        form: Form | None = None,
         csv_fields: Sequence[str] = (),
+        order: Order = Order.highest,
         makes_files: bool = False,
     ) -> None:
         self.schema, self.rank, self.columns, self.decimals = schema, rank, tuple(columns), decimals
-        self.failures = 0
-        self._makes_files = makes_files
-        self._rows: list[Record] = []
+        self.written = self.failures = 0
+        self._makes_files, self._order = makes_files, order
+        self._blocks: list[list[Record]] = [[]]
+        self._output = output = _output.get() or Output()
+        form = output.form if form is None else form
         if sys.stdout is None:
             raise ToolError("stdout is closed; give it a file or a pipe")
         self._table = form is Form.table or (form is Form.auto and sys.stdout.isatty())
-        self._csv = (rank, *csv_fields) if form is Form.csv else ()
+        named = csv_fields or [name for name in output.fields if name != rank]
+        self._csv = (rank, *named) if form is Form.csv else ()
         self._headed = False
 
     def __enter__(self) -> Self:
@@ -169,8 +221,16 @@ class RecordWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # What was found before an interruption is shown too.
-        if self._rows and kind in (None, KeyboardInterrupt):
-            self._write(_drawn(self._rows, self.rank, self.columns, self.decimals))
+        rows = [row for block in self._blocks for row in _ordered(block, self.rank, self._order)]
+        if rows and kind in (None, KeyboardInterrupt):
+            self._write(_drawn(rows, self.rank, self.columns, self.decimals))
+        if kind is None and not self._output.line:
+            records = f"{self.written:,} record{'s' if self.written != 1 else ''}"
+            self._output.line = records + (f", {self.failures:,} of them failed" if self.failures else "")
+
+    def sum_up(self, line: str) -> None:
+        """Set the line that a run ends with on a terminal, behind its table. Without it that counts records."""
+        self._output.line = line
 
     @property
     def exit_code(self) -> int:
@@ -185,12 +245,19 @@ class RecordWriter:
             record.setdefault(key, value)
         return record
 
-    def emit(self, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
-        """Write one record; one that has an ``error`` counts as a failure."""
+    def emit(
+        self, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None, sums_up: bool = False
+    ) -> None:
+        """Write one record; one that has an ``error`` counts as a failure.
+
+        One that ``sums_up`` those before it stays behind them in a table, whatever its number.
+        """
         record = self.complete(fields, through=through)
-        self.failures += "error" in record
+        self._count(record)
         if self._table:
-            self._rows.append(_plain(record))
+            self._blocks += [[_plain(record)], []] if sums_up else []
+            if not sums_up:
+                self._blocks[-1].append(_plain(record))
         elif self._csv:
             self._write_csv(_plain(record))
         else:
@@ -220,11 +287,17 @@ class RecordWriter:
 
     def pass_on(self, record: Mapping[str, Any]) -> None:
         """Write a record of an earlier command as it is; an error in it stays an error of the run."""
-        self.failures += "error" in record
+        self._count(record)
         if self._table:
-            self._rows.append({self.rank: None, **record})
-            return
-        self._write(dump_record(record, decimals=self.decimals))
+            self._blocks[-1].append({self.rank: None, **record})
+        elif self._csv:
+            self._write_csv({self.rank: None, **record})
+        else:
+            self._write(dump_record(record, decimals=self.decimals))
+
+    def _count(self, record: Mapping[str, Any]) -> None:
+        self.written += 1
+        self.failures += "error" in record
 
 
 def write_out(data: bytes) -> None:
@@ -276,6 +349,15 @@ def _csv_line(cells: Sequence[str]) -> str:
     # Not lineterminator="\n": Python 3.11 quotes a carriage return only where the end of a line has one.
     csv.writer(out).writerow(cells)
     return out.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _ordered(rows: list[Record], rank: str, order: Order) -> list[Record]:
+    """Return rows by their ranking field; those that have no number there last."""
+    if order is Order.made:
+        return rows
+    ranked = [row for row in rows if isinstance(row.get(rank), float | int)]
+    others = [row for row in rows if not isinstance(row.get(rank), float | int)]
+    return [*sorted(ranked, key=lambda row: row[rank], reverse=order is Order.highest), *others]
 
 
 def _drawn(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: int) -> bytes:

@@ -88,3 +88,28 @@ def _title(model: Checkpoint) -> str:
     """Return what a model is called in a picture: inside a folder of sentence-transformers, as that folder."""
     path = model.path
     return path.parent.name if path.is_dir() and (path.parent / MODULES).is_file() else path.name
+
+
+class Tally:
+    """Numbers of records, how many are of what is unchanged, and which moved most."""
+
+    def __init__(self) -> None:
+        self._records = self._unchanged = 0
+        self._by, self._most = "", (0.0, "")
+
+    def add(self, record: Record) -> None:
+        """Count a record."""
+        angle, self._by = record.get("angle"), str(record.get("by"))
+        if angle is None:
+            return
+        self._records += 1
+        self._unchanged += angle == 0
+        name = record.get("name") or record.get("group") or record.get("layer")
+        self._most = max(self._most, (angle, str(record.get("by") if name is None else name)))
+
+    def line(self, failed: int) -> str:
+        """Return one line: records, how many are unchanged, the largest angle."""
+        parts = [f"{self._records:,} {self._by}{'s' if self._records != 1 else ''}, {self._unchanged:,} unchanged"]
+        parts += [f"the largest angle {self._most[0]:.4g} of {self._most[1]}"] if self._most[0] else []
+        parts += [f"{failed:,} failed"] if failed else []
+        return "; ".join(parts)

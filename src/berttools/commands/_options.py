@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from _toolio.cli.options import starting_last
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
-from _toolio.streams.records import Form
 from berttools.classifier.precision import Precision
 from berttools.texts.metric_names import Metric
 
@@ -59,6 +59,13 @@ MetricOption = Annotated[
 ModelFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write; whole or absent.")]
 
 
+def groups(incomplete: str) -> list[str]:
+    """Complete groups of matrices, joined by commas, in a shell."""
+    from berttools.checkpoints.groups import KNOWN_GROUPS
+
+    return starting_last(KNOWN_GROUPS, incomplete)
+
+
 def inputs_of(names: Sequence[str] | None) -> list[str]:
     """Return what to read, stdin if nothing was named.
 
@@ -75,20 +82,13 @@ def inputs_of(names: Sequence[str] | None) -> list[str]:
     return found
 
 
-def form_of(*, table: bool, csv: bool) -> Form:
-    """Return how records are written; UsageError if both options are set."""
-    if table and csv:
-        raise UsageError("--table and --csv: give one of them")
-    return Form.table if table else Form.csv if csv else Form.auto
-
-
 def drawn_as(path: Path | None, *, force: bool) -> str:
     """Return the format of a heat map's file, "" for none. Raises as `_toolio.charts.form_of`."""
     if path is None:
         return ""
-    from _toolio.charts import form_of as kind_of
+    from _toolio.charts import form_of
 
-    return kind_of(path, force=force, named=param("heatmap"))
+    return form_of(path, force=force, named=param("heatmap"))
 
 
 def warn(text: str) -> None:

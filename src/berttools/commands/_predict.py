@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,14 @@ def handed_on(fields: Mapping[str, Any], label: str) -> dict[str, Any]:
         kept.pop(label, None)
         kept["gold"] = fields[label]
     return kept
+
+
+MOST_LABELS = 6
+"""Labels that a summary counts; a regression has as many as there are texts."""
+
+
+def summary_of(texts: int, labels: Counter[str], failed: int) -> str:
+    """Return one line: texts, labels with how often each was predicted, failed lines."""
+    counts = ", ".join(f"{count:,} {label}" for label, count in labels.most_common(MOST_LABELS))
+    counted = f": {counts}" if 0 < len(labels) <= MOST_LABELS else ""
+    return f"{texts:,} text{'s' if texts != 1 else ''}{counted}" + (f"; {failed:,} failed" if failed else "")

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from _toolio.cli.options import finite
+from _toolio.cli.options import completion, finite
 from _toolio.cli.progress import track
-from _toolio.streams.records import RecordWriter
-from berttools.commands._options import warn
+from _toolio.streams.records import Order, RecordWriter
+from berttools.commands._options import groups, warn
 from berttools.tuning.config import FinetuneConfig, Save, Task
 
 LESS_MEMORY = "a higher --accumulate, which changes no gradient, a smaller --batch, or a smaller --max-length"
@@ -44,7 +44,14 @@ Only = Annotated[
         "a record of layerdiff a line: a tensor, its part, a layer or a group.",
     ),
 ]
-Group = Annotated[str | None, typer.Option(metavar="Q,K", help="Tune only matrices of these groups, and the head.")]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="Q,K",
+        autocompletion=completion(groups),
+        help="Tune only matrices of these groups, and the head.",
+    ),
+]
 Layers = Annotated[str | None, typer.Option(metavar="8-11", help="Tune only these layers, and the head.")]
 Freeze = Annotated[
     list[str] | None,
@@ -110,7 +117,7 @@ def tune(
     processes = count_processes()
     config.check()
     hush(processes)
-    with RecordWriter(schema, "score", columns, makes_files=True) as writer:
+    with RecordWriter(schema, "score", columns, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.device import enough_memory, pick_device, reproducible
         from berttools.checkpoints.model_folder import silent_transformers
 
@@ -118,6 +125,7 @@ def tune(
         with reproducible(place), join(processes, place), enough_memory(place, LESS_MEMORY), silent_transformers():
             for record in function(config, device=place, processes=processes, progress=_progress, warn=warn):
                 writer.emit(record)
+        writer.sum_up(f"{config.out} is written")
         return writer.exit_code
 
 

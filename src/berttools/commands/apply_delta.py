@@ -45,6 +45,7 @@ def apply_delta(
             raise ToolError(f"{error.message}; berttools finetune --save delta writes one", kind=error.kind) from None
         share = found["from_delta"] / max(1, found["from_delta"] + found["from_base"])
         writer.emit({"share": share, "path": out, "base": base, "delta": delta, **found})
+        writer.sum_up(f"{out} is written")
         return writer.exit_code
 
 

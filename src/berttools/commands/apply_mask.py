@@ -44,6 +44,7 @@ def apply_mask(
         check_folder(base)
         found = masks_apply.apply_mask(base, mask, out)
         writer.emit({"sparsity": None, "path": out, "base": base, "mask": mask, **found})
+        writer.sum_up(f"{out} is written")
         return writer.exit_code
 
 

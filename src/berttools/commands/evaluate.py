@@ -9,7 +9,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import InputError
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import DataInputs, inputs_of, warn
 from berttools.texts.metric_names import Metric
@@ -35,7 +35,7 @@ def evaluate(
 
     refuse_processes("evaluate")
     names = inputs_of(inputs)
-    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
         from berttools.texts.evaluation import NEEDED, Evaluation
 
         evaluation = Evaluation()
@@ -49,6 +49,7 @@ def evaluate(
                 evaluation.add(row.fields, row.where)
             except InputError as error:
                 writer.fail(error, {}, through=row.fields)
+        best = ""
         for result in evaluation.results([each.value for each in metric or []], seed=seed):
             fields: dict[str, Any] = {"score": result.value, "metric": result.metric}
             fields |= {"task": result.task} if result.task else {}
@@ -56,6 +57,11 @@ def evaluate(
             fields |= {"classes": result.classes} if result.classes else {}
             fields |= {"reason": "one side has one value only"} if result.value is None else {}
             writer.emit(fields)
+            if result.value is not None and not best:
+                best = f"{result.metric} {result.value:.3f}"
+                best += f" ({result.interval[0]:.3f} to {result.interval[1]:.3f})" if result.interval else ""
+                best += f" of {result.count:,} texts"
+                writer.sum_up(best + (f"; {writer.failures:,} failed" if writer.failures else ""))
         for said in evaluation.doubts():
             warn(said)
         return writer.exit_code

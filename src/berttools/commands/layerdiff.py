@@ -13,7 +13,7 @@ from _toolio.errors import param
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
-from berttools.commands._layerdiff import Baseline, Panels, complain_of, expression, selection_of, watch
+from berttools.commands._layerdiff import Baseline, Panels, Tally, complain_of, expression, selection_of, watch
 from berttools.layerdiff import LayerdiffConfig, compare
 
 SCHEMA = "berttools.layerdiff/1"
@@ -43,7 +43,14 @@ def layerdiff(
         str | None,
         typer.Option(metavar="REGEX", callback=expression, help="Only tensors in whose name it is found."),
     ] = None,
-    group: Annotated[str | None, typer.Option(metavar="Q,K", help="Only matrices of these groups.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Q,K",
+            autocompletion=options.completion(_options.groups),
+            help="Only matrices of these groups.",
+        ),
+    ] = None,
     group_map: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Rules in front of the built-in ones: a group and an expression a line."),
@@ -63,24 +70,22 @@ def layerdiff(
     device: options.Device = "cpu",
     heatmap: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw angles: .png, .svg or .pdf.")] = None,
     force: options.Force = False,
-    table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
     """Measure how far fine-tuning moved each tensor.
 
-    One record a tensor, first field the angle. Reads folders, safetensors, sharded safetensors by their index,
-    .bin files (with weights_only), and LoRA adapters, merged tensor by tensor as PEFT merges them into the base as it
-    was published (PiSSA, OLoRA and DoRA too; what cannot be merged so is refused by name). Quantized weights (FP8,
-    compressed-tensors, bitsandbytes, GPTQ, AWQ, MXFP4, torchao) are read as the weights that they stand for; what
-    cannot be read for certain is an error of that tensor. Prefixes such as bert., wrappers such as _orig_mod and the
-    old names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1 distances are what
-    arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums are float64. Where
-    fewer than half of the smaller checkpoint's tensors are matched, it says so and exits 3.
+    One record a tensor, first field the angle over pi (0 to 1). Reads folders, safetensors, sharded safetensors by
+    their index, .bin files (with weights_only), and LoRA adapters, merged tensor by tensor as PEFT merges them into
+    the base as it was published (PiSSA, OLoRA and DoRA too; what cannot be merged so is refused by name). Quantized
+    weights (FP8, compressed-tensors, bitsandbytes, GPTQ, AWQ, MXFP4, torchao) are read as the weights that they stand
+    for; what cannot be read for certain is an error of that tensor. Prefixes such as bert., wrappers such as
+    _orig_mod and the old names of LayerNorm are matched; fused matrices (Wqkv, c_attn) are divided. Angles and L1
+    distances are what arXiv 2004.14129 compares models by; the scale of l1, sum|d| / sqrt(n), is chosen here. Sums
+    are float64. Where fewer than half of the smaller checkpoint's tensors are matched, it says so and exits 3.
 
     A line of --group-map such as Q attn[.]query names the group, then an expression searched for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
     """
-    form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
+    kind = _options.drawn_as(heatmap, force=force)
     config = LayerdiffConfig(
         selection=selection_of(only, group, group_map, strip_prefix or ()),
         by=by,
@@ -91,18 +96,21 @@ def layerdiff(
         device=device,
     )
     names, panels = config.selection.grouping.names, Panels()
+    tally = Tally()
     records = compare(base, ft, config, observe=watch(panels if heatmap else None, names))
     with RecordWriter(
-        SCHEMA, "angle", COLUMNS, decimals=12, form=form, csv_fields=CSV_FIELDS, makes_files=bool(heatmap)
+        SCHEMA, "angle", COLUMNS, decimals=12, csv_fields=CSV_FIELDS, makes_files=bool(heatmap)
     ) as writer:
         for record in records:
             writer.emit(record)
             complain_of(record)
+            tally.add(record)
         if heatmap:
             from berttools.heatmap import write_heatmap
 
             empty = f"no matrix that was compared has a layer and a group; see {param('group_map')}"
             write_heatmap(heatmap, panels, names, kind, if_empty=empty)
+        writer.sum_up(tally.line(writer.failures))
         return writer.exit_code
 
 

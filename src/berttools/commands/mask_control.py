@@ -53,6 +53,7 @@ def mask_control(
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
         found = write_control(base, mask, out, kind, seed)
         writer.emit({"sparsity": None, "path": out, "kind": kind.value, "mask": mask, "base": base, **found})
+        writer.sum_up(f"{out} is written")
         return writer.exit_code
 
 

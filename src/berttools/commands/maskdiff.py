@@ -39,8 +39,6 @@ def maskdiff(
         Path | None, typer.Option(metavar="FILE", help="Draw layers by groups: a .png, .svg or .pdf.")
     ] = None,
     force: options.Force = False,
-    table: Annotated[bool, typer.Option("--table", help="Write a table, in a pipe too.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Write CSV with a line of names.")] = False,
 ) -> int:
     """Measure the sparsity of masks, and their overlap.
 
@@ -48,14 +46,12 @@ def maskdiff(
     many entries differ, and the overlap beside what it would be by chance, if each zeroed as many entries of each
     matrix at random: z is the difference in standard deviations.
     """
-    form, kind = _options.form_of(table=table, csv=csv), _options.drawn_as(heatmap, force=force)
+    kind = _options.drawn_as(heatmap, force=force)
     rank, shown, more = (
         ("sparsity", OF_ONE, ["part", "masked_sha256"]) if len(masks) == 1 else ("jaccard", OF_TWO, ["part", "error"])
     )
     columns = (*SUBJECT, *shown)
-    with RecordWriter(
-        SCHEMA, rank, columns, form=form, csv_fields=(*columns, *more), makes_files=bool(heatmap)
-    ) as writer:
+    with RecordWriter(SCHEMA, rank, columns, csv_fields=(*columns, *more), makes_files=bool(heatmap)) as writer:
         from berttools.masks.comparison import compare_masks
         from berttools.masks.overlap import SEVERAL_BASES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,11 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import InputError
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.classifier.precision import Precision
 from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of
-from berttools.commands._predict import chosen, handed_on
+from berttools.commands._predict import chosen, handed_on, summary_of
 
 SCHEMA = "berttools.predict/1"
 COLUMNS = ("label", "gold", "text", "text_a", "text_b", "truncated")
@@ -56,7 +57,7 @@ def predict(
     folder, masks = chosen(model, base, mask or [])
     known, names = parse_columns(columns), inputs_of(inputs)
     check_folder(folder)
-    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
         from _toolio.compute.device import enough_memory, pick_device
         from berttools.checkpoints.model_folder import silent_transformers
         from berttools.classifier.masked import predictor_of
@@ -64,6 +65,7 @@ def predict(
         place = pick_device(device)
         half = precision is Precision.bfloat16
         predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
+        labels = Counter[str]()
         for window in (window for name in names for window in windows_of(name, known)):
             with silent_transformers(), enough_memory(place, "a smaller --batch, or a smaller --max-length"):
                 found = predictor.predict([row for row in window if not row.fields.get("error")], known)
@@ -81,6 +83,8 @@ def predict(
                 fields |= {"scores": outcome.scores} if outcome.scores else {}
                 fields |= {"truncated": outcome.cut} if outcome.cut else {}
                 writer.emit(fields, through=through)
+                labels.update(map(str, outcome.label if isinstance(outcome.label, list) else [outcome.label]))
+        writer.sum_up(summary_of(writer.written, labels, writer.failures))
         return writer.exit_code
 
 

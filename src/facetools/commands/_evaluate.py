@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from _toolio.cli.options import finite
+from _toolio.cli.options import completion, finite
 from _toolio.streams.records import RecordWriter
+from facetools.commands import _complete
 from facetools.commands._options import OneFace, check_name, check_names
 from facetools.evaluation.config import TWO_MODELS, EvaluationConfig
 from facetools.intake_records import hand_on
+from facetools.names import parse_cloaked
 
 if TYPE_CHECKING:
     from facetools.evaluation.study import Combination, Protection, UnusedPhoto
@@ -24,7 +27,9 @@ GalleryOption = Annotated[
 CloakedOption = Annotated[
     list[str],
     typer.Option(
-        metavar="PATH", help="The same photos, cloaked, or their embeddings. Several, oldest first: see above."
+        metavar="[NAME=]PATH",
+        help="The same photos, cloaked, or their embeddings, and what results call them. Several, oldest first: see "
+        "above.",
     ),
 ]
 Extractors = Annotated[
@@ -33,6 +38,7 @@ Extractors = Annotated[
         "--extractor",
         metavar="NAME|FILE",
         callback=check_names,
+        autocompletion=completion(_complete.extractors),
         help="The extractor that embeds photos; repeatable. Default: dlib-resnet.",
     ),
 ]
@@ -41,6 +47,7 @@ Robust = Annotated[
     typer.Option(
         metavar="FILE",
         callback=check_name,
+        autocompletion=completion(_complete.extractors),
         help="The robust extractor of top2 and threshold.",
     ),
 ]
@@ -48,6 +55,7 @@ Preprocesses = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
+        autocompletion=completion(_complete.preprocesses),
         help="Preprocessing of all photos once faces are found: none, jpeg:75, resize:0.5, blur:1; repeatable. "
         "Default: none.",
     ),
@@ -103,6 +111,12 @@ DropMissing = Annotated[
 ]
 
 
+def named_cloaks(cloaked: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of cloaks and their inputs; an input without a name is called as it is typed."""
+    pairs = [(text, text) if parse_cloaked(text)[1] == text else parse_cloaked(text) for text in cloaked]
+    return [name for name, _ in pairs], [path for _, path in pairs]
+
+
 def command_line(config: EvaluationConfig, combination: Combination, person: str | None) -> str:
     """Return the command line that makes one record again, or that of all people where ``person`` is None.
 
@@ -110,7 +124,9 @@ def command_line(config: EvaluationConfig, combination: Combination, person: str
     """
     protocol, embedding, tuning = config.protocol, config.embedding, config.fine_tuning
     words = ["facetools", "evaluate", "--gallery", config.gallery]
-    words += [word for name in combination.cloaked for word in ("--cloaked", name)]
+    names = dict(zip(config.cloaked, config.cloak_names, strict=True))
+    given = [name if names[name] == name else f"{names[name]}={name}" for name in combination.cloaked]
+    words += [word for name in given for word in ("--cloaked", name)]
     words += ["--classifier", combination.classifier]
     if config.has_photos:
         words += ["--extractor", combination.extractor, "--preprocess", combination.preprocess]
@@ -145,7 +161,7 @@ def white_box_warning(outcome: object) -> str | None:
         return None
     extractors = [outcome.fields[key] for key in ("extractor", "robust") if outcome.fields.get(key)]
     return (
-        f"{outcome.combination.cloaked[0]}: made against {' or '.join(extractors)}, which measures the protection "
+        f"{outcome.fields['cloaks'][0]}: made against {' or '.join(extractors)}, which measures the protection "
         "here: another recogniser may see through it; give --extractor with another one too"
     )
 
@@ -165,4 +181,18 @@ def write_outcome(
     if outcome.error:
         writer.fail(outcome.error, fields)
     else:
-        writer.emit(fields)
+        writer.emit(fields, sums_up=isinstance(outcome, Protection) and outcome.person is None)
+
+
+def summary_of(outcome: object) -> list[str]:
+    """Return a result over all people as a line; nothing of any other outcome."""
+    from facetools.evaluation.study import Protection
+
+    if not isinstance(outcome, Protection) or outcome.person is not None or outcome.fields.get("protection") is None:
+        return []
+    fields = outcome.fields
+    interval = f" ({fields['interval'][0]:.3f} to {fields['interval'][1]:.3f})" if fields.get("interval") else ""
+    return [
+        f"protection {fields['protection']:.3f}{interval} of {fields['people']:,} people, {fields['floor']:.3f} with "
+        f"nothing cloaked: {fields['classifier']}, {fields['extractor']}, {fields['cloak']}"
+    ]

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from _toolio.cli.options import finite
+from _toolio.cli.options import completion, finite
+from facetools.commands import _complete
 from facetools.extractors.factory import check_extractor
 
 
@@ -123,7 +124,11 @@ HeldOut = Annotated[
 ExtractorOption = Annotated[
     str,
     typer.Option(
-        "--extractor", metavar="NAME|FILE", callback=check_name, help="The extractor: a built-in one, or a file."
+        "--extractor",
+        metavar="NAME|FILE",
+        callback=check_name,
+        autocompletion=completion(_complete.extractors),
+        help="The extractor: a built-in one, or a file.",
     ),
 ]
 
@@ -134,6 +139,7 @@ Ensemble = Annotated[
         "--extractor",
         metavar="NAME|FILE",
         callback=check_names,
+        autocompletion=completion(_complete.extractors),
         help="An extractor to work against; repeated, they are an ensemble.",
     ),
 ]

@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.options import completion
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import Record
 from facetools.attacks import registry as attacks
+from facetools.commands import _complete
 from facetools.commands._options import Faces, check_names
 from facetools.commands._summary import many
 from facetools.photos.formats import Format
@@ -23,12 +25,19 @@ from facetools.transforms.differentiable import parse_views
 Mode = Annotated[
     str | None,
     typer.Option(
-        metavar="MODE", help="Mode of the attack, which sets its strength; listed with its knobs. Default: its own."
+        metavar="MODE",
+        autocompletion=completion(_complete.modes),
+        help="Mode of the attack, which sets its strength; listed with its knobs. Default: its own.",
     ),
 ]
 Knobs = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KNOB=VALUE", help=f"A knob of the attack; may be repeated. {attacks.list_knobs()}"),
+    typer.Option(
+        "--set",
+        metavar="KNOB=VALUE",
+        autocompletion=completion(_complete.knobs),
+        help=f"A knob of the attack; may be repeated. {attacks.list_knobs()}",
+    ),
 ]
 Measure = Annotated[
     list[str] | None,
@@ -36,6 +45,7 @@ Measure = Annotated[
         "--measure",
         metavar="NAME|FILE",
         callback=check_names,
+        autocompletion=completion(_complete.extractors),
         help="Another extractor, measured but not attacked; may be repeated.",
     ),
 ]
@@ -54,6 +64,7 @@ Views = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
+        autocompletion=completion(_complete.views),
         callback=lambda text: text and ",".join(parse_views(text)),
         help="Optimise through random views, so that the cloak survives uploads: jpeg, resize, blur, crop; commas.",
     ),

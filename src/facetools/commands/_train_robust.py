@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from _toolio.cli.options import finite
+from _toolio.cli.options import completion, finite
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
 from facetools.attacks import registry as attacks
 from facetools.cloaking.config import CloakingConfig
 from facetools.cloaking.session import Cloaked, CloakingSession, complete
+from facetools.commands import _complete
 from facetools.photos.saving import Saving
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ AttackOption = Annotated[
     list[str] | None,
     typer.Option(
         "--attack",
+        autocompletion=completion(_complete.attacks),
         metavar="NAME[:MODE]",
         callback=lambda names: names and [_check_attack(name) for name in names],
         help="Cloak the clean photos with this first, into FILE.cloaks/; repeatable.",

@@ -12,6 +12,7 @@ from _toolio.streams.shards import parse_shard
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
 from facetools.commands._photos import open_photos
+from facetools.commands._summary import FaceTally
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import needing_work, search_arguments
 
@@ -54,10 +55,10 @@ def align(
         network = open_extractor(extractor, on_device)
         arguments = {"schema": SCHEMA, "extractor": network.name, "faces": faces.value}
         arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
+        tally = FaceTally()
         with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
-            tracked = track(items, "aligning", count(items))
             intakes = take_in(
-                tracked,
+                items,
                 on_device,
                 faces=faces.value,
                 min_face_px=min_face,
@@ -65,8 +66,12 @@ def align(
                 rotations=rotations,
                 finished=folder.finished,
             )
-            for intake in needing_work(writer, intakes, makes_files=True):
-                folder.deliver(writer, intake, chips_of(intake, network))
+            tracked = track(intakes, "aligning", count(items), resumes=True)
+            for intake in needing_work(writer, tracked, makes_files=True):
+                for record in folder.deliver(writer, intake, chips_of(intake, network)):
+                    tally.add(record, intake.item.path)
+        tally.failed = writer.failures
+        writer.sum_up(tally.line(out))
         return writer.exit_code
 
 

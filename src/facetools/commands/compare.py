@@ -14,6 +14,7 @@ from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN, open_items
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
+from facetools.commands import _complete
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import (
     AllowDownload,
@@ -27,6 +28,7 @@ from facetools.commands._options import (
     Rotations,
     check_names,
 )
+from facetools.commands._summary import FaceTally, spread
 from facetools.extractors.factory import DEFAULT
 from facetools.pictures.grid import Grid, refuse_picture
 from facetools.transforms.preprocess import parse_preprocess
@@ -36,12 +38,19 @@ COLUMNS = ("path", "face", "preprocess", "ssim", "psnr", "linf", "outside_linf",
 
 Extractors = Annotated[
     list[str],
-    typer.Option(metavar="NAME|FILE", callback=check_names, help="An extractor to embed with; may be repeated."),
+    typer.Option(
+        metavar="NAME|FILE",
+        callback=check_names,
+        autocompletion=options.completion(_complete.extractors),
+        help="An extractor to embed with; may be repeated.",
+    ),
 ]
 Preprocesses = Annotated[
     list[str],
     typer.Option(
-        metavar="NAME", help="Applied to both before measuring: none, jpeg:75, resize:0.5, blur:1; repeatable."
+        metavar="NAME",
+        autocompletion=options.completion(_complete.preprocesses),
+        help="Applied to both before measuring: none, jpeg:75, resize:0.5, blur:1; repeatable.",
     ),
 ]
 Amplify = Annotated[
@@ -98,10 +107,14 @@ def compare(
         compared = comparer.compare_all(
             tracked, on_device, faces=which, min_face_px=min_face, min_confidence=min_confidence, rotations=rotations
         )
+        tally, moved = FaceTally(), list[float]()
         for fields in compared:
             writer.emit(fields)
+            tally.add(fields, fields.get("path"))
+            moved += [fields["moved"]] if fields.get("moved") is not None else []
         if grid and sheet:
             sheet.save(grid)
+        writer.sum_up(f"{tally.line()}: moved {spread(moved)}")
         return writer.exit_code
 
 

@@ -10,7 +10,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.cli.progress import close_with, track
+from _toolio.cli.progress import track
 from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
@@ -116,7 +116,7 @@ def detect(
                 labels.append(fields["label"])
             summary.add(labels)
             detected |= "cloaked" in labels
-    close_with(summary.line(writer.failures))
+        writer.sum_up(summary.line(writer.failures))
     return writer.exit_code or (4 if fail_on_detection and detected else 0)
 
 

@@ -10,12 +10,13 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.inputs import count
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from _toolio.version import tool_version
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
 from facetools.commands._photos import open_photos
+from facetools.commands._summary import FaceTally
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import hand_on, search_arguments
 
@@ -52,7 +53,7 @@ def embed(
     out = file_of_shard(out, part)
     refuse_existing(out, force=force)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
-    with RecordWriter(SCHEMA, "row", COLUMNS, makes_files=True) as writer:
+    with RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.embeddings.embedder import Embedder
         from facetools.embeddings.files import write_embeddings
@@ -63,6 +64,7 @@ def embed(
         network = open_extractor(extractor, place)
         embedder = Embedder(network, batch=batch, file=out)
         pending: list[Callable[[], object]] = []
+        tally = FaceTally()
         tracked, which = track(items, "embedding", count(items)), "crop" if crops else faces.value
         intakes = take_in(
             tracked, place, faces=which, min_face_px=min_face, min_confidence=min_confidence, rotations=rotations
@@ -70,6 +72,7 @@ def embed(
         for intake in intakes:
             if isinstance(intake, Intake):
                 for position, fields in enumerate(embedder.add(intake)):
+                    tally.add(fields, intake.item.path)
                     pending.append(partial(writer.emit, fields, through=intake.record_of(position)))
             else:
                 pending.append(partial(hand_on, writer, intake))
@@ -78,6 +81,8 @@ def embed(
         write_embeddings(out, embeddings, {"version": tool_version(), "arguments": arguments, **made})
         for write_line in pending:
             write_line()
+        tally.failed = writer.failures
+        writer.sum_up(tally.line(out))
         return writer.exit_code
 
 

@@ -28,6 +28,8 @@ from facetools.commands._evaluate import (
     Protected,
     Robust,
     Split,
+    named_cloaks,
+    summary_of,
     white_box_warning,
     write_outcome,
 )
@@ -96,8 +98,10 @@ def evaluate(
     of them is; threshold uses --robust where the nearest neighbour of --extractor is too far away.
     """
     refuse_processes("evaluate")
+    names, inputs = named_cloaks(cloaked)
     config = EvaluationConfig(
-        gallery=gallery, cloaked=cloaked, classifier=[each.value for each in classifier], protected=protected,
+        gallery=gallery, cloaked=inputs, cloaks=names, protected=protected,
+        classifier=[each.value for each in classifier],
         protocol=ProtocolConfig(split=split, folds=folds, fraction=fraction, drop_missing=drop_missing, seed=seed),
         embedding=EmbeddingConfig(
             extractor=extractor, robust=robust, preprocess=preprocess, faces=faces and faces.value, crops=crops,
@@ -110,12 +114,16 @@ def evaluate(
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
         from facetools.evaluation.study import EvaluationStudy
 
-        warned: set[str] = set()
+        warned, summaries = set[str](), list[str]()
         for outcome in EvaluationStudy(config, progress=track).run():
             write_outcome(writer, config, outcome)
+            summaries += summary_of(outcome)
             if (warning := white_box_warning(outcome)) and warning not in warned:
                 warned.add(warning)
                 sys.stderr.write(f"facetools: warning: {warning}\n")
+        if summaries:
+            more = f"; {len(summaries) - 1:,} results more" if summaries[1:] else ""
+            writer.sum_up(summaries[0] + more)
         return writer.exit_code
 
 
@@ -127,7 +135,7 @@ PAGE = Page(
         "extractor": "The extractor of the embeddings.",
         "robust": "The robust extractor of top2 and threshold.",
         "preprocess": "Preprocessing of all photos, after faces were found in them.",
-        "cloak": "The cloaked photos' input; several, joined by +, for someone who changed their cloak.",
+        "cloak": "The cloaked photos' input, or its NAME; several, joined by +, for someone who changed their cloak.",
         "cloaks": "The same as a list.",
         "floor": "Error rate with nothing cloaked, on the same split and photos.",
         "rank1": "Rank-1 identification rate: share of test photos whose nearest person is right; of top2, one of two "

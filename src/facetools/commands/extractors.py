@@ -9,7 +9,7 @@ import typer
 
 from _toolio.cli.manual import Page
 from _toolio.errors import ToolError
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 
 SCHEMA = "facetools.extractors/1"
 COLUMNS = ("kind", "name", "architecture", "installed", "summary", "reason", "error")
@@ -27,7 +27,7 @@ def extractors(
     for import-extractor; then the files named. A file that is not an extractor has a record with an error, and the
     run goes on and exits 3.
     """
-    with RecordWriter(SCHEMA, "dimensions", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "dimensions", COLUMNS, order=Order.made) as writer:
         from facetools.extractors import listing
 
         for fields in (*listing.built_in(), *listing.known_architectures()):

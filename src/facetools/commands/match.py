@@ -10,10 +10,10 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.cli.progress import close_with, track
+from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from facetools.commands._options import ExtractorOption
 from facetools.commands._summary import many
 from facetools.extractors.factory import DEFAULT
@@ -90,14 +90,14 @@ def match(
     """
     names = [embeddings, *([other] if other is not None else [])]
     _check(names, threshold, calibrate, most, cluster=cluster)
-    with RecordWriter(SCHEMA, "distance", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "distance", COLUMNS, order=Order.made if cluster else Order.lowest) as writer:
         from facetools.embeddings.matching import read_embedded
 
         inputs = read_embedded(names)
         limit = _threshold(inputs[0], far, threshold, calibrate, extractor, device)
         about = {"threshold": limit.distance, "far": limit.far, "threshold_source": limit.source}
         about["extractor"] = inputs[0].faces[0].extractor["name"]
-        found = _people(inputs, limit) if cluster else _pairs(inputs, limit, most)
+        found = _people(inputs, limit, writer) if cluster else _pairs(inputs, limit, most, writer)
         for fields in found:
             writer.emit({**fields, **about})
         return writer.exit_code
@@ -132,7 +132,7 @@ def _threshold(
     return thresholds.calibrated_threshold(known, people_of(known), far)
 
 
-def _pairs(inputs: list[Faces], limit: Threshold, most: int | None) -> Iterator[dict[str, Any]]:
+def _pairs(inputs: list[Faces], limit: Threshold, most: int | None, writer: RecordWriter) -> Iterator[dict[str, Any]]:
     """Yield the fields of a record a pair; sum up."""
     from facetools.embeddings.matching import MOST_PAIRS, nearest_pairs
 
@@ -158,10 +158,10 @@ def _pairs(inputs: list[Faces], limit: Threshold, most: int | None) -> Iterator[
     count = len(a.faces) * len(b.faces) if b else len(a.faces) * (len(a.faces) - 1) // 2
     line = f"{sum(len(each.faces) for each in inputs):,} faces, {many(count, 'pair')}: {pairs.within:,} same, within "
     by_chance = "" if limit.far is None else f"; of as many pairs of different people {limit.far * count:,.0f} would be"
-    close_with(f"{line}{limit.distance:.4g}{by_chance}")
+    writer.sum_up(f"{line}{limit.distance:.4g}{by_chance}")
 
 
-def _people(inputs: list[Faces], limit: Threshold) -> Iterator[dict[str, Any]]:
+def _people(inputs: list[Faces], limit: Threshold, writer: RecordWriter) -> Iterator[dict[str, Any]]:
     """Yield the fields of a record a face, person by person; sum up."""
     import numpy as np
 
@@ -178,7 +178,7 @@ def _people(inputs: list[Faces], limit: Threshold) -> Iterator[dict[str, Any]]:
         fields |= {"relative": face.item.relative}
         yield fields | ({"reason": "no other face of this person"} if alone else {})
     single = int((sizes == 1).sum())
-    close_with(f"{many(len(people), 'face')}: {len(sizes) - single:,} people with several, {single:,} with one")
+    writer.sum_up(f"{many(len(people), 'face')}: {len(sizes) - single:,} people with several, {single:,} with one")
 
 
 PAGE = Page(

@@ -9,7 +9,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.cli.progress import close_with, track
+from _toolio.cli.progress import track
 from _toolio.errors import param
 from _toolio.files.overwriting import refuse_nested
 from _toolio.streams.inputs import STDIN, count
@@ -18,6 +18,7 @@ from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.attacks import registry as attacks
 from facetools.cloaking.config import CloakingConfig
 from facetools.cloaking.session import SCHEMA, Cloaked, CloakingSession
+from facetools.commands import _complete
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinConfidence, MinFace, Rotations
 from facetools.commands._perturb import (
@@ -55,7 +56,14 @@ COLUMNS = ("path", "source", "face", "ssim", "psnr", "reason")
 
 def perturb(
     out: options.OutFolder,
-    attack: Annotated[str, typer.Option(metavar="NAME", help=f"The attack: {', '.join(attacks.names())}.")],
+    attack: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=options.completion(_complete.attacks),
+            help=f"The attack: {', '.join(attacks.names())}.",
+        ),
+    ],
     paths: options.Paths = None,
     inputs: options.Inputs = None,
     all_files: options.AllFiles = False,
@@ -148,7 +156,7 @@ def perturb(
             session.prepare_masks(items, resume=resume)
         with PhotoFolder(out, "facetools-perturb", session.arguments, resume=resume, force=force) as folder:
             cloaked = session.cloak(items, folder.finished, whole=part == (1, 1))
-            for each in track(cloaked, "cloaking", count(items)):
+            for each in track(cloaked, "cloaking", count(items), resumes=True):
                 if isinstance(each, Cloaked):
                     records = folder.deliver(writer, each.intake, [each.output])
                 else:
@@ -158,7 +166,7 @@ def perturb(
                     sheet.add(records, partial(pixels_of, each, records))
         if sheet:
             sheet.close()
-    close_with(summary.line())
+        writer.sum_up(summary.line())
     return writer.exit_code
 
 

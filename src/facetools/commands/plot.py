@@ -90,6 +90,7 @@ def plot(
         atomic_write_bytes(out, data)
         for fields in figures:
             writer.emit({**fields, "kind": kind.value, "path": str(out)})
+        writer.sum_up(f"{out} is written")
         return writer.exit_code
 
 

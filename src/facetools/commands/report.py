@@ -10,7 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.files.overwriting import refuse_nested
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from facetools.commands._options import CloakSuffix
 
 SCHEMA = "facetools.report/1"
@@ -57,7 +57,7 @@ def report(
     photos = [clean or "", *(path for _, path in shown.cloaked)] if shown else []
     refuse_nested(out, photos, named="a folder of photos")
     refuse_folder(out, force=force)
-    with RecordWriter(SCHEMA, "bytes", COLUMNS, makes_files=True) as writer:
+    with RecordWriter(SCHEMA, "bytes", COLUMNS, order=Order.made, makes_files=True) as writer:
         from facetools.reporting.results import read_findings
 
         for each in Report(read_findings(inputs), title, shown).write(out):
@@ -66,6 +66,8 @@ def report(
                 writer.fail(error, {"path": path})
             else:
                 writer.emit(each)
+        failed = f"; {writer.failures:,} photos could not be used" if writer.failures else ""
+        writer.sum_up(f"{writer.written - writer.failures:,} files: open {out / 'index.html'}{failed}")
         return writer.exit_code
 
 
@@ -85,7 +87,7 @@ PAGE = Page(
             "A page of results.",
         ),
         (
-            "facetools evaluate --gallery people/ --cloaked cloaked/ --classifier nn --classifier linear |\n"
+            "facetools evaluate --gallery people/ --cloaked lowkey=cloaked/ --classifier nn --classifier linear |\n"
             "  facetools report --title 'LowKey, two trainers' --clean people/ --cloaked lowkey=cloaked/ \\\n"
             "  --examples 2 --out report/",
             "Straight from evaluate, with two example photos.",

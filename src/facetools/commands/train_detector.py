@@ -12,7 +12,7 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_nested
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
@@ -87,7 +87,7 @@ def train_detector(
     parts = fold_checkpoints(checkpoint)
     for part in parts:
         refuse_checkpoint(part, resume=resume, force=force)
-    with RecordWriter(SCHEMA, "auc", COLUMNS, makes_files=True) as writer:
+    with RecordWriter(SCHEMA, "auc", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
         from facetools.detector.training.examples import read_examples
@@ -142,6 +142,7 @@ def train_detector(
                 path.unlink(missing_ok=True)
         for figures in train(examples, config, out, device=place, checkpoint=checkpoint, about=about, progress=track):
             writer.emit(figures)
+        writer.sum_up(f"{out} is written")
         return writer.exit_code
 
 

@@ -12,7 +12,7 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.overwriting import checkpoint_of, refuse_existing
 from _toolio.streams.inputs import count
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
@@ -61,7 +61,7 @@ def train_extractor(
     refuse_processes("train-extractor")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
     items = open_photos(inputs, all_files=all_files, null=null)
-    with RecordWriter(SCHEMA, "agreement", COLUMNS, makes_files=True) as writer:
+    with RecordWriter(SCHEMA, "agreement", COLUMNS, order=Order.made, makes_files=True) as writer:
         import torch
 
         from _toolio.compute.device import pick_device
@@ -102,7 +102,7 @@ def train_extractor(
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
         held_out_faces = HeldOutFaces(guide, unseen, trainer.centre)
-        for loss in track(trainer.epochs(), "training", epochs):
+        for loss in track(trainer.epochs(), "training", epochs, resumes=True, done=trainer.epoch):
             measured = held_out_faces.measure(trainer.averaged)
             trainer.figures = {**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
             trainer.save(checkpoint, about)
@@ -112,6 +112,7 @@ def train_extractor(
         made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions, "people": people}
         save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
         checkpoint.unlink(missing_ok=True)
+        writer.sum_up(f"{out} is written")
         return writer.exit_code
 
 

@@ -15,7 +15,7 @@ from _toolio.cli.progress import track
 from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
-from _toolio.streams.records import RecordWriter
+from _toolio.streams.records import Order, RecordWriter
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import (
@@ -110,7 +110,7 @@ def train_robust(
         refuse_nested(cloaks, cloaked, named=param("cloaked"))
     excluded = read_excluded(hold_out or [])
     hush(processes)
-    with RecordWriter(SCHEMA, "protection", COLUMNS, makes_files=True) as writer:
+    with RecordWriter(SCHEMA, "protection", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import save_extractor, tensors_of
@@ -181,7 +181,7 @@ def train_robust(
             stopping = EarlyStopping(trainer, evaluation, max_clean_loss=max_clean_loss, patience=patience)
             for fields in stopping.start():
                 writer.emit(fields)
-            for fields in track(stopping.epochs(), "training", epochs - trainer.epoch):
+            for fields in track(stopping.epochs(), "training", epochs, resumes=True, done=trainer.epoch):
                 writer.emit(fields)
                 trainer.save(checkpoint, about)
             if last := stopping.finish():
@@ -194,6 +194,7 @@ def train_robust(
             save_extractor(out, start.architecture, state, start.settings, made, options=start.options)
             checkpoint.unlink(missing_ok=True)
             processes.agree(None)
+        writer.sum_up(f"{out} is written")
         return writer.exit_code
 
 

@@ -41,6 +41,7 @@ def check_config(config: EvaluationConfig) -> None:
     for name in config.inputs:
         _check_exists(name)
     _check_inputs_differ(config)
+    _check_names(config)
     photos = [holds_photos(name) for name in config.inputs]
     if any(photos) and not all(photos):
         raise UsageError(
@@ -90,6 +91,20 @@ def _check_unset(embedding: EmbeddingConfig) -> None:
             raise UsageError(
                 f"{param(name)}: faces are found in photos, not in embeddings; give it to `facetools embed`"
             )
+
+
+def _check_names(config: EvaluationConfig) -> None:
+    """Refuse names of cloaks that do not tell them apart."""
+    names = config.cloak_names
+    if len(names) != len(config.cloaked):
+        raise UsageError(f"{param('cloaks')}: {len(names)} names for {len(config.cloaked)} inputs; give one each")
+    for name, path in zip(config.cloaks, config.cloaked, strict=False):
+        if names.count(name) > 1:
+            raise UsageError(
+                f"{param('cloaked')} {name}={path}: another cloak has that name; give NAME=PATH with another"
+            )
+        if "+" in name and name != path:
+            raise UsageError(f"{param('cloaked')} {name}={path}: + joins the names of several cloaks; leave it out")
 
 
 def _check_inputs_differ(config: EvaluationConfig) -> None:

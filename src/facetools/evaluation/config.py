@@ -127,6 +127,8 @@ class EvaluationConfig:
         ``facetools embed``, its records in a file, or ``-`` for records on stdin.
     cloaked
         The same photos, cloaked, or their embeddings; oldest cloak first. One at least.
+    cloaks
+        What results call each of ``cloaked``; empty: as the input is called.
     classifier
         Names: ``nn``, ``linear``, ``top2``, ``threshold`` or ``e2e``.
     protected
@@ -143,6 +145,7 @@ class EvaluationConfig:
 
     gallery: str
     cloaked: Sequence[str]
+    cloaks: Sequence[str] = ()
     classifier: Sequence[str] = ("nn",)
     protected: Sequence[str] = (EVERYBODY,)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
@@ -160,6 +163,11 @@ class EvaluationConfig:
     def inputs(self) -> tuple[str, ...]:
         """The gallery, then the cloaked photos."""
         return (self.gallery, *self.cloaked)
+
+    @property
+    def cloak_names(self) -> tuple[str, ...]:
+        """What results call each of the inputs of cloaked photos."""
+        return tuple(self.cloaks or self.cloaked)
 
     @property
     def has_photos(self) -> bool:

@@ -272,7 +272,7 @@ class EvaluationStudy:
         keys = [key, *([(self._robust, step)] if self._robust and classifier in TWO_MODELS else [])]
         models = [self._inputs[0][each] for each in keys]
         copies = [[self._inputs[1 + number][each] for each in keys] for number in cloaks]
-        named = [each.name for each in cloaks.values()]
+        named = [config.cloak_names[number] for number in cloaks]
         about = {"classifier": classifier, "extractor": name, "preprocess": step, "cloak": "+".join(named)}
         made = {"cloaks": named, **self._made(classifier, models)}
         train = None
@@ -284,7 +284,13 @@ class EvaluationStudy:
             train = partial(_end_to_end, self._extractors[name][1], config.fine_tuning, config.protocol.seed)
         evaluation = Evaluation(models, copies, list(cloaks.values()), people, config.protocol, config.distance)
         option = self._extractors[name][0] if config.has_photos else name
-        return _Case(Combination(classifier, option, step, tuple(named)), about, made, evaluation, train)
+        return _Case(
+            Combination(classifier, option, step, tuple(each.name for each in cloaks.values())),
+            about,
+            made,
+            evaluation,
+            train,
+        )
 
     def _made(self, classifier: str, models: Sequence[Gallery]) -> dict[str, Any]:
         """Return what made the figures, besides what distinguishes combinations."""

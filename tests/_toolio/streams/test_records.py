@@ -22,6 +22,7 @@ from _toolio.errors import InputError, ToolError
 from _toolio.streams.records import (
     DEEPEST,
     Form,
+    Order,
     ReaderGoneError,
     RecordWriter,
     discard_stdout,
@@ -31,6 +32,7 @@ from _toolio.streams.records import (
     printable,
     read_records,
     write_out,
+    written_as,
 )
 
 
@@ -338,3 +340,42 @@ def test_a_table_where_it_is_asked_for(capfd):
     head, row = capfd.readouterr().out.splitlines()
     assert head.split() == ["score", "name"]
     assert row.rstrip().endswith("to its end")
+
+
+@pytest.mark.parametrize(
+    ("order", "shown"),
+    [
+        (Order.highest, ["0.900000", "0.500000", "0.100000", "", "0.300000", "0.200000"]),
+        (Order.lowest, ["0.100000", "0.500000", "0.900000", "", "0.300000", "0.200000"]),
+        (Order.made, ["0.500000", "0.900000", "", "0.100000", "0.300000", "0.200000"]),
+    ],
+)
+def test_the_order_of_a_table(capfd, order, shown):
+    with RecordWriter("tool.do/1", "score", ("name",), form=Form.table, order=order) as writer:
+        for number in (0.5, 0.9, None, 0.1):
+            writer.emit({"score": number, "name": "x"})
+        writer.emit({"score": 0.3, "name": "x"}, sums_up=True)
+        writer.emit({"score": 0.2, "name": "x"})
+    lines = capfd.readouterr().out.splitlines()[1:]
+    assert [line.split("x")[0].strip() for line in lines] == shown
+
+
+def test_how_records_are_written_is_chosen_for_a_block(capfd):
+    with written_as(Form.csv, ("score", "name", "more")) as output:
+        with RecordWriter("tool.do/1", "score", ("name",)) as writer:
+            writer.emit({"score": 0.5, "name": "a,b", "unknown": 1})
+            writer.pass_on({"path": "c", "error": {"kind": "k", "message": "m"}, "name": "c"})
+        assert output.line == "2 records, 1 of them failed"
+    with written_as(Form.jsonl, ()) as output, RecordWriter("tool.do/1", "score", ("name",)) as writer:
+        writer.emit({"score": 0.5})
+        writer.sum_up("all is well")
+    assert output.line == "all is well"
+    with RecordWriter("tool.do/1", "score", ("name",)) as writer:
+        writer.emit({"score": 0.25})
+    assert capfd.readouterr().out.splitlines() == [
+        "score,name,more",
+        '0.500000,"a,b",',
+        ",c,",
+        '{"score":0.500000,"schema":"tool.do/1"}',
+        '{"score":0.250000,"schema":"tool.do/1"}',
+    ]

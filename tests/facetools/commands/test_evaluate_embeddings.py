@@ -89,6 +89,27 @@ def test_records_say_what_made_them_and_how_to_make_them_again(tool: Tool, input
     assert [(r["test_photos"], r["train_photos"]) for r in by_folds.records] == [(10, 20)] * 2
 
 
+def test_a_cloak_has_the_name_that_it_is_given(tool: Tool, inputs: list[str]) -> None:
+    done = tool(*inputs[:2], "--cloaked", "first=old.jsonl", "--cloaked", "new.jsonl")
+    summaries = [each for each in done.records if each["person"] is None]
+    assert [each["cloak"] for each in summaries] == ["first", "new.jsonl", "first+new.jsonl"]
+    assert [each["cloaks"] for each in summaries] == [["first"], ["new.jsonl"], ["first", "new.jsonl"]]
+    assert shlex.split(summaries[0]["command"])[2:6] == ["--gallery", "clean.jsonl", "--cloaked", "first=old.jsonl"]
+    again = tool(*shlex.split(summaries[0]["command"])[2:])
+    assert again.records[-1] == summaries[0]
+    unnamed, command = tool(*inputs).records[-1], {"command": ""}
+    assert {**summaries[0], "cloak": "old.jsonl", "cloaks": ["old.jsonl"], **command} == {**unnamed, **command}
+    for wrong, words in (
+        (("x=old.jsonl", "x=new.jsonl"), "--cloaked x=old.jsonl: another cloak has that name"),
+        (("a+b=old.jsonl",), "--cloaked a+b=old.jsonl: + joins the names of several cloaks"),
+        (("x=",), "--cloaked x=: give NAME=PATH"),
+        (("x=gone.jsonl",), "gone.jsonl: no such file"),
+    ):
+        refused = tool(*inputs[:2], *(word for each in wrong for word in ("--cloaked", each)))
+        assert refused.code in (1, 2)
+        assert words in refused.err
+
+
 def test_options_are_passed_on(tool: Tool, inputs: list[str], tmp_path: Path) -> None:
     counts = {}
     for words in ((), ("--fraction", "0.5"), ("--split", "0.5")):
