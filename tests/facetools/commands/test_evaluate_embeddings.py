@@ -246,7 +246,8 @@ def test_what_cannot_be_evaluated(
     write(tmp_path, "wide", names=PHOTOS, rows=np.ones((len(PHOTOS), 6), np.float32), distance="euclidean")
     write(tmp_path, "zero", names=PHOTOS, rows=np.zeros((len(PHOTOS), 6), np.float32), distance="euclidean")
     for name, value in (("single", 1), ("other", 2)):
-        write(tmp_path, name, names=NAMES[::2], rows=np.full((2, 3), value, np.float32), top=name)
+        rows = np.full((2, 3), value, np.float32) + np.array([[0], [0.5]], np.float32)  # of two photos, not of one
+        write(tmp_path, name, names=NAMES[::2], rows=rows, top=name)
     (tmp_path / "text.jsonl").write_text("hello\n")
     done = tool(*words)
     assert (done.code, done.out, done.err.count("\n")) == (code, b"", 1), done.err

@@ -25,7 +25,7 @@ FAST = ("--attack", "lowkey", "--set", "steps=1")
 def perturb(run_inside: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> Tool:
     """Run the command as on a terminal: its stderr is what a person sees last."""
     monkeypatch.setattr("_toolio.cli.progress._is_watched", lambda: True)
-    monkeypatch.setattr("facetools.commands.perturb.track", lambda items, *_: items)
+    monkeypatch.setattr("facetools.commands.perturb.track", lambda items, *_, **__: items)
     return lambda *words: run_inside("facetools", "perturb", *map(str, words))
 
 
