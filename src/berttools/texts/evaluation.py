@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.records import Record
-from berttools.texts.examples import Example, Label, check_label, listed, with_numbers
+from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, is_list, listed, with_numbers
 from berttools.texts.labels import Labels, doubt, learn_labels
 from berttools.texts.metrics import bootstrap, measure, metrics_for
 
@@ -58,13 +58,12 @@ class Evaluation:
         Raises
         ------
         InputError
-            If it lacks one of them, has other classes than the first record of its task, or one label where that has a
-            list.
+            If it lacks one of them, has other classes than the first record of its task, one label where that has a
+            list, or one that writes classes down as no list.
         """
-        # A table has lists in strings.
-        predicted, gold = (listed(check_label(record, name, where), name, where) for name in NEEDED)
         scores, task = record.get("scores"), record.get("task")
         names = tuple(scores) if isinstance(scores, dict) else ()
+        predicted, gold = (_label(record, name, where, names) for name in NEEDED)
         labels = Labels(names, numbered=True, multiple=isinstance(predicted, tuple))
         if isinstance(gold, tuple) and not labels.multiple:
             raise InputError(f"{where}: gold is a list of classes, and label is none", kind="bad-label")
@@ -134,6 +133,17 @@ class Evaluation:
         examples = with_numbers(examples)
         task = "multilabel" if labels.multiple else "auto"
         return tasks[0], examples, learn_labels(examples, task=task, single=True)
+
+
+def _label(record: Record, name: str, where: str, names: Sequence[str]) -> Label:
+    """Return the label in one of the fields of a record; a table has lists in strings, if ``names`` has no such."""
+    try:
+        label = check_label(record, name, where)
+    except InputError as error:
+        if error.kind == "no-label" and any(is_list(record.get(each)) for each in NEEDED):
+            raise InputError(f"{error.args[0]}; {EMPTY_LIST}", kind=error.kind) from None
+        raise
+    return label if label in names else listed(label, name, where)
 
 
 def _metrics(labels: Labels) -> tuple[str, ...]:

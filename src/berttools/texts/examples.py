@@ -5,11 +5,9 @@ A wrong line is an ``InputError`` that names file and line; what makes a whole d
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,9 +15,12 @@ from typing import Any, TypeGuard
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
 from _toolio.streams.records import Record
 from berttools.texts.rows import SUFFIXES, Columns, Row, rows_of
+from berttools.texts.spellings import list_in, odd_list
 
 PRINTED = re.compile(r"0|-?[1-9][0-9]*")
 """An integer as it is printed: 007, +7 and 1_0 are names."""
+EMPTY_LIST = "other labels are lists: write [] where no class holds, or leave the line out"
+"""What to do about a missing label among lists."""
 _DIGITS = re.compile(r"[+-]?\d+")
 
 Label = str | int | float | tuple[str | int, ...]
@@ -117,36 +118,36 @@ def _checked_list(label: list[Any], name: str, where: str) -> tuple[str | int, .
     return tuple(label)
 
 
-def list_in(text: str) -> list[Any] | None:
-    """Return the list that a string writes down, as JSON or as Python prints it; None if it writes none."""
-    text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            found = parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        return found if isinstance(found, list) else None
-    return None
-
-
-def with_lists(examples: list[Example], name: str) -> list[Example]:
+def with_lists(examples: list[Example], name: str, *, strict: bool = True) -> list[Example]:
     """Convert labels that are lists of classes in strings to lists; ``name`` is the label's column.
 
     Raises
     ------
     ToolError
-        If one is a list of something else.
+        If one is a list of something else; if ``strict``, also if it writes classes down as no list.
     """
     with of_the_whole_run():
-        return [replace(e, label=None if e.label is None else listed(e.label, name, e.where)) for e in examples]
+        return [
+            replace(e, label=None if e.label is None else listed(e.label, name, e.where, strict=strict))
+            for e in examples
+        ]
 
 
-def listed(label: Label, name: str, where: str) -> Label:
-    """Return a label, and where it is a string that writes down a list, that list, as of ``check_label``."""
-    found = list_in(label) if isinstance(label, str) else None
-    return label if found is None else _checked_list(found, name, where)
+def listed(label: Label, name: str, where: str, *, strict: bool = True) -> Label:
+    """Return a label, and where it is a string that writes down a list, that list, as of ``check_label``.
+
+    Raises
+    ------
+    InputError
+        If it is a list of something else; if ``strict``, also if it writes classes down as no list.
+    """
+    if not isinstance(label, str):
+        return label
+    if (found := list_in(label)) is not None:
+        return _checked_list(found, name, where)
+    if strict and (odd := odd_list(label)):
+        raise InputError(f"{where}: {name} {label!r:.80} {odd}", kind="bad-label")
+    return label
 
 
 def with_values(examples: list[Example]) -> list[Example]:
@@ -170,15 +171,33 @@ def read_examples(name: str, columns: Columns) -> list[Example]:
         If a line cannot be used, or there is none.
     """
     with of_the_whole_run():
-        examples = [to_example(row, columns, labelled=True) for row in rows_of(name, columns)]
+        examples = list(_labelled(rows_of(name, columns), columns))
     if not examples:
         raise ToolError(f"{name}: holds no example", kind="empty")
     pairs = examples[0].second is not None
     if odd := next((example for example in examples if (example.second is not None) != pairs), None):
         raise ToolError(f"{odd.where}: one text among pairs, or a pair among single texts", kind="bad-text")
     if SUFFIXES.get(Path(name).suffix.lower()) in ("csv", "tsv"):
-        return with_numbers(with_lists(examples, columns.of("label")))
+        return with_numbers(with_lists(examples, columns.of("label"), strict=False))
     return examples
+
+
+def _labelled(rows: Iterator[Row], columns: Columns) -> Iterator[Example]:
+    """Yield the example of each row; the message about one without a label says what to write among lists."""
+    name, among_lists = columns.of("label"), False
+    for row in rows:
+        try:
+            yield to_example(row, columns, labelled=True)
+        except InputError as error:
+            if error.kind == "no-label" and (among_lists or any(is_list(each.fields.get(name)) for each in rows)):
+                raise InputError(f"{error.args[0]}; {EMPTY_LIST}", kind=error.kind) from None
+            raise
+        among_lists = among_lists or is_list(row.fields.get(name))
+
+
+def is_list(label: Any) -> bool:
+    """Test whether a label is a list, or a string that writes one down."""
+    return isinstance(label, list) or (isinstance(label, str) and list_in(label) is not None)
 
 
 def with_numbers(examples: list[Example]) -> list[Example]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
-from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, list_in, numbers_in
+from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, numbers_in
+from berttools.texts.spellings import list_in, odd_list
 
 _LARGEST = 3.4e38
 """Largest label of a regression: a model computes in float32."""
@@ -157,8 +158,10 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
     ------
     ToolError
         If text, numbers and lists are mixed, all labels are equal, or there are too many of them; with ``auto``, if
-        strings are numbers or lists, or whole numbers have a decimal point.
+        strings are numbers or lists, or write classes down as no list, or whole numbers have a decimal point.
     """
+    if task == "auto":
+        _refuse_odd_lists(examples)
     multiple = _are_lists(examples, task)
     where = examples[0].where.rpartition(", line ")[0]
     given = {frozenset(map(class_name, classes_in(example.label))) for example in examples}
@@ -186,6 +189,17 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
         raise ToolError(f"{where}: {len(names)} different labels", kind="many-labels")
     ordered = sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))
     return Labels(tuple(ordered), multiple=multiple)
+
+
+def _refuse_odd_lists(examples: Sequence[Example]) -> None:
+    """Raise if a string writes classes down, and as no list."""
+    said = {label: odd_list(label) for label in {example.label for example in examples} if isinstance(label, str)}
+    if odd := next((example for example in examples if said.get(str(example.label))), None):
+        raise ToolError(
+            f"{odd.where}: label {odd.label!r:.80} {said[str(odd.label)]}, or give {param('task')} classification if a"
+            " class is called so",
+            kind="bad-label",
+        )
 
 
 def _are_lists(examples: Sequence[Example], task: str) -> bool:

@@ -98,6 +98,19 @@ def test_a_class_alone_is_a_list_of_one_where_lists_are_predicted() -> None:
         evaluated({"label": ["a"], "gold": ["a"]}, only=("matthews",))
 
 
+@pytest.mark.parametrize("side", ["label", "gold"])
+def test_what_is_meant_for_a_list_and_is_none_is_no_class(side: str) -> None:
+    record = {"label": ["animal"], "gold": ["animal"], side: str(np.array(["animal", "time"]))}
+    with pytest.raises(InputError, match=rf"l: {side} \"\['animal' 'time'\]\" has no comma between classes; write"):
+        Evaluation().add(record, "l")
+    with pytest.raises(InputError, match=rf"l: no {side}; other labels are lists: write \[\] where no class holds"):
+        Evaluation().add({**record, side: ""}, "l")
+    # A class that scores name is what it is called.
+    odd = {"label": "(a, b)", "gold": "(a, b)", "scores": {"(a, b)": 0.9, '["c"]': 0.1}}
+    (found,) = evaluated(odd, {**odd, "gold": '["c"]'}, only=("accuracy",))
+    assert found.value == 0.5
+
+
 def test_numbers_for_names_are_told() -> None:
     evaluation = Evaluation()
     evaluation.add({"label": ["no"], "gold": [1], "scores": {"no": 0.9, "yes": 0.2}, "task": "t"}, "line 1")

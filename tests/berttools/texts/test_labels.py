@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import InputError, ToolError
-from berttools.texts.examples import Example, read_examples, with_values
+from berttools.texts.examples import Example, read_examples, with_lists, with_values
 from berttools.texts.labels import Labels, doubt, learn_labels, numbers_of
 from berttools.texts.rows import Columns
 
@@ -143,6 +143,25 @@ def test_a_list_is_no_label_of_other_heads() -> None:
 def column(folder: Path, *cells: str) -> list[Example]:
     (folder / "a.csv").write_text("text,label\n" + "".join(f"x,{cell}\n" for cell in cells))
     return read_examples(str(folder / "a.csv"), Columns({}))
+
+
+@pytest.mark.parametrize("cell", ["['animal' 'time']", "{'good', 'time'}", "('animal', 'time')", "[1 0 1]", "[a, b]"])
+def test_classes_of_one_text_that_are_no_list_are_no_class(tmp_path: Path, cell: str) -> None:
+    found = column(tmp_path, "animal", f'"{cell}"', "time")
+    with pytest.raises(ToolError) as raised:
+        learn_labels(found)
+    assert raised.value.message.startswith(f"{tmp_path / 'a.csv'}, line 3: label {cell!r} ")
+    assert raised.value.message.endswith(
+        'write classes of one text as ["animal","time"], and [] for none, or give task classification if a class is'
+        " called so"
+    )
+    assert cell in learn_labels(found, task="classification").names
+    with pytest.raises(ToolError, match=r"line 3: label .*write classes of one text as"):
+        with_lists(found, "label")
+    # Beside true lists it is named as well, and in strings of JSONL.
+    for others in (column(tmp_path, "\"['animal']\"", f'"{cell}"'), of_labels("animal", cell)):
+        with pytest.raises(ToolError, match=r"line [23]: label .*write classes of one text as"):
+            learn_labels(others)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""Spellings of labels: lists in strings, and what is meant for one and is none."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import tokenize
+from itertools import pairwise
+from typing import Any
+
+_PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
+_BRACKETED = re.compile(r"(?P<call>[\w.]*)(?P<outer>\[.*\]|\{.*\}|\(.*\))", re.DOTALL)
+_BEGUN = re.compile(r"""[\w.]*[\[({]+\s*[bru]?["']""")
+"""A bracket and a string in quotes, whatever follows."""
+_TOUCHING = re.compile(r"""["']\s*[bru]?["']""")
+_VECTOR = re.compile(r"(?:[+-]?[\d.][\d.e+-]*|true|false)(?:[\s;|]+(?:[+-]?[\d.][\d.e+-]*|true|false))+[\s;|]*", re.I)
+_MAKERS = {"array", "c", "frozenset", "Index", "list", "set", "tensor", "tuple"}
+"""What NumPy, pandas, Python, R and torch write before the brackets."""
+
+
+def list_in(text: str) -> list[Any] | None:
+    """Return the list that a string writes down, as JSON or as Python prints it; None if it writes none.
+
+    ``['a' 'b']``, as NumPy prints an array, is none: Python would join the two strings.
+    """
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        if parse is ast.literal_eval and _lacks_comma(text):
+            return None
+        try:
+            found = parse(text)
+        except _PARSE_ERRORS:
+            continue
+        return found if isinstance(found, list) else None
+    return None
+
+
+def _lacks_comma(text: str) -> bool:
+    """Test whether two strings in quotes follow each other."""
+    if not _TOUCHING.search(text):
+        return False
+    try:
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+    except (tokenize.TokenError, SyntaxError):
+        return False
+    kinds = [kind for kind in kinds if kind not in (tokenize.NL, tokenize.NEWLINE)]
+    return (tokenize.STRING, tokenize.STRING) in pairwise(kinds)
+
+
+def odd_list(text: str) -> str | None:
+    """Return what is wrong with a string that writes classes down as no list that can be read; None if it does not.
+
+    Such are a NumPy array, a vector, a set, a tuple, and words with commas between them in brackets. One word in
+    brackets is a name, as are several with spaces only.
+    """
+    text = text.strip()
+    if list_in(text) is not None:
+        return None
+    if _BEGUN.match(text):
+        what = "has no comma between classes" if _lacks_comma(text) else "is no list that can be read"
+    elif (found := _BRACKETED.fullmatch(text)) and _is_odd(found["call"], found["outer"][1:-1].strip()):
+        what = "is no list that can be read"
+    else:
+        return None
+    return f'{what}; write classes of one text as ["animal","time"], and [] for none'
+
+
+def _is_odd(maker: str, inner: str) -> bool:
+    if maker:
+        return maker.rpartition(".")[2] in _MAKERS and (not inner or "," in inner or inner[0] in "[({")
+    return not inner or "," in inner or _VECTOR.fullmatch(inner) is not None

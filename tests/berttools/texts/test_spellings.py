@@ -1,0 +1,61 @@
+"""How labels are spelled: what is a list, what only looks like one, and what a user is warned of."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from berttools.texts.spellings import list_in, odd_list
+
+CLASSES = ["animal", "it's time"]
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ["animal"], [], ["a'b", 'c"d'], [1, 2]])
+def test_lists_as_json_and_python_write_them_are_read(classes: list[str]) -> None:
+    for text in (json.dumps(classes), json.dumps(classes, indent=1), str(classes), f" {classes} "):
+        assert (list_in(text), odd_list(text)) == (classes, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        str(np.array(CLASSES)),
+        str(np.array(CLASSES, dtype=object)),
+        str(np.array(["a long name of a class"] * 9)),  # on several lines
+        "['animal' 'time', 'sport']",
+        '["animal" "time"]',
+    ],
+)
+def test_an_array_as_numpy_prints_it_is_no_list(text: str) -> None:
+    """Python joins strings that touch: these were read as one class."""
+    said = odd_list(text)
+    assert list_in(text) is None
+    assert said is not None
+    assert said.startswith("has no comma between classes; write classes of one text as [")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        str({*CLASSES}), str(frozenset(CLASSES)), str(set()), "{}", "()", str(tuple(CLASSES)), "('animal',)",
+        str(np.array([1, 0, 1])), str(np.array([1.0, 0.0])), str(np.array([True, False])), "[1;0]",
+        repr(np.array(CLASSES)), "array([], dtype=object)", 'c("animal", "time")', "tensor([1, 0, 1])",
+        "[animal, time]", "{animal,time}", "(animal, time)", "{'animal': 1, 'time': 0}", "['animal', 'time'",
+        "['animal'], ['time']", "[animal; time],[]",
+    ],
+)  # fmt: skip
+def test_other_spellings_of_several_classes_are_no_list(text: str) -> None:
+    said = odd_list(text)
+    assert list_in(text) is None
+    assert said is not None
+    assert said.startswith("is no list that can be read; write classes of one text as [")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["animal", "[spam]", "(unknown)", "{x}", "[not spam]", "f(x, y)", "Tennis (men, women)", "(555) 123", "don't", ""],
+)
+def test_names_may_have_brackets(text: str) -> None:
+    assert (list_in(text), odd_list(text)) == (None, None)
