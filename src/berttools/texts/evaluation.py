@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.records import Record
 from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, is_list, listed, with_numbers
-from berttools.texts.labels import Labels, doubt, learn_labels
+from berttools.texts.labels import Labels, classes_in, doubt, doubtful, learn_labels
 from berttools.texts.metrics import bootstrap, measure, metrics_for
 
 NEEDED = ("label", "gold")
@@ -115,10 +115,18 @@ class Evaluation:
                     yield MetricResult(name, values[name], interval, len(gold), classes, task if several else None)
 
     def doubts(self) -> Iterator[str]:
-        """Yield a warning for each task whose gold labels are numbers where its classes have names."""
+        """Yield warnings of each task whose labels may be meant otherwise than they were evaluated.
+
+        Gold labels are numbers where its classes have names; or names that no scores know are almost equal, or several
+        in one string.
+        """
         for task, (labels, _) in self._first.items():
-            if said := doubt(labels, (gold for key, _, _, gold in self._pairs if key == task)):
-                yield said if task is None else f"task {task}: {said}"
+            pairs = [pair for pair in self._pairs if pair[0] == task]
+            found = [said] if (said := doubt(labels, (gold for *_, gold in pairs))) else []
+            if not labels.names:
+                single = (each for _, _, *both in pairs for label in both for each in classes_in(label))
+                found += doubtful(Labels(tuple(dict.fromkeys(each for each in single if isinstance(each, str)))))
+            yield from found if task is None else (f"task {task}: {said}" for said in found)
 
     def _group(self, *tasks: str | None) -> tuple[str | None, list[Example], Labels]:
         """Return the labels of some tasks, predicted and gold in turn, and the labels that they can be."""

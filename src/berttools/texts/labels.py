@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
 from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, numbers_in
-from berttools.texts.spellings import list_in, odd_list
+from berttools.texts.spellings import almost_equal, joined, list_in, odd_list
 
 _LARGEST = 3.4e38
 """Largest label of a regression: a model computes in float32."""
@@ -122,6 +122,17 @@ def doubt(labels: Labels, given: Iterable[Label | None]) -> str | None:
         return None
     said = _few(f"{number} for {names[number]!r}" for number in taken)
     return f"labels of texts are numbers, and classes have names: {said} is assumed; if that is wrong, write the names"
+
+
+def doubtful(labels: Labels, *, task: str = "auto") -> Iterator[str]:
+    """Yield what to warn of where the names of classes that were learned may be meant otherwise.
+
+    With ``task`` ``classification`` the user has said that each label is one class.
+    """
+    if said := almost_equal(labels.names):
+        yield said
+    if task != "classification" and (said := joined(labels.names)):
+        yield said
 
 
 def classes_in(label: Label | None) -> tuple[Label | None, ...]:

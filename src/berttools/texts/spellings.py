@@ -1,4 +1,4 @@
-"""Spellings of labels: lists in strings, and what is meant for one and is none."""
+"""Spellings of labels: lists in strings, classes joined in one string, and names that are almost equal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import io
 import json
 import re
 import tokenize
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -73,3 +76,38 @@ def _is_odd(maker: str, inner: str) -> bool:
     if maker:
         return maker.rpartition(".")[2] in _MAKERS and (not inner or "," in inner or inner[0] in "[({")
     return not inner or "," in inner or _VECTOR.fullmatch(inner) is not None
+
+
+def is_like(name: str, other: str) -> bool:
+    """Test whether two names differ, but by case, spaces or the coding of accents alone."""
+    return name != other and _folded(name) == _folded(other)
+
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def almost_equal(names: Iterable[str]) -> str | None:
+    """Return what to warn of where two classes may be meant for one; None if there are no such."""
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(_folded(name), name)) != name:
+            return f"classes {other!r} and {name!r} differ by case or spaces alone, and are taken for two"
+    return None
+
+
+def joined(names: Iterable[str]) -> str | None:
+    """Return what to warn of where single classes may be meant for several; None if there are no such."""
+    known = {*names}
+    for mark in ";|,":
+        parts = {name: {part.strip() for part in name.split(mark)} for name in known if mark in name}
+        times = Counter(part for each in parts.values() for part in each)
+        times.update(known - parts.keys())
+        # A comma may be part of a name: there all parts must be in other labels too.
+        enough = all if mark == "," else any
+        if name := min((name for name, each in parts.items() if enough(times[part] > 1 for part in each)), default=""):
+            return (
+                f"labels such as {name!r:.80} have {mark!r} between words that are in other labels too: each is taken"
+                ' for one class; write classes of one text as ["animal","time"]'
+            )
+    return None

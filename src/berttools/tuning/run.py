@@ -106,7 +106,7 @@ class FinetuneRun:
     def _open(self, train: list[Example], dev: list[Example]) -> None:
         """Open the classifier, tokenise the texts for it, and choose the metric that ranks."""
         from berttools.classifier.model import open_base, refuse_not_finite
-        from berttools.texts.labels import classes_in, doubt
+        from berttools.texts.labels import classes_in, doubt, doubtful
         from berttools.texts.metrics import default_metric
 
         config = self._config
@@ -123,6 +123,8 @@ class FinetuneRun:
         if unused := self.classifier.limits.unused_tokens(self.classifier.tokenizer):
             self._warn_once(f"{config.base}: {unused}")
         labels = self.classifier.labels
+        for doubt_of_names in doubtful(new, task=config.task) if new else ():
+            self._warn_once(f"{config.train}: {doubt_of_names}")
         if said := doubt(labels, (example.label for example in (*train, *dev))):
             self._warn_once(f"{config.base}: {said}")
         if labels.multiple and all(len(classes_in(example.label)) == 1 for example in train):

@@ -119,6 +119,19 @@ def test_numbers_for_names_are_told() -> None:
     ]
 
 
+def test_names_that_may_be_meant_otherwise_are_told() -> None:
+    evaluation = Evaluation()
+    for number, (label, gold) in enumerate([("animal", "animal;time"), ("time", "Time"), ("1.0", "1")], 1):
+        evaluation.add({"label": label, "gold": gold}, f"line {number}")
+    assert [said.split(":")[0] for said in evaluation.doubts()] == [
+        "classes 'time' and 'Time' differ by case or spaces alone, and are taken for two",
+        "labels such as 'animal;time' have ';' between words that are in other labels too",
+    ]
+    evaluation = Evaluation()
+    evaluation.add({"label": ["a"], "gold": ["a", "b"], "task": "t"}, "line 1")
+    assert list(evaluation.doubts()) == []
+
+
 def test_what_cannot_be_evaluated() -> None:
     with pytest.raises(ToolError, match="no prediction that has a right label"):
         evaluated()

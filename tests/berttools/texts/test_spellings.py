@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from berttools.texts.spellings import list_in, odd_list
+from berttools.texts.spellings import almost_equal, is_like, joined, list_in, odd_list
 
 CLASSES = ["animal", "it's time"]
 
@@ -59,3 +59,30 @@ def test_other_spellings_of_several_classes_are_no_list(text: str) -> None:
 )
 def test_names_may_have_brackets(text: str) -> None:
     assert (list_in(text), odd_list(text)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (("animal;time", "animal", "sport"), "'animal;time' have ';'"),
+        (("a|b", "b|c"), "'a|b' have '|'"),
+        (("a, b", "a", "b"), "'a, b' have ','"),
+    ],
+)
+def test_classes_joined_in_one_label_are_in_doubt(names: tuple[str, ...], named: str) -> None:
+    said = joined(names)
+    assert said is not None
+    assert said.startswith(f"labels such as {named} between words that are in other labels too")
+
+
+@pytest.mark.parametrize("names", [("a;b", "c"), ("Paris, France", "Lyon, France"), ("a", "b"), ("a;a", "b"), ()])
+def test_marks_in_names_that_share_no_part_are_in_no_doubt(names: tuple[str, ...]) -> None:
+    assert joined(names) is None
+
+
+def test_names_that_are_almost_equal_are_in_doubt() -> None:
+    said = almost_equal(["neg", "pos", " Pos"])
+    assert said == "classes 'pos' and ' Pos' differ by case or spaces alone, and are taken for two"
+    assert almost_equal(["caf\u00e9", "cafe\u0301"]) is not None  # one letter, and a letter and its accent
+    assert almost_equal(["neg", "pos", "po s"]) is None
+    assert [is_like("NEG", other) for other in ("neg", "NEG", "negative")] == [True, False, False]

@@ -112,3 +112,20 @@ def test_how_it_was_made_is_written(config: FinetuneConfig) -> None:
     made = json.loads((config.out / "berttools.json").read_text())
     assert made["choice"] == {"layers": "1"}
     assert made["arguments"]["steps"] == 2
+
+
+@pytest.mark.parametrize("command", [tuning.finetune, mask_tuning.mask_tune])
+def test_classes_joined_in_one_label_are_warned_of(
+    base: Path, tmp_path: Path, command: Callable[..., Iterator[Any]]
+) -> None:
+    labels = ("bad;good", "bad", "good", "Good")
+    train = write_lines(tmp_path / "t.jsonl", [{**row, "label": labels[n % 4]} for n, row in enumerate(texts(8))])
+    kind = FinetuneConfig if command is tuning.finetune else MaskTuneConfig
+    config = kind(base=base, train=str(train), out=tmp_path / "out", max_steps=1)
+    warned: list[str] = []
+    command(config, device=CPU, warn=warned.append)  # all that is read is checked at the call
+    assert warned[0].startswith(f"{train}: classes 'Good' and 'good' differ by case or spaces alone")
+    assert warned[1].startswith(f"{train}: labels such as 'bad;good' have ';' between words")
+    warned.clear()
+    command(dataclasses.replace(config, task="classification"), device=CPU, warn=warned.append)
+    assert len([said for said in warned if said.startswith(str(train))]) == 1
