@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
+from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spelled
 from _toolio.streams.records import Record
 from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, is_list, listed, with_numbers
 from berttools.texts.labels import Labels, classes_in, doubt, doubtful, learn_labels
-from berttools.texts.metrics import bootstrap, measure, metrics_for
+from berttools.texts.metrics import REGRESSION, bootstrap, measure, metrics_for
 
 NEEDED = ("label", "gold")
 """Fields that a record must have: the predicted label and the gold label."""
@@ -48,6 +48,8 @@ class Evaluation:
     _pairs: list[tuple[str | None, str, Label, Label]] = field(default_factory=list)
     _first: dict[str | None, tuple[Labels, str]] = field(default_factory=dict)
     """Task to the classes that scores name, or none, whether a text has several, and the place of its first record."""
+    _whole: list[str | None] = field(default_factory=list)
+    """Tasks whose labels are whole numbers, some with a decimal point, and were taken for classes."""
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -97,7 +99,9 @@ class Evaluation:
         if not self._pairs:
             raise ToolError("no prediction that has a right label: give records of predict, with gold", kind="empty")
         several = len(self._first.keys() - {None}) > 1
-        groups = [self._group(task) for task in self._first] if several else [self._group(*self._first)]
+        self._whole.clear()
+        tasks = [(task,) for task in self._first] if several else [tuple(self._first)]
+        groups = [self._group(each, metrics) for each in tasks]
         groups = [group for group in groups if group[1]]
         known = [name for _, _, labels in groups for name in _metrics(labels)]
         if wrong := next((name for name in metrics if name not in known), None):
@@ -117,18 +121,21 @@ class Evaluation:
     def doubts(self) -> Iterator[str]:
         """Yield warnings of each task whose labels may be meant otherwise than they were evaluated.
 
-        Gold labels are numbers where its classes have names; or names that no scores know are almost equal, or several
-        in one string.
+        Gold labels are numbers where its classes have names; or whole numbers have a decimal point; or names that no
+        scores know are almost equal, or several in one string.
         """
         for task, (labels, _) in self._first.items():
             pairs = [pair for pair in self._pairs if pair[0] == task]
             found = [said] if (said := doubt(labels, (gold for *_, gold in pairs))) else []
+            if task in self._whole:
+                said = "labels are whole numbers with a decimal point, and are evaluated as classes; as values with"
+                found.append(spelled(f"{said} {param('metric')} pearson"))
             if not labels.names:
                 single = (each for _, _, *both in pairs for label in both for each in classes_in(label))
                 found += doubtful(Labels(tuple(dict.fromkeys(each for each in single if isinstance(each, str)))))
             yield from found if task is None else (f"task {task}: {said}" for said in found)
 
-    def _group(self, *tasks: str | None) -> tuple[str | None, list[Example], Labels]:
+    def _group(self, tasks: tuple[str | None, ...], metrics: Sequence[str]) -> tuple[str | None, list[Example], Labels]:
         """Return the labels of some tasks, predicted and gold in turn, and the labels that they can be."""
         labels, place = self._first[tasks[0]]
         if odd := next((where for each, where in (self._first[task] for task in tasks) if each != labels), None):
@@ -139,8 +146,17 @@ class Evaluation:
             return tasks[0], examples, labels
         # Labels out of a table are text: they are numbers where all are.
         examples = with_numbers(examples)
-        task = "multilabel" if labels.multiple else "auto"
-        return tasks[0], examples, learn_labels(examples, task=task, single=True)
+        if not all(isinstance(example.label, float) and example.label.is_integer() for example in examples):
+            task = "multilabel" if labels.multiple else "auto"
+            return tasks[0], examples, learn_labels(examples, task=task, single=True)
+        # pandas writes classes with a decimal point beside a gap; 1 and 1.0 are one class.
+        if metrics and {*metrics} <= {*REGRESSION}:
+            return tasks[0], examples, Labels()
+        self._whole += [] if metrics else [tasks[0]]
+        try:
+            return tasks[0], examples, learn_labels(examples, task="classification", single=True)
+        except ToolError as error:
+            raise ToolError(f"{error.args[0]}; for values give {param('metric')} pearson", kind=error.kind) from None
 
 
 def _label(record: Record, name: str, where: str, names: Sequence[str]) -> Label:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -132,6 +133,28 @@ def test_names_that_may_be_meant_otherwise_are_told() -> None:
     assert list(evaluation.doubts()) == []
 
 
+@pytest.mark.parametrize("convert", [float, str, lambda value: {1: "1.0", 0: "0"}[value]])
+def test_whole_numbers_with_a_decimal_point_are_classes_unless_a_correlation_is_chosen(
+    convert: Callable[[int], object],
+) -> None:
+    """pandas writes the classes of one column so where it has a gap: 1 and 1.0 are one class."""
+    label, gold = [1, 0, 1, 1, 0, 0, 1], [1, 0, 0, 1, 1, 0, 1]
+    evaluation = Evaluation()
+    for number, (said, right) in enumerate(zip(label, gold, strict=True)):
+        evaluation.add({"label": convert(said), "gold": right if number else float(right)}, f"line {number}")
+    found = {each.metric: each for each in evaluation.results(draws=200)}
+    assert (found["accuracy"].value, found["accuracy"].classes) == (metrics.accuracy_score(gold, label), 2)
+    assert found["f1"].value == metrics.f1_score(gold, label)
+    assert [str(said).partition(",")[0] for said in evaluation.doubts()] == [
+        "labels are whole numbers with a decimal point"
+    ]
+    (pearson,) = evaluation.results(["pearson"], draws=200)
+    assert pearson.value == pytest.approx(np.corrcoef(gold, label)[0, 1])
+    assert list(evaluation.doubts()) == []
+    evaluation.add({"label": 0.5, "gold": 1.0}, "line 8")
+    assert [each.metric for each in evaluation.results(draws=200)] == ["pearson", "spearman"]
+
+
 def test_what_cannot_be_evaluated() -> None:
     with pytest.raises(ToolError, match="no prediction that has a right label"):
         evaluated()
@@ -159,3 +182,7 @@ def test_too_many_classes_are_refused_without_advice_that_no_caller_can_follow()
     with pytest.raises(ToolError) as raised:
         list(evaluation.results())
     assert raised.value.message == "l: 1001 different labels"
+    evaluation.add({"label": 1.0, "gold": 1.0}, "l, line 1001")
+    with pytest.raises(ToolError, match="l: 1001 different labels; for values give metric pearson"):
+        list(evaluation.results())
+    assert [each.value for each in evaluation.results(["pearson"], draws=1)] == [pytest.approx(1)]

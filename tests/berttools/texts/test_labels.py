@@ -64,6 +64,13 @@ def test_whole_numbers_with_a_decimal_point_are_a_question(labels: tuple[float, 
     assert learn_labels([*examples, *of_labels(0.5)]).regression
 
 
+def test_whole_numbers_of_a_table_are_a_question(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"line 2: labels are whole numbers with a decimal point, such as '1\.0'; give"):
+        learn_labels(column(tmp_path, "1.0", "0.0"))
+    with pytest.raises(ToolError, match=r"labels are numbers in strings, such as '1\.0'; give task"):
+        learn_labels(of_labels("1.0", "0.0"))
+
+
 @pytest.mark.parametrize("labels", [("3.4", "1e3"), ("0", "1", "0"), ("-1", "2.5"), (" 3.0", "+1.5")])
 def test_numbers_in_strings_are_a_question(labels: tuple[str, ...]) -> None:
     examples = of_labels(*labels)
