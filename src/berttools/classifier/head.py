@@ -38,10 +38,17 @@ def labels_of(config: Any) -> Labels:
     Raises
     ------
     ToolError
-        Kind ``"bad-labels"``: two classes have one name, ``label2id`` numbers a class otherwise, or there are not as
-        many thresholds as classes.
+        Kind ``"bad-labels"``: two classes have one name, ``label2id`` numbers a class otherwise, there are not as many
+        thresholds as classes, or there are thresholds, and it is no multi-label data.
     """
     multiple = config.problem_type == "multi_label_classification"
+    thresholds = getattr(config, THRESHOLDS, None)
+    if thresholds is not None and not multiple:
+        raise _bad(
+            config._name_or_path,
+            f"{THRESHOLDS} are of multi-label data, and problem_type is {config.problem_type or 'not set'}, not"
+            " multi_label_classification",
+        )
     if config.problem_type == "regression" or (config.num_labels == 1 and not multiple):
         return Labels()
     names = tuple(str(config.id2label[number]) for number in range(config.num_labels))
@@ -56,7 +63,6 @@ def labels_of(config: Any) -> Labels:
             config._name_or_path,
             f"class {odd!r} is {names.index(odd)} in id2label, and {numbers[odd]} in label2id",
         )
-    thresholds = getattr(config, THRESHOLDS, None) if multiple else None
     return Labels(names, numbered=True, multiple=multiple, thresholds=_checked(thresholds, names, config))
 
 

@@ -73,6 +73,8 @@ def _check_labels(config: Mapping[str, Any]) -> None:
         isinstance(limits, list) and all(type(each) in (int, float) and 0 <= each <= 1 for each in limits)
     ):
         raise ValueError(f"{THRESHOLDS} are no probabilities")
+    if limits is not None and config.get("problem_type") not in (None, "multi_label_classification"):
+        raise ValueError(f"{THRESHOLDS} are of multi-label data, and problem_type is another")
     if numbers is not None and not (
         isinstance(numbers, dict) and all(type(number) is int for number in numbers.values())
     ):

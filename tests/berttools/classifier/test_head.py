@@ -101,6 +101,18 @@ def test_thresholds_are_one_a_class() -> None:
             labels_of(SimpleNamespace(**usual, label_thresholds=wrong))
 
 
+@pytest.mark.parametrize("problem", ["single_label_classification", "regression", None])
+def test_thresholds_are_of_multi_label_data_alone(problem: str | None) -> None:
+    from transformers import BertConfig
+
+    config = BertConfig(num_labels=2, problem_type=problem, label_thresholds=[0.5, 0.25], name_or_path="folder")
+    with pytest.raises(
+        ToolError, match="folder: label_thresholds are of multi-label data, and problem_type is"
+    ) as raised:
+        labels_of(config)
+    assert (raised.value.kind, str(problem or "not set") in raised.value.message) == ("bad-labels", True)
+
+
 def test_the_matrix_of_a_head_is_named_before_its_bias() -> None:
     shapes = {"score.bias": ((3,), (2,)), "score.weight": ((3, 8), (2, 8))}
     with pytest.raises(ToolError, match=r"score\.weight is of shape 3x8, and config\.json has 2 labels"):

@@ -255,7 +255,7 @@ def test_a_table_of_labels_is_judged(berttools: Berttools, tmp_path: Path) -> No
     assert (done.code, [record["score"] for record in done.records]) == (0, [0.5])
     (tmp_path / "f.csv").write_text("label,gold\n1,1.0\n0,1\n")
     whole = berttools("evaluate", "--in", tmp_path / "f.csv")
-    assert (whole.code, [record["score"] for record in whole.records][0], whole.err.count("\n")) == (0, 0.5, 1)
+    assert (whole.code, whole.records[0]["score"], whole.err.count("\n")) == (0, 0.5, 1)
     assert "evaluated as classes; as values with --metric pearson" in whole.err
     (tmp_path / "h.csv").write_text("label,text\n1,good\n")
     lacking = berttools("evaluate", "--in", tmp_path / "h.csv")

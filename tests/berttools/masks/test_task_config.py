@@ -20,7 +20,7 @@ from small_masks import written
         '{"id2label":{"0":"a","1":"b"},"num_labels":3}', '{"num_labels":1e3}', '{"num_labels":1000000000}',
         '{"label2id":{"a":"b"}}', '{"architectures":"BertModel"}', '{"dtype":"int8"}', '{"pad_token_id":true}',
         '{"label_thresholds":[2]}', '{"label_thresholds":[true]}', '{"label_thresholds":{}}',
-        '{"label_thresholds":[NaN]}',
+        '{"label_thresholds":[NaN]}', '{"label_thresholds":[0.5,0.5],"problem_type":"single_label_classification"}',
         '{"problem_type":"none"}', '{"model_type":3}', '{"id2label":{"0":"\\ud800"}}',
     ],
 )  # fmt: skip
