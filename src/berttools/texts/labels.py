@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
 from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, numbers_in
-from berttools.texts.spellings import almost_equal, joined, list_in, odd_list
+from berttools.texts.spellings import almost_equal, is_like, joined, list_in, odd_list
 
 _LARGEST = 3.4e38
 """Largest label of a regression: a model computes in float32."""
@@ -63,7 +63,8 @@ class Labels:
         label
             The label of a line; ``where`` names the line in messages.
         source
-            Where the classes are from, for the message: ``the training set has``.
+            Where the classes are from, for the message: ``the training set has``. What to do about another label may
+            follow after a semicolon, and is said where the label does not show what is wrong.
 
         Raises
         ------
@@ -85,9 +86,26 @@ class Labels:
             return self.names.index(name)
         if self.numbered and isinstance(label, int) and not self.are_numbers and 0 <= label < len(self.names):
             return label
+        known, semicolon, advice = source.partition("; ")
         raise InputError(
-            f"{where}: label {label!r} is none of {_few(self.names)}, which {source}", kind="unknown-label"
+            f"{where}: label {label!r:.80} is none of {_few(self.names)}, which {known}"
+            f"{self._advice(label) or semicolon + advice}",
+            kind="unknown-label",
         )
+
+    def _advice(self, label: Label | None) -> str | None:
+        """Return what to do about a label that is no class's, if that can be seen from it."""
+        place = label if isinstance(label, float) else None
+        if isinstance(label, str):
+            if odd := odd_list(label):
+                return f": it {odd}"
+            if like := next((name for name in self.names if is_like(name, label)), None):
+                return f"; it differs from {like!r} by case or spaces alone: write it so"
+            place = int(label) if PRINTED.fullmatch(label.strip()) and len(label) < 9 else None
+        if place is None or not self.numbered or self.are_numbers or place not in range(len(self.names)):
+            return None
+        without = "quotes" if isinstance(label, str) else "a decimal point"
+        return f"; write {int(place)} without {without} for its place, or the names, in every line"
 
     def shown(self, number: int) -> str | int:
         """Return a class's name as data sets write it: an integer where all are."""

@@ -221,6 +221,31 @@ def test_classes_that_only_look_like_numbers_are_shown_as_they_are_called() -> N
     assert [labels.shown(number) for number in (0, 1)] == ["007", "010"]
 
 
+@pytest.mark.parametrize(
+    ("label", "advice"),
+    [
+        ("0", "; write 0 without quotes for its place, or the names, in every line"),
+        (1.0, "; write 1 without a decimal point for its place, or the names, in every line"),
+        ("NEG", "; it differs from 'neg' by case or spaces alone: write it so"),
+        ("pos ", "; it differs from 'pos' by case or spaces alone: write it so"),
+        ("['neg' 'pos']", ': it has no comma between classes; write classes of one text as ["animal","time"], and []'),
+        ("2", "; new_head replaces it"),
+        ("mid", "; new_head replaces it"),
+        (2, "; new_head replaces it"),
+    ],
+)
+def test_a_label_that_is_no_class_says_what_is_wrong_with_it(label: str | float, advice: str) -> None:
+    for multiple in (False, True):
+        with pytest.raises(InputError) as raised:
+            Labels(("neg", "pos"), numbered=True, multiple=multiple).target(
+                label, "l", "the head knows; new_head replaces it"
+            )
+        assert raised.value.message.startswith(f"l: label {label!r} is none of neg, pos, which the head knows{advice}")
+    # Classes of other texts have no place.
+    with pytest.raises(InputError, match=r"which t has$"):
+        Labels(("neg", "pos")).target("0", "l", "t has")
+
+
 def test_numbers_that_stand_for_named_classes_are_in_doubt() -> None:
     named = Labels(("bad", "good", "fair"), numbered=True)
     said = doubt(named, [1, 0, 1, "fair", None])
