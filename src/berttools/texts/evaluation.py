@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spelled
 from _toolio.streams.records import Record
 from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, is_list, listed, with_numbers
-from berttools.texts.labels import Labels, classes_in, doubt, doubtful, learn_labels
+from berttools.texts.labels import Labels, classes_in, doubt, doubtful, learn_labels, refuse_vectors
 from berttools.texts.metrics import REGRESSION, bootstrap, measure, metrics_for
 
 NEEDED = ("label", "gold")
@@ -142,6 +142,8 @@ class Evaluation:
             raise ToolError(f"{odd}: has other classes than {place}; give one model's records", kind="mixed")
         pairs = [pair for pair in self._pairs if pair[0] in tasks]
         examples = [Example(where, "", None, each) for _, where, *both in pairs for each in both]
+        for side in (examples[::2], examples[1::2]):
+            refuse_vectors(side)
         if labels.names or not examples:
             return tasks[0], examples, labels
         # Labels out of a table are text: they are numbers where all are.

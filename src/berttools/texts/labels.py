@@ -10,6 +10,8 @@ from _toolio.errors import InputError, ToolError, of_the_whole_run, param
 from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, numbers_in
 from berttools.texts.spellings import almost_equal, is_like, joined, list_in, odd_list
 
+_VECTORS = {("0", "1"), ("1", "0")}
+_NO_VECTORS = "vectors of 0 and 1 are not read: a list holds the names of the classes that hold of its text"
 _LARGEST = 3.4e38
 """Largest label of a regression: a model computes in float32."""
 
@@ -213,7 +215,10 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
             raise ToolError(f"{example.where}: label {example.label} names no class", kind="bad-label")
     names = {class_name(example.label) for example in examples}
     if len(given) == 1 and not single:
-        raise ToolError(f"{where}: all labels are {_few(sorted(names))}: there is nothing to learn", kind="one-label")
+        note = f"; {_NO_VECTORS}" if multiple and names == {"0", "1"} else ""
+        raise ToolError(
+            f"{where}: all labels are {_few(sorted(names))}: there is nothing to learn{note}", kind="one-label"
+        )
     if len(names) > most:
         raise ToolError(f"{where}: {len(names)} different labels", kind="many-labels")
     ordered = sorted(names, key=lambda name: (0, int(name), "") if not is_text else (0, 0, name))
@@ -306,10 +311,21 @@ def numbers_of(examples: Sequence[Example], labels: Labels, source: str) -> list
     Raises
     ------
     ToolError
-        If a label is none of ``labels``; ``source`` says in the message where they are from.
+        If a label is none of ``labels``; ``source`` says in the message where they are from. If they are vectors.
     """
+    refuse_vectors(examples)
     with of_the_whole_run():
         return [labels.target(_as_known(example, labels), example.where, source) for example in examples]  # type: ignore[return-value]
+
+
+def refuse_vectors(examples: Sequence[Example]) -> None:
+    """Raise if labels are [0,1] and [1,0], and nothing else: as lists of classes all would be equal.
+
+    Longer vectors have a number twice, and are refused one by one.
+    """
+    given = {tuple(map(str, label)) if isinstance(label, tuple) else () for label in {e.label for e in examples}}
+    if given == _VECTORS:
+        raise ToolError(f"{examples[0].where}: labels are [0,1] and [1,0]; {_NO_VECTORS}", kind="bad-label")
 
 
 def _as_known(example: Example, labels: Labels) -> Label | None:

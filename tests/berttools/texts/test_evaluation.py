@@ -112,6 +112,14 @@ def test_what_is_meant_for_a_list_and_is_none_is_no_class(side: str) -> None:
     assert found.value == 0.5
 
 
+def test_vectors_are_not_evaluated() -> None:
+    """As lists of classes [0,1] and [1,0] are equal, and every prediction would be right."""
+    for names in ({}, {"scores": {"neg": 0.9, "pos": 0.1}}):
+        wrong = [{"label": said, "gold": said[::-1], **names} for said in ([0, 1], [1, 0])]
+        with pytest.raises(ToolError, match=r"line 1: labels are \[0,1\] and \[1,0\]; vectors of 0 and 1 are not read"):
+            evaluated(*wrong)
+
+
 def test_numbers_for_names_are_told() -> None:
     evaluation = Evaluation()
     evaluation.add({"label": ["no"], "gold": [1], "scores": {"no": 0.9, "yes": 0.2}, "task": "t"}, "line 1")

@@ -139,6 +139,19 @@ def test_labels_that_are_no_multi_label_data(labels: tuple[object, ...], task: s
         learn_labels(of_labels(*labels), task=task)
 
 
+def test_vectors_of_two_classes_are_no_lists_of_classes() -> None:
+    said = "vectors of 0 and 1 are not read: a list holds the names of the classes that hold of its text"
+    for labels in (((1, 0), (0, 1)), (("0", "1"), ("1", "0"))):
+        examples = of_labels(*labels)
+        with pytest.raises(ToolError, match=f"all labels are 0, 1: there is nothing to learn; {said}"):
+            learn_labels(examples, task="multilabel")
+        # For a head that there is, every text would have both of its classes.
+        with pytest.raises(ToolError, match=f"line 1: labels are .0,1. and .1,0.; {said}"):
+            numbers_of(examples, Labels(("neg", "pos"), numbered=True, multiple=True), "t")
+    head = Labels(("neg", "pos"), numbered=True, multiple=True)
+    assert numbers_of(of_labels((1, 0), (0,)), head, "t") == [[1, 1], [1, 0]]
+
+
 def test_a_list_is_no_label_of_other_heads() -> None:
     for labels, what in ((Labels(("a", "b")), "single classes"), (Labels(), "values")):
         with pytest.raises(InputError, match=f"l: label is a list, and the model's labels are {what}"):
