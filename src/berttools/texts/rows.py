@@ -99,7 +99,7 @@ def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Itera
     """Yield the rows of a ``.jsonl``, ``.csv`` or ``.tsv`` file, or of JSONL on stdin (``-``).
 
     CSV is quoted as in RFC 4180; TSV is not quoted, like GLUE's files. A line of JSONL that is no record is a
-    row with an error. A table must have the columns ``needed``, or by default one with texts.
+    row with an error, unless none is one. A table must have the columns ``needed``, or by default one with texts.
 
     Raises
     ------
@@ -150,6 +150,8 @@ def _lines_at_hand(stream: IO[bytes]) -> Iterator[list[bytes]]:
 
 
 def _jsonl(stream: IO[bytes], name: str) -> Iterator[Row]:
+    if stream.seekable():
+        _refuse_other_text(stream, name)
     for number, line in enumerate(stream, 1):
         if row := _of_line(line, name, number):
             yield row
@@ -164,6 +166,22 @@ def _of_line(line: bytes, name: str, number: int) -> Row | None:
         return Row(where, parse_record(line, where=where))
     except InputError as error:
         return Row(where, {}, error)
+
+
+def _refuse_other_text(stream: IO[bytes], name: str) -> None:
+    """Raise if no line is a record: one error says so, and not one a line."""
+    begin, some = stream.tell(), False
+    for number, line in enumerate(stream, 1):
+        row = _of_line(line, name, number)
+        if row is not None and row.error is None:
+            break
+        some = some or row is not None
+    else:
+        if some:
+            raise ToolError(
+                f"{name}: not JSON lines: no line is a record; give one JSON object a line", kind="bad-record"
+            )
+    stream.seek(begin)
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
