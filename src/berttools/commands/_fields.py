@@ -21,6 +21,8 @@ TEXTS = {
     "train_cut": "How many of them were truncated.",
     "dev": "Texts to evaluate on.",
     "dev_cut": "How many of them were truncated.",
+    "learning_rate": "The peak learning rate of what was tuned; of mask-tune that of the head.",
+    "head_learning_rate": "That of the head.",
     "base_sha256": "Digest of the base's tensors.",
     "reason": "Why there is no score.",
 }

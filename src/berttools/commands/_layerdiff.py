@@ -41,7 +41,9 @@ def expression(text: str | None) -> str | None:
     return text
 
 
-def selection_of(only: str | None, group: str | None, group_map: Path | None, strip_prefix: Sequence[str]) -> Selection:
+def selection_of(
+    only: str | None, group: str | None, group_map: Path | None, strip_prefix: Sequence[str], *, matrices: bool
+) -> Selection:
     """Return what the options select.
 
     Raises
@@ -57,6 +59,8 @@ def selection_of(only: str | None, group: str | None, group_map: Path | None, st
         raise UsageError(f"--group {unknown[0]}: no such group; there are {', '.join(grouping.names)}")
     if group is not None and not wanted:
         raise UsageError(f"--group: name one of {', '.join(grouping.names)}")
+    if matrices and group is None:
+        wanted = frozenset(grouping.names)
     return Selection(grouping, re.compile(only) if only else None, wanted, tuple(strip_prefix))
 
 

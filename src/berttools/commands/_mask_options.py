@@ -57,6 +57,10 @@ ScoreRate = Annotated[
         help="The scores' peak learning rate. Default: 0.2 for bernoulli, 0.001 for threshold, 0.01 for topk.",
     ),
 ]  # fmt: skip
+HeadRate = Annotated[
+    float,
+    typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The head's peak learning rate."),
+]
 PoolerOption = Annotated[Pooler, typer.Option(help="The layer between encoder and head, where the base has one.")]
 Refit = Annotated[
     bool,

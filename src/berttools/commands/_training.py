@@ -74,13 +74,17 @@ Accumulate = Annotated[
     ),
 ]  # fmt: skip
 LearningRate = Annotated[
-    float, typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The peak learning rate.")
-]
+    float | None,
+    typer.Option(
+        "--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite,
+        help="The peak learning rate. Default: 5e-5; 1e-4 for parts that --only, --group or --layers choose.",
+    ),
+]  # fmt: skip
 HeadLearningRate = Annotated[
     float | None,
     typer.Option(
         "--head-learning-rate", "--head-lr", min=1e-9, max=1.0, callback=finite,
-        help="The head's own peak. A new head beside few tuned tensors needs a higher one. Default: --learning-rate.",
+        help="The head's own peak. Default: --learning-rate; of a new head beside parts at least 1e-3.",
     ),
 ]  # fmt: skip
 Warmup = Annotated[

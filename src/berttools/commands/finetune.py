@@ -117,9 +117,9 @@ PAGE = Page(
             "Tune all of a model.",
         ),
         (
-            "berttools layerdiff base/ ft/ | sort -r | head -8 | berttools finetune --base base/ --only -"
+            "berttools layerdiff --matrices base/ ft/ | sort -r | head -8 | berttools finetune --base base/ --only -"
             " --train train.jsonl --dev dev.jsonl --save delta --out task.safetensors",
-            "Tune the eight tensors that moved most when all were tuned, and store only these and the head.",
+            "Tune the eight matrices that moved most when all was tuned, and store only these and the head.",
         ),
         (
             "berttools finetune --base base/ --layers 1 --group Q,V --freeze classifier.bias --train train.jsonl"

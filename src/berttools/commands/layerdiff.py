@@ -51,6 +51,12 @@ def layerdiff(
             help="Only matrices of these groups.",
         ),
     ] = None,
+    matrices: Annotated[
+        bool,
+        typer.Option(
+            "--matrices", help="Only matrices that have a group, which are what to rank for tuning: no biases, norms."
+        ),
+    ] = False,
     group_map: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Rules in front of the built-in ones: a group and an expression a line."),
@@ -87,7 +93,7 @@ def layerdiff(
     """
     kind = _options.drawn_as(heatmap, force=force)
     config = LayerdiffConfig(
-        selection=selection_of(only, group, group_map, strip_prefix or ()),
+        selection=selection_of(only, group, group_map, strip_prefix or (), matrices=matrices),
         by=by,
         svd=svd,
         baseline=baseline is not None,
@@ -166,6 +172,10 @@ PAGE = Page(
         (
             'berttools layerdiff base/ ft/ | grep \'"group":"V"\' | sort -r | head -3',
             "The three value matrices that moved most.",
+        ),
+        (
+            "berttools layerdiff --matrices base/ ft/ | sort -r | head -8",
+            "The eight matrices that moved most, such as finetune --only - takes.",
         ),
         (
             "berttools layerdiff base.safetensors ft/model.safetensors.index.json > moved.jsonl",

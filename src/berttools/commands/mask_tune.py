@@ -8,6 +8,7 @@ from berttools import mask_tuning
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._mask_options import (
     CodeOption,
+    HeadRate,
     InitialScore,
     InitialSparsity,
     MethodOption,
@@ -32,7 +33,6 @@ from berttools.commands._training import (
     Freeze,
     Group,
     Layers,
-    LearningRate,
     MaxSteps,
     NewHead,
     Only,
@@ -68,7 +68,7 @@ def mask_tune(
     pooler: PoolerOption = MaskTuneConfig.pooler,
     score_learning_rate: ScoreRate = MaskTuneConfig.score_learning_rate,
     initial_score: InitialScore = MaskTuneConfig.initial_score,
-    learning_rate: LearningRate = MaskTuneConfig.learning_rate,
+    learning_rate: HeadRate = MaskTuneConfig.learning_rate,
     refit_head: Refit = MaskTuneConfig.refit_head,
     distill: Teacher = MaskTuneConfig.distill,
     code: CodeOption = MaskTuneConfig.code,
@@ -145,10 +145,10 @@ PAGE = Page(
             "Masks of some groups only, with a fifth of each matrix zeroed at the beginning.",
         ),
         (
-            "berttools layerdiff base/ ft/ --group Q,K,V,AO,I,O | sort -r | head -8"
+            "berttools layerdiff --matrices base/ ft/ | sort -r | head -8"
             " | berttools mask-tune --base base/ --only - --train train.jsonl --dev dev.jsonl"
             " --out task.mask.safetensors",
-            "Masks of the tensors that moved most when all were tuned.",
+            "Masks of the matrices that moved most when all was tuned.",
         ),
         (
             "berttools mask-tune --base base/ --train train.jsonl --dev dev.jsonl --method topk"

@@ -88,9 +88,9 @@ class MaskTuneConfig(FinetuneConfig):
         return super().inputs + ([(self.distill, "distill")] if self.distill else [])
 
     @property
-    def everything(self) -> bool:
-        """Whether no parameter selects matrices."""
-        return not (self.only or self.group or self.layers)
+    def rates(self) -> tuple[float, float | None]:
+        """The head's peak learning rate, and None: scores have their own."""
+        return self.learning_rate, None
 
     @property
     def score_rate(self) -> float:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from berttools.tuning.parameters import ParameterSelection
 
 
+RATE, RATE_OF_PARTS, RATE_OF_NEW_HEAD = 5e-5, 1e-4, 1e-3
+"""Peak learning rates by default: of a whole model; of parts of one; and the least of a new head beside parts.
+
+The fewer tensors are tuned, the further each must move; a new head that learns as slowly as they do stays as it was
+drawn. `docs/results/critical-layers.md` has what rates learned best.
+"""
+
+
 class Task(StrEnum):
     """What a new head predicts."""
 
@@ -123,7 +131,10 @@ class FinetuneConfig:
         Steps between evaluations; None for an epoch.
     patience
         Evaluations without a better one after which to stop; None for never.
-    batch, accumulate, learning_rate, head_learning_rate, warmup, weight_decay, clip, seed
+    learning_rate, head_learning_rate
+        Peaks; None for ``RATE``, or where ``only``, ``group`` or ``layers`` choose parts of the model
+        ``RATE_OF_PARTS``, and at least ``RATE_OF_NEW_HEAD`` for a new head beside them.
+    batch, accumulate, warmup, weight_decay, clip, seed
         As of ``TrainingConfig``.
     max_length
         Tokens at which texts are truncated; None for as many as the model takes.
@@ -157,7 +168,7 @@ class FinetuneConfig:
     patience: int | None = None
     batch: int = 32
     accumulate: int = 1
-    learning_rate: float = 5e-5
+    learning_rate: float | None = None
     head_learning_rate: float | None = None
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -236,6 +247,19 @@ class FinetuneConfig:
         return self.resume and not self.force and self.out.exists() and not is_empty_folder(self.out)
 
     @property
+    def everything(self) -> bool:
+        """Whether no parameter chooses parts of the model; what ``freeze`` leaves is no part."""
+        return not (self.only or self.group or self.layers)
+
+    @property
+    def rates(self) -> tuple[float, float | None]:
+        """The peak learning rates: of what is tuned, and of the head, None for the same."""
+        rate = (RATE if self.everything else RATE_OF_PARTS) if self.learning_rate is None else self.learning_rate
+        if self.head_learning_rate is None and not self.everything and (self.new_head or not self._has_head):
+            return rate, max(rate, RATE_OF_NEW_HEAD)
+        return rate, self.head_learning_rate
+
+    @property
     def _has_head(self) -> bool:
         from berttools.checkpoints.model_folder import has_head
 
@@ -289,16 +313,17 @@ class FinetuneConfig:
         """Return the hyperparameters of training on so many examples."""
         per_epoch = -(-examples // self.batch)
         steps = self.max_steps or self.epochs * per_epoch
+        rate, head_rate = self.rates
         return TrainingConfig(
             steps=steps,
             every=min(self.evaluate_every or per_epoch, steps),
             batch=self.batch,
             accumulate=self.accumulate,
-            learning_rate=self.learning_rate,
+            learning_rate=rate,
             warmup=self.warmup,
             weight_decay=self.weight_decay,
             clip=self.clip,
             seed=self.seed,
             half=half,
-            head_learning_rate=self.head_learning_rate,
+            head_learning_rate=head_rate,
         )

@@ -30,6 +30,8 @@ class Named:
         ``"layer"`` or ``"group"`` for all tensors that belong to none, such as the embeddings.
     stack
         Which of several stacks the layer is of; None for that layer of all.
+    record
+        Whether the line is a record, such as one of layerdiff, and no name alone.
     """
 
     where: str
@@ -39,6 +41,7 @@ class Named:
     span: Span | None = None
     without: str | None = None
     stack: str | None = None
+    record: bool = False
 
 
 def parse_freeze(words: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -115,7 +118,7 @@ def read_named(lines: Iterable[bytes]) -> tuple[Named, ...]:
 def _of_record(record: Record, where: str) -> Named:
     name, layer, group = (record.get(key) for key in ("name", "layer", "group"))
     if isinstance(name, str) and name:
-        return Named(where, name, span=_span_of(record.get("part"), where))
+        return Named(where, name, span=_span_of(record.get("part"), where), record=True)
     by = record.get("by")
     if by in ("layer", "group") and by in record and layer is group is None:
         return Named(where, without=str(by))

@@ -44,6 +44,22 @@ class ParameterSelection:
         """Whether there is no criterion, so that all tensors are tuned."""
         return self == ParameterSelection()
 
+    def doubt(self, shapes: Mapping[str, tuple[int, ...]], *, base: Mapping[str, str]) -> str | None:
+        """Return a warning if most tensors that records on stdin name are no matrices of a layer, else None.
+
+        Biases and norms move far and hold little: ranked by how far they moved they come before the matrices.
+        """
+        stored = {other: name for name, other in base.items()}
+        ranked = {stored.get(each.name, each.name) for each in self.named or () if each.record and each.name}
+        ranked &= shapes.keys()
+        others = [name for name in ranked if not groups_of(name, shapes[name])]
+        if 2 * len(others) <= len(ranked) or not any(groups_of(name, shape) for name, shape in shapes.items()):
+            return None
+        return (
+            f"{param('only')} -: {len(others)} of the {len(ranked)} tensors that stdin names are biases, norms or"
+            " embeddings, no matrices of a layer; have layerdiff rank matrices alone"
+        )
+
     def resolve(
         self,
         shapes: Mapping[str, tuple[int, ...]],

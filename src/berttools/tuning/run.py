@@ -142,6 +142,8 @@ class FinetuneRun:
         shapes = {name: tuple(each.shape) for name, each in self.classifier.model.named_parameters()}
         names = base_names(self._base, shapes)
         tuned = selection.resolve(shapes, base=names, head=head, others=self._base.tensors)
+        if said := selection.doubt(shapes, base=names):
+            self._warn_once(said)
         self._spans: Mapping[str, Sequence[Span]] = selection.spans(tuned, shapes, base=names, head=head)
         return tuned
 
@@ -258,7 +260,9 @@ class FinetuneRun:
         self._checkpoint.unlink(missing_ok=True)
         sizes = {"train": len(self.train.texts), "train_cut": self.train.cut}
         sizes |= {"dev": len(self.dev.texts), "dev_cut": self.dev.cut} if self.dev else {}
-        return {**record, **sizes, "base_sha256": self._about["base_sha256"]}
+        rate, head_rate = self.training.learning_rate, self.training.head_learning_rate
+        rates = {"learning_rate": rate, "head_learning_rate": rate if head_rate is None else head_rate}
+        return {**record, **sizes, **rates, "base_sha256": self._about["base_sha256"]}
 
     def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Return the figures and sizes of what is written."""

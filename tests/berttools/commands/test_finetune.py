@@ -77,12 +77,22 @@ def test_the_pipe_of_the_most_moved_tensors(
     words = ["finetune", "--base", base, "--train", train, "--dev", dev, "--epochs", "1"]
     berttools(*words, "--out", tmp_path / "full")
     moved = berttools("layerdiff", base, tmp_path / "full")
-    named = [line for line in sorted(moved.out.splitlines(True), reverse=True) if b".weight" in line][:5]
+    every = sorted(moved.out.splitlines(True), reverse=True)
+    named = [line for line in every if json.loads(line)["group"]][:5]
+    ranked = berttools("layerdiff", base, tmp_path / "full", "--matrices")
+    assert sorted(ranked.out.splitlines(True), reverse=True)[:5] == named
     done = berttools(*words, "--only", "-", "--out", tmp_path / "few", stdin=b"".join(named))
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert "no matrices" not in done.err
     tuned = json.loads((tmp_path / "few" / "berttools.json").read_text())["tuned"]
     assert tuned[-2:] == ["classifier.weight", "classifier.bias"]
     assert {name.removeprefix("bert.") for name in tuned[:-2]} == {json.loads(line)["name"] for line in named}
+    # Without --matrices most of what moved furthest is biases: that is said, and still done.
+    others = [line for line in every if not json.loads(line)["group"]][:4]
+    words = [*words[:-1], "1", "--max-steps", "1", "--only", "-", "--out", tmp_path / "biases"]
+    done = berttools(*words, stdin=b"".join([*others, *named[:3]]))
+    assert done.code == 0
+    assert "--only -: 4 of the 7 tensors that stdin names are biases, norms or embeddings" in done.err
 
 
 def test_classes_of_a_table_that_only_look_like_numbers(berttools: Berttools, base: Path, tmp_path: Path) -> None:
@@ -275,7 +285,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     assert not (tmp_path / "cut").exists()
     refused(berttools(*words, "--out", tmp_path / "cut"), "cut.checkpoint: exists; use --resume", 2)
     other = [*words, "--out", tmp_path / "cut", "--resume"]
-    refused(berttools(*other, "--lr", "1e-4"), "learning_rate was 5e-05, and is 0.0001", 2)
+    refused(berttools(*other, "--lr", "2e-4"), "learning_rate was 0.0001, and is 0.0002", 2)
     refused(berttools(*other, "--freeze", r"layer\.0"), "made with other tuned", 2)
     refused(berttools(*other, "--dev", train), "made with other dev_sha256", 2)
     done = berttools(*other)

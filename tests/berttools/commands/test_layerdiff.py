@@ -240,6 +240,10 @@ def test_names_and_groups(run: Callable[..., Run], pair: tuple[Path, Path], tmp_
     chosen = run("berttools", "layerdiff", *pair, "--group", "Q, AO", "--only", r"layer\.1").records
     assert [r["group"] for r in chosen] == ["AO", "Q"]
     (tmp_path / "map").write_text("MINE (?P<layer>[0-9]+)[.]output[.]LayerNorm\nTOP intermediate\n")
+    matrices = run("berttools", "layerdiff", *pair, "--matrices").records
+    assert matrices == [record for record in run("berttools", "layerdiff", *pair).records if record["group"]] != []
+    both = run("berttools", "layerdiff", *pair, "--matrices", "--group", "Q, AO", "--only", r"layer\.1").records
+    assert both == chosen
     mapped = run("berttools", "layerdiff", *pair, "--group", "TOP", "--group-map", tmp_path / "map").records
     assert [(r["layer"], r["group"]) for r in mapped] == [(0, "TOP"), (1, "TOP")]
 

@@ -14,6 +14,7 @@ import pytest
 from _toolio.errors import ToolError, UsageError
 from berttools.classifier.precision import Precision
 from berttools.commands.finetune import finetune
+from berttools.mask_tuning import MaskTuneConfig
 from berttools.texts.examples import Example
 from berttools.texts.metric_names import Metric
 from berttools.tuning.config import FinetuneConfig, Save, Task
@@ -94,6 +95,35 @@ def test_what_is_read_is_not_replaced(config: FinetuneConfig) -> None:
 def test_epochs_become_steps(config: FinetuneConfig, changes: dict[str, Any], steps: int, every: int) -> None:
     training = dataclasses.replace(config, batch=10, **changes).training(21, half=True)
     assert (training.steps, training.every, training.batch, training.half) == (steps, every, 10, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rates"),
+    [
+        ({}, (5e-5, None)),
+        ({"freeze": ["embeddings"]}, (5e-5, None)),
+        ({"layers": "1"}, (1e-4, 1e-3)),
+        ({"group": "Q"}, (1e-4, 1e-3)),
+        ({"only": ["-"]}, (1e-4, 1e-3)),
+        ({"only": ["-"], "learning_rate": 3e-4}, (3e-4, 1e-3)),
+        ({"only": ["-"], "learning_rate": 1e-2}, (1e-2, 1e-2)),
+        ({"layers": "1", "head_learning_rate": 2e-4}, (1e-4, 2e-4)),
+        ({"learning_rate": 2e-4}, (2e-4, None)),
+    ],
+)
+def test_parts_and_a_new_head_beside_them_learn_faster(
+    config: FinetuneConfig, changes: dict[str, Any], rates: tuple[float, float | None]
+) -> None:
+    training = dataclasses.replace(config, **changes).training(8, half=False)
+    assert (training.learning_rate, training.head_learning_rate) == rates
+
+
+def test_a_head_that_the_base_has_learns_as_the_rest(config: FinetuneConfig, tmp_path: Path) -> None:
+    tuned = dataclasses.replace(config, base=make_tuned(config.base, tmp_path / "tuned"), layers="1")
+    assert tuned.rates == (1e-4, None)
+    assert dataclasses.replace(tuned, new_head=True).rates == (1e-4, 1e-3)
+    masks = MaskTuneConfig(base=config.base, train=config.train, out=tmp_path / "mask", layers="1")
+    assert masks.rates == (1e-3, None)
 
 
 def test_lines_of_stdin_are_read_only_where_they_name_tensors(

@@ -62,6 +62,7 @@ def test_a_finished_run_yields_its_record_again(config: FinetuneConfig) -> None:
     *rounds, last = tuning.finetune(config, device=CPU)
     assert [record["reason"] for record in rounds] == ["no dev", "no dev"]
     assert list(tuning.finetune(dataclasses.replace(config, resume=True), device=CPU)) == [last]
+    assert (last["learning_rate"], last["head_learning_rate"]) == (1e-4, 1e-3)
     with pytest.raises(UsageError, match="made with other arguments"):
         tuning.finetune(dataclasses.replace(config, resume=True, learning_rate=1e-3), device=CPU)
 
@@ -112,6 +113,8 @@ def test_how_it_was_made_is_written(config: FinetuneConfig) -> None:
     made = json.loads((config.out / "berttools.json").read_text())
     assert made["choice"] == {"layers": "1"}
     assert made["arguments"]["steps"] == 2
+    # Those of parts, as nothing else was said.
+    assert (made["arguments"]["learning_rate"], made["arguments"]["head_learning_rate"]) == (1e-4, 1e-3)
 
 
 @pytest.mark.parametrize("command", [tuning.finetune, mask_tuning.mask_tune])
