@@ -55,6 +55,8 @@ POSITIONAL = {
     "facetools embed",
     "facetools align",
     "facetools train-extractor",
+    "berttools predict",
+    "berttools evaluate",
 }
 WRITERS = [*FILTERS, ("facetools", "compare"), ("facetools", "match"), *TUNING]
 Start = Callable[..., list[str]]

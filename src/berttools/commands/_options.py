@@ -21,7 +21,7 @@ DataInputs = Annotated[
         "--in",
         "-i",
         metavar="FILE",
-        help="A .jsonl, .csv or .tsv file, or - for JSONL on stdin; may be repeated. Default: stdin.",
+        help="A .jsonl, .csv, .tsv or .txt file, or - for JSONL on stdin; may be repeated. Default: stdin.",
     ),
 ]
 ColumnsOption = Annotated[
@@ -66,7 +66,7 @@ def groups(incomplete: str) -> list[str]:
     return starting_last(KNOWN_GROUPS, incomplete)
 
 
-def inputs_of(names: Sequence[str] | None) -> list[str]:
+def inputs_of(names: Sequence[str]) -> list[str]:
     """Return what to read, stdin if nothing was named.
 
     Raises
@@ -78,7 +78,7 @@ def inputs_of(names: Sequence[str] | None) -> list[str]:
     if found.count(STDIN) > 1:
         raise UsageError("--in -: stdin can be read once")
     if STDIN in found and (sys.stdin is None or sys.stdin.isatty()):
-        raise UsageError("no input: name a file with --in, or pipe records in")
+        raise UsageError("no input: name a file, or pipe records in")
     return found
 
 

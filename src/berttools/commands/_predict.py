@@ -12,6 +12,13 @@ from _toolio.errors import UsageError
 _OUTCOME = ("score", "label", "scores", "truncated", "error")
 
 
+def model_and_files(model: Path | None, base: Path | None, words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the model, which the first argument is where no option names one or a base, and the files."""
+    if model is None and base is None and words:
+        return Path(words[0]), list(words[1:])
+    return model, list(words)
+
+
 def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple[Path, dict[str, Path]]:
     """Return the folder to open, and task to mask file; none if the folder is a model of its own.
 
@@ -23,7 +30,7 @@ def chosen(model: Path | None, base: Path | None, masks: Sequence[str]) -> tuple
     if model is not None and base is None and not masks:
         return model, {}
     if base is None or not masks or model is not None:
-        raise UsageError("give --model, or --base and --mask")
+        raise UsageError("give a model, or --base and --mask")
     found: dict[str, Path] = {}
     for text in masks:
         name, equals, path = text.partition("=")

@@ -19,6 +19,7 @@ COLUMNS = ("metric", "task", "interval", "n", "classes", "reason")
 
 
 def evaluate(
+    paths: options.Paths = None,
     inputs: DataInputs = None,
     metric: Annotated[list[Metric] | None, typer.Option(help="Compute only this metric; repeatable.")] = None,
     seed: options.Seed = 0,
@@ -34,7 +35,7 @@ def evaluate(
     from berttools.texts.rows import parse_columns, rows_of
 
     refuse_processes("evaluate")
-    names = inputs_of(inputs)
+    names = inputs_of(options.named(inputs, paths))
     with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
         from berttools.texts.evaluation import NEEDED, Evaluation
 
@@ -81,6 +82,6 @@ PAGE = Page(
     },
     examples=(
         ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "Every metric of a model."),
-        ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate --metric f1", "One metric."),
+        ("berttools predict ft/ dev.jsonl > said.jsonl && berttools evaluate said.jsonl --metric f1", "One metric."),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +16,21 @@ from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.classifier.precision import Precision
 from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of
-from berttools.commands._predict import chosen, handed_on, summary_of
+from berttools.commands._predict import chosen, handed_on, model_and_files, summary_of
 
 SCHEMA = "berttools.predict/1"
 COLUMNS = ("label", "gold", "text", "text_a", "text_b", "truncated")
 
 
 def predict(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [FILE]...",
+            show_default=False,
+            help="As --model, if neither it nor --base is given; then as --in. Options and arguments may be mixed.",
+        ),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option("--model", metavar="DIR", help="A fine-tuned model: a folder that finetune wrote, or any such."),
@@ -32,6 +41,7 @@ def predict(
         typer.Option(metavar="[TASK=]FILE", help="A mask over --base; repeatable. TASK: its name up to the first dot."),
     ] = None,
     inputs: DataInputs = None,
+    text: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A text; may be repeated.")] = None,
     columns: ColumnsOption = None,
     max_length: MaxLength = None,
     batch: options.Batch = 32,
@@ -51,11 +61,15 @@ def predict(
     The last digits of a value can differ with the texts that are in one batch (--batch); in bfloat16 earlier ones can.
     """
     from berttools.checkpoints.model_folder import check_folder
-    from berttools.texts.rows import parse_columns, windows_of
+    from berttools.texts.rows import parse_columns, rows_of_texts, windows_of
 
     refuse_processes("predict")
+    model, paths = model_and_files(model, base, paths or [])
     folder, masks = chosen(model, base, mask or [])
-    known, names = parse_columns(columns), inputs_of(inputs)
+    known, names = parse_columns(columns), options.named(inputs, paths)
+    given = rows_of_texts(text or [], known)
+    if names or not given:
+        names = inputs_of(names)
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
         from _toolio.compute.device import enough_memory, pick_device
@@ -66,7 +80,7 @@ def predict(
         half = precision is Precision.bfloat16
         predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
         labels = Counter[str]()
-        for window in (window for name in names for window in windows_of(name, known)):
+        for window in chain([given] if given else (), (window for name in names for window in windows_of(name, known))):
             with silent_transformers(), enough_memory(place, "a smaller --batch, or a smaller --max-length"):
                 found = predictor.predict([row for row in window if not row.fields.get("error")], known)
             outcomes = iter(found)
@@ -104,7 +118,8 @@ PAGE = Page(
         " a token type, that the model's embedding has no row for.",
     },
     examples=(
-        ("berttools predict --model ft/ --in dev.jsonl | sort | head -3", "The three least certain predictions."),
+        ("berttools predict ft/ dev.jsonl | sort | head -3", "The three least certain predictions."),
+        ('berttools predict ft/ --text "a fine day" --text "a dull film"', "Two texts."),
         (
             """echo '{"text":"a fine day"}' | berttools predict --model ft/""",
             "Label what a pipe brings.",

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
 from _toolio.streams.records import Record
-from berttools.texts.rows import SUFFIXES, Columns, Row, rows_of
+from berttools.texts.rows import SUFFIXES, Columns, Row, listed_names, rows_of
 from berttools.texts.spellings import list_in, odd_list
 
 PRINTED = re.compile(r"0|-?[1-9][0-9]*")
@@ -61,6 +61,10 @@ def to_example(row: Row, columns: Columns, *, labelled: bool) -> Example:
     if row.error is not None:
         raise row.error
     first, second = (columns.of(role) for role in ("text_a", "text_b"))
+    if name := columns.lacking(row.fields):
+        raise InputError(
+            f"{row.where}: no {name} among {listed_names(row.fields)}; see {param('columns')}", kind="no-text"
+        )
     if (single := columns.of("text")) in row.fields:
         if first in row.fields or second in row.fields:
             raise InputError(f"{row.where}: has {single} and {first} or {second}; give one of them", kind="bad-text")
@@ -68,7 +72,10 @@ def to_example(row: Row, columns: Columns, *, labelled: bool) -> Example:
     elif first in row.fields:
         texts = [_text(row, name) for name in ([first, second] if second in row.fields else [first])]
     else:
-        raise InputError(f"{row.where}: no {single}, and no {first}; name them with {param('columns')}", kind="no-text")
+        among = f" among {listed_names(row.fields)}" if row.fields else ""
+        raise InputError(
+            f"{row.where}: no {single}, and no {first}{among}; name them with {param('columns')}", kind="no-text"
+        )
     label = check_label(row.fields, columns.of("label"), row.where) if labelled else None
     return Example(row.where, texts[0], texts[1] if len(texts) == 2 else None, label)
 
@@ -93,7 +100,8 @@ def check_label(fields: Record, name: str, where: str) -> Label:
     """
     label = fields.get(name)
     if label is None or label == "":
-        raise InputError(f"{where}: no {name}", kind="no-label")
+        among = f" among {listed_names(fields)}" if name not in fields and fields else ""
+        raise InputError(f"{where}: no {name}{among}", kind="no-label")
     if isinstance(label, bool):
         return str(label).lower()
     if isinstance(label, list):
@@ -170,6 +178,8 @@ def read_examples(name: str, columns: Columns) -> list[Example]:
     ToolError
         If a line cannot be used, or there is none.
     """
+    if SUFFIXES.get(Path(name).suffix.lower()) == "txt":
+        raise ToolError(f"{name}: a .txt has texts alone; give a .jsonl, .csv or .tsv, with labels", kind="no-label")
     with of_the_whole_run():
         examples = list(_labelled(rows_of(name, columns), columns))
     if not examples:

@@ -1,4 +1,4 @@
-"""Read rows of JSONL, CSV and TSV, and which of their columns are texts and labels.
+"""Read rows of JSONL, CSV, TSV and plain text, and which of their columns are texts and labels.
 
 A wrong line is an ``InputError`` that names file and line; what makes a whole data set useless is a ``ToolError``.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Record, parse_record
 
 ROLES = ("text", "text_a", "text_b", "label")
-SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+SUFFIXES = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "txt"}
 
 _WINDOW = 512
 _BLOCK = 1 << 16
@@ -43,6 +43,14 @@ class Columns:
     def of(self, role: str) -> str:
         """Return the name of the column with a role."""
         return self.names.get(role, role)
+
+    def lacking(self, there: Container[str]) -> str | None:
+        """Return the name of a column of texts that was named and is not there; None if there is none such.
+
+        Without it a pair would be taken for a single text, or another text for the one that was meant.
+        """
+        named = (self.names[role] for role in ROLES[:3] if role in self.names)
+        return next((name for name in named if name not in there), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +104,11 @@ def parse_columns(text: str | None) -> Columns:
 
 
 def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Iterator[Row]:
-    """Yield the rows of a ``.jsonl``, ``.csv`` or ``.tsv`` file, or of JSONL on stdin (``-``).
+    """Yield the rows of a ``.jsonl``, ``.csv``, ``.tsv`` or ``.txt`` file, or of JSONL on stdin (``-``).
 
     CSV is quoted as in RFC 4180; TSV is not quoted, like GLUE's files. A line of JSONL that is no record is a
-    row with an error, unless none is one. A table must have the columns ``needed``, or by default one with texts.
+    row with an error, unless none is one. A table must have the columns ``needed``, or by default one with texts. A
+    ``.txt`` is one text a line, blank lines left out: there is nothing in it that ``needed`` could name.
 
     Raises
     ------
@@ -112,14 +121,28 @@ def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Itera
     path = Path(name)
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        raise ToolError(f"{name}: is it JSONL, CSV or TSV? name it .jsonl, .csv or .tsv", kind="unknown-format")
+        raise ToolError(
+            f"{name}: is it JSONL, CSV, TSV or a text a line? name it .jsonl, .csv, .tsv or .txt", kind="unknown-format"
+        )
+    if kind == "txt" and needed:
+        raise ToolError(
+            f"{name}: a .txt has texts alone, and needed are {' and '.join(needed)}", kind=f"no-{needed[0]}"
+        )
     try:
         with path.open("rb") as stream:
-            yield from _jsonl(stream, name) if kind == "jsonl" else _table(stream, name, kind, columns, needed)
+            if kind == "txt":
+                yield from _texts(stream, name, columns.of("text"))
+            else:
+                yield from _jsonl(stream, name) if kind == "jsonl" else _table(stream, name, kind, columns, needed)
     except FileNotFoundError:
         raise ToolError(f"{name}: no such file", kind="missing") from None
     except OSError as error:
         raise ToolError(f"{name}: cannot be read: {error.strerror or error}", kind="unreadable") from None
+
+
+def rows_of_texts(texts: Sequence[str], columns: Columns) -> list[Row]:
+    """Return a row for each of some texts."""
+    return [Row(f"text {number}", {columns.of("text"): text}) for number, text in enumerate(texts, 1)]
 
 
 def windows_of(name: str, columns: Columns) -> Iterator[list[Row]]:
@@ -184,6 +207,18 @@ def _refuse_other_text(stream: IO[bytes], name: str) -> None:
     stream.seek(begin)
 
 
+def _texts(stream: IO[bytes], name: str, column: str) -> Iterator[Row]:
+    for number, line in enumerate(_lines(stream, name), 1):
+        if line.strip():
+            yield Row(f"{name}, line {number}", {column: line.rstrip("\r\n")})
+
+
+def listed_names(names: Iterable[str]) -> str:
+    """Return the names of columns for a message, at most eight."""
+    every = list(names)
+    return ", ".join(every[:8]) + (f" and {len(every) - 8} more" if len(every) > 8 else "")
+
+
 def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
     for number, line in enumerate(stream, 1):
         try:
@@ -219,11 +254,17 @@ def _checked_header(cells: Sequence[str], where: str, columns: Columns, needed: 
     if twice := next((cell for cell in header if header.count(cell) > 1), None):
         raise ToolError(f"{where}: two columns are called {twice!r}; rename one", kind="duplicate-column")
     if lacking := next((each for each in needed if each not in header), None):
-        message = f"{where}: no column {lacking} among {', '.join(header[:8])}; needed are {' and '.join(needed)}"
+        message = f"{where}: no column {lacking} among {listed_names(header)}; needed are {' and '.join(needed)}"
         raise ToolError(message, kind=f"no-{lacking}")
-    if not needed and columns.of("text") not in header and columns.of("text_a") not in header:
+    if needed:
+        return header
+    if name := columns.lacking(header):
         raise ToolError(
-            f"{where}: no column {columns.of('text')} or {columns.of('text_a')} among {', '.join(header[:8])};"
+            f"{where}: no column {name} among {listed_names(header)}; see {param('columns')}", kind="no-text"
+        )
+    if columns.of("text") not in header and columns.of("text_a") not in header:
+        raise ToolError(
+            f"{where}: no column {columns.of('text')} or {columns.of('text_a')} among {listed_names(header)};"
             f" name them with {param('columns')} text=NAME,label=NAME, or count them where the file has no line of"
             " names",
             kind="no-text",

@@ -86,6 +86,61 @@ def test_tables_and_several_inputs(berttools: Berttools, tuned: Path, tmp_path: 
     assert done.records[1]["error"]["message"].endswith("a.csv, line 3: 1 columns, where there should be 2")
 
 
+def test_model_and_files_without_options(berttools: Berttools, tuned: Path, dev: Path, tmp_path: Path) -> None:
+    usual = berttools("predict", "--model", tuned, "--in", dev)
+    assert berttools("predict", tuned, dev).out == usual.out
+    assert berttools("predict", tuned, stdin=dev.read_bytes()).out == usual.out
+    assert berttools("predict", "--batch", "4", tuned, "--in", dev).out == usual.out
+    assert berttools("predict", dev, "--model", tuned).out == usual.out
+    (tmp_path / "said.jsonl").write_bytes(usual.out)
+    judged = berttools("evaluate", "--in", tmp_path / "said.jsonl")
+    assert judged.code == 0
+    assert berttools("evaluate", tmp_path / "said.jsonl", "--seed", "0").out == judged.out
+    none = berttools("predict", "--base", tuned, dev)
+    assert (none.code, none.err.startswith("berttools: error: give a model, or --base and --mask")) == (2, True)
+
+
+def test_texts_of_the_command_line_and_of_a_txt(berttools: Berttools, tuned: Path, tmp_path: Path) -> None:
+    expected = berttools("predict", tuned, stdin=lines({"text": "a good day"}, {"text": " a dull\tfilm"}))
+    told = berttools("predict", tuned, "--text", "a good day", "--text", " a dull\tfilm")
+    assert (told.code, told.out) == (0, expected.out)
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa good day\r\n\n   \n a dull\tfilm")
+    assert berttools("predict", tuned, tmp_path / "a.txt").out == expected.out
+    both = berttools("predict", tuned, tmp_path / "a.txt", "--text", "film")
+    assert [record["text"] for record in both.records] == ["film", "a good day", " a dull\tfilm"]
+    # A text that cannot be used is a record, as a line is, and is named by its number.
+    empty = berttools("predict", tuned, "--columns", "text=words", "--text", "film", "--text", "")
+    assert (empty.code, empty.records[0]["words"]) == (3, "film")
+    assert empty.records[1]["error"] == {"kind": "empty-text", "message": "text 2: words is empty"}
+    for words in (["evaluate"], ["finetune", "--base", tuned, "--out", tmp_path / "o", "--train"]):
+        done = berttools(*words, tmp_path / "a.txt")
+        assert (done.code, done.out) == (1, b"")
+        assert "a.txt: a .txt has texts alone" in done.err
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("columns", "lacking"),
+    [
+        ("text=sentence,label=gold", "sentence"),
+        ("text_a=first,text_b=other", "other"),
+        ("text_a=one", "one"),
+        ("text=first,label=right", "right"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named_beside_those_that_are(
+    berttools: Berttools, base: Path, tmp_path: Path, ending: str, columns: str, lacking: str
+) -> None:
+    name = tmp_path / f"a.{ending}"
+    row = {"first": "a good day", "second": "a film", "gold": "1"}
+    name.write_text(f"{','.join(row)}\n{','.join(row.values())}\n" if ending == "csv" else json.dumps(row))
+    words = ["finetune", "--base", base, "--train", name, "--columns", columns, "--out", tmp_path / "o"]
+    done = berttools(*words)
+    assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+    assert f"no {'column ' if f'no column {lacking}' in done.err else ''}{lacking}" in done.err
+    assert " among first, second, gold" in done.err
+
+
 def test_the_batch_changes_nothing(berttools: Berttools, tuned: Path, dev: Path) -> None:
     outs = [berttools("predict", "--model", tuned, "--batch", str(size), "--in", dev).out for size in (1, 5, 32)]
     assert outs[0] == outs[1] == outs[2]

@@ -77,7 +77,7 @@ def test_what_is_read(
         ("a.jsonl", '{"text":" ","label":1}\n', "line 1: text is empty"),
         ("a.jsonl", '{"text":7,"label":1}\n', "line 1: text is no text"),
         ("a.jsonl", '{"text":"x","text_a":"y","label":1}\n', "has text and text_a or text_b"),
-        ("a.jsonl", '{"sentence":"x","label":1}\n', "line 1: no text, and no text_a; name them with columns"),
+        ("a.jsonl", '{"sentence":"x","label":1}\n', "line 1: no text, and no text_a among sentence, label; name them"),
         ("a.jsonl", '{"text":"x","label":1}\nnope\n', "line 2: not a JSON record"),
         ("a.jsonl", '{"text":"x","label":1}\n{"text_a":"x","text_b":"y","label":1}\n', "line 2: one text among pairs"),
         ("a.jsonl", "\n", "holds no example"),
@@ -88,7 +88,8 @@ def test_what_is_read(
         ("a.tsv", b"text\tlabel\n\xff\t1\n", "line 2: not UTF-8"),
         ("a.csv", "text,label\nx,1.5\ny,nan\n", "line 3: label 'nan' is not finite"),
         ("a.csv", f"text,label\nx,1\ny,1{'0' * 5000}\n", "line 3: label '1000"),
-        ("a.txt", "x", "is it JSONL, CSV or TSV"),
+        ("a.text", "x", "is it JSONL, CSV, TSV or a text a line"),
+        ("a.txt", "x", "has texts alone; give a .jsonl, .csv or .tsv, with labels"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
