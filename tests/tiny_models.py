@@ -24,6 +24,15 @@ OTHERS = ("the", "a", "film", "day", "was", "is", "very", "and", "story", "it", 
 SIZES = {"hidden": 16, "layers": 3, "heads": 2, "inner": 32, "positions": 48}
 
 
+NOTHING_LEARNED = ": try another "
+"""In the warning that a training has learned nothing, which is so of most trainings of a few steps."""
+
+
+def other_warnings(said: str) -> str:
+    """Return the lines of stderr but for that warning."""
+    return "".join(line for line in said.splitlines(True) if NOTHING_LEARNED not in line)
+
+
 def minilm() -> Path:
     """Give the folder of the real base, without importing the package."""
     spec = importlib.util.find_spec(MINILM)

@@ -16,6 +16,7 @@ from _toolio.errors import ToolError
 from berttools.classifier.losses import task_loss
 from berttools.classifier.model import Classifier
 from berttools.texts.batches import Dataset, Encoded, collate
+from berttools.texts.chance import chance_levels
 from berttools.texts.metrics import measure
 from berttools.texts.thresholds import DEFAULT, choose_thresholds, probabilities
 
@@ -91,16 +92,28 @@ class Inference:
     def measure(self, data: Dataset) -> dict[str, Any]:
         """Return every metric of the task by name, and ``loss``, the mean over examples.
 
+        Also returned are ``chance``, the chance level of every metric, and where every text gets one label, or one list
+        of labels, that label as ``one_label``.
+
         Of multi-label data thresholds are chosen on ``data`` first; also returned are ``label_thresholds``, by class,
         and ``at_half``, every metric with a threshold of 0.5.
         """
         logits = self.logits(data.texts)
         loss = float(task_loss(torch.from_numpy(logits), torch.from_numpy(data.targets), self.classes))
-        found: dict[str, Any] = {"loss": loss / len(data.texts)}
+        found: dict[str, Any] = {"loss": loss / len(data.texts), "chance": chance_levels(data.targets, self.classes)}
         if not self.labels.multiple:
-            return {**measure(data.targets, self.predictions(logits), self.classes), **found}
+            return {**self._measured(data, self.predictions(logits)), **found}
         chances = probabilities(logits)
         thresholds = choose_thresholds(chances, data.targets)
         found["at_half"] = measure(data.targets, self._above(chances, ()), self.classes)
         found["label_thresholds"] = dict(zip(self.labels.names, thresholds, strict=True))
-        return {**measure(data.targets, self._above(chances, thresholds), self.classes), **found}
+        return {**self._measured(data, self._above(chances, thresholds)), **found}
+
+    def _measured(self, data: Dataset, predicted: npt.NDArray[np.float64]) -> dict[str, Any]:
+        """Return every metric, and ``one_label`` where there is one."""
+        found: dict[str, Any] = measure(data.targets, predicted, self.classes)
+        if not self.classes or (predicted != predicted[0]).any():
+            return found
+        if self.labels.multiple:
+            return {**found, "one_label": [self.labels.shown(int(n)) for n in np.flatnonzero(predicted[0])]}
+        return {**found, "one_label": self.labels.shown(int(predicted[0]))}

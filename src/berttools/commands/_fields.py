@@ -1,6 +1,9 @@
 """Fields of records that several commands share, as the man pages describe them."""
 
 MEASURED = {
+    "chance": "What the metric is at best where every text of --dev gets the same label.",
+    "one_label": "The label that every text of --dev got; absent where they differ.",
+    "first_loss": "In the first record: mean training loss of the first tenth of the steps.",
     "dev_loss": "Mean loss on --dev: cross-entropy, squared error of a regression, or the mean binary cross-entropy of"
     " multi-label data.",
     "accuracy": "Share of correct predictions; for classes, as are the next three. Of multi-label data the share of"

@@ -15,7 +15,7 @@ from berttools.commands._options import DataInputs, inputs_of, warn
 from berttools.texts.metric_names import Metric
 
 SCHEMA = "berttools.evaluate/1"
-COLUMNS = ("metric", "task", "interval", "n", "classes", "reason")
+COLUMNS = ("metric", "task", "chance", "interval", "n", "classes", "reason")
 
 
 def evaluate(
@@ -54,8 +54,8 @@ def evaluate(
         for result in evaluation.results([each.value for each in metric or []], seed=seed):
             fields: dict[str, Any] = {"score": result.value, "metric": result.metric}
             fields |= {"task": result.task} if result.task else {}
-            fields |= {"interval": result.interval, "n": result.count}
-            fields |= {"classes": result.classes} if result.classes else {}
+            fields |= {"chance": result.chance, "interval": result.interval, "n": result.count}
+            fields |= {"classes": result.classes, "labels": result.labels} if result.classes else {}
             fields |= {"reason": "one side has one value only"} if result.value is None else {}
             writer.emit(fields)
             if result.value is not None and not best:
@@ -74,9 +74,12 @@ PAGE = Page(
         "metric": "Which one: accuracy, f1, macro-f1 or matthews of classes; pearson or spearman of a regression;"
         " micro-f1, macro-f1 or accuracy (of whole lists) of multi-label data.",
         "task": "Which task was evaluated; absent if the records are of one or none.",
+        "chance": "What the metric is at best where every text gets the same label: of accuracy the majority's share,"
+        " of a correlation 0. F1 is high by itself where its class is frequent.",
         "interval": "Its 95% confidence interval, by bootstrap over texts.",
         "n": "How many predictions were evaluated.",
         "classes": "How many classes there are.",
+        "labels": "For each class how often it is gold, how often it is predicted, and how often both (right).",
         "reason": "Why there is no score.",
         "error": "What is wrong with this line, or was with an input of predict: kind and message.",
     },

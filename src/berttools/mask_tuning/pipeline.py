@@ -205,6 +205,12 @@ class MaskTuneRun(FinetuneRun):
         sizes = write_mask(config.out, keeps, dense, text, self._base, made, code=str(config.code), others=same)
         return {**figures, **sizes}
 
+    @property
+    def _advice(self) -> str:
+        more = "" if self._config.everything else ", or more matrices"
+        rate = f"another {param('score_learning_rate')} than {self._config.score_rate:g}"
+        return f"{rate}, more {param('epochs')}{more}"
+
     def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
         from berttools.masks.file import open_mask
 

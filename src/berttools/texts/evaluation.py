@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spelled
 from _toolio.streams.records import Record
+from berttools.texts.chance import chance_levels, label_counts
 from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, is_list, listed, with_numbers
 from berttools.texts.labels import Labels, classes_in, doubt, doubtful, learn_labels, refuse_vectors
 from berttools.texts.metrics import REGRESSION, bootstrap, measure, metrics_for
@@ -29,6 +31,10 @@ class MetricResult:
         Number of predictions.
     classes
         Number of classes; 0 for a regression.
+    chance
+        The metric's chance level: see ``berttools.texts.chance.chance_levels``.
+    labels
+        Class to how often it is ``gold``, ``predicted`` and both (``right``); empty for a regression.
     task
         The task evaluated; None if all are evaluated together, and for records without a task.
     """
@@ -38,6 +44,8 @@ class MetricResult:
     interval: tuple[float, float] | None
     count: int
     classes: int
+    chance: float
+    labels: dict[str, dict[str, int]]
     task: str | None = None
 
 
@@ -112,11 +120,14 @@ class Evaluation:
             with of_the_whole_run():
                 numbers = [labels.target(example.label, example.where) for example in examples]
             predicted, gold, classes = numbers[::2], numbers[1::2], len(labels.names)
-            values = measure(gold, predicted, classes)
+            values, chance = measure(gold, predicted, classes), chance_levels(gold, classes)
+            counts = label_counts(gold, predicted, classes) if classes else []
+            about: dict[str, Any] = {"labels": dict(zip(labels.names, counts, strict=True))}
+            about |= {"task": task if several else None}
             for name in _metrics(labels):
                 if not metrics or name in metrics:
                     interval = bootstrap(gold, predicted, classes, name, seed=seed, draws=draws)
-                    yield MetricResult(name, values[name], interval, len(gold), classes, task if several else None)
+                    yield MetricResult(name, values[name], interval, len(gold), classes, chance[name], **about)
 
     def doubts(self) -> Iterator[str]:
         """Yield warnings of each task whose labels may be meant otherwise than they were evaluated.

@@ -209,6 +209,8 @@ class FinetuneRun:
         trainer, best = self.trainer, self._best
         record: dict[str, Any] = {"score": None, "metric": self.metric, "epoch": trainer.epoch, "step": trainer.step}
         record["loss"] = loss
+        if not trainer.history:
+            record["first_loss"] = trainer.first_loss
         if self.dev is None:
             record |= {"reason": spelled(f"no {param('dev')}")}
         else:
@@ -228,8 +230,8 @@ class FinetuneRun:
     def _figures(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a record for what ``Inference.measure`` has found."""
         found = dict(found)
-        half = found.pop("at_half", None)
-        figures = {"score": found[self.metric], "dev_loss": found.pop("loss"), **found}
+        half, chance = found.pop("at_half", None), found.pop("chance")[self.metric]
+        figures = {"score": found[self.metric], "chance": chance, "dev_loss": found.pop("loss"), **found}
         return figures if half is None else {**figures, "score_at_half": half[self.metric]}
 
     def _rank(self, record: dict[str, Any]) -> tuple[float, ...]:
@@ -255,7 +257,8 @@ class FinetuneRun:
             if best is None:  # no round was made, which cannot be
                 raise ToolError("nothing was tuned")
             trainer.restore_best()
-            figures = {key: value for key, value in best.items() if key not in ("best", "loss")}
+            figures = {key: value for key, value in best.items() if key not in ("best", "loss", "first_loss")}
+            self._warn_of_nothing_learned(best)
             record = self._write(figures, {**self._about, "arguments": trainer.arguments, "tuned": trainer.names})
         self._checkpoint.unlink(missing_ok=True)
         sizes = {"train": len(self.train.texts), "train_cut": self.train.cut}
@@ -263,6 +266,20 @@ class FinetuneRun:
         rate, head_rate = self.training.learning_rate, self.training.head_learning_rate
         rates = {"learning_rate": rate, "head_learning_rate": rate if head_rate is None else head_rate}
         return {**record, **sizes, **rates, "base_sha256": self._about["base_sha256"]}
+
+    def _warn_of_nothing_learned(self, best: dict[str, Any]) -> None:
+        from berttools.classifier.learned import signs_of_nothing_learned
+
+        examples = None if self.dev is None else len(self.dev.texts)
+        if signs := signs_of_nothing_learned(best, self.trainer.history, examples=examples):
+            self._warn_once(f"{'; '.join(signs)}: try {self._advice}")
+
+    @property
+    def _advice(self) -> str:
+        """What to try where nothing was learned."""
+        more = "" if self._config.everything else f", or more matrices ({param('only')}, {param('group')})"
+        rate = f"another {param('learning_rate')} than {self.training.learning_rate:g}"
+        return f"{rate}, more {param('epochs')}{more}"
 
     def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Return the figures and sizes of what is written."""

@@ -104,6 +104,8 @@ class Trainer:
         self.per_epoch = -(-len(data.texts) // config.batch)
         self.history: list[dict[str, Any]] = []
         """A record a round, which ``keep`` adds; kept in checkpoints."""
+        self.first_loss: float | None = None
+        """Mean loss of the first tenth of the steps, as far as they are of the first round; None if it is not made."""
 
     def _param_groups(self, head: Collection[str], own: Mapping[str, ParamGroup]) -> list[dict[str, Any]]:
         """Return AdamW's parameter groups: matrices decay, biases and norms do not; a head may have its own rate."""
@@ -142,7 +144,11 @@ class Trainer:
         while self.step < self.config.steps:
             self.inference.model.train()
             last = min(self.config.steps, (self.step // self.config.every + 1) * self.config.every)
+            begins = self.step == 0
             losses = [self._step(step) for step in show(range(self.step, last))]
+            if begins:
+                first = losses[: -(-self.config.steps // 10)]
+                self.first_loss = self._processes.total(float(torch.stack(first).sum())) / len(first)
             loss = self._processes.total(float(torch.stack(losses).sum())) / len(losses)
             if not np.isfinite(loss):
                 raise ToolError(

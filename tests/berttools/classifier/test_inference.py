@@ -13,6 +13,7 @@ from sklearn import metrics
 from berttools.classifier.inference import Inference
 from berttools.classifier.model import Classifier, open_base
 from berttools.texts.batches import Dataset
+from berttools.texts.chance import chance_levels
 from berttools.texts.labels import Labels
 from berttools.texts.thresholds import choose_thresholds
 from tiny_models import dataset_for
@@ -36,7 +37,10 @@ def test_metrics_are_those_of_the_predictions(classifier: Classifier) -> None:
     found = inference.measure(data)
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(data.targets, predicted))
     assert found["loss"] == pytest.approx(metrics.log_loss(data.targets, special.softmax(logits, 1)), rel=1e-5)
-    assert set(found) == {"accuracy", "f1", "macro-f1", "matthews", "loss"}
+    assert set(found) - {"one_label"} == {"accuracy", "f1", "macro-f1", "matthews", "loss", "chance"}
+    assert found["chance"] == chance_levels(data.targets, 2)
+    same = {int(each) for each in predicted}
+    assert {found["one_label"]} == same if len(same) == 1 else "one_label" not in found
 
 
 def test_thresholds_are_chosen_on_the_texts_of_multi_label_data(base: Path) -> None:

@@ -190,6 +190,18 @@ def test_predictions_are_judged(berttools: Berttools, tuned: Path, dev: Path) ->
     low, high = by_name["accuracy"]["interval"]
     assert low < right < high
     assert {record["n"] for record in done.records} == {20}
+    # F1 of the second class is high by itself where that is frequent: its chance level is beside it.
+    gold = [record["gold"] for record in said.records]
+    share = gold.count(1) / 20
+    assert by_name["f1"]["chance"] == pytest.approx(2 * share / (1 + share))
+    assert by_name["accuracy"]["chance"] == pytest.approx(max(share, 1 - share))
+    assert by_name["matthews"]["chance"] == 0
+    for record in done.records:
+        assert record["labels"]["good"] == {
+            "gold": gold.count(1),
+            "predicted": sum(record["label"] == "good" for record in said.records),
+            "right": sum(record["label"] == "good" and record["gold"] == 1 for record in said.records),
+        }
     only = berttools("evaluate", "--metric", "f1", stdin=said.out)
     assert only.out == done.out.splitlines(True)[1]
 

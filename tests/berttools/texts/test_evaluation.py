@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics
 
 from _toolio.errors import InputError, ToolError, UsageError
+from berttools.texts.chance import chance_levels
 from berttools.texts.evaluation import Evaluation, MetricResult
 
 
@@ -71,6 +72,9 @@ def test_lists_of_classes_are_scored_as_multi_label_data() -> None:
         assert each.interval is not None
         assert each.interval[0] < expected < each.interval[1]
     assert found["accuracy"].value == pytest.approx(metrics.accuracy_score(gold, said))
+    assert all(each.chance == chance_levels(gold, 3)[name] for name, each in found.items())
+    counts = found["accuracy"].labels["a"]
+    assert counts == {"gold": gold[:, 0].sum(), "predicted": said[:, 0].sum(), "right": (gold & said)[:, 0].sum()}
     # Classes that are in no record count where scores name them, as they do for scikit-learn.
     more = {"scores": {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1}}
     (macro,) = evaluated(*({**record, **more} for record in records), only=("macro-f1",))

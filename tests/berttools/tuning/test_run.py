@@ -18,7 +18,7 @@ from berttools.mask_tuning import MaskTuneConfig
 from berttools.tuning import FinetuneConfig, Save
 from berttools.tuning.run import rank_of
 from conftest import Run
-from tiny_models import make_tuned, texts, with_tokens, write_lines
+from tiny_models import NOTHING_LEARNED, make_tuned, texts, with_tokens, write_lines
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,10 +98,46 @@ def test_numbers_that_stand_for_a_heads_names_are_told(config: FinetuneConfig, b
     warned: list[str] = []
     named = dataclasses.replace(config, base=make_tuned(base, tmp_path / "named", ("no", "yes")))
     list(tuning.finetune(named, device=CPU, warn=warned.append))
+    warned = [each for each in warned if NOTHING_LEARNED not in each]
     assert len(warned) == 1
     assert "named: labels of texts are numbers, and classes have names: 0 for 'no', 1 for 'yes'" in warned[0]
     list(tuning.finetune(dataclasses.replace(named, new_head=True, force=True), device=CPU, warn=warned.append))
-    assert len(warned) == 1
+    assert [each for each in warned[1:] if NOTHING_LEARNED not in each] == []
+
+
+@pytest.mark.parametrize("command", [tuning.finetune, mask_tuning.mask_tune])
+def test_nothing_that_was_learned_is_told_with_what_to_try(
+    base: Path, train: Path, dev: Path, tmp_path: Path, command: Callable[..., Iterator[Any]]
+) -> None:
+    kind = FinetuneConfig if command is tuning.finetune else MaskTuneConfig
+    out = {"out": tmp_path / "out", "max_steps": 1, "group": "Q"}
+    warned: list[str] = []
+    first, last = command(kind(base=base, train=str(train), dev=str(dev), **out), device=CPU, warn=warned.append)
+    right = [json.loads(line)["label"] for line in dev.read_text().splitlines()]
+    share = max(right.count(label) for label in (0, 1)) / len(right)
+    assert first["chance"] == last["chance"] == pytest.approx(share)
+    assert first["first_loss"] == first["loss"]
+    assert "first_loss" not in last
+    of = f"{share:.4g} of the same label for every text, within its error"
+    rate, more = ("learning_rate than 0.0001", "more matrices (only, group)")
+    if command is mask_tuning.mask_tune:
+        rate, more = ("score_learning_rate than 0.2", "more matrices")
+    said = (
+        f"accuracy {first['score']:.4g} on dev is no better than the {of}: try another {rate}, more epochs, or {more}"
+    )
+    assert warned[-1].endswith(said)
+    assert warned[-1].startswith(f"every text of dev is labelled {first['one_label']}; ") == ("one_label" in first)
+
+
+def test_what_was_learned_is_not_doubted(base: Path, tmp_path: Path) -> None:
+    data = str(write_lines(tmp_path / "many.jsonl", texts(200)))
+    config = FinetuneConfig(
+        base=base, train=data, dev=data, out=tmp_path / "out", learning_rate=1e-2, batch=8, epochs=4
+    )
+    warned: list[str] = []
+    *_, last = tuning.finetune(config, device=CPU, warn=warned.append)
+    assert last["score"] > last["chance"] + 0.2
+    assert warned == []
 
 
 def test_no_score_is_worse_than_any() -> None:
