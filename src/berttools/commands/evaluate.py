@@ -85,6 +85,6 @@ PAGE = Page(
     },
     examples=(
         ("berttools predict --model ft/ --in dev.jsonl | berttools evaluate", "Every metric of a model."),
-        ("berttools predict ft/ dev.jsonl > said.jsonl && berttools evaluate said.jsonl --metric f1", "One metric."),
+        ("berttools predict ft/ dev.jsonl | berttools evaluate --metric f1", "One metric."),
     ),
 )
