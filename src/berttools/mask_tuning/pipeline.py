@@ -234,4 +234,5 @@ class MaskTuneRun(FinetuneRun):
             for name, values in before.items():
                 model.get_parameter(name).data.copy_(values)
             return {**figures, "refitted": False}
+        figures = {key: value for key, value in figures.items() if key != "one_label"}
         return {**figures, **self._figures(found), "refitted": True}

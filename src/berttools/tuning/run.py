@@ -258,8 +258,8 @@ class FinetuneRun:
                 raise ToolError("nothing was tuned")
             trainer.restore_best()
             figures = {key: value for key, value in best.items() if key not in ("best", "loss", "first_loss")}
-            self._warn_of_nothing_learned(best)
             record = self._write(figures, {**self._about, "arguments": trainer.arguments, "tuned": trainer.names})
+            self._warn_of_nothing_learned(record)  # of what was written: a head may have been tuned again
         self._checkpoint.unlink(missing_ok=True)
         sizes = {"train": len(self.train.texts), "train_cut": self.train.cut}
         sizes |= {"dev": len(self.dev.texts), "dev_cut": self.dev.cut} if self.dev else {}
