@@ -71,7 +71,7 @@ def test_what_is_read(
         ("a.jsonl", '{"text":"x","label":[true]}\n', "line 1: label is a list with True: list the classes that hold"),
         ("a.csv", 'text,label\nx,"[""a""]"\ny,\n', "line 3: no label; other labels are lists: write [] where no class"),
         ("a.csv", "text,label\ny,\nz,[]\n", "line 2: no label; other labels are lists: write [] where no class"),
-        ("a.jsonl", '{"text":"x"}\n{"text":"x","label":[1]}\n', "line 1: no label among text; other labels are lists: write []"),
+        ("a.jsonl", '{"text":"x"}\n{"text":"x","label":[1]}\n', "line 1: no label among text; other labels are lists"),
         ("a.csv", 'text,label\nx,"[0.5]"\n', "line 2: label is a list with 0.5"),
         ("a.jsonl", '{"text":"x","label":1e999}\n', "line 1: label is not finite"),
         ("a.jsonl", '{"text":" ","label":1}\n', "line 1: text is empty"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -45,6 +46,7 @@ def test_an_array_as_numpy_prints_it_is_no_list(text: str) -> None:
         "[animal, time]", "{animal,time}", "(animal, time)", "{'animal': 1, 'time': 0}", "['animal', 'time'",
         "['animal'], ['time']", "[animal; time],[]",
     ],
+    ids=itertools.count(),  # a set is printed in another order by each process
 )  # fmt: skip
 def test_other_spellings_of_several_classes_are_no_list(text: str) -> None:
     said = odd_list(text)
