@@ -33,7 +33,7 @@ for n in (1, 4095, 4096, 4097, 10000):
             b = (a.float() + 0.01 * torch.randn(n, generator=generator).to(device)).to(other)
             assert torch.allclose(block_sums(a, b), torch_sums(a, b), rtol=1e-12), (n, one, other)
 base, ft = map(open_checkpoint, sys.argv[1:])
-diffs._worker = lambda *_: lambda jobs: Stream(jobs, device)
+diffs._worker = lambda *_: lambda jobs, _: Stream(jobs, device)
 for diff in diffs.diff_checkpoints(base, ft):
     found = diff.distance
     fields = {f: getattr(found, f) for f in %r} if found else {}
