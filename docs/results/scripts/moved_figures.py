@@ -26,7 +26,7 @@ from torch import Tensor
 from facetools.attacks.registry import find
 from facetools.cloaking.engine import Job, Recipe, cloak_faces
 from facetools.cloaking.goals.goal import Goal, Reach
-from facetools.cloaking.goals.others import embed_face
+from facetools.embeddings.chips import embed_face
 from facetools.extractors.factory import open_extractor
 from facetools.faces.finder import Finder
 from facetools.perceptual.distance import open_distance

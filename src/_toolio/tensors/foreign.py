@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_POINTER = b"version https://git-lfs"
+POINTER = b"version https://git-lfs"
+"""How a Git LFS pointer begins."""
+
 _IS_POINTER = "it is a Git LFS pointer, fetch the file with `git lfs pull`"
 _NEITHER = (
-    (_POINTER, _IS_POINTER),
+    (POINTER, _IS_POINTER),
     (b"\x89HDF", "it is an HDF5 file: convert it to safetensors"),
     (b"GGUF", "it is a GGUF file: convert it to safetensors"),
     (b"<", "it looks like a web page: download it again"),
@@ -49,4 +51,4 @@ def first_bytes(path: Path) -> bytes:
 
 def pointer_advice(path: Path) -> str | None:
     """Return what to do about a file that is a Git LFS pointer; None for any other."""
-    return _IS_POINTER if first_bytes(path).startswith(_POINTER) else None
+    return _IS_POINTER if first_bytes(path).startswith(POINTER) else None

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.streams.inputs import Kind, open_items
-from facetools.photos.formats import ENDINGS
+from _toolio.streams.inputs import open_items
+from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
     from _toolio.streams.records import Record
@@ -64,7 +64,7 @@ def perturb(
 
     session = CloakingSession(CloakingConfig(attack=attack, **settings), device=device, batch=batch)
     named = [photos] if isinstance(photos, Path | str) else photos
-    items = open_items([str(each) for each in named], only=Kind("photo", ENDINGS))
+    items = open_items([str(each) for each in named], only=photo_files())
     written = session.write(items, Path(out), resume=resume, force=force)
     return [record for records in written for record in records]
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from facetools.cloaking.regions import locate_region
-from facetools.embeddings.chips import chip_of
+from facetools.embeddings.chips import embed_face
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face
 from facetools.perceptual import ssim as structural
@@ -76,11 +76,10 @@ def describe_change(change: Change) -> dict[str, Any]:
 
 def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> dict[str, float]:
     """Return the cosine distance, 0 to 2, between one face's embeddings in two photos, for each extractor by name."""
-    distances = {}
-    with torch.inference_mode():
-        for extractor in extractors:
-            # The chips that embed would cut, from the photo's own pixels.
-            f, g = (extractor.network(chip_of(p, face, extractor))[0].double() for p in (clean, cloaked))
-            # Unlike max(), a clamp keeps what is not a number; records give it as null.
-            distances[extractor.name] = float((1 - F.cosine_similarity(f, g, dim=0)).clamp(min=0))
-    return distances
+    # The chips that embed would cut, from the photo's own pixels.
+    embedded = zip(extractors, *(embed_face(p, face, extractors) for p in (clean, cloaked)), strict=True)
+    # Unlike max(), a clamp keeps what is not a number; records give it as null.
+    return {
+        extractor.name: float((1 - F.cosine_similarity(f.double(), g.double(), dim=0)).clamp(min=0))
+        for extractor, f, g in embedded
+    }

@@ -11,7 +11,7 @@ from _toolio.errors import InputError
 from _toolio.streams.records import error_fields
 from facetools.cloaking.change import describe_change, measure_change, measure_distances
 from facetools.cloaking.engine import Done, Job, Recipe, add_changes, cloak_faces, seed_of
-from facetools.cloaking.goals.others import embed_face
+from facetools.embeddings.chips import embed_face
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face, describe_face
 from facetools.intake import Intake

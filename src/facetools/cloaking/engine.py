@@ -13,12 +13,12 @@ import torch
 from _toolio.files.hashing import text_digest
 from facetools.attacks.base import Method
 from facetools.cloaking.goals.goal import Goal
-from facetools.cloaking.goals.others import embed_face
 from facetools.cloaking.goals.stopping import FaceGoal
 from facetools.cloaking.person_masks import SIDE_PX, Masks, PersonPhotos, mask_matrix
 from facetools.cloaking.region_view import RegionView
 from facetools.cloaking.regions import Region, cut_out, enlarge_change, fade_mask, locate_region
 from facetools.cloaking.targets import Targets
+from facetools.embeddings.chips import embed_face
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face
 from facetools.perceptual.distance import Distance

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from _toolio.streams.inputs import Item, Kind, open_items
-from facetools.photos.formats import ENDINGS
+from _toolio.streams.inputs import Item, open_items
+from facetools.photos.formats import photo_files
 
 
 def open_photos(
     inputs: Sequence[str], *, all_files: bool, null: bool, shard: tuple[int, int] = (1, 1)
 ) -> list[Item] | Iterator[Item]:
     """List photos; say on stderr how many files of other names are left out. As `_toolio.streams.inputs.open_items`."""
-    photos = None if all_files else Kind("photo", ENDINGS)
+    photos = None if all_files else photo_files()
     items = open_items(inputs, null=null, shard=shard, only=photos)
     if photos is not None and photos.left_out and sys.stderr is not None:
         files = "1 file is" if photos.left_out == 1 else f"{photos.left_out:,} files are"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -50,6 +50,12 @@ def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
     part = as_tensor(pixels[top:bottom, left:right], extractor.device)
     matrix[:, 2] -= (left, top)
     return ChipCutter(matrix, extractor.size, (part.shape[2], part.shape[3]), extractor.device)(part)
+
+
+def embed_face(pixels: Pixels, face: Face, extractors: Sequence[Extractor]) -> list[Tensor]:
+    """Embed a face of a photo, uint8 [H, W, 3]: for each extractor float32 [D] on the CPU."""
+    with torch.inference_mode():
+        return [extractor.network(chip_of(pixels, face, extractor))[0].float().cpu() for extractor in extractors]
 
 
 def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:

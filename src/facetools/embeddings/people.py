@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from _toolio.errors import ToolError
 from _toolio.progress import Progress, no_progress
-from _toolio.streams.inputs import Item, Kind, count, open_items
+from _toolio.streams.inputs import Item, count, open_items
 from facetools.embeddings.matching import Faces, read_embedded
 from facetools.embeddings.records import EmbeddedFace
 from facetools.people import person_in
-from facetools.photos.formats import ENDINGS
+from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
     from facetools.extractors.extractor import Extractor
@@ -61,7 +61,7 @@ def embed_people(name: str, extractor: Extractor, *, progress: Progress = no_pro
     from facetools.embeddings.embedder import Embedder
     from facetools.intake import Intake, Refusal, take_in
 
-    items = open_items([name], only=Kind("photo", ENDINGS))
+    items = open_items([name], only=photo_files())
     embedder = Embedder(extractor, batch=8, file=Path(name))
     tracked = progress(items, "embedding", count(items))
     for intake in take_in(tracked, extractor.device, faces="largest"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from _toolio.errors import InputError, param
+from _toolio.tensors.foreign import POINTER
 from facetools.photos.exif import without_previews
 from facetools.photos.losses import losses
 from facetools.photos.metadata import orientations, save_options
@@ -118,7 +119,7 @@ def _load(data: bytes, path: str) -> Image.Image:
 def _said_of(data: bytes) -> str:
     """Return what a file is that is no photo, and what to do about it, where it is known by its first bytes."""
     start = data[:64].lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
+    if start.startswith(POINTER):
         return "a Git LFS pointer, and no photo; fetch it with `git lfs pull`"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, and no photo; download it again"

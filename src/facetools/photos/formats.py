@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from _toolio.streams.inputs import Kind
+
 
 class Format(StrEnum):
     """File format of a saved photo; ``keep`` is the photo's own."""
@@ -23,3 +25,8 @@ ENDINGS = frozenset(
     )
 )
 """Endings of the names of photos, in lower case: what else lies in a folder of photos is left out."""
+
+
+def photo_files() -> Kind:
+    """Return what tells photos from other files by their names, and counts those."""
+    return Kind("photo", ENDINGS)

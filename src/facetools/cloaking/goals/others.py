@@ -12,13 +12,11 @@ from torch import Tensor
 from _toolio.errors import InputError, UsageError, param
 from _toolio.files.hashing import sha256_of, text_digest
 from _toolio.streams.inputs import open_items
-from facetools.embeddings.chips import chip_of
+from facetools.embeddings.chips import embed_face
 from facetools.embeddings.files import check_finite, is_safetensors, read_embeddings
 from facetools.extractors.extractor import Extractor
-from facetools.faces.face import Face
 from facetools.intake import Intake, take_in
 from facetools.people import person_of
-from facetools.photos.photo import Pixels
 
 
 class Others:
@@ -122,9 +120,3 @@ def _faces(names: Sequence[str], extractors: Sequence[Extractor]) -> Iterable[In
         return
     taken = take_in(open_items(list(names)), extractors[0].device, faces="largest", min_face_px=None)
     yield from (each for each in taken if isinstance(each, Intake) and each.faces)
-
-
-def embed_face(pixels: Pixels, face: Face, extractors: Sequence[Extractor]) -> list[Tensor]:
-    """Embed a face of a photo, uint8 [H, W, 3]: for each extractor float32 [D] on the CPU."""
-    with torch.inference_mode():
-        return [extractor.network(chip_of(pixels, face, extractor))[0].float().cpu() for extractor in extractors]
