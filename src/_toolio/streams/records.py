@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import IO, Any, Self
 
 from _toolio.errors import InputError, ToolError
+from _toolio.words import many
 
 Record = dict[str, Any]
 
@@ -225,8 +226,8 @@ class RecordWriter:
         if rows and kind in (None, KeyboardInterrupt):
             self._write(_drawn(rows, self.rank, self.columns, self.decimals))
         if kind is None and not self._output.line:
-            records = f"{self.written:,} record{'s' if self.written != 1 else ''}"
-            self._output.line = records + (f", {self.failures:,} of them failed" if self.failures else "")
+            failed = f", {self.failures:,} of them failed" if self.failures else ""
+            self._output.line = many(self.written, "record") + failed
 
     def sum_up(self, line: str) -> None:
         """Set the line that a run ends with on a terminal, behind its table. Without it that counts records."""

@@ -14,6 +14,7 @@ from _toolio.cli.app import complain
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError
 from _toolio.streams.records import Record
+from _toolio.words import many
 from berttools.checkpoints.model_folder import MODULES
 from berttools.layerdiff import Selection
 
@@ -113,7 +114,7 @@ class Tally:
 
     def line(self, failed: int) -> str:
         """Return one line: records, how many are unchanged, the largest angle."""
-        parts = [f"{self._records:,} {self._by}{'s' if self._records != 1 else ''}, {self._unchanged:,} unchanged"]
+        parts = [f"{many(self._records, self._by)}, {self._unchanged:,} unchanged"]
         parts += [f"the largest angle {self._most[0]:.4g} of {self._most[1]}"] if self._most[0] else []
         parts += [f"{failed:,} failed"] if failed else []
         return "; ".join(parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from _toolio.errors import UsageError
+from _toolio.words import many
 
 _OUTCOME = ("score", "label", "scores", "truncated", "error")
 
@@ -64,4 +65,4 @@ def summary_of(texts: int, labels: Counter[str], failed: int) -> str:
     """Return one line: texts, labels with how often each was predicted, failed lines."""
     counts = ", ".join(f"{count:,} {label}" for label, count in labels.most_common(MOST_LABELS))
     counted = f": {counts}" if 0 < len(labels) <= MOST_LABELS else ""
-    return f"{texts:,} text{'s' if texts != 1 else ''}{counted}" + (f"; {failed:,} failed" if failed else "")
+    return f"{many(texts, 'text')}{counted}" + (f"; {failed:,} failed" if failed else "")

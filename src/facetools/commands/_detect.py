@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from facetools.commands._summary import many
+from _toolio.words import many
 
 
 class Summary:

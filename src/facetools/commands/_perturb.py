@@ -14,10 +14,10 @@ from _toolio.cli.options import completion
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import Record
+from _toolio.words import many
 from facetools.attacks import registry as attacks
 from facetools.commands import _complete
 from facetools.commands._options import Faces, check_names
-from facetools.commands._summary import many
 from facetools.photos.formats import Format
 from facetools.pictures.contact_sheet import uncloaked_reason
 from facetools.transforms.differentiable import parse_views

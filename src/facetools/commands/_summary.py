@@ -6,10 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-
-def many(count: int, what: str) -> str:
-    """Return a number and its noun, in the plural where it is not 1."""
-    return f"{count:,} {what}{'s' if count != 1 else ''}"
+from _toolio.words import many
 
 
 def spread(values: Iterable[float]) -> str:

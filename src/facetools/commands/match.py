@@ -14,8 +14,8 @@ from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Order, RecordWriter
+from _toolio.words import many
 from facetools.commands._options import ExtractorOption
-from facetools.commands._summary import many
 from facetools.extractors.factory import DEFAULT
 
 if TYPE_CHECKING:

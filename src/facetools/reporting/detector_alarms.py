@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from _toolio.charts import INK, WIDTH_IN, new_figure
 from _toolio.errors import ToolError, param, spelled
+from _toolio.words import many
 from facetools.metrics import share_interval
 from facetools.names import CLEAN
 from facetools.reporting.charts import COLOURS, MARKERS, few_percent, with_legend
@@ -99,4 +100,4 @@ def alarm_figures(values: npt.NDArray[np.float64], threshold: float | None) -> d
 
 
 def _faces(count: int) -> str:
-    return f"{count:,} clean face{'s' if count != 1 else ''}"
+    return many(count, "clean face")

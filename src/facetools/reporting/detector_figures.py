@@ -10,6 +10,7 @@ import numpy as np
 from _toolio.charts import INK, WIDTH_IN, new_figure, picture, style
 from _toolio.errors import ToolError, param, spelled
 from _toolio.streams.records import printable
+from _toolio.words import many
 from facetools.metrics import (
     area_interval,
     area_under_roc,
@@ -225,8 +226,8 @@ def _spread(values: Any, counts: Any, name: str | None, threshold: float | None)
 
 
 def _spread_text(each: Fields, name: str) -> str:
-    many = f"{each['faces']:,} face{'s' if each['faces'] != 1 else ''}"
-    text = many if each["name"] is None else f"{_label(name, 42)}\n{many}"
+    faces = many(each["faces"], "face")
+    text = faces if each["name"] is None else f"{_label(name, 42)}\n{faces}"
     return text if each["detected"] is None else f"{text}, {each['detected']:.1%} labelled cloaked"
 
 

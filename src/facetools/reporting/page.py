@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from _toolio.streams.records import printable
+from _toolio.words import many
 from facetools.reporting.drawing import Picture
 from facetools.reporting.examples import Example
 from facetools.reporting.results import Findings, LeftOut, Result, Source, Training, share_of
@@ -164,7 +165,7 @@ def _summary(findings: Findings) -> list[str]:
         blocks.append(f"<p>{_course(number, training)}</p>")
     missing = len(findings.left_out)
     if missing:
-        blocks.append(f'<p><a href="#left-out">{_many(missing, "record")} without a number</a> left out.</p>')
+        blocks.append(f'<p><a href="#left-out">{many(missing, "record")} without a number</a> left out.</p>')
     return blocks
 
 
@@ -189,20 +190,16 @@ def _which(numbers: Sequence[int]) -> str:
     return f"result{'' if len(linked) == 1 else 's'} {', '.join(linked)}"
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def _scope(results: Sequence[Result]) -> str:
     counts = [
-        _many(len({result.about[key] for result in results if key in result.about}), name)
+        many(len({result.about[key] for result in results if key in result.about}), name)
         for key, name in (("cloak", "cloak"), ("extractor", "extractor"), ("classifier", "classifier"))
     ]
     people = [int(result.summary["people"]) for result in results if result.summary.get("people")]
     least, most = min(people, default=0), max(people, default=0)
-    each = f"{_many(most, 'person')}" if least == most else f"{least:,} to {most:,} people"
+    each = f"{many(most, 'person')}" if least == most else f"{least:,} to {most:,} people"
     each = each.replace("persons", "people")
-    tried = f"{_many(len(results), 'result')}: {counts[0]}, {counts[1]}, {counts[2]}"
+    tried = f"{many(len(results), 'result')}: {counts[0]}, {counts[1]}, {counts[2]}"
     return (
         f"{tried}; {each} protected in each, one at a time. Protection is the share of a person's clean photos that "
         "a recogniser names wrongly after it was trained on their cloaked ones."
@@ -223,7 +220,7 @@ def _extremes(results: Sequence[Result]) -> list[str]:
     if known:
         above = sum(each["interval"][0] > each["floor_interval"][1] for each in known)
         lines.append(
-            f"<li>In {above} of {_many(len(known), 'result')} the 95% interval of the protection lies above that of "
+            f"<li>In {above} of {many(len(known), 'result')} the 95% interval of the protection lies above that of "
             "the floor.</li>"
         )
     return lines
@@ -247,7 +244,7 @@ def _named(result: Result) -> str:
 
 
 def _course(number: int, training: Training) -> str:
-    stated = [f"{_many(len(training.epochs), 'epoch')}"]
+    stated = [f"{many(len(training.epochs), 'epoch')}"]
     for key, name in (("protection", "protection"), ("clean_accuracy", "accuracy on clean photos")):
         values = [value for each in training.epochs if (value := share_of(each, key)) is not None]
         if values:
@@ -292,7 +289,7 @@ def _training(number: int, training: Training, chart: Picture) -> list[str]:
         f'<h3 id="training-{number}">Training {number}: {show(training.source)}</h3>',
         _command(training.command),
         html_chart(chart),
-        f"<details><summary>{_many(len(training.epochs), 'epoch')}</summary>",
+        f"<details><summary>{many(len(training.epochs), 'epoch')}</summary>",
         html_table(training_table(number, training)),
         "</details>",
     ]
@@ -320,11 +317,11 @@ def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
         f"<li>{show(each.message)}{f' ({show(each.what)})' if each.what and each.what not in each.message else ''}</li>"
         for each in left_out
     ]
-    head = f"<summary>{_many(len(left_out), 'input')} without a number or picture</summary>"
+    head = f"<summary>{many(len(left_out), 'input')} without a number or picture</summary>"
     return ['<h2 id="left-out">Left out</h2>', f"<details>{head}\n<ul>", *lines, "</ul></details>"]
 
 
 def _footer(version: str, sources: Sequence[Source]) -> str:
-    lines = [f"<li>{show(each.name)}: {_many(each.records, 'record')}, sha256 {each.sha256}</li>" for each in sources]
+    lines = [f"<li>{show(each.name)}: {many(each.records, 'record')}, sha256 {each.sha256}</li>" for each in sources]
     made = f"<p>Made by facetools report, version {show(version)}, from:</p>"
     return "\n".join([f"<footer>{made}<ul>", *lines, "</ul></footer>"])
