@@ -10,6 +10,7 @@ from typing import Any
 
 from _toolio.errors import InputError, ToolError, param
 from _toolio.streams.inputs import Item, reason_of
+from _toolio.streams.reading import lines_of, open_input
 from _toolio.streams.records import Record, parse_record
 
 UNSEARCHED = ("crop", "whole-photo")
@@ -71,8 +72,8 @@ def read_added_faces(path: Path | None) -> AddedFaces:
         return AddedFaces()
     lines = list[tuple[int, Record]]()
     try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
+        with open_input(path) as stream:
+            for number, line in enumerate(lines_of(stream, str(path)), 1):
                 if line.strip():
                     lines.append((number, _parse(line, f"{param('faces_file')} {path}, line {number}")))
     except OSError as error:

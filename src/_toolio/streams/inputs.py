@@ -6,18 +6,15 @@ import codecs
 import io
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
+from _toolio.streams.reading import is_cut, lines_of, read_file, too_long
 from _toolio.streams.records import Record, parse_record
-from _toolio.streams.tar_links import files_of
-
-if TYPE_CHECKING:
-    import tarfile
+from _toolio.streams.tars import open_archive, read_member
 
 STDIN = "-"
 
@@ -83,11 +80,11 @@ class Kind:
 def read_input(path: str) -> bytes:
     """Read a file, or a member of a tar where ``path`` leads through one."""
     try:
-        return Path(path).read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", kind="missing") from None
     except NotADirectoryError:
-        return _read_member(path)
+        return read_member(path)
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}", kind="unreadable") from None
     except ValueError:
@@ -98,49 +95,6 @@ def reason_of(error: OSError) -> str:
     """Return the system's words for an error, in lower case."""
     text = error.strerror or type(error).__name__
     return text[:1].lower() + text[1:]
-
-
-_open_tars: dict[str, tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]] = {}
-
-
-def _open_tar(path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
-    """Open a tar once a process; its index is kept, its members are read where they lie."""
-    import tarfile
-
-    if path not in _open_tars:
-        try:
-            archive = tarfile.open(path)  # noqa: SIM115 - kept open for later members
-            members = files_of(archive)
-            # A header that is cut short or damaged ends the list in silence: only zeros may follow the last member.
-            assert archive.fileobj is not None
-            archive.fileobj.seek(archive.offset)
-            if archive.fileobj.read(tarfile.BLOCKSIZE) not in (b"", bytes(tarfile.BLOCKSIZE)):
-                raise tarfile.ReadError("damaged behind its first members")
-            _open_tars[path] = (archive, members)
-        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-            why = str(error).partition("\n")[0].rstrip(":")
-            raise ToolError(f"{path}: not a whole tar archive ({why}); is it truncated?", kind="bad-tar") from None
-    return _open_tars[path]
-
-
-def _read_member(path: str) -> bytes:
-    import tarfile
-
-    # Where the archive's name ends is read from the text: pathlib folds "./" and "//", which names of members hold.
-    for end in (place for place, char in enumerate(path) if char == "/"):
-        if Path(path[:end]).is_file():
-            try:
-                archive, members = _open_tar(path[:end])
-                stream = archive.extractfile(members[path[end + 1 :]])
-                assert stream is not None  # only regular files are in the index
-                return stream.read()
-            except KeyError:
-                raise InputError(f"{path}: the archive holds no such file", kind="missing") from None
-            except ToolError as error:
-                raise InputError(error.message, kind=error.kind) from None
-            except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-                raise InputError(f"{path}: {error}", kind="unreadable") from None
-    raise InputError(f"{path}: no such file", kind="missing")
 
 
 def open_items(
@@ -224,14 +178,20 @@ def _from_path(name: str, only: Kind | None) -> Iterator[Item]:
     if path.is_dir():
         yield from _chosen(name, _walk_below(name, name), only, lambda: f"the folder holds no file{_links_in(name)}")
     elif path.suffix.lower() == ".tar":
-        name = name.rstrip("/")
-        members = sorted(member for member in _open_tar(name)[1] if not _is_hidden(member))
-        items = (Item(f"{name}/{member}", _inside(member)) for member in members)
-        yield from _chosen(name, items, only, lambda: "the archive holds no file")
+        yield from _chosen(name, _of_archive(name.rstrip("/")), only, lambda: "the archive holds no file")
     elif name.lower().endswith(_PACKED):
         raise ToolError(f"{name}: a compressed archive; decompress it to a .tar", kind="packed")
     else:
         yield Item(name, path.name)
+
+
+def _of_archive(name: str) -> Iterator[Item]:
+    """Yield the files of a tar in sorted order, and behind them what is wrong with it."""
+    archive = open_archive(name)
+    for member in sorted(member for member in archive.files if not _is_hidden(member)):
+        yield Item(f"{name}/{member}", _inside(member))
+    if archive.error is not None:
+        yield Item(name, PurePosixPath(name).name, error=archive.error)
 
 
 _PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -310,7 +270,7 @@ _PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")
 def _from_stdin(null: bool) -> Iterator[Item]:
     """Read paths or records, one a line; a line that begins with ``{`` is a record."""
     stream: IO[bytes] = sys.stdin.buffer
-    for number, line in enumerate(_split(stream, b"\0") if null else stream, 1):
+    for number, line in enumerate(_split(stream, b"\0") if null else lines_of(stream, "stdin"), 1):
         text = line.removesuffix(b"\0" if null else b"\n")
         if not text.strip():
             continue
@@ -324,7 +284,10 @@ def _from_stdin(null: bool) -> Iterator[Item]:
             )
         if number == 1 and not null:
             text = text.removeprefix(codecs.BOM_UTF8)
-        if not null and text.lstrip().startswith(b"{"):
+        if is_cut(line):
+            where = f"stdin, line {number}"
+            yield Item(where, "unnamed", error=too_long(where))
+        elif not null and text.lstrip().startswith(b"{"):
             yield _from_record(text, f"stdin, line {number}")
         else:
             path = os.fsdecode(text if null else text.removesuffix(b"\r"))
@@ -362,11 +325,17 @@ def _can_name_a_file(path: str) -> bool:
         return False
 
 
+_MAX_PATH = 1 << 16
+"""Bytes of a path; no system has longer ones."""
+
+
 def _split(stream: IO[bytes], end: bytes, size: int = io.DEFAULT_BUFFER_SIZE) -> Iterator[bytes]:
     rest = b""
     while block := stream.read(size):
         *whole, rest = (rest + block).split(end)
         yield from whole
+        if len(rest) > _MAX_PATH:
+            raise ToolError("stdin: no paths: one of them has no end; end each in NUL", kind="too-large")
     if rest:
         yield rest
 

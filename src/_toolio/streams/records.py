@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import IO, Any, Self
 
 from _toolio.errors import InputError, ToolError
+from _toolio.streams.reading import is_cut, lines_of, too_long
 from _toolio.words import many
 
 Record = dict[str, Any]
@@ -132,6 +133,8 @@ def dump_record(record: Mapping[str, Any], *, decimals: int = 6) -> bytes:
 
 def parse_record(line: str | bytes, *, where: str) -> Record:
     """Read one line of JSONL; ``where`` names the file and line in the error."""
+    if isinstance(line, bytes) and is_cut(line):
+        raise too_long(where)
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -158,7 +161,7 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 def read_records(stream: IO[bytes], *, name: str) -> Iterator[Record]:
     """Read every record of a JSONL stream; empty lines are passed over."""
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(lines_of(stream, name), 1):
         if line.strip():
             yield parse_record(line, where=f"{name}, line {number}")
 

@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, of_the_whole_run
+from _toolio.streams.reading import read_file
 from berttools.checkpoints.names.layers import locate, stack_names
 
 GROUPS = ("Q", "K", "V", "AO", "I", "O")
@@ -209,7 +210,8 @@ def read_group_map(path: Path) -> Grouping:
         The file cannot be read, or a line is no rule; the message says which.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with of_the_whole_run():
+            lines = read_file(path).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
     rules = []

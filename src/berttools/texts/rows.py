@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from _toolio.errors import InputError, ToolError, UsageError, param
+from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.inputs import STDIN
+from _toolio.streams.reading import MAX_LINE, MAX_SKIPPED, is_cut, lines_of, no_line, open_input, too_long
 from _toolio.streams.records import Record, parse_record
 
 ROLES = ("text", "text_a", "text_b", "label")
@@ -129,7 +130,7 @@ def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Itera
             f"{name}: a .txt has texts alone, and needed are {' and '.join(needed)}", kind=f"no-{needed[0]}"
         )
     try:
-        with path.open("rb") as stream:
+        with of_the_whole_run(), open_input(name) as stream:
             if kind == "txt":
                 yield from _texts(stream, name, columns.of("text"))
             else:
@@ -160,13 +161,19 @@ def windows_of(name: str, columns: Columns) -> Iterator[list[Row]]:
 
 def _lines_at_hand(stream: IO[bytes]) -> Iterator[list[bytes]]:
     begun: list[bytes] = []
+    held = skipped = 0
     while block := stream.read1(_BLOCK):  # type: ignore[attr-defined]
         whole, newline, rest = block.rpartition(b"\n")
         if not newline:
-            begun.append(block)
+            # Of a line that is too long only the beginning is kept, which says that it is cut.
+            kept = block[: max(0, MAX_LINE + 1 - held)]
+            begun.append(kept)
+            held, skipped = held + len(kept), skipped + len(block) - len(kept)
+            if skipped > MAX_SKIPPED:
+                raise no_line("stdin")
             continue
         lines = b"".join([*begun, whole]).split(b"\n")
-        begun = [rest]
+        begun, held, skipped = [rest], len(rest), 0
         for start in range(0, len(lines), _WINDOW):
             yield lines[start : start + _WINDOW]
     yield [b"".join(begun)]
@@ -175,7 +182,7 @@ def _lines_at_hand(stream: IO[bytes]) -> Iterator[list[bytes]]:
 def _jsonl(stream: IO[bytes], name: str) -> Iterator[Row]:
     if stream.seekable():
         _refuse_other_text(stream, name)
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(lines_of(stream, name), 1):
         if row := _of_line(line, name, number):
             yield row
 
@@ -194,7 +201,7 @@ def _of_line(line: bytes, name: str, number: int) -> Row | None:
 def _refuse_other_text(stream: IO[bytes], name: str) -> None:
     """Raise if no line is a record: one error says so, and not one a line."""
     begin, some = stream.tell(), False
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(lines_of(stream, name), 1):
         row = _of_line(line, name, number)
         if row is not None and row.error is None:
             break
@@ -208,9 +215,12 @@ def _refuse_other_text(stream: IO[bytes], name: str) -> None:
 
 
 def _texts(stream: IO[bytes], name: str, column: str) -> Iterator[Row]:
-    for number, line in enumerate(_lines(stream, name), 1):
-        if line.strip():
-            yield Row(f"{name}, line {number}", {column: line.rstrip("\r\n")})
+    for number, line in enumerate(lines_of(stream, name), 1):
+        where = f"{name}, line {number}"
+        if is_cut(line):
+            yield Row(where, {}, too_long(where))
+        elif (text := _decoded(line, name, number)).strip():
+            yield Row(where, {column: text.rstrip("\r\n")})
 
 
 def listed_names(names: Iterable[str]) -> str:
@@ -219,21 +229,43 @@ def listed_names(names: Iterable[str]) -> str:
     return ", ".join(every[:8]) + (f" and {len(every) - 8} more" if len(every) > 8 else "")
 
 
-def _lines(stream: IO[bytes], name: str) -> Iterator[str]:
-    for number, line in enumerate(stream, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise ToolError(f"{name}, line {number}: not UTF-8; save the file as UTF-8", kind="bad-text") from None
+def _decoded(line: bytes, name: str, number: int) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise ToolError(f"{name}, line {number}: not UTF-8; save the file as UTF-8", kind="bad-text") from None
+
+
+class _TableLines:
+    """The lines of a table, as `csv` takes them one by one.
+
+    Attributes
+    ----------
+    held
+        Bytes of the row that has begun. A quotation mark without its pair takes all that follows into one row.
+    """
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._lines, self._name = enumerate(lines_of(stream, name), 1), name
+        self.held = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in self._lines:
+            self.held += len(line)
+            if self.held > MAX_LINE:
+                raise too_long(f"{self._name}, line {number}: a row")
+            yield _decoded(line, self._name, number)
 
 
 def _table(stream: IO[bytes], name: str, kind: str, columns: Columns, needed: Sequence[str]) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)  # a text may be longer than the 128 KB that csv allows
+    csv.field_size_limit(MAX_LINE)  # a text may be longer than the 128 KB that csv allows
     form: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {"strict": True}
-    reader = csv.reader(_lines(stream, name), **form)
+    lines = _TableLines(stream, name)
+    reader = csv.reader(lines, **form)
     header = list(columns.order)
     try:
         for cells in reader:
+            lines.held = 0
             if not cells:
                 continue
             if not header:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.streams.inputs import STDIN, Item
+from _toolio.streams.reading import open_input
 from _toolio.streams.records import Record, read_records
 from facetools.attacks.origins import Origin
 from facetools.embeddings.files import Embeddings, is_safetensors, read_embeddings
@@ -126,7 +127,7 @@ def _faces_of_records(name: str, faceless: list[Item]) -> Iterator[EmbeddedFace]
     """Yield the faces whose rows records name; add the photos in which no face was found to ``faceless``."""
     files: dict[Path, Embeddings] = {}
     with ExitStack() as stack:
-        stream: IO[bytes] = sys.stdin.buffer if name == STDIN else stack.enter_context(Path(name).open("rb"))
+        stream: IO[bytes] = sys.stdin.buffer if name == STDIN else stack.enter_context(open_input(name))
         for number, record in enumerate(read_records(stream, name="stdin" if name == STDIN else name), 1):
             where = f"{name}, record {number}"
             if record.get("row") is None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from _toolio.errors import ToolError, of_the_whole_run, param
 from _toolio.streams.inputs import Item
+from _toolio.streams.reading import open_input
 from _toolio.streams.records import read_records
 from facetools.attacks.origins import Origin
 from facetools.pairs import without_suffix
@@ -238,7 +239,7 @@ def read_labels(path: Path) -> dict[str, str]:
     """
     labels: dict[str, str] = {}
     try:
-        with of_the_whole_run(), path.open("rb") as stream:
+        with of_the_whole_run(), open_input(path) as stream:
             for number, record in enumerate(read_records(stream, name=str(path)), 1):
                 relative, person = record.get("relative"), record.get("person")
                 if not (isinstance(relative, str) and isinstance(person, str) and person):

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import STDIN
+from _toolio.streams.reading import open_input
 from _toolio.streams.records import Record, read_records
 from facetools.names import CLEAN
 from facetools.people import person_of, photo_of
@@ -120,7 +120,7 @@ def _read(path: str, name: str) -> Iterator[Record]:
             yield from read_records(sys.stdin.buffer, name=name)
             return
         try:
-            with Path(path).open("rb") as stream:
+            with open_input(path) as stream:
                 yield from read_records(stream, name=name)
         except OSError as error:
             raise ToolError(f"{path}: {error.strerror}; {_MAKER}", kind="unreadable") from None

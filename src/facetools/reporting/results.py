@@ -11,6 +11,7 @@ from typing import Any
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import STDIN, open_items
+from _toolio.streams.reading import read_stream
 from _toolio.streams.records import Record, parse_record
 
 EVALUATE = "facetools.evaluate/1"
@@ -138,7 +139,9 @@ def _open(inputs: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
         open_items([name for name in names if name == STDIN])
     for name in names or [STDIN]:
         if name == STDIN:
-            yield "stdin", sys.stdin.buffer.read()
+            with of_the_whole_run():
+                data = read_stream(sys.stdin.buffer, "stdin")
+            yield "stdin", data
             continue
         items = list(open_items([name]))
         chosen = items if [item.path for item in items] == [name] else [i for i in items if i.path.endswith(".jsonl")]

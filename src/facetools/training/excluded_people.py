@@ -8,6 +8,7 @@ from pathlib import Path
 
 from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.inputs import open_items
+from _toolio.streams.reading import read_file
 from _toolio.streams.records import parse_record
 from facetools.people import folded, person_in
 
@@ -61,7 +62,8 @@ def read_excluded(hold_out: Iterable[str]) -> ExcludedPeople:
 
 def _names_in(path: Path) -> Iterator[str]:
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        with of_the_whole_run():
+            lines = read_file(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(f"{param('hold_out')} {path}: cannot be read as text: {error}", kind="unreadable") from None
     for number, line in enumerate(lines, 1):

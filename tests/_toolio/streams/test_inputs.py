@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from _toolio.errors import InputError, ToolError, UsageError
-from _toolio.streams import inputs as paths
+from _toolio.streams import tars
 from _toolio.streams.inputs import Item, Kind, count, is_empty_folder, open_items, read_input
 from filled_folders import fill
 
@@ -39,7 +39,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 @pytest.fixture(autouse=True)
 def no_open_tars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "_open_tars", {})
+    monkeypatch.setattr(tars, "_open", {})
 
 
 def relatives(*inputs: str | Path) -> list[str]:
@@ -156,22 +156,38 @@ def test_names_of_members_that_are_no_utf8(tmp_path: Path) -> None:
 MEMBERS = {f"{number}.jpg": bytes([number]) * 700 for number in range(4)}  # 512 + 1024 bytes each
 
 
-@pytest.mark.parametrize("keep", [100, 512 + 300, 3 * 1536 - 200, 3 * 1536 + 100, 4 * 1536 - 1024])
-def test_a_truncated_tar_is_refused_in_one_line(tmp_path: Path, keep: int) -> None:
+@pytest.mark.parametrize(("keep", "whole"), [(512 + 300, 0), (4608 - 400, 2), (4608 + 100, 3), (6144 - 1024, 3)])
+def test_of_a_truncated_tar_what_is_whole_is_read(tmp_path: Path, keep: int, whole: int) -> None:
     path = tar(tmp_path / "a.tar", MEMBERS)
     path.write_bytes(path.read_bytes()[:keep])
+    *members, last = open_items([str(path)])
+    read = [item.read() for item in members[:whole]]
+    assert read == list(MEMBERS.values())[:whole]
+    for item in members[whole:]:
+        with pytest.raises(InputError, match="cannot be read from the archive"):
+            item.read()
+    with pytest.raises(InputError, match=r"a\.tar: not a whole tar archive \(.*\); what lies .*truncated\?$") as caught:
+        last.read()
+    assert (last.relative, caught.value.kind) == ("a.tar", "bad-tar")
+
+
+def test_a_tar_of_which_nothing_can_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", MEMBERS)
+    path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ToolError, match=r"a\.tar: not a whole tar archive \([^\n]*\); is it truncated\?$") as caught:
         list(open_items([str(path)]))
     assert (caught.value.kind, caught.value.exit_code) == ("bad-tar", 1)
 
 
-def test_a_tar_that_is_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+def test_a_tar_that_is_damaged_in_the_middle_is_read_up_to_there(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", MEMBERS)
     data = bytearray(path.read_bytes())
     data[2 * 1536 : 2 * 1536 + 512] = b"\xaa" * 512
     path.write_bytes(data)
-    with pytest.raises(ToolError, match="not a whole tar archive"):
-        list(open_items([str(path)]))
+    first, second, archive = open_items([str(path)])
+    assert [first.read(), second.read()] == list(MEMBERS.values())[:2]
+    with pytest.raises(InputError, match="first 2 files is left out"):
+        archive.read()
 
 
 def test_a_tar_without_end_marker_is_whole(tmp_path: Path) -> None:
@@ -183,14 +199,14 @@ def test_a_tar_without_end_marker_is_whole(tmp_path: Path) -> None:
 def test_a_compressed_tar(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", {"a": os.urandom(5000), "b": b"data"}, "w:gz")
     assert next(item for item in open_items([str(path)]) if item.relative == "b").read() == b"data"
-    paths._open_tars.clear()
+    tars._open.clear()
     whole = path.read_bytes()
     for damaged in (whole[:2500], whole[:1000] + b"\0" * 200 + whole[1200:]):
         path.write_bytes(damaged)
         with pytest.raises(ToolError) as caught:
             [item.read() for item in open_items([str(path)])]
         assert "\n" not in caught.value.message
-        paths._open_tars.clear()
+        tars._open.clear()
 
 
 @pytest.mark.parametrize("member", ["gone.jpg", "a.jpg/deeper"])
