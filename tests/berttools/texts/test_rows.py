@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from _toolio.errors import ToolError, UsageError
+from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.streams import reading
+from berttools.texts import rows as rows_module
 from berttools.texts.rows import Columns, parse_columns, rows_of, windows_of
 
 
@@ -83,3 +85,68 @@ def test_one_record_makes_a_file_one_of_json_lines(tmp_path: Path) -> None:
     assert [row.error for row in rows_of(str(path), Columns({}))] == [None]
     path.write_bytes(b"\n \n")
     assert list(rows_of(str(path), Columns({}))) == []
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (reading, rows_module):
+        monkeypatch.setattr(module, "MAX_LINE", 100)
+    for name in ("MAX_SKIPPED", "_BLOCK"):
+        monkeypatch.setattr(reading, name, 100)
+
+
+LONG = json.dumps({"text": "x" * 150})
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "-"])
+def test_a_line_that_is_too_long_is_an_error_and_the_others_are_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = f'{{"text":"a"}}\n{LONG}\n{{"text":"b"}}\n'.encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    path = tmp_path / name
+    path.write_bytes(data)
+    first, long, last = [row for window in windows_of("-" if name == "-" else str(path), Columns({})) for row in window]
+    assert (first.error, last.error) == (None, None)
+    assert isinstance(long.error, InputError)
+    assert long.error.kind == "too-large"
+    assert long.error.message.partition(", ")[2].startswith("line 2: longer than ")
+
+
+def test_of_a_long_line_on_stdin_the_beginning_alone_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "MAX_LINE", 1 << 17)
+    for size, ends in ((1 << 22, True), (1 << 24, False)):
+        monkeypatch.setattr(rows_module, "MAX_SKIPPED", 1 << 23)
+        stream = io.BufferedReader(io.BytesIO(b"a\n" + bytes(size) + b"\nb\n"))
+        if ends:
+            a, long, b, rest = [line for lines in rows_module._lines_at_hand(stream) for line in lines]
+            assert (a, b, rest) == (b"a", b"b", b"")
+            assert (1 << 17) < len(long) < (1 << 18)
+        else:
+            with pytest.raises(ToolError, match="stdin: no text"):
+                list(rows_module._lines_at_hand(stream))
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_row_of_a_table_that_is_too_long_names_its_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_text(f"text\na\n{'x' * 150}\n")
+    with pytest.raises(ToolError, match=rf"a\.{kind}, line 3: a row: longer than "):
+        list(rows_of(str(path), Columns({})))
+
+
+@pytest.mark.usefixtures("short")
+def test_a_quotation_mark_without_its_pair_does_not_take_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text\na\n"b\n' + "c\n" * 1000)
+    with pytest.raises(ToolError, match=r"a\.csv, line 5\d: a row: longer than "):
+        list(rows_of(str(path), Columns({})))
+
+
+def test_a_pipe_by_name_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(ToolError, match=r"a\.jsonl: a named pipe, and no file") as caught:
+        list(rows_of(str(tmp_path / "a.jsonl"), Columns({})))
+    assert caught.value.exit_code == 1
