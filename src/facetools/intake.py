@@ -10,6 +10,7 @@ from itertools import chain, count, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from _toolio.compute.memory import Batch, is_out_of_memory
 from _toolio.compute.threads import ordered
 from _toolio.errors import InputError
 from _toolio.files.hashing import sha256_of
@@ -18,7 +19,7 @@ from _toolio.streams.records import Record
 from facetools.added_faces import UNSEARCHED, AddedFaces, join_faces
 from facetools.faces.face import Face, face_of, is_box_alone, names_a_face, whole_crop
 from facetools.faces.finder import THRESHOLDS, Finder, default_min_face_px
-from facetools.photos.codec import decode_photo
+from facetools.photos.codec import decode_photo, no_room
 from facetools.photos.photo import Photo
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def work_on(
     device: torch.device,
     *,
     workers: int,
-    batch: int,
+    batch: Batch,
     faces: str = "all",
     min_face_px: float | None = None,
     min_confidence: float | None = None,
@@ -196,19 +197,31 @@ def work_on(
     workers
         Threads.
     batch
-        Photos that are searched for faces together; 1 on a CPU, where each is searched by itself.
+        Photos that are searched for faces together; 1 on a CPU, where each is searched by itself. Fewer where memory
+        runs out.
 
     Yields
     ------
     tuple
         An input and what the function made of it, None where it could not be used; in the order of the items.
     """
-    reader = _Reader(device, faces, min_face_px, min_confidence, rotations)
+    reader = _Reader(device, faces, min_face_px, min_confidence, rotations, at_once=batch)
+
+    def apply(each: Intake | Refusal | Finished) -> list[tuple[Intake | Refusal | Finished, R | None]]:
+        if not isinstance(each, Intake):
+            return [(each, None)]
+        try:
+            return [(each, function(each))]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            records = [replace(each.item, record=record) for record in each.named] or [each.item]
+            return [(Refusal(item, no_room(item.path)), None) for item in records]
 
     def work(groups: Sequence[list[Item]]) -> list[tuple[Intake | Refusal | Finished, R | None]]:
-        return [(each, function(each) if isinstance(each, Intake) else None) for each in reader.read(groups)]
+        return [result for each in reader.read(groups) for result in apply(each)]
 
-    return chain.from_iterable(ordered(work, in_groups(_by_photo(items), batch), workers=workers))
+    return chain.from_iterable(ordered(work, in_groups(_by_photo(items), batch.size), workers=workers))
 
 
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -230,9 +243,10 @@ class _Reader:
         rotations: bool,
         finished: Callable[[Item, Sequence[Record], bytes, Sequence[Record]], Sequence[Record] | None] | None = None,
         added: AddedFaces | None = None,
+        at_once: Batch | None = None,
     ) -> None:
         self._device, self._faces, self._min_face_px, self._finished = device, faces, min_face_px, finished
-        self._added = added or AddedFaces()
+        self._added, self._at_once = added or AddedFaces(), at_once or Batch(1)
         self._finding: dict[str, Any] = {"rotations": rotations}
         if min_confidence is not None:
             self._finding["thresholds"] = (*THRESHOLDS[:2], min_confidence)
@@ -243,10 +257,21 @@ class _Reader:
         """Read photos, and find the faces of those whose records do not name them, in one go."""
         results = [each for group in groups for each in self._read(group)]
         wanted = [index for index, each in enumerate(results) if isinstance(each, _Unsearched)]
-        found = self._find([results[index].photo for index in wanted]) if wanted else []
-        for index, faces in zip(wanted, found, strict=True):
-            results[index] = self._searched(results[index], faces)
+        found = chain.from_iterable(self._at_once.map(self._search, [results[index] for index in wanted]))
+        for index, searched in zip(wanted, found, strict=True):
+            results[index] = searched
         return results
+
+    def _search(self, unsearched: Sequence[_Unsearched]) -> list[Intake | Refusal]:
+        """Find the faces of photos; refuse a photo that memory does not suffice for."""
+        try:
+            found = self._find([each.photo for each in unsearched])
+            return [self._searched(each, faces) for each, faces in zip(unsearched, found, strict=True)]
+        except (RuntimeError, MemoryError) as error:
+            if len(unsearched) > 1 or not is_out_of_memory(error):
+                raise
+            item = unsearched[0].item
+            return [Refusal(item, no_room(item.path))]
 
     def _searched(self, each: _Unsearched, found: Sequence[Face]) -> Intake:
         """Join the faces that were found in a photo with those added to it, and choose."""

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from _toolio.compute.memory import Batch
 from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
@@ -232,7 +233,7 @@ def test_how_faces_are_searched_for_reaches_the_finder(tmp_path: Path, monkeypat
     item = Item(str(tmp_path / "a.png"), "a.png")
     list(take_in([item], CPU))
     list(take_in([item], CPU, min_confidence=0.9, rotations=True))
-    list(work_on(lambda _: None, [item], CPU, workers=1, batch=1, min_confidence=0.4))
+    list(work_on(lambda _: None, [item], CPU, workers=1, batch=Batch(1), min_confidence=0.4))
     assert [(finder.thresholds[2], finder.rotations) for finder in made] == [(0.7, False), (0.9, True), (0.4, False)]
 
 
@@ -264,7 +265,7 @@ def test_work_on_gives_what_take_in_gives_in_its_order(tmp_path: Path, real_peop
     items.insert(3, Item(str(tmp_path / "gone.jpg"), "gone.jpg"))
     expected = list(take_in(items, CPU))
     for workers, batch in ((1, 1), (3, 1), (2, 4)):
-        worked = list(work_on(lambda intake: intake.numbers, items, CPU, workers=workers, batch=batch))
+        worked = list(work_on(lambda intake: intake.numbers, items, CPU, workers=workers, batch=Batch(batch)))
         assert [each.item for each, _ in worked] == items
         assert [numbers for _, numbers in worked] == [
             each.numbers if isinstance(each, Intake) else None for each in expected
@@ -272,6 +273,37 @@ def test_work_on_gives_what_take_in_gives_in_its_order(tmp_path: Path, real_peop
         for (one, _), other in zip(worked, expected, strict=True):
             if isinstance(one, Intake) and isinstance(other, Intake):
                 assert [describe_face(f, 0) for f in one.faces] == [describe_face(f, 0) for f in other.faces]
+
+
+def test_a_photo_that_memory_does_not_suffice_for_is_refused_and_others_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("a", (30, 30)), ("large", (90, 90)), ("z", (30, 30))):
+        (tmp_path / f"{name}.png").write_bytes(saved(faceless(size), "PNG"))
+    items = [Item(str(tmp_path / f"{name}.png"), f"{name}.png") for name in ("a", "large", "z")]
+    face = Face((0.0, 0.0, 20.0, 20.0), 0.9, np.array(POINTS))
+
+    def find(self: Finder, photos: Any, **_: Any) -> list[list[Face]]:
+        if sum(photo.size for photo in photos) > 2 * 3 * 30 * 30:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return [[face] for _ in photos]
+
+    monkeypatch.setattr(Finder, "find", find)
+    batch = Batch(4)
+    worked = list(work_on(lambda intake: intake.numbers, items, CPU, workers=1, batch=batch))
+    assert batch.size == 1
+    for (first, _), (large, nothing), (last, _) in (worked, [(each, None) for each in take_in(items, CPU)]):
+        assert isinstance(first, Intake)
+        assert isinstance(last, Intake)
+        assert isinstance(large, Refusal)
+        assert large.error is not None
+        assert (large.error.kind, nothing) == ("no-memory", None)
+
+    def too_much(intake: Intake) -> None:
+        raise MemoryError
+
+    refused = [each for each, _ in work_on(too_much, items[:1], CPU, workers=1, batch=Batch(1))]
+    assert [each.error.kind for each in refused if isinstance(each, Refusal) and each.error] == ["no-memory"]
 
 
 def test_added_faces_stand_beside_those_that_are_found(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:

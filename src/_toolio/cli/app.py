@@ -23,6 +23,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import EXIT_STATUS, Page
 from _toolio.cli.progress import close_with, stopped_after
+from _toolio.compute.memory import is_out_of_memory
 from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters, spelled
 from _toolio.streams.records import ReaderGoneError, discard_stdout, printable, written_as
@@ -144,6 +145,10 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
         code = stop.code
     except OSError as error:
         complain(package, _of_a_file(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        complain(package, "out of memory; try fewer at a time, smaller inputs, or a machine with more of it")
     spell_parameters({})
     _silence_stdout()
     if any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from _toolio.compute.memory import is_out_of_memory
 from _toolio.errors import ToolError, param
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ def enough_memory(device: torch.device, less: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        text = str(error)
-        # torch.OutOfMemoryError; messages of the CPU's allocator, on Linux and elsewhere; of cuBLAS.
-        known = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-        if not isinstance(error, MemoryError) and not any(words in text for words in known):
+        if not is_out_of_memory(error):
             raise
         raise ToolError(f"{device}: out of memory; try {less}", kind="memory") from None
 

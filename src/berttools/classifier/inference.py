@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from _toolio.compute.memory import Batch
 from _toolio.errors import ToolError
 from berttools.classifier.losses import task_loss
 from berttools.classifier.model import Classifier
@@ -64,15 +65,20 @@ class Inference:
         return logits
 
     @torch.inference_mode()
-    def logits(self, texts: Sequence[Encoded], *, batch: int = 32) -> npt.NDArray[np.float32]:
-        """Return logits of texts in their order, float32 [n, outputs]; the model is in eval mode meanwhile."""
+    def logits(self, texts: Sequence[Encoded], *, batch: int | Batch = 32) -> npt.NDArray[np.float32]:
+        """Return logits of texts in their order, float32 [n, outputs]; the model is in eval mode meanwhile.
+
+        Where memory runs out, ``batch`` texts a forward pass become fewer.
+        """
+        size = Batch(batch) if isinstance(batch, int) else batch
         was_training = self.model.training
         self.model.eval()
         order = sorted(range(len(texts)), key=lambda i: (self._ends(texts[i]), -len(texts[i])))
         found: list[Tensor] = []
         for _, alike in groupby(order, key=lambda i: self._ends(texts[i])):
-            while some := list(islice(alike, batch)):
-                found.append(self.forward(self.model, [texts[i] for i in some]).float().cpu())
+            found += size.map(
+                lambda some: self.forward(self.model, [texts[i] for i in some]).float().cpu(), list(alike)
+            )
         self.model.train(was_training)
         sorted_logits = torch.cat(found).numpy()
         logits = np.empty_like(sorted_logits)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from _toolio.compute.memory import Batch
 from _toolio.errors import InputError, ToolError, of_the_whole_run
 from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
@@ -195,7 +196,7 @@ class TaskPredictor:
     """
 
     def __init__(
-        self, models: MaskedModels, device: torch.device, *, half: bool, batch: int, longest: int | None = None
+        self, models: MaskedModels, device: torch.device, *, half: bool, batch: int | Batch, longest: int | None = None
     ) -> None:
         self._models = models
         self._predictors = {
@@ -233,7 +234,13 @@ class TaskPredictor:
 
 
 def predictor_of(
-    folder: Path, masks: Mapping[str, Path], device: torch.device, *, half: bool, batch: int, longest: int | None = None
+    folder: Path,
+    masks: Mapping[str, Path],
+    device: torch.device,
+    *,
+    half: bool,
+    batch: int | Batch,
+    longest: int | None = None,
 ) -> Predictor | TaskPredictor:
     """Open a model, or a base and masks, to predict with.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from _toolio.compute.memory import Batch
 from _toolio.errors import InputError
 from berttools.classifier.inference import Inference
 from berttools.classifier.model import Classifier
@@ -50,16 +51,25 @@ class Predictor:
     device, half
         Where to compute, and whether in bfloat16.
     batch
-        Texts a forward pass.
+        Texts a forward pass; fewer where memory runs out.
     longest
         Tokens a text, longer ones are truncated; None for as many as the model can take.
     """
 
     def __init__(
-        self, classifier: Classifier, device: torch.device, *, half: bool, batch: int, longest: int | None = None
+        self,
+        classifier: Classifier,
+        device: torch.device,
+        *,
+        half: bool,
+        batch: int | Batch,
+        longest: int | None = None,
     ) -> None:
         self._labels, self._tokenizer, self._limits = classifier.labels, classifier.tokenizer, classifier.limits
-        self._inference, self._batch = Inference(classifier, device, half=half), batch
+        self._inference, self._batch = (
+            Inference(classifier, device, half=half),
+            Batch(batch) if isinstance(batch, int) else batch,
+        )
         self._longest = min(longest or classifier.longest, classifier.longest)
 
     def predict(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:

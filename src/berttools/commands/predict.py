@@ -15,7 +15,7 @@ from _toolio.errors import InputError
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.classifier.precision import Precision
-from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of
+from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of, warn
 from berttools.commands._predict import chosen, handed_on, model_and_files, summary_of
 
 SCHEMA = "berttools.predict/1"
@@ -73,16 +73,21 @@ def predict(
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
         from _toolio.compute.device import enough_memory, pick_device
+        from _toolio.compute.memory import Batch
         from berttools.checkpoints.model_folder import silent_transformers
         from berttools.classifier.masked import predictor_of
 
         place = pick_device(device)
         half = precision is Precision.bfloat16
-        predictor = predictor_of(folder, masks, place, half=half, batch=batch, longest=max_length)
+        at_once = Batch(batch)
+        predictor = predictor_of(folder, masks, place, half=half, batch=at_once, longest=max_length)
         labels = Counter[str]()
         for window in chain([given] if given else (), (window for name in names for window in windows_of(name, known))):
             with silent_transformers(), enough_memory(place, "a smaller --batch, or a smaller --max-length"):
                 found = predictor.predict([row for row in window if not row.fields.get("error")], known)
+            if at_once.size < batch:
+                batch = at_once.size
+                warn(f"out of memory: texts are labelled {batch} at a time from here on; --batch {batch} begins so")
             outcomes = iter(found)
             for row in window:
                 if row.fields.get("error"):

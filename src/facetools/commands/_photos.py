@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from _toolio.streams.inputs import Item, open_items
 from facetools.photos.formats import photo_files
+
+if TYPE_CHECKING:
+    from _toolio.compute.memory import Batch
 
 
 def open_photos(
@@ -19,3 +23,11 @@ def open_photos(
         files = "1 file is" if photos.left_out == 1 else f"{photos.left_out:,} files are"
         sys.stderr.write(f"facetools: note: {files} left out, not named as photos; --all-files tries them\n")
     return items
+
+
+def say_if_halved(at_once: Batch, batch: int) -> None:
+    """Say on stderr that memory has run out and fewer were taken together than ``--batch`` says."""
+    if at_once.size < batch and sys.stderr is not None:
+        sys.stderr.write(
+            f"facetools: note: out of memory: {at_once.size} at a time; --batch {at_once.size} begins so\n"
+        )

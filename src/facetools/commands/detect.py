@@ -26,7 +26,7 @@ from facetools.commands._options import (
     Rotations,
     Threshold,
 )
-from facetools.commands._photos import open_photos
+from facetools.commands._photos import open_photos, say_if_halved
 from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
@@ -74,6 +74,7 @@ def detect(
         path = detector or SHIPPED
         decision = read_calibration(path).decision(false_alarms=false_alarms, threshold=threshold)
         from _toolio.compute.device import one_thread, pick_device, share_out
+        from _toolio.compute.memory import Batch
         from facetools.detector.decision import describe_prediction, reason_of
         from facetools.detector.detector import FacePrediction
         from facetools.faces.face import describe_face
@@ -81,6 +82,7 @@ def detect(
 
         on_device = pick_device(device)
         workers, together = share_out(on_device, batch)
+        at_once = Batch(together)
         settings.enter_context(one_thread(on_device))
         opened = open_detector(path, on_device)
         limits = {"threshold": decision.cloaked_from, "clean_below": decision.clean_below}
@@ -91,7 +93,7 @@ def detect(
 
         which = "crop" if crops else faces.value
         predicted = work_on(
-            predict, items, on_device, workers=workers, batch=together, faces=which, min_face_px=min_face,
+            predict, items, on_device, workers=workers, batch=at_once, faces=which, min_face_px=min_face,
             min_confidence=min_confidence, rotations=rotations,
         )  # fmt: skip
         for intake, predictions in track(predicted, "detecting", count(items)):
@@ -116,6 +118,7 @@ def detect(
                 labels.append(fields["label"])
             summary.add(labels)
             detected |= "cloaked" in labels
+        say_if_halved(at_once, together)
         writer.sum_up(summary.line(writer.failures))
     return writer.exit_code or (4 if fail_on_detection and detected else 0)
 

@@ -15,7 +15,7 @@ from _toolio.streams.shards import file_of_shard, parse_shard
 from _toolio.version import tool_version
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
-from facetools.commands._photos import open_photos
+from facetools.commands._photos import open_photos, say_if_halved
 from facetools.commands._summary import FaceTally
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import hand_on, search_arguments
@@ -55,6 +55,7 @@ def embed(
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     with RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
+        from _toolio.compute.memory import Batch
         from facetools.embeddings.embedder import Embedder
         from facetools.embeddings.files import write_embeddings
         from facetools.extractors.factory import open_extractor
@@ -62,7 +63,8 @@ def embed(
 
         place = pick_device(device)
         network = open_extractor(extractor, place)
-        embedder = Embedder(network, batch=batch, file=out)
+        at_once = Batch(batch)
+        embedder = Embedder(network, batch=at_once, file=out)
         pending: list[Callable[[], object]] = []
         tally = FaceTally()
         tracked, which = track(items, "embedding", count(items)), "crop" if crops else faces.value
@@ -77,6 +79,7 @@ def embed(
             else:
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()
+        say_if_halved(at_once, batch)
         arguments = {"faces": which, **search_arguments(min_face, min_confidence, rotations=rotations)}
         write_embeddings(out, embeddings, {"version": tool_version(), "arguments": arguments, **made})
         for write_line in pending:

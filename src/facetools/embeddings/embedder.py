@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from _toolio.compute.memory import Batch
 from facetools.attacks.origins import origin_of
 from facetools.embeddings.chips import chip_of
 from facetools.extractors.extractor import Extractor
@@ -25,12 +26,12 @@ class Embedder:
     extractor
         The network.
     batch
-        Chips embedded together on an accelerator; on a CPU each is embedded alone.
+        Chips embedded together on an accelerator, fewer where memory runs out; on a CPU each is embedded alone.
     file
         The file of embeddings, for the records.
     """
 
-    def __init__(self, extractor: Extractor, *, batch: int, file: Path) -> None:
+    def __init__(self, extractor: Extractor, *, batch: Batch, file: Path) -> None:
         self._extractor, self._batch, self._file = extractor, batch, file
         self._waiting: list[Tensor] = []
         self._rows: list[npt.NDArray[np.float32]] = []
@@ -50,17 +51,18 @@ class Embedder:
             row = {"row": len(self._described), "file": str(self._file), **about, "extractor": self._extractor.name}
             fields.append({**row, **describe_face(face, number)})
             self._described.append({**about, "face": number})
-            if len(self._waiting) >= self._batch:
+            if len(self._waiting) >= self._batch.size:
                 self._flush()
         return fields
 
     @torch.inference_mode()
     def _flush(self) -> None:
         if self._waiting:
-            on_cpu = self._extractor.device.type == "cpu"
             # On a CPU one chip at a time: in a batch its last bits would depend on the batch size.
-            batches = self._waiting if on_cpu else [torch.cat(self._waiting)]
-            self._rows += [self._extractor.network(chips).float().cpu().numpy() for chips in batches]
+            size = Batch(1) if self._extractor.device.type == "cpu" else self._batch
+            self._rows += size.map(
+                lambda chips: self._extractor.network(torch.cat(list(chips))).float().cpu().numpy(), self._waiting
+            )
             self._waiting.clear()
 
     def finish(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:

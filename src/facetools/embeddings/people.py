@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from _toolio.compute.memory import Batch
 from _toolio.errors import ToolError
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import Item, count, open_items
@@ -62,7 +63,7 @@ def embed_people(name: str, extractor: Extractor, *, progress: Progress = no_pro
     from facetools.intake import Intake, Refusal, take_in
 
     items = open_items([name], only=photo_files())
-    embedder = Embedder(extractor, batch=8, file=Path(name))
+    embedder = Embedder(extractor, batch=Batch(8), file=Path(name))
     tracked = progress(items, "embedding", count(items))
     for intake in take_in(tracked, extractor.device, faces="largest"):
         if isinstance(intake, Refusal) and intake.error is not None:

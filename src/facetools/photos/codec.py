@@ -16,6 +16,7 @@ from facetools.photos.exif import without_previews
 from facetools.photos.losses import losses
 from facetools.photos.metadata import orientations, save_options
 from facetools.photos.photo import Photo, Pixels, to_bytes
+from facetools.photos.quiet import silence_libtiff
 from facetools.photos.writing import KEEP_ALPHA, options_for
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def decode_photo(data: bytes, path: str) -> Photo:
         try:
             return _decode(image, data)
         except MemoryError:
-            raise _no_room(path) from None
+            raise no_room(path) from None
         except (OSError, ValueError, IndexError, OverflowError) as error:
             raise _damaged(path, error) from None
 
@@ -102,6 +103,8 @@ def _load(data: bytes, path: str) -> Image.Image:
             raise no_photo
         if image.width * image.height > MAX_PIXELS:
             raise too_large
+        if image.format == "TIFF":
+            silence_libtiff()
         image.load()
     except InputError:
         raise
@@ -110,7 +113,7 @@ def _load(data: bytes, path: str) -> Image.Image:
     except Image.DecompressionBombError:
         raise too_large from None
     except MemoryError:
-        raise _no_room(path) from None
+        raise no_room(path) from None
     except Exception as error:  # a damaged file makes its decoder stumble over anything
         raise _damaged(path, error) from None
     return image
@@ -149,7 +152,8 @@ def _damaged(path: str, error: Exception) -> InputError:
     return InputError(f"{path}: the photo is truncated or damaged ({_first_line(error)})", kind="truncated")
 
 
-def _no_room(path: str) -> InputError:
+def no_room(path: str) -> InputError:
+    """Return the error of a photo that memory does not suffice for."""
     return InputError(f"{path}: too little memory for so large a photo; scale it down", kind="no-memory")
 
 

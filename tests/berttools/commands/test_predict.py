@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -306,6 +307,27 @@ def test_memory_that_runs_out_is_one_line(
     done = berttools("predict", "--model", tuned, "--in", dev)
     assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
     assert "out of memory; try a smaller --batch" in done.err
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_halved(
+    berttools: Berttools, tuned: Path, dev: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = berttools("predict", "--model", tuned, "--in", dev, "--batch", "2")
+    forward = Inference.forward
+
+    def at_most_2(self: Inference, model: Any, texts: Any, **more: Any) -> Any:
+        if len(texts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore of it")
+        return forward(self, model, texts, **more)
+
+    monkeypatch.setattr(Inference, "forward", at_most_2)
+    done = berttools("predict", "--model", tuned, "--in", dev, "--batch", "8")
+    assert (done.code, len(done.records)) == (0, len(expected.records))
+    for one, other in zip(done.records, expected.records, strict=True):
+        assert one["label"] == other["label"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+    words = r"berttools: warning: out of memory: texts are labelled (\d) at a time from here on; --batch \1 begins so\n"
+    assert re.fullmatch(words, done.err)
 
 
 @pytest.mark.parametrize("nothing", [None, ""])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from _toolio.compute.memory import Batch
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.embeddings.chips import chip_of, chips_of
@@ -44,7 +45,7 @@ def intakes(real_people: dict[str, list[bytes]]) -> list[Intake]:
 
 
 def embed(intakes: list[Intake], extractor: Extractor, batch: int) -> tuple[list[dict], np.ndarray, dict]:  # type: ignore[type-arg]
-    embedder = Embedder(extractor, batch=batch, file=Path("e.safetensors"))
+    embedder = Embedder(extractor, batch=Batch(batch), file=Path("e.safetensors"))
     records = [fields for intake in intakes for fields in embedder.add(intake)]
     return records, *embedder.finish()
 

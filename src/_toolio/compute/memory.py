@@ -1,0 +1,68 @@
+"""Running out of memory: told from other errors, and batches that shrink where it happens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_SAID = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""Of torch.OutOfMemoryError; of the CPU's allocator, on Linux and elsewhere; of cuBLAS."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Test whether an error says that memory has run out, of Python's or of torch's on any device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+    )
+
+
+class Batch:
+    """How many items are worked on together; halved, to 1 at the least, where memory runs out.
+
+    Parameters
+    ----------
+    size
+        Items, at first.
+
+    Attributes
+    ----------
+    size
+        Items, now. It never grows: what was too large once would be so again.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def map(self, function: Callable[[Sequence[T]], R], items: Sequence[T]) -> list[R]:
+        """Apply a function to consecutive parts of items; return its results in order.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            One item alone is too large.
+        """
+        results, start = list[R](), 0
+        while start < len(items):
+            part = items[start : start + self.size]
+            try:
+                results.append(function(part))
+                start += len(part)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+            # Out of the except block: its traceback would hold the tensors that are in the way.
+            self.size = len(part) // 2
+            _release()
+        return results
+
+
+def _release() -> None:
+    """Return what torch keeps of a GPU's memory for later, in blocks that may fit nothing."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

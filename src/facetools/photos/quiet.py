@@ -1,0 +1,25 @@
+"""Keep libtiff, which Pillow decodes with, from writing to stderr."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+
+@cache
+def silence_libtiff() -> None:
+    """Take away libtiff's handlers of errors and warnings, which print: Pillow raises what goes wrong anyway.
+
+    They belong to the process, and so need no care about threads, as a redirected stderr would. Where Pillow has no
+    libtiff, or one that it does not share, nothing changes.
+    """
+    from PIL import _imaging
+
+    try:
+        library = ctypes.CDLL(_imaging.__file__)  # a name is looked up in what a library was linked with, too
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(library, name)
+            handler.restype, handler.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+            handler(None)
+    except (OSError, AttributeError):
+        return
