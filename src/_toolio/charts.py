@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import UsageError, param
 from _toolio.files.overwriting import refuse_existing
-from _toolio.streams.records import printable
+from _toolio.words import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

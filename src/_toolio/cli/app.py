@@ -26,8 +26,9 @@ from _toolio.cli.progress import close_with, stopped_after
 from _toolio.compute.memory import is_out_of_memory
 from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters, spelled
-from _toolio.streams.records import ReaderGoneError, discard_stdout, printable, written_as
+from _toolio.streams.records import ReaderGoneError, discard_stdout, written_as
 from _toolio.version import tool_version
+from _toolio.words import printable
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
 

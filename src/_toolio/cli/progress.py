@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from _toolio.errors import param
+from _toolio.words import printable
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ def stopped_after(checkpoint: Path) -> str:
 def close_with(line: str) -> None:
     """Print a line that sums a run up."""
     if _is_watched():
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{printable(line)}\n")
 
 
 def _is_watched() -> bool:

@@ -7,7 +7,6 @@ JSON's own ``\udcxx`` escapes (Python's surrogateescape), and comes back as the 
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -20,13 +19,18 @@ from enum import StrEnum
 from typing import IO, Any, Self
 
 from _toolio.errors import InputError, ToolError
+from _toolio.streams.forms import csv_cell, csv_line, drawn_table
 from _toolio.streams.reading import is_cut, lines_of, too_long
-from _toolio.words import many
+from _toolio.words import many, printable
 
 Record = dict[str, Any]
 
 DEEPEST = 100
 """Objects and arrays inside each other that a record may hold: it is written by recursion, as it was read."""
+
+
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Control characters that JSON allows as they are, and terminals obey."""
 
 
 class Form(StrEnum):
@@ -127,8 +131,11 @@ def dump_record(record: Mapping[str, Any], *, decimals: int = 6) -> bytes:
         else:
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         fields.append(f"{json.dumps(key, ensure_ascii=False)}:{text}")
+    line = "{" + ",".join(fields) + "}"
+    if not line.isprintable():
+        line = line.translate(_JSON_ESCAPES)
     # A lone surrogate (a byte that was no UTF-8) becomes \udcxx, which is its JSON escape.
-    return ("{" + ",".join(fields) + "}\n").encode("utf-8", "backslashreplace")
+    return (line + "\n").encode("utf-8", "backslashreplace")
 
 
 def parse_record(line: str | bytes, *, where: str) -> Record:
@@ -227,7 +234,7 @@ class RecordWriter:
         # What was found before an interruption is shown too.
         rows = [row for block in self._blocks for row in _ordered(block, self.rank, self._order)]
         if rows and kind in (None, KeyboardInterrupt):
-            self._write(_drawn(rows, self.rank, self.columns, self.decimals))
+            self._write(drawn_table(rows, self.rank, self.columns, self.decimals))
         if kind is None and not self._output.line:
             failed = f", {self.failures:,} of them failed" if self.failures else ""
             self._output.line = many(self.written, "record") + failed
@@ -276,14 +283,16 @@ class RecordWriter:
             discard_stdout()
 
     def _write_csv(self, record: Record) -> None:
-        lines = [[_csv_cell(record.get(name)) for name in self._csv]]
+        # In a pipe a name stays what it is; on a terminal it must not drive the screen.
+        shown = printable if sys.stdout.isatty() else str
+        lines = [[shown(csv_cell(record.get(name))) for name in self._csv]]
         number = record[self.rank]
         if isinstance(number, float):
             lines[0][0] = f"{number:.{self.decimals}f}"
         if not self._headed:
             lines.insert(0, list(self._csv))
             self._headed = True
-        self._write("".join(map(_csv_line, lines)).encode("utf-8", "surrogateescape"))
+        self._write(b"".join(map(csv_line, lines)))
 
     def fail(self, error: ToolError, fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = None) -> None:
         """Write the record of an input that could not be used."""
@@ -322,39 +331,6 @@ def discard_stdout() -> None:
     os.close(nowhere)
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list) and value and all(isinstance(item, float | int) for item in value):
-        # Pixels are shown as whole numbers, shares with their fractions.
-        form = ".0f" if max(map(abs, value)) >= 10 else ".4g"
-        return " ".join(f"{item:{form}}" if isinstance(item, float) else str(item) for item in value)
-    if isinstance(value, dict) and "message" in value:
-        return str(value["message"])
-    return "" if value is None else str(value)
-
-
-def _csv_cell(value: Any) -> str:
-    """Return a field as a cell of CSV: numbers with all their digits, shapes as 768x3072."""
-    if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
-        return "x".join(map(str, value))
-    if value is None or isinstance(value, str | int | float):
-        return "" if value is None else str(value)
-    if isinstance(value, dict) and "message" in value:
-        return str(value["message"])
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _csv_line(cells: Sequence[str]) -> str:
-    """Return a row as RFC 4180 quotes it; it ends in a newline alone."""
-    import csv
-
-    out = io.StringIO()
-    # Not lineterminator="\n": Python 3.11 quotes a carriage return only where the end of a line has one.
-    csv.writer(out).writerow(cells)
-    return out.getvalue().removesuffix("\r\n") + "\n"
-
-
 def _ordered(rows: list[Record], rank: str, order: Order) -> list[Record]:
     """Return rows by their ranking field; those that have no number there last."""
     if order is Order.made:
@@ -362,36 +338,3 @@ def _ordered(rows: list[Record], rank: str, order: Order) -> list[Record]:
     ranked = [row for row in rows if isinstance(row.get(rank), float | int)]
     others = [row for row in rows if not isinstance(row.get(rank), float | int)]
     return [*sorted(ranked, key=lambda row: row[rank], reverse=order is Order.highest), *others]
-
-
-def _drawn(rows: Sequence[Record], rank: str, columns: Sequence[str], decimals: int) -> bytes:
-    """Return the records as a table; a column that no record fills is left out."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = [name for name in (*columns, "error") if any(row.get(name) is not None for row in rows)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(rank, justify="right", no_wrap=True)
-    for name in shown:
-        # Long paths fold instead of vanishing: a table that hides which file it speaks of is of no use.
-        table.add_column(name, overflow="fold", style="red" if name == "error" else "")
-    for row in rows:
-        number = row.get(rank)
-        first = f"{number:.{min(decimals, 6)}f}" if isinstance(number, float) else _cell(number)
-        cells = [_cell(row.get(name)) for name in shown]
-        # Text, not markup: a file may be called "[red].jpg"; and no control character of a name reaches the screen.
-        table.add_row(*(Text(printable(cell)) for cell in (first, *cells)))
-    # A pipe has no width that cells would have to fold into.
-    console = Console(width=None if sys.stdout.isatty() else 10_000)
-    # Not printed by rich, which ends a process whose reader has gone by itself.
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().encode(sys.stdout.encoding, "backslashreplace")
-
-
-def printable(text: str) -> str:
-    """Return a text with control characters and undecodable bytes escaped, so that a name cannot drive a terminal."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
-    )

@@ -12,6 +12,7 @@ import typer
 from _toolio.cli.options import starting_last
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
+from _toolio.words import printable
 from berttools.classifier.precision import Precision
 from berttools.texts.metric_names import Metric
 
@@ -93,4 +94,4 @@ def drawn_as(path: Path | None, *, force: bool) -> str:
 
 def warn(text: str) -> None:
     """Write a warning of one line to stderr."""
-    sys.stderr.write(f"berttools: warning: {text}\n")
+    sys.stderr.write(f"berttools: warning: {printable(text)}\n")

@@ -9,13 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from _toolio.errors import UsageError
+from _toolio.words import printable
 from facetools.extractors.settings import Settings
 
 
 def say_unverified(record: Mapping[str, Any]) -> None:
     """Say on stderr where nothing verified that a graph is read rightly."""
     if "not_verified" in record and sys.stderr is not None:
-        sys.stderr.write(f"facetools: note: {record['source']}: not verified: {record['not_verified']}\n")
+        note = printable(f"{record['source']}: not verified: {record['not_verified']}")
+        sys.stderr.write(f"facetools: note: {note}\n")
 
 
 def parse_settings(words: Mapping[str, str | bool | None]) -> dict[str, Any]:

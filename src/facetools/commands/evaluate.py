@@ -13,6 +13,7 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
+from _toolio.words import printable
 from facetools.commands._evaluate import (
     CloakedOption,
     DropMissing,
@@ -120,7 +121,7 @@ def evaluate(
             summaries += summary_of(outcome)
             if (warning := white_box_warning(outcome)) and warning not in warned:
                 warned.add(warning)
-                sys.stderr.write(f"facetools: warning: {warning}\n")
+                sys.stderr.write(f"facetools: warning: {printable(warning)}\n")
         if summaries:
             more = f"; {len(summaries) - 1:,} results more" if summaries[1:] else ""
             writer.sum_up(summaries[0] + more)

@@ -16,7 +16,7 @@ from facetools.photos.exif import without_previews
 from facetools.photos.losses import losses
 from facetools.photos.metadata import orientations, save_options
 from facetools.photos.photo import Photo, Pixels, to_bytes
-from facetools.photos.quiet import silence_libtiff
+from facetools.photos.quiet import silence_pillow
 from facetools.photos.writing import KEEP_ALPHA, options_for
 
 if TYPE_CHECKING:
@@ -97,14 +97,13 @@ def _load(data: bytes, path: str) -> Image.Image:
     no_photo = InputError(f"{path}: {_said_of(data)}", kind="not-a-photo")
     if _is_heif(data):
         _open_heif(f"{path}: a HEIC photo")
+    silence_pillow()
     try:
         image = Image.open(io.BytesIO(data))
         if image.format in _PROGRAMS:
             raise no_photo
         if image.width * image.height > MAX_PIXELS:
             raise too_large
-        if image.format == "TIFF":
-            silence_libtiff()
         image.load()
     except InputError:
         raise

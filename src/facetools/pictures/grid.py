@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from _toolio.errors import UsageError, param
 from _toolio.files.atomic import atomic_write_bytes
-from _toolio.streams.records import printable
+from _toolio.words import printable
 
 if TYPE_CHECKING:
     from PIL import Image

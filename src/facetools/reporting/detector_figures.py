@@ -9,8 +9,7 @@ import numpy as np
 
 from _toolio.charts import INK, WIDTH_IN, new_figure, picture, style
 from _toolio.errors import ToolError, param, spelled
-from _toolio.streams.records import printable
-from _toolio.words import many
+from _toolio.words import many, printable
 from facetools.metrics import (
     area_interval,
     area_under_roc,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from _toolio.streams.records import printable
+from _toolio.words import printable
 from facetools.names import short_names
 from facetools.reporting.charts import Bar, Line, Panel, bar_chart, line_chart, parts
 from facetools.reporting.results import KEYS, Result, Training, share_of, varying

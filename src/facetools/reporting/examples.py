@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from _toolio.errors import InputError, ToolError, UsageError, param
 from _toolio.streams.inputs import STDIN, Item, open_items
-from _toolio.streams.records import printable
+from _toolio.words import printable
 from facetools.names import parse_cloaked
 from facetools.pairs import match_photos
 from facetools.people import person_of

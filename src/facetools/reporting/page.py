@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from _toolio.streams.records import printable
-from _toolio.words import many
+from _toolio.words import many, printable
 from facetools.reporting.drawing import Picture
 from facetools.reporting.examples import Example
 from facetools.reporting.results import Findings, LeftOut, Result, Source, Training, share_of

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from _toolio.streams.records import printable
+from _toolio.words import printable
 from facetools.reporting.results import GRAPHS, KEYS, Findings, Result, Training
 
 Cell = Any

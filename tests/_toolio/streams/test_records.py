@@ -29,7 +29,6 @@ from _toolio.streams.records import (
     dump_record,
     error_fields,
     parse_record,
-    printable,
     read_records,
     write_out,
     written_as,
@@ -293,21 +292,6 @@ def test_a_reader_that_goes_away(monkeypatch: pytest.MonkeyPatch, form: Form, ma
 def test_error_fields() -> None:
     fields: Mapping[str, Any] = error_fields(ToolError("a: b", kind="k"))
     assert fields == {"error": {"kind": "k", "message": "a: b"}}
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain é 字.jpg", "plain é 字.jpg"),
-        ("\x1b]0;t\x07", "\\x1b]0;t\\x07"),
-        ("a\nb", "a\\nb"),
-        ("\udcff", "\\udcff"),
-        ("\u202ejpg", "\\u202ejpg"),
-        ("\x9b31m", "\\x9b31m"),
-    ],
-)
-def test_printable(text: str, shown: str) -> None:
-    assert printable(text) == shown
 
 
 def test_csv(capfdbinary):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from _toolio.cli.app import run_tool
-from _toolio.streams.records import _cell
+from _toolio.streams.forms import _cell
 from conftest import Run, faceless, saved
 from embedding_files import NAMES, write
 from facetools.evaluation.config import ProtocolConfig

@@ -1,0 +1,94 @@
+"""Damage inputs at random and run what reads them, for a time: what the scripts in ``fuzz/`` have in common."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+SLOW_S = 20.0
+"""Seconds that one small damaged input may take; more is a finding."""
+
+MEMORY = 8 << 30
+"""Bytes of address space of a fuzzed process: an input that asks for more ends in a ``MemoryError``."""
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Return data after one to eight changes: bits, bytes, digits, pieces removed, repeated, moved or blanked."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        if not out:
+            break
+        place, size = rng.randrange(len(out)), rng.choice((1, 2, 4, 16, 64, 512))
+        kind = rng.randrange(8)
+        if kind == 0:
+            out[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            out[place : place + size] = rng.randbytes(size)
+        elif kind == 2:
+            del out[place : place + size]
+        elif kind == 3:
+            out[place:place] = out[place : place + size] * rng.choice((1, 2, 40))
+        elif kind == 4:
+            other = rng.randrange(len(out))
+            out[place : place + size] = out[other : other + size]
+        elif kind == 5:
+            out[place : place + size] = rng.choice((b"\0", b"\xff", b"9", b"{", b'"')) * size
+        elif kind == 6:
+            del out[place:]
+        else:
+            out[place:place] = rng.choice(
+                (b"\0", b"\n", b"\r", b'"', b",", b"\\ud800", b"1e999", b"NaN", b"../", b"\x1b[")
+            )
+    return bytes(out)
+
+
+def fuzz(name: str, try_one: Callable[[random.Random], str], *, rounds: int | None = None) -> int:
+    """Run rounds, each with a seed of its own, and print one JSON line of what they found.
+
+    Parameters
+    ----------
+    name
+        Of what is tried.
+    try_one
+        Returns how a round ended, in a word, and raises what should not have been.
+    rounds
+        None: for as many seconds as the first argument says, from the seed that the second one says (0).
+
+    Returns
+    -------
+    int
+        1 if a round raised something or was slow, else 0.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
+    seconds, seed = float(sys.argv[1]) if sys.argv[1:] else 60.0, int(sys.argv[2]) if sys.argv[2:] else 0
+    ends, findings = Counter[str](), dict[str, str]()
+    start = time.monotonic()
+    count = 0
+    while (count < rounds) if rounds is not None else (time.monotonic() - start < seconds):
+        began = time.monotonic()
+        try:
+            ends[try_one(random.Random(seed + count))] += 1
+        except Exception as error:
+            ends["raised"] += 1
+            findings.setdefault(_where(error), f"seed {seed + count}: {type(error).__name__}: {error}"[:300])
+        if (took := time.monotonic() - began) > SLOW_S:
+            findings.setdefault(f"slow {seed + count}", f"{took:.1f} s")
+        count += 1
+    took = time.monotonic() - start
+    about = {"fuzz": name, "rounds": count, "seconds": round(took), "ends": dict(ends), "findings": findings}
+    sys.stdout.write(json.dumps(about) + "\n")
+    return 1 if findings else 0
+
+
+def _where(error: Exception) -> str:
+    """Return the innermost place of our own in an error's traceback, by which findings are told apart."""
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/src/" in frame.filename]
+    frame = (ours or traceback.extract_tb(error.__traceback__))[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} {type(error).__name__}"
