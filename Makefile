@@ -11,6 +11,8 @@ BIN    := $(VENV)/bin
 DEMO   := .demo
 # Tests run in as many processes, a thread each: many of them start a process of their own and wait for it.
 JOBS   ?= 2
+FUZZ_SECONDS ?= 60
+FUZZ_SEED    ?= 0
 PYTEST  = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -19,11 +21,12 @@ PYTEST  = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 # Targets share one environment; the commands themselves use all cores.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint man clean
+.PHONY: help demo test test-all lint fuzz man clean
 help:
 	@echo 'make demo      install into .venv and run both main jobs on real input (about 5 minutes after the install)'
 	@echo 'make test      install the test extra and run ruff, mypy, the man page check and the tests'
 	@echo 'make test-all  the same with the slow tests'
+	@echo 'make fuzz      try damaged inputs at random, FUZZ_SECONDS (60) for each kind'
 	@echo 'make man       write the man pages again'
 	@echo 'make clean     remove .venv and .demo'
 
@@ -45,6 +48,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/mkman.py --check
+
+# One JSON line a script: rounds, how they ended, findings. FUZZ_SEED=N begins with another seed.
+fuzz: $(VENV)/installed-test
+	@set -e; for script in tests/fuzz/*.py; do $(BIN)/python $$script $(FUZZ_SECONDS) $(FUZZ_SEED); done
 
 man: $(VENV)/installed
 	$(BIN)/python tools/mkman.py

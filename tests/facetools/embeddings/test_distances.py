@@ -28,3 +28,11 @@ def test_equal_rows_are_at_no_distance_and_never_below_it() -> None:
 
 def test_zeros_have_a_cosine_distance_of_one() -> None:
     assert distances(np.zeros((1, 3), np.float32), np.ones((2, 3), np.float32), "cosine").tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("length", [1e-40, 1e-20, 1.0, 1e38])
+def test_a_cosine_does_not_depend_on_length(length: float) -> None:
+    a, b = np.eye(3, 5), np.array([[1.0, 1, 0, 0, 0]])
+    found = distances((length * a).astype(np.float32), (length * b).astype(np.float32), "cosine")
+    np.testing.assert_allclose(found[:, 0], [1 - 0.5**0.5, 1 - 0.5**0.5, 1], atol=1e-4)
+    assert distances(np.zeros((1, 5), np.float32), b, "cosine") == 1
