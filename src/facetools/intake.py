@@ -17,7 +17,7 @@ from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record
 from facetools.added_faces import UNSEARCHED, AddedFaces, join_faces
-from facetools.faces.face import Face, face_of, is_box_alone, names_a_face, whole_crop
+from facetools.faces.face import Face, chosen_faces, face_of, is_box_alone, names_a_face, whole_crop
 from facetools.faces.finder import THRESHOLDS, Finder, default_min_face_px
 from facetools.photos.codec import decode_photo, no_room
 from facetools.photos.photo import Photo
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-LESS_SURE = 0.1
-"""A face that is so much less confident than the photo's most confident one is not the largest or the central one: on
-photos of groups an arm is found at 0.78, larger than any face. Of portraits MTCNN is 0.93 sure and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +274,7 @@ class _Reader:
         photo, item = each.photo, each.item
         added = [self._place(photo, record, item.path) for record in each.added]
         faces, places = join_faces(found, added)
-        numbers = tuple(sorted({*_choose(found, photo, self._faces), *places}))
+        numbers = tuple(sorted({*chosen_faces(found, photo.pixels.shape, self._faces), *places}))
         least = self._min_face_px or default_min_face_px(*photo.pixels.shape[:2])
         others = tuple((number, face) for number, face in enumerate(faces) if number not in numbers)
         chosen = tuple(faces[number] for number in numbers)
@@ -329,23 +325,6 @@ class _Reader:
         except InputError as error:
             yield from (Refusal(each, error) for each in usable)
         yield from refused
-
-
-def _choose(found: Sequence[Face], photo: Photo, faces: str) -> tuple[int, ...]:
-    """Return the indices of the faces that are selected, of those found, largest first."""
-    if faces not in ("largest", "central") or not found:
-        return tuple(range(len(found)))
-    least = max(face.certainty for face in found) - LESS_SURE
-    sure = [number for number, face in enumerate(found) if face.certainty >= least]
-    if faces == "largest":
-        return (sure[0],)
-    height, width = photo.pixels.shape[:2]
-
-    def off_centre(number: int) -> float:
-        x0, y0, x1, y1 = found[number].box
-        return math.hypot(x0 + x1 - width, y0 + y1 - height)
-
-    return (min(sure, key=off_centre),)
 
 
 def _by_photo(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-
 _TINY = np.finfo(np.float64).tiny
 """Divides an embedding of zeros, which has no direction, and none other: float32 has numbers down to 1e-45."""
 

@@ -153,7 +153,7 @@ class _Reader:
             return
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
             raise ToolError(
-                f"{where}: score is {repr(score):.40}, and not a number from 0 to 1; was the file edited?",
+                f"{where}: score is {score!r:.40}, and not a number from 0 to 1; was the file edited?",
                 kind="bad-record",
             )
         name = name or self._label(record, where)

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.streams import tars
-from _toolio.streams.inputs import Item, Kind, count, is_empty_folder, open_items, read_input
+from _toolio.streams.inputs import Item, Kind, _inside, count, is_empty_folder, open_items, read_input
 from filled_folders import fill
 
 
@@ -438,3 +440,12 @@ def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
     (tmp_path / "in" / "link").symlink_to(tmp_path / "other")
     with pytest.raises(ToolError, match="links to folders are not followed"):
         list(open_items([str(tmp_path / "in")]))
+
+
+@given(st.text(st.characters(codec=None, categories=None)))
+def test_no_name_leads_outside(name: str) -> None:
+    inside = _inside(name)
+    assert inside
+    assert not inside.startswith("/")
+    assert not {"", ".", ".."} & set(inside.split("/"))
+    assert _inside(inside) == inside
