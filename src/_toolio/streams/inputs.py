@@ -14,7 +14,7 @@ from typing import IO
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.reading import is_cut, lines_of, read_file, too_long
 from _toolio.streams.records import Record, parse_record
-from _toolio.streams.tars import open_archive, read_member
+from _toolio.streams.tars import BAD_TAR, open_archive, read_member
 
 STDIN = "-"
 
@@ -150,6 +150,21 @@ def open_items(
     number, total = shard
     start, stop = (_between_files(items, part * len(items) // total) for part in (number - 1, number))
     return items[start:stop]
+
+
+def list_whole(inputs: Sequence[str]) -> list[Item]:
+    """List the items that inputs name, where a part of an archive cannot stand for all of it.
+
+    Raises
+    ------
+    ToolError
+        As of ``open_items``, or an archive is damaged.
+    """
+    items = list(open_items(inputs))
+    for item in items:
+        if item.error is not None and item.error.kind == BAD_TAR:
+            raise ToolError(item.error.message, kind=BAD_TAR)
+    return items
 
 
 def _between_files(items: Sequence[Item], place: int) -> int:

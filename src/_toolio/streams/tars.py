@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tarfile import TarFile, TarInfo
 
 
+BAD_TAR = "bad-tar"
+"""Kind of the error of an archive that is not whole."""
+
+
 @dataclass(slots=True)
 class Archive:
     """An open tar archive.
@@ -44,7 +48,7 @@ class Archive:
         if not self.fault:
             return None
         rest = f"what lies behind its first {many(len(self.files), 'file')} is left out; is it truncated?"
-        return InputError(f"{self.path}: not a whole tar archive ({self.fault}); {rest}", kind="bad-tar")
+        return InputError(f"{self.path}: not a whole tar archive ({self.fault}); {rest}", kind=BAD_TAR)
 
     def read(self, name: str) -> bytes:
         """Read a file of the archive.
@@ -113,7 +117,7 @@ def _opened(path: str) -> Archive:
 
 
 def _no_archive(path: str, why: str) -> ToolError:
-    return ToolError(f"{path}: not a whole tar archive ({why}); is it truncated?", kind="bad-tar")
+    return ToolError(f"{path}: not a whole tar archive ({why}); is it truncated?", kind=BAD_TAR)
 
 
 def _said(error: Exception) -> str:

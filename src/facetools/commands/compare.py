@@ -11,7 +11,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError
-from _toolio.streams.inputs import STDIN, open_items
+from _toolio.streams.inputs import STDIN, list_whole
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.commands import _complete
@@ -90,7 +90,7 @@ def compare(
     if grid is not None:
         grid = file_of_shard(grid, part)
         refuse_picture(grid, (clean, cloaked), force=force)
-    before, after = list(open_items([clean])), list(open_items([cloaked]))
+    before, after = list_whole([clean]), list_whole([cloaked])
     with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=bool(grid)) as writer:
         from _toolio.compute.device import pick_device
         from facetools.cloaking.compare import Comparer

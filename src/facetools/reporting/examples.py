@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _toolio.errors import InputError, ToolError, UsageError, param
-from _toolio.streams.inputs import STDIN, Item, open_items
+from _toolio.streams.inputs import STDIN, Item, list_whole
 from _toolio.words import printable
 from facetools.names import parse_cloaked
 from facetools.pairs import match_photos
@@ -111,10 +111,10 @@ def draw_examples(config: ExamplesConfig) -> Iterator[Example | tuple[Item, Inpu
     ToolError
         None of the photos has a copy of any cloak.
     """
-    clean = list(open_items([config.clean]))
+    clean = list_whole([config.clean])
     copies: dict[str, list[tuple[str, Item]]] = defaultdict(list)
     for name, path in config.cloaked:
-        for pair in match_photos(clean, list(open_items([path])), suffix=config.suffix):
+        for pair in match_photos(clean, list_whole([path]), suffix=config.suffix):
             if pair.clean and pair.cloaked:
                 copies[pair.clean.path].append((name, pair.cloaked))
     # Photos that most cloaks were tried on show these side by side.

@@ -10,7 +10,7 @@ from typing import Any
 
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.files.hashing import sha256_of
-from _toolio.streams.inputs import STDIN, open_items
+from _toolio.streams.inputs import STDIN, list_whole, open_items
 from _toolio.streams.reading import read_stream
 from _toolio.streams.records import Record, parse_record
 
@@ -143,7 +143,7 @@ def _open(inputs: Sequence[str] | None) -> Iterator[tuple[str, bytes]]:
                 data = read_stream(sys.stdin.buffer, "stdin")
             yield "stdin", data
             continue
-        items = list(open_items([name]))
+        items = list_whole([name])
         chosen = items if [item.path for item in items] == [name] else [i for i in items if i.path.endswith(".jsonl")]
         if not chosen:
             raise ToolError(f"{name}: no .jsonl file in it; give what `facetools evaluate` wrote", kind="empty")

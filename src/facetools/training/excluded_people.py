@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
-from _toolio.streams.inputs import open_items
+from _toolio.streams.inputs import list_whole
 from _toolio.streams.reading import read_file
 from _toolio.streams.records import parse_record
 from facetools.people import folded, person_in
@@ -49,7 +49,7 @@ def read_excluded(hold_out: Iterable[str]) -> ExcludedPeople:
     for name in hold_out:
         path = Path(name)
         if path.is_dir() or path.suffix == ".tar":
-            names |= {folded(person_in(item.path, item.relative)) for item in open_items([name])}
+            names |= {folded(person_in(item.path, item.relative)) for item in list_whole([name])}
         elif path.is_file():
             names |= {folded(each) for each in _names_in(path)}
         elif "/" in name or path.suffix in (".txt", ".jsonl"):

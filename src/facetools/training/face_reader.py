@@ -11,7 +11,7 @@ import torch
 
 from _toolio.errors import InputError, ToolError, param
 from _toolio.progress import Progress, no_progress
-from _toolio.streams.inputs import Item, open_items
+from _toolio.streams.inputs import Item, list_whole
 from facetools.extractors.settings import Settings
 from facetools.faces.face import Face, describe_face
 from facetools.intake import Finished, Intake, Refusal, take_in
@@ -135,7 +135,7 @@ class FaceReader:
             There are no others.
         """
         kept = []
-        for item in open_items([source]):
+        for item in list_whole([source]):
             person = person_of(without_suffix(item.relative, suffix) or item.relative)
             if folded(person) in self._excluded.names:
                 self.excluded_photos[person] = self.excluded_photos.get(person, 0) + 1

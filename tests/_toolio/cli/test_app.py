@@ -48,6 +48,9 @@ def raising(error: BaseException) -> Callable[[], None]:
     return ending
 
 
+NO_MEMORY = "out of memory; try fewer at a time, smaller inputs, or a machine with more of it"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -60,6 +63,8 @@ def raising(error: BaseException) -> Callable[[], None]:
         (ReaderGoneError(), 0, ""),
         (BrokenPipeError(), 0, ""),
         (OSError(28, "No space left on device"), 1, "sometool: error: stdout: No space left on device\n"),
+        (MemoryError(), 1, f"sometool: error: {NO_MEMORY}\n"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), 1, f"sometool: error: {NO_MEMORY}\n"),
         (PermissionError(13, "Permission denied", "a\nb"), 1, "sometool: error: a\\nb: Permission denied\n"),
         (
             OSError(errno.ENAMETOOLONG, "File name too long", b"a"),

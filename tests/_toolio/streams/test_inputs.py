@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.streams import tars
-from _toolio.streams.inputs import Item, Kind, _inside, count, is_empty_folder, open_items, read_input
+from _toolio.streams.inputs import Item, Kind, _inside, count, is_empty_folder, list_whole, open_items, read_input
 from filled_folders import fill
 
 
@@ -449,3 +449,13 @@ def test_no_name_leads_outside(name: str) -> None:
     assert not inside.startswith("/")
     assert not {"", ".", ".."} & set(inside.split("/"))
     assert _inside(inside) == inside
+
+
+def test_a_part_of_an_archive_does_not_stand_for_all_of_it(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", MEMBERS)
+    assert [item.relative for item in list_whole([str(path)])] == sorted(MEMBERS)
+    tars._open.clear()
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ToolError, match=r"a\.tar: not a whole tar archive") as caught:
+        list_whole([str(path)])
+    assert (caught.value.kind, caught.value.exit_code) == ("bad-tar", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,14 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     for typo in ("me/typo", "typo.txt"):
         with pytest.raises(UsageError, match=f"hold_out {typo}: no such file or folder"):
             read_excluded([typo])
+
+
+def test_people_of_a_damaged_archive_are_not_held_out_in_part(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for person in ("a", "b", "c"):
+            info = tarfile.TarInfo(f"{person}/1.jpg")
+            info.size = 1000
+            archive.addfile(info, io.BytesIO(bytes(1000)))
+    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:2000])
+    with pytest.raises(ToolError, match="not a whole tar archive"):
+        read_excluded([str(tmp_path / "a.tar")])

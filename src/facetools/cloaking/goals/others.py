@@ -11,7 +11,7 @@ from torch import Tensor
 
 from _toolio.errors import InputError, UsageError, param
 from _toolio.files.hashing import sha256_of, text_digest
-from _toolio.streams.inputs import open_items
+from _toolio.streams.inputs import list_whole
 from facetools.embeddings.chips import embed_face
 from facetools.embeddings.files import check_finite, is_safetensors, read_embeddings
 from facetools.extractors.extractor import Extractor
@@ -118,5 +118,5 @@ def _faces(names: Sequence[str], extractors: Sequence[Extractor]) -> Iterable[In
     """Yield the photos that have a face; others, and what is no photo, count for nobody."""
     if not names:
         return
-    taken = take_in(open_items(list(names)), extractors[0].device, faces="largest", min_face_px=None)
+    taken = take_in(list_whole(list(names)), extractors[0].device, faces="largest", min_face_px=None)
     yield from (each for each in taken if isinstance(each, Intake) and each.faces)
