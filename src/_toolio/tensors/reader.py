@@ -17,34 +17,22 @@ These are the least of 3 to 5 runs of ``benchmarks/safetensors_io.py 1 200`` on 
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from _toolio.errors import InputError, ToolError
 from _toolio.tensors.dtypes import DTYPE_BYTES, STORAGE, decode
-from _toolio.tensors.foreign import advice_about
+from _toolio.tensors.header import Entry, bad_header, header_length, parse_header, truncated
 from _toolio.tensors.writer import METADATA_KEY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MAX_HEADER_BYTES = 100_000_000
-
-
-class Entry(NamedTuple):
-    """Where one tensor lies: format dtype, shape, and byte offsets from the start of the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 class FlatTensor(Protocol):
@@ -140,7 +128,7 @@ class SafetensorsFile:
                 self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             end = max((entry.end for entry in self.entries.values()), default=0)
             if len(self._pages) < end:
-                raise _truncated(self.path, end - len(self._pages))
+                raise truncated(self.path, end - len(self._pages))
         return self._pages
 
     def entry(self, name: str) -> Entry:
@@ -199,37 +187,18 @@ def open_safetensors(path: str | os.PathLike[str]) -> SafetensorsFile:
     ------
     ToolError
         One line that names the file. Kinds: ``"not-found"``, ``"unreadable"``, ``"not-safetensors"``,
-        ``"truncated"`` (the file ends early), ``"bad-header"`` (the header contradicts itself).
+        ``"truncated"`` (the file ends early), ``"bad-header"`` (the header contradicts itself, or is larger than any
+        that is read here: see `_toolio.tensors.header`).
     """
     path = Path(path)
     with _readable(path), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(32)
-        length = _header_length(path, start, size)
+        length = header_length(path, start, size)
         file.seek(8)
         text = file.read(length)
-    try:
-        header = json.loads(text, object_pairs_hook=_no_duplicates)
-    except _DuplicateNameError as error:
-        raise _bad_header(path, f"{error} is there twice") from error
-    except (ValueError, RecursionError) as error:
-        raise _not_safetensors(path, start, "its header is not JSON") from error
-    metadata = _checked_metadata(path, header.pop("__metadata__", {}))
-    entries = {name: _entry(path, name, fields, 8 + length) for name, fields in header.items()}
-    _check_layout(path, entries, size)
+    metadata, entries = parse_header(path, text, size)
     return SafetensorsFile(path, metadata, entries)
-
-
-class _DuplicateNameError(Exception):
-    pass
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DuplicateNameError(next(name for name in names if names.count(name) > 1))
-    return found
 
 
 class _readable:  # noqa: N801 - used as a statement
@@ -252,85 +221,6 @@ class _readable:  # noqa: N801 - used as a statement
             raise ToolError(f"{self._path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
 
 
-def _not_safetensors(path: Path, start: bytes, why: str) -> ToolError:
-    return ToolError(f"{path}: not a safetensors file: {advice_about(start) or why}", kind="not-safetensors")
-
-
-def _bad_header(path: Path, why: str) -> ToolError:
-    return ToolError(f"{path}: bad header: {why}; save the file again", kind="bad-header")
-
-
-def _truncated(path: Path, missing: int) -> ToolError:
-    return ToolError(f"{path}: cut short: {missing} bytes are missing at its end; copy it again", kind="truncated")
-
-
-def _header_length(path: Path, start: bytes, size: int) -> int:
-    """Return the header's length in bytes; `start` is at least the 9 first bytes of a whole file."""
-    if size == 0:
-        raise ToolError(f"{path}: empty; copy it again", kind="truncated")
-    if size < 8:
-        raise _not_safetensors(path, start, f"it has only {size} bytes")
-    length = int.from_bytes(start[:8], "little")
-    # A real header opens with a brace: what does not is not read, however large it claims to be.
-    if start[8:9] not in (b"{", b""):
-        raise _not_safetensors(path, start, "it has no JSON header")
-    if length > MAX_HEADER_BYTES:
-        raise _not_safetensors(path, start, f"its header would be {length} bytes, over the 100 MB allowed")
-    if 8 + length > size:
-        raise ToolError(
-            f"{path}: cut short: its header of {length} bytes ends {8 + length - size} bytes behind the end"
-            " of the file; copy it again",
-            kind="truncated",
-        )
-    if length == 0:
-        raise _not_safetensors(path, start, "its header is empty")
-    return length
-
-
-def _checked_metadata(path: Path, metadata: object) -> dict[str, str]:
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _bad_header(path, "__metadata__ is not an object of strings")
-    return metadata
-
-
-def is_count(value: object) -> bool:
-    """Test whether a value of JSON is a whole number of 0 or more."""
-    return type(value) is int and value >= 0  # a JSON true is an int to isinstance
-
-
-def _entry(path: Path, name: str, fields: object, data_start: int) -> Entry:
-    """Parse and check one tensor's entry of the header."""
-    if not isinstance(fields, dict) or not {"dtype", "shape", "data_offsets"} <= fields.keys():
-        raise _bad_header(path, f"{name} needs dtype, shape and data_offsets")
-    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
-    if not isinstance(dtype, str):
-        raise _bad_header(path, f"the dtype of {name} is not a string")
-    if not isinstance(shape, list) or not all(map(is_count, shape)):
-        raise _bad_header(path, f"the shape of {name} is not a list of whole numbers of 0 or more")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
-        raise _bad_header(path, f"the data_offsets of {name} are not two whole numbers of 0 or more")
-    begin, end = offsets
-    if begin > end:
-        raise _bad_header(path, f"{name} ends before it begins")
-    if dtype in DTYPE_BYTES and end - begin != math.prod(shape) * DTYPE_BYTES[dtype]:
-        raise _bad_header(
-            path, f"{name} has {end - begin} bytes, but {dtype} of shape {shape} is "
-            f"{math.prod(shape) * DTYPE_BYTES[dtype]}",
-        )  # fmt: skip
-    return Entry(dtype, tuple(shape), data_start + begin, data_start + end)
-
-
-def _check_layout(path: Path, entries: Mapping[str, Entry], size: int) -> None:
-    """Check that all tensors lie inside the file, and that none overlap."""
-    by_place = sorted((entry.begin, entry.end, name) for name, entry in entries.items())
-    for (_, end, name), (next_begin, next_end, next_name) in itertools.pairwise(by_place):
-        if next_begin < end and next_end > next_begin:
-            raise _bad_header(path, f"{name} and {next_name} overlap")
-    last = max((end for _, end, _ in by_place), default=0)
-    if last > size:
-        raise _truncated(path, last - size)
-
-
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the metadata that `write_safetensors` wrote; empty for a file of another maker.
 
@@ -340,7 +230,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         found = json.loads(file.metadata.get(METADATA_KEY, "{}"))
     except (ValueError, RecursionError) as error:
-        raise _bad_header(file.path, f"its {METADATA_KEY} metadata is not JSON") from error
+        raise bad_header(file.path, f"its {METADATA_KEY} metadata is not JSON") from error
     if not isinstance(found, dict):
-        raise _bad_header(file.path, f"its {METADATA_KEY} metadata is not an object")
+        raise bad_header(file.path, f"its {METADATA_KEY} metadata is not an object")
     return found

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from _toolio.errors import ToolError
 from _toolio.tensors.dtypes import DTYPE_BYTES
-from _toolio.tensors.reader import Entry, SafetensorsFile
+from _toolio.tensors.header import Entry
+from _toolio.tensors.reader import SafetensorsFile
 
 _STORAGES = {
     "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from _toolio.errors import ToolError
 from _toolio.files.hashing import sha256_of
-from _toolio.tensors.reader import SafetensorsFile, is_count, read_metadata
+from _toolio.tensors.header import is_count
+from _toolio.tensors.reader import SafetensorsFile, read_metadata
 from berttools.checkpoints.digests import combined_digest
 from berttools.checkpoints.model_folder import DELTA
 from berttools.masks import Code, coding
