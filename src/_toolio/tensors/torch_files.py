@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.tensors.foreign import advice_about, first_bytes
+from _toolio.tensors.torch_zip import check_members, refuse_byte_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_PICKLES = 5
+"""A file before torch 1.6 begins with so many: a number, a version, a system, what was saved, and storages' names."""
 
 
 def load_torch(path: Path) -> Any:
@@ -38,12 +42,14 @@ def load_torch(path: Path) -> Any:
         raise ToolError(f"{path}: not a torch file: {advice}", kind="bad-torch-file")
     import torch
 
+    mapped = _is_zip(path)  # files from before torch 1.6 are none and cannot be mapped
+    if mapped:
+        check_members(path)
+    else:
+        _refuse_byte_arrays(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's, about how the file was pickled
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError:  # files from before torch 1.6 are no zip and cannot be mapped
-                return torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise ToolError(
             f"{path}: holds Python objects besides tensors, or is no torch file; it is not opened: where you trust it,"
@@ -52,10 +58,47 @@ def load_torch(path: Path) -> Any:
         ) from error
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:
+        # Of a damaged file torch raises whatever the bytes lead it to: struct.error, AssertionError and a dozen others.
         if "TorchScript" in str(error):
             raise ToolError(f"{path}: a TorchScript archive is code; save its state dict", kind="unsafe") from error
         raise ToolError(f"{path}: not a whole torch file; copy it again", kind="bad-torch-file") from error
+    _refuse_tensors_without_values(found, path)
+    return found
+
+
+def _is_zip(path: Path) -> bool:
+    return first_bytes(path).startswith(b"PK\x03\x04")
+
+
+def _refuse_byte_arrays(path: Path) -> None:
+    """Refuse a file before torch 1.6 that names ``bytearray``: a few bytes would make one of many gigabytes."""
+    try:
+        with path.open("rb") as file:
+            for _ in range(_PICKLES):
+                refuse_byte_arrays(file, path)
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
+
+
+def _refuse_tensors_without_values(saved: Any, path: Path) -> None:
+    """Refuse tensors that would take more memory than the file: one value for many places, or none at all."""
+    import torch
+
+    most, seen, waiting = path.stat().st_size, set[int](), [saved]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, torch.Tensor):
+            size = each.numel() * each.element_size() if each.layout == torch.strided else 0
+            if each.device.type != "cpu" or size > most:
+                raise ToolError(
+                    f"{path}: a tensor of shape {tuple(each.shape)} in it has no values of its own, or one for many"
+                    " places; save the weights as safetensors",
+                    kind="bad-torch-file",
+                )
+        elif isinstance(each, dict | list | tuple | set) and id(each) not in seen:
+            seen.add(id(each))
+            waiting += each.values() if isinstance(each, dict) else each
 
 
 def read_tensors(path: Path, wanted: Callable[[str], object] | None = None) -> dict[str, Tensor]:

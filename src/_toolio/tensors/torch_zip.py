@@ -15,7 +15,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from _toolio.errors import ToolError
 from _toolio.tensors.dtypes import DTYPE_BYTES
@@ -29,7 +29,9 @@ _STORAGES = {
 }  # fmt: skip
 T = TypeVar("T")
 
-_MOST_PICKLE_BYTES = 100_000_000
+_MOST_BYTES = {"data.pkl": 100_000_000, "byteorder": 8}
+_MOST_OTHER_BYTES = 1_000_000
+"""Of a member that holds no storage: versions, an id."""
 _LOCAL_HEADER = 30
 
 
@@ -60,19 +62,18 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
     Raises
     ------
     ToolError
-        Kind ``"several-dicts"``: which of its tensors are the model's cannot be known.
+        Kind ``"several-dicts"``: which of its tensors are the model's cannot be known; ``"bad-torch-file"``: as of
+        `check_members`.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = {info.filename: info for info in archive.infolist()}
             (root,) = {name.partition("/")[0] for name in members}
+            _check_sizes(path, archive)
             order = members.get(f"{root}/byteorder")
             if order is not None and archive.read(order) != b"little":
                 return None
-            described = members[f"{root}/data.pkl"]
-            if described.file_size > _MOST_PICKLE_BYTES:
-                return None
-            pickled = archive.read(described)
+            pickled = archive.read(members[f"{root}/data.pkl"])
             _refuse_large_memos(pickled)
             saved = _Reader(io.BytesIO(pickled)).load()
             tensors = tensors_by_name(saved, path, _Tensor)
@@ -83,6 +84,70 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
         # zipfile and pickle raise a dozen kinds where a file is damaged; torch reads it next, and raises what is wrong.
         return None
     return SafetensorsFile(path, {}, entries) if entries else None
+
+
+def check_members(path: Path) -> None:
+    """Refuse a zip of which torch would read more into memory than it has bytes, or a pickle that is too large.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"bad-torch-file"``: it is damaged, or a member is compressed, which ``torch.save`` writes none, larger
+        than the file, or larger than such a member can be; ``"unreadable"``.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(path, archive)
+            for name in archive.namelist():
+                if name.endswith("/data.pkl"):
+                    with archive.open(name) as pickled:
+                        refuse_byte_arrays(pickled, path)
+    except ToolError:
+        raise
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
+    except Exception as error:  # zipfile raises a dozen kinds where a file is damaged
+        raise ToolError(f"{path}: not a whole torch file; copy it again", kind="bad-torch-file") from error
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    left = path.stat().st_size
+    for member in archive.infolist():
+        own = member.filename.partition("/")[2]
+        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+            raise _too_large(path, member, "is compressed, and torch.save compresses none")
+        if not own.startswith("data/") and member.file_size > _MOST_BYTES.get(own, _MOST_OTHER_BYTES):
+            raise _too_large(path, member, f"would be {member.file_size:,} bytes")
+        left -= member.file_size
+        if left < 0:
+            raise _too_large(path, member, "lies where others do, or behind the end of the file")
+
+
+def _too_large(path: Path, member: zipfile.ZipInfo, why: str) -> ToolError:
+    return ToolError(
+        f"{path}: its member {member.filename[-80:]} {why}; save the weights as safetensors", kind="bad-torch-file"
+    )
+
+
+def refuse_byte_arrays(pickled: IO[bytes], path: Path) -> None:
+    """Refuse the next pickle of a stream if it names ``bytearray``: a few bytes would make one of many gigabytes.
+
+    What is no whole pickle is passed over.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"unsafe-pickle"``.
+    """
+    try:
+        named = any(str(argument).endswith("bytearray") for _, argument, _ in pickletools.genops(pickled))
+    except Exception:  # what reads it next says what is wrong
+        return
+    if named:
+        raise ToolError(
+            f"{path}: holds an array of bytes besides tensors; where you trust it, save the weights as safetensors",
+            kind="unsafe-pickle",
+        )
 
 
 def _refuse_large_memos(pickled: bytes) -> None:

@@ -1,6 +1,12 @@
+import copy
+import zipfile
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from _toolio.errors import ToolError
@@ -103,3 +109,99 @@ def test_torch_files_that_are_damaged_or_gone(tmp_path):
     with pytest.raises(ToolError, match="cannot be read: No such file") as caught:
         load_torch(tmp_path / "gone.pt")
     assert caught.value.kind == "unreadable"
+
+
+def saved(tmp_path, value, *, old=False, compressed=False, **members):
+    """Save a value as torch does, with other bytes for some members of the zip."""
+    path = tmp_path / "x.bin"
+    torch.save(value, path, _use_new_zipfile_serialization=not old)
+    if members or compressed:
+        with zipfile.ZipFile(path) as archive:
+            held = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
+            for name, data in held.items():
+                archive.writestr(name, members.get(name.rpartition("/")[2].replace(".", "_"), data))
+    return path
+
+
+def pickled(name, size, key=b"}X\x01\x00\x00\x00a"):
+    """Return a pickle of ``{"a": name(size)}``, of two dozen bytes."""
+    return b"\x80\x02" + key + b"c" + name + b"\n\x8a\x05" + size.to_bytes(5, "little") + b"\x85Rs."
+
+
+BOMBS = {
+    "is compressed": {"compressed": True, "byteorder": bytes(10_000_000)},
+    "byteorder would be 9 bytes": {"byteorder": b"little   "},
+    "version would be 2,000,000 bytes": {"version": bytes(2_000_000)},
+    "an array of bytes": {"data_pkl": pickled(b"builtins\nbytearray", 1 << 32)},
+    "no values of its own": {"data_pkl": pickled(b"torch\nTensor", 1 << 28)},
+}
+
+
+@pytest.mark.parametrize("said", BOMBS)
+def test_a_zip_of_which_a_few_bytes_would_take_gigabytes(tmp_path, said):
+    path = saved(tmp_path, {"a": torch.ones(3)}, **BOMBS[said])
+    with pytest.raises(ToolError, match=said) as caught:
+        load_torch(path)
+    assert caught.value.kind in ("bad-torch-file", "unsafe-pickle")
+
+
+def test_members_that_lie_where_others_do(tmp_path):
+    path = saved(tmp_path, {"a": torch.ones(3)})
+    with zipfile.ZipFile(path, "a") as archive:
+        info = next(info for info in archive.infolist() if info.filename.endswith("data/0"))
+        for number in range(100):  # a hundred names in the directory for one place
+            copied = copy.copy(info)
+            copied.filename += str(number)
+            copied.compress_size = copied.file_size = 100
+            archive.filelist.append(copied)
+        archive._didModify = True
+    with pytest.raises(ToolError, match="lies where others do"):
+        load_torch(path)
+
+
+def test_an_old_file_with_an_array_of_bytes(tmp_path):
+    path = saved(tmp_path, {"a": torch.ones(3)}, old=True)
+    data = path.read_bytes()
+    begin = data.index(b"\x80\x02}", data.index(b"little_endian"))  # where what was saved begins
+    path.write_bytes(data[:begin] + pickled(b"builtins\nbytearray", 1 << 32) + data[begin:])
+    with pytest.raises(ToolError, match="an array of bytes") as caught:
+        load_torch(path)
+    assert caught.value.kind == "unsafe-pickle"
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": {"b": torch.ones(1).expand(9000)}}, [torch.ones(10, device="meta")]], ids=["expanded", "meta"]
+)
+def test_tensors_without_values_of_their_own(tmp_path, value):
+    with pytest.raises(ToolError, match="no values of its own") as caught:
+        load_torch(saved(tmp_path, value))
+    assert caught.value.kind == "bad-torch-file"
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_file_with_other_bytes_is_read_or_refused_in_one_line(tmp_path_factory, data):
+    """struct.error and AssertionError were among what torch raised."""
+    path = tmp_path_factory.mktemp("t") / "x.bin"
+    old = data.draw(st.booleans(), "old")
+    torch.save({"a": torch.ones(3), "b": OrderedDict(c=torch.zeros(2))}, path, _use_new_zipfile_serialization=not old)
+    whole = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 4), "changes")):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)) | st.just(len(whole)), "length")])
+    try:
+        load_torch(path)
+    except ToolError as error:
+        assert str(path) in error.message
+        assert "\n" not in error.message
+
+
+def test_an_old_file_that_is_cut_short(tmp_path):
+    path = saved(tmp_path, {"a": torch.ones(3), "b": torch.zeros(2)}, old=True)
+    whole = path.read_bytes()
+    for size in range(60, len(whole), 7):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ToolError) as caught:
+            load_torch(path)
+        assert caught.value.kind in ("bad-torch-file", "unsafe-pickle")
