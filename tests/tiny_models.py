@@ -86,6 +86,11 @@ def _config(kind: str, **more: Any) -> Any:
             dim=size["hidden"], n_layers=size["layers"], n_heads=size["heads"], hidden_dim=size["inner"],
             max_position_embeddings=size["positions"], **shared,
         )  # fmt: skip
+    if kind == "gpt2":
+        return t.GPT2Config(
+            n_embd=size["hidden"], n_layer=size["layers"], n_head=size["heads"], n_inner=size["inner"],
+            n_positions=size["positions"], bos_token_id=2, eos_token_id=3, **shared,
+        )  # fmt: skip
     if kind == "roberta":
         return t.RobertaConfig(**usual, max_position_embeddings=size["positions"] + 2, type_vocab_size=1, **shared)
     if kind == "modernbert":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,20 +43,48 @@ def mask_model(model: nn.Module, names: Iterable[str], recipe: Recipe, draws: Dr
         place = name.rpartition(".")[0]
         if not can_mask(model, name):
             raise ToolError(f"{name}: is not the matrix of a linear layer; leave it out", kind="not-linear")
-        layer = cast(nn.Linear, model.get_submodule(place))
-        masked = MaskedLinear(layer, recipe, draws, index, _head_size(name, layer, recipe.pattern, config))
-        parent, _, own = place.rpartition(".")
-        setattr(model.get_submodule(parent), own, masked)
+        own, shape = model.get_submodule(place), tuple(model.get_parameter(name).shape)
+        transposed = not isinstance(own, nn.Linear)
+        layer = own if isinstance(own, nn.Linear) else _as_linear(own)
+        heads = _head_size(name, shape, layer, recipe.pattern, config)
+        masked = MaskedLinear(layer, recipe, draws, index, heads, transposed=transposed)
+        parent, _, leaf = place.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, masked)
         scores[name] = f"{place}.scores"
     return scores
 
 
-def _head_size(name: str, layer: nn.Linear, pattern: Pattern, config: Any) -> int:
-    """Return the ``heads`` of a layer's ``MaskedLinear``; ToolError if the pattern does not fit the matrix."""
+@torch.no_grad()
+def _as_linear(layer: nn.Module) -> nn.Linear:
+    """Return a Conv1D of transformers, which stores its matrix as [inputs, outputs], as a linear layer."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    inputs, outputs = weight.shape
+    linear = nn.Linear(inputs, outputs, device="meta")
+    linear.weight = nn.Parameter(weight.T.contiguous(), requires_grad=False)
+    linear.bias = bias
+    return linear
+
+
+def _as_conv1d(layer: nn.Linear) -> nn.Module:
+    """Return a linear layer as a Conv1D."""
+    from transformers.pytorch_utils import Conv1D
+
+    with torch.device("meta"):  # which draws nothing from a generator
+        found: nn.Module = Conv1D(layer.out_features, layer.in_features)  # type: ignore[no-untyped-call]
+    found.weight = nn.Parameter(layer.weight.T.contiguous(), requires_grad=False)
+    found.bias = layer.bias
+    return found
+
+
+def _head_size(name: str, shape: tuple[int, ...], layer: nn.Linear, pattern: Pattern, config: Any) -> int:
+    """Return the ``heads`` of a layer's ``MaskedLinear``; ToolError if the pattern does not fit the matrix.
+
+    ``shape`` is that of the model's own matrix, which may be stored as [inputs, outputs].
+    """
     from berttools.checkpoints.groups import layer_and_group
 
     rows, columns = (int(side) for side in layer.weight.shape)
-    group = layer_and_group(name, (rows, columns)).group
+    group = layer_and_group(name, shape).group
     if pattern is Pattern.two_of_four and columns % 4:
         raise ToolError(f"{param('pattern')} 2:4: the rows of {name} are no multiple of 4", kind="bad-pattern")
     if pattern is not Pattern.head:
@@ -74,7 +102,7 @@ def _head_size(name: str, layer: nn.Linear, pattern: Pattern, config: Any) -> in
 
 @torch.no_grad()
 def unmask_model(model: nn.Module, scores: Mapping[str, str]) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Replace masked layers by linear ones, whose zeroed weights are +0.0.
+    """Replace masked layers by those of before, whose zeroed weights are +0.0.
 
     Parameters
     ----------
@@ -86,7 +114,8 @@ def unmask_model(model: nn.Module, scores: Mapping[str, str]) -> dict[str, np.nd
     Returns
     -------
     dict
-        Each matrix's name to its mask, bool [outputs, inputs]; true for weights that stay.
+        Each matrix's name to its mask, bool, of the matrix's shape: [outputs, inputs], or [inputs, outputs] where it
+        is stored so; true for weights that stay.
     """
     keeps = {}
     for name in scores:
@@ -98,13 +127,22 @@ def unmask_model(model: nn.Module, scores: Mapping[str, str]) -> dict[str, np.nd
         layer = nn.Linear(inputs, outputs, bias=masked.bias is not None, device="meta")
         layer.weight = nn.Parameter(masked.masked(keep), requires_grad=False)
         layer.bias = masked.bias
-        parent, _, own = place.rpartition(".")
-        setattr(model.get_submodule(parent), own, layer)
+        if masked.transposed:
+            keep = keep.T.contiguous()
+        parent, _, leaf = place.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, _as_conv1d(layer) if masked.transposed else layer)
         keeps[name] = keep.cpu().numpy()
     return keeps
 
 
+def stored_transposed(model: nn.Module, scores: Mapping[str, str]) -> list[str]:
+    """Return the names of masked matrices that the model stores as [inputs, outputs], sorted."""
+    return sorted(name for name in scores if getattr(model.get_submodule(name.rpartition(".")[0]), "transposed", False))
+
+
 def can_mask(model: nn.Module, name: str) -> bool:
-    """Test whether a parameter is the matrix of a linear layer."""
+    """Test whether a parameter is the matrix of a linear layer, or of GPT-2's Conv1D, which is one."""
+    from transformers.pytorch_utils import Conv1D
+
     place, _, leaf = name.rpartition(".")
-    return leaf == "weight" and isinstance(model.get_submodule(place), nn.Linear)
+    return leaf == "weight" and isinstance(model.get_submodule(place), nn.Linear | Conv1D)

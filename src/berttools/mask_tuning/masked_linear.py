@@ -69,10 +69,22 @@ class MaskedLinear(nn.Module):
         The layer's index among the masked ones.
     heads
         Rows (+) or columns (-) of the matrix that are one head; 1 for single rows.
+    transposed
+        Whether the model stores the matrix as [inputs, outputs]; it is [outputs, inputs] here in any case.
     """
 
-    def __init__(self, layer: nn.Linear, recipe: Recipe, draws: Draws, index: int, heads: int = 1) -> None:
+    def __init__(
+        self,
+        layer: nn.Linear,
+        recipe: Recipe,
+        draws: Draws,
+        index: int,
+        heads: int = 1,
+        *,
+        transposed: bool = False,
+    ) -> None:
         super().__init__()
+        self.transposed = transposed
         self.weight, self.bias = layer.weight, layer.bias
         self.recipe, self._draws, self._index, self._heads = recipe, draws, index, heads
         self.scores = nn.Parameter(self._first_scores())

@@ -84,6 +84,7 @@ class MaskTuneRun(FinetuneRun):
         trainer = Trainer(
             self.classifier, [*self._scores.values(), *dense], self.train, self.training, device=self._device,
             processes=self._processes, groups=groups, before=lambda step: setattr(self._draws, "step", step),
+            rate="score_learning_rate",
         )  # fmt: skip
         if not reaches_zero(recipe, trainer.rate_factors, config.score_rate):
             reach = f"{config.score_rate * sum(trainer.rate_factors):.2g}"
@@ -126,8 +127,8 @@ class MaskTuneRun(FinetuneRun):
         if not matrices:
             what = "of linear layers in the groups that are known" if config.everything else "that the options choose"
             raise ToolError(
-                f"{config.base}: there is nothing to mask: no tensor {what} is a linear layer's matrix (GPT-2's Conv1D"
-                f" is no linear layer); choose others with {param('only')}",
+                f"{config.base}: there is nothing to mask: no tensor {what} is a linear layer's matrix; choose"
+                f" others with {param('only')}",
                 kind="no-matrix",
             )
         if config.only and (left := len(set(wanted) - set(matrices))):
@@ -187,7 +188,7 @@ class MaskTuneRun(FinetuneRun):
     def _write(self, figures: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
         from berttools.classifier.head import set_thresholds
         from berttools.classifier.model import config_text, state_arrays
-        from berttools.mask_tuning.convert import unmask_model
+        from berttools.mask_tuning.convert import stored_transposed, unmask_model
         from berttools.masks.writer import write_mask
         from berttools.tuning.delta import changed_of
 
@@ -195,6 +196,7 @@ class MaskTuneRun(FinetuneRun):
         self._draws.step = figures["step"]
         self._draws.stored = figures["step"] if figures.get("inference") == "draw" else None
         model.eval()
+        transposed = stored_transposed(model, self._scores)
         keeps = unmask_model(model, self._scores)
         if config.refit_head and self._dense:
             figures = self._refit_head(figures)
@@ -202,6 +204,8 @@ class MaskTuneRun(FinetuneRun):
         tensors, text = state_arrays(model), config_text(model)
         dense, same = changed_of({name: each for name, each in tensors.items() if name not in keeps}, self._base)
         made = {**about, "figures": figures, "seed": config.seed, "tuned": sorted(dense)}
+        if transposed:
+            made["transposed"] = transposed
         sizes = write_mask(config.out, keeps, dense, text, self._base, made, code=str(config.code), others=same)
         return {**figures, **sizes}
 

@@ -65,7 +65,8 @@ def control_mask(values: NDArray[Any], zeroed: int, kind: str, pattern: str, rng
     return KINDS[kind](values, zeroed, rng)
 
 
-def _pattern_of(learned: Mask) -> str:
+def _pattern_of(learned: Mask) -> tuple[str, set[str]]:
+    """Return the pattern of a learned mask, and which matrices are stored as [inputs, outputs]."""
     made = learned.made
     while "recipe" not in made and isinstance(made.get("of"), dict):  # a control keeps the pattern of what it is of
         made = made["of"]
@@ -77,7 +78,11 @@ def _pattern_of(learned: Mask) -> str:
             " would be no measure of them",
             kind="bad-pattern",
         )
-    return str(pattern)
+    transposed = made.get("transposed")
+    return str(pattern), {*map(str, transposed)} if isinstance(transposed, list) and pattern in (
+        "row",
+        "2:4",
+    ) else set()
 
 
 def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> dict[str, Any]:
@@ -111,12 +116,14 @@ def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> di
     digests: dict[str, str] = {}
     keeps, source = {}, bytes.fromhex(learned.bits_sha256)
     with of_the_whole_run():
-        pattern = _pattern_of(learned)
+        pattern, stored_transposed = _pattern_of(learned)
         for name, stored in check_base(made_for, checkpoint, digests).items():
             flat, shape = checkpoint.flat(stored), learned.shapes[name]
             values = flat.values(0, int(np.prod(shape))).reshape(shape)
             rng = np.random.default_rng([seed, *source, *name.encode()])
-            keeps[name] = control_mask(values, learned.zeroed[name], kind, pattern, rng)
+            transposed = name in stored_transposed
+            keep = control_mask(values.T if transposed else values, learned.zeroed[name], kind, pattern, rng)
+            keeps[name] = keep.T if transposed else keep
             flat.release(0, values.size)
         made = {
             "version": tool_version(),

@@ -174,11 +174,14 @@ class Dataset:
         Class indices, or values of a regression; float64 [n]. Of multi-label data 0 or 1, [n, classes].
     teacher_logits
         A teacher's logits, float32 [n, outputs]; None without a teacher.
+    places
+        File and line of each text, for messages; empty where they have none.
     """
 
     texts: Sequence[Encoded]
     targets: npt.NDArray[np.float64]
     teacher_logits: npt.NDArray[np.float32] | None = None
+    places: Sequence[str] = ()
 
     @property
     def cut(self) -> int:

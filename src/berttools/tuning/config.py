@@ -288,8 +288,9 @@ class FinetuneConfig:
         return ParameterSelection(named, patterns, parse_groups(self.group), parse_layers(self.layers), freeze, groups)
 
     def choice(self, tuned: Sequence[str], spans: Mapping[str, Sequence[Span]]) -> dict[str, Any]:
-        """Return, for provenance, the parameters that selected the tensors ``tuned`` and their parts ``spans``."""
+        """Return, for provenance, what selected the tensors ``tuned`` and their parts ``spans``, and what may stop."""
         options: dict[str, Any] = {"only": self.only, "group": self.group, "layers": self.layers, "freeze": self.freeze}
+        options["patience"] = self.patience
         options["parts"] = {name: [list(span) for span in each] for name, each in spans.items()}
         if STDIN in (self.only or ()):
             options["stdin"] = hashlib.sha256("\n".join(tuned).encode()).hexdigest()

@@ -79,7 +79,8 @@ def tokenised(examples: list[Example], classifier: Classifier, *, longest: int |
     from berttools.texts.labels import numbers_of
 
     targets = np.array(numbers_of(examples, classifier.labels, source))
-    return Dataset(checked_texts(examples, classifier, longest=longest), targets)
+    places = [example.where for example in examples]
+    return Dataset(checked_texts(examples, classifier, longest=longest), targets, places=places)
 
 
 def checked_texts(examples: Sequence[Example], classifier: Classifier, *, longest: int | None = None) -> list[Encoded]:

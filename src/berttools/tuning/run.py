@@ -62,7 +62,8 @@ def finetune(
     Raises
     ------
     UsageError, ToolError
-        As of ``FinetuneConfig.check``; if texts or base cannot be used; if the loss became NaN or infinite.
+        As of ``FinetuneConfig.check``; if texts or base cannot be used; if the loss or a gradient became NaN or
+        infinite.
     """
     return FinetuneRun(config, device, processes, progress=progress, warn=warn).records()
 

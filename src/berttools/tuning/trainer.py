@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
@@ -29,6 +30,8 @@ from berttools.tuning.parts import TunedParts
 from berttools.tuning.schedule import rate_factor
 
 CHECKPOINT = "berttools.checkpoint/1"
+_NAMED = 3
+"""Texts of a step that are named where it failed."""
 
 
 def arguments_of(config: TrainingConfig, processes: Processes) -> dict[str, Any]:
@@ -68,6 +71,8 @@ class Trainer:
         Axis, start and stop of each part of tensors that are tuned in part. The rest stays bit for bit.
     before
         Called with the step's number before each step.
+    rate
+        The parameter by which a user lowers the learning rate of most tensors, for messages.
     """
 
     def __init__(
@@ -82,10 +87,11 @@ class Trainer:
         groups: Mapping[str, ParamGroup] = MappingProxyType({}),
         spans: Mapping[str, Sequence[tuple[int, int, int]]] = MappingProxyType({}),
         before: Callable[[int], object] = int,
+        rate: str = "learning_rate",
     ) -> None:
         self.inference = Inference(classifier, device, half=config.half)
         self.config, self._data, self._processes, self._device = config, data, processes, device
-        self._before = before
+        self._before, self._rate = before, rate
         wanted = set(tuned)
         named = dict(self.inference.model.named_parameters())
         for name, parameter in named.items():
@@ -149,12 +155,7 @@ class Trainer:
             if begins:
                 first = losses[: -(-self.config.steps // 10)]
                 self.first_loss = self._processes.total(float(torch.stack(first).sum())) / len(first)
-            loss = self._processes.total(float(torch.stack(losses).sum())) / len(losses)
-            if not np.isfinite(loss):
-                raise ToolError(
-                    f"the loss became NaN or infinite; try a lower {param('learning_rate')}", kind="diverged"
-                )
-            yield loss
+            yield self._processes.total(float(torch.stack(losses).sum())) / len(losses)
 
     def _examples(self, step: int) -> npt.NDArray[np.int64]:
         epoch, number = divmod(step, self.per_epoch)
@@ -184,12 +185,31 @@ class Trainer:
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self._updated.take_gradients()
+        # Clipping needs the norm in any case; a copy of one number is all that the test costs.
+        norm = nn.utils.get_total_norm([each.grad for each in self._tuned if each.grad is not None])
+        if not math.isfinite(float(total + norm)):
+            raise self._diverged(step, drawn, total)
         if self.config.clip:
-            nn.utils.clip_grad_norm_(self._tuned, self.config.clip)
+            nn.utils.clip_grads_with_norm_(self._tuned, self.config.clip, norm)
         self._optimizer.step()
         self._updated.write_back()
         self._schedule.step()
         return total / self._processes.world
+
+    def _diverged(self, step: int, drawn: npt.NDArray[np.int64], loss: Tensor) -> ToolError:
+        """Return the error of a step whose loss or gradient is NaN or infinite; its weights are those before it."""
+        norms = [0.0 if each.grad is None else float(each.grad.norm()) for each in self._tuned]
+        # The last one: what is not finite goes down from where it began to all layers below.
+        worst = max((n for n, norm in enumerate(norms) if not math.isfinite(norm)), default=int(np.argmax(norms)))
+        what = "the gradient" if math.isfinite(float(loss)) else "the loss, and the gradient"
+        places = [self._data.places[i] for i in drawn[:_NAMED]] if self._data.places else [*map(str, drawn[:_NAMED])]
+        rest = f" and {len(drawn) - len(places)} more" if len(drawn) > len(places) else ""
+        precision = f", or {param('precision')} float32" if self.config.half else ""
+        return ToolError(
+            f"{what} of {self._updated.names[worst]} became NaN or infinite in step {step + 1}, on the texts"
+            f" {', '.join(places)}{rest}; try a lower {param(self._rate)}{precision}, or texts without these",
+            kind="diverged",
+        )
 
     @contextmanager
     def _randomness(self, step: int, part: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]) -> Iterator[None]:

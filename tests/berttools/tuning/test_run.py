@@ -67,6 +67,38 @@ def test_a_finished_run_yields_its_record_again(config: FinetuneConfig) -> None:
         tuning.finetune(dataclasses.replace(config, resume=True, learning_rate=1e-3), device=CPU)
 
 
+@pytest.mark.parametrize("kind", [FinetuneConfig, MaskTuneConfig])
+def test_another_patience_is_refused_on_resume(
+    config: FinetuneConfig, kind: type[FinetuneConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"base": config.base, "train": config.train, "dev": config.dev, "out": config.out, "max_steps": 3}
+    run = tuning.finetune if kind is FinetuneConfig else mask_tuning.mask_tune
+    made = kind(**fields, evaluate_every=1, patience=2)  # type: ignore[arg-type]
+    next(records := run(made, device=CPU))  # type: ignore[arg-type]
+    next(records)
+    records.close()  # type: ignore[attr-defined]
+    for patience in (None, 3):
+        with pytest.raises(UsageError, match=rf"other choice \(patience was 2, and is {patience}\)"):
+            run(dataclasses.replace(made, resume=True, patience=patience), device=CPU)  # type: ignore[arg-type]
+    assert list(run(dataclasses.replace(made, resume=True), device=CPU))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"patience was 2, and is 1"):
+        run(dataclasses.replace(made, resume=True, patience=1), device=CPU)  # type: ignore[arg-type]
+
+
+def test_a_run_that_diverges_leaves_the_checkpoint_of_its_last_round(config: FinetuneConfig) -> None:
+    config = dataclasses.replace(config, learning_rate=1e30, max_steps=9, dev=None)
+    checkpoint, said = Path(f"{config.out}.checkpoint"), []
+    for resume in (False, True):
+        records = tuning.finetune(dataclasses.replace(config, resume=resume), device=CPU)
+        with pytest.raises(ToolError, match=r"became NaN or infinite in step [2-9], on the texts .*, line ") as caught:
+            for _ in records:
+                pass
+        said.append((caught.value.message, checkpoint.read_bytes()))
+        assert caught.value.exit_code == 1
+    assert said[0] == said[1]
+    assert not config.out.exists()
+
+
 def test_what_cannot_be_is_refused_at_the_call(config: FinetuneConfig) -> None:
     with pytest.raises(UsageError, match="layers 9: the model has none such; its layers are 0 to 2"):
         tuning.finetune(dataclasses.replace(config, layers="9"), device=CPU)

@@ -239,12 +239,45 @@ def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(classifier:
     assert {each.dtype for each in classifier.model.parameters()} == {torch.float32}
 
 
-def test_a_loss_that_is_no_number_ends_the_run(classifier: Classifier) -> None:
-    config = replace(CONFIG, learning_rate=1.0, weight_decay=0.0, clip=0.0)
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_loss_that_is_no_number_ends_the_run(classifier: Classifier, clip: float) -> None:
+    config = replace(CONFIG, learning_rate=1.0, weight_decay=0.0, clip=clip)
     with torch.no_grad():
         classifier.model.classifier.weight.fill_(torch.inf)
-    with pytest.raises(ToolError, match="NaN or infinite; try a lower learning_rate"):
+    before = values(classifier)
+    said = r"the loss, and the gradient of .* became NaN or infinite in step 1, on the texts .* try a lower learning_"
+    with pytest.raises(ToolError, match=said) as caught:
         list(Trainer(classifier, names_of(classifier), dataset_for(classifier), config, device=CPU).rounds())
+    assert (caught.value.kind, caught.value.exit_code) == ("diverged", 1)
+    assert all(np.array_equal(value, before[name]) for name, value in values(classifier).items())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_gradient_that_is_no_number_ends_the_run_and_names_tensor_step_and_texts(
+    classifier: Classifier, half: bool
+) -> None:
+    data = replace(dataset_for(classifier), places=[f"train.jsonl, line {n}" for n in range(1, 21)])
+    trainer = Trainer(
+        classifier, names_of(classifier), data, replace(CONFIG, half=half), device=CPU, rate="score_learning_rate"
+    )
+    named, calls = "bert.encoder.layer.1.output.dense.weight", []
+
+    def third(gradient: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return gradient * torch.nan if len(calls) == 3 else gradient
+
+    classifier.model.get_parameter(named).register_hook(third)
+    rounds = trainer.rounds()
+    with pytest.raises(ToolError) as caught:
+        list(rounds)
+    drawn = draw_steps(np.array([len(text) for text in data.texts]), 8, seed=3, epoch=0)[2]
+    lines = ", ".join(f"train.jsonl, line {n + 1}" for n in drawn[:3])
+    rest = f" and {len(drawn) - 3} more" if len(drawn) > 3 else ""
+    assert caught.value.message.startswith(
+        f"the gradient of {named} became NaN or infinite in step 3, on the texts {lines}{rest}; try a lower score_"
+    )
+    assert ("or precision float32" in caught.value.message) == half
+    assert trainer.step == 2
 
 
 def test_the_best_weights_are_kept_on_the_cpu_and_only_where_they_may_not_be_the_last(classifier: Classifier) -> None:
