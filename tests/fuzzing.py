@@ -92,3 +92,33 @@ def _where(error: Exception) -> str:
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/src/" in frame.filename]
     frame = (ours or traceback.extract_tb(error.__traceback__))[-1]
     return f"{Path(frame.filename).name}:{frame.lineno} {type(error).__name__}"
+
+
+_ODD = (
+    None, True, 0, -1, 1, 2**31, 2**63, 10**400, 0.0, -0.5, 1e308, float("nan"), float("inf"), "", "x", "../x",
+    "\ud800", "layer." + "9" * 5000, [], {}, [[]], {"a": {"b": []}}, "null", "0" * 64, "a.safetensors",
+)  # fmt: skip
+
+
+def mutated_json(value: object, rng: random.Random) -> object:
+    """Return a JSON value with one to three of the values in it replaced by odd ones, removed, renamed or repeated."""
+    value = json.loads(json.dumps(value))
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        holder, key = None, None
+        inner = value
+        while isinstance(inner, dict | list) and inner and (holder is None or rng.random() < 0.8):
+            key = rng.choice(sorted(inner)) if isinstance(inner, dict) else rng.randrange(len(inner))
+            holder, inner = inner, inner[key]  # type: ignore[index, call-overload]
+        if holder is None:
+            return rng.choice(_ODD)
+        kind = rng.randrange(5)
+        if kind == 0:
+            del holder[key]  # type: ignore[arg-type]
+        elif kind == 1 and isinstance(holder, dict):
+            holder[rng.choice(("", "x", "__metadata__", f"{key}.{'9' * 5000}", "layer.0.query.weight"))] = inner
+        elif kind == 2 and isinstance(holder, list):
+            holder.append(inner)
+        else:
+            odd = rng.choice(_ODD)
+            holder[key] = json.loads(json.dumps(odd))  # type: ignore[index, call-overload]
+    return value

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from _toolio.errors import ToolError
-from berttools.masks.task_config import THRESHOLDS
+from berttools.masks.task_config import MOST_UNNAMED, PROBLEMS, THRESHOLDS
 from berttools.texts.labels import Labels
 
 
@@ -21,7 +21,15 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
     ToolError
         Kind ``"bad-labels"``: ``id2label`` does not number classes from 0 on, or ``num_labels`` is another number.
     """
-    names, count = (config.get(key) for key in ("id2label", "num_labels"))
+    names, numbers, count = (config.get(key) for key in ("id2label", "label2id", "num_labels"))
+    if numbers is not None and not (isinstance(numbers, dict) and all(type(each) is int for each in numbers.values())):
+        raise _bad(folder, "label2id is no table of names and whole numbers")
+    if config.get("problem_type") not in PROBLEMS:
+        raise _bad(
+            folder, f"problem_type is {config['problem_type']!r:.40}, none of {', '.join(filter(None, PROBLEMS))}"
+        )
+    if count is not None and (type(count) is not int or not 1 <= count <= MOST_UNNAMED):
+        raise _bad(folder, f"num_labels is {count!r:.40}, no number of 1 to {MOST_UNNAMED:,}")
     if names is None:
         return
     if not isinstance(names, dict):

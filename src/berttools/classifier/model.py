@@ -5,7 +5,7 @@ transformers is imported when a model is opened; nothing is downloaded, and no c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.device import seeded
 from _toolio.errors import ToolError
+from berttools.checkpoints.config_numbers import check_numbers
 from berttools.checkpoints.files import open_checkpoint, refuse_emptied
 from berttools.checkpoints.model_folder import (
     check_folder,
@@ -21,6 +22,7 @@ from berttools.checkpoints.model_folder import (
     silent_transformers,
     without_kernels,
 )
+from berttools.checkpoints.names.layers import locate
 from berttools.classifier.head import check_config, check_shapes, config_fields, labels_of
 from berttools.classifier.limits import InputLimits, limits_of, settle_padding
 from berttools.texts.labels import Labels
@@ -66,18 +68,16 @@ class Classifier:
         return self.new | {name for name, _ in self.model.named_parameters() if not name.startswith(inside)}
 
 
-_TRANSFORMERS_RAISES = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, AssertionError,
-)  # fmt: skip
-
-
 @contextmanager
 def _transformers_at(folder: Path) -> Iterator[None]:
     """Keep transformers silent, and turn what it raises into one line about the folder."""
     try:
         with silent_transformers():
             yield
-    except _TRANSFORMERS_RAISES as error:
+    except ToolError:
+        raise
+    except Exception as error:
+        # transformers raises whatever a wrong field leads to.
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ToolError(f"{folder}: transformers cannot open it: {why.rstrip('.')}", kind="bad-model") from error
 
@@ -108,6 +108,7 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
     folder = inner_folder(folder)
     checkpoint = open_checkpoint(folder)  # says better than transformers what is wrong with weights
     refuse_emptied(checkpoint)
+    check_numbers(checkpoint.config, folder)
     if labels is None:
         check_config(checkpoint.config, folder)
     with _transformers_at(folder), seeded(seed % 2**63):
@@ -132,11 +133,26 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
             f" {type(model).__name__}; are both of the same model?",
             kind="bad-model",
         )
+    _refuse_left_out_layers(folder, model, loading["unexpected_keys"])
     if labels is None:
         check_shapes(folder, config.num_labels, mismatched)
     elif has_head(folder):
         new |= _draw_head(model, seed)
     return Classifier(model, tokenizer, labels or labels_of(model.config), frozenset(new), limits)
+
+
+def _refuse_left_out_layers(folder: Path, model: Any, unexpected: Iterable[str]) -> None:
+    """Refuse weights of more layers than the configuration has: transformers leaves the rest out without a word."""
+    inside = f"{model.base_model_prefix}."
+    lists = {place.path for name, _ in model.named_parameters() if (place := locate(name))}
+    for name in sorted(unexpected):
+        place = locate(name)
+        if place and {place.path, inside + place.path} & lists:
+            raise ToolError(
+                f"{folder}: its weights have {name}, and by its config.json the model has no such layer or tensor;"
+                " are both of the same model?",
+                kind="bad-model",
+            )
 
 
 def open_model(folder: Path) -> Classifier:

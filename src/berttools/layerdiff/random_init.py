@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from _toolio.compute.device import seeded
 from _toolio.errors import ToolError
 from _toolio.tensors.reader import ArrayTensor, FlatTensor
+from berttools.checkpoints.config_numbers import check_numbers
 from berttools.checkpoints.files import Checkpoint, Stored
 from berttools.checkpoints.model_folder import silent_transformers, without_kernels
 
@@ -49,6 +50,7 @@ def random_init(base: Checkpoint, seed: int) -> Checkpoint:
         raise ToolError(
             f"{base.path}: no config.json to initialise a model from; give the base's folder", kind="bad-config"
         )
+    check_numbers(base.config, base.path)
     import torch
     import transformers
 

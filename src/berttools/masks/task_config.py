@@ -22,8 +22,8 @@ TASK_KEYS = (
 )  # fmt: skip
 """What tuning a task changes of its base's config.json."""
 
-_PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
-_MOST_UNNAMED = 1 << 16
+PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
+MOST_UNNAMED = 1 << 16
 """Labels that are counted without being named."""
 
 
@@ -51,7 +51,7 @@ def _check_words(config: Mapping[str, Any]) -> None:
     named = config.get("architectures")
     if named is not None and not (isinstance(named, list) and all(isinstance(each, str) for each in named)):
         raise ValueError("architectures are no list of names")
-    if config.get("problem_type") not in _PROBLEMS:
+    if config.get("problem_type") not in PROBLEMS:
         raise ValueError("problem_type is none that is known")
     for key in ("dtype", "torch_dtype"):
         found = config.get(key)
@@ -66,7 +66,7 @@ def _check_words(config: Mapping[str, Any]) -> None:
 
 def _check_labels(config: Mapping[str, Any]) -> None:
     names, numbers, count = (config.get(key) for key in ("id2label", "label2id", "num_labels"))
-    if count is not None and (type(count) is not int or not 1 <= count <= _MOST_UNNAMED):
+    if count is not None and (type(count) is not int or not 1 <= count <= MOST_UNNAMED):
         raise ValueError("num_labels is no count of labels")
     limits = config.get(THRESHOLDS)
     if limits is not None and not (

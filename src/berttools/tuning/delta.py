@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,15 @@ def _about(delta: Path) -> dict[str, Any]:
     kinds = {"base_sha256": str, "tokenizer_sha256": str, "config": str, "from_base": dict, "made": dict}
     if wrong := next((key for key, kind in kinds.items() if not isinstance(found.get(key), kind)), None):
         raise ToolError(f"{delta}: its {wrong} is missing; copy it again", kind="bad-delta")
+    try:
+        json.dumps(found["made"], allow_nan=False, ensure_ascii=False).encode()  # it will be written beside the model
+        whole = isinstance(json.loads(found["config"]), dict) and bool(found["config"].encode())
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole or not all(isinstance(name, str) for name in found["from_base"].values()):
+        raise ToolError(
+            f"{delta}: damaged: what it says of its model is not what was written; copy it again", kind="bad-delta"
+        )
     return found
 
 

@@ -212,7 +212,7 @@ def _initial(folder: Path, config: Mapping[str, Any]) -> Initial:
 
 
 def _rank(folder: Path, field: str, value: object) -> int:
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value < 1 << 31:
         raise ToolError(f"{folder}: {field} is {_short(value)}, no rank; copy it again", kind="adapter")
     return value
 
