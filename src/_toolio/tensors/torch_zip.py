@@ -125,7 +125,7 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
 
 def _too_large(path: Path, member: zipfile.ZipInfo, why: str) -> ToolError:
     return ToolError(
-        f"{path}: its member {member.filename[-80:]} {why}; save the weights as safetensors", kind="bad-torch-file"
+        f"{path}: its member {member.filename[-80:]!a} {why}; save the weights as safetensors", kind="bad-torch-file"
     )
 
 

@@ -86,7 +86,7 @@ PAGE = Page(
         "mask": "The mask file; of two the first, a.",
         "mask_b": "The second, b.",
         "by": "tensor, layer, group or model: what the record is about.",
-        "name": "The matrix, as the model's state dict calls it.",
+        "name": "The matrix, as the base's files call it, and layerdiff does.",
         "layer": "Number of its layer, from 0; null where it belongs to none.",
         "group": "Q, K, V, AO, I or O; XQ, XK, XV or XAO of cross-attention; null for all else.",
         "stack": "Which list of layers the layer is of, such as encoder and decoder; absent where there is one.",

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 
 def largest(scores: Tensor, sparsity: float) -> Tensor:
-    """Mark all scores but the smallest share ``sparsity``, bool of the same shape; of ties the first are dropped."""
+    """Mark all scores but the smallest share ``sparsity``, bool of the same shape; of ties the first are dropped.
+
+    NaN ranks above all numbers, as in `berttools.masks.controls`.
+    """
     dropped = round(sparsity * scores.numel())
     keep = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
     if dropped:
         flat = scores.flatten()
         limit = _smallest(flat, dropped)
-        keep = flat > limit
+        ties = flat.isnan() if math.isnan(limit) else flat == limit
+        keep = ~(ties | (flat < limit)) & (not math.isnan(limit))
         # Of ties with the limit as many stay as there is room for.
         spare = scores.numel() - dropped - int(keep.sum())
         if spare:
-            keep[(flat == limit).nonzero()[-spare:, 0]] = True
+            keep[ties.nonzero()[-spare:, 0]] = True
     return keep.view_as(scores)
 
 

@@ -54,12 +54,15 @@ class Comparison:
             place |= {key: getattr(part, key) for key in ("name", "layer", "group") if by in (By.tensor, key)}
             place |= {"stack": part.stack} if part.stack else {}
             if part.name:
+                place |= {"name": self.mask.base_names[part.name]} if by is By.tensor else {}
                 place["shape"] = part.shape(self.mask.shapes[part.name])
             if part.part:
                 place["part"] = dict(zip(("axis", "start", "stop"), part.part, strict=True))
             yield {**named, **place, **found.fields(), **self._uncounted(part, by)}
         for part, error in self.refused:
-            place = {"name": part.name, "layer": part.layer, "group": part.group} if part.name else {}
+            place = (
+                {"name": self.mask.base_names[part.name], "layer": part.layer, "group": part.group} if part.name else {}
+            )
             place |= {"stack": part.stack} if part.stack else {}
             yield {**named, **place, **error_fields(error)}
 

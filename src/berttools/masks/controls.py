@@ -31,11 +31,18 @@ def random_mask(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> 
     return keep.reshape(values.shape)
 
 
+def _ranks(values: NDArray[Any]) -> NDArray[Any]:
+    """Return whole numbers that rank as absolute values do, and NaN above them all: as torch ranks."""
+    sizes = np.abs(values)
+    bits: NDArray[Any] = sizes.view(f"u{sizes.dtype.itemsize}")
+    bits[np.isnan(sizes)] = np.iinfo(bits.dtype).max  # one rank for all kinds of NaN
+    return bits
+
+
 def magnitude_mask(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
     """Return a mask that zeroes the `zeroed` smallest absolute values; of equal ones the first."""
     del rng
-    # The bits of absolute values rank as these do, and NaN has a rank too.
-    sizes = np.abs(values).reshape(-1).view(f"u{values.dtype.itemsize}")
+    sizes = _ranks(values).reshape(-1)
     if not zeroed:
         return np.ones(values.shape, np.bool_)
     last = np.partition(sizes, zeroed - 1)[zeroed - 1]
@@ -57,8 +64,8 @@ def control_mask(values: NDArray[Any], zeroed: int, kind: str, pattern: str, rng
         sizes = np.abs(values.astype(np.float64)).sum(1)
         return np.repeat(KINDS[kind](sizes, zeroed // values.shape[1], rng)[:, None], values.shape[1], 1)
     if pattern == "2:4":
-        ranks = rng.random(values.shape) if kind == "random" else np.abs(values)
-        order = np.argsort(-ranks.reshape(-1, 4), axis=1, kind="stable")
+        ranks = _ranks(rng.random(values.shape) if kind == "random" else values)
+        order = np.argsort(~ranks.reshape(-1, 4), axis=1, kind="stable")
         keep = np.zeros_like(order, np.bool_)
         np.put_along_axis(keep, order[:, :2], values=True, axis=1)
         return keep.reshape(values.shape)

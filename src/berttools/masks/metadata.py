@@ -151,6 +151,7 @@ def _check_matrix(name: str, entry: Mapping[str, Any], file: SafetensorsFile) ->
         and all(_is_sha256(entry[key]) for key in ("base_sha256", "bits_sha256"))
         and stored.dtype == "U8"
         and len(stored.shape) == 1
+        and isinstance(entry.get("base_name", name), str)
     ):
         raise damaged(file.path, f"what it says of {name} is")
     if not coding.can_hold(entry["code"], file.tensor(name), math.prod(shape), zeroed):

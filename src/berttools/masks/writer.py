@@ -85,6 +85,7 @@ def write_mask(
             "zeroed": keep.size - int(np.count_nonzero(keep)),
             "base_sha256": digests.get(names[name]) or tensor_digest(base, names[name]),
             "bits_sha256": sha256_of(coding.bits_of(keep).tobytes()),
+            **({"base_name": names[name]} if names[name] != name else {}),
         }
     stored = {**tensors, **coded}
     metadata: dict[str, Any] = {"schema": MASK, "matrices": matrices, "config": config, "made": made}

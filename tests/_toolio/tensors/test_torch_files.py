@@ -131,8 +131,8 @@ def pickled(name, size, key=b"}X\x01\x00\x00\x00a"):
 
 BOMBS = {
     "is compressed": {"compressed": True, "byteorder": bytes(10_000_000)},
-    "byteorder would be 9 bytes": {"byteorder": b"little   "},
-    "version would be 2,000,000 bytes": {"version": bytes(2_000_000)},
+    "byteorder' would be 9 bytes": {"byteorder": b"little   "},
+    "version' would be 2,000,000 bytes": {"version": bytes(2_000_000)},
     "an array of bytes": {"data_pkl": pickled(b"builtins\nbytearray", 1 << 32)},
     "no values of its own": {"data_pkl": pickled(b"torch\nTensor", 1 << 28)},
 }

@@ -122,7 +122,7 @@ def test_the_other_byte_order_is_left_to_torch_and_compressed_members_are_refuse
         if kind == zipfile.ZIP_STORED:
             assert open_torch_zip(path) is None
             continue
-        with pytest.raises(ToolError, match=r"data\.pkl is compressed"):
+        with pytest.raises(ToolError, match=r"data\.pkl. is compressed"):
             open_torch_zip(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from berttools.masks.base import check_base
 from berttools.masks.file import open_mask
 from berttools.masks.writer import write_mask
 from conftest import Run
-from tiny_models import make_base, make_mask
+from tiny_models import make_base, make_mask, make_tuned
 
 QUERY, OUTPUT, FUSED = (
     f"model.layers.{n}.{name}.weight" for n, name in ((0, "attention.self.query"), (1, "mlp.Wo"), (1, "attn.Wqkv"))
@@ -329,3 +330,26 @@ def test_no_torch(base: Path, tmp_path: Path, name: str) -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_matrix_is_called_as_layerdiff_calls_it(
+    berttools: Callable[..., Run], tmp_path: Path, base: Path, train: Path
+) -> None:
+    """The base has no prefix, and the model that is tuned has: the base's name stands in both commands' records."""
+    mask, other = tmp_path / "m.safetensors", make_tuned(base, tmp_path / "tuned")
+    words = ["--base", base, "--train", train, "--max-steps", "1", "--device", "cpu", "--code", "bits"]
+    assert berttools("mask-tune", *words, "--group", "Q,O", "--out", mask).code == 0
+    moved = berttools("layerdiff", "--group", "Q,O", base, other).records
+    zeroed = berttools("maskdiff", mask).records
+    assert {record["name"] for record in zeroed} == {record["name"] for record in moved}
+    assert all(record["name"].startswith("encoder.layer.") for record in zeroed)
+    lines = b"".join(json.dumps(record).encode() + b"\n" for record in zeroed[:2])
+    tuned = berttools(
+        "finetune", "--base", base, "--only", "-", "--train", train, "--max-steps", "1", "--device", "cpu",
+        "--save", "delta", "--out", tmp_path / "d", stdin=lines,
+    )  # fmt: skip
+    assert tuned.code == 0, tuned.err
+    control = tmp_path / "c.safetensors"
+    assert berttools("mask-control", base, mask, "--kind", "random", "--out", control).code == 0
+    both = berttools("maskdiff", mask, control).records
+    assert [record["name"] for record in both] == [record["name"] for record in zeroed]

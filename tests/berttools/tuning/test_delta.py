@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from _toolio.errors import ToolError
+from _toolio.tensors.reader import read_metadata
+from _toolio.tensors.writer import METADATA_KEY
 from berttools.checkpoints.digests import base_digest
 from berttools.checkpoints.files import open_checkpoint
 from berttools.classifier.model import config_text, open_model, state_arrays
 from berttools.tuning.delta import apply_delta, changed_of, write_delta
+from raw_safetensors import GOOD, one, raw_file
 from tiny_models import make_base, make_tuned
 
 NAME = "bert.encoder.layer.1.output.dense.weight"
@@ -75,3 +79,20 @@ def test_another_base_or_tokenizer_is_refused(base: Path, delta: Path, tmp_path:
     with pytest.raises(ToolError, match=r"model\.safetensors: is no delta$"):
         apply_delta(base, base / "model.safetensors", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": "{"}, {"config": "[]"}, {"config": "[" * 100_000}, {"from_base": {"a": ["b"]}},
+        {"made": {"figures": 1e999}}, {"made": {"figures": "\ud800"}},
+    ],
+    ids=["no JSON", "a list", "too deep", "names", "infinite", "half a pair"],
+)  # fmt: skip
+def test_what_no_command_writes_is_refused(base: Path, delta: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    text = json.dumps(read_metadata(delta) | change)
+    raw_file(tmp_path / "bad", {"__metadata__": {METADATA_KEY: text}, "a": one()}, GOOD)
+    with pytest.raises(ToolError, match="what it says of its model is not what was written") as caught:
+        apply_delta(base, tmp_path / "bad", tmp_path / "out")
+    assert caught.value.kind == "bad-delta"
+    assert not (tmp_path / "out").exists()

@@ -259,7 +259,11 @@ def _fold(layers: list[Layer]) -> dict[str, NDArray[np.float32]]:
         state |= {f"blocks.{n}.conv2.weight": second[0], f"blocks.{n}.conv2.bias": second[1]}
     _next(rest, "avg_pool_2", (0, 0, 1, 1, 0, 0))  # over the whole map
     state["fc.weight"] = _next(rest, "fc_2", (128, 256, 1)).params.reshape(256, 128).T
-    return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in state.items()}
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+        narrow = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in state.items()}
+    if odd := next((key for key, value in narrow.items() if not np.isfinite(value).all()), None):
+        raise ValueError(f"numbers of {odd} are too large")
+    return narrow
 
 
 def _next(layers: Iterator[Layer], name: str, settings: tuple[int, ...] = ()) -> Layer:

@@ -112,7 +112,7 @@ def _name_of(key: str) -> str:
     """Return our name for a tensor of another implementation."""
     if found := re.fullmatch(r"blocks\.(\d+)\.conv\.([0-7])\.(\w+)", key):
         return f"blocks.{found[1]}.{_IN_A_ROW[int(found[2])]}.{found[3]}"
-    block = r"conv_(?:(23|34|45)|([345])\.model\.(\d+))\.(conv|conv_dw|project)\.(conv|bn|prelu)\.(\w+)"
+    block = r"conv_(?:(23|34|45)|([345])\.model\.(\d{1,3}))\.(conv|conv_dw|project)\.(conv|bn|prelu)\.(\w+)"
     if found := re.fullmatch(block, key):
         place = _FIRST_BLOCK[found[1] or found[2]] + int(found[3] or 0)
         return f"blocks.{place}.{_PARTS[found[4]]}.{_KINDS[found[5]]}.{found[6]}"

@@ -77,7 +77,7 @@ def _name_of(key: str) -> str:
         return f"conv{found[1]}_{found[2]}.{found[3]}"
     if found := re.search(r"(?:^|\.)(fc[678])\.(weight|bias)$", key):
         return f"{found[1]}.{found[2]}"
-    if found := re.search(r"(?:^|\.)(features|classifier)\.(\d+)\.(weight|bias)$", key):
+    if found := re.search(r"(?:^|\.)(features|classifier)\.(\d{1,3})\.(weight|bias)$", key):
         names = _TORCHVISION if found[1] == "features" else _CLASSIFIER
         return f"{names[int(found[2])]}.{found[3]}" if int(found[2]) in names else key
     return key

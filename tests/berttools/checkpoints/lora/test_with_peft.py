@@ -292,6 +292,7 @@ REFUSED = {
     "use_dora and kasa_config": {"use_dora": True, "kasa_config": {"beta": 1}},
     "kasa_config and init_lora_weights": {"init_lora_weights": "pissa", "kasa_config": {"beta": 1}},
     "lora_alpha": {"lora_alpha": 10**400},
+    "r is 1000": {"r": 10**400},
     "lora_alpha is nan": {"lora_alpha": float("nan")},
     "lora_alpha is True": {"lora_alpha": True},
     "alpha_pattern of query": {"alpha_pattern": {"query": 10**400}},

@@ -96,3 +96,9 @@ def test_refusals(state):
         network({}, {})
     with pytest.raises(ValueError, match="which are not 4 axes"):
         network({**state, "pool.0.weight": torch.zeros(3)}, {})
+
+
+def test_a_name_with_endless_digits_is_left_as_it_is(state):
+    digits = "9" * 5000  # more than int() takes
+    name = f"conv_3.model.{digits}.conv.conv.weight"
+    assert name in canonical({**state, name: torch.zeros(2)})

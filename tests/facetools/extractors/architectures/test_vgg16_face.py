@@ -97,3 +97,9 @@ def test_refusals(state):
     # A layer of torchvision's that holds no tensors keeps its name, and is refused by it.
     with pytest.raises(ValueError, match=r"unknown features\.1\.weight"):
         network(canonical({**state, "features.1.weight": torch.zeros(3)}), {})
+
+
+def test_a_name_with_endless_digits_is_left_as_it_is(state):
+    digits = "9" * 5000  # more than int() takes
+    name = f"features.{digits}.weight"
+    assert name in canonical({**state, name: torch.zeros(2)})
