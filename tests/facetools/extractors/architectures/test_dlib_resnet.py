@@ -1,5 +1,6 @@
 import io
 import tarfile
+import warnings
 
 import numpy as np
 import pytest
@@ -202,3 +203,15 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
 def test_other_weights_are_refused():
     with pytest.raises(ToolError, match="dlib"):
         DlibResNet({"fc.weight": np.zeros((128, 256), np.float32)})
+
+
+def test_weights_too_large_for_float32_once_scaled_are_refused(tmp_path):
+    data = np.frombuffer(packaged_path().read_bytes(), np.uint8).copy()
+    data[400:404] = np.frombuffer(np.float32(3e38).tobytes(), np.uint8)  # the stem's, which are multiplied by a scale
+    path = tmp_path / "large.dat"
+    path.write_bytes(data.tobytes())
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(ToolError, match=r"numbers of stem\.weight are too large"),
+    ):
+        read_dat(path)
