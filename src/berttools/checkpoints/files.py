@@ -30,6 +30,8 @@ _LOOKED_FOR = (
     "pytorch_model.bin.index.json",
 )
 _CHUNK = 1 << 18
+_MOST_JSON_BYTES = 50_000_000
+"""Of an index or a configuration: an index of 140,000 tensors has 12 million."""
 _TORCH_SUFFIXES = {".bin", ".pt", ".pth"}
 
 
@@ -179,6 +181,7 @@ def read_config(path: Path) -> dict[str, Any]:
         Kind ``"bad-config"``: it is something else, or cannot be read.
     """
     try:
+        _refuse_large(path, "bad-config")
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
@@ -189,6 +192,15 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ToolError(f"{path}: not a JSON object; copy it again", kind="bad-config")
     return config
+
+
+def _refuse_large(path: Path, kind: str) -> None:
+    """Refuse a file that is larger than any of its kind: as JSON it would take many times its size of memory."""
+    if (size := path.stat().st_size) > _MOST_JSON_BYTES:
+        raise ToolError(
+            f"{path}: of {size:,} bytes, over the {_MOST_JSON_BYTES:,} that are read of such a file; copy it again",
+            kind=kind,
+        )
 
 
 def _weights_in(folder: Path, chosen: object) -> Path:
@@ -277,6 +289,7 @@ def _are_equal(name: str, one: tuple[Stored, Source], other: tuple[Stored, Sourc
 
 def _weight_map(path: Path) -> dict[str, str]:
     try:
+        _refuse_large(path, "bad-index")
         index = json.loads(path.read_bytes())
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error

@@ -266,3 +266,13 @@ def test_safetensors_need_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("model.safetensors.index.json", "bad-index"), ("config.json", "bad-config")]
+)
+def test_json_that_is_larger_than_any_of_its_kind_is_not_read(tmp_path, name, kind):
+    with (tmp_path / name).open("wb") as file:
+        file.write(b"{}")
+        file.truncate(50_000_001)  # the rest is a hole that takes no space
+    assert "50,000,001 bytes" in check_refused(tmp_path, kind)
