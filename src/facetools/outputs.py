@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from _toolio.files.journal import Journal
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record, RecordWriter, error_fields
 from _toolio.version import tool_version
+from _toolio.words import many
 from facetools.intake import Intake, input_digest
 
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR}
@@ -56,12 +58,45 @@ class PhotoFolder:
         # Another version may find other faces and cloak them otherwise.
         self._journal = Journal(folder, name, {"version": tool_version(), **arguments}, resume=resume)
         self._written: set[Path] = set()
+        self._real = Path(os.path.realpath(folder))
+        # While it is open its number is given to no other folder.
+        self._stream = os.open(self._real, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *problem: object) -> None:
-        self._journal.__exit__(*problem)
+    def __exit__(self, kind: type[BaseException] | None, *problem: object) -> None:
+        try:
+            if kind is None:
+                self._check_all_there()
+        finally:
+            self._journal.__exit__(kind, *problem)
+            os.close(self._stream)
+
+    def _check_there(self) -> None:
+        """Raise if the folder is no longer the one that this run began with."""
+        try:
+            same = os.path.samestat(os.fstat(self._stream), self.folder.stat())
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise ToolError(
+                f"{self.folder}: was removed or replaced while it was written to; run again for what was in it",
+                kind="vanished",
+            )
+
+    def _check_all_there(self) -> None:
+        """Raise if anything that records name is gone: removed, or with a folder that was."""
+        self._check_there()
+        gone = [path for path in sorted(self._written) if not os.path.lexists(path)]
+        if self._journal.is_gone():
+            gone.append(self._journal.path)
+        if gone:
+            raise ToolError(
+                f"{gone[0]}: was removed while this run wrote to its folder ({many(len(gone), 'file')} in all);"
+                f" {param('resume')} makes again what is not there",
+                kind="vanished",
+            )
 
     def finished(
         self, item: Item, named: Sequence[Record], data: bytes, added: Sequence[Record] = ()
@@ -106,44 +141,67 @@ class PhotoFolder:
         ------
         InputError
             It exists (kind ``exists``), this run has written it for another input (``collision``), it
-            is the input itself (``input-is-output``), or its name is too long or leads through a file
-            (``unwritable``).
+            is the input itself (``input-is-output``), or its name is too long, or leads through a file or a link to
+            another folder (``unwritable``).
         ToolError
-            It cannot be written.
+            It cannot be written, or the folder is gone.
         """
         path = self.folder / PurePosixPath(relative)
+        self._check_there()
         try:
-            self._check(item, path, data)
+            self._check_inside(path)
+            replace = self._check(item, path, data)
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             kind = InputError if error.errno in _NAME_ERRORS else ToolError
             raise kind(
                 f"{path}: cannot be written: {error.strerror}; give another {param('out')}", kind="unwritable"
             ) from None
-        atomic_write_bytes(path, data)
+        try:
+            atomic_write_bytes(path, data, replace=replace)
+        except ToolError as error:
+            if error.kind != "exists":
+                raise
+            raise _exists(path, "was written by another run meanwhile") from None
         self._written.add(path)
         return path
 
-    def _check(self, item: Item, path: Path, data: bytes) -> None:
-        """Refuse what would replace something."""
+    def _check_inside(self, path: Path) -> None:
+        """Refuse a file that a link on its way would put outside the folder."""
+        if not Path(os.path.realpath(path.parent)).is_relative_to(self._real):
+            raise InputError(
+                f"{path}: cannot be written: a link leads out of {self.folder}; remove it, or give another"
+                f" {param('out')}",
+                kind="unwritable",
+            )
+
+    def _check(self, item: Item, path: Path, data: bytes) -> bool:
+        """Refuse what would replace something; return whether what is there may be replaced."""
         if path in self._written:
             raise InputError(
                 f"{path}: written already for another input of this run; rename one, or give them separate "
                 f"{param('out')}",
                 kind="collision",
             )
-        if path.exists():
-            if Path(item.path).exists() and path.samefile(item.path):
-                raise InputError(
-                    f"{path}: the output would replace its own input; give another {param('out')}",
-                    kind="input-is-output",
-                )
-            # An interruption can come between a file and its line in the journal: the same bytes are no conflict.
-            if path.is_dir():
-                raise InputError(f"{path}: a folder of this name exists; give another {param('out')}", kind="exists")
-            if not self._force and not (self._resume and path.read_bytes() == data):
-                what = "holds something else" if self._resume else f"exists; use {param('resume')} to go on"
-                raise InputError(f"{path}: {what}; use {param('force')} to replace it", kind="exists")
+        if path.exists() and Path(item.path).exists() and path.samefile(item.path):
+            raise InputError(
+                f"{path}: the output would replace its own input; give another {param('out')}",
+                kind="input-is-output",
+            )
+        if path.is_symlink():  # what it leads to is not this folder's, or would be written twice
+            raise InputError(
+                f"{path}: is a link, and is not written through; remove it, or give another {param('out')}",
+                kind="exists",
+            )
+        if not path.exists():
+            return self._force
+        if path.is_dir():
+            raise InputError(f"{path}: a folder of this name exists; give another {param('out')}", kind="exists")
+        # An interruption can come between a file and its line in the journal: the same bytes are no conflict.
+        if not self._force and not (self._resume and path.read_bytes() == data):
+            what = "holds something else" if self._resume else f"exists; use {param('resume')} to go on"
+            raise _exists(path, what)
+        return True
 
     def keep(
         self, intake: Intake, outputs: Iterable[Output], complete: Callable[[Mapping[str, Any]], Record]
@@ -190,6 +248,10 @@ class PhotoFolder:
         for index, record in enumerate(records):
             writer.emit(record, through=intake.record_of(index))
         return records
+
+
+def _exists(path: Path, what: str) -> InputError:
+    return InputError(f"{path}: {what}; use {param('force')} to replace it", kind="exists")
 
 
 def _missing_in(record: Record, other: Record) -> Record:

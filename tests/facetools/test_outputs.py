@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,80 @@ def test_an_input_is_never_replaced_even_if_forced(tmp_path: Path, link: bool) -
     with folder(tmp_path, force=True) as place:
         assert refused(place, item(source), "b.jpg" if link else "a.jpg") == "input-is-output"
     assert source.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("options", [{}, {"force": True}, {"resume": True}])
+def test_nothing_is_written_outside_the_folder_through_links(tmp_path: Path, options: dict[str, bool]) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "kept.jpg").write_bytes(b"old")
+    (out / "sub").symlink_to(elsewhere)
+    (out / "gone").symlink_to(tmp_path / "nowhere")
+    (out / "a.jpg").symlink_to(elsewhere / "new.jpg")
+    (out / "b.jpg").symlink_to(elsewhere / "kept.jpg")
+    with folder(out, **options) as place:
+        assert refused(place, item("x"), "sub/a.jpg") == "unwritable"
+        assert refused(place, item("x"), "gone/a.jpg") == "unwritable"
+        assert refused(place, item("x"), "a.jpg") == "exists"
+        assert refused(place, item("x"), "b.jpg") == "exists"
+        place.write(item("x"), "c.jpg", b"new")
+    assert [(path.name, path.read_bytes()) for path in elsewhere.iterdir()] == [("kept.jpg", b"old")]
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_folder_that_is_a_link_itself_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with folder(tmp_path / "link") as place:
+        place.write(item("x"), "sub/a.jpg", b"new")
+    assert (tmp_path / "real" / "sub" / "a.jpg").read_bytes() == b"new"
+
+
+def test_a_journal_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".tool-command.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ToolError, match="is a link"):
+        folder(tmp_path / "out")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_another_run_writes_between_the_look_and_the_rename_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = outputs.atomic_write_bytes
+
+    def late(path: Path, data: bytes, **options: Any) -> None:
+        path.write_bytes(b"another run's")
+        write(path, data, **options)
+
+    monkeypatch.setattr(outputs, "atomic_write_bytes", late)
+    with folder(tmp_path) as place:
+        assert refused(place, item("x"), "a.jpg") == "exists"
+    assert (tmp_path / "a.jpg").read_bytes() == b"another run's"
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_folder_that_vanishes_ends_the_run(tmp_path: Path, made_again: bool) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ToolError, match="out: was removed or replaced") as caught, folder(out) as place:
+        place.write(item("x"), "a.jpg", b"one")
+        shutil.rmtree(out)
+        if made_again:
+            out.mkdir()
+        place.write(item("y"), "b.jpg", b"two")
+    assert caught.value.kind == "vanished"
+    assert not (out / "b.jpg").exists()
+
+
+@pytest.mark.parametrize("gone", ["out", "out/sub", "out/sub/a.jpg", "out/.tool-command.jsonl"])
+def test_what_vanishes_after_it_was_written_is_an_error_at_the_end(tmp_path: Path, gone: str) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(ToolError, match="was removed") as caught, folder(tmp_path / "out") as place:
+        deliver(place, tmp_path / "x", Output("sub/a.jpg", b"one", [{}]))
+        path = tmp_path / gone
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert caught.value.kind == "vanished"
 
 
 @pytest.mark.parametrize("force", [False, True])

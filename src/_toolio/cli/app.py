@@ -1,7 +1,7 @@
 """Build a tool's command line, run it, and turn every end of a run into an exit code.
 
-0 all well, 1 failed, 2 usage, 3 some inputs failed, 130 interrupted. A reader that goes away ends the
-run quietly with 0, unless its result is files: then it goes on (`_toolio.streams.records.RecordWriter`).
+0 all well, 1 failed, 2 usage, 3 some inputs failed, 130 interrupted, 143 terminated. A reader that goes away ends
+the run quietly with 0, unless its result is files: then it goes on (`_toolio.streams.records.RecordWriter`).
 """
 
 import errno
@@ -26,6 +26,7 @@ from _toolio.cli.progress import close_with, stopped_after
 from _toolio.compute.memory import is_out_of_memory
 from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters, spelled
+from _toolio.files.claims import set_command
 from _toolio.streams.records import ReaderGoneError, discard_stdout, written_as
 from _toolio.version import tool_version
 from _toolio.words import printable
@@ -162,6 +163,7 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
 
 def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
+    set_command([package, *arguments])
     if not sys.warnoptions:
         # Libraries' warnings are for programmers; stderr is for people. python -W shows them.
         warnings.simplefilter("ignore")

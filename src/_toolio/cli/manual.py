@@ -4,7 +4,16 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-EXIT_STATUS = "0 all well, 1 failed, 2 usage, 3 some inputs failed (their records say which), 130 interrupted."
+_ENDED = "130 interrupted (SIGINT), 143 terminated (SIGTERM)."
+
+
+def exit_status(more: str = "") -> str:
+    """Return the exit codes of a command in one line; ``more`` are those that no other has, with a comma behind."""
+    some = f"{more} " if more else ""
+    return f"0 all well, 1 failed, 2 usage, 3 some inputs failed (their records say which), {some}{_ENDED}"
+
+
+EXIT_STATUS = exit_status()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Journal:
     UsageError
         ``resume`` and the folder was made with other arguments; the message says which differs.
     ToolError
-        The folder cannot be made or written to.
+        The folder cannot be made or written to, or the journal is a link.
     """
 
     def __init__(self, folder: Path, name: str, arguments: Mapping[str, Any], *, resume: bool) -> None:
@@ -59,6 +59,8 @@ class Journal:
         self._done: dict[tuple[str, str], Record] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if self.path.is_symlink():
+                raise ToolError(f"{self.path}: is a link, and is not written through; remove it", kind="unwritable")
             known = resume and self._take_up(_whole_lines(self.path), made)
         except OSError as error:
             raise ToolError(
@@ -97,6 +99,15 @@ class Journal:
         }
         return bool(before)
 
+    def is_gone(self) -> bool:
+        """Test whether the file that this run has written to is no longer where it was."""
+        if self._stream is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._stream.fileno()), self.path.lstat())
+        except FileNotFoundError:
+            return True
+
     def finished(self, path: str, digest: str) -> Sequence[Record] | None:
         """Return the records of an input that is done.
 
@@ -123,11 +134,15 @@ class Journal:
     def _append(self, line: bytes) -> None:
         if self._stream is None:
             # Unbuffered, appending: each line is one write, so that runs side by side do not mix.
-            self._stream = self.path.open("ab", buffering=0)
+            self._stream = FileIO(self.path, "ab", opener=_open_no_link)
             line = (b"\n" if _is_torn(self.path) else b"") + self._head + line
         # An unbuffered write returns how much of the line a full disk took, and raises nothing.
         if self._stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _is_torn(path: Path) -> bool:

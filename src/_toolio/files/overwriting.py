@@ -92,6 +92,7 @@ def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
 
 def refuse_checkpoint(checkpoint: Path, *, resume: bool, force: bool) -> None:
     """Refuse a checkpoint, or a part of one, that exists, as `checkpoint_of` does."""
+    refuse_link(checkpoint)
     if checkpoint.exists() and not (resume or force):
         raise UsageError(
             f"{checkpoint}: exists; use {param('resume')} to go on from it, or {param('force')} to start again"
@@ -100,6 +101,18 @@ def refuse_checkpoint(checkpoint: Path, *, resume: bool, force: bool) -> None:
         raise UsageError(
             f"{checkpoint}: is no checkpoint, and would be replaced; move it, or name another {param('out')}"
         )
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a name that follows from an output's if it is a link, which leads where nobody asked to write.
+
+    Raises
+    ------
+    UsageError
+        The message says what to do.
+    """
+    if path.is_symlink():
+        raise UsageError(f"{path}: is a link, and is not written through; remove it")
 
 
 def refuse_existing(

@@ -10,6 +10,7 @@ import typer
 
 from _toolio.cli.options import completion, finite
 from _toolio.cli.progress import track
+from _toolio.files.claims import claimed
 from _toolio.streams.records import Order, RecordWriter
 from berttools.commands._options import groups, warn
 from berttools.tuning.config import FinetuneConfig, Save, Task
@@ -121,7 +122,8 @@ def tune(
     processes = count_processes()
     config.check()
     hush(processes)
-    with RecordWriter(schema, "score", columns, order=Order.made, makes_files=True) as writer:
+    claim = claimed(config.out if processes.leads else None, replace=config.force)
+    with claim, RecordWriter(schema, "score", columns, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.device import enough_memory, pick_device, reproducible
         from berttools.checkpoints.model_folder import silent_transformers
 

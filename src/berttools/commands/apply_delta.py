@@ -10,6 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import ToolError
+from _toolio.files.claims import claimed
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ModelFolder
@@ -33,7 +34,7 @@ def apply_delta(
 
     refuse_processes("apply-delta")
     refuse_model_folder(out, force=force, base=base)
-    with RecordWriter(SCHEMA, "share", COLUMNS, makes_files=True) as writer:
+    with claimed(out, replace=force), RecordWriter(SCHEMA, "share", COLUMNS, makes_files=True) as writer:
         from berttools.tuning import delta as deltas
 
         check_folder(base)

@@ -10,6 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import UsageError
+from _toolio.files.claims import claimed
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ModelFolder
@@ -35,7 +36,7 @@ def apply_mask(
 
     refuse_processes("apply-mask")
     refuse_model_folder(out, force=force, base=base, card=True)
-    with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
+    with claimed(out, replace=force), RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
         from berttools.masks import apply as masks_apply
         from berttools.masks.metadata import is_mask
 

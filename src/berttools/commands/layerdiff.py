@@ -10,6 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import param
+from _toolio.files.claims import claimed
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
@@ -104,9 +105,9 @@ def layerdiff(
     names, panels = config.selection.grouping.names, Panels()
     tally = Tally()
     records = compare(base, ft, config, observe=watch(panels if heatmap else None, names))
-    with RecordWriter(
-        SCHEMA, "angle", COLUMNS, decimals=12, csv_fields=CSV_FIELDS, makes_files=bool(heatmap)
-    ) as writer:
+    drawn = claimed(heatmap, replace=force, named=param("heatmap"))
+    written = RecordWriter(SCHEMA, "angle", COLUMNS, decimals=12, csv_fields=CSV_FIELDS, makes_files=bool(heatmap))
+    with drawn, written as writer:
         for record in records:
             writer.emit(record)
             complain_of(record)

@@ -11,6 +11,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import UsageError, param
+from _toolio.files.claims import claimed
 from _toolio.files.overwriting import refuse_existing, refuse_inside
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
@@ -45,7 +46,7 @@ def mask_control(
     refuse_inside(out, mask, param("mask"))
     refuse_inside(out, base, param("base"))
     refuse_existing(out, force=force)
-    with RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
+    with claimed(out, replace=force), RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
         from berttools.masks.controls import write_control
         from berttools.masks.metadata import is_mask
 

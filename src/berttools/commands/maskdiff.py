@@ -9,7 +9,8 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
+from _toolio.files.claims import claimed
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
@@ -51,7 +52,8 @@ def maskdiff(
         ("sparsity", OF_ONE, ["part", "masked_sha256"]) if len(masks) == 1 else ("jaccard", OF_TWO, ["part", "error"])
     )
     columns = (*SUBJECT, *shown)
-    with RecordWriter(SCHEMA, rank, columns, csv_fields=(*columns, *more), makes_files=bool(heatmap)) as writer:
+    drawn = claimed(heatmap, replace=force, named=param("heatmap"))
+    with drawn, RecordWriter(SCHEMA, rank, columns, csv_fields=(*columns, *more), makes_files=bool(heatmap)) as writer:
         from berttools.masks.comparison import compare_masks
         from berttools.masks.overlap import SEVERAL_BASES
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, param, spelled
+from _toolio.files.claims import claimed
 from _toolio.version import tool_version
 from berttools.classifier.precision import in_half
 from berttools.tuning.config import FinetuneConfig, Save
@@ -187,9 +188,10 @@ class FinetuneRun:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Train, yielding a record an evaluation; write the best model, and yield its record."""
-        yield from self.rounds()
-        if self._processes.leads:
-            yield self.write()
+        with claimed(self._config.out if self._processes.leads else None, replace=self._config.force):
+            yield from self.rounds()
+            if self._processes.leads:
+                yield self.write()
         self._processes.agree(None)  # a process that ends is the end of all: the model is written first
 
     def rounds(self) -> Iterator[dict[str, Any]]:

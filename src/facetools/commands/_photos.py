@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from _toolio.streams.inputs import Item, open_items
+from _toolio.streams.inputs import STDIN, Item, open_items
 from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
@@ -31,3 +32,13 @@ def say_if_halved(at_once: Batch, batch: int) -> None:
         sys.stderr.write(
             f"facetools: note: out of memory: {at_once.size} at a time; --batch {at_once.size} begins so\n"
         )
+
+
+def part_of(inputs: Sequence[str], shard: tuple[int, int], *naming: str) -> object | None:
+    """Return what decides which files of an output folder a run writes: see `_toolio.files.claims.claimed_part`.
+
+    ``naming`` is what else their names depend on. None where stdin names the photos.
+    """
+    if STDIN in inputs:
+        return None
+    return [sorted(os.path.realpath(name) for name in inputs), shard, naming]

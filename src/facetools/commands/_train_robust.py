@@ -11,6 +11,7 @@ import typer
 
 from _toolio.cli.options import completion, finite
 from _toolio.errors import UsageError, param
+from _toolio.files.claims import claimed_part
 from _toolio.streams.inputs import STDIN
 from facetools.attacks import registry as attacks
 from facetools.cloaking.config import CloakingConfig
@@ -158,7 +159,8 @@ def make_cloaks(
     )
     session = CloakingSession(config, device=device)
     arguments = {name: value for name, value in session.arguments.items() if name != "schema"}  # it prints no records
-    with PhotoFolder(out, "facetools-train-robust", arguments, resume=resume, force=force) as folder:
+    claim = claimed_part(out, "facetools-train-robust", "all")
+    with claim, PhotoFolder(out, "facetools-train-robust", arguments, resume=resume, force=force) as folder:
         for each in session.cloak(items, folder.finished):
             records = folder.keep(each.intake, [each.output], complete) if isinstance(each, Cloaked) else []
             yield [record for record in records if "error" in record]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
+from _toolio.files.claims import claimed_part
 from _toolio.files.overwriting import refuse_nested
 from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
-from facetools.commands._photos import open_photos
+from facetools.commands._photos import open_photos, part_of
 from facetools.commands._summary import FaceTally
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import needing_work, search_arguments
@@ -43,8 +44,10 @@ def align(
     """
     inputs = options.named(inputs, paths)
     refuse_nested(out, inputs)
-    items = open_photos(inputs, all_files=all_files, null=null, shard=parse_shard(shard))
-    with RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
+    part = parse_shard(shard)
+    items = open_photos(inputs, all_files=all_files, null=null, shard=part)
+    claim = claimed_part(out, "facetools-align", part_of(inputs, part))
+    with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.embeddings.chips import chips_of
         from facetools.extractors.factory import open_extractor

@@ -10,7 +10,9 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
+from _toolio.files.claims import claimed
+from _toolio.files.overwriting import refuse_link
 from _toolio.streams.inputs import STDIN, list_whole
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
@@ -89,9 +91,12 @@ def compare(
     part, steps = parse_shard(shard), [parse_preprocess(name) for name in preprocess]
     if grid is not None:
         grid = file_of_shard(grid, part)
+        if part != (1, 1):
+            refuse_link(grid)
         refuse_picture(grid, (clean, cloaked), force=force)
     before, after = list_whole([clean]), list_whole([cloaked])
-    with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=bool(grid)) as writer:
+    drawn = claimed(grid, replace=force, named=param("grid"))
+    with drawn, RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=bool(grid)) as writer:
         from _toolio.compute.device import pick_device
         from facetools.cloaking.compare import Comparer
         from facetools.extractors.factory import open_extractors

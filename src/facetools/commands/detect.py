@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
-from _toolio.cli.manual import Page
+from _toolio.cli.manual import Page, exit_status
 from _toolio.cli.progress import track
 from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
@@ -149,8 +149,5 @@ PAGE = Page(
         ("facetools detect photos/*.jpg | sort -r | head -3", "Without --in, as arguments."),
         ("facetools detect --in upload.jpg --fail-on-detection > /dev/null", "Exit 4 if a photo is cloaked."),
     ),
-    exit_status=(
-        "0 all well, 1 failed, 2 usage, 3 some inputs failed (their records say which), 4 a face is cloaked and "
-        "--fail-on-detection is given (3 comes before 4), 130 interrupted."
-    ),
+    exit_status=exit_status("4 a face is cloaked and --fail-on-detection is given (3 comes before 4),"),
 )

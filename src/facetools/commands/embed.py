@@ -8,7 +8,8 @@ from functools import partial
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.files.overwriting import refuse_existing
+from _toolio.files.claims import claimed
+from _toolio.files.overwriting import refuse_existing, refuse_link
 from _toolio.streams.inputs import count
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
@@ -51,9 +52,12 @@ def embed(
     inputs = options.named(inputs, paths)
     part = parse_shard(shard)
     out = file_of_shard(out, part)
+    if part != (1, 1):
+        refuse_link(out)
     refuse_existing(out, force=force)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
-    with RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
+    claim = claimed(out, replace=force)
+    with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from _toolio.compute.memory import Batch
         from facetools.embeddings.embedder import Embedder

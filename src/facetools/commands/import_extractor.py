@@ -10,6 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import ToolError, UsageError
+from _toolio.files.claims import claimed
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import RecordWriter
 from _toolio.version import tool_version
@@ -67,7 +68,7 @@ def import_extractor(
         raise UsageError(f"--architecture {architecture}: not known; choose from {', '.join(architectures())}")
     refuse_existing(out, force=force)
     failed: ToolError | None = None
-    with RecordWriter(SCHEMA, "dimensions", COLUMNS, makes_files=True) as writer:
+    with claimed(out, replace=force), RecordWriter(SCHEMA, "dimensions", COLUMNS, makes_files=True) as writer:
         from facetools.extractors.convert import convert as importing
         from facetools.extractors.convert import match
 

@@ -11,7 +11,8 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import param
-from _toolio.files.overwriting import refuse_nested
+from _toolio.files.claims import claimed, claimed_part
+from _toolio.files.overwriting import refuse_link, refuse_nested
 from _toolio.streams.inputs import STDIN, count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
@@ -43,7 +44,7 @@ from facetools.commands._perturb import (
     WhichFaces,
     check_mask_file,
 )
-from facetools.commands._photos import open_photos
+from facetools.commands._photos import open_photos, part_of
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
 from facetools.intake_records import hand_on
 from facetools.photos.formats import Format
@@ -141,12 +142,19 @@ def perturb(
     refuse_nested(out, inputs)
     if preview is not None:
         preview = file_of_shard(preview, part)
+        if part != (1, 1):
+            refuse_link(preview)
         photos = [str(out), *(name for name in inputs if name != STDIN)]
         refuse_sheet(preview, photos, force=force or resume, named=param("preview"))
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     if save_mask is not None:
         items = list(items)  # photos are read twice
-    with RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer:
+    with (
+        claimed_part(out, "facetools-perturb", part_of(inputs, part, suffix, file_format.value)),
+        claimed(save_mask, replace=force or resume, named=param("save_mask")),
+        claimed(preview, replace=force or resume, named=param("preview")),
+        RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer,
+    ):
         from facetools.commands._preview import pixels_of
         from facetools.outputs import PhotoFolder
 

@@ -13,6 +13,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.atomic import atomic_write_bytes
+from _toolio.files.claims import claimed
 from _toolio.streams.records import RecordWriter
 
 SCHEMA = "facetools.plot/1"
@@ -82,7 +83,7 @@ def plot(
     from facetools.reporting.detector_scores import read_scores
 
     truth = parse_truth([*(files or ()), *(inputs or ())], clean or (), cloaked or ())
-    with RecordWriter(SCHEMA, RANKS[kind], COLUMNS, makes_files=True) as writer:
+    with claimed(out, replace=force), RecordWriter(SCHEMA, RANKS[kind], COLUMNS, makes_files=True) as writer:
         from facetools.reporting.detector_figures import draw
 
         scores = read_scores(truth, threshold=threshold, progress=track)

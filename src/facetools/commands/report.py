@@ -9,6 +9,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.files.claims import claimed
 from _toolio.files.overwriting import refuse_nested
 from _toolio.streams.records import Order, RecordWriter
 from facetools.commands._options import CloakSuffix
@@ -57,7 +58,8 @@ def report(
     photos = [clean or "", *(path for _, path in shown.cloaked)] if shown else []
     refuse_nested(out, photos, named="a folder of photos")
     refuse_folder(out, force=force)
-    with RecordWriter(SCHEMA, "bytes", COLUMNS, order=Order.made, makes_files=True) as writer:
+    claim = claimed(out, replace=force)
+    with claim, RecordWriter(SCHEMA, "bytes", COLUMNS, order=Order.made, makes_files=True) as writer:
         from facetools.reporting.results import read_findings
 
         for each in Report(read_findings(inputs), title, shown).write(out):

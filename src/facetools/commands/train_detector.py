@@ -11,7 +11,8 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
-from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_nested
+from _toolio.files.claims import claimed
+from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_link, refuse_nested
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
@@ -87,7 +88,8 @@ def train_detector(
     parts = fold_checkpoints(checkpoint)
     for part in parts:
         refuse_checkpoint(part, resume=resume, force=force)
-    with RecordWriter(SCHEMA, "auc", COLUMNS, order=Order.made, makes_files=True) as writer:
+    claim = claimed(out, replace=force or resume)
+    with claim, RecordWriter(SCHEMA, "auc", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
         from facetools.detector.training.examples import read_examples
@@ -136,6 +138,7 @@ def train_detector(
         )
         if keep_folds:
             for file in files_of_folds(examples, folds, out):
+                refuse_link(file)
                 refuse_existing(file, force=force or resume, named=param("keep_folds"))
         if not resume:  # forced: it starts again
             for path in (checkpoint, *parts):

@@ -10,6 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
+from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_existing
 from _toolio.streams.inputs import count
 from _toolio.streams.records import Order, RecordWriter
@@ -61,7 +62,8 @@ def train_extractor(
     refuse_processes("train-extractor")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
     items = open_photos(inputs, all_files=all_files, null=null)
-    with RecordWriter(SCHEMA, "agreement", COLUMNS, order=Order.made, makes_files=True) as writer:
+    claim = claimed(out, replace=force)
+    with claim, RecordWriter(SCHEMA, "agreement", COLUMNS, order=Order.made, makes_files=True) as writer:
         import torch
 
         from _toolio.compute.device import pick_device

@@ -14,7 +14,8 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.compute.distributed import count_processes, device_of, hush, join
 from _toolio.errors import UsageError, param
-from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_nested
+from _toolio.files.claims import claimed
+from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_link, refuse_nested
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
@@ -103,6 +104,9 @@ def train_robust(
     check(clean, cloaked or [], attack or [], identity, consistency)
     refuse_existing(out, force=force)
     checkpoint, cloaks = checkpoint_of(out, resume=resume, force=force), Path(f"{out}.cloaks")
+    folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
+    for folder in (cloaks, *folders.values()) if attack else ():
+        refuse_link(folder)
     if attack and cloaks.exists() and not (resume or force):
         raise UsageError(f"{cloaks}: exists; use --resume to go on with it, or --force to replace what is in it")
     if attack:
@@ -110,7 +114,8 @@ def train_robust(
         refuse_nested(cloaks, cloaked, named=param("cloaked"))
     excluded = read_excluded(hold_out or [])
     hush(processes)
-    with RecordWriter(SCHEMA, "protection", COLUMNS, order=Order.made, makes_files=True) as writer:
+    claim = claimed(out if processes.leads else None, replace=force)
+    with claim, RecordWriter(SCHEMA, "protection", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.device import pick_device
         from facetools.extractors.factory import open_extractor
         from facetools.extractors.files import save_extractor, tensors_of
@@ -137,7 +142,6 @@ def train_robust(
             )
             photos = reader.list_photos(clean)
             reader.check_excluded()
-            folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
             if processes.leads:
                 for name, folder in folders.items():
                     failures = make_cloaks(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import InputError
+from _toolio.files.overwriting import refuse_link
 from _toolio.streams.records import Record
 from facetools.pictures.grid import drawable, refuse_picture, save_picture
 
@@ -46,6 +47,7 @@ def refuse_sheet(path: Path, inputs: Sequence[str], *, force: bool, named: str) 
     pages = re.compile(re.escape(path.stem) + r"-\d+" + re.escape(path.suffix))
     for other in sorted(path.parent.iterdir()):
         if pages.fullmatch(other.name):
+            refuse_link(other)
             refuse_picture(other, inputs, force=force, named=named)
 
 

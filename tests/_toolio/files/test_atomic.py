@@ -1,11 +1,16 @@
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from _toolio.errors import ToolError
+from _toolio.files import renames, temporaries
 from _toolio.files.atomic import atomic_folder, atomic_path, atomic_write_bytes
+from _toolio.files.claims import claimed
 
 
 def test_the_file_appears_only_when_the_block_ends(tmp_path):
@@ -49,7 +54,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 def test_a_left_over_temporary_file_is_in_nobodys_way(tmp_path, monkeypatch):
     with atomic_path(tmp_path / "a") as temp:
         number = int(temp.name.split(".")[-2])
-    (tmp_path / f".a.{os.getpid()}.{number + 1}.tmp").write_text("stale")
+    (tmp_path / f".a.{temporaries.RUN}.{number + 1}.tmp").write_text("stale")
     atomic_write_bytes(tmp_path / "a", b"x")
     assert (tmp_path / "a").read_bytes() == b"x"
 
@@ -138,6 +143,7 @@ def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
 
 
 def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(renames, "_renameat2", lambda: None)
     final = tmp_path / "report"
     final.mkdir()
     (final / "old.txt").write_text("old")
@@ -158,3 +164,109 @@ def test_a_folder_where_none_can_be(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ToolError, match="cannot be written"), atomic_folder(tmp_path / "file" / "report"):
         pass
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from _toolio.files import atomic, renames
+from _toolio.files.claims import claimed
+
+folder, old = Path(sys.argv[1]), sys.argv[2]
+if old == "aside":
+    renames._renameat2 = lambda: None
+with claimed(folder, replace=True), atomic.atomic_folder(folder) as temp:
+    (temp / "new").touch()
+    rename, seen = Path.rename, []
+
+    def one_rename(self, target):
+        if seen:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen.append(self)
+        return rename(self, target)
+
+    Path.rename = one_rename
+    atomic.temporaries.remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("way", ["exchanged", "aside"])
+def test_one_folder_survives_a_kill_in_the_middle(tmp_path, way):
+    final = tmp_path / "report"
+    final.mkdir()
+    (final / "old").touch()
+    done = subprocess.run([sys.executable, "-c", KILLED, final, way], check=False)
+    assert done.returncode == -signal.SIGKILL
+    if way == "exchanged":
+        assert [path.name for path in final.iterdir()] == ["new"]
+    with claimed(final, replace=True):
+        assert [path.name for path in final.iterdir()] == ["new" if way == "exchanged" else "old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_what_came_during_a_claim_is_left_and_the_result_is_kept(tmp_path):
+    for number, named in enumerate(("a.kept.bin", "a.kept-2.bin")):
+        with pytest.raises(ToolError, match=named) as caught, claimed(tmp_path / "a.bin", replace=False):
+            (tmp_path / "a.bin").write_bytes(b"somebody's")
+            atomic_write_bytes(tmp_path / "a.bin", b"%d" % number)
+        assert caught.value.kind == "exists"
+        assert (tmp_path / named).read_bytes() == b"%d" % number
+    assert (tmp_path / "a.bin").read_bytes() == b"somebody's"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("system", [True, False])
+@pytest.mark.parametrize("forced", [True, False])
+def test_a_folder_that_was_filled_during_a_claim_is_left(tmp_path, monkeypatch, system, forced):
+    if not system:
+        monkeypatch.setattr(renames, "_renameat2", lambda: None)
+    final = tmp_path / "out"
+    if forced:
+        final.mkdir()
+        (final / "old").touch()
+    with pytest.raises(ToolError, match=r"out\.kept"), claimed(final, replace=forced), atomic_folder(final) as temp:
+        (temp / "mine").touch()
+        final.mkdir(exist_ok=True)
+        (final / "theirs").touch()
+    old = {"out/old"} if forced else set()
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert found == {"out", "out/theirs", "out.kept", "out.kept/mine"} | old
+
+
+@pytest.mark.parametrize("system", [True, False])
+def test_what_was_there_when_a_claim_began_is_replaced_and_again(tmp_path, monkeypatch, system):
+    if not system:
+        monkeypatch.setattr(renames, "_renameat2", lambda: None)
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "old").touch()
+    with claimed(tmp_path / "a", replace=True), claimed(tmp_path / "b", replace=True):
+        for data in (b"new", b"newer"):
+            atomic_write_bytes(tmp_path / "a", data)
+            with atomic_folder(tmp_path / "b") as temp:
+                (temp / data.decode()).touch()
+    assert (tmp_path / "a").read_bytes() == b"newer"
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["newer"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_without_a_claim_nothing_is_replaced_if_so_wished(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(ToolError, match="a: exists") as caught:
+        atomic_write_bytes(tmp_path / "a", b"new", replace=False)
+    assert caught.value.kind == "exists"
+    assert (tmp_path / "a").read_bytes() == b"old"
+    atomic_write_bytes(tmp_path / "b", b"new", replace=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_file_in_a_folder_is_named_as_it_would_be_called(tmp_path):
+    final = tmp_path / "model"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ToolError) as caught, atomic_folder(final) as temp, atomic_path(temp / "weights"):
+        raise full
+    assert caught.value.message == f"{final / 'weights'}: cannot be written: No space left on device; free some space"
+    with pytest.raises(ToolError) as caught, atomic_folder(final) as temp:
+        (temp / "gone" / "a").write_text("a")
+    assert caught.value.message == f"{final / 'gone' / 'a'}: cannot be written: No such file or directory"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,366 @@
+"""Claims on outputs: one run writes an output, others are told who, and nothing is replaced that came meanwhile.
+
+A claim is a hidden file that names its holder, beside the output (``.X.lock``), or inside a folder that several runs
+fill. The holder keeps the file locked (``flock``) and removes it at its end. The system drops the lock of a process
+that dies, so that the next run takes the claim over and removes what the dead one left half-written.
+
+What claims cannot see:
+
+- on a disk of several machines, whether the holder on another one has died: the message names the file to remove;
+- where a file system has no locks, two runs that start in the same instant. A holder then counts as dead when this
+  machine has no process of its number.
+
+In both cases the renames at the end of a run still replace nothing (`_toolio.files.atomic`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from _toolio.errors import ToolError, param
+from _toolio.files import temporaries
+from _toolio.files.hashing import text_digest
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
+_LONGEST_COMMAND = 200
+
+_TRIES, _PAUSE_S = 20, 0.1
+"""How often to look again at a claim that is locked but names nobody who lives: it is being made, or tidied up."""
+
+State = Mapping[str, tuple[int, int, int]] | None
+"""What is at a name: inode, bytes and time of change in ns of each file by its path below it; None for nothing."""
+
+
+@dataclass(slots=True)
+class Claim:
+    """A claim of this process on an output.
+
+    Attributes
+    ----------
+    before
+        What was there when the claim began and may be replaced; later what this run has put there.
+    """
+
+    before: State
+
+
+_claims: dict[Path, Claim] = {}
+_streams: set[int] = set()
+"""Descriptors of the locked files."""
+
+_command: list[str] = ["python"]
+
+
+def set_command(words: Sequence[str]) -> None:
+    """Set the command line that claims of this process name."""
+    _command[:] = words
+
+
+def claim_of(target: Path) -> Claim | None:
+    """Return this process's claim on an output, named by its real path."""
+    return _claims.get(target)
+
+
+def _forget_streams() -> None:
+    """Close the locks in a forked copy of the process: they shall end with the process that has them."""
+    for stream in _streams:
+        os.close(stream)
+    _streams.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_streams)
+
+
+def state_of(path: Path) -> State:
+    """Return what is at a name, so that a later look shows whether it has changed; an empty folder is nothing."""
+    if not os.path.lexists(path):
+        return None
+    if not path.is_dir() or path.is_symlink():
+        return {"": _stamp(path)}
+    inside = [Path(top) / name for top, folders, names in os.walk(path) for name in (*folders, *names)]
+    # A folder's own time and size change with what is in it, which is listed too.
+    return {
+        str(each.relative_to(path)): (0, 0, 0) if each.is_dir() and not each.is_symlink() else _stamp(each)
+        for each in inside
+    } or None
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.lstat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> Iterator[None]:
+    """Claim a file or a folder that is written at once at the end, for the length of the block.
+
+    Inside the block `_toolio.files.atomic` puts the output in place of what was there at its beginning, and of nothing
+    else. A claim inside a claim of the same process is part of that one.
+
+    Parameters
+    ----------
+    out
+        The output; the folders above a folder are made, and removed again if nothing comes of them. A link is
+        followed. None: nothing is written.
+    replace
+        What is there now may be replaced.
+    named
+        What messages call the output: a `param`.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"busy"``: another run has it; the message says who. Kind ``"unwritable"``: it cannot be written.
+    """
+    target = None if out is None else Path(os.path.realpath(out))
+    if out is None or target is None or target in _claims:
+        yield
+        return
+    with _held(target.with_name(f".{_short(target.name)}.lock"), f"{named} {out}") as dead:
+        for run in dead:
+            _tidy_beside(target, run)
+        _claims[target] = Claim(state_of(target) if replace else None)
+        try:
+            yield
+        finally:
+            del _claims[target]
+
+
+@contextmanager
+def claimed_part(folder: Path, command: str, part: object | None) -> Iterator[None]:
+    """Claim a part of a folder that several runs of a command may fill, each with files of other names.
+
+    Parameters
+    ----------
+    folder
+        The output folder; made if it is missing, and removed again if nothing is in it when the block fails.
+    command
+        Whose folder it is, as of `_toolio.files.journal.Journal`.
+    part
+        What decides the names of the files that are written, as JSON: a second run with the same is refused. None
+        where that is not known before they are, as with names on stdin: nobody is refused.
+
+    Raises
+    ------
+    ToolError
+        As of `claimed`.
+    """
+    text = temporaries.RUN if part is None else json.dumps(part, sort_keys=True)
+    key = text_digest(text).hex()[:12]
+    with _held(folder / f".{command}.{key}.lock", f"{param('out')} {folder}") as dead:
+        _tidy_below(folder, dead)
+        _tidy_parts(folder, command)
+        yield
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for more; two long ones that begin alike stay two."""
+    if len(os.fsencode(name)) <= 200:
+        return name
+    return f"{temporaries.head_of(name)}~{text_digest(name).hex()[:16]}"
+
+
+def _tidy_beside(target: Path, run: str) -> None:
+    """Remove what a dead run left beside its output; put back an output that it had moved aside and not replaced."""
+    for aside in temporaries.left_in(target.parent, run, temporaries.ASIDE):
+        if not os.path.lexists(target) and aside.name.startswith(f".{temporaries.head_of(target.name)}."):
+            aside.rename(target)
+        else:
+            temporaries.remove(aside)
+    for left in temporaries.left_in(target.parent, run):
+        temporaries.remove(left)
+
+
+def _tidy_below(folder: Path, runs: Sequence[str]) -> None:
+    """Remove what dead runs left half-written in a folder, at any depth."""
+    for top, _, _ in os.walk(folder) if runs else ():
+        for run in runs:
+            for left in temporaries.left_in(Path(top), run):
+                temporaries.remove(left)
+
+
+def _tidy_parts(folder: Path, command: str) -> None:
+    """End the claims of dead runs on other parts of a folder: their like may never run again."""
+    for lock in folder.glob(f".{command}.*.lock"):
+        with suppress(OSError, ToolError):
+            stream, dead = _take(lock, create=False)
+            try:
+                _tidy_below(folder, dead)
+                _drop(lock, stream)
+            finally:
+                os.close(stream)
+
+
+@contextmanager
+def _held(lock: Path, said: str) -> Iterator[list[str]]:
+    """Hold a claim's file inside the block; yield the runs that died with it."""
+    made = _make_folders(lock.parent, said)
+    failed, owner = True, os.getpid()
+    try:
+        try:
+            stream, dead = _take(lock)
+            _streams.add(stream)
+            _sign(stream, dead)
+        except ToolError as error:
+            raise ToolError(f"{said}: {error.args[0]}", kind=error.kind) from None
+        except OSError as error:
+            raise _unwritable(said, error) from None
+        try:
+            yield dead
+        finally:
+            if os.getpid() == owner:  # not in a forked copy
+                _drop(lock, stream)
+                _streams.remove(stream)
+                os.close(stream)
+        failed = False
+    finally:
+        for folder in made if failed else ():
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _make_folders(folder: Path, said: str) -> list[Path]:
+    """Make a folder and those above it; return what was made, the lowest first."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(said, error) from None
+    return made
+
+
+def _unwritable(said: str, error: OSError) -> ToolError:
+    advice = f"remove {error.filename}" if error.errno == errno.ELOOP else "name another"
+    return ToolError(f"{said}: cannot be written: {error.strerror}; {advice}", kind="unwritable")
+
+
+def _take(lock: Path, *, create: bool = True) -> tuple[int, list[str]]:
+    """Open and lock a claim's file; return its descriptor, and the runs that died with it.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"busy"``: somebody has it.
+    """
+    tries = 0
+    while True:
+        # Never through a link: that would write somewhere else.
+        stream = os.open(lock, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_NOFOLLOW, 0o666)
+        try:
+            locked, found = _lock(stream), _read(stream)
+            if locked is False and not _lives(found) and (tries := tries + 1) < _TRIES:
+                time.sleep(_PAUSE_S)
+            elif locked is False or (found and not _is_dead(found, locked=bool(locked))):
+                raise ToolError(_busy(found, lock, sure=locked is False), kind="busy")
+            elif _is_same(stream, lock):  # its holder may have removed it before it was locked
+                kept, stream = stream, -1
+                return kept, [str(run) for run in found.get("runs", [])]
+        finally:
+            if stream >= 0:
+                os.close(stream)
+
+
+def _sign(stream: int, dead: list[str]) -> None:
+    """Write who holds the claim; the runs that died with it stay listed, so that none of their remains is forgotten."""
+    about = {
+        "runs": [*dead, temporaries.RUN],
+        "pid": os.getpid(),
+        "host": os.uname().nodename,
+        "boot": _boot(),
+        "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        "command": shlex.join(_command)[:_LONGEST_COMMAND],
+    }
+    os.ftruncate(stream, 0)
+    os.pwrite(stream, json.dumps(about).encode() + b"\n", 0)
+
+
+def _drop(lock: Path, stream: int) -> None:
+    """Remove a claim's file, if it is still this one."""
+    with suppress(OSError):
+        if _is_same(stream, lock):
+            lock.unlink()
+
+
+def _is_same(stream: int, lock: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream), lock.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(stream: int) -> bool | None:
+    """Lock a file; False if another process has it locked, None where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+def _read(stream: int) -> dict[str, Any]:
+    """Return what a claim's file says of its holder; empty for one that was just made, or was cut short."""
+    try:
+        found = json.loads(os.pread(stream, 1 << 16, 0))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}
+
+
+def _boot() -> str:
+    """Return what tells this start of this machine from any other; containers on it have that in common."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+def _is_dead(found: Mapping[str, Any], *, locked: bool) -> bool:
+    """Test whether the holder of a claim is known to have ended, given whether its file could be locked."""
+    # The system would not have let go of the lock of one that lives.
+    return _is_here(found) and (locked or not _lives(found))
+
+
+def _is_here(found: Mapping[str, Any]) -> bool:
+    """Test whether the holder runs, or ran, on this machine."""
+    return found.get("host") == os.uname().nodename or found.get("boot") == _boot() != ""
+
+
+def _lives(found: Mapping[str, Any]) -> bool:
+    """Test whether the holder may be alive, by its number; nobody is not."""
+    if not found or not _is_here(found):
+        return bool(found)
+    try:
+        os.kill(int(found["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, KeyError, ValueError, TypeError):  # somebody else's process lives too
+        return True
+    return True
+
+
+def _busy(found: Mapping[str, Any], lock: Path, *, sure: bool) -> str:
+    """Return who holds a claim, and what to try."""
+    who = "another run"
+    if found:
+        who = "process {pid} on {host} since {since} ({command})".format_map({**_UNKNOWN, **found})
+    advice = "wait for it" if sure else f"wait for it, or remove {lock} if it has ended"
+    return f"is being written by {who}; {advice}, or name another"
+
+
+_UNKNOWN = {"pid": "?", "host": "another machine", "since": "some time", "command": "an unknown command"}

@@ -1,0 +1,73 @@
+"""Names of what a run writes before it has its final name, and how what a dead run left behind is found by them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+RUN = os.urandom(4).hex()
+"""Name of this run. Process numbers come again, and mean nothing on another machine that writes to the same disk."""
+
+TEMPORARY, ASIDE = "tmp", "old"
+"""Endings of what is not finished yet, and of what was moved aside to make room."""
+
+_serial = count()
+
+
+def _begin_run() -> None:
+    """Name a forked copy of the process anew: what it writes is not what the process writes."""
+    global RUN
+    RUN = os.urandom(4).hex()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_run)
+
+
+def head_of(name: str) -> str:
+    """Return the part of a name that hidden names beside it begin with: one of 255 bytes leaves no room for more."""
+    return name[:40]
+
+
+def name_beside(target: Path, ending: str = TEMPORARY) -> Path:
+    """Return a name of this run's in the same folder (a rename must not cross file systems), another at each call."""
+    return target.with_name(f".{head_of(target.name)}.{RUN}.{next(_serial)}.{ending}")
+
+
+def create_beside(target: Path) -> Path:
+    """Create an empty file beside a target, mode by the umask."""
+    while True:
+        temp = name_beside(target)
+        with suppress(FileExistsError):
+            os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return temp
+
+
+def make_beside(target: Path) -> Path:
+    """Make an empty folder beside a target, mode by the umask."""
+    while True:
+        temp = name_beside(target)
+        with suppress(FileExistsError):
+            temp.mkdir()
+            return temp
+
+
+def left_in(folder: Path, run: str, ending: str = TEMPORARY) -> Iterator[Path]:
+    """Yield what a run has left in a folder, not below it; nothing where the folder cannot be read."""
+    name = re.compile(rf"\..*\.{re.escape(run)}\.\d+\.{ending}", re.DOTALL)
+    with suppress(OSError):
+        yield from [path for path in folder.iterdir() if name.fullmatch(path.name)]
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder as far as that is possible; of a link the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

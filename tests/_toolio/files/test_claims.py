@@ -1,0 +1,242 @@
+"""Claims on outputs, between real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from _toolio.errors import ToolError
+from _toolio.files import claims
+from _toolio.files.atomic import atomic_write_bytes
+from _toolio.files.claims import claimed, claimed_part
+
+WAIT = "\nprint('ready', flush=True)\nsys.stdin.read()\n"
+HEAD = """
+import os, sys
+from pathlib import Path
+from _toolio.files import claims, temporaries
+from _toolio.files.claims import claimed, claimed_part
+claims.set_command(["tool", "command", "--out", "x"])
+"""
+
+Start = Callable[[str], subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start processes that hold claims; each has said that it is ready."""
+    started = []
+
+    def begin(text: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", HEAD + text], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def busy(out: Path) -> str:
+    with pytest.raises(ToolError) as caught, claimed(out, replace=True):
+        pass
+    assert caught.value.kind == "busy"
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def holding(out: Path, *, before: str = "") -> str:
+    return f"with claimed(Path({str(out)!r}), replace=False):\n    {before or 'pass'}" + WAIT.replace("\n", "\n    ")
+
+
+def test_nothing_is_left_after_success_and_after_a_failure(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b" / "out"
+    for failure in (ValueError, KeyboardInterrupt, SystemExit):
+        with suppress(failure), claimed(out, replace=False):
+            assert names_in(tmp_path) == ["a", "a/b", "a/b/.out.lock"]
+            raise failure
+        assert names_in(tmp_path) == []
+    with claimed(out, replace=False), claimed(out, replace=False):
+        atomic_write_bytes(out, b"x")
+    assert names_in(tmp_path) == ["a", "a/b", "a/b/out"]
+
+
+def test_the_second_run_is_told_who_has_it(tmp_path: Path, start: Start) -> None:
+    process = start(holding(tmp_path / "out"))
+    (tmp_path / "link").symlink_to("out")
+    for name in ("out", "link"):
+        said = busy(tmp_path / name)
+        assert said.startswith(
+            f"out {tmp_path / name}: is being written by process {process.pid} on {os.uname().nodename}"
+        )
+        assert "(tool command --out x); wait for it, or name another" in said
+    with claimed(tmp_path / "another", replace=False):
+        pass
+    process.communicate()
+    assert names_in(tmp_path) == ["link"]
+
+
+def test_a_dead_runs_claim_is_taken_over_and_its_remains_are_removed(tmp_path: Path, start: Start) -> None:
+    out = tmp_path / "out"
+    left = "temporaries.create_beside({0}); (temporaries.make_beside({0}) / 'half').touch()".format(
+        f"Path({str(out)!r})"
+    )
+    process = start(holding(out, before=left))
+    (tmp_path / ".another.12345678.0.tmp").touch()
+    process.kill()
+    process.communicate()
+    assert len(names_in(tmp_path)) == 5
+    with claimed(out, replace=False):
+        assert names_in(tmp_path) == [".another.12345678.0.tmp", ".out.lock"]
+    assert names_in(tmp_path) == [".another.12345678.0.tmp"]
+
+
+def test_what_a_dead_run_had_moved_aside_is_put_back(tmp_path: Path, start: Start) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old").touch()
+    aside = f"Path({str(out)!r}).rename(temporaries.name_beside(Path({str(out)!r}), temporaries.ASIDE))"
+    process = start(holding(out, before=aside))
+    process.kill()
+    process.communicate()
+    assert not out.exists()
+    with claimed(out, replace=True):
+        assert names_in(out) == ["old"]
+    assert names_in(tmp_path) == ["out", "out/old"]
+
+
+def test_a_copy_of_a_dead_process_does_not_keep_its_claim(tmp_path: Path, start: Start) -> None:
+    fork = "\n    if os.fork() == 0:\n        import time; time.sleep(60); os._exit(0)\n"
+    process = start(holding(tmp_path / "out", before=fork))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    try:
+        with claimed(tmp_path / "out", replace=False):
+            pass
+    finally:
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_another_machines_claim_is_not_taken_over(tmp_path: Path) -> None:
+    lock = tmp_path / ".out.lock"
+    lock.write_text(
+        json.dumps({"runs": ["12345678"], "pid": 1, "host": "elsewhere", "boot": "another", "since": "today"})
+    )
+    said = busy(tmp_path / "out")
+    assert "process 1 on elsewhere since today (an unknown command)" in said
+    assert f"or remove {lock} if it has ended" in said
+    lock.unlink()
+    with claimed(tmp_path / "out", replace=False):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_a_claim_that_was_cut_short_holds_nobody_up(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".out.lock").write_text(content)
+    with claimed(tmp_path / "out", replace=False):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_without_locks_the_process_number_decides(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_lock", lambda stream: None)
+    process = start(holding(tmp_path / "out"))
+    assert "if it has ended" in busy(tmp_path / "out")
+    process.kill()
+    process.communicate()
+    with claimed(tmp_path / "out", replace=False):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_a_claim_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / ".out.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ToolError, match=r"remove .*\.out\.lock"), claimed(tmp_path / "folder" / "out", replace=True):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_longest_legal_names_are_told_apart(tmp_path: Path, start: Start) -> None:
+    start(holding(tmp_path / ("n" * 254 + "1")))
+    busy(tmp_path / ("n" * 254 + "1"))
+    with claimed(tmp_path / ("n" * 254 + "2"), replace=False):
+        pass
+
+
+def test_where_no_claim_can_be_the_error_names_the_output(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    unwritable = pytest.raises(ToolError, match=r"out .*file/out: cannot be written: ")
+    with unwritable as caught, claimed(tmp_path / "file" / "out", replace=False):
+        pass
+    assert caught.value.kind == "unwritable"
+
+
+def part(folder: Path, which: object) -> str:
+    return f"with claimed_part(Path({str(folder)!r}), 'tool-command', {which!r}):\n    pass" + WAIT.replace(
+        "\n", "\n    "
+    )
+
+
+def test_parts_of_a_folder_are_claimed_one_by_one(tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "out"
+    start(part(folder, ["photos", [1, 2]]))
+    start(part(folder, None))
+    refused = pytest.raises(ToolError, match="is being written by process")
+    with refused, claimed_part(folder, "tool-command", ["photos", [1, 2]]):
+        pass
+    for other in (["photos", [2, 2]], ["others", [1, 2]], None, None):
+        with claimed_part(folder, "tool-command", other):
+            pass
+    assert len(names_in(folder)) == 2  # the claims of those that go on
+
+
+def test_all_that_dead_runs_left_in_a_folder_is_removed(tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "out"
+    (folder / "sub").mkdir(parents=True)
+    left = f"pass\n    temporaries.create_beside(Path({str(folder / 'sub' / 'a.jpg')!r}))"
+    started = [start(part(folder, number).replace("pass", left)) for number in range(4)]
+    for process in started[:3]:
+        process.kill()
+        process.communicate()
+    assert len(names_in(folder)) == 9
+    with claimed_part(folder, "tool-command", 0):
+        assert len(names_in(folder)) == 4  # sub, the claim, and claim and file of the one that goes on
+    assert len(names_in(folder)) == 3
+
+
+def test_parts_that_died_together_can_start_again_together(tmp_path: Path, start: Start) -> None:
+    for number in range(6):
+        start(part(tmp_path / "out", number)).kill()
+    text = "with claimed_part(Path({0!r}), 'tool-command', {1}):\n    pass"
+    again = [
+        subprocess.Popen([sys.executable, "-c", HEAD + text.format(str(tmp_path / "out"), number)])
+        for number in range(6)
+    ]
+    assert [process.wait() for process in again] == [0] * 6
+    assert names_in(tmp_path / "out") == []
+
+
+def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
+    with suppress(ValueError), claimed_part(tmp_path / "a" / "out", "tool-command", 1):
+        raise ValueError
+    assert names_in(tmp_path) == []
