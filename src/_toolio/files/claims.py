@@ -208,15 +208,12 @@ def _held(lock: Path, said: str) -> Iterator[list[str]]:
     made = _make_folders(lock.parent, said)
     failed, owner = True, os.getpid()
     try:
-        try:
+        with _named(said):
             stream, dead = _take(lock)
-            _streams.add(stream)
-            _sign(stream, dead)
-        except ToolError as error:
-            raise ToolError(f"{said}: {error.args[0]}", kind=error.kind) from None
-        except OSError as error:
-            raise _unwritable(said, error) from None
+        _streams.add(stream)
         try:
+            with _named(said):
+                _sign(stream, dead)
             yield dead
         finally:
             if os.getpid() == owner:  # not in a forked copy
@@ -230,6 +227,17 @@ def _held(lock: Path, said: str) -> Iterator[list[str]]:
                 folder.rmdir()
 
 
+@contextmanager
+def _named(said: str) -> Iterator[None]:
+    """Raise what goes wrong with a claim as an error of the output."""
+    try:
+        yield
+    except ToolError as error:
+        raise ToolError(f"{said}: {error.args[0]}", kind=error.kind) from None
+    except OSError as error:
+        raise _unwritable(said, error) from None
+
+
 def _make_folders(folder: Path, said: str) -> list[Path]:
     """Make a folder and those above it; return what was made, the lowest first."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -241,7 +249,11 @@ def _make_folders(folder: Path, said: str) -> list[Path]:
 
 
 def _unwritable(said: str, error: OSError) -> ToolError:
-    advice = f"remove {error.filename}" if error.errno == errno.ELOOP else "name another"
+    advice = "name another"
+    if error.errno == errno.ELOOP:
+        advice = f"remove {error.filename}"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "free some space"
     return ToolError(f"{said}: cannot be written: {error.strerror}; {advice}", kind="unwritable")
 
 
@@ -255,8 +267,7 @@ def _take(lock: Path, *, create: bool = True) -> tuple[int, list[str]]:
     """
     tries = 0
     while True:
-        # Never through a link: that would write somewhere else.
-        stream = os.open(lock, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_NOFOLLOW, 0o666)
+        stream = _open(lock, create=create)
         try:
             locked, found = _lock(stream), _read(stream)
             if locked is False and not _lives(found) and (tries := tries + 1) < _TRIES:
@@ -269,6 +280,19 @@ def _take(lock: Path, *, create: bool = True) -> tuple[int, list[str]]:
         finally:
             if stream >= 0:
                 os.close(stream)
+
+
+def _open(lock: Path, *, create: bool) -> int:
+    """Open a claim's file, never through a link, which would write somewhere else; ToolError for another user's."""
+    try:
+        return os.open(lock, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_NOFOLLOW, 0o666)
+    except PermissionError:
+        with suppress(OSError):
+            stream = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+            found = _read(stream)
+            os.close(stream)
+            raise ToolError(_busy(found, lock, sure=False), kind="busy") from None
+        raise
 
 
 def _sign(stream: int, dead: list[str]) -> None:

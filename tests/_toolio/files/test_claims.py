@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -147,6 +148,22 @@ def test_another_machines_claim_is_not_taken_over(tmp_path: Path) -> None:
         pass
 
 
+def test_another_users_claim_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".out.lock").write_text(json.dumps({"runs": ["12345678"], "pid": 17, "command": "tool x"}))
+    begin = os.open
+
+    def not_to_write(path: str | Path, flags: int, mode: int = 0o777, **options: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return begin(path, flags, mode, **options)
+
+    monkeypatch.setattr(os, "open", not_to_write)  # the superuser may write anywhere
+    assert "process 17 on another machine since some time (tool x)" in busy(tmp_path / "out")
+    (tmp_path / ".out.lock").unlink()
+    with pytest.raises(ToolError, match="Permission denied; name another"), claimed(tmp_path / "out", replace=True):
+        pass
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
 def test_a_claim_that_was_cut_short_holds_nobody_up(tmp_path: Path, content: str) -> None:
     (tmp_path / ".out.lock").write_text(content)
@@ -239,4 +256,19 @@ def test_parts_that_died_together_can_start_again_together(tmp_path: Path, start
 def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
     with suppress(ValueError), claimed_part(tmp_path / "a" / "out", "tool-command", 1):
         raise ValueError
+    assert names_in(tmp_path) == []
+
+
+def test_a_claim_that_a_full_disk_has_no_room_for_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    refused = pytest.raises(
+        ToolError, match=r"out .*/a/out: cannot be written: No space left on device; free some space"
+    )
+    with refused, claimed(tmp_path / "a" / "out", replace=False):
+        pass
     assert names_in(tmp_path) == []
