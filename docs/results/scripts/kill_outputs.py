@@ -1,11 +1,11 @@
 """Kill commands that write at random moments, and look at what they leave.
 
-Usage: python docs/results/scripts/kill_outputs.py BASE PHOTOS N [SEED]
+Usage: python docs/results/scripts/kill_outputs.py BASE PHOTOS N [SEED [COMMAND...]]
 
-BASE is a model's folder, PHOTOS a folder of a few photos with faces. Each of N kills runs one of the commands below,
-in turn, with --force onto an older output (perturb and align: into an empty folder), and ends it: every second one at a
-moment drawn evenly over the time that it takes, the others up to 20 ms after something has begun to be written. Three
-in four get SIGKILL, one in four SIGTERM. Then
+BASE is a model's folder, PHOTOS a folder of a few photos with faces. Each of N kills runs one of the commands below (or
+of those that are named) in turn, with --force onto an older output (perturb and align: into an empty folder), and ends
+it: every second one at a moment drawn evenly over the time that it takes, the others up to 20 ms after something has
+begun to be written. Three in four get SIGKILL, one in four SIGTERM. Then
 
 - the output must be the older or the new one, whole, or, of a folder of photos, whole photos only;
 - after SIGTERM nothing half-written and no claim may be left;
@@ -190,12 +190,12 @@ def writers(base: Path, photos: Path, work: Path) -> list[Writer]:
     ]
 
 
-def main(base: Path, photos: Path, kills: int, seed: int = 0) -> int:
+def main(base: Path, photos: Path, kills: int, seed: int, commands: Sequence[str]) -> int:
     """Kill each command in turn; return the exit code."""
     rng, failed = random.Random(seed), False
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        every = writers(base, photos, work)
+        every = [each for each in writers(base, photos, work) if not commands or each.words[3] in commands]
         for index, writer in enumerate(every):
             kept, wrong = work / "kept", list[str]()
             older, new = learn(writer, kept)
@@ -212,4 +212,5 @@ def main(base: Path, photos: Path, kills: int, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])))
+    kills, seed = map(int, [*sys.argv[3:5], "0"][:2])
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), kills, seed, sys.argv[5:]))
