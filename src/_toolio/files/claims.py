@@ -135,6 +135,10 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
             yield
         finally:
             del _claims[target]
+            # A signal can come while what is half-written is being removed, or right after it was made.
+            for left in temporaries.left_in(target.parent, temporaries.RUN):
+                if left.name.startswith(f".{temporaries.head_of(target.name)}."):
+                    temporaries.remove(left)
 
 
 @contextmanager
@@ -161,7 +165,11 @@ def claimed_part(folder: Path, command: str, part: object | None) -> Iterator[No
     with _held(folder / f".{command}.{key}.lock", f"{param('out')} {folder}") as dead:
         _tidy_below(folder, dead)
         _tidy_parts(folder, command)
-        yield
+        try:
+            yield
+        except BaseException:  # as in `claimed`
+            _tidy_below(folder, [temporaries.RUN])
+            raise
 
 
 def _short(name: str) -> str:

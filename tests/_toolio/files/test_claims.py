@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import ToolError
-from _toolio.files import claims
-from _toolio.files.atomic import atomic_write_bytes
+from _toolio.files import claims, temporaries
+from _toolio.files.atomic import atomic_folder, atomic_write_bytes
 from _toolio.files.claims import claimed, claimed_part
 
 WAIT = "\nprint('ready', flush=True)\nsys.stdin.read()\n"
@@ -272,3 +273,28 @@ def test_a_claim_that_a_full_disk_has_no_room_for_leaves_nothing(
     with refused, claimed(tmp_path / "a" / "out", replace=False):
         pass
     assert names_in(tmp_path) == []
+
+
+def test_a_signal_while_the_old_folder_is_being_removed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    out = tmp_path / "out"
+    terminated = pytest.raises(SystemExit)
+    with terminated, claimed(out, replace=True), monkeypatch.context() as patched, atomic_folder(out) as temp:
+        (temp / "new").touch()
+        patched.setattr(shutil, "rmtree", _terminated)
+    assert names_in(tmp_path) == ["out", "out/new"]
+
+
+def test_a_signal_right_after_a_temporary_file_was_made_leaves_nothing(tmp_path: Path) -> None:
+    for claim in (claimed(tmp_path / "a", replace=True), claimed_part(tmp_path / "out", "tool-command", 1)):
+        with pytest.raises(SystemExit), claim:
+            temporaries.create_beside(tmp_path / ("a" if (tmp_path / ".a.lock").exists() else "out/a"))
+            raise SystemExit(143)
+    assert names_in(tmp_path) == []
+
+
+def _terminated(*_: object, **__: object) -> None:
+    raise SystemExit(143)
