@@ -146,7 +146,8 @@ def judge(writer: Writer, older: dict[str, str], new: dict[str, str], ended: tup
         wrong.append(f"output is neither the older nor the new one: {sorted(found)}")
     kind = "new" if found == new else "older" if found == older else "some photos"
     writer.found["ended before" if code == 0 else f"{sent.name}: {kind}"] += 1
-    writer.found["half-written left by SIGKILL"] += any(path.suffix != ".lock" for path in hidden)
+    half_written = sent == signal.SIGKILL and any(path.suffix != ".lock" for path in hidden)
+    writer.found["half-written left by SIGKILL"] += half_written
     if hidden and sent == signal.SIGTERM:
         wrong.append(f"left after SIGTERM: {hidden}")
     if sent == signal.SIGTERM and code not in (0, 143, -signal.SIGTERM):  # the last: before it could be handled
