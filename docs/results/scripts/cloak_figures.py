@@ -1,6 +1,7 @@
-"""Measure what cloaks do: the tables of docs/results/cloaks.md.
+"""Measure what cloaks do: the tables of docs/results/cloaks.md, and of TIP-IM's and OPOM's modes.
 
 Usage: python docs/results/scripts/cloak_figures.py LFW.tar OUT [--second FILE] UNSEEN [UNSEEN ...]
+       python docs/results/scripts/cloak_figures.py LFW.tar OUT --modes PHOTOS.tar UNSEEN [UNSEEN ...]
 
 LFW.tar holds lfw/<person>/<photo>. Cloaks 1 to 6 photos each of 20 people (8 photos or more) with every attack, mode
 and ensemble of ``rows``, and prints three Markdown tables: how far each cloak moves the extractors that it was made
@@ -8,6 +9,9 @@ against and the UNSEEN ones, what survives saving and scaling, and how many phot
 identifies. UNSEEN are extractor files; FILE is one that joins dlib-resnet in ensembles, trained with `train-extractor
 --held-out 0.2 --seed 0`, which has seen none of these people. An interrupted run goes on where it was; OUT keeps all
 records.
+
+With ``--modes`` it prints one table alone, that of docs/commands/facetools-perturb.md: medians for the modes of
+``STRENGTHS`` over 2 photos each of 6 of these people, and over the ``LARGE`` ones of PHOTOS.tar, photos/<name>.
 """
 
 from __future__ import annotations
@@ -33,6 +37,15 @@ from facetools.people import is_held_out, person_of
 PEOPLE, LEAST, PHOTOS, KNOWN = 20, 8, 6, 6
 FACETOOLS = (sys.executable, "-m", "facetools")
 DLIB = "dlib-resnet"
+STRENGTHS = {"tip-im": ("low", "mid", "high"), "opom": ("low", "mid", "high")}
+SMALL = 12
+LARGE = (
+    *(f"london/{person}/{face}.jpg" for person in ("003", "008") for face in ("neutral", "smiling")),
+    "3dsk/female-agata.jpg",
+    "3dsk/male-alex.jpg",
+    "canada/010f.jpg",
+    "canada/098m.jpg",
+)
 
 
 class Row(NamedTuple):
@@ -121,15 +134,34 @@ def lay_out(lfw: Path, out: Path) -> list[str]:
     return chosen
 
 
-def cloak(out: Path, row: Row, unseen: Sequence[str]) -> list[dict[str, Any]]:
-    """Cloak a row's photos and give the records."""
-    source = out / (f"photos{row.photos}" if not row.crops else f"crops{row.photos}")
+def lay_out_sizes(photos: Path, out: Path, chosen: Sequence[str]) -> dict[str, Path]:
+    """Link 12 photos of LFW and unpack the large ones, a folder a person; give the folders by what they hold."""
+    folders = {"LFW": out / "small", "large": out / "large"}
+    with tarfile.open(photos) as archive:
+        for name in LARGE:
+            stream = archive.extractfile(f"photos/{name}")
+            assert stream is not None
+            place = folders["large"] / Path(Path(name).parts[1]).stem / Path(name).name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(stream.read())
+    for photo in [p for name in chosen for p in sorted((out / "photos2" / name).iterdir())][:SMALL]:
+        place = folders["LFW"] / photo.parent.name / photo.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            os.link(photo, place)
+    return folders
+
+
+def cloak(out: Path, row: Row, unseen: Sequence[str], photos: Path | None = None) -> list[dict[str, Any]]:
+    """Cloak a row's photos, or those of another folder, and give the records."""
+    source = photos or out / (f"photos{row.photos}" if not row.crops else f"crops{row.photos}")
+    name = f"{row.name}_{photos.name}" if photos else row.name
     if row.crops and not source.exists():
         whole = out / f"photos{row.photos}"
         run(["align", "--faces", "largest", "--in", whole, "--out", source], out / f"{source.name}.jsonl")
-    words = [*words_of(out, row, row.name), "--in", source]
-    words += [word for name in unseen for word in ("--measure", name)]
-    return [r for r in run(words, out / f"{row.name}.jsonl") if r.get("moved") is not None]
+    words = [*words_of(out, row, name), "--in", source]
+    words += [word for extractor in unseen for word in ("--measure", extractor)]
+    return [r for r in run(words, out / f"{name}.jsonl") if r.get("moved") is not None]
 
 
 def words_of(out: Path, row: Row, name: str) -> list[str | Path]:
@@ -229,10 +261,31 @@ def _of(people: Sequence[str], person: str) -> list[int]:
     return [n for n, name in enumerate(people) if name == person][:KNOWN]
 
 
-def main(lfw: Path, out: Path, second: str | None, unseen: list[str]) -> None:
+def print_modes(out: Path, folders: dict[str, Path], unseen: Sequence[str]) -> None:
+    """Print medians for each mode of ``STRENGTHS`` and each folder of photos."""
+    stems = [Path(name).stem for name in unseen]
+    measured = ["moved", *[f"moved, {stem}" for stem in stems], "SSIM", "PSNR dB", "distance"]
+    print("| attack | mode | photos | n | " + " | ".join(measured) + " |\n|---|---|---|---|" + "---|" * len(measured))
+    for attack, modes in STRENGTHS.items():
+        for kind, photos in folders.items():
+            for mode in modes:
+                records = cloak(out, Row(attack, mode, (DLIB,)), unseen, photos)
+                values = [
+                    [r["moved"], *[r["unseen"][stem] for stem in stems], r["ssim"], r["psnr"], r["perceptual_distance"]]
+                    for r in records
+                ]
+                cells = [f"{v:.{1 if title == 'PSNR dB' else 3}f}"
+                         for title, v in zip(measured, np.median(values, axis=0), strict=True)]  # fmt: skip
+                print("| " + " | ".join([attack, mode, kind, str(len(records)), *cells]) + " |")
+
+
+def main(lfw: Path, out: Path, second: str | None, unseen: list[str], photos: Path | None = None) -> None:
     """Make what is missing and print the tables."""
     out.mkdir(parents=True, exist_ok=True)
     chosen, stems = lay_out(lfw, out), [Path(name).stem for name in unseen]
+    if photos is not None:
+        print_modes(out, lay_out_sizes(photos, out, chosen), unseen)
+        return
     done = [(row, cloak(out, row, unseen)) for row in rows(second)]
     print("| attack | mode | made against | photos | n | moved, white-box | "
           + " | ".join(f"moved, {stem}" for stem in stems) + " | SSIM | PSNR dB | s a photo |")  # fmt: skip
@@ -267,7 +320,17 @@ def main(lfw: Path, out: Path, second: str | None, unseen: list[str]) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
+def _named(words: list[str], option: str) -> str | None:
+    """Take an option and its value out of the words; None where it is not among them."""
+    if option not in words:
+        return None
+    place = words.index(option)
+    value = words[place + 1]
+    del words[place : place + 2]
+    return value
+
+
 if __name__ == "__main__":
     given = sys.argv[3:]
-    joined = given[given.index("--second") + 1] if "--second" in given else None
-    main(Path(sys.argv[1]), Path(sys.argv[2]), joined, [word for word in given if word not in ("--second", joined)])
+    joined, sizes = _named(given, "--second"), _named(given, "--modes")
+    main(Path(sys.argv[1]), Path(sys.argv[2]), joined, given, Path(sizes) if sizes else None)

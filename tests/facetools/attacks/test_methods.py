@@ -308,6 +308,18 @@ class TestOnARealFace:
         assert torch.equal(cloaked, method.function(view, view.clean, seeds=[3], **settings))
 
 
+    def test_a_stronger_mode_of_tip_im_moves_further(self, real_view: FaceView) -> None:
+        view, method = real_view, find("tip-im")
+        far = []
+        for mode, bound in {"low": 6 / 255, "mid": 8 / 255, "high": 12 / 255}.items():
+            cloaked = method.function(view, view.clean, seeds=[3], steps=5, **method.modes[mode])
+            assert bound - 1e-6 <= (cloaked - view.clean).abs().max() <= bound + 1e-6
+            with torch.no_grad():
+                far.append(distances(view, cloaked).item())
+        assert all(strong > 1.1 * weak > 0.05 for weak, strong in itertools.pairwise(far))
+        assert torch.equal(cloaked, method.function(view, view.clean, seeds=[3], steps=5)), "high is the default"
+
+
 def test_lowkey_of_a_padded_photo_starts_the_same() -> None:
     small = photos(1)
     padded = F.pad(small, (0, 7, 0, 5))
@@ -422,14 +434,23 @@ class TestOpom:
 
     @pytest.mark.parametrize("mode", find("opom").modes)
     def test_one_mask_moves_all_photos_and_one_not_seen(self, mode: str) -> None:
-        views = self.views(5)
-        mask = self.mask(views[:4], **find("opom").modes[mode])
+        views, settings = self.views(5), find("opom").modes[mode]
+        mask = self.mask(views[:4], **settings)
+        epsilon = {"low": 4 / 255, "mid": 6 / 255}.get(mode, 8 / 255)
         assert (mask.shape, mask.dtype, mask.requires_grad) == (MASK, torch.float32, False)
-        assert 0.9 * 8 / 255 < mask.abs().max() <= 8 / 255 + 1e-7
-        noise = noise_like(torch.empty(1, *MASK), [99])[0].sign() * 8 / 255
+        assert 0.9 * epsilon < mask.abs().max() <= epsilon + 1e-7
+        noise = noise_like(torch.empty(1, *MASK), [99])[0].sign() * epsilon
         for view in views:
             far = distances(view, view.lay(mask))
             assert far > 2 * distances(view, view.lay(noise)), "noise of the same size does less"
+
+    def test_a_stronger_mode_moves_further(self) -> None:
+        views = self.views()
+        masks = [self.mask(views, **find("opom").modes[mode]) for mode in ("low", "mid", "high")]
+        for weak, strong in itertools.pairwise(masks):
+            for view in views:
+                assert distances(view, view.lay(strong)) > 1.2 * distances(view, view.lay(weak))
+        assert torch.equal(masks[-1], self.mask(views))
 
     def test_the_same_seeds_give_the_same_bytes(self) -> None:
         torch.manual_seed(0)

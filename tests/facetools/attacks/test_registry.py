@@ -101,8 +101,8 @@ def test_a_mode_sets_knobs_and_settings_go_over_it() -> None:
     assert (values["dssim_budget"], values["steps"], values["learning_rate"]) == (0.017, 3, 15.0)
     with pytest.raises(UsageError, match=r"mode ultra: fawkes-v1.0 has no such mode; choose from low, mid, high"):
         parse_knobs(method, "ultra", [])
-    with pytest.raises(UsageError, match="mode low: tip-im has no such mode; it has none"):
-        parse_knobs(find("tip-im"), "low", [])
+    with pytest.raises(UsageError, match="mode low: none has no such mode; it has none"):
+        parse_knobs(find("none"), "low", [])
 
 
 def test_help_lists_every_attack_with_its_knobs_in_short() -> None:
@@ -139,3 +139,16 @@ def test_modes_of_lowkey_go_from_weak_to_strong_and_leave_its_default_as_publish
     assert weights[-1] == find("lowkey").knobs["perceptual_weight"]
     assert all(mode["large_brightness"] == 1 for mode in modes)
     assert (find("lowkey").default_mode, find("lowkey").knobs["large_brightness"]) == (None, 0)
+
+
+@pytest.mark.parametrize(("name", "default"), [("tip-im", None), ("opom", "convex-hull")])
+def test_modes_of_bounded_attacks_go_from_weak_to_strong_and_leave_the_default_as_published(
+    name: str, default: str | None
+) -> None:
+    """The default keeps its name too, or folders begun earlier could not be resumed."""
+    method = find(name)
+    low, mid, high = (parse_knobs(method, mode, []) for mode in ("low", "mid", "high"))
+    assert 0 < low["epsilon"] < mid["epsilon"] < high["epsilon"]
+    assert {**low, "epsilon": 0} == {**mid, "epsilon": 0} == {**high, "epsilon": 0}
+    assert high == parse_knobs(method, None, []) == method.knobs
+    assert method.default_mode == default

@@ -36,6 +36,7 @@ def completed(line: str, folder: Path) -> tuple[list[str], set[str]]:
     [
         ("facetools perturb --attack ", list(registry.names())),
         ("facetools perturb --attack fawkes-v1.0 --mode ", list(registry.find("fawkes-v1.0").modes)),
+        ("facetools perturb --attack tip-im --mode ", ["low", "mid", "high"]),
         (
             "facetools perturb --attack lowkey --set st",
             ["steps=", "step_size=", "start_noise="],

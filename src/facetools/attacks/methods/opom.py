@@ -18,7 +18,12 @@ MODES: Mapping[str, Mapping[str, float]] = {
     "fi-uap": {"subspace": 0},
     "class-center": {"subspace": 1},
     "convex-hull": {"subspace": 2},
+    "low": {"epsilon": 4 / 255},
+    "mid": {"epsilon": 6 / 255},
+    "high": {"epsilon": 8 / 255},
 }
+"""Three kinds as published, all at full strength, and three strengths of the last kind; ``high`` is that itself."""
+
 DEFAULT_MODE = "convex-hull"
 
 OLDER_NAMES: Mapping[str, str] = {"step_size": "alpha"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from facetools.attacks.base import View
 
 TARGETS = 10
+
+MODES: Mapping[str, Mapping[str, float]] = {
+    "low": {"epsilon": 6 / 255},
+    "mid": {"epsilon": 8 / 255},
+    "high": {"epsilon": 12 / 255},
+}
+"""Without a mode it is ``high``. Records of that have always had no mode, so none of these is the default."""
 
 _BANDWIDTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 5, 10, 15, 20, 25, 30, 35, 100, 1e3, 1e4, 1e5, 1e6)
 """Of the kernels of the naturalness term, in squared 8-bit values."""
