@@ -10,8 +10,8 @@ identifies. UNSEEN are extractor files; FILE is one that joins dlib-resnet in en
 --held-out 0.2 --seed 0`, which has seen none of these people. An interrupted run goes on where it was; OUT keeps all
 records.
 
-With ``--modes`` it prints one table alone, that of docs/commands/facetools-perturb.md: medians for the modes of
-``STRENGTHS`` over 2 photos each of 6 of these people, and over the ``LARGE`` ones of PHOTOS.tar, photos/<name>.
+With ``--modes`` it prints one table alone, that of docs/commands/facetools-perturb.md: medians for the ``MODES`` of
+TIP-IM and OPOM over 2 photos each of 6 of these people, and over the ``LARGE`` ones of PHOTOS.tar, photos/<name>.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from facetools.people import is_held_out, person_of
 PEOPLE, LEAST, PHOTOS, KNOWN = 20, 8, 6, 6
 FACETOOLS = (sys.executable, "-m", "facetools")
 DLIB = "dlib-resnet"
-STRENGTHS = {"tip-im": ("low", "mid", "high"), "opom": ("low", "mid", "high")}
+MODES = ("low", "mid", "high")
+SETTINGS = {"tip-im": "steps=30", "opom": ""}
+"""Of the attacks whose modes are measured; TIP-IM moves about as far in 30 steps as in its 100."""
 SMALL = 12
 LARGE = (
     *(f"london/{person}/{face}.jpg" for person in ("003", "008") for face in ("neutral", "smiling")),
@@ -57,6 +59,7 @@ class Row(NamedTuple):
     photos: int = PHOTOS
     crops: bool = False
     views: str = ""
+    setting: str = ""
 
     @property
     def name(self) -> str:
@@ -67,6 +70,7 @@ class Row(NamedTuple):
             "+".join(Path(name).stem for name in self.ensemble),
             "crops" if self.crops else "",
             self.views,
+            self.setting,
         )
         return "_".join(part for part in parts if part).replace(",", "+")
 
@@ -171,6 +175,7 @@ def words_of(out: Path, row: Row, name: str) -> list[str | Path]:
     words += ["--crops"] if row.crops else ["--faces", "largest"]
     words += [word for extractor in row.ensemble for word in ("--extractor", extractor)]
     words += ["--views", row.views] if row.views else []
+    words += ["--set", row.setting] if row.setting else []
     if row.attack in ("fawkes-v0.3", "tip-im"):
         for extractor in row.ensemble:
             file = out / f"targets-{Path(extractor).stem}.safetensors"
@@ -262,14 +267,14 @@ def _of(people: Sequence[str], person: str) -> list[int]:
 
 
 def print_modes(out: Path, folders: dict[str, Path], unseen: Sequence[str]) -> None:
-    """Print medians for each mode of ``STRENGTHS`` and each folder of photos."""
+    """Print medians for each attack and mode, and each folder of photos."""
     stems = [Path(name).stem for name in unseen]
     measured = ["moved", *[f"moved, {stem}" for stem in stems], "SSIM", "PSNR dB", "distance"]
     print("| attack | mode | photos | n | " + " | ".join(measured) + " |\n|---|---|---|---|" + "---|" * len(measured))
-    for attack, modes in STRENGTHS.items():
+    for attack, setting in SETTINGS.items():
         for kind, photos in folders.items():
-            for mode in modes:
-                records = cloak(out, Row(attack, mode, (DLIB,)), unseen, photos)
+            for mode in MODES:
+                records = cloak(out, Row(attack, mode, (DLIB,), setting=setting), unseen, photos)
                 values = [
                     [r["moved"], *[r["unseen"][stem] for stem in stems], r["ssim"], r["psnr"], r["perceptual_distance"]]
                     for r in records

@@ -198,7 +198,7 @@ PAGE = Page(
         "distances, the least of the ensemble; negative where the own is nearer.",
         "seconds": "Duration of the attack on this face.",
         "attack": "Name of the attack.",
-        "mode": "Mode of the attack; null where it has none.",
+        "mode": "Mode of the attack; null without one.",
         "extractors": "The ensemble that was attacked.",
         "views": "The random views that the attack optimised through.",
         "targets": "The people that the face was pulled to.",

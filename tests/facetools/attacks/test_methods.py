@@ -307,7 +307,6 @@ class TestOnARealFace:
                 assert to_targets(view, cloaked) < to_targets(view, view.clean)
         assert torch.equal(cloaked, method.function(view, view.clean, seeds=[3], **settings))
 
-
     def test_a_stronger_mode_of_tip_im_moves_further(self, real_view: FaceView) -> None:
         view, method = real_view, find("tip-im")
         far = []
