@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 
 from facetools.cloaking.regions import locate_region
 from facetools.embeddings.chips import embed_face
@@ -36,6 +37,8 @@ class Change:
         Largest change of a channel in the region, 0 to 255.
     perceptual, perceptual_distance
         Name of the perceptual distance, and the distance of the regions.
+    clean, cloaked
+        The embeddings that ``distances`` are between, float32 [D] for each extractor; no part of a record.
     """
 
     moved: float
@@ -45,6 +48,11 @@ class Change:
     linf: int
     perceptual: str
     perceptual_distance: float
+    clean: Sequence[Tensor] = field(default=(), repr=False, compare=False)
+    cloaked: Sequence[Tensor] = field(default=(), repr=False, compare=False)
+
+
+_UNRECORDED = ("clean", "cloaked")
 
 
 def measure_change(
@@ -58,28 +66,33 @@ def measure_change(
     if region is None:
         return None
     with torch.inference_mode():
-        distances = measure_distances(clean, cloaked, face, extractors)
+        before_after = [embed_face(photo, face, extractors) for photo in (clean, cloaked)]
+        distances = _distances(extractors, *before_after)
         parts = [p[region.slices] for p in (clean, cloaked)]
         before, after = (as_tensor(part, extractors[0].device) for part in parts)
         linf = int(np.abs(parts[0].astype(np.int16) - parts[1]).max())
         quality, noise = float(structural.ssim(before, after)), float(structural.psnr(before, after))
         looks = float(distance.distance(after, before))
     moved = sum(distances.values()) / len(distances)
-    return Change(moved, distances, quality, noise, linf, distance.name, looks)
+    return Change(moved, distances, quality, noise, linf, distance.name, looks, *before_after)
 
 
 def describe_change(change: Change) -> dict[str, Any]:
     """Return the fields of a record, with a ``reason`` where ``moved`` is NaN or infinite."""
     broken = {} if math.isfinite(change.moved) else {"reason": "an extractor gives an embedding that is not finite"}
-    return {**asdict(change), **broken}
+    described = {each.name: getattr(change, each.name) for each in fields(change) if each.name not in _UNRECORDED}
+    return {**described, **broken}
 
 
 def measure_distances(clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor]) -> dict[str, float]:
     """Return the cosine distance, 0 to 2, between one face's embeddings in two photos, for each extractor by name."""
     # The chips that embed would cut, from the photo's own pixels.
-    embedded = zip(extractors, *(embed_face(p, face, extractors) for p in (clean, cloaked)), strict=True)
+    return _distances(extractors, *(embed_face(photo, face, extractors) for photo in (clean, cloaked)))
+
+
+def _distances(extractors: Sequence[Extractor], clean: Sequence[Tensor], cloaked: Sequence[Tensor]) -> dict[str, float]:
     # Unlike max(), a clamp keeps what is not a number; records give it as null.
     return {
         extractor.name: float((1 - F.cosine_similarity(f.double(), g.double(), dim=0)).clamp(min=0))
-        for extractor, f, g in embedded
+        for extractor, f, g in zip(extractors, clean, cloaked, strict=True)
     }

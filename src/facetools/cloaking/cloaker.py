@@ -11,7 +11,6 @@ from _toolio.errors import InputError
 from _toolio.streams.records import error_fields
 from facetools.cloaking.change import describe_change, measure_change, measure_distances
 from facetools.cloaking.engine import Done, Job, Recipe, add_changes, cloak_faces, seed_of
-from facetools.embeddings.chips import embed_face
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face, describe_face
 from facetools.intake import Intake
@@ -168,8 +167,7 @@ class Cloaker:
         if result.aims:
             fields["targets"] = result.aims
         if self.recipe.goal is not None:
-            own, after = (embed_face(p, face, self.recipe.extractors) for p in (clean, saved))
-            reach = self.recipe.goal.measure(own, after, self._others(intake))
+            reach = self.recipe.goal.measure(change.clean, change.cloaked, self._others(intake))
             fields["reached"] = reach.reached
             if reach.margin is not None:
                 fields["hidden_margin"] = reach.margin

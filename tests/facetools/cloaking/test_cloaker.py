@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from _toolio.files.hashing import sha256_of
@@ -12,6 +14,7 @@ from _toolio.streams.inputs import Item
 from cloaking_faces import change_of, moved_face, recipe_of
 from conftest import faceless, saved
 from facetools.cloaking.cloaker import Cloaker
+from facetools.cloaking.goals.goal import Goal
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face
 from facetools.intake import Intake
@@ -62,3 +65,23 @@ def test_a_format_that_cannot_hold_the_photo_is_an_error_record(face: Face, extr
     (record,) = output.described
     assert record["error"]["kind"] == "unwritable"
     assert record["error"]["message"].startswith("in/wide.png: the photo cannot be written as JPEG")
+
+
+def test_the_saved_face_is_embedded_once(portrait: Image.Image, face: Face, extractor: Extractor) -> None:
+    photo = decode_photo(saved(portrait, "PNG"), "b.png")
+    recipe = replace(recipe_of(extractor, steps=1), goal=Goal(moved=1.9))
+    intake = Intake(Item("in/b.png", "b.png"), b"file", photo, (face,), (0,))
+    measured = 0
+
+    def count(*_: object) -> None:
+        nonlocal measured
+        measured += torch.is_inference_mode_enabled()  # and not by the attack, which needs gradients
+
+    hook = extractor.network.register_forward_hook(count)
+    (output,) = Cloaker(recipe, Saving()).cloak([intake])
+    hook.remove()
+    (record,) = output.described
+    assert record["reached"] is False
+    assert record["moved"] > 0
+    assert not {"clean", "cloaked"} & record.keys()
+    assert measured == 3, "the clean face where the attack begins, and both for all that the record says"
