@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
+from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spelled
 from _toolio.streams.reading import is_cut, lines_of, read_file, too_long
 from _toolio.streams.records import Record, parse_record
 from _toolio.streams.tars import BAD_TAR, open_archive, read_member
@@ -75,6 +75,13 @@ class Kind:
     def has(self, path: str) -> bool:
         """Test whether a file's name is of this kind."""
         return PurePosixPath(path).suffix.lower() in self.endings
+
+    @property
+    def note(self) -> str:
+        """What to tell people of the files that were left out; "" if there are none."""
+        files = "1 file is" if self.left_out == 1 else f"{self.left_out:,} files are"
+        named = f"left out, not named as {self.name}s; {param('all_files')} tries them"
+        return spelled(f"{files} {named}") if self.left_out else ""
 
 
 def read_input(path: str) -> bytes:
@@ -152,15 +159,15 @@ def open_items(
     return items[start:stop]
 
 
-def list_whole(inputs: Sequence[str]) -> list[Item]:
-    """List the items that inputs name, where a part of an archive cannot stand for all of it.
+def list_whole(inputs: Sequence[str], *, only: Kind | None = None) -> list[Item]:
+    """List the items that inputs name, where a part of an archive cannot stand for all of it; ``only`` as ``open_items``.
 
     Raises
     ------
     ToolError
         As of ``open_items``, or an archive is damaged.
     """
-    items = list(open_items(inputs))
+    items = list(open_items(inputs, only=only))
     for item in items:
         if item.error is not None and item.error.kind == BAD_TAR:
             raise ToolError(item.error.message, kind=BAD_TAR)

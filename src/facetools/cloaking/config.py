@@ -45,6 +45,8 @@ class CloakingConfig:
     until_hidden, others
         Stop where in every extractor somebody else's face is nearer than the person's own clean one. ``others`` are
         files of embeddings, one for each extractor, or folders of photos, of those who may be nearer.
+    all_files
+        Of the folders of ``others``, try every file, and not only those that are photos by name.
     lpips_weights, allow_download
         Where AlexNet's weights for LPIPS are; see ``facetools.perceptual.lpips.open_lpips``.
     faces
@@ -74,6 +76,7 @@ class CloakingConfig:
     until_moved: float | None = None
     until_hidden: bool = False
     others: Sequence[Path | str] = ()
+    all_files: bool = False
     lpips_weights: Path | None = None
     allow_download: bool = False
     faces: str | None = None

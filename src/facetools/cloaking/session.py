@@ -5,6 +5,7 @@ Importing this module imports neither torch nor Pillow, so that commands can che
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -68,6 +69,8 @@ class CloakingSession:
     batch
         Faces that are worked on together on an accelerator; on a CPU photos are worked on side by side, one a thread,
         and torch computes on one thread each until the photos are done.
+    warn
+        Called with a line about each photo of ``config.others`` that is left out.
 
     Raises
     ------
@@ -77,11 +80,18 @@ class CloakingSession:
         An extractor, a file of targets, weights or faces is damaged or of another kind.
     """
 
-    def __init__(self, config: CloakingConfig, *, device: str = "auto", batch: int = 8) -> None:
+    def __init__(
+        self,
+        config: CloakingConfig,
+        *,
+        device: str = "auto",
+        batch: int = 8,
+        warn: Callable[[str], object] = warnings.warn,
+    ) -> None:
         from _toolio.compute.device import pick_device, share_out
 
         config.check()
-        self.config = config
+        self.config, self._warn = config, warn
         self.device: torch.device = pick_device(device)
         self._workers, self._batch = share_out(self.device, batch)
         self._recipe = self._open()
@@ -121,8 +131,10 @@ class CloakingSession:
         config = self.config
         if config.until_moved is None and not config.until_hidden:
             return None
-        people = open_others([str(name) for name in config.others], ensemble) if config.until_hidden else None
-        return Goal(config.until_moved, people)
+        if not config.until_hidden:
+            return Goal(config.until_moved)
+        names = [str(name) for name in config.others]
+        return Goal(config.until_moved, open_others(names, ensemble, all_files=config.all_files, warn=self._warn))
 
     def _open_measured(self) -> list[Extractor]:
         """Open the extractors that are measured and not attacked."""

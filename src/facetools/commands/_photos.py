@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from _toolio.streams.inputs import STDIN, Item, open_items
+from _toolio.streams.records import printable
 from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
@@ -20,18 +21,21 @@ def open_photos(
     """List photos; say on stderr how many files of other names are left out. As `_toolio.streams.inputs.open_items`."""
     photos = None if all_files else photo_files()
     items = open_items(inputs, null=null, shard=shard, only=photos)
-    if photos is not None and photos.left_out and sys.stderr is not None:
-        files = "1 file is" if photos.left_out == 1 else f"{photos.left_out:,} files are"
-        sys.stderr.write(f"facetools: note: {files} left out, not named as photos; --all-files tries them\n")
+    if photos is not None and photos.left_out:
+        note(photos.note)
     return items
 
 
 def say_if_halved(at_once: Batch, batch: int) -> None:
     """Say on stderr that memory has run out and fewer were taken together than ``--batch`` says."""
-    if at_once.size < batch and sys.stderr is not None:
-        sys.stderr.write(
-            f"facetools: note: out of memory: {at_once.size} at a time; --batch {at_once.size} begins so\n"
-        )
+    if at_once.size < batch:
+        note(f"out of memory: {at_once.size} at a time; --batch {at_once.size} begins so")
+
+
+def note(text: str) -> None:
+    """Say on stderr what does not end a run and is in none of its records."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"facetools: note: {printable(text)}\n")
 
 
 def part_of(inputs: Sequence[str], shard: tuple[int, int], *naming: str) -> object | None:

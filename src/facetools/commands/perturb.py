@@ -44,7 +44,7 @@ from facetools.commands._perturb import (
     WhichFaces,
     check_mask_file,
 )
-from facetools.commands._photos import open_photos, part_of
+from facetools.commands._photos import note, open_photos, part_of
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
 from facetools.intake_records import hand_on
 from facetools.photos.formats import Format
@@ -123,6 +123,7 @@ def perturb(
         until_moved=until_moved,
         until_hidden=until_hidden,
         others=others or [],
+        all_files=all_files,
         lpips_weights=lpips_weights,
         allow_download=allow_download,
         faces="crop" if crops else faces and faces.value,
@@ -159,7 +160,7 @@ def perturb(
         from facetools.outputs import PhotoFolder
 
         summary, sheet = Summary(), ContactSheet(preview) if preview else None
-        session = CloakingSession(config, device=device, batch=batch)
+        session = CloakingSession(config, device=device, batch=batch, warn=note)
         if method.per_person:
             session.prepare_masks(items, resume=resume)
         with PhotoFolder(out, "facetools-perturb", session.arguments, resume=resume, force=force) as folder:

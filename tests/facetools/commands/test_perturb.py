@@ -268,3 +268,26 @@ def test_a_folder_begun_with_an_older_name_of_a_knob_is_resumed(
     assert first.records[0]["knobs"]["bound"] == 0.02
     other = facetools(*words, "--set", "epsilon=0.03", "--resume")
     assert (other.code, "was made with knobs" in other.err) == (2, True)
+
+
+def test_others_that_are_left_out_are_told(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:
+    me, *rest = sorted(people_folder.iterdir())
+    others = tmp_path / "others"
+    rest[0].rename(others)
+    (others / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (others / "notes.txt").write_text("no photo")
+    words = ("perturb", *FAST, "--until-hidden", "--others", others, "--in", me / "0.jpg")
+    done = facetools(*words, "--out", tmp_path / "out")
+    assert (done.code, done.records[0]["reached"]) == (0, False)
+    named, broken = done.err.splitlines()
+    assert named == "facetools: note: --others: 1 file is left out, not named as photos; --all-files tries them"
+    assert broken.startswith(f"facetools: note: --others: {others}/broken.jpg: ")
+    for photo in others.glob("[0-9]*.jpg"):
+        photo.unlink()
+    (others / "notes.txt").unlink()
+    none = facetools(*words, "--out", tmp_path / "none")
+    assert (none.code, none.out) == (2, b"")
+    assert none.err.splitlines() == [
+        broken,
+        f"facetools: error: --others: no face in {others}; name photos of other people",
+    ]

@@ -22,7 +22,7 @@ def listed(*inputs: Path | str, all_files: bool = False) -> list[str]:
 def test_files_that_are_no_photos_by_name_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(tmp_path, "a.jpg", "b.HEIC", "notes.txt", "sub/c.png")
     assert listed(tmp_path) == ["a.jpg", "b.HEIC", "sub/c.png"]
-    said = "facetools: note: 1 file is left out, not named as photos; --all-files tries them\n"
+    said = "facetools: note: 1 file is left out, not named as photos; all_files tries them\n"
     assert capsys.readouterr() == ("", said)
     assert listed(tmp_path, all_files=True) == ["a.jpg", "b.HEIC", "notes.txt", "sub/c.png"]
     assert listed(tmp_path / "sub", tmp_path / "notes.txt") == ["c.png", "notes.txt"]

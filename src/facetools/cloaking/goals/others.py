@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from _toolio.errors import InputError, UsageError, param
+from _toolio.errors import InputError, UsageError, param, spelled
 from _toolio.files.hashing import sha256_of, text_digest
 from _toolio.streams.inputs import list_whole
 from facetools.embeddings.chips import embed_face
 from facetools.embeddings.files import check_finite, is_safetensors, read_embeddings
 from facetools.extractors.extractor import Extractor
-from facetools.intake import Intake, take_in
+from facetools.intake import Intake, Refusal, take_in
 from facetools.people import person_of
+from facetools.photos.formats import photo_files
+
+Warn = Callable[[str], object]
+"""Called with a line about what is left out."""
 
 
 class Others:
@@ -63,7 +68,9 @@ class Others:
         return kept
 
 
-def open_others(names: Sequence[str], extractors: Sequence[Extractor]) -> Others:
+def open_others(
+    names: Sequence[str], extractors: Sequence[Extractor], *, all_files: bool = False, warn: Warn = warnings.warn
+) -> Others:
     """Read other people's embeddings, or embed the largest faces of their photos.
 
     Parameters
@@ -73,13 +80,18 @@ def open_others(names: Sequence[str], extractors: Sequence[Extractor]) -> Others
         after people.
     extractors
         The ensemble.
+    all_files
+        Try every file of folders and archives, and not only those that are photos by name.
+    warn
+        Called with each photo that cannot be read, and with how many files are no photos by name. A photo in which no
+        face is found counts for nobody.
 
     Raises
     ------
     UsageError
-        An extractor has no embeddings.
+        An extractor has no embeddings: no face was found, or a file is of another extractor.
     ToolError
-        A file holds no embeddings, or one that is not finite.
+        A file holds no embeddings, or one that is not finite; a folder or archive holds no photo by name.
     """
     files = [name for name in names if is_safetensors(name)]
     read = [(name, read_embeddings(Path(name))) for name in files]
@@ -97,7 +109,7 @@ def open_others(names: Sequence[str], extractors: Sequence[Extractor]) -> Others
             values[number].append(torch.from_numpy(np.array(file.values)))
             people[number] += [person_of(about["relative"]) for about in file.rows]
             sha256s[number] += [about.get("sha256") for about in file.rows]
-    for intake in _faces(photos, extractors):
+    for intake in _faces(photos, extractors, all_files=all_files, warn=warn):
         digests.append(text_digest(f"{intake.item.relative} {intake.digest}").hex())
         for number, rows in enumerate(embed_face(intake.photo.pixels, intake.faces[0], extractors)):
             check_finite(rows.numpy(), intake.item.path, intake.item.path)
@@ -105,6 +117,8 @@ def open_others(names: Sequence[str], extractors: Sequence[Extractor]) -> Others
             people[number].append(person_of(intake.item.relative))
             sha256s[number].append(intake.digest)
     for number, extractor in enumerate(extractors):
+        if not people[number] and not files:
+            raise UsageError(f"{param('others')}: no face in {' and '.join(photos)}; name photos of other people")
         if not people[number]:
             raise UsageError(
                 f"{param('others')}: no face of another person, embedded with {extractor.name} "
@@ -114,9 +128,16 @@ def open_others(names: Sequence[str], extractors: Sequence[Extractor]) -> Others
     return Others([torch.cat(rows) for rows in values], people, sha256s, sha256_of(" ".join(digests).encode()))
 
 
-def _faces(names: Sequence[str], extractors: Sequence[Extractor]) -> Iterable[Intake]:
-    """Yield the photos that have a face; others, and what is no photo, count for nobody."""
+def _faces(names: Sequence[str], extractors: Sequence[Extractor], *, all_files: bool, warn: Warn) -> Iterator[Intake]:
+    """Yield the photos that have a face; warn of what is left out."""
     if not names:
         return
-    taken = take_in(list_whole(list(names)), extractors[0].device, faces="largest", min_face_px=None)
-    yield from (each for each in taken if isinstance(each, Intake) and each.faces)
+    only = None if all_files else photo_files()
+    items = list_whole(names, only=only)
+    if only is not None and only.left_out:
+        warn(spelled(f"{param('others')}: {only.note}"))
+    for each in take_in(items, extractors[0].device, faces="largest", min_face_px=None):
+        if isinstance(each, Refusal) and each.error is not None:
+            warn(spelled(f"{param('others')}: {each.error.message}; left out"))
+        elif isinstance(each, Intake) and each.faces:
+            yield each

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from _toolio.errors import InputError, ToolError, UsageError
 from facetools.cloaking.goals.others import Others, open_others
@@ -39,7 +40,6 @@ def test_photos_and_their_embeddings_are_the_same_people(
     one.mkdir(parents=True)
     photo = sorted(folder.iterdir())[0]
     (one / photo.name).write_bytes(photo.read_bytes())
-    (one / "text.txt").write_text("no photo")
     from_photos = open_others([str(tmp_path / "one")], [extractor])
     (row,) = from_photos.besides("x.jpg", "x", "")
     assert row.shape == (1, extractor.dimensions)
@@ -59,3 +59,22 @@ def test_what_is_of_no_use_is_refused(tmp_path: Path, extractor: Extractor) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises((UsageError, ToolError)):
         open_others([str(tmp_path / "empty")], [extractor])
+
+
+def test_photos_that_are_left_out_are_told(tmp_path: Path, extractor: Extractor, people_folder: Path) -> None:
+    folder, told = tmp_path / "others", list[str]()
+    folder.mkdir()
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    Image.new("RGB", (64, 64)).save(folder / "grey.png")
+    (folder / "notes.txt").write_text("no photo")
+    with pytest.raises(UsageError, match=rf"^others: no face in {folder}; name photos of other people$"):
+        open_others([str(folder)], [extractor], warn=told.append)
+    named, broken = told
+    assert named == "others: 1 file is left out, not named as photos; all_files tries them"
+    assert broken.startswith(f"others: {folder}/broken.jpg: ")
+    assert broken.endswith("; left out")
+    face = next(path for path in sorted(people_folder.rglob("*.*")) if path.is_file())
+    (folder / "face").write_bytes(face.read_bytes())
+    found = open_others([str(folder)], [extractor], all_files=True, warn=told.append)
+    assert len(found.besides("x/x.jpg", "x", "")[0]) == 1
+    assert [line.split(": ")[1] for line in told[2:]] == [f"{folder}/broken.jpg", f"{folder}/notes.txt"]
