@@ -13,19 +13,20 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.interrupts import resumable
 from _toolio.cli.manual import EXIT_STATUS, Page
-from _toolio.cli.progress import close_with, stopped_after
+from _toolio.cli.progress import close_with
 from _toolio.compute.memory import is_out_of_memory
 from _toolio.compute.threads import THREAD_PREFIX
-from _toolio.errors import ToolError, spell_parameters, spelled
+from _toolio.errors import ToolError, spell_parameters
 from _toolio.files.claims import set_command
 from _toolio.streams.records import ReaderGoneError, discard_stdout, written_as
 from _toolio.version import tool_version
@@ -98,11 +99,10 @@ def _with_forms(function: Callable[..., Any], fields: Iterable[str]) -> Callable
     @functools.wraps(function)
     def command(*, table: bool, csv: bool, jsonl: bool, **given: Any) -> Any:
         with written_as(options.form_of(table=table, csv=csv, jsonl=jsonl), tuple(fields)) as output:
-            try:
+            tool = function.__module__.partition(".")[0]
+            resumes = "resume" in given
+            with resumable(tool, given["out"], resume=given["resume"]) if resumes else nullcontext():
                 code = function(**given)
-            except (KeyboardInterrupt, SystemExit):
-                _say_how_to_go_on(function, given)
-                raise
         if output.line:
             close_with(output.line)
         return code
@@ -234,13 +234,6 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """Leave by an exception, so that half-written files are removed on the way out."""
     del frame
     raise SystemExit(128 + number)
-
-
-def _say_how_to_go_on(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Print how far a command that can be resumed has come, where something of it is kept."""
-    line = stopped_after(Path(f"{given.get('out')}.checkpoint")) if "resume" in given else ""
-    if line and sys.stderr is not None:
-        sys.stderr.write(f"{function.__module__.partition('.')[0]}: {spelled(line)}\n")
 
 
 def complain(tool: str, message: str) -> None:

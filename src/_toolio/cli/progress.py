@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
-from _toolio.errors import param
+from _toolio.cli.interrupts import count_kept
 from _toolio.words import printable
 
 T = TypeVar("T")
-
-
-_kept: list[tuple[int, int | None]] = []
-"""How many items of a `track` that resumes are done, and of how many."""
 
 
 def track(
@@ -31,12 +26,13 @@ def track(
     total
         Number of items, where it is known.
     resumes
-        What was done of an item is kept when the next is taken, and another run goes on from there: `stopped_after`.
+        What was done of an item is kept when the next is taken, and another run goes on from there: see
+        `_toolio.cli.interrupts`. A training has its checkpoint for that.
     done
         Number of items that an earlier run has done; ``total`` counts them, too.
     """
     if resumes:
-        items = _counted(items, total, done)
+        items = count_kept(items, total)
     if not _is_watched():
         yield from items
         return
@@ -50,28 +46,6 @@ def track(
         for item in items:
             yield item
             progress.advance(task)
-
-
-def _counted(items: Iterable[T], total: int | None, done: int) -> Iterator[T]:
-    _kept[:] = [(done, total)]
-    for number, item in enumerate(items, done + 1):
-        yield item
-        _kept[:] = [(number, total)]
-    _kept.clear()
-
-
-def stopped_after(checkpoint: Path) -> str:
-    """Return how far a run came that was interrupted, and how to go on; "" if nothing of it is kept.
-
-    Parameters
-    ----------
-    checkpoint
-        Where a training keeps its state; it need not exist.
-    """
-    if _kept and _kept[-1][0]:
-        done, total = _kept[-1]
-        return f"stopped after {done:,}{'' if total is None else f' of {total:,}'}; go on with {param('resume')}"
-    return f"stopped; go on with {param('resume')}" if checkpoint.exists() else ""
 
 
 def close_with(line: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError, param
+from _toolio.files.checkpoint_names import fold_checkpoints
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
 from _toolio.tensors.writer import write_safetensors
@@ -112,6 +113,28 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise ToolError(
             f"{path}: the checkpoint is empty, cut short or damaged; remove it to start again", kind=error.kind
         ) from error
+
+
+def how_far(path: Path) -> tuple[int, int, str] | None:
+    """Return how far a training came that was cut off.
+
+    Its checkpoint says so: ``epoch``, or else ``step``, and among its ``arguments`` how many ``epochs`` or ``steps``
+    there will be. With ``folds`` as many trainings come before the last one, whose checkpoints lie beside it.
+
+    Returns
+    -------
+    done, total, unit
+        Epochs, or steps where these alone are counted, and the word for one. None: nothing is kept, or it is damaged.
+    """
+    try:
+        found = [_read_about(each) for each in (path, *fold_checkpoints(path)) if each.exists()]
+        if not found:
+            return None
+        unit, arguments = "epoch" if "epoch" in found[0] else "step", found[0]["arguments"]
+        total = arguments[f"{unit}s"] * (1 + arguments.get("folds", 0))
+        return sum(each[unit] for each in found), total, unit
+    except (ToolError, KeyError, TypeError):  # another's, or cut short: going on from it would be refused
+        return None
 
 
 def figures_of(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:

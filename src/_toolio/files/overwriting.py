@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _toolio.errors import UsageError, param
+from _toolio.files.checkpoint_names import checkpoint_beside
 from _toolio.streams.inputs import STDIN, reason_of
 
 
@@ -85,7 +86,7 @@ def checkpoint_of(out: Path, *, resume: bool, force: bool) -> Path:
     UsageError
         It exists, and neither ``resume`` nor ``force`` is set; or it is no checkpoint.
     """
-    checkpoint = Path(f"{out}.checkpoint")
+    checkpoint = checkpoint_beside(out)
     refuse_checkpoint(checkpoint, resume=resume, force=force)
     return checkpoint
 

@@ -160,7 +160,7 @@ def open_items(
 
 
 def list_whole(inputs: Sequence[str], *, only: Kind | None = None) -> list[Item]:
-    """List the items that inputs name, where a part of an archive cannot stand for all of it; ``only`` as ``open_items``.
+    """List items as `open_items` does, where a part of an archive cannot stand for all of it.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from _toolio.streams.inputs import STDIN, Item, open_items
-from _toolio.streams.records import printable
+from _toolio.words import printable
 from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
+from _toolio.files.checkpoint_names import fold_checkpoints
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_link, refuse_nested
 from _toolio.streams.records import Order, RecordWriter
@@ -37,7 +38,6 @@ from facetools.commands._train_detector import (
     number_attacks,
 )
 from facetools.commands._training import report_to
-from facetools.detector.training.fold_files import fold_checkpoints
 from facetools.intake_records import search_arguments
 
 SCHEMA = "facetools.train-detector/1"

@@ -104,7 +104,7 @@ def train_extractor(
         if resume and checkpoint.exists():
             trainer.load(checkpoint, about)
         held_out_faces = HeldOutFaces(guide, unseen, trainer.centre)
-        for loss in track(trainer.epochs(), "training", epochs, resumes=True, done=trainer.epoch):
+        for loss in track(trainer.epochs(), "training", epochs, done=trainer.epoch):
             measured = held_out_faces.measure(trainer.averaged)
             trainer.figures = {**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
             trainer.save(checkpoint, about)

@@ -149,7 +149,7 @@ def train_robust(
                         min_confidence=min_confidence, rotations=rotations,
                         seed=seed, resume=resume, force=force,
                     )  # fmt: skip
-                    for records in track(failures, f"cloaking: {name}", len(photos)):
+                    for records in track(failures, f"cloaking: {name}", len(photos), resumes=True):
                         for record in records:
                             writer.emit(record)
             processes.agree(None)
@@ -185,7 +185,7 @@ def train_robust(
             stopping = EarlyStopping(trainer, evaluation, max_clean_loss=max_clean_loss, patience=patience)
             for fields in stopping.start():
                 writer.emit(fields)
-            for fields in track(stopping.epochs(), "training", epochs, resumes=True, done=trainer.epoch):
+            for fields in track(stopping.epochs(), "training", epochs, done=trainer.epoch):
                 writer.emit(fields)
                 trainer.save(checkpoint, about)
             if last := stopping.finish():

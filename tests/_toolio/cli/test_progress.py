@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from _toolio.cli.progress import close_with, stopped_after, track
-from _toolio.errors import param
+from _toolio.cli.progress import close_with, track
 
 
 class Screen(io.StringIO):
@@ -80,24 +78,3 @@ def test_a_closing_line_is_for_a_terminal_alone(
     monkeypatch.setattr(sys, "stderr", None)
     close_with("3 photos")
     assert capsys.readouterr().out == ""
-
-
-def test_how_far_an_interrupted_run_has_come(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "x.checkpoint"
-    for number in track(range(80), "reading", 80):
-        if number == 5:
-            break
-    assert stopped_after(checkpoint) == "", "nothing of it is kept"
-    tracked = track(range(80), "cloaking", 80, resumes=True)
-    next(tracked)
-    assert stopped_after(checkpoint) == "", "what was begun is not done"
-    for number in tracked:
-        if number == 12:
-            assert stopped_after(checkpoint) == f"stopped after 12 of 80; go on with {param('resume')}"
-    assert stopped_after(checkpoint) == "", "it came to its end"
-    tracked = track(iter("abc"), "training", None, resumes=True, done=1200)
-    next(tracked), next(tracked)
-    assert stopped_after(checkpoint) == f"stopped after 1,201; go on with {param('resume')}"
-    list(tracked)
-    checkpoint.touch()
-    assert stopped_after(checkpoint) == f"stopped; go on with {param('resume')}"

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn, optim
 
-from _toolio.compute.checkpoints import figures_in, figures_of, load_training, save_training
+from _toolio.compute.checkpoints import figures_in, figures_of, how_far, load_training, save_training
 from _toolio.errors import ToolError, UsageError
+from _toolio.files.checkpoint_names import fold_checkpoint
 from _toolio.tensors.writer import write_safetensors
 
 STEPS = 6
@@ -114,3 +115,26 @@ def test_figures_of_a_training_that_is_done(tmp_path: Path) -> None:
     assert figures_of(tmp_path / "out", ABOUT) == figures_in({**ABOUT, "figures": figures}, tmp_path, {}) == figures
     with pytest.raises(UsageError, match=r"^out .*/out: made with other inputs; give another file, or force$"):
         figures_of(tmp_path / "out", {**ABOUT, "inputs": "xyz"})
+
+
+def test_how_far_a_training_came(tmp_path: Path) -> None:
+    path = tmp_path / "x.checkpoint"
+    assert how_far(path) is None
+    for about, expected in (
+        ({"epoch": 3, "step": 60, "arguments": {"epochs": 5}}, (3, 5, "epoch")),
+        ({"step": 120, "arguments": {"steps": 400, "batch": 8}}, (120, 400, "step")),
+        ({"step": 120, "arguments": {"lr": 0.1}}, None),
+        ({"step": 120}, None),
+    ):
+        write_safetensors(path, {}, about)
+        assert how_far(path) == expected
+    path.write_bytes(b"cut")
+    assert how_far(path) is None
+
+
+def test_how_far_a_training_with_folds_came(tmp_path: Path) -> None:
+    path, arguments = tmp_path / "x.checkpoint", {"epochs": 4, "folds": 2}
+    write_safetensors(fold_checkpoint(path, 1), {}, {"epoch": 4, "arguments": arguments})
+    assert how_far(path) == (4, 12, "epoch")
+    write_safetensors(path, {}, {"epoch": 1, "arguments": arguments})
+    assert how_far(path) == (5, 12, "epoch")

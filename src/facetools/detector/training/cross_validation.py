@@ -12,11 +12,11 @@ import torch
 
 from _toolio.compute.checkpoints import read_checkpoint
 from _toolio.errors import ToolError, param
+from _toolio.files.checkpoint_names import fold_checkpoint, fold_checkpoints
 from _toolio.tensors.reader import read_metadata
 from facetools.detector.network import ResidualNet
 from facetools.detector.scoring import UnseenScores, score_sources
 from facetools.detector.training.examples import Example
-from facetools.detector.training.fold_files import fold_checkpoint, fold_checkpoints
 from facetools.detector.training.trainer import CHECKPOINT, DetectorTrainer
 from facetools.training.loop import TrainingConfig
 

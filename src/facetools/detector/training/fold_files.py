@@ -1,4 +1,4 @@
-"""Names of the files that a training with folds makes: checkpoints of its parts, and detectors that are kept."""
+"""Names of the detectors that a training with folds keeps."""
 
 from __future__ import annotations
 
@@ -10,23 +10,6 @@ from _toolio.errors import ToolError, param
 
 LONGEST = 200
 """Bytes of a file's name; file systems take 255, and a file that is being written has a longer one."""
-
-
-def fold_checkpoint(checkpoint: Path, number: int) -> Path:
-    """Return where the checkpoint of a fold that is done is kept, of folds numbered from 1."""
-    return checkpoint.with_name(f"{checkpoint.name}.fold-{number}")
-
-
-def fold_checkpoints(checkpoint: Path) -> list[Path]:
-    """Return those that exist."""
-    start = f"{checkpoint.name}.fold-"
-    if not checkpoint.parent.is_dir():
-        return []
-    return sorted(
-        path
-        for path in checkpoint.parent.iterdir()
-        if path.name.startswith(start) and path.name.removeprefix(start).isdecimal()
-    )
 
 
 def detector_without(out: Path, left_out: Sequence[str]) -> Path:

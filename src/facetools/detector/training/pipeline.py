@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from _toolio.files.checkpoint_names import fold_checkpoints
 from facetools.detector.calibration import calibrate, calibrate_sources, figures_by_source
 from facetools.detector.files import save_detector
 from facetools.detector.scoring import UnseenScores
 from facetools.detector.training.cross_validation import Fold, cross_validate, deal_sources
 from facetools.detector.training.examples import Example, split_people
-from facetools.detector.training.fold_files import detector_without, fold_checkpoints
+from facetools.detector.training.fold_files import detector_without
 from facetools.detector.training.trainer import DetectorTrainer
 from facetools.training.loop import TrainingConfig
 

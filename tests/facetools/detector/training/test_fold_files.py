@@ -1,4 +1,4 @@
-"""Names of what a training with folds makes."""
+"""Names of the detectors that a training with folds keeps."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import ToolError
-from facetools.detector.training.fold_files import detector_without, fold_checkpoint, fold_checkpoints
-
-
-def test_checkpoints_of_folds_are_those_of_this_training_alone(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "a[1].checkpoint"
-    assert fold_checkpoints(checkpoint) == fold_checkpoints(tmp_path / "nowhere" / "a") == []
-    mine = [fold_checkpoint(checkpoint, number) for number in (1, 2)]
-    others = [tmp_path / name for name in ("a1.checkpoint.fold-1", "a[1].checkpoint", "a[1].checkpoint.fold-notes")]
-    for path in (*mine, *others, tmp_path / "a[1].checkpoint.fold-1.part"):
-        path.touch()
-    assert [path.name for path in mine] == ["a[1].checkpoint.fold-1", "a[1].checkpoint.fold-2"]
-    assert fold_checkpoints(checkpoint) == mine
+from facetools.detector.training.fold_files import detector_without
 
 
 def test_a_detector_says_what_it_has_not_seen(tmp_path: Path) -> None:
