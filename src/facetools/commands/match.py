@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.errors import UsageError, param
+from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Order, RecordWriter
-from _toolio.words import many
 from facetools.commands._options import ExtractorOption
+from facetools.commands._photos import note
+from facetools.embeddings.match_records import SCHEMA, MatchConfig, find_matches
 from facetools.extractors.factory import DEFAULT
 
-if TYPE_CHECKING:
-    from facetools.embeddings.matching import Faces
-    from facetools.embeddings.thresholds import Threshold
-
-SCHEMA = "facetools.match/1"
 COLUMNS = ("same", "person", "faces", "path", "face", "path_b", "face_b", "reason")
 
 Far = Annotated[
@@ -89,96 +84,22 @@ def match(
     --extractor is what embeds photos of --calibrate.
     """
     names = [embeddings, *([other] if other is not None else [])]
-    _check(names, threshold, calibrate, most, cluster=cluster)
-    with RecordWriter(SCHEMA, "distance", COLUMNS, order=Order.made if cluster else Order.lowest) as writer:
-        from facetools.embeddings.matching import read_embedded
-
-        inputs = read_embedded(names)
-        limit = _threshold(inputs[0], far, threshold, calibrate, extractor, device)
-        about = {"threshold": limit.distance, "far": limit.far, "threshold_source": limit.source}
-        about["extractor"] = inputs[0].faces[0].extractor["name"]
-        found = _people(inputs, limit, writer) if cluster else _pairs(inputs, limit, most, writer)
-        for fields in found:
-            writer.emit({**fields, **about})
-        return writer.exit_code
-
-
-def _check(
-    names: list[str], threshold: float | None, calibrate: str | None, most: int | None, *, cluster: bool
-) -> None:
     if [*names, calibrate].count(STDIN) > 1:
         raise UsageError("- can be given once: stdin is read once")
     if STDIN in names and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("no input: name a file of embeddings, or pipe what `facetools embed` writes")
-    if threshold is not None and calibrate is not None:
-        raise UsageError(f"{param('threshold')} and {param('calibrate')}: give one of them")
-    if cluster and most is not None:
-        raise UsageError(f"{param('cluster')} and {param('most')}: give one of them; people are of all pairs")
-
-
-def _threshold(
-    faces: Faces, far: float, threshold: float | None, calibrate: str | None, extractor: str, device: str
-) -> Threshold:
-    from facetools.embeddings import thresholds
-    from facetools.embeddings.people import people_of, read_people
-    from facetools.embeddings.records import check_alike
-
-    if threshold is not None:
-        return thresholds.Threshold(threshold, None, "given")
-    if calibrate is None:
-        return thresholds.measured_threshold(faces.faces[0].extractor, far)
-    known = read_people(calibrate, extractor, device=device, progress=track)
-    check_alike(f"{faces.name} and {calibrate}", [faces.faces[0], *known.faces], verb="match")
-    return thresholds.calibrated_threshold(known, people_of(known), far)
-
-
-def _pairs(inputs: list[Faces], limit: Threshold, most: int | None, writer: RecordWriter) -> Iterator[dict[str, Any]]:
-    """Yield the fields of a record a pair; sum up."""
-    from facetools.embeddings.matching import MOST_PAIRS, nearest_pairs
-
-    a, b = inputs[0], inputs[1] if inputs[1:] else None
-    pairs = nearest_pairs(a, b, limit.distance, most=most or MOST_PAIRS, beyond=most is not None, progress=track)
-    if most is None and pairs.within > len(pairs.distances):
-        sys.stderr.write(
-            f"facetools: note: the nearest {len(pairs.distances):,} of {pairs.within:,} pairs within "
-            f"{limit.distance:g}; --most N for another number\n"
-        )
-    for first, second, apart in zip(pairs.first, pairs.second, pairs.distances, strict=True):
-        one, two = a.faces[first], (b or a).faces[second]
-        yield {
-            "distance": float(apart),
-            "same": bool(apart <= limit.distance),
-            "path": one.item.path,
-            "face": one.face,
-            "path_b": two.item.path,
-            "face_b": two.face,
-            "relative": one.item.relative,
-            "relative_b": two.item.relative,
-        }
-    count = len(a.faces) * len(b.faces) if b else len(a.faces) * (len(a.faces) - 1) // 2
-    line = f"{sum(len(each.faces) for each in inputs):,} faces, {many(count, 'pair')}: {pairs.within:,} same, within "
-    by_chance = "" if limit.far is None else f"; of as many pairs of different people {limit.far * count:,.0f} would be"
-    writer.sum_up(f"{line}{limit.distance:.4g}{by_chance}")
-
-
-def _people(inputs: list[Faces], limit: Threshold, writer: RecordWriter) -> Iterator[dict[str, Any]]:
-    """Yield the fields of a record a face, person by person; sum up."""
-    import numpy as np
-
-    from facetools.embeddings.clustering import cluster_faces
-    from facetools.embeddings.matching import together
-
-    everybody = together(inputs)
-    people, apart = cluster_faces(everybody, limit.distance, progress=track)
-    sizes = np.bincount(people)
-    for number in np.lexsort((apart, people)):
-        face, alone = everybody.faces[number], bool(sizes[people[number]] == 1)
-        fields = {"distance": None if alone else float(apart[number]), "person": int(people[number])}
-        fields |= {"faces": int(sizes[people[number]]), "path": face.item.path, "face": face.face}
-        fields |= {"relative": face.item.relative}
-        yield fields | ({"reason": "no other face of this person"} if alone else {})
-    single = int((sizes == 1).sum())
-    writer.sum_up(f"{many(len(people), 'face')}: {len(sizes) - single:,} people with several, {single:,} with one")
+    config = MatchConfig(
+        far=far, threshold=threshold, calibrate=calibrate, extractor=extractor, most=most, cluster=cluster
+    )
+    config.check()
+    with RecordWriter(SCHEMA, "distance", COLUMNS, order=Order.made if cluster else Order.lowest) as writer:
+        found = find_matches(names, config, device=device, progress=track)
+        if found.note:
+            note(found.note)
+        for fields in found.records:
+            writer.emit(fields)
+        writer.sum_up(found.summary)
+        return writer.exit_code
 
 
 PAGE = Page(
