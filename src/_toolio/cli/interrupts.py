@@ -4,45 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 from _toolio.errors import param, spelled
 from _toolio.files.checkpoint_names import checkpoint_beside, fold_checkpoints
+from _toolio.progress import counting_kept
 from _toolio.words import many
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Kept:
-    """How many items of a run are done, each of which is kept when the next is taken.
-
-    Attributes
-    ----------
-    done, total
-        Their number, and that of all; ``total`` None where it is not known.
-    """
-
-    done: int = 0
-    total: int | None = None
-
-
-_kept: ContextVar[Kept | None] = ContextVar("kept", default=None)
-
-
-def count_kept(items: Iterable[T], total: int | None) -> Iterator[T]:
-    """Yield items that are kept, and count them for `resumable`; at their end there is nothing to go on with."""
-    kept = _kept.get() or Kept()
-    kept.done, kept.total = 0, total
-    for item in items:
-        yield item
-        kept.done += 1
-    kept.done = 0
 
 
 @contextmanager
@@ -60,17 +29,15 @@ def resumable(tool: str, out: Path | str, *, resume: bool) -> Iterator[None]:
     """
     checkpoint = checkpoint_beside(out)
     others = [] if resume else _states(checkpoint)
-    token = _kept.set(kept := Kept())
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        if kept.done:
-            _say(tool, f"{kept.done:,}" + ("" if kept.total is None else f" of {kept.total:,}"))
-        elif _states(checkpoint) != others and (far := _trained(checkpoint)):
-            _say(tool, far)
-        raise
-    finally:
-        _kept.reset(token)
+    with counting_kept() as kept:
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            if kept.done:
+                _say(tool, f"{kept.done:,}" + ("" if kept.total is None else f" of {kept.total:,}"))
+            elif _states(checkpoint) != others and (far := _trained(checkpoint)):
+                _say(tool, far)
+            raise
 
 
 def _say(tool: str, far: str) -> None:
@@ -80,8 +47,10 @@ def _say(tool: str, far: str) -> None:
 
 def _states(checkpoint: Path) -> list[tuple[str, int, int]]:
     """Return what tells whether checkpoints have been written since."""
-    found = [path for path in (checkpoint, *fold_checkpoints(checkpoint)) if path.exists()]
-    return [(path.name, path.stat().st_mtime_ns, path.stat().st_ino) for path in found]
+    with suppress(OSError):  # where it cannot be, the command says so itself
+        found = [path for path in (checkpoint, *fold_checkpoints(checkpoint)) if path.exists()]
+        return [(path.name, path.stat().st_mtime_ns, path.stat().st_ino) for path in found]
+    return []
 
 
 def _trained(checkpoint: Path) -> str:
@@ -89,7 +58,7 @@ def _trained(checkpoint: Path) -> str:
     from _toolio.compute.checkpoints import how_far
 
     # Of the processes of one training, as of torchrun, the leading one speaks; their rank has been checked before.
-    if os.environ.get("RANK", "0") != "0" or (far := how_far(checkpoint)) is None:
+    if (os.environ.get("RANK") or "0") != "0" or (far := how_far(checkpoint)) is None:
         return ""
     done, total, unit = far
     return f"{done:,} of {many(total, unit)}"

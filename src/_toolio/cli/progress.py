@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from _toolio.cli.interrupts import count_kept
+from _toolio.progress import count_kept
 from _toolio.words import printable
 
 T = TypeVar("T")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from _toolio.cli.interrupts import count_kept, resumable
+from _toolio.cli.interrupts import resumable
 from _toolio.cli.progress import track
 from _toolio.files.checkpoint_names import fold_checkpoint
+from _toolio.progress import count_kept
 from _toolio.tensors.writer import write_safetensors
 
 Told = Callable[..., str]
@@ -63,6 +64,11 @@ def test_an_end_or_an_error_says_nothing(tmp_path: Path, capsys: pytest.CaptureF
         list(zip(range(2), count_kept("abc", 3), strict=False))
         raise ValueError("broken")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_name_that_no_file_can_have_is_for_the_command_to_refuse(tmp_path: Path) -> None:
+    with resumable("tool", tmp_path / ("x" * 300), resume=True):
+        pass
 
 
 def test_a_training_is_as_far_as_its_checkpoint(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

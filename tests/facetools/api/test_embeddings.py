@@ -57,7 +57,7 @@ def test_what_contradicts_itself_names_the_parameter(tmp_path: Path) -> None:
     records = write(tmp_path)
     with pytest.raises(UsageError, match=r"^threshold and calibrate: give one of them$"):
         facetools.match(records, threshold=1, calibrate="people/")
-    with pytest.raises(UsageError, match="^no threshold was measured for the extractor net; give threshold, or"):
+    with pytest.raises(UsageError, match=r"^no threshold was measured for the extractor net; give threshold, or"):
         facetools.match(records)
     with pytest.raises(ToolError, match="is a folder; embed its photos first"):
         facetools.match(tmp_path)
