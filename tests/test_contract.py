@@ -205,10 +205,13 @@ def test_tool_help_and_version(run: Callable[..., Run], tool: str) -> None:
 
 @pytest.mark.parametrize(("tool", "name"), ALL)
 def test_usage_errors(run: Callable[..., Run], tool: str, name: str) -> None:
-    # layerdiff takes any number of checkpoints, but not one; maskdiff any number of masks, but not none.
-    words = {"layerdiff": ["surplus"], "maskdiff": [], "predict": ["--base", "without", "masks"]}.get(
-        name, ["surplus", "words", "here"]
-    )
+    # layerdiff takes any number of checkpoints, but not one, compare of copies; maskdiff of masks, but not none.
+    words = {
+        "layerdiff": ["surplus"],
+        "compare": ["surplus"],
+        "maskdiff": [],
+        "predict": ["--base", "without", "masks"],
+    }.get(name, ["surplus", "words", "here"])
     if f"{tool} {name}" in POSITIONAL:
         words = ["--in", "-", "-"]  # arguments are inputs, and stdin can be read once
     for arguments in (["--no-such-option"], ["--shard", "3/2"], words):

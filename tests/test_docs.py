@@ -190,7 +190,8 @@ def test_example(line: str, sandbox: Path, warm_tools: Path, tmp_path: Path) -> 
     if "new/" in line:
         shutil.copytree(folder / "photos", folder / "new")
     if "facetools compare" in line:
-        shutil.copytree(folder / "photos", folder / "cloaked")
+        for kind in ("control", "cloaked"):
+            shutil.copytree(folder / "photos", folder / kind)
     if "facetools evaluate" in line:
         shutil.rmtree(folder / "people")
         shutil.copytree(folder / "few" / "clean", folder / "people")

@@ -28,9 +28,75 @@ class Pair:
     reason: str | None = None
 
 
-def match_photos(
-    clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str = "", shard: tuple[int, int] = (1, 1)
-) -> list[Pair]:
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """A photo and its copies in each of some folders.
+
+    Attributes
+    ----------
+    clean
+        The photo; None where no folder has a copy, or it is a copy that has no photo.
+    pairs
+        By the folders' names, in their order.
+    """
+
+    clean: Item | None
+    pairs: Mapping[str, Pair]
+
+
+def match_folders(
+    clean: Sequence[Item],
+    folders: Mapping[str, Sequence[Item]],
+    *,
+    suffix: str = "",
+    shard: tuple[int, int] = (1, 1),
+) -> list[Copies]:
+    """Match each photo with its copies in several folders, each as `match_photos` does.
+
+    Parameters
+    ----------
+    clean, suffix
+        As `match_photos` takes them.
+    folders
+        What lies in each folder, by its name.
+    shard
+        (K, N): the K-th of N parts of the photos, K from 1.
+
+    Returns
+    -------
+    list of Copies
+        Photos with a copy first, in the order of ``clean``, then those without any, then copies without a photo, folder
+        by folder.
+
+    Raises
+    ------
+    ToolError
+        In one of the folders nothing belongs together.
+    """
+    found: dict[str, dict[str, Pair]] = {item.path: {} for item in clean}
+    strays = []
+    for name, items in folders.items():
+        try:
+            pairs = match_photos(clean, items, suffix=suffix)
+        except ToolError as error:
+            raise ToolError(f"{name}: {error.message}" if name else error.message, kind=error.kind) from None
+        for pair in pairs:
+            if pair.clean is None:
+                strays.append(Copies(None, {name: pair}))
+            else:
+                found[pair.clean.path][name] = pair
+    matched, alone = list[Copies](), list[Copies]()
+    for item in clean:
+        if any(pair.cloaked for pair in found[item.path].values()):
+            matched.append(Copies(item, found[item.path]))
+        elif found[item.path]:
+            alone.append(Copies(None, found[item.path]))
+    number, total = shard
+    everything = matched + alone + strays
+    return everything[len(everything) * (number - 1) // total : len(everything) * number // total]
+
+
+def match_photos(clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str = "") -> list[Pair]:
     """Match each photo with its cloaked copy by its path below the folder.
 
     Two photos belong together if their paths are the same, or the same but for an ending that was added
@@ -45,8 +111,6 @@ def match_photos(
         stem ends in it, a cloaked one.
     suffix
         What the stems of cloaked photos have and those of clean ones have not, such as ``_cloaked``.
-    shard
-        (K, N): the K-th of N parts of the pairs, K from 1.
 
     Returns
     -------
@@ -80,9 +144,7 @@ def match_photos(
     married = {item.path for item in partners.values()}
     alone = [Pair(item, None, "no cloaked photo of this name") for item in clean if item.path not in partners]
     alone += [Pair(None, item, "no clean photo of this name") for item in cloaked if item.path not in married]
-    number, total = shard
-    everything = pairs + alone
-    return everything[len(everything) * (number - 1) // total : len(everything) * number // total]
+    return pairs + alone
 
 
 def without_suffix(relative: str, suffix: str) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 
 from _toolio.errors import ToolError
 from _toolio.streams.inputs import Item
-from facetools.pairs import match_photos
+from facetools.pairs import match_folders, match_photos
 
 
 def items(side: str, *names: str) -> list[Item]:
@@ -87,3 +87,29 @@ def test_one_file_each_belongs_together_and_nothing_at_all_is_an_error() -> None
 def test_a_name_that_is_there_twice_is_said_to_be() -> None:
     with pytest.raises(ToolError, match="x: several cloaked photos are called so"):
         matched(["x.bmp", "y.bmp"], ["x.jpg", "x.png"])
+
+
+def test_a_photo_and_its_copies_in_several_folders() -> None:
+    clean = items("clean", "1.jpg", "2.jpg", "3.jpg")
+    folders = {"a": items("a", "2.png", "stray.png"), "b": items("b", "2.png", "3.png")}
+    found = match_folders(clean, folders)
+    assert [each.clean and each.clean.relative for each in found] == ["2.jpg", "3.jpg", None, None]
+    paths = [{name: pair.cloaked and pair.cloaked.path for name, pair in each.pairs.items()} for each in found]
+    assert paths == [
+        {"a": "a/2.png", "b": "b/2.png"},
+        {"a": None, "b": "b/3.png"},
+        {"a": None, "b": None},
+        {"a": "a/stray.png"},
+    ]
+    assert found[1].pairs["a"].reason == "no cloaked photo of this name"
+    assert found[2].pairs["b"].clean == clean[0]
+    parts = [each for number in (1, 2, 3) for each in match_folders(clean, folders, shard=(number, 3))]
+    assert parts == found
+    one = match_folders(clean, {"": folders["a"]})
+    assert [pair for each in one for pair in each.pairs.values()] == match_photos(clean, folders["a"])
+
+
+def test_a_folder_with_nothing_that_belongs_together_is_named() -> None:
+    clean = items("clean", "1.jpg", "2.jpg")
+    with pytest.raises(ToolError, match=r"^strong: none of 2 photos has its copy among 2 cloaked ones"):
+        match_folders(clean, {"mild": items("a", "1.jpg"), "strong": items("b", "x.jpg", "y.jpg")})

@@ -198,6 +198,8 @@ class RecordWriter:
         Fields of CSV, in order, after the ranking one; empty: as `written_as` has them.
     order
         Of the rows of a table, by the ranking field; what has none comes last.
+    grouped_by
+        A field: rows of a table that share its value stand together, in the order of the first records.
     makes_files
         The command's result is files: when the reader of its records goes away, it goes on without them.
     """
@@ -212,11 +214,12 @@ class RecordWriter:
         form: Form | None = None,
         csv_fields: Sequence[str] = (),
         order: Order = Order.highest,
+        grouped_by: str = "",
         makes_files: bool = False,
     ) -> None:
         self.schema, self.rank, self.columns, self.decimals = schema, rank, tuple(columns), decimals
         self.written = self.failures = 0
-        self._makes_files, self._order = makes_files, order
+        self._makes_files, self._order, self._grouped_by = makes_files, order, grouped_by
         self._blocks: list[list[Record]] = [[]]
         self._output = output = _output.get() or Output()
         form = output.form if form is None else form
@@ -232,7 +235,9 @@ class RecordWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # What was found before an interruption is shown too.
+        groups = list(dict.fromkeys(row.get(self._grouped_by) for block in self._blocks for row in block))
         rows = [row for block in self._blocks for row in _ordered(block, self.rank, self._order)]
+        rows.sort(key=lambda row: groups.index(row.get(self._grouped_by)))
         if rows and kind in (None, KeyboardInterrupt):
             self._write(drawn_table(rows, self.rank, self.columns, self.decimals))
         if kind is None and not self._output.line:

@@ -61,7 +61,8 @@ def match(
     ToolError
         A file is missing or damaged, or holds embeddings of several extractors.
     """
-    from facetools.embeddings.match_records import DEFAULT, MatchConfig, find_matches
+    from facetools.embeddings.match_records import MatchConfig, find_matches
+    from facetools.extractors.factory import DEFAULT
 
     config = MatchConfig(
         far=far,

@@ -14,10 +14,11 @@ from facetools.cloaking.change import describe_change, measure_change
 from facetools.cloaking.regions import Region, locate_region
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import describe_face
-from facetools.intake import Intake, Refusal, take_in
-from facetools.pairs import Pair
+from facetools.intake import Finished, Intake, Refusal, take_in
+from facetools.pairs import Copies, Pair
 from facetools.photos.codec import decode_photo
 from facetools.photos.photo import Pixels, is_turned, same_shape, scale_to
+from facetools.pictures.columns import Columns, CopyCell
 from facetools.pictures.grid import Grid
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Comparer:
     preprocesses
         Applied to both photos before a face is measured; one record a face and preprocess.
     grid
-        Collects pictures of the photos; None: nothing is drawn.
+        Collects pictures of the photos: a `Grid` of one folder, `Columns` of several. None: nothing is drawn.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class Comparer:
         extractors: Sequence[Extractor],
         distance: Distance,
         preprocesses: Sequence[Preprocess],
-        grid: Grid | None = None,
+        grid: Grid | Columns | None = None,
     ) -> None:
         self._extractors, self._distance, self._preprocesses, self._grid = extractors, distance, preprocesses, grid
 
     def compare_all(
         self,
-        pairs: Iterable[Pair],
+        photos: Iterable[Copies],
         device: torch.device,
         *,
         faces: str,
@@ -63,19 +64,20 @@ class Comparer:
         min_confidence: float | None = None,
         rotations: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the fields of every record of some pairs, in order; those of photos without a counterpart last.
+        """Yield the fields of every record of some photos and their copies; those without any counterpart last.
 
-        The other parameters are as ``take_in`` takes them.
+        A photo's faces are found once, and compared with each copy in the order of the folders. Records name a copy's
+        folder, ``cloak``, unless its name is "". The other parameters are as ``take_in`` takes them.
         """
-        current, alone = list[Pair](), list[Pair]()
+        current, alone = list[Copies](), list[Copies]()
 
         def clean_items() -> Iterator[Item]:
-            for pair in pairs:
-                if pair.clean and pair.cloaked:
-                    current.append(pair)
-                    yield pair.clean
+            for copies in photos:
+                if copies.clean:
+                    current.append(copies)
+                    yield copies.clean
                 else:
-                    alone.append(pair)
+                    alone.append(copies)
 
         intakes = take_in(
             clean_items(),
@@ -86,22 +88,34 @@ class Comparer:
             rotations=rotations,
         )
         for intake in intakes:
-            cloaked = current.pop().cloaked
-            assert cloaked is not None
-            about = {"path": cloaked.path, "relative": cloaked.relative, "source": intake.item.path}
-            try:
-                if isinstance(intake, Intake):
-                    yield from self.compare(intake, cloaked)
-                elif isinstance(intake, Refusal) and intake.error is not None:
-                    raise intake.error
-            except InputError as error:
-                yield {**about, **error_fields(error)}
-        for pair in alone:
-            paths = {"path": pair.cloaked and pair.cloaked.path, "source": pair.clean and pair.clean.path}
-            for item in filter(None, (pair.clean, pair.cloaked)):
-                yield {**paths, "relative": item.relative, "face": None, "reason": pair.reason}
+            row = self._grid.photo() if self._grid else None
+            for name, pair in current.pop().pairs.items():
+                for fields in self._compare_pair(intake, pair, row.column(name) if row else None):
+                    yield {**_named(name), **fields}
+        for copies in alone:
+            for name, pair in copies.pairs.items():
+                yield {**_named(name), **_describe_alone(pair)}
 
-    def compare(self, intake: Intake, cloaked: Item) -> list[dict[str, Any]]:
+    def _compare_pair(
+        self, intake: Intake | Refusal | Finished, pair: Pair, cell: Grid | CopyCell | None
+    ) -> Iterator[dict[str, Any]]:
+        if pair.cloaked is None:
+            if cell:
+                cell.leave_empty(pair.reason or "")
+            yield _describe_alone(pair)
+            return
+        try:
+            if isinstance(intake, Intake):
+                yield from self.compare(intake, pair.cloaked, cell)
+            elif isinstance(intake, Refusal) and intake.error is not None:
+                raise intake.error
+        except InputError as error:
+            if cell:
+                cell.leave_empty("cannot be read")
+            about = {"path": pair.cloaked.path, "relative": pair.cloaked.relative, "source": intake.item.path}
+            yield {**about, **error_fields(error)}
+
+    def compare(self, intake: Intake, cloaked: Item, cell: Grid | CopyCell | None = None) -> list[dict[str, Any]]:
         """Compare a photo and its cloaked copy.
 
         Parameters
@@ -110,6 +124,8 @@ class Comparer:
             The clean photo and its faces.
         cloaked
             The copy. One of another size is scaled to the clean photo's.
+        cell
+            Where it is drawn.
 
         Returns
         -------
@@ -131,26 +147,30 @@ class Comparer:
             "cloaked_size": _size(saved),
             "scaled": scaled,
         }
+        reason = None
         if scaled and not same_shape(clean, saved):
-            return [{**about, "face": None, "reason": "the photos differ in shape: one is cropped or turned"}]
-        saved = scale_to(saved, clean) if scaled else saved
-        if is_turned(clean, saved):
+            reason = "the photos differ in shape: one is cropped or turned"
+        saved = scale_to(saved, clean) if scaled and reason is None else saved
+        if reason is None and is_turned(clean, saved):
             reason = "one of the photos is turned or mirrored, as where an EXIF orientation was lost; save both upright"
+        if reason is not None:
+            if cell:
+                cell.leave_empty(reason)
             return [{**about, "face": None, "reason": reason}]
         located = [locate_region(clean, face, self._extractors) for face in intake.faces]
         regions = [region for region in located if region is not None]
         if not (scaled or any(face.is_crop for face in intake.faces)):
             about["outside_linf"] = largest_change_outside(clean, saved, regions)
         boxes = [_box(region) for region in regions]
-        row = self._grid.add(clean, saved, boxes) if self._grid else None
+        row = cell.add(clean, saved, boxes) if cell else None
         if not intake.faces:
             described = [{**about, "face": None, "reason": intake.no_face}]
         else:
             described = [fields for each in self._preprocesses for fields in self._faces(intake, saved, each, about)]
-        if self._grid and row is not None:
-            moved = described[0].get("moved")
-            self._grid.label(row, intake.item.relative + ("" if moved is None else f"  moved {moved:.3f}"))
-            described = [{**fields, "grid_row": row, "amplify": self._grid.amplify} for fields in described]
+        if cell and row is not None:
+            cell.describe(row, intake.item.relative, described[0].get("moved"), scaled=scaled)
+            drawn = {"grid_row": row, **({} if cell.amplify is None else {"amplify": cell.amplify})}
+            described = [{**fields, **drawn} for fields in described]
         return described
 
     def _faces(
@@ -180,6 +200,18 @@ def largest_change_outside(clean: Pixels, cloaked: Pixels, regions: Sequence[Reg
             change[max(0, rows.start - top) : max(0, rows.stop - top), columns] = 0
         largest = max(largest, int(change.max()))
     return largest
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"cloak": name} if name else {}
+
+
+def _describe_alone(pair: Pair) -> dict[str, Any]:
+    """Return the fields of a photo, or of a copy, without a counterpart."""
+    item = pair.clean or pair.cloaked
+    assert item is not None
+    paths = {"path": pair.cloaked and pair.cloaked.path, "source": pair.clean and pair.clean.path}
+    return {**paths, "relative": item.relative, "face": None, "reason": pair.reason}
 
 
 def _size(pixels: Pixels) -> list[int]:

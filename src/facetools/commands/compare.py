@@ -17,6 +17,7 @@ from _toolio.streams.inputs import STDIN, list_whole
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.commands import _complete
+from facetools.commands._compare import MovedTally, name_folders
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import (
     AllowDownload,
@@ -30,13 +31,14 @@ from facetools.commands._options import (
     Rotations,
     check_names,
 )
-from facetools.commands._summary import FaceTally, spread
 from facetools.extractors.factory import DEFAULT
+from facetools.names import short_names
+from facetools.pictures.columns import Columns
 from facetools.pictures.grid import Grid, refuse_picture
 from facetools.transforms.preprocess import parse_preprocess
 
 SCHEMA = "facetools.compare/1"
-COLUMNS = ("path", "face", "preprocess", "ssim", "psnr", "linf", "outside_linf", "reason")
+COLUMNS = ("cloak", "path", "face", "preprocess", "ssim", "psnr", "linf", "outside_linf", "reason")
 
 Extractors = Annotated[
     list[str],
@@ -62,7 +64,13 @@ Amplify = Annotated[
 
 def compare(
     clean: Annotated[str, typer.Argument(metavar="CLEAN", help="The photos as they were: a file, folder or .tar.")],
-    cloaked: Annotated[str, typer.Argument(metavar="CLOAKED", help="The same photos, cloaked by any tool.")],
+    cloaked: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CLOAKED...",
+            help="The same photos, cloaked by any tool; several, each as PATH or NAME=PATH, are set side by side.",
+        ),
+    ],
     suffix: CloakSuffix = "",
     extractor: Extractors = [DEFAULT],  # noqa: B006 - typer copies it
     preprocess: Preprocesses = ["none"],  # noqa: B006
@@ -73,7 +81,12 @@ def compare(
     min_face: MinFace = None,
     min_confidence: MinConfidence = None,
     rotations: Rotations = False,
-    grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw both and the difference, as PNG.")] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw both and the difference, as PNG; of several, the clean photo and all copies."
+        ),
+    ] = None,
     grid_rows: Annotated[int, typer.Option(min=1, max=200, help="Photos to draw, at most.")] = 20,
     amplify: Amplify = 10,
     force: options.Force = False,
@@ -85,47 +98,60 @@ def compare(
     One record a face, with the measures of perturb, for photos that any tool has cloaked. They are matched by their
     paths below the two folders, without extensions. Faces are found in the clean photos; a copy of another size
     is scaled to the clean one's. A photo without a counterpart gives a record with a reason.
+
+    With several CLOAKED, strengths of a cloak say, each record names its own: cloak.
     """
-    if STDIN in (clean, cloaked):
+    folders = name_folders(cloaked)
+    if STDIN in (clean, *folders.values()):
         raise UsageError("CLEAN and CLOAKED cannot be -: name a file, a folder or a .tar each")
     part, steps = parse_shard(shard), [parse_preprocess(name) for name in preprocess]
     if grid is not None:
         grid = file_of_shard(grid, part)
         if part != (1, 1):
             refuse_link(grid)
-        refuse_picture(grid, (clean, cloaked), force=force)
-    before, after = list_whole([clean]), list_whole([cloaked])
+        refuse_picture(grid, (clean, *folders.values()), force=force)
+    before, after = list_whole([clean]), {name: list_whole([path]) for name, path in folders.items()}
+    csv_fields = [name for name in PAGE.fields if name != "moved" and (name != "cloak" or "" not in folders)]
     drawn = claimed(grid, replace=force, named=param("grid"))
-    with drawn, RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=bool(grid)) as writer:
+    records = RecordWriter(
+        SCHEMA, "moved", COLUMNS, csv_fields=csv_fields, grouped_by="cloak", makes_files=bool(grid)
+    )
+    with drawn, records as writer:
         from _toolio.compute.device import pick_device
         from facetools.cloaking.compare import Comparer
         from facetools.extractors.factory import open_extractors
-        from facetools.pairs import match_photos
+        from facetools.pairs import match_folders
         from facetools.perceptual.distance import open_distance
 
-        pairs = match_photos(before, after, suffix=suffix, shard=part)
+        photos = match_folders(before, after, suffix=suffix, shard=part)
         on_device = pick_device(device)
         distance = open_distance(lpips_weights, allow_download=allow_download, device=on_device)
-        sheet = Grid(rows=grid_rows, amplify=amplify) if grid else None
+        headings = short_names(folders)
+        sheet: Grid | Columns | None = None
+        if grid:
+            several = len(folders) > 1
+            sheet = Columns(headings, rows=grid_rows) if several else Grid(rows=grid_rows, amplify=amplify)
         comparer = Comparer(open_extractors(extractor, on_device), distance, steps, sheet)
-        tracked, which = track(pairs, "comparing", len(pairs)), "crop" if crops else faces.value
+        tracked, which = track(photos, "comparing", len(photos)), "crop" if crops else faces.value
         compared = comparer.compare_all(
             tracked, on_device, faces=which, min_face_px=min_face, min_confidence=min_confidence, rotations=rotations
         )
-        tally, moved = FaceTally(), list[float]()
+        sums = {name: MovedTally(several=bool(name)) for name in folders}
         for fields in compared:
             writer.emit(fields)
-            tally.add(fields, fields.get("path"))
-            moved += [fields["moved"]] if fields.get("moved") is not None else []
+            sums[fields.get("cloak", "")].add(fields)
         if grid and sheet:
             sheet.save(grid)
-        writer.sum_up(f"{tally.line()}: moved {spread(moved)}")
+        writer.sum_up(
+            "; ".join(f"{headings[name]}: {each.line()}" if name else each.line() for name, each in sums.items())
+        )
         return writer.exit_code
 
 
 PAGE = Page(
     fields={
         "moved": "Cosine distance between the clean and the cloaked face's embedding, 0 to 2, mean over extractors.",
+        "cloak": "With several CLOAKED, or a NAME: the one with the cloaked photo, or without it.",
         "path": "The cloaked photo; null where there is none.",
         "relative": "Where it lies below its folder.",
         "source": "The clean photo; null where there is none.",
@@ -142,7 +168,7 @@ PAGE = Page(
         "perceptual": "Name of the perceptual distance.",
         "perceptual_distance": "That distance between clean and cloaked region.",
         "grid_row": "Row of the photo in the picture, from 0.",
-        "amplify": "Factor by which the picture amplifies the difference.",
+        "amplify": "Factor by which the picture amplifies the difference; not with several CLOAKED.",
         **PROBLEM,
     },
     examples=(
@@ -154,6 +180,10 @@ PAGE = Page(
         (
             "facetools compare photos/ cloaked/ --grid grid.png | sort -r | head",
             "Draw them, and list the ten that moved most.",
+        ),
+        (
+            "facetools compare photos/ saved=control/ lowkey=cloaked/ --grid both.png > both.jsonl",
+            "Set two folders side by side, strengths of a cloak say: a row a photo, a column a folder.",
         ),
     ),
 )

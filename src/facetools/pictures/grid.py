@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from _toolio.errors import UsageError, param
 from _toolio.files.atomic import atomic_write_bytes
@@ -27,7 +28,23 @@ CONTEXT = 0.15
 """Share of the faces' extent that is shown around it, on each side."""
 
 _GAP_PX, _LINE_PX = 6, 16
-_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+_PAPER, _INK, _FRAME = (255, 255, 255), (30, 30, 30), (200, 200, 200)
+_LETTER_PX = 6
+
+
+class Cell(NamedTuple):
+    """A place in a picture.
+
+    Attributes
+    ----------
+    picture
+        RGB; None: the text stands in its place.
+    text
+        The line below.
+    """
+
+    picture: Image.Image | None
+    text: str
 
 
 def refuse_picture(path: Path, inputs: Sequence[str], *, force: bool, named: str = param("grid")) -> None:
@@ -80,6 +97,15 @@ class Grid:
         self._most, self.amplify = rows, amplify
         self._rows: list[tuple[str, list[Image.Image]]] = []
 
+    def photo(self) -> Self:
+        """Return where the next photo is drawn; a `facetools.pictures.columns.Columns` has a row for each."""
+        return self
+
+    def column(self, name: str) -> Self:
+        """Return where the photo's copy is drawn, which is from the only folder."""
+        del name
+        return self
+
     def add(self, clean: Pixels, cloaked: Pixels, boxes: Sequence[tuple[int, int, int, int]]) -> int | None:
         """Draw a row.
 
@@ -106,28 +132,75 @@ class Grid:
         """Set the line of text under a row."""
         self._rows[row] = (drawable(text), self._rows[row][1])
 
+    def describe(self, row: int, relative: str, moved: float | None, *, scaled: bool) -> None:
+        """Set the line under a row to the photo's path and how far its first face moved."""
+        del scaled
+        self.label(row, relative + ("" if moved is None else f"  moved {moved:.3f}"))
+
+    def leave_empty(self, why: str) -> None:
+        """Draw nothing: a row has the photo and its copy."""
+        del why
+
     def draw(self) -> Image.Image:
         """Draw all rows, RGB."""
-        from PIL import Image, ImageDraw, ImageFont
-
-        widest = max((cells[0].width for _, cells in self._rows), default=CELL_PX)
-        heights = [cells[0].height + _LINE_PX + _GAP_PX for _, cells in self._rows]
-        columns = [_GAP_PX + number * (widest + _GAP_PX) for number in range(3)]
-        picture = Image.new("RGB", (columns[2] + widest + _GAP_PX, _LINE_PX + _GAP_PX + sum(heights)), _PAPER)
-        pen, font = ImageDraw.Draw(picture), ImageFont.load_default()
-        for x, title in zip(columns, ("clean", "cloaked", f"difference x{self.amplify:g}"), strict=True):
-            pen.text((x, _GAP_PX // 2), title, _INK, font)
-        y = _LINE_PX + _GAP_PX // 2
-        for (text, cells), height in zip(self._rows, heights, strict=True):
-            for x, cell in zip(columns, cells, strict=True):
-                picture.paste(cell, (x, y))
-            pen.text((_GAP_PX, y + cells[0].height + 1), text, _INK, font)
-            y += height
-        return picture
+        titles = ("clean", "cloaked", f"difference x{self.amplify:g}")
+        rows = [[Cell(each, "" if n else text) for n, each in enumerate(cells)] for text, cells in self._rows]
+        return draw_sheet(titles, rows)
 
     def save(self, path: Path) -> None:
         """Write the picture, whole or not at all; ToolError if that is not possible."""
         save_picture(self.draw(), path)
+
+
+def draw_sheet(titles: Sequence[str], rows: Sequence[Sequence[Cell]], *, narrowest: int | None = None) -> Image.Image:
+    """Draw rows of pictures of one height a row, with a line of text below each.
+
+    Parameters
+    ----------
+    titles
+        What stands above the columns.
+    rows
+        A cell a column; the first has a picture.
+    narrowest
+        Width of a column in pixels, where no picture is wider; texts are shortened to a column's width. None: as wide
+        as the widest picture, and texts run on over the next columns.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    firsts = [row[0].picture for row in rows if row[0].picture is not None]
+    widest = max(narrowest or 0, *(each.width for each in firsts)) if firsts else CELL_PX
+    heights = [each.height + _LINE_PX + _GAP_PX for each in firsts]
+    columns = [_GAP_PX + number * (widest + _GAP_PX) for number in range(len(titles))]
+    picture = Image.new("RGB", (columns[-1] + widest + _GAP_PX, _LINE_PX + _GAP_PX + sum(heights)), _PAPER)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default()
+
+    def write(x: int, y: int, text: str) -> None:
+        pen.text((x, y), text if narrowest is None else _shortened(text, widest, font), _INK, font)
+
+    for x, title in zip(columns, titles, strict=True):
+        write(x, _GAP_PX // 2, title)
+    y = _LINE_PX + _GAP_PX // 2
+    for row, height in zip(rows, heights, strict=True):
+        below = y + height - _LINE_PX - _GAP_PX
+        for x, cell in zip(columns, row, strict=True):
+            if cell.picture is not None:
+                picture.paste(cell.picture, (x, y))
+                write(x, below + 1, cell.text)
+            else:
+                pen.rectangle((x, y, x + widest - 1, below - 1), outline=_FRAME)
+                why = textwrap.fill(cell.text, max(1, widest // _LETTER_PX - 2))
+                pen.text((x + _GAP_PX, y + _GAP_PX), why, _INK, font)
+        y += height
+    return picture
+
+
+def _shortened(text: str, width: int, font: Any) -> str:
+    """Return a text that is no wider than a column."""
+    shown = text
+    while shown and font.getlength(shown) > width:
+        text = text[:-1]
+        shown = f"{text}..."
+    return shown
 
 
 def drawable(text: str) -> str:
@@ -156,16 +229,24 @@ def draw_cells(
     height
         Of the pictures, in pixels; see ``WIDEST``.
     """
-    from PIL import Image
-
     part = _around(boxes, clean.shape[0], clean.shape[1])
     before, after = clean[part], cloaked[part]
-    rows, columns = before.shape[:2]
+    # Three parts of a photo at its full size; of a large face some 10 MB each.
+    return [_drawn(each, height) for each in (before, after, _amplified(before, after, amplify))]
+
+
+def draw_part(photo: Pixels, boxes: Sequence[tuple[int, int, int, int]]) -> Image.Image:
+    """Draw what is shown of a photo, uint8 [H, W, 3], as `draw_cells` does."""
+    return _drawn(photo[_around(boxes, photo.shape[0], photo.shape[1])], CELL_PX)
+
+
+def _drawn(part: Pixels, height: int) -> Image.Image:
+    from PIL import Image
+
+    rows, columns = part.shape[:2]
     ratio = min(height / rows, WIDEST * height / columns)
     size = max(1, round(columns * ratio)), max(1, round(rows * ratio))
-    # Three parts of a photo at its full size; of a large face some 10 MB each.
-    pictures = (before, after, _amplified(before, after, amplify))
-    return [Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+    return Image.fromarray(part).resize(size, Image.Resampling.LANCZOS)
 
 
 def _around(boxes: Sequence[tuple[int, int, int, int]], height: int, width: int) -> tuple[slice, slice]:

@@ -344,6 +344,14 @@ def test_the_order_of_a_table(capfd, order, shown):
     assert [line.split("x")[0].strip() for line in lines] == shown
 
 
+def test_rows_of_a_group_stand_together(capfd):
+    with RecordWriter("tool.do/1", "score", ("of",), form=Form.table, grouped_by="of") as writer:
+        for number, of in ((0.1, "b"), (0.9, "a"), (0.3, "b"), (None, "a")):
+            writer.emit({"score": number, "of": of})
+    rows = [line.split() for line in capfd.readouterr().out.splitlines()[1:]]
+    assert rows == [["0.300000", "b"], ["0.100000", "b"], ["0.900000", "a"], ["a"]]
+
+
 def test_how_records_are_written_is_chosen_for_a_block(capfd):
     with written_as(Form.csv, ("score", "name", "more")) as output:
         with RecordWriter("tool.do/1", "score", ("name",)) as writer:

@@ -26,6 +26,7 @@ from facetools.faces.finder import Finder
 from facetools.intake import Intake
 from facetools.perceptual.ssim import Substitute
 from facetools.photos.codec import decode_photo
+from facetools.pictures.columns import Columns, CopyCell
 from facetools.pictures.grid import Grid
 from facetools.transforms.preprocess import parse_preprocess
 
@@ -53,12 +54,17 @@ def intake_of(pixels: Any, *faces: Face) -> Intake:
 
 
 def compared(
-    tmp_path: Path, intake: Intake, cloaked: Any, extractor: Extractor, *preprocesses: str, grid: Grid | None = None
+    tmp_path: Path,
+    intake: Intake,
+    cloaked: Any,
+    extractor: Extractor,
+    *preprocesses: str,
+    grid: Grid | CopyCell | None = None,
 ) -> list[dict[str, Any]]:
     path = tmp_path / "cloaked.png"
     Image.fromarray(cloaked).save(path)
     chosen = [parse_preprocess(name) for name in preprocesses or ("none",)]
-    return Comparer([extractor], Substitute(), chosen, grid).compare(intake, Item(str(path), "a.png"))
+    return Comparer([extractor], Substitute(), chosen).compare(intake, Item(str(path), "a.png"), grid)
 
 
 def noisy(pixels: Any, face: Face) -> Any:
@@ -239,3 +245,21 @@ def test_what_cannot_be_asked_for(
     assert (done.code, done.out) == (2, b"")
     assert why in done.err
     assert done.err.count("\n") == 1
+
+
+def test_a_copy_that_cannot_be_drawn_says_so_in_its_place(
+    tmp_path: Path, portrait: Any, face: Face, extractor: Extractor
+) -> None:
+    sheet = Columns({"a": "a", "b": "b", "c": "c"}, rows=1)
+    intake, row = intake_of(portrait, face), sheet.photo()
+    (drawn,) = compared(tmp_path, intake, noisy(portrait, face), extractor, grid=row.column("a"))
+    (cropped,) = compared(tmp_path, intake, portrait[:200], extractor, grid=row.column("b"))
+    half = np.asarray(Image.fromarray(portrait).resize((125, 125), Image.Resampling.BICUBIC))
+    (scaled,) = compared(tmp_path, intake, half, extractor, grid=row.column("c"))
+    assert (drawn["grid_row"], scaled["grid_row"]) == (0, 0)
+    assert "amplify" not in drawn
+    assert "grid_row" not in cropped
+    assert row.cells["a"].text == f"moved {drawn['moved']:.3f}"
+    assert (row.cells["b"].picture, row.cells["b"].text) == (None, cropped["reason"])
+    assert row.cells["c"].text == f"moved {scaled['moved']:.3f}  scaled"
+    assert row.clean.text == "a.png"
