@@ -113,9 +113,7 @@ def compare(
     before, after = list_whole([clean]), {name: list_whole([path]) for name, path in folders.items()}
     csv_fields = [name for name in PAGE.fields if name != "moved" and (name != "cloak" or "" not in folders)]
     drawn = claimed(grid, replace=force, named=param("grid"))
-    records = RecordWriter(
-        SCHEMA, "moved", COLUMNS, csv_fields=csv_fields, grouped_by="cloak", makes_files=bool(grid)
-    )
+    records = RecordWriter(SCHEMA, "moved", COLUMNS, csv_fields=csv_fields, grouped_by="cloak", makes_files=bool(grid))
     with drawn, records as writer:
         from _toolio.compute.device import pick_device
         from facetools.cloaking.compare import Comparer
