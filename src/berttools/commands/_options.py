@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from _toolio.cli.options import starting_last
+from _toolio.compute.precision import Precision
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
 from _toolio.words import printable
-from berttools.classifier.precision import Precision
 from berttools.texts.metric_names import Metric
 
 DataInputs = Annotated[

@@ -11,10 +11,10 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.compute.precision import Precision
 from _toolio.errors import InputError
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
-from berttools.classifier.precision import Precision
 from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of, warn
 from berttools.commands._predict import chosen, handed_on, model_and_files, summary_of
 

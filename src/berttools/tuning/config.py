@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.choices import choice_of, refuse_below_one
+from _toolio.compute.precision import Precision
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside
 from _toolio.streams.inputs import STDIN, is_empty_folder
-from berttools.classifier.precision import Precision
 from berttools.texts.metric_names import Metric
 
 if TYPE_CHECKING:

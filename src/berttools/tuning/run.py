@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.distributed import Processes
+from _toolio.compute.precision import in_half
 from _toolio.errors import ToolError, param, spelled
 from _toolio.files.claims import claimed
 from _toolio.version import tool_version
-from berttools.classifier.precision import in_half
 from berttools.tuning.config import FinetuneConfig, Save
 from berttools.tuning.datasets import check_metric, read_texts, tokenised
 

@@ -10,6 +10,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
+from _toolio.compute.precision import Precision, in_half
 from _toolio.errors import UsageError, param
 from _toolio.files.checkpoint_names import fold_checkpoints
 from _toolio.files.claims import claimed
@@ -33,6 +34,7 @@ from facetools.commands._train_detector import (
     FalseAlarms,
     Folds,
     KeepFolds,
+    PrecisionOption,
     Suffix,
     name_cloaks,
     number_attacks,
@@ -63,6 +65,7 @@ def train_detector(
     min_confidence: MinConfidence = None,
     rotations: Rotations = False,
     suffix: Suffix = "",
+    precision: PrecisionOption = Precision.auto,
     seed: options.Seed = 0,
     resume: options.Resume = False,
     force: options.Force = False,
@@ -113,8 +116,9 @@ def train_detector(
             progress=track,
         )
         attacks, numbers = number_attacks(named)
+        half = in_half(precision, place)
         training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
-        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "faces": wanted}
+        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "faces": wanted, "half": half}
         arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
         about: dict[str, Any] = {
             "version": tool_version(),
@@ -135,6 +139,7 @@ def train_detector(
             folds=folds,
             keep_folds=keep_folds,
             false_alarms=false_alarms,
+            half=half,
         )
         if keep_folds:
             for file in files_of_folds(examples, folds, out):

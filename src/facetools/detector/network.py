@@ -108,7 +108,8 @@ class ResidualNet(nn.Module):
         quarter = F.avg_pool2d(half, 2, ceil_mode=True)
         maps = self.full(residuals_of(faces))
         maps = self.middle(torch.cat([maps, self.at_half(residuals_of(half))], 1))
-        maps = self.deep(torch.cat([maps, self.at_quarter(residuals_of(quarter))], 1))
+        # The moments of a map in bfloat16 would be as coarse as it is.
+        maps = self.deep(torch.cat([maps, self.at_quarter(residuals_of(quarter))], 1)).float()
         mean = maps.mean((2, 3))
         # By moments: torch's own variance takes ten times as long. The root of zero has no slope: a map that is flat
         # would train to NaN.

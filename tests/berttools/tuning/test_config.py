@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from _toolio.compute.precision import Precision
 from _toolio.errors import ToolError, UsageError
-from berttools.classifier.precision import Precision
 from berttools.commands.finetune import finetune
 from berttools.mask_tuning import MaskTuneConfig
 from berttools.texts.examples import Example

@@ -76,6 +76,7 @@ def cross_validate(
     *,
     folds: int,
     device: torch.device,
+    half: bool = False,
     checkpoint: Path,
     about: Mapping[str, Any],
     progress: Callable[[Iterator[float], str, int], Iterable[float]],
@@ -92,8 +93,8 @@ def cross_validate(
         Of each training.
     folds
         How many trainings: sources are dealt into as many parts.
-    device
-        Where to compute.
+    device, half
+        Where to compute, and whether in bfloat16.
     checkpoint
         Written after each epoch, and kept under a name with ``.fold-1`` and so on for each part that is done.
     about
@@ -121,7 +122,7 @@ def cross_validate(
         known = [example for example in examples if example.group not in left_out]
         if len({example.cloaked for example in known}) < 2:
             raise ToolError(f"without the photos of {', '.join(left_out)} there are no clean or no cloaked faces")
-        trainer = DetectorTrainer(known, attacks, config, device=device)
+        trainer = DetectorTrainer(known, attacks, config, device=device, half=half)
         done, whose = fold_checkpoint(checkpoint, number), {**about, "fold": number}
         for path in (done, checkpoint):
             if path.exists() and read_metadata(path).get("fold") == number:

@@ -44,6 +44,8 @@ class DetectorConfig:
         Save the detectors of the folds too, calibrated on the sources of the others.
     false_alarms
         Default false positive rate.
+    half
+        Compute the network in bfloat16.
     """
 
     training: TrainingConfig
@@ -53,6 +55,7 @@ class DetectorConfig:
     folds: int = 0
     keep_folds: bool = False
     false_alarms: float = 0.005
+    half: bool = False
 
 
 def files_of_folds(examples: Sequence[Example], folds: int, out: Path) -> list[Path]:
@@ -112,7 +115,7 @@ def train_detector(
         yield from _train_on_all(examples, config, out, device, checkpoint, about, progress)
         return
     known, unseen = split_people(examples, seed=config.training.seed, share=config.held_out)
-    trainer = DetectorTrainer(known, config.numbers, config.training, device=device)
+    trainer = DetectorTrainer(known, config.numbers, config.training, device=device, half=config.half)
     if checkpoint.exists():
         trainer.load(checkpoint, about)
     for figures in progress(trainer.train(unseen, config.attacks), "training", config.training.epochs):
@@ -142,6 +145,7 @@ def _train_on_all(
         config.training,
         folds=config.folds,
         device=device,
+        half=config.half,
         checkpoint=checkpoint,
         about=about,
         progress=progress,
@@ -151,7 +155,7 @@ def _train_on_all(
     scores = {name: each for fold in folds for name, each in fold.scores.items()}
     by_source = list(figures_by_source(scores, false_alarms=config.false_alarms))
     yield from by_source
-    trainer = DetectorTrainer(examples, config.numbers, config.training, device=device)
+    trainer = DetectorTrainer(examples, config.numbers, config.training, device=device, half=config.half)
     if checkpoint.exists():
         trainer.load(checkpoint, about)
     yield from list(trainer.history)

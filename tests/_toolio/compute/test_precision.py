@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from _toolio.compute.precision import Precision, in_half
 from _toolio.errors import UsageError
-from berttools.classifier.precision import Precision, in_half
 
 
 @pytest.mark.parametrize("major", [7, 8])
