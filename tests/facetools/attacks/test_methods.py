@@ -597,7 +597,7 @@ def test_lowkey_changes_the_brightness_of_large_faces_alone() -> None:
     view = TinyView(clean, 0)
     view.large = [True, False]
     lowkey = find("lowkey").function
-    both = lowkey(view, clean, seeds=[0, 1], steps=5, large_brightness=1)
+    both = lowkey(view, clean, seeds=[0, 1], steps=5)
     change = both - clean
     assert (change - change[:, :1]).abs().amax((1, 2, 3)).tolist() == [
         pytest.approx(0, abs=1e-6),
@@ -605,10 +605,10 @@ def test_lowkey_changes_the_brightness_of_large_faces_alone() -> None:
     ]
     assert float(change[0].abs().max()) <= 0.005 + 5 * 3 * 0.0025 + 1e-6
     # The small one is what it would be alone, and so is the large one.
-    small = lowkey(TinyView(clean[1:], 0), clean[1:], seeds=[1], steps=5, large_brightness=1)
+    small = lowkey(TinyView(clean[1:], 0), clean[1:], seeds=[1], steps=5)
     assert torch.equal(both[1:], small)
     alone = TinyView(clean[:1], 0)
     alone.large = [True]
-    assert torch.equal(both[:1], lowkey(alone, clean[:1], seeds=[0], steps=5, large_brightness=1))
-    by_default = lowkey(view, clean, seeds=[0, 1], steps=5)
-    assert torch.equal(by_default, lowkey(TinyView(clean, 0), clean, seeds=[0, 1], steps=5))
+    assert torch.equal(both[:1], lowkey(alone, clean[:1], seeds=[0], steps=5))
+    published = lowkey(view, clean, seeds=[0, 1], steps=5, large_brightness=0)
+    assert torch.equal(published, lowkey(TinyView(clean, 0), clean, seeds=[0, 1], steps=5))

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 MODES: Mapping[str, Mapping[str, Any]] = {
-    "low": {"perceptual_weight": 0.2, "large_brightness": 1},
-    "mid": {"perceptual_weight": 0.1, "large_brightness": 1},
-    "high": {"perceptual_weight": 0.05, "large_brightness": 1},
+    "low": {"perceptual_weight": 0.2},
+    "mid": {"perceptual_weight": 0.1},
+    "high": {"perceptual_weight": 0.05},
 }
-"""None is the default: LowKey as published, which stains large faces."""
+"""None is the default; ``high`` is the same."""
 
 _LARGE_STEP = 3.0
 """Longest step of a large face, in units of the step size."""
@@ -39,7 +39,7 @@ def lowkey(
     perceptual_weight: float = 0.05,
     smooth_size_px: int = 7,
     smooth_sigma_px: float = 3.0,
-    large_brightness: int = 0,
+    large_brightness: int = 1,
 ) -> torch.Tensor:
     """Push embeddings away from the clean ones, of the raw and of the blurred photo, by sign gradient ascent.
 
@@ -50,9 +50,8 @@ def lowkey(
     The anchor f_i(x) is that of the clean photo, unblurred, for both members. There is no bound on the
     change but the number of steps: start_noise + steps * step_size, 0.13 (33/255) by default.
 
-    With ``large_brightness``, which all modes have, faces larger than their chips get another change, see Notes: of
-    brightness alone, by steps that follow the slope and are up to ``_LARGE_STEP`` times as long, against a further
-    term for broad stains.
+    With ``large_brightness`` faces larger than their chips get another change, see Notes: of brightness alone, by steps
+    that follow the slope and are up to ``_LARGE_STEP`` times as long, against a further term for broad stains.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def lowkey(
     the mean over an embedding's 128 dimensions instead of 512 weighs distance four times as much against P.
     A photo with equal channels (grey) keeps them equal.
 
-    Why large faces may be treated apart: sign steps move each channel of each pixel equally far, however little it
+    Why large faces are treated apart: sign steps move each channel of each pixel equally far, however little it
     matters to the embedding, and P sees texture, but no tint. The result is coloured patches of some ten pixels of a
     chip. In a photo of that size they pass for noise; enlarged to a face of 500 pixels they are stains of 50. Where
     colour is left out and steps follow the slope, embeddings move about as far with a third of the CIELAB difference.
