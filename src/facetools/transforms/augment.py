@@ -201,3 +201,6 @@ AFTER = (
     *("encoder-jpeg", "webp", "local-contrast", "rotate", "soften"),
 )
 """Applied after cloaking; scaling is drawn separately."""
+
+MISTAKEN = ("sharpen", "local-contrast", "rotate")
+"""Of these, what clean photos are most often taken for cloaked after."""

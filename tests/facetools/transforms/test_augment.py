@@ -11,7 +11,7 @@ from PIL import Image
 
 from detector_faces import picture, smooth, striped
 from facetools.transforms import augment as changes
-from facetools.transforms.augment import AFTER, BEFORE, CHANGES, ODD, SURVIVED, save_as_jpeg, scale
+from facetools.transforms.augment import AFTER, BEFORE, CHANGES, MISTAKEN, ODD, SURVIVED, save_as_jpeg, scale
 
 SHAPES = [(8, 8), (16, 16), (9, 40), (61, 47), (300, 280)]
 
@@ -26,7 +26,7 @@ def spread(pixels: Any) -> float:
 
 
 def test_only_changes_that_exist_are_named() -> None:
-    for names in (ODD, SURVIVED, BEFORE, AFTER):
+    for names in (ODD, SURVIVED, BEFORE, AFTER, MISTAKEN):
         assert set(names) <= set(CHANGES)
         assert len(set(names)) == len(names)
     assert set(ODD) | set(SURVIVED) | set(BEFORE) | set(AFTER) == set(CHANGES)

@@ -35,6 +35,9 @@ learned from what is plain, as in steganalysis."""
 USUAL_PX = 64
 """Side of windows of which a step has as many as the batch."""
 
+LEAST_TIMES = 0.33
+"""Of the batch, as many windows has a step of the largest."""
+
 
 def pair_up(examples: Sequence[Example], rng: np.random.Generator) -> dict[int, list[Pair]]:
     """Pair each cloaked face with the clean one that it was cut like.
@@ -77,12 +80,20 @@ class DetectorTrainer:
         An epoch draws as many pairs as there are; a quarter of a batch are clean faces alone.
     device
         Where to compute.
+    half
+        Compute the network in bfloat16; weights, residuals and the loss are float32.
     """
 
     def __init__(
-        self, examples: Sequence[Example], attacks: Sequence[int], config: TrainingConfig, *, device: torch.device
+        self,
+        examples: Sequence[Example],
+        attacks: Sequence[int],
+        config: TrainingConfig,
+        *,
+        device: torch.device,
+        half: bool = False,
     ) -> None:
-        self._config, self._device, self._attacks = config, device, attacks
+        self._config, self._device, self._attacks, self._half = config, device, attacks, half
         with seeded(config.seed % 2**63):  # the caller's own draws go on as if there were no trainer
             network = ResidualNet(max(attacks) + 1)
         self._network = network.to(device).to(memory_format=torch.channels_last)
@@ -163,8 +174,8 @@ class DetectorTrainer:
         done = (self.epoch * self._loop.steps + step) / (self._config.epochs * self._loop.steps)
         odd = float(np.interp(done, (0, RISING), ODD_SHARES))
         side = SIDES_PX[int(rng.integers(len(SIDES_PX)))]
-        # Fewer of the large windows and more of the small ones: a step takes about as long.
-        times = float(np.clip((USUAL_PX / side) ** 2, 0.5, 2))
+        # Fewer of the large windows: a step takes about as long.
+        times = max((USUAL_PX / side) ** 2, LEAST_TIMES)
         windows: list[Window] = []
         attacks: list[int] = []
         twins: list[int] = []
@@ -187,7 +198,9 @@ class DetectorTrainer:
 
     def _step(self, windows: Tensor, attacks: list[int], twins: list[int]) -> float:
         shown = (windows.to(self._device) / 255).contiguous(memory_format=torch.channels_last)
-        loss = loss_of(self._network(shown), attacks, twins)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            logits = self._network(shown)
+        loss = loss_of(logits.float(), attacks, twins)
         self._loop.step(loss)
         return float(loss.detach())
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F  # noqa: N812
 from facetools.detector.crops import CROP_SCALE, LARGEST_PX, resized, square_of
 from facetools.detector.training.examples import Example
 from facetools.photos.photo import Pixels, add_change
-from facetools.transforms.augment import AFTER, BEFORE, CHANGES, save_as_jpeg, scale
+from facetools.transforms.augment import AFTER, BEFORE, CHANGES, MISTAKEN, save_as_jpeg, scale
 
-SIDES_PX = (48, 64, 96)
+SIDES_PX = (64, 96, 128)
 """Sides of a training window; predictions are of whole faces, of any size."""
 
 MARGIN_PX = 8
@@ -41,6 +41,9 @@ AS_IT_IS = 0.5
 
 AFTERWARDS = (0.4, 0.35, 0.17, 0.08)
 """Probabilities of no, one, two and three changes after the cloak."""
+
+_AFTER = (*AFTER, *MISTAKEN)
+"""Each as likely as another; some twice as likely."""
 
 WINDOW_SCALE = 1.5
 """Side of the square around a face that windows are cut from, in sides of its box."""
@@ -233,8 +236,8 @@ def _finish(pixels: Pixels, draw: Draw, augmented: bool) -> Window:
     if draw.factor != 1:
         pixels = scale(pixels, draw.factor, rng)
     for _ in range(int(rng.choice(len(AFTERWARDS), p=AFTERWARDS)) if augmented else 0):
-        pixels = CHANGES[AFTER[int(rng.integers(len(AFTER)))]](pixels, rng)
-    if augmented and rng.random() < 0.35:  # most photos are JPEG in the end
+        pixels = CHANGES[_AFTER[int(rng.integers(len(_AFTER)))]](pixels, rng)
+    if augmented and rng.random() < 0.45:  # most photos are JPEG in the end
         pixels = save_as_jpeg(pixels, int(rng.integers(50, 99)), int(rng.integers(3)))
     values = resized(pixels, draw.shown) if draw.shown < 1 else pixels.astype(np.float32)
     short = [max(0, draw.side - length) for length in values.shape[:2]]

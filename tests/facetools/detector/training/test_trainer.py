@@ -194,6 +194,19 @@ def test_a_step_by_hand(few: list[Example], sure: float, clipped: bool) -> None:
         torch.testing.assert_close(now, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_in_half_precision_the_maps_are_bfloat16_and_nothing_else(few: list[Example]) -> None:
+    training = TrainingConfig(epochs=2, batch=4, learning_rate=3e-3)
+    losses, maps = [], []
+    for half in (False, True):
+        trainer = DetectorTrainer(few, (0, 1), training, device=CPU, half=half)
+        hook = trainer._network.middle.register_forward_hook(lambda *given: maps.append(given[-1].dtype))
+        losses.append(trainer._step(*trainer._prepare(0)))
+        hook.remove()
+        assert {parameter.dtype for parameter in trainer._network.parameters()} == {torch.float32}
+    assert maps == [torch.float32, torch.bfloat16]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 # ---------------------------------------------------------------- what is drawn
 
 
@@ -266,13 +279,13 @@ def test_every_cloak_is_drawn_though_one_has_many_times_as_many_photos(steps: St
 
 @pytest.mark.parametrize(("batch", "cloaked"), [(64, 24), (8, 3), (4, 1), (5, 2)])
 def test_clean_faces_are_shown_beside_cloaked_ones_and_alone(steps: Steps, batch: int, cloaked: int) -> None:
-    """Of large windows fewer and of small ones more: a step takes about as long."""
+    """Of large windows fewer: a step takes about as long."""
     list(trainer_of(people(9, {0: 9}), (0,), epochs=20, batch=batch).epochs())
     lone = round(UNPAIRED * batch)
     assert len(steps.batches) == 20 * -(-9 // cloaked)
     assert set(steps.sides) == set(SIDES_PX)
     for labels, twins, side in zip(steps.batches, steps.twins, steps.sides, strict=True):
-        times = {48: 16 / 9, 64: 1, 96: 0.5}[side]
+        times = {64: 1, 96: 4 / 9, 128: 0.33}[side]
         pairs, alone = max(1, round(times * cloaked)), round(times * lone)
         assert labels == [-1, 0] * pairs + [-1] * alone
         assert twins == [place for pair in range(pairs) for place in [2 * pair + 1] * 2] + [-1] * alone
