@@ -329,7 +329,7 @@ def options_of_commands() -> set[str]:
     return found
 
 
-OTHERS = {"--strict", "--check", "--second", "--nproc-per-node"}
+OTHERS = {"--strict", "--check", "--second", "--modes", "--nproc-per-node"}
 """Options of other programs and of scripts."""
 
 

@@ -17,8 +17,9 @@ WORK      ?= build/detector
 FACETOOLS ?= .venv/bin/facetools
 PYTHON    ?= .venv/bin/python
 SEED      := 0
-EPOCHS    ?= 120
+EPOCHS    ?= 150
 FOLDS     ?= 3
+PRECISION ?= bfloat16
 SHIPPED   := src/facetools/weights/detector.safetensors
 
 # Cloaks are made in as many processes as there are cores, of one thread each; the training takes all.
@@ -44,7 +45,7 @@ ATTACKS := fawkes-v0.3 fawkes-v1.0 lowkey opom tip-im
 $(WORK)/detector.safetensors: $(WORK)/cloaks.stamp
 	@rm -f $@
 	OMP_NUM_THREADS= $(FACETOOLS) train-detector --resume --seed $(SEED) --epochs $(EPOCHS) --folds $(FOLDS) \
-	  --keep-folds --clean $(WORK)/photos --out $@ \
+	  --keep-folds --precision $(PRECISION) --clean $(WORK)/photos --out $@ \
 	  $$(for attack in $(ATTACKS); do for folder in $(WORK)/cloaked/$$attack*; do \
 	    echo --cloaked $$attack=$$folder; done; done) > $(WORK)/training.jsonl
 

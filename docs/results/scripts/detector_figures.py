@@ -38,8 +38,11 @@ from facetools.transforms.augment import ODD
 WAYS = ("jpeg:90", "jpeg:75", "resize:0.5", "site")
 """What happens to photos; ``site`` is 1080 pixels wide at most, JPEG 85."""
 
-MOST = 8
+MOST = 4
 """Photos of a source, or of a kind of cloak in a source, that are changed."""
+
+SAVED = 5
+"""Cloaks of a kind in a source that are saved as `perturb` saves them."""
 
 Record = dict[str, Any]
 
@@ -100,6 +103,11 @@ def saved_as_perturb_does(work: Path, kind: str, cloaks: Sequence[Path]) -> list
     return out
 
 
+def few(photos: Sequence[Path]) -> Sequence[Path]:
+    """Return at most ``MOST`` of the photos, evenly spread."""
+    return photos[:: -(-len(photos) // MOST) or 1]
+
+
 def share(hits: int, of: int) -> str:
     """Write a share with its interval."""
     if not of:
@@ -148,10 +156,18 @@ class Figures:
                 found[whose[record["path"]]].append(record)
         return found
 
+    def scored_by_kind(self, photos: Mapping[str, Mapping[str, Sequence[Path]]]) -> dict[str, list[Record]]:
+        """Score photos of each kind and source: one run a detector for all kinds."""
+        whose = {str(path): kind for kind, each in photos.items() for path in chain.from_iterable(each.values())}
+        together = {source: [p for each in photos.values() for p in each[source]] for source in self.by}
+        found: dict[str, list[Record]] = {kind: [] for kind in photos}
+        for record in chain.from_iterable(self.scored(together).values()):
+            found[whose[record["path"]]].append(record)
+        return found
+
     def after(self, way: str, folder: str, photos: Mapping[str, Sequence[Path]]) -> dict[str, list[Record]]:
         """Score photos of a folder of WORK after what happens to photos."""
-        few = {source: each[:: -(-len(each) // MOST) or 1] for source, each in photos.items()}
-        return self.scored({source: changed(self.work, folder, way, each) for source, each in few.items()})
+        return self.scored({source: changed(self.work, folder, way, few(each)) for source, each in photos.items()})
 
     def clean_tables(self) -> list[Record]:
         """Print what clean photos are called, and return their records."""
@@ -181,17 +197,29 @@ class Figures:
         before = np.array([record["score"] for record in clean])
         rows, saved, every = [], [], []
         named: dict[str, list[str | None]] = defaultdict(list)
+        cloaks = {
+            kind.name: {source: self._photos(self.work / "cloaked" / kind.name / source) for source in self.by}
+            for kind in self.kinds
+        }
+        plain, kept = self.scored_by_kind(cloaks), self._saved(cloaks)
+        after = {
+            way: self.scored_by_kind(
+                {
+                    name: {s: changed(self.work, f"cloaked/{name}", way, few(each)) for s, each in photos.items()}
+                    for name, photos in cloaks.items()
+                }
+            )
+            for way in WAYS
+        }
         for kind in self.kinds:
-            cloaks = {source: self._photos(self.work / "cloaked" / kind.name / source) for source in self.by}
-            records = list(chain.from_iterable(self.scored(cloaks).values()))
+            records = plain[kind.name]
             every += [record["score"] for record in records]
             scores = np.array([record["score"] for record in records])
             area = area_under_roc(np.r_[before, scores], np.arange(len(before) + len(scores)) >= len(before))
-            after = [chain.from_iterable(self.after(way, f"cloaked/{kind.name}", cloaks).values()) for way in WAYS]
             cells = [kind.name, len(records), f"{area:.4f}", labelled(records), labelled(records, "unclear")]
-            rows.append([*cells, *(labelled(list(part)) for part in after)])
+            rows.append([*cells, *(labelled(after[way][kind.name]) for way in WAYS)])
             named[kind.attack] += [record["attack"] for record in records if record["label"] == "cloaked"]
-            saved.append(self._saved(kind.name, cloaks))
+            saved.append(self._saved_row(kind.name, kept[kind.name]))
         head = ["cloaks", "faces", "AUC", "found", "unclear", *WAYS]
         table("Cloaks, each source by a detector that has seen nothing of it: lossless, and after", head, rows)
         head = ["cloaks", "faces", "moved, lossless", "moved, saved", "found"]
@@ -208,10 +236,17 @@ class Figures:
         error = calibration_error(calibration_bins(both, np.arange(2 * count) >= count))
         print(f"\nCalibration: expected error {error:.4f} over {2 * count} faces, half of them cloaked.")
 
-    def _saved(self, kind: str, cloaks: Mapping[str, Sequence[Path]]) -> list[object]:
+    def _saved(self, cloaks: Mapping[str, Mapping[str, Sequence[Path]]]) -> dict[str, list[Record]]:
+        """Score a few cloaks of each kind and source as `perturb` saves them."""
+        return self.scored_by_kind(
+            {
+                kind: {source: saved_as_perturb_does(self.work, kind, each[:SAVED]) for source, each in photos.items()}
+                for kind, photos in cloaks.items()
+            }
+        )
+
+    def _saved_row(self, kind: str, records: Sequence[Record]) -> list[object]:
         """Return a row: how far cloaks move the embedding before and after they are saved, and what is found."""
-        found = self.scored({source: saved_as_perturb_does(self.work, kind, each) for source, each in cloaks.items()})
-        records = list(chain.from_iterable(found.values()))
         moved = [self._moved(kind, record) for record in records]
         lines = map(json.loads, (self.work / "records" / f"{kind}.jsonl").read_text().splitlines())
         lossless = [record["moved"] for record in lines if record.get("moved") is not None]

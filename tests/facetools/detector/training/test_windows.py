@@ -489,11 +489,11 @@ def shares(each: list[list[str]], *names: str) -> list[float]:
 def test_clean_faces_alone_are_changed_and_saved_in_their_shares(draws: Draws) -> None:
     clean, order = example_of(picture(96, 96), rim=0), ["before", "scale", "jpeg"]
     each = draws.of(lambda generator: draw_unpaired(clean, 96, generator))
-    assert shares(each, *order) == pytest.approx([0.35, 0.55, 0.35], abs=0.04)
-    # One after the other, and independently: all three happen to one photo in 15.
+    assert shares(each, *order) == pytest.approx([0.35, 0.55, 0.45], abs=0.04)
+    # One after the other, and independently: all three happen to one photo in 12.
     kept = [[event for event in events if event[0] not in "=~"] for events in each]
     assert all(events == [event for event in order if event in events] for events in kept)
-    assert kept.count(order) / 2000 == pytest.approx(0.35 * 0.55 * 0.35, abs=0.02)
+    assert kept.count(order) / 2000 == pytest.approx(0.35 * 0.55 * 0.45, abs=0.02)
     # Changes after the cloak: none to three of them, of their own list, after scaling and before the last save.
     after = [[event[1:] for event in events if event[0] == "="] for events in each]
     numbers = np.bincount([len(names) for names in after], minlength=4) / 2000
@@ -528,7 +528,7 @@ def test_a_pair_is_saved_and_changed_in_the_same_shares(draws: Draws) -> None:
             ends = [event for event in events if event in ("scale", "jpeg") or event[0] == "="]
             assert ends[: len(ends) // 2] == ends[len(ends) // 2 :]
         # Of those that are cloaked otherwise, 35 of 100 or all, six in ten had something happen before.
-        expected = [0.55, 0.35, recloaked * 0.6]
+        expected = [0.55, 0.45, recloaked * 0.6]
         assert shares(each, "scale", "jpeg", "before") == pytest.approx(expected, abs=0.04)
         assert np.mean([any(event[0] == "=" for event in events) for events in each]) == pytest.approx(0.6, abs=0.04)
     # Of a photo of which there is no clean copy nothing is known before the cloak.
