@@ -142,14 +142,21 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
 
 
 def _refuse_left_out_layers(folder: Path, model: Any, unexpected: Iterable[str]) -> None:
-    """Refuse weights of more layers than the configuration has: transformers leaves the rest out without a word."""
+    """Refuse weights of more layers than the configuration has: transformers leaves the rest out without a word.
+
+    What a layer of the model does not know is left out: files of old hold buffers, such as GPT-2's ``masked_bias``.
+    """
     inside = f"{model.base_model_prefix}."
-    lists = {place.path for name, _ in model.named_parameters() if (place := locate(name))}
+    last: dict[str, int] = {}
+    for name, _ in model.named_parameters():
+        if place := locate(name):
+            last[place.path] = max(place.layer, last.get(place.path, 0))
     for name in sorted(unexpected):
         place = locate(name)
-        if place and {place.path, inside + place.path} & lists:
+        own = place and next((last[path] for path in (place.path, inside + place.path) if path in last), None)
+        if place and own is not None and place.layer > own:
             raise ToolError(
-                f"{folder}: its weights have {name}, and by its config.json the model has no such layer or tensor;"
+                f"{folder}: its weights have {name}, and by its config.json the model has layers 0 to {own};"
                 " are both of the same model?",
                 kind="bad-model",
             )

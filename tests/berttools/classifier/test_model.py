@@ -26,7 +26,7 @@ from berttools.classifier.model import (
 )
 from berttools.layerdiff.random_init import random_init
 from berttools.texts.labels import Labels
-from tiny_models import SIZES, make_base, make_tuned
+from tiny_models import SIZES, make_base, make_tokenizer, make_tuned
 
 
 def test_a_new_head_is_new_and_follows_from_the_seed(base: Path) -> None:
@@ -139,3 +139,48 @@ def test_a_weight_without_entries_or_a_number(base: Path, tmp_path: Path) -> Non
         refuse_not_finite(broken, opened.model)
     assert raised.value.kind == "not-finite"
     refuse_not_finite(base, open_base(base, Labels(("0", "1"))).model)
+
+
+def gpt(folder: Path, kind: str) -> Path:
+    """Write a GPT-2 or GPT-Neo whose file has the buffers that older versions of transformers wrote."""
+    import transformers
+    from safetensors.torch import save_file
+
+    if kind == "gpt2":
+        make_base(folder, "gpt2")
+        model: Any = transformers.GPT2Model.from_pretrained(folder)
+        attention = "attn"
+    else:
+        make_tokenizer(folder, kind)
+        config = transformers.GPTNeoConfig(
+            vocab_size=24, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]],
+            max_position_embeddings=48, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+        )  # fmt: skip
+        model, attention = transformers.GPTNeoModel(config), "attn.attention"
+        model.save_pretrained(folder)
+    tensors = {name: each.clone() for name, each in model.state_dict().items()}
+    for layer in range(len(model.h)):
+        tensors[f"h.{layer}.{attention}.masked_bias"] = torch.tensor(-1e9)
+        tensors[f"h.{layer}.{attention}.bias"] = torch.ones(1, 1, 48, 48, dtype=torch.bool).tril()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neo"])
+def test_buffers_of_old_files_are_no_layers_too_many(tmp_path: Path, kind: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = gpt(tmp_path / "base", kind)
+    opened = open_base(folder, Labels(("a", "b")))
+    assert opened.new == {"score.weight"}
+    tensors = load_file(folder / "model.safetensors")
+    layers = len(opened.model.transformer.h)
+    beyond = {
+        name.replace("h.0.", f"h.{layers}."): each.clone() for name, each in tensors.items() if name[:4] == "h.0."
+    }
+    save_file(tensors | beyond, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ToolError, match=rf"h\.{layers}\.\S+, and by its config.json the model has layers 0 to"
+    ) as raised:
+        open_base(folder, Labels(("a", "b")))
+    assert raised.value.kind == "bad-model"
