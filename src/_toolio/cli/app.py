@@ -28,6 +28,7 @@ from _toolio.compute.memory import is_out_of_memory
 from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters
 from _toolio.files.claims import set_command
+from _toolio.streams.reading import report_waiting
 from _toolio.streams.records import ReaderGoneError, discard_stdout, written_as
 from _toolio.version import tool_version
 from _toolio.words import printable
@@ -174,6 +175,7 @@ def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     if named:
         spell_parameters(_spellings_of(command, arguments[0]))
+        report_waiting(functools.partial(note, package))
     stdout = sys.stdout
     try:
         result = command.main(arguments or ["--help"], prog_name=package, standalone_mode=False)
@@ -241,6 +243,12 @@ def complain(tool: str, message: str) -> None:
     if sys.stderr is not None:
         # Names of files may hold newlines and worse: one line stays one line.
         print(f"{tool}: error: {printable(message)}", file=sys.stderr)  # noqa: T201
+
+
+def note(tool: str, text: str) -> None:
+    """Print one line on stderr of what does not end a run."""
+    if sys.stderr is not None:
+        print(f"{tool}: note: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _silence_stdout() -> None:

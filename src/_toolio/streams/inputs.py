@@ -87,7 +87,7 @@ class Kind:
 def read_input(path: str) -> bytes:
     """Read a file, or a member of a tar where ``path`` leads through one."""
     try:
-        return read_file(path)
+        return read_file(path, pipes=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", kind="missing") from None
     except NotADirectoryError:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -26,23 +28,64 @@ MAX_SKIPPED = 1 << 30
 _BLOCK = 1 << 20
 _DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """Names of what this process was started with, such as a shell's ``<(...)``: somebody writes into such a pipe."""
+_PATIENCE = 3.0
+"""Seconds after which it is said that a named pipe is waited for."""
+
+_say_waiting: Callable[[str], object] = warnings.warn
 
 
-def open_input(path: str | Path) -> IO[bytes]:
+def report_waiting(say: Callable[[str], object]) -> None:
+    """Set what is called with a line, from another thread, where a named pipe is waited for; else it is a warning."""
+    global _say_waiting
+    _say_waiting = say
+
+
+def open_input(path: str | Path, *, pipes: bool = True) -> IO[bytes]:
     """Open a file to read it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pipes
+        Whether to open a named pipe, which waits for a program that writes into it: right for what a user named, not
+        for what a folder or a list held, nor where one has to seek.
 
     Raises
     ------
     InputError
-        It is a named pipe, a device or a socket, whose opening or reading might never end. ``/dev/null`` is empty, and
-        a pipe that this process was started with (``/dev/stdin``, ``<(...)``) is read.
+        It is a device, a socket or, without ``pipes``, a named pipe, whose opening or reading might never end.
+        ``/dev/null`` is empty, and a pipe that this process was started with (``/dev/stdin``, ``<(...)``) is read.
     OSError
         As ``open`` raises it.
     """
     name = os.fspath(path)
-    if kind := _endless(name, Path(path).stat()):
+    status = Path(path).stat()
+    if pipes and stat.S_ISFIFO(status.st_mode):
+        with _saying_that_it_waits(name):
+            return Path(path).open("rb")
+    if kind := _endless(name, status):
         raise InputError(f"{name}: {kind}, and no file; pipe it into stdin, or copy it to a file", kind="no-file")
     return Path(path).open("rb")
+
+
+def is_descriptor(name: str) -> bool:
+    """Test whether a path leads to what this process was started with: ``/dev/stdin``, ``<(...)``."""
+    return name.startswith(_DESCRIPTORS)
+
+
+@contextmanager
+def _saying_that_it_waits(name: str) -> Iterator[None]:
+    """Report, once, a named pipe whose opening takes longer than a moment: nobody writes into it yet."""
+    from threading import Timer
+
+    timer = Timer(_PATIENCE, _say_waiting, (f"{name}: a named pipe; waiting for a program that writes into it",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _endless(name: str, status: os.stat_result) -> str:
@@ -51,13 +94,13 @@ def _endless(name: str, status: os.stat_result) -> str:
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return ""
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        return "" if name.startswith(_DESCRIPTORS) else "a named pipe" if stat.S_ISFIFO(mode) else "a socket"
+        return "" if is_descriptor(name) else "a named pipe" if stat.S_ISFIFO(mode) else "a socket"
     is_null = stat.S_ISCHR(mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - a name of the system
     return "" if is_null else "a device"
 
 
-def read_file(path: str | Path) -> bytes:
-    """Read a whole file.
+def read_file(path: str | Path, *, pipes: bool = True) -> bytes:
+    """Read a whole file; ``pipes`` as of ``open_input``.
 
     Raises
     ------
@@ -66,7 +109,7 @@ def read_file(path: str | Path) -> bytes:
     OSError
         It cannot be opened or read.
     """
-    with open_input(path) as stream:
+    with open_input(path, pipes=pipes) as stream:
         return read_stream(stream, os.fspath(path))
 
 

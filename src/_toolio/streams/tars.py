@@ -103,8 +103,8 @@ def _opened(path: str) -> Archive:
     import tarfile
 
     try:
-        # tarfile opens by name: whether that would wait for a pipe is found out before.
-        open_input(path).close()
+        # tarfile opens by name, and seeks: whether it is a pipe is found out before.
+        open_input(path, pipes=False).close()
         stream = tarfile.open(path)  # noqa: SIM115 - kept open for later members
     except ToolError as error:
         raise ToolError(error.message, kind=error.kind) from None

@@ -16,7 +16,16 @@ from typing import IO, Any
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.inputs import STDIN
-from _toolio.streams.reading import MAX_LINE, MAX_SKIPPED, is_cut, lines_of, no_line, open_input, too_long
+from _toolio.streams.reading import (
+    MAX_LINE,
+    MAX_SKIPPED,
+    is_cut,
+    is_descriptor,
+    lines_of,
+    no_line,
+    open_input,
+    too_long,
+)
 from _toolio.streams.records import Record, parse_record
 
 ROLES = ("text", "text_a", "text_b", "label")
@@ -105,7 +114,7 @@ def parse_columns(text: str | None) -> Columns:
 
 
 def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Iterator[Row]:
-    """Yield the rows of a ``.jsonl``, ``.csv``, ``.tsv`` or ``.txt`` file, or of JSONL on stdin (``-``).
+    """Yield the rows of a ``.jsonl``, ``.csv``, ``.tsv`` or ``.txt`` file, or of JSONL on stdin (``-``) or ``<(...)``.
 
     CSV is quoted as in RFC 4180; TSV is not quoted, like GLUE's files. A line of JSONL that is no record is a
     row with an error, unless none is one. A table must have the columns ``needed``, or by default one with texts. A
@@ -120,7 +129,7 @@ def rows_of(name: str, columns: Columns, *, needed: Sequence[str] = ()) -> Itera
         yield from _jsonl(sys.stdin.buffer, "stdin")
         return
     path = Path(name)
-    kind = SUFFIXES.get(path.suffix.lower())
+    kind = SUFFIXES.get(path.suffix.lower(), "jsonl" if is_descriptor(name) else None)
     if kind is None:
         raise ToolError(
             f"{name}: is it JSONL, CSV, TSV or a text a line? name it .jsonl, .csv, .tsv or .txt", kind="unknown-format"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from _toolio.streams import reading
 from _toolio.streams.inputs import open_items, read_input
 from _toolio.streams.reading import check_size, is_cut, lines_of, open_input, read_file
 from _toolio.streams.records import read_records
-from conftest import Run
+from conftest import Run, command
 
 
 def socket_at(path: Path) -> None:
@@ -49,6 +51,42 @@ def test_a_pipe_that_the_process_was_started_with_is_read() -> None:
     assert read_file(f"/dev/fd/{end}") == b"data"
     writer.join()
     os.close(end)
+
+
+def test_a_named_pipe_is_read_where_it_was_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    writer = threading.Thread(target=(tmp_path / "a").write_bytes, args=(b"data",), daemon=True)
+    writer.start()
+    assert read_file(tmp_path / "a") == b"data"
+    writer.join()
+
+
+def test_that_a_named_pipe_is_waited_for_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a")
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        threading.Thread(target=(tmp_path / "a").write_bytes, args=(b"data",), daemon=True).start()
+
+    monkeypatch.setattr(reading, "_PATIENCE", 0.01)
+    monkeypatch.setattr(reading, "_say_waiting", say)
+    assert read_file(tmp_path / "a") == b"data"
+    assert said == [f"{tmp_path / 'a'}: a named pipe; waiting for a program that writes into it"]
+
+
+def test_a_command_says_that_it_waits_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    os.mkfifo(path)
+    words = command("berttools", "evaluate", path)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == (
+            f"berttools: note: {path}: a named pipe; waiting for a program that writes into it\n"
+        )
+        path.write_text('{"label":"a","gold":"a"}\n')
+        out, err = process.communicate()
+    assert (process.returncode, err, json.loads(out.partition("\n")[0])["metric"]) == (0, "", "accuracy")
 
 
 def test_a_file_of_100_gb_is_refused_by_its_size(tmp_path: Path) -> None:

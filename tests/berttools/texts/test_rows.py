@@ -145,8 +145,20 @@ def test_a_quotation_mark_without_its_pair_does_not_take_the_whole_file(tmp_path
         list(rows_of(str(path), Columns({})))
 
 
-def test_a_pipe_by_name_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.jsonl")
-    with pytest.raises(ToolError, match=r"a\.jsonl: a named pipe, and no file") as caught:
-        list(rows_of(str(tmp_path / "a.jsonl"), Columns({})))
-    assert caught.value.exit_code == 1
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_a_named_pipe_is_read_as_a_stream(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    os.mkfifo(path)
+    data = '{"text":"x"}\n{"text":"y"}\n' if name == "a.jsonl" else "text\nx\ny\n" if name == "a.csv" else "x\ny\n"
+    writer = threading.Thread(target=path.write_text, args=(data,), daemon=True)
+    writer.start()
+    assert [row.fields for row in rows_of(str(path), Columns({}))] == [{"text": "x"}, {"text": "y"}]
+    writer.join()
+
+
+def test_a_descriptor_without_an_ending_is_read_as_stdin_is() -> None:
+    end, start = os.pipe()
+    os.write(start, b'{"text":"x"}\n')
+    os.close(start)
+    assert [row.fields for row in rows_of(f"/dev/fd/{end}", Columns({}))] == [{"text": "x"}]
+    os.close(end)
