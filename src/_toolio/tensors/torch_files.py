@@ -60,8 +60,6 @@ def load_torch(path: Path) -> Any:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
     except Exception as error:
         # Of a damaged file torch raises whatever the bytes lead it to: struct.error, AssertionError and a dozen others.
-        if "TorchScript" in str(error):
-            raise ToolError(f"{path}: a TorchScript archive is code; save its state dict", kind="unsafe") from error
         raise ToolError(f"{path}: not a whole torch file; copy it again", kind="bad-torch-file") from error
     _refuse_tensors_without_values(found, path)
     return found

@@ -62,8 +62,8 @@ def open_torch_zip(path: Path) -> SafetensorsFile | None:
     Raises
     ------
     ToolError
-        Kind ``"several-dicts"``: which of its tensors are the model's cannot be known; ``"bad-torch-file"``: as of
-        `check_members`.
+        Kind ``"several-dicts"``: which of its tensors are the model's cannot be known; ``"bad-torch-file"``,
+        ``"unsafe"``: as of `check_members`.
     """
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -93,7 +93,8 @@ def check_members(path: Path) -> None:
     ------
     ToolError
         Kind ``"bad-torch-file"``: it is damaged, or a member is compressed, which ``torch.save`` writes none, larger
-        than the file, or larger than such a member can be; ``"unreadable"``.
+        than the file, or larger than such a member can be; ``"unsafe"``: it is a TorchScript archive;
+        ``"unreadable"``.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -112,6 +113,8 @@ def check_members(path: Path) -> None:
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
     left = path.stat().st_size
+    if any(_is_torchscript(name.partition("/")[2]) for name in archive.namelist()):  # of which code is compressed
+        raise ToolError(f"{path}: a TorchScript archive is code; save its state dict", kind="unsafe")
     for member in archive.infolist():
         own = member.filename.partition("/")[2]
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
@@ -121,6 +124,11 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
         left -= member.file_size
         if left < 0:
             raise _too_large(path, member, "lies where others do, or behind the end of the file")
+
+
+def _is_torchscript(own: str) -> bool:
+    """Test whether a member is one that ``torch.jit.save`` writes and ``torch.save`` does not."""
+    return own == "constants.pkl" or own.startswith("code/")
 
 
 def _too_large(path: Path, member: zipfile.ZipInfo, why: str) -> ToolError:

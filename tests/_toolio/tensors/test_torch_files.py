@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from _toolio.errors import ToolError
 from _toolio.tensors.torch_files import load_torch, read_tensors
+from _toolio.tensors.torch_zip import open_torch_zip
 from _toolio.tensors.writer import write_safetensors
 from raw_safetensors import one, raw_file
 
@@ -144,6 +145,14 @@ def test_a_zip_of_which_a_few_bytes_would_take_gigabytes(tmp_path, said):
     with pytest.raises(ToolError, match=said) as caught:
         load_torch(path)
     assert caught.value.kind in ("bad-torch-file", "unsafe-pickle")
+
+
+@pytest.mark.parametrize("read", [load_torch, open_torch_zip])
+def test_a_torchscript_archive_is_called_what_it_is(tmp_path, read):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "a.pt")
+    with pytest.raises(ToolError, match=r"a\.pt: a TorchScript archive is code; save its state dict") as caught:
+        read(tmp_path / "a.pt")
+    assert caught.value.kind == "unsafe"
 
 
 def test_members_that_lie_where_others_do(tmp_path):
