@@ -136,7 +136,7 @@ def read_tensors(path: Path, wanted: Callable[[str], object] | None = None) -> d
             for name in names:
                 tensor = file.get_tensor(name)  # a view of the mapped file: what is kept must not change with it
                 found[name] = tensor.float() if tensor.dtype in narrow else tensor.clone()
-    except SafetensorError as error:  # bytes that belong to no tensor, which the reader here passes over
+    except SafetensorError as error:  # by a rule that the library alone has
         why = str(error).rpartition(": ")[2]
         raise ToolError(f"{path}: bad header: {why}; save the file again", kind="bad-header") from error
     return found

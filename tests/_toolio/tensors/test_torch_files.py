@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from _toolio.errors import ToolError
+from _toolio.tensors import torch_zip
 from _toolio.tensors.torch_files import load_torch, read_tensors
 from _toolio.tensors.torch_zip import open_torch_zip
 from _toolio.tensors.writer import write_safetensors
@@ -153,6 +154,14 @@ def test_a_torchscript_archive_is_called_what_it_is(tmp_path, read):
     with pytest.raises(ToolError, match=r"a\.pt: a TorchScript archive is code; save its state dict") as caught:
         read(tmp_path / "a.pt")
     assert caught.value.kind == "unsafe"
+
+
+def test_a_pickle_that_names_no_bytes_is_not_parsed_twice(tmp_path, monkeypatch):
+    torch.save({"a": torch.ones(3), "steps": list(range(1000))}, tmp_path / "a.pt")
+    parsed = []
+    monkeypatch.setattr(torch_zip.pickletools, "genops", lambda stream: parsed.append(stream) or ())
+    assert load_torch(tmp_path / "a.pt")["steps"][-1] == 999
+    assert not parsed
 
 
 def test_members_that_lie_where_others_do(tmp_path):
