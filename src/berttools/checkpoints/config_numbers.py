@@ -22,10 +22,13 @@ _HEADS = (
     "decoder_attention_heads",
 )  # fmt: skip
 _SIZES = (
-    "hidden_size", "intermediate_size", "embedding_size", "vocab_size", "max_position_embeddings", "d_model", "d_ff",
-    "d_kv", "d_inner", "d_head", "dim", "hidden_dim", "head_dim", "n_embd", "n_inner", "n_positions",
+    "hidden_size", "intermediate_size", "embedding_size", "vocab_size", "d_model", "d_ff",
+    "d_kv", "d_inner", "d_head", "dim", "hidden_dim", "n_embd", "n_inner", "n_positions",
     "encoder_ffn_dim", "decoder_ffn_dim",
 )  # fmt: skip
+_POSITIONS = ("max_position_embeddings",)
+_MAY_BE_NONE = ("head_dim",)
+"""0 in GLM models whose heads are of two other sizes."""
 _TOKENS = ("pad_token_id", "bos_token_id", "cls_token_id", "sep_token_id", "type_vocab_size")
 _CHANCES = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
@@ -42,6 +45,12 @@ def _whole(least: int, most: int) -> Callable[[object], bool]:
     return lambda value: type(value) is int and least <= value <= most
 
 
+def _whole_or_float(least: int, most: int) -> Callable[[object], bool]:
+    """Return a test that takes 1200.0 too, as MusicFlamingo's configuration has it."""
+    fits = _whole(least, most)
+    return lambda value: fits(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _real(least: float, most: float) -> Callable[[object], bool]:
     return lambda value: type(value) in (int, float) and least <= value <= most  # type: ignore[operator]
 
@@ -50,7 +59,9 @@ _KINDS: tuple[tuple[tuple[str, ...], Callable[[object], bool], str], ...] = (
     (_LAYERS, _whole(1, _MOST_LAYERS), f"a whole number of 1 to {_MOST_LAYERS:,}"),
     (_HEADS, _whole(1, _MOST_LAYERS), f"a whole number of 1 to {_MOST_LAYERS:,}"),
     (_SIZES, _whole(1, _MOST), "a whole number of 1 or more, below 2^31"),
-    (_TOKENS, _whole(-1, _MOST), "a whole number below 2^31"),
+    (_POSITIONS, _whole_or_float(1, _MOST), "a whole number of 1 or more, below 2^31"),
+    (_MAY_BE_NONE, _whole(0, _MOST), "a whole number of 0 or more, below 2^31"),
+    (_TOKENS, _whole(-1, _MOST), "a whole number of -1 or more, below 2^31"),
     (_CHANCES, _real(0.0, 1.0), "a probability of 0 to 1"),
     (_SMALL, _real(0.0, 1e6), "a number of 0 or more"),
 )
@@ -86,8 +97,9 @@ def check_numbers(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _each(value: object, fits: Callable[[object], bool]) -> bool:
-    """Test a number, or each of a list: models of stages, such as Funnel, have one a stage."""
-    return all(map(fits, value)) if isinstance(value, list) and value else fits(value)
+    """Test a number, or each of several: models of stages, such as Funnel, have a list, and LXMERT has a dict."""
+    each = list(value.values()) if isinstance(value, dict) else value
+    return all(map(fits, each)) if isinstance(each, list) and each else fits(each)
 
 
 def _short(value: object) -> str:

@@ -86,10 +86,9 @@ def _pattern_of(learned: Mask) -> tuple[str, set[str]]:
             kind="bad-pattern",
         )
     transposed = made.get("transposed")
-    return str(pattern), {*map(str, transposed)} if isinstance(transposed, list) and pattern in (
-        "row",
-        "2:4",
-    ) else set()
+    if pattern in ("row", "2:4") and isinstance(transposed, list):
+        return pattern, {*map(str, transposed)}
+    return str(pattern), set()
 
 
 def write_control(base: Path, mask: Path, out: Path, kind: str, seed: int) -> dict[str, Any]:

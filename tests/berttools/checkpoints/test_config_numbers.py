@@ -23,6 +23,8 @@ BAD = [
     ("hidden_size", 0), ("vocab_size", 10**12), ("intermediate_size", []), ("dim", [8, 0]),
     ("hidden_dropout_prob", 7), ("attention_dropout", -0.1), ("layer_norm_eps", float("nan")),
     ("initializer_range", float("inf")), ("pad_token_id", 10**30), ("pad_token_id", -7), ("type_vocab_size", "2"),
+    ("head_dim", -1), ("max_position_embeddings", 0.0), ("max_position_embeddings", 12.5),
+    ("num_hidden_layers", {"vision": 0}), ("num_hidden_layers", {}),
 ]  # fmt: skip
 
 
@@ -41,6 +43,20 @@ def test_numbers_of_models_are_taken() -> None:
          "type_vocab_size": 0, "architectures": None, "unknown": "x", "num_hidden_layers": 3},
         Path("x"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("head_dim", 0), ("max_position_embeddings", 1200.0), ("num_hidden_layers", {"vision": 5, "language": 9})],
+    ids=["glm5_next_text", "musicflamingo", "lxmert"],
+)
+def test_what_transformers_has_by_default_is_taken(name: str, value: Any) -> None:
+    check_numbers({name: value}, Path("x"))
+
+
+def test_what_a_token_may_be_is_said_as_it_is() -> None:
+    with pytest.raises(ToolError, match=r"pad_token_id is -7, not a whole number of -1 or more, below 2\^31"):
+        check_numbers({"pad_token_id": -7}, Path("x"))
 
 
 @pytest.fixture
