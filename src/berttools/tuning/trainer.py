@@ -185,7 +185,8 @@ class Trainer:
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self._updated.take_gradients()
-        # Clipping needs the norm in any case; a copy of one number is all that the test costs.
+        # Clipping needs the norm in any case; the test costs a copy of one number, and on a GPU a wait for it: a later
+        # look would be at weights, and an optimizer's moments, that have changed.
         norm = nn.utils.get_total_norm([each.grad for each in self._tuned if each.grad is not None])
         if not math.isfinite(float(total + norm)):
             raise self._diverged(step, drawn, total)
