@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from _toolio.words import printable
+from facetools.attacks.origins import is_origin
 from facetools.reporting.results import GRAPHS, KEYS, Findings, Result, Training
 
 Cell = Any
@@ -37,6 +38,18 @@ def interval(ends: Cell) -> str:
 def loss(value: Cell) -> str:
     """Show a loss; nothing for None."""
     return "" if value is None else f"{value:.4g}"
+
+
+def origin(value: Cell) -> str:
+    """Show the extractors that cloaks were made against."""
+    if not is_origin(value):
+        return "not known"
+    return ", ".join(value) or "nothing"
+
+
+def yes_or_no(value: Cell) -> str:
+    """Show whether something is so, and ``not known`` for neither."""
+    return ("yes" if value else "no") if isinstance(value, bool) else "not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +105,8 @@ def summary_table(results: Sequence[Result]) -> Table:
     rates = rates_of(result.summary for result in results)
     several = len({result.source for result in results}) > 1
     columns = [Column("no."), *(Column(KEY_TITLES.get(key, key)) for key in KEYS[:-1])]
-    columns += [Column("protection", percent), Column("95% interval", interval)]
+    columns += [Column("made against"), Column("white box")]
+    columns += [Column("protection", percent), Column("95% interval", interval), Column("no interval because")]
     columns += [Column("floor", percent), Column("floor's 95% interval", interval)]
     columns += [Column("others named rightly", percent), Column("rank-5", percent)]
     for rate in rates:
@@ -102,7 +116,8 @@ def summary_table(results: Sequence[Result]) -> Table:
     for number, result in enumerate(results, 1):
         one = result.summary
         row: list[Cell] = [number, *(result.about.get(key) for key in KEYS[:-1])]
-        row += [one.get(key) for key in ("protection", "interval", "floor", "floor_interval")]
+        row += [origin(one.get("made_against")), yes_or_no(one.get("white_box"))]
+        row += [one.get(key) for key in ("protection", "interval", "caution", "floor", "floor_interval")]
         row += [one.get("others_accuracy"), one.get("rank5")]
         for rate in rates:
             row += [(one.get("tar") or {}).get(rate), (one.get("tar_clean") or {}).get(rate)]
@@ -160,7 +175,8 @@ def tidy_csv(findings: Findings) -> str:
     summaries = [result.summary for result in findings.results]
     rates = rates_of([*summaries, *(record for result in findings.results for record in result.people)])
     out = io.StringIO()
-    columns = ["table", "number", *KEYS, "person", "people", "protection", "protection_low", "protection_high"]
+    columns = ["table", "number", *KEYS, "made_against", "white_box", "person", "people"]
+    columns += ["protection", "protection_low", "protection_high", "caution"]
     columns += ["floor", "floor_low", "floor_high", "others_accuracy", "rank1", "rank5"]
     columns += [f"{key}_{rate}" for rate in rates for key in ("tar", "tar_clean")]
     columns += ["train_photos", "cloaked_photos", "test_photos", "epoch", "clean_accuracy", "loss", "clean_loss"]
@@ -191,6 +207,8 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Cell]:
     row: dict[str, Cell] = {key: record.get(key) for key in (*plain, *counts)}
     for key, name in (("interval", "protection"), ("floor_interval", "floor")):
         row[f"{name}_low"], row[f"{name}_high"] = record.get(key) or (None, None)
+    row |= {"made_against": origin(record.get("made_against")), "white_box": yes_or_no(record.get("white_box"))}
+    row["caution"] = record.get("caution")
     for key in ("tar", "tar_clean"):
         row |= {f"{key}_{rate}": value for rate, value in (record.get(key) or {}).items()}
     return row

@@ -100,3 +100,18 @@ def test_markdown_has_a_table_each_and_names_are_only_names(findings: Findings) 
     assert "<script" not in text.replace("\\<", "")
     assert "\x1b" not in text
     assert EVIL.partition("\x1b")[0].replace("\\", "")[:4].strip("<") in text
+
+
+def test_a_row_says_what_the_page_says_first(tmp_path: Path) -> None:
+    records = evaluated(tmp_path / "e", classifiers=("nn",), cloaks={"a": 1.0, "b": 1.0})
+    for record in records:
+        known = {"made_against": {"net": "0" * 64}, "white_box": True, "caution": "too few for an interval: 1 of 3"}
+        record |= known if record["cloak"] == "a" else {"made_against": None, "white_box": None}
+    findings = read_findings([save(tmp_path / "r.jsonl", records)])
+    head, _, *rows = [line for line in markdown(findings, "t").splitlines() if line.startswith("|")][:4]
+    assert "made against | white box" in head
+    assert "| net | yes | " in rows[0]
+    assert "| too few for an interval: 1 of 3 |" in rows[0]
+    assert "| not known | not known | " in rows[1]
+    told = [(row["made_against"], row["white_box"]) for row in csv.DictReader(io.StringIO(tidy_csv(findings)))]
+    assert told == [("net", "yes")] * (1 + len(PEOPLE)) + [("not known", "not known")] * (1 + len(PEOPLE))
