@@ -319,7 +319,7 @@ class EvaluationStudy:
             done.append(found)
             yield Protection(case.combination, person, {"person": person, **case.about, **found, **case.made})
         if done:
-            fields = {"person": None, **case.about, **summarise(done), **case.made}
+            fields = {"person": None, **case.about, **summarise(done, folds=case.made["folds"]), **case.made}
             yield Protection(case.combination, None, fields)
 
     @staticmethod

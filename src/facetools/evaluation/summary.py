@@ -13,25 +13,31 @@ LEAST_PEOPLE, LEAST_TESTS = 3, 10
 """Fewer have no interval: a bootstrap over them would look narrower than what is known."""
 
 
-def caution_of(people: int, tests: int) -> str | None:
-    """Return why a mean over people has no interval, None if it has one; 0 tests stand for a number not known."""
+def caution_of(people: int, tests: int, folds: int | None = None) -> str | None:
+    """Return why a mean over people has no interval, None if it has one; 0 tests stand for a number not known.
+
+    With few tests in one split, ``folds`` 1, it says what tests every photo.
+    """
     if people >= LEAST_PEOPLE and (tests >= LEAST_TESTS or not tests):
         return None
     few = [f"{people} of {LEAST_PEOPLE} people"] if people < LEAST_PEOPLE else []
     few += [f"{tests} of {LEAST_TESTS} test photos"] if 0 < tests < LEAST_TESTS else []
-    return f"too few for an interval: {' and '.join(few)} that it needs"
+    more = "; with folds every photo is tested" if folds == 1 and 0 < tests < LEAST_TESTS else ""
+    return f"too few for an interval: {' and '.join(few)} that it needs{more}"
 
 
-def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(records: Sequence[Mapping[str, Any]], *, folds: int | None = None) -> dict[str, Any]:
     """Return means over protected people, with 95% bootstrap intervals over them; or ``caution``, why they have none.
 
     Parameters
     ----------
     records
         The fields of each person from ``Evaluation.run``; one at least.
+    folds
+        Number of splits that they are of; None where it is not known.
     """
     fields: dict[str, Any] = {}
-    caution = caution_of(len(records), sum(record["test_photos"] for record in records))
+    caution = caution_of(len(records), sum(record["test_photos"] for record in records), folds)
     for key, name in (("protection", "interval"), ("floor", "floor_interval")):
         fields[key], *ends = mean_interval([record[key] for record in records])
         fields[name] = None if caution else ends

@@ -94,8 +94,15 @@ def _result_chart(
     data = bar_chart(groups, series, label="protection: share of photos named wrongly", mark="nothing cloaked (floor)")
     stated = "; ".join(f"{group} by {each} {percent(bar.value)}" for (group, each), bar in bars.items())
     shown = printable(extractor) or "unnamed"
-    alt = f"Bar chart of protection with 95% intervals, extractor {shown}{part}: {stated}."
-    return Picture(name, data, alt, f"Protection by extractor {shown}{part}, with 95% intervals over people.")
+    alt = f"Bar chart of protection{_intervals(bars, '')}, extractor {shown}{part}: {stated}."
+    return Picture(name, data, alt, f"Protection by extractor {shown}{part}{_intervals(bars, ' over people', ', ')}.")
+
+
+def _intervals(bars: dict[tuple[str, str], Bar], over: str, before: str = " ") -> str:
+    """Say that there are intervals; nothing where no bar has one."""
+    have = sum(bar.interval is not None for bar in bars.values())
+    some = "" if have == len(bars) else " where there are people and photos enough"
+    return f"{before}with 95% intervals{over}{some}" if have else ""
 
 
 def training_chart(number: int, training: Training) -> Picture:

@@ -95,7 +95,11 @@ def page(content: Content) -> str:
     )
     blocks = [f"<h1>{show(content.title)}</h1>", *_summary(findings)]
     if findings.results:
-        blocks += ["<h2>Results</h2>", _terms(), html_table(summary_table(findings.results), linked=True)]
+        blocks += [
+            "<h2>Results</h2>",
+            _terms(findings.results),
+            html_table(summary_table(findings.results), linked=True),
+        ]
         blocks += [html_chart(chart) for chart in content.charts]
         blocks += ["<h2>Each result</h2>", _about_commands(findings.results)]
         blocks += [_result(number, result) for number, result in enumerate(findings.results, 1)]
@@ -251,9 +255,12 @@ def _course(number: int, training: Training) -> str:
     return f'<a href="#training-{number}">Training {number}</a>: {", ".join(stated)}.'
 
 
-def _terms() -> str:
+def _terms(results: Sequence[Result]) -> str:
+    has_intervals = any(result.summary.get("interval") for result in results)
+    intervals = "Intervals are 95% bootstrap intervals over people. " if has_intervals else ""
     return (
-        "<p>Intervals are 95% bootstrap intervals over people. The floor is the protection with nothing cloaked, on "
+        f"<p>{intervals}White box: the cloaks were made against the very "
+        "recogniser that is measured. The floor is the protection with nothing cloaked, on "
         "the same photos. Rank-5: the right person is among the five nearest. TAR: share of a person's pairs of photos "
         "that are accepted as one person's, where that share of other people's pairs (FAR) is; clean TAR: with nothing "
         "cloaked. The same tables are in "

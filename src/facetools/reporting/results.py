@@ -250,7 +250,8 @@ def _result(name: str, about: dict[str, str], group: Sequence[Located]) -> Resul
     from facetools.evaluation.summary import summarise
 
     blank = {"others_accuracy": None, "train_photos": 0, "cloaked_photos": 0, "test_photos": 0}
-    return Result(name, about, summarise([{**blank, **record} for record in people]), people, command, counted=True)
+    counted = summarise([{**blank, **record} for record in people], folds=people[0].get("folds"))
+    return Result(name, about, counted, people, command, counted=True)
 
 
 def _refuse_twice(group: Iterable[Located], key: Callable[[Record], Any], what: str) -> None:

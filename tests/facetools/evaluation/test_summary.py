@@ -63,3 +63,10 @@ def test_rates_and_cloaks_are_summarised_one_by_one() -> None:
     assert summary["tar"] == summary["tar_clean"] == {"0.001": 0.75, "0.0001": None}
     assert summary["photos_of_cloaks"] == [4, 8]
     assert summary["limit"] == pytest.approx(0.25)
+
+
+def test_few_tests_in_one_split_are_told_that_folds_test_every_photo() -> None:
+    hint = "with folds every photo is tested"
+    assert summarise([person(1.0, test_photos=1)], folds=1)["caution"].endswith(hint)
+    assert hint not in summarise([person(1.0, test_photos=4)], folds=4)["caution"]
+    assert hint not in summarise([person(1.0, test_photos=50)], folds=1)["caution"]

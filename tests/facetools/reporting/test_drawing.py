@@ -32,6 +32,21 @@ def test_each_extractor_has_a_chart_with_every_result(findings: Findings) -> Non
         assert 100 < height < 3000
 
 
+def test_a_caption_names_intervals_only_where_there_are_any() -> None:
+    def caption(*intervals: list[float] | None) -> str:
+        results = [
+            Result("r", {"cloak": str(n)}, {"protection": 0.5, "floor": 0.0, "interval": ends})
+            for n, ends in enumerate(intervals)
+        ]
+        (chart,) = result_charts(results)
+        assert ("interval" in chart.alt) == ("interval" in chart.caption)
+        return chart.caption.partition("unnamed")[2]
+
+    assert caption([0.4, 0.6]) == ", with 95% intervals over people."
+    assert caption(None) == "."
+    assert caption(None, [0.4, 0.6]) == ", with 95% intervals over people where there are people and photos enough."
+
+
 def test_many_bars_go_into_several_charts(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facetools.reporting.charts.MOST_BARS", 2)
     charts = list(result_charts(findings.results))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -100,10 +101,19 @@ def test_it_is_said_first_what_cloaks_were_made_against(findings: Findings) -> N
     for number, white_box in enumerate((True, False, True, None)):
         findings.results[number].summary |= {"white_box": white_box, "caution": "2 people: too few for an interval"}
     text = Outline(page(content_of(findings))).text
+    assert "Intervals are 95% bootstrap intervals" in text
     told = text.index("The cloaks of results 1, 3 were made against the very recogniser that is measured")
     assert told < text.index("4 results: ")
     assert "What the cloaks of result 4 were made against is not known" in text
     assert text.count("(2 people: too few for an interval)") == 2
+
+
+def test_intervals_are_explained_only_where_there_are_any(findings: Findings) -> None:
+    findings = deepcopy(findings)
+    for result in findings.results:
+        result.summary |= {"interval": None, "floor_interval": None}
+    text = Outline(page(content_of(findings))).text
+    assert "95% interval" not in text
 
 
 def test_commands_are_shown_where_records_tell_them_and_never_made_up(findings: Findings, tmp_path: Path) -> None:
