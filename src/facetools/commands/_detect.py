@@ -32,7 +32,9 @@ class Summary:
         """
         labels = self._labels
         faces = ", ".join(f"{labels[label]:,} {label}" for label in ("cloaked", "unclear", "clean"))
-        parts = [f"{many(self._photos, 'photo')}, {many(labels.total(), 'face')}: {faces}"]
+        # Clean is no promise: a reader who stops at this line is told what the label means.
+        seen = " (no cloak seen)" if labels["clean"] else ""
+        parts = [f"{many(self._photos, 'photo')}, {many(labels.total(), 'face')}: {faces}{seen}"]
         if labels[None]:
             parts[0] += f", {labels[None]:,} without a score"
         if self._faceless:

@@ -27,15 +27,15 @@ def of(*photos: tuple[str | None, ...]) -> Summary:
 @pytest.mark.parametrize(
     ("summary", "failed", "line"),
     [
-        (of(("clean",)), 0, "1 photo, 1 face: 0 cloaked, 0 unclear, 1 clean"),
+        (of(("clean",)), 0, "1 photo, 1 face: 0 cloaked, 0 unclear, 1 clean (no cloak seen)"),
         (of(), 1, "0 photos, 0 faces: 0 cloaked, 0 unclear, 0 clean; 1 failed"),
         (
             of(("clean", "cloaked", "unclear"), (), ("clean", None), ("clean",)),
             2,
-            "4 photos, 6 faces: 1 cloaked, 1 unclear, 3 clean, 1 without a score; 1 photo without a face; 2 failed",
+            "4 photos, 6 faces: 1 cloaked, 1 unclear, 3 clean (no cloak seen), 1 without a score; 1 photo without a face; 2 failed",
         ),
         (of(*[("clean",)] * 1200, (), ()), 0,
-         "1,202 photos, 1,200 faces: 0 cloaked, 0 unclear, 1,200 clean; 2 photos without a face"),
+         "1,202 photos, 1,200 faces: 0 cloaked, 0 unclear, 1,200 clean (no cloak seen); 2 photos without a face"),
     ],
 )  # fmt: skip
 def test_a_line_sums_up_a_run(summary: Summary, failed: int, line: str) -> None:
@@ -70,6 +70,7 @@ def test_a_terminal_sees_the_sum_last_and_a_pipe_never(plain_photos: Path) -> No
     faceless_photos = none - len(labels)
     counts = ", ".join(f"{labels.count(label)} {label}" for label in ("cloaked", "unclear", "clean"))
     last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "").rstrip("\n").rpartition("\n")[2]
+    counts += " (no cloak seen)" if "clean" in labels else ""
     faces = f"{len(labels)} face{'s' if len(labels) != 1 else ''}"
     nobody = f"{faceless_photos} photo{'s' if faceless_photos != 1 else ''} without a face"
     assert last == f"{photos} photos, {faces}: {counts}; {nobody}; 1 failed"
