@@ -32,7 +32,8 @@ def of(*photos: tuple[str | None, ...]) -> Summary:
         (
             of(("clean", "cloaked", "unclear"), (), ("clean", None), ("clean",)),
             2,
-            "4 photos, 6 faces: 1 cloaked, 1 unclear, 3 clean (no cloak seen), 1 without a score; 1 photo without a face; 2 failed",
+            "4 photos, 6 faces: 1 cloaked, 1 unclear, 3 clean (no cloak seen), 1 without a score; "
+            "1 photo without a face; 2 failed",
         ),
         (of(*[("clean",)] * 1200, (), ()), 0,
          "1,202 photos, 1,200 faces: 0 cloaked, 0 unclear, 1,200 clean (no cloak seen); 2 photos without a face"),
