@@ -118,7 +118,7 @@ class CloakingConfig:
         attack = f"{param('attack')} {method.name}"
         _ = self.all_knobs
         if method.targets and not self.targets:
-            raise UsageError(f"{attack} needs {targets}; `facetools embed` makes them")
+            raise UsageError(f"{attack} needs {targets}: embeddings of other people; `facetools embed` makes them")
         if self.targets and not method.targets:
             raise UsageError(f"{targets}: {method.name} pulls to nobody; leave it out")
         if self.mask and self.save_mask:

@@ -16,6 +16,7 @@ from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import Record
 from _toolio.words import many
 from facetools.attacks import registry as attacks
+from facetools.attacks.base import Method
 from facetools.commands import _complete
 from facetools.commands._options import Faces, check_names
 from facetools.photos.formats import Format
@@ -131,6 +132,16 @@ Preview = Annotated[
     typer.Option(metavar="FILE", help="Draw every photo with its faces, cloaked or not, as PNG; FILE-2.png and so on."),
 ]
 CopyFaceless = Annotated[bool, typer.Option("--copy-faceless", help="Copy photos without a face.")]
+
+
+def refuse_no_targets(method: Method, targets: Sequence[Path] | None) -> None:
+    """Raise UsageError, with the lines that make targets, for an attack that pulls to people and has none."""
+    if method.targets and not targets:
+        raise UsageError(
+            f"--attack {method.name} needs --targets, other people to pull to; of a folder of photos a person: "
+            "`facetools embed --faces largest others/ --out others.safetensors > others.jsonl`, then "
+            "--targets others.safetensors"
+        )
 
 
 def _plain(text: str) -> str:

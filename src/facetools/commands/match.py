@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +12,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.errors import UsageError
+from _toolio.errors import ToolError, UsageError
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Order, RecordWriter
 from facetools.commands._options import ExtractorOption
@@ -54,6 +56,19 @@ Most = Annotated[
 ]
 
 
+def refuse_folder(name: str) -> None:
+    """Raise ToolError for a folder of photos, with the line that embeds them into files named after it."""
+    if not Path(name).is_dir():
+        return
+    stem = Path(name).resolve().name or "photos"
+    out, records = (shlex.quote(f"{stem}.{ending}") for ending in ("safetensors", "jsonl"))
+    raise ToolError(
+        f"{name}: is a folder; embed its photos first: `facetools embed {shlex.quote(name)} --out {out} > {records}`, "
+        f"and name {out}",
+        kind="embeddings",
+    )
+
+
 def match(
     embeddings: Annotated[
         str, typer.Argument(metavar="[EMBEDDINGS]", help="A file of embed, or its records. Default: - for stdin.")
@@ -92,6 +107,8 @@ def match(
         far=far, threshold=threshold, calibrate=calibrate, extractor=extractor, most=most, cluster=cluster
     )
     config.check()
+    for name in names:
+        refuse_folder(name)
     with RecordWriter(SCHEMA, "distance", COLUMNS, order=Order.made if cluster else Order.lowest) as writer:
         found = find_matches(names, config, device=device, progress=track)
         if found.note:

@@ -43,6 +43,7 @@ from facetools.commands._perturb import (
     Views,
     WhichFaces,
     check_mask_file,
+    refuse_no_targets,
 )
 from facetools.commands._photos import note, open_photos, part_of
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
@@ -110,6 +111,7 @@ def perturb(
     inputs = options.named(inputs, paths)
     method = attacks.find(attack)
     attacks.fill_knobs(method, mode, {})
+    refuse_no_targets(method, targets)
     config = CloakingConfig(
         attack=attack,
         mode=mode,

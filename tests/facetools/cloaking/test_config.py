@@ -24,7 +24,7 @@ FILE = Path("x")
         ({"mode": "loud"}, "mode loud: lowkey has no such mode"),
         ({"knobs": {"speed": 1}}, "knobs speed=1: lowkey has the knobs steps=50"),
         ({"knobs": {"steps": -1}}, "knobs steps=-1: steps cannot be negative"),
-        ({"attack": "fawkes-v0.3"}, "attack fawkes-v0.3 needs targets;"),
+        ({"attack": "fawkes-v0.3"}, "attack fawkes-v0.3 needs targets: embeddings of other people"),
         ({"targets": [FILE]}, "targets: lowkey pulls to nobody"),
         ({"attack": "opom"}, "attack opom needs save_mask FILE"),
         ({"attack": "opom", "mask": FILE, "save_mask": FILE}, "mask and save_mask: the one applies"),

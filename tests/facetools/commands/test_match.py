@@ -92,6 +92,9 @@ def test_an_array_of_numpy_is_refused_before_anything_is_read(run_inside: Runner
 
 
 def test_folders_are_no_embeddings(run_inside: Runner, tmp_path: Path) -> None:
-    done = run_inside("facetools", "match", tmp_path)
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    done = run_inside("facetools", "match", folder)
     assert done.code == 1
-    assert "is a folder; embed its photos first: `facetools embed`" in done.err
+    line = f"facetools embed '{folder}' --out 'my photos.safetensors' > 'my photos.jsonl'"
+    assert f"{folder}: is a folder; embed its photos first: `{line}`" in done.err

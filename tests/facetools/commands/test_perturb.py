@@ -167,7 +167,8 @@ def test_a_targeted_attack_pulls_to_people_of_a_file(facetools: Tool, people_fol
         assert record["mode"] == "min"
         assert record["targets"][0] in {photo.name for photo in photos[1:]}
     needs = facetools(*words, "--in", photos[0], "--out", tmp_path / "o2")
-    assert (needs.code, "needs --targets" in needs.err) == (2, True)
+    assert (needs.code, "needs --targets, other people" in needs.err) == (2, True)
+    assert "`facetools embed --faces largest others/ --out others.safetensors > others.jsonl`, then" in needs.err
 
 
 def test_too_few_targets_are_an_error_of_that_photo(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:
