@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ OTHERS = ("the", "a", "film", "day", "was", "is", "very", "and", "story", "it", 
 SIZES = {"hidden": 16, "layers": 3, "heads": 2, "inner": 32, "positions": 48}
 
 
-NOTHING_LEARNED = ": try another "
+NOTHING_LEARNED = re.compile(": try (another|more) ")
 """In the warning that a training has learned nothing, which is so of most trainings of a few steps."""
 
 
 def other_warnings(said: str) -> str:
     """Return the lines of stderr but for that warning."""
-    return "".join(line for line in said.splitlines(True) if NOTHING_LEARNED not in line)
+    return "".join(line for line in said.splitlines(True) if not NOTHING_LEARNED.search(line))
 
 
 def minilm() -> Path:

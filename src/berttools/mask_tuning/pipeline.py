@@ -210,10 +210,9 @@ class MaskTuneRun(FinetuneRun):
         return {**figures, **sizes}
 
     @property
-    def _advice(self) -> str:
+    def _rate_and_more(self) -> tuple[str, str]:
         more = "" if self._config.everything else ", or more matrices"
-        rate = f"another {param('score_learning_rate')} than {self._config.score_rate:g}"
-        return f"{rate}, more {param('epochs')}{more}"
+        return f"another {param('score_learning_rate')} than {self._config.score_rate:g}", more
 
     def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
         from berttools.masks.file import open_mask

@@ -12,6 +12,7 @@ from _toolio.compute.precision import in_half
 from _toolio.errors import ToolError, param, spelled
 from _toolio.files.claims import claimed
 from _toolio.version import tool_version
+from _toolio.words import many
 from berttools.tuning.config import FinetuneConfig, Save
 from berttools.tuning.datasets import check_metric, read_texts, tokenised
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from berttools.tuning.parameter_names import Span
     from berttools.tuning.parameters import ParameterSelection
     from berttools.tuning.trainer import Trainer
+
+_FEW_STEPS = 100
+"""With fewer, a model that has learned nothing needs more of them before anything else is changed."""
 
 Progress = Callable[[range], Iterable[int]]
 """Called with the steps of a round; yields them, and may show how many are done."""
@@ -275,14 +279,20 @@ class FinetuneRun:
 
         examples = None if self.dev is None else len(self.dev.texts)
         if signs := signs_of_nothing_learned(best, self.trainer.history, examples=examples):
-            self._warn_once(f"{'; '.join(signs)}: try {self._advice}")
+            self._warn_once(f"{'; '.join(signs)}: try {self._advice()}")
+
+    def _advice(self) -> str:
+        """Return what to try where nothing was learned, the likeliest first."""
+        rate, more = self._rate_and_more
+        epochs, steps = f"more {param('epochs')}", self.trainer.step
+        tries = [f"{epochs} (only {many(steps, 'step')})", rate] if steps < _FEW_STEPS else [rate, epochs]
+        return ", ".join(tries) + more
 
     @property
-    def _advice(self) -> str:
-        """What to try where nothing was learned."""
+    def _rate_and_more(self) -> tuple[str, str]:
+        """Another learning rate; and more matrices, or nothing where there are none."""
         more = "" if self._config.everything else f", or more matrices ({param('only')}, {param('group')})"
-        rate = f"another {param('learning_rate')} than {self.training.learning_rate:g}"
-        return f"{rate}, more {param('epochs')}{more}"
+        return f"another {param('learning_rate')} than {self.training.learning_rate:g}", more
 
     def _as_written(self, figures: dict[str, Any]) -> dict[str, Any]:
         """Return the figures and sizes of what is written."""
