@@ -23,7 +23,7 @@ PYTEST  = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 .NOTPARALLEL:
 .PHONY: help demo test test-all lint fuzz man clean
 help:
-	@echo 'make demo      install into .venv and run both main jobs on real input (about 5 minutes after the install)'
+	@echo 'make demo      install into .venv and run both main jobs on real input (one or two minutes after the install)'
 	@echo 'make test      install the test extra and run ruff, mypy, the man page check and the tests'
 	@echo 'make test-all  the same with the slow tests'
 	@echo 'make fuzz      try damaged inputs at random, FUZZ_SECONDS (60) for each kind'
