@@ -14,10 +14,23 @@ from facetools.extractors.settings import Settings
 
 
 def say_unverified(record: Mapping[str, Any]) -> None:
-    """Say on stderr where nothing verified that a graph is read rightly."""
-    if "not_verified" in record and sys.stderr is not None:
-        note = printable(f"{record['source']}: not verified: {record['not_verified']}")
+    """Say on stderr where nothing verified that a graph is read rightly, and which settings it does not hold."""
+    notes = [f"not verified: {record['not_verified']}"] if "not_verified" in record else []
+    if assumed := record.get("assumed"):
+        settings = record["settings"]
+        stated = ", ".join(f"{name} {_typed(settings[name])}" for name in assumed)
+        notes.append(f"assumed, for the graph does not say: {stated}; options of these names set them")
+    for each in notes if sys.stderr is not None else ():
+        note = printable(f"{record['source']}: {each}")
         sys.stderr.write(f"facetools: note: {note}\n")
+
+
+def _typed(value: object) -> str:
+    """Return a setting as an option takes it, the same number thrice as one."""
+    if isinstance(value, tuple | list):
+        value = value[:1] if len(set(value)) == 1 else value
+        return ",".join(f"{number:g}" for number in value)
+    return str(value).lower()
 
 
 def parse_settings(words: Mapping[str, str | bool | None]) -> dict[str, Any]:

@@ -97,6 +97,7 @@ PAGE = Page(
         "tensors": "Number of tensors in the file.",
         "left_out": "Number of tensors of the source that no embedding needs, such as a classifier's.",
         "bytes": "Size of the file.",
+        "assumed": "Of ONNX: settings that were not given and that the graph does not hold; nothing verifies them.",
         "verified_by": "Of ONNX: what computed the same embedding of a chip, onnx.reference; null if nothing did.",
         "not_verified": "Why nothing did.",
         "problem": "missing, unknown (the architecture has no such tensor) or shape (it is of another shape).",

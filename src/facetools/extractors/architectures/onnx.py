@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
@@ -103,6 +104,13 @@ def settings_of(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Sett
     """Return the usual settings with the size of chips that the graph was exported for, if it is fixed."""
     height, width = _chip_size(_parse(state))
     return SETTINGS if height is None or width is None else Settings((height, width), SETTINGS.alignment)
+
+
+def assumed_of(state: Mapping[str, Tensor], given: Collection[str]) -> list[str]:
+    """Return the settings that neither the caller nor the graph says: whether they are right nothing here tests."""
+    height, width = _chip_size(_parse(state))
+    known = {*given, *(() if height is None or width is None else ("input_size",))}
+    return [field.name for field in fields(Settings) if field.name not in known]
 
 
 def options_of(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any]:

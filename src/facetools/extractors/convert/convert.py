@@ -110,9 +110,11 @@ def _complete(
         settings.check()
         if hasattr(module, "options_of"):
             options = module.options_of(fit.state, settings)
+        if hasattr(module, "assumed_of") and weights.settings is None:
+            verified["assumed"] = module.assumed_of(fit.state, given)
         if hasattr(module, "verify"):
             found = module.verify(fit.state, settings)
-            verified = {"verified_by": found.by, **({"not_verified": found.why_not} if found.by is None else {})}
+            verified |= {"verified_by": found.by, **({"not_verified": found.why_not} if found.by is None else {})}
     except ValueError as error:
         raise ToolError(f"{weights.path}: {first_line(error)}", kind="extractor") from None
     return settings, options, verified

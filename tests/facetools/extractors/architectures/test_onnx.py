@@ -235,9 +235,21 @@ def test_what_nothing_verified_is_said(monkeypatch, tmp_path, capsys, name, valu
     for each in (record, about):
         assert (each["verified_by"], each["not_verified"]) == (None, why)
     say_unverified(record)
-    assert capsys.readouterr().err == f"facetools: note: {tmp_path / 'm.onnx'}: not verified: {why}\n"
+    assert capsys.readouterr().err.startswith(f"facetools: note: {tmp_path / 'm.onnx'}: not verified: {why}\n")
     say_unverified({"verified_by": "onnx.reference"})
     assert capsys.readouterr().err == ""
+
+
+def test_settings_that_no_graph_holds_are_called_assumed(tmp_path, capsys):
+    (tmp_path / "m.onnx").write_bytes(small().SerializeToString())
+    record = import_extractor(tmp_path / "m.onnx", tmp_path / "x.safetensors", given={"mean": (0.0, 0.0, 0.0)})
+    assert read_about(tmp_path / "x.safetensors")["assumed"] == record["assumed"]
+    assert {"std", "channel_order"} <= set(record["assumed"])
+    assert not {"mean", "input_size"} & set(record["assumed"])
+    say_unverified(record)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "assumed, for the graph does not say: alignment arcface-112, channel_order rgb, std 127.5, " in line
+    assert "mean" not in line
 
 
 def test_weights_that_were_tuned_in_another_graph_are_refused():
