@@ -24,10 +24,27 @@ from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.hashing import sha256_of, sha256_of_files
 from _toolio.streams.records import Record, dump_record
 
+_LONGEST_HEAD = 1 << 20
+"""Bytes of the line with arguments, at most."""
+
 
 def journal_name(command: str) -> str:
     """Return the name of a command's journal in its output folder."""
     return f".{command}.jsonl"
+
+
+def first_arguments(folder: Path, command: str) -> Mapping[str, Any]:
+    """Return the arguments of the run that began a command's journal in a folder; empty where that is not known.
+
+    Only the first line is read: a run of one photo must not read all of them.
+    """
+    path = folder / journal_name(command)
+    try:
+        with path.open("rb") as stream:
+            arguments = json.loads(stream.readline(_LONGEST_HEAD))["arguments"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return arguments if isinstance(arguments, dict) else {}
 
 
 class Journal:

@@ -12,6 +12,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.options import completion
 from _toolio.errors import UsageError, param
+from _toolio.files.journal import first_arguments
 from _toolio.files.overwriting import refuse_existing
 from _toolio.streams.records import Record
 from _toolio.words import many
@@ -19,6 +20,7 @@ from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
 from facetools.commands import _complete
 from facetools.commands._options import Faces, check_names
+from facetools.commands._photos import note
 from facetools.photos.formats import Format
 from facetools.pictures.contact_sheet import uncloaked_reason
 from facetools.transforms.differentiable import parse_views
@@ -132,6 +134,13 @@ Preview = Annotated[
     typer.Option(metavar="FILE", help="Draw every photo with its faces, cloaked or not, as PNG; FILE-2.png and so on."),
 ]
 CopyFaceless = Annotated[bool, typer.Option("--copy-faceless", help="Copy photos without a face.")]
+
+
+def note_other_attack(out: Path, attack: str) -> None:
+    """Note on stderr a folder that another attack has written to: files of both look alike."""
+    before = first_arguments(out, "facetools-perturb").get("attack")
+    if before not in (None, attack):
+        note(f"{out}: holds copies of --attack {before} too; give --attack {attack} a folder of its own with --out")
 
 
 def refuse_no_targets(method: Method, targets: Sequence[Path] | None) -> None:

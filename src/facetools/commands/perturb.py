@@ -43,6 +43,7 @@ from facetools.commands._perturb import (
     Views,
     WhichFaces,
     check_mask_file,
+    note_other_attack,
     refuse_no_targets,
 )
 from facetools.commands._photos import note, open_photos, part_of
@@ -149,6 +150,7 @@ def perturb(
             refuse_link(preview)
         photos = [str(out), *(name for name in inputs if name != STDIN)]
         refuse_sheet(preview, photos, force=force or resume, named=param("preview"))
+    note_other_attack(out, attack)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     if save_mask is not None:
         items = list(items)  # photos are read twice

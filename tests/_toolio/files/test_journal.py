@@ -10,7 +10,7 @@ import pytest
 
 from _toolio.errors import ToolError, UsageError
 from _toolio.files.hashing import sha256_of
-from _toolio.files.journal import Journal
+from _toolio.files.journal import Journal, first_arguments
 
 ARGUMENTS = {"schema": "t.c/1", "attack": "none", "knobs": {"steps": 3, "size": 0.0025}, "quality": None}
 RECORDS = [{"moved": 0.123456789, "path": "out/a.jpg", "name": "\udcff"}, {"moved": None, "path": None}]
@@ -220,3 +220,12 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_sha256() -> None:
     assert sha256_of(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_first_arguments_are_those_of_the_run_that_began_it(tmp_path: Path) -> None:
+    assert first_arguments(tmp_path, "tool-command") == {}
+    note(tmp_path)
+    note(tmp_path, "b.jpg", attack="other")
+    assert first_arguments(tmp_path, "tool-command") == ARGUMENTS
+    (tmp_path / ".tool-command.jsonl").write_text("cut sho")
+    assert first_arguments(tmp_path, "tool-command") == {}

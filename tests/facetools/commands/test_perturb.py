@@ -292,3 +292,12 @@ def test_others_that_are_left_out_are_told(facetools: Tool, people_folder: Path,
         broken,
         f"facetools: error: --others: no face in {others}; name photos of other people",
     ]
+
+
+def test_copies_of_another_attack_in_the_folder_are_noted(facetools: Tool, people_folder: Path, tmp_path: Path) -> None:
+    one, two = sorted(people_folder.rglob("*.jpg"))[:2]
+    out = tmp_path / "out"
+    assert "note" not in facetools("perturb", "--attack", "none", one, "--out", out).err
+    assert "note" not in facetools("perturb", "--attack", "none", two, "--out", out, "--suffix=-2").err
+    done = facetools("perturb", *FAST, two, "--out", out)
+    assert f"facetools: note: {out}: holds copies of --attack none too; give --attack lowkey a folder" in done.err
