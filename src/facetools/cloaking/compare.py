@@ -168,7 +168,8 @@ class Comparer:
         else:
             described = [fields for each in self._preprocesses for fields in self._faces(intake, saved, each, about)]
         if cell and row is not None:
-            cell.describe(row, intake.item.relative, described[0].get("moved"), scaled=scaled)
+            moved, ssim = (described[0].get(key) for key in ("moved", "ssim"))
+            cell.describe(row, intake.item.relative, moved, scaled=scaled, ssim=ssim)
             drawn = {"grid_row": row, **({} if cell.amplify is None else {"amplify": cell.amplify})}
             described = [{**fields, **drawn} for fields in described]
         return described

@@ -70,10 +70,13 @@ class PhotoRow:
         return CopyCell(self, name)
 
     def number(self, clean: Pixels, boxes: Sequence[tuple[int, int, int, int]]) -> int | None:
-        """Return the row's number in the picture, from 0, or None where that is full; draw the clean photo once."""
+        """Return the row's number in the picture, from 0, or None where that is full; draw the clean photo once.
+
+        The first of the faces is drawn: of a large photo with several, nothing could be seen of any.
+        """
         if not self._drawn:
             self._drawn, self._number = True, self._enter(self)
-            self.clean = Cell(draw_part(clean, boxes) if self._number is not None else None, "")
+            self.clean = Cell(draw_part(clean, boxes[:1]) if self._number is not None else None, "")
         return self._number
 
 
@@ -89,16 +92,20 @@ class CopyCell:
         """Draw the copy, and the photo if it is the first; as ``Grid.add``."""
         number = self._row.number(clean, boxes)
         if number is not None:
-            self._row.cells[self._name] = Cell(draw_part(cloaked, boxes), "")
+            self._row.cells[self._name] = Cell(draw_part(cloaked, boxes[:1]), "")
         return number
 
-    def describe(self, row: int, relative: str, moved: float | None, *, scaled: bool) -> None:
-        """Set the texts below the photo and below its copy."""
+    def describe(
+        self, row: int, relative: str, moved: float | None, *, scaled: bool, ssim: float | None = None
+    ) -> None:
+        """Set the texts below the photo and below its copy: of the first face how far it moved, and its SSIM."""
         del row
         figures = [] if moved is None else [f"moved {moved:.3f}"]
+        figures += ["scaled"] if scaled else []
+        figures += [] if ssim is None else [f"SSIM {ssim:.3f}"]
         self._row.clean = self._row.clean._replace(text=drawable(relative))
         cell = self._row.cells[self._name]
-        self._row.cells[self._name] = cell._replace(text="  ".join([*figures, *(["scaled"] if scaled else [])]))
+        self._row.cells[self._name] = cell._replace(text="  ".join(figures))
 
     def leave_empty(self, why: str) -> None:
         """Write in the copy's place why it is not drawn."""

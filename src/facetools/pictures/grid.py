@@ -132,9 +132,11 @@ class Grid:
         """Set the line of text under a row."""
         self._rows[row] = (drawable(text), self._rows[row][1])
 
-    def describe(self, row: int, relative: str, moved: float | None, *, scaled: bool) -> None:
+    def describe(
+        self, row: int, relative: str, moved: float | None, *, scaled: bool, ssim: float | None = None
+    ) -> None:
         """Set the line under a row to the photo's path and how far its first face moved."""
-        del scaled
+        del scaled, ssim
         self.label(row, relative + ("" if moved is None else f"  moved {moved:.3f}"))
 
     def leave_empty(self, why: str) -> None:

@@ -75,3 +75,18 @@ def test_long_texts_stay_in_their_column(size: tuple[int, int], tmp_path: Path) 
     assert changed.max() < 2 * (widest + 6) + 6
     sheet.save(tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").size == after.shape[1::-1]
+
+
+def test_the_largest_face_alone_is_drawn_with_its_figures_below() -> None:
+    clean, copy = photo(10, 400, 2000), photo(50, 400, 2000)
+    copy[100:200, 100:200] = 90
+    row = Columns(NAMES, rows=1).photo()
+    place = row.column("a")
+    assert place.add(clean, copy, [(100, 100, 200, 200), (1800, 300, 1850, 350)]) == 0
+    place.describe(0, "a.jpg", 0.25, scaled=False, ssim=0.9)
+    drawn = row.cells["a"]
+    assert drawn.picture is not None
+    assert (np.asarray(drawn.picture) == 90).all(2).mean() > 0.5
+    assert row.clean.picture is not None
+    assert drawn.picture.size == row.clean.picture.size
+    assert drawn.text == "moved 0.250  SSIM 0.900"
