@@ -56,17 +56,25 @@ _UNRECORDED = ("clean", "cloaked")
 
 
 def measure_change(
-    clean: Pixels, cloaked: Pixels, face: Face, extractors: Sequence[Extractor], distance: Distance
+    clean: Pixels,
+    cloaked: Pixels,
+    face: Face,
+    extractors: Sequence[Extractor],
+    distance: Distance,
+    *,
+    embedded: Sequence[Tensor] | None = None,
 ) -> Change | None:
     """Compare one face in two photos of the same size, uint8 [H, W, 3], both aligned by the same landmarks.
 
-    Returns None if the face's chips lie outside the photo, so that it cannot be cloaked either.
+    ``embedded`` are the clean face's embeddings, where an earlier comparison has computed them. Returns None if the
+    face's chips lie outside the photo, so that it cannot be cloaked either.
     """
     region = locate_region(clean, face, extractors)
     if region is None:
         return None
     with torch.inference_mode():
-        before_after = [embed_face(photo, face, extractors) for photo in (clean, cloaked)]
+        embedded = embed_face(clean, face, extractors) if embedded is None else embedded
+        before_after = (embedded, embed_face(cloaked, face, extractors))
         distances = _distances(extractors, *before_after)
         parts = [p[region.slices] for p in (clean, cloaked)]
         before, after = (as_tensor(part, extractors[0].device) for part in parts)

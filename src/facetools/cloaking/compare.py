@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +24,28 @@ from facetools.pictures.grid import Grid
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from facetools.perceptual.distance import Distance
     from facetools.transforms.preprocess import Preprocess
 
 _STRIP_ROWS = 256
+
+
+@dataclass(slots=True)
+class CleanSide:
+    """What comparing a photo with its first copy computes of the photo itself, for the copies after it.
+
+    Attributes
+    ----------
+    photos
+        The photo after each preprocess, by its name, and the scales of its axes.
+    embeddings
+        Embeddings of each face, by preprocess and number of the face.
+    """
+
+    photos: dict[str, tuple[Pixels, tuple[float, float]]] = field(default_factory=dict)
+    embeddings: dict[tuple[str, int], Sequence[Tensor]] = field(default_factory=dict)
 
 
 class Comparer:
@@ -88,16 +106,16 @@ class Comparer:
             rotations=rotations,
         )
         for intake in intakes:
-            row = self._grid.photo() if self._grid else None
+            row, known = self._grid.photo() if self._grid else None, CleanSide()
             for name, pair in current.pop().pairs.items():
-                for fields in self._compare_pair(intake, pair, row.column(name) if row else None):
+                for fields in self._compare_pair(intake, pair, row.column(name) if row else None, known):
                     yield {**_named(name), **fields}
         for copies in alone:
             for name, pair in copies.pairs.items():
                 yield {**_named(name), **_describe_alone(pair)}
 
     def _compare_pair(
-        self, intake: Intake | Refusal | Finished, pair: Pair, cell: Grid | CopyCell | None
+        self, intake: Intake | Refusal | Finished, pair: Pair, cell: Grid | CopyCell | None, known: CleanSide
     ) -> Iterator[dict[str, Any]]:
         if pair.cloaked is None:
             if cell:
@@ -106,7 +124,7 @@ class Comparer:
             return
         try:
             if isinstance(intake, Intake):
-                yield from self.compare(intake, pair.cloaked, cell)
+                yield from self.compare(intake, pair.cloaked, cell, known)
             elif isinstance(intake, Refusal) and intake.error is not None:
                 raise intake.error
         except InputError as error:
@@ -115,7 +133,9 @@ class Comparer:
             about = {"path": pair.cloaked.path, "relative": pair.cloaked.relative, "source": intake.item.path}
             yield {**about, **error_fields(error)}
 
-    def compare(self, intake: Intake, cloaked: Item, cell: Grid | CopyCell | None = None) -> list[dict[str, Any]]:
+    def compare(
+        self, intake: Intake, cloaked: Item, cell: Grid | CopyCell | None = None, known: CleanSide | None = None
+    ) -> list[dict[str, Any]]:
         """Compare a photo and its cloaked copy.
 
         Parameters
@@ -126,6 +146,8 @@ class Comparer:
             The copy. One of another size is scaled to the clean photo's.
         cell
             Where it is drawn.
+        known
+            The same for all copies of this photo, which is then preprocessed and embedded once.
 
         Returns
         -------
@@ -166,7 +188,10 @@ class Comparer:
         if not intake.faces:
             described = [{**about, "face": None, "reason": intake.no_face}]
         else:
-            described = [fields for each in self._preprocesses for fields in self._faces(intake, saved, each, about)]
+            known = CleanSide() if known is None else known
+            described = [
+                fields for each in self._preprocesses for fields in self._faces(intake, saved, each, about, known)
+            ]
         if cell and row is not None:
             moved, ssim = (described[0].get(key) for key in ("moved", "ssim"))
             cell.describe(row, intake.item.relative, moved, scaled=scaled, ssim=ssim)
@@ -175,14 +200,22 @@ class Comparer:
         return described
 
     def _faces(
-        self, intake: Intake, saved: Pixels, preprocess: Preprocess, about: Mapping[str, Any]
+        self, intake: Intake, saved: Pixels, preprocess: Preprocess, about: Mapping[str, Any], known: CleanSide
     ) -> Iterator[dict[str, Any]]:
         """Measure every face of two photos of one size after a preprocess."""
-        clean, scale = preprocess.apply(intake.photo.pixels)
+        name = preprocess.name
+        if name not in known.photos:
+            known.photos[name] = preprocess.apply(intake.photo.pixels)
+        clean, scale = known.photos[name]
         after, _ = preprocess.apply(saved)
         for face, number in zip(intake.faces, intake.numbers, strict=True):
-            fields = {**about, "preprocess": preprocess.name, **describe_face(face, number)}
-            change = measure_change(clean, after, face.scaled(scale), self._extractors, self._distance)
+            fields = {**about, "preprocess": name, **describe_face(face, number)}
+            change = measure_change(
+                clean, after, face.scaled(scale), self._extractors, self._distance,
+                embedded=known.embeddings.get((name, number)),
+            )  # fmt: skip
+            if change:
+                known.embeddings[name, number] = change.clean
             yield {
                 **fields,
                 **(describe_change(change) if change else {"reason": "too little of the face is in the photo"}),

@@ -16,7 +16,8 @@ from PIL import Image
 
 from _toolio.streams.inputs import Item
 from conftest import Run, faceless, saved
-from facetools.cloaking.compare import Comparer, largest_change_outside
+from facetools.cloaking import change
+from facetools.cloaking.compare import CleanSide, Comparer, largest_change_outside
 from facetools.cloaking.regions import locate_region
 from facetools.embeddings.chips import chip_of
 from facetools.extractors.extractor import Extractor
@@ -263,3 +264,25 @@ def test_a_copy_that_cannot_be_drawn_says_so_in_its_place(
     assert (row.cells["b"].picture, row.cells["b"].text) == (None, cropped["reason"])
     assert row.cells["c"].text == f"moved {scaled['moved']:.3f}  scaled"
     assert row.clean.text == "a.png"
+
+
+def test_a_photo_is_embedded_once_for_all_its_copies(
+    tmp_path: Path, portrait: Any, face: Face, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded: list[bytes] = []
+
+    def count(pixels: Any, *rest: Any) -> Any:
+        embedded.append(pixels.tobytes())
+        return embed_face(pixels, *rest)
+
+    embed_face = change.embed_face
+    monkeypatch.setattr(change, "embed_face", count)
+    Image.fromarray(noisy(portrait, face)).save(tmp_path / "a.png")
+    copy = Item(str(tmp_path / "a.png"), "a.png")
+    steps = [parse_preprocess(name) for name in ("none", "resize:0.5")]
+    comparer, intake, known = Comparer([extractor], Substitute(), steps), intake_of(portrait, face), CleanSide()
+    first = comparer.compare(intake, copy, known=known)
+    assert len(embedded) == 4
+    assert comparer.compare(intake, copy, known=known) == first
+    assert len(embedded) == 6, "of the second copy only the copy is embedded"
+    assert embedded.count(portrait.tobytes()) == 1
