@@ -27,7 +27,7 @@ from _toolio.cli.progress import close_with
 from _toolio.compute.memory import is_out_of_memory
 from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters
-from _toolio.files.claims import set_command
+from _toolio.files.holders import set_command
 from _toolio.streams.reading import report_waiting
 from _toolio.streams.records import ReaderGoneError, discard_stdout, written_as
 from _toolio.version import tool_version

@@ -18,21 +18,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from _toolio.errors import ToolError, param
-from _toolio.files import temporaries
+from _toolio.files import holders, temporaries
 from _toolio.files.hashing import text_digest
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-_LONGEST_COMMAND = 200
 
 _TRIES, _PAUSE_S = 20, 0.1
 """How often to look again at a claim that is locked but names nobody who lives: it is being made, or tidied up."""
@@ -57,13 +53,6 @@ class Claim:
 _claims: dict[Path, Claim] = {}
 _streams: set[int] = set()
 """Descriptors of the locked files."""
-
-_command: list[str] = ["python"]
-
-
-def set_command(words: Sequence[str]) -> None:
-    """Set the command line that claims of this process name."""
-    _command[:] = words
 
 
 def claim_of(target: Path) -> Claim | None:
@@ -221,7 +210,7 @@ def _held(lock: Path, said: str) -> Iterator[list[str]]:
         _streams.add(stream)
         try:
             with _named(said):
-                _sign(stream, dead)
+                holders.sign(stream, dead)
             yield dead
         finally:
             if os.getpid() == owner:  # not in a forked copy
@@ -277,11 +266,11 @@ def _take(lock: Path, *, create: bool = True) -> tuple[int, list[str]]:
     while True:
         stream = _open(lock, create=create)
         try:
-            locked, found = _lock(stream), _read(stream)
-            if locked is False and not _lives(found) and (tries := tries + 1) < _TRIES:
+            locked, found = _lock(stream), holders.read(stream)
+            if locked is False and not holders.lives(found) and (tries := tries + 1) < _TRIES:
                 time.sleep(_PAUSE_S)
-            elif locked is False or (found and not _is_dead(found, locked=bool(locked))):
-                raise ToolError(_busy(found, lock, sure=locked is False), kind="busy")
+            elif locked is False or (found and not holders.is_dead(found, locked=bool(locked))):
+                raise ToolError(holders.busy(found, lock, sure=locked is False), kind="busy")
             elif _is_same(stream, lock):  # its holder may have removed it before it was locked
                 kept, stream = stream, -1
                 return kept, [str(run) for run in found.get("runs", [])]
@@ -297,24 +286,10 @@ def _open(lock: Path, *, create: bool) -> int:
     except PermissionError:
         with suppress(OSError):
             stream = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
-            found = _read(stream)
+            found = holders.read(stream)
             os.close(stream)
-            raise ToolError(_busy(found, lock, sure=False), kind="busy") from None
+            raise ToolError(holders.busy(found, lock, sure=False), kind="busy") from None
         raise
-
-
-def _sign(stream: int, dead: list[str]) -> None:
-    """Write who holds the claim; the runs that died with it stay listed, so that none of their remains is forgotten."""
-    about = {
-        "runs": [*dead, temporaries.RUN],
-        "pid": os.getpid(),
-        "host": os.uname().nodename,
-        "boot": _boot(),
-        "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
-        "command": shlex.join(_command)[:_LONGEST_COMMAND],
-    }
-    os.ftruncate(stream, 0)
-    os.pwrite(stream, json.dumps(about).encode() + b"\n", 0)
 
 
 def _drop(lock: Path, stream: int) -> None:
@@ -344,55 +319,3 @@ def _lock(stream: int) -> bool | None:
             raise
         return None
     return True
-
-
-def _read(stream: int) -> dict[str, Any]:
-    """Return what a claim's file says of its holder; empty for one that was just made, or was cut short."""
-    try:
-        found = json.loads(os.pread(stream, 1 << 16, 0))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}
-
-
-def _boot() -> str:
-    """Return what tells this start of this machine from any other; containers on it have that in common."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return ""
-
-
-def _is_dead(found: Mapping[str, Any], *, locked: bool) -> bool:
-    """Test whether the holder of a claim is known to have ended, given whether its file could be locked."""
-    # The system would not have let go of the lock of one that lives.
-    return _is_here(found) and (locked or not _lives(found))
-
-
-def _is_here(found: Mapping[str, Any]) -> bool:
-    """Test whether the holder runs, or ran, on this machine."""
-    return found.get("host") == os.uname().nodename or found.get("boot") == _boot() != ""
-
-
-def _lives(found: Mapping[str, Any]) -> bool:
-    """Test whether the holder may be alive, by its number; nobody is not."""
-    if not found or not _is_here(found):
-        return bool(found)
-    try:
-        os.kill(int(found["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, KeyError, ValueError, TypeError):  # somebody else's process lives too
-        return True
-    return True
-
-
-def _busy(found: Mapping[str, Any], lock: Path, *, sure: bool) -> str:
-    """Return who holds a claim, and what to try."""
-    who = "another run"
-    if found:
-        who = "process {pid} on {host} since {since} ({command})".format_map({**_UNKNOWN, **found})
-    advice = "wait for it" if sure else f"wait for it, or remove {lock} if it has ended"
-    return f"is being written by {who}; {advice}, or name another"
-
-
-_UNKNOWN = {"pid": "?", "host": "another machine", "since": "some time", "command": "an unknown command"}

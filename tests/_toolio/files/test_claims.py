@@ -24,9 +24,9 @@ WAIT = "\nprint('ready', flush=True)\nsys.stdin.read()\n"
 HEAD = """
 import os, sys
 from pathlib import Path
-from _toolio.files import claims, temporaries
+from _toolio.files import claims, holders, temporaries
 from _toolio.files.claims import claimed, claimed_part
-claims.set_command(["tool", "command", "--out", "x"])
+holders.set_command(["tool", "command", "--out", "x"])
 """
 
 Start = Callable[[str], subprocess.Popen[bytes]]

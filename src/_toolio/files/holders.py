@@ -1,0 +1,89 @@
+"""Who holds a claim: what the claim's file says of its holder, and whether that process may be alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from _toolio.files import temporaries
+
+_LONGEST_COMMAND = 200
+
+_command: list[str] = ["python"]
+
+
+def set_command(words: Sequence[str]) -> None:
+    """Set the command line that claims of this process name."""
+    _command[:] = words
+
+
+def sign(stream: int, dead: list[str]) -> None:
+    """Write who holds the claim; the runs that died with it stay listed, so that none of their remains is forgotten."""
+    about = {
+        "runs": [*dead, temporaries.RUN],
+        "pid": os.getpid(),
+        "host": os.uname().nodename,
+        "boot": _boot(),
+        "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+        "command": shlex.join(_command)[:_LONGEST_COMMAND],
+    }
+    os.ftruncate(stream, 0)
+    os.pwrite(stream, json.dumps(about).encode() + b"\n", 0)
+
+
+def read(stream: int) -> dict[str, Any]:
+    """Return what a claim's file says of its holder; empty for one that was just made, or was cut short."""
+    try:
+        found = json.loads(os.pread(stream, 1 << 16, 0))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}
+
+
+def _boot() -> str:
+    """Return what tells this start of this machine from any other; containers on it have that in common."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
+
+
+def is_dead(found: Mapping[str, Any], *, locked: bool) -> bool:
+    """Test whether the holder of a claim is known to have ended, given whether its file could be locked."""
+    # The system would not have let go of the lock of one that lives.
+    return _is_here(found) and (locked or not lives(found))
+
+
+def _is_here(found: Mapping[str, Any]) -> bool:
+    """Test whether the holder runs, or ran, on this machine."""
+    return found.get("host") == os.uname().nodename or found.get("boot") == _boot() != ""
+
+
+def lives(found: Mapping[str, Any]) -> bool:
+    """Test whether the holder may be alive, by its number; nobody is not."""
+    if not found or not _is_here(found):
+        return bool(found)
+    try:
+        os.kill(int(found["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, KeyError, ValueError, TypeError):  # somebody else's process lives too
+        return True
+    return True
+
+
+def busy(found: Mapping[str, Any], lock: Path, *, sure: bool) -> str:
+    """Return who holds a claim, and what to try."""
+    who = "another run"
+    if found:
+        who = "process {pid} on {host} since {since} ({command})".format_map({**_UNKNOWN, **found})
+    advice = "wait for it" if sure else f"wait for it, or remove {lock} if it has ended"
+    return f"is being written by {who}; {advice}, or name another"
+
+
+_UNKNOWN = {"pid": "?", "host": "another machine", "since": "some time", "command": "an unknown command"}
