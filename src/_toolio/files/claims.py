@@ -30,8 +30,12 @@ from _toolio.files.hashing import text_digest
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 
-_TRIES, _PAUSE_S = 20, 0.1
-"""How often to look again at a claim that is locked but names nobody who lives: it is being made, or tidied up."""
+_TRIES, _PAUSE_S = 300, 0.1
+"""How often to look again at a claim that is locked but names nobody who lives: it is being made, or taken over.
+
+That takes an instant, so the bound of half a minute is for file systems that are slow, and for a lock that a copy of a
+dead process keeps.
+"""
 
 State = Mapping[str, tuple[int, int, int]] | None
 """What is at a name: inode, bytes and time of change in ns of each file by its path below it; None for nothing."""
@@ -116,16 +120,16 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
     if out is None or target is None or target in _claims:
         yield
         return
-    with _held(target.with_name(f".{_short(target.name)}.lock"), f"{named} {out}") as dead:
-        for run in dead:
-            _tidy_beside(target, run)
+    with _held(target.with_name(f".{_short(target.name)}.lock"), f"{named} {out}") as held:
+        _tidy_beside(target, held.dead)
+        held.forget()
         _claims[target] = Claim(state_of(target) if replace else None)
         try:
             yield
         finally:
             del _claims[target]
             # A signal can come while what is half-written is being removed, or right after it was made.
-            for left in temporaries.left_in(target.parent, temporaries.RUN):
+            for left in temporaries.left_in(target.parent, [temporaries.RUN]):
                 if left.name.startswith(f".{temporaries.head_of(target.name)}."):
                     temporaries.remove(left)
 
@@ -151,9 +155,11 @@ def claimed_part(folder: Path, command: str, part: object | None) -> Iterator[No
     """
     text = temporaries.RUN if part is None else json.dumps(part, sort_keys=True)
     key = text_digest(text).hex()[:12]
-    with _held(folder / f".{command}.{key}.lock", f"{param('out')} {folder}") as dead:
-        _tidy_below(folder, dead)
-        _tidy_parts(folder, command)
+    lock = folder / f".{command}.{key}.lock"
+    with _held(lock, f"{param('out')} {folder}") as held:
+        _take_over_parts(held, lock, command)
+        _tidy_below(folder, held.dead)
+        held.forget()
         try:
             yield
         except BaseException:  # as in `claimed`
@@ -168,40 +174,67 @@ def _short(name: str) -> str:
     return f"{temporaries.head_of(name)}~{text_digest(name).hex()[:16]}"
 
 
-def _tidy_beside(target: Path, run: str) -> None:
-    """Remove what a dead run left beside its output; put back an output that it had moved aside and not replaced."""
-    for aside in temporaries.left_in(target.parent, run, temporaries.ASIDE):
+def _tidy_beside(target: Path, runs: Sequence[str]) -> None:
+    """Remove what dead runs left beside their output; put back an output that one had moved aside and not replaced."""
+    if not runs:
+        return
+    for aside in temporaries.left_in(target.parent, runs, temporaries.ASIDE):
         if not os.path.lexists(target) and aside.name.startswith(f".{temporaries.head_of(target.name)}."):
             aside.rename(target)
         else:
             temporaries.remove(aside)
-    for left in temporaries.left_in(target.parent, run):
+    for left in temporaries.left_in(target.parent, runs):
         temporaries.remove(left)
 
 
 def _tidy_below(folder: Path, runs: Sequence[str]) -> None:
-    """Remove what dead runs left half-written in a folder, at any depth."""
-    for top, _, _ in os.walk(folder) if runs else ():
-        for run in runs:
-            for left in temporaries.left_in(Path(top), run):
-                temporaries.remove(left)
+    """Remove what dead runs left half-written in a folder, at any depth: one walk for all of them."""
+    for top, folders, names in os.walk(folder) if runs else ():
+        left = [name for name in (*folders, *names) if temporaries.is_left(name, runs)]
+        for name in left:
+            temporaries.remove(Path(top, name))
+        folders[:] = [name for name in folders if name not in left]
 
 
-def _tidy_parts(folder: Path, command: str) -> None:
-    """End the claims of dead runs on other parts of a folder: their like may never run again."""
-    for lock in folder.glob(f".{command}.*.lock"):
+def _take_over_parts(held: _Held, own: Path, command: str) -> None:
+    """End the claims of dead runs on other parts of a folder, whose like may never run again; this one lists the runs.
+
+    Whoever starts such a part anew waits while its claim is held here: only until the runs are listed. What they left
+    is looked for later, and if this process dies before that, by the next one that has its claim.
+    """
+    for lock in own.parent.glob(f".{command}.*.lock"):
         with suppress(OSError, ToolError):
-            stream, dead = _take(lock, create=False)
+            stream, dead = _take(lock, create=False, tries=1)
             try:
-                _tidy_below(folder, dead)
+                held.list_dead(dead)
                 _drop(lock, stream)
             finally:
                 os.close(stream)
 
 
+@dataclass(slots=True)
+class _Held:
+    """A claim's file that this process has locked, and the dead runs whose remains it has to remove."""
+
+    stream: int
+    dead: list[str]
+
+    def list_dead(self, runs: Sequence[str]) -> None:
+        """Write down more dead runs."""
+        holders.sign(self.stream, [*self.dead, *runs])
+        self.dead += runs
+
+    def forget(self) -> None:
+        """Write down that nothing of the dead runs remains: nobody shall look for it again."""
+        if self.dead:
+            self.dead.clear()
+            with suppress(OSError):  # the next run looks once more, no more
+                holders.sign(self.stream, [])
+
+
 @contextmanager
-def _held(lock: Path, said: str) -> Iterator[list[str]]:
-    """Hold a claim's file inside the block; yield the runs that died with it."""
+def _held(lock: Path, said: str) -> Iterator[_Held]:
+    """Hold a claim's file inside the block."""
     made = _make_folders(lock.parent, said)
     failed, owner = True, os.getpid()
     try:
@@ -211,7 +244,7 @@ def _held(lock: Path, said: str) -> Iterator[list[str]]:
         try:
             with _named(said):
                 holders.sign(stream, dead)
-            yield dead
+            yield _Held(stream, dead)
         finally:
             if os.getpid() == owner:  # not in a forked copy
                 _drop(lock, stream)
@@ -254,7 +287,7 @@ def _unwritable(said: str, error: OSError) -> ToolError:
     return ToolError(f"{said}: cannot be written: {error.strerror}; {advice}", kind="unwritable")
 
 
-def _take(lock: Path, *, create: bool = True) -> tuple[int, list[str]]:
+def _take(lock: Path, *, create: bool = True, tries: int = _TRIES) -> tuple[int, list[str]]:
     """Open and lock a claim's file; return its descriptor, and the runs that died with it.
 
     Raises
@@ -262,12 +295,11 @@ def _take(lock: Path, *, create: bool = True) -> tuple[int, list[str]]:
     ToolError
         Kind ``"busy"``: somebody has it.
     """
-    tries = 0
     while True:
         stream = _open(lock, create=create)
         try:
             locked, found = _lock(stream), holders.read(stream)
-            if locked is False and not holders.lives(found) and (tries := tries + 1) < _TRIES:
+            if locked is False and not holders.lives(found) and (tries := tries - 1) > 0:
                 time.sleep(_PAUSE_S)
             elif locked is False or (found and not holders.is_dead(found, locked=bool(locked))):
                 raise ToolError(holders.busy(found, lock, sure=locked is False), kind="busy")

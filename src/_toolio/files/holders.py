@@ -14,6 +14,8 @@ from typing import Any
 from _toolio.files import temporaries
 
 _LONGEST_COMMAND = 200
+_LONGEST = 1 << 20
+"""How much of a claim's file is read, in bytes: dead runs of 12 bytes each."""
 
 _command: list[str] = ["python"]
 
@@ -23,24 +25,30 @@ def set_command(words: Sequence[str]) -> None:
     _command[:] = words
 
 
-def sign(stream: int, dead: list[str]) -> None:
-    """Write who holds the claim; the runs that died with it stay listed, so that none of their remains is forgotten."""
-    about = {
-        "runs": [*dead, temporaries.RUN],
+def about(runs: Sequence[str]) -> dict[str, Any]:
+    """Return what tells others who this process is, with the names of runs: its own, and dead ones with remains."""
+    return {
+        "runs": list(runs),
         "pid": os.getpid(),
         "host": os.uname().nodename,
         "boot": _boot(),
         "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "command": shlex.join(_command)[:_LONGEST_COMMAND],
     }
-    os.ftruncate(stream, 0)
-    os.pwrite(stream, json.dumps(about).encode() + b"\n", 0)
+
+
+def sign(stream: int, dead: Sequence[str]) -> None:
+    """Write who holds the claim; the runs that died with it stay listed, so that none of their remains is forgotten."""
+    line = json.dumps(about([*dead, temporaries.RUN])).encode() + b"\n"
+    # At every moment the first line is whole, so that no list of dead runs is lost if this process dies here.
+    os.pwrite(stream, line, 0)
+    os.ftruncate(stream, len(line))
 
 
 def read(stream: int) -> dict[str, Any]:
     """Return what a claim's file says of its holder; empty for one that was just made, or was cut short."""
     try:
-        found = json.loads(os.pread(stream, 1 << 16, 0))
+        found = json.loads(os.pread(stream, _LONGEST, 0).partition(b"\n")[0])
     except ValueError:
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}

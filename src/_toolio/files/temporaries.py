@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,8 @@ RUN = os.urandom(4).hex()
 
 TEMPORARY, ASIDE = "tmp", "old"
 """Endings of what is not finished yet, and of what was moved aside to make room."""
+
+_NAME = re.compile(r"\.(?P<head>.*)\.(?P<run>[^.]+)\.\d+\.(?P<ending>[a-z]+)", re.DOTALL)
 
 _serial = count()
 
@@ -57,11 +59,16 @@ def make_beside(target: Path) -> Path:
             return temp
 
 
-def left_in(folder: Path, run: str, ending: str = TEMPORARY) -> Iterator[Path]:
-    """Yield what a run has left in a folder, not below it; nothing where the folder cannot be read."""
-    name = re.compile(rf"\..*\.{re.escape(run)}\.\d+\.{ending}", re.DOTALL)
+def is_left(name: str, runs: Collection[str], ending: str = TEMPORARY) -> bool:
+    """Test whether a name is one that some of the runs have given; one look, however many they are."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found["run"] in runs and found["ending"] == ending
+
+
+def left_in(folder: Path, runs: Collection[str], ending: str = TEMPORARY) -> Iterator[Path]:
+    """Yield what runs have left in a folder, not below it; nothing where the folder cannot be read."""
     with suppress(OSError):
-        yield from [path for path in folder.iterdir() if name.fullmatch(path.name)]
+        yield from [path for path in folder.iterdir() if is_left(path.name, runs, ending)]
 
 
 def remove(path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import ToolError
-from _toolio.files import claims, temporaries
+from _toolio.files import claims, holders, temporaries
 from _toolio.files.atomic import atomic_folder, atomic_write_bytes
 from _toolio.files.claims import claimed, claimed_part
 
@@ -252,6 +252,66 @@ def test_parts_that_died_together_can_start_again_together(tmp_path: Path, start
     ]
     assert [process.wait() for process in again] == [0] * 6
     assert names_in(tmp_path / "out") == []
+
+
+def test_a_part_can_start_again_while_another_looks_for_what_it_left(tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "out"
+    left = f"pass\n    temporaries.create_beside(Path({str(folder / 'a.jpg')!r}))"
+    for dead in [start(part(folder, number).replace("pass", left)) for number in range(2)]:
+        dead.kill()
+        dead.communicate()
+    looking = "claims._tidy_below = lambda *_: (print('ready', flush=True), sys.stdin.read())\n"
+    first = start(looking + part(folder, 0))
+    with claimed_part(folder, "tool-command", 1):
+        pass
+    assert len([name for name in names_in(folder) if name.endswith(".tmp")]) == 2
+    first.kill()  # what it was looking for is found by the next
+    first.communicate()
+    with claimed_part(folder, "tool-command", 0):
+        assert len(names_in(folder)) == 1
+    assert names_in(folder) == []
+
+
+def test_a_claim_that_is_locked_in_the_name_of_a_dead_run_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, looks = tmp_path / ".out.lock", []
+    lock.write_text(_dead_claim("12345678"))
+    other = os.open(lock, os.O_RDWR)
+    assert claims._lock(other)
+
+    def sleep(_: float) -> None:
+        looks.append(1)
+        if len(looks) == 100:
+            os.close(other)
+
+    monkeypatch.setattr(claims.time, "sleep", sleep)
+    with claimed(tmp_path / "out", replace=False):
+        assert len(looks) == 100
+
+
+def test_one_walk_finds_what_all_dead_runs_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        (tmp_path / f".tool-command.{number:012x}.lock").write_text(_dead_claim(f"{number:08x}"))
+        (tmp_path / f".a.jpg.{number:08x}.0.tmp").touch()
+    walk, walks = os.walk, []
+
+    def counted(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        walks.append(top)
+        return walk(top)
+
+    monkeypatch.setattr(os, "walk", counted)
+    with claimed_part(tmp_path, "tool-command", 1):
+        (lock,) = tmp_path.iterdir()
+        assert json.loads(lock.read_text())["runs"] == [temporaries.RUN]
+    assert walks == [tmp_path]
+
+
+def _dead_claim(run: str) -> str:
+    """Return what a process of this machine has written that is no more."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return json.dumps({**holders.about([run]), "pid": ended.pid})
 
 
 def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:

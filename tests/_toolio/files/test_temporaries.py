@@ -20,9 +20,9 @@ def test_only_what_a_run_has_left_is_found(tmp_path: Path) -> None:
     (tmp_path / ".a.00000000.0.tmp").write_text("another run's")
     (tmp_path / f"a.{temporaries.RUN}.0.tmp").write_text("somebody's")
     (tmp_path / f".a.{temporaries.RUN}.0.tmp.bak").write_text("somebody's")
-    assert set(temporaries.left_in(tmp_path, temporaries.RUN)) == {file, folder}
-    assert list(temporaries.left_in(tmp_path, temporaries.RUN, temporaries.ASIDE)) == []
-    assert list(temporaries.left_in(tmp_path / "none", temporaries.RUN)) == []
+    assert set(temporaries.left_in(tmp_path, [temporaries.RUN, "another"])) == {file, folder}
+    assert list(temporaries.left_in(tmp_path, [temporaries.RUN, "another"], temporaries.ASIDE)) == []
+    assert list(temporaries.left_in(tmp_path / "none", [temporaries.RUN])) == []
 
 
 def test_a_forked_copy_is_another_run() -> None:
