@@ -129,9 +129,8 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
         finally:
             del _claims[target]
             # A signal can come while what is half-written is being removed, or right after it was made.
-            for left in temporaries.left_in(target.parent, [temporaries.RUN]):
-                if left.name.startswith(f".{temporaries.head_of(target.name)}."):
-                    temporaries.remove(left)
+            for left in temporaries.left_beside(target, [temporaries.RUN]):
+                temporaries.remove(left)
 
 
 @contextmanager
@@ -171,19 +170,19 @@ def _short(name: str) -> str:
     """Return a name that leaves room for more; two long ones that begin alike stay two."""
     if len(os.fsencode(name)) <= 200:
         return name
-    return f"{temporaries.head_of(name)}~{text_digest(name).hex()[:16]}"
+    return temporaries.head_of(name)
 
 
 def _tidy_beside(target: Path, runs: Sequence[str]) -> None:
     """Remove what dead runs left beside their output; put back an output that one had moved aside and not replaced."""
     if not runs:
         return
-    for aside in temporaries.left_in(target.parent, runs, temporaries.ASIDE):
-        if not os.path.lexists(target) and aside.name.startswith(f".{temporaries.head_of(target.name)}."):
+    for aside in temporaries.left_beside(target, runs, temporaries.ASIDE):
+        if not os.path.lexists(target):
             aside.rename(target)
         else:
             temporaries.remove(aside)
-    for left in temporaries.left_in(target.parent, runs):
+    for left in temporaries.left_beside(target, runs):
         temporaries.remove(left)
 
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from _toolio.files.hashing import text_digest
+
 RUN = os.urandom(4).hex()
 """Name of this run. Process numbers come again, and mean nothing on another machine that writes to the same disk."""
 
@@ -17,6 +19,9 @@ TEMPORARY, ASIDE = "tmp", "old"
 """Endings of what is not finished yet, and of what was moved aside to make room."""
 
 _NAME = re.compile(r"\.(?P<head>.*)\.(?P<run>[^.]+)\.\d+\.(?P<ending>[a-z]+)", re.DOTALL)
+
+_LONGEST_HEAD = 40
+"""In characters, of up to four bytes each."""
 
 _serial = count()
 
@@ -32,8 +37,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def head_of(name: str) -> str:
-    """Return the part of a name that hidden names beside it begin with: one of 255 bytes leaves no room for more."""
-    return name[:40]
+    """Return what hidden names beside a name begin with: one of 255 bytes leaves no room for more.
+
+    Different names have different heads: those that are cut end in a digest, and are longer than any whole one.
+    """
+    return name if len(name) <= _LONGEST_HEAD else f"{name[:_LONGEST_HEAD]}~{text_digest(name).hex()[:16]}"
 
 
 def name_beside(target: Path, ending: str = TEMPORARY) -> Path:
@@ -59,16 +67,20 @@ def make_beside(target: Path) -> Path:
             return temp
 
 
-def is_left(name: str, runs: Collection[str], ending: str = TEMPORARY) -> bool:
-    """Test whether a name is one that some of the runs have given; one look, however many they are."""
+def is_left(name: str, runs: Collection[str], ending: str = TEMPORARY, *, head: str | None = None) -> bool:
+    """Test whether a name is one that some of the runs have given, of any output or of that with a head."""
     found = _NAME.fullmatch(name)
-    return found is not None and found["run"] in runs and found["ending"] == ending
+    return found is not None and found["run"] in runs and found["ending"] == ending and head in (None, found["head"])
 
 
-def left_in(folder: Path, runs: Collection[str], ending: str = TEMPORARY) -> Iterator[Path]:
-    """Yield what runs have left in a folder, not below it; nothing where the folder cannot be read."""
+def left_beside(target: Path, runs: Collection[str], ending: str = TEMPORARY) -> Iterator[Path]:
+    """Yield what runs have left of one output, and of none that has a similar name; nothing where that cannot be read.
+
+    Nor what the same runs have of other outputs, which they may still be writing.
+    """
+    head = head_of(target.name)
     with suppress(OSError):
-        yield from [path for path in folder.iterdir() if is_left(path.name, runs, ending)]
+        yield from [path for path in target.parent.iterdir() if is_left(path.name, runs, ending, head=head)]
 
 
 def remove(path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from _toolio.errors import ToolError
 from _toolio.files import claims, holders, temporaries
-from _toolio.files.atomic import atomic_folder, atomic_write_bytes
+from _toolio.files.atomic import atomic_folder, atomic_path, atomic_write_bytes
 from _toolio.files.claims import claimed, claimed_part
 
 WAIT = "\nprint('ready', flush=True)\nsys.stdin.read()\n"
@@ -120,6 +120,33 @@ def test_what_a_dead_run_had_moved_aside_is_put_back(tmp_path: Path, start: Star
     with claimed(out, replace=True):
         assert names_in(out) == ["old"]
     assert names_in(tmp_path) == ["out", "out/old"]
+
+
+@pytest.mark.parametrize(("name", "like"), [("model", "model.safetensors"), ("n" * 50 + "1", "n" * 50 + "2")])
+def test_the_end_of_a_claim_leaves_what_is_being_written_to_a_similar_name(
+    tmp_path: Path, name: str, like: str
+) -> None:
+    with claimed(tmp_path / like, replace=False), atomic_path(tmp_path / like) as temp:
+        temp.write_text("x")
+        with claimed(tmp_path / name, replace=False):
+            pass
+        assert temp.exists()
+    assert names_in(tmp_path) == [like]
+
+
+def test_what_a_dead_run_had_moved_aside_is_put_back_as_itself(tmp_path: Path, start: Start) -> None:
+    for name in ("model", "model.safetensors"):
+        (tmp_path / name).mkdir()
+    like = f"Path({str(tmp_path / 'model.safetensors')!r})"
+    aside = f"{like}.rename(temporaries.name_beside({like}, temporaries.ASIDE))"
+    also = f"also = claimed({like}, replace=True); also.__enter__()\n"
+    process = start(also + holding(tmp_path / "model", before=aside))
+    process.kill()
+    process.communicate()
+    for name in ("model", "model.safetensors"):
+        with claimed(tmp_path / name, replace=True):
+            pass
+    assert names_in(tmp_path) == ["model", "model.safetensors"]
 
 
 def test_a_copy_of_a_dead_process_does_not_keep_its_claim(tmp_path: Path, start: Start) -> None:

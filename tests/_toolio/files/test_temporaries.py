@@ -15,14 +15,22 @@ def test_each_name_is_another_and_hidden_in_the_same_folder(tmp_path: Path) -> N
     assert all(path.name.startswith(".a.bin.") for path in names)
 
 
+def test_no_two_outputs_share_a_head(tmp_path: Path) -> None:
+    names = ["model", "model.safetensors", "n" * 40, "n" * 41, "n" * 254 + "1", "n" * 254 + "2", "\U0001f600" * 60]
+    made = {name: temporaries.create_beside(tmp_path / name) for name in names}
+    for name in names:
+        assert list(temporaries.left_beside(tmp_path / name, [temporaries.RUN])) == [made[name]]
+
+
 def test_only_what_a_run_has_left_is_found(tmp_path: Path) -> None:
-    file, folder = temporaries.create_beside(tmp_path / "a\nb"), temporaries.make_beside(tmp_path / "c")
-    (tmp_path / ".a.00000000.0.tmp").write_text("another run's")
-    (tmp_path / f"a.{temporaries.RUN}.0.tmp").write_text("somebody's")
-    (tmp_path / f".a.{temporaries.RUN}.0.tmp.bak").write_text("somebody's")
-    assert set(temporaries.left_in(tmp_path, [temporaries.RUN, "another"])) == {file, folder}
-    assert list(temporaries.left_in(tmp_path, [temporaries.RUN, "another"], temporaries.ASIDE)) == []
-    assert list(temporaries.left_in(tmp_path / "none", [temporaries.RUN])) == []
+    file, folder = temporaries.create_beside(tmp_path / "a\nb"), temporaries.make_beside(tmp_path / "a\nb")
+    (tmp_path / ".a\nb.00000000.0.tmp").write_text("another run's")
+    (tmp_path / f"a\nb.{temporaries.RUN}.0.tmp").write_text("somebody's")
+    (tmp_path / f".a\nb.{temporaries.RUN}.0.tmp.bak").write_text("somebody's")
+    out, runs = tmp_path / "a\nb", [temporaries.RUN, "another"]
+    assert set(temporaries.left_beside(out, runs)) == {file, folder}
+    assert list(temporaries.left_beside(out, runs, temporaries.ASIDE)) == []
+    assert list(temporaries.left_beside(tmp_path / "none" / "a", runs)) == []
 
 
 def test_a_forked_copy_is_another_run() -> None:
