@@ -59,8 +59,12 @@ class PhotoFolder:
         self._journal = Journal(folder, name, {"version": tool_version(), **arguments}, resume=resume)
         self._written: set[Path] = set()
         self._real = Path(os.path.realpath(folder))
-        # While it is open its number is given to no other folder.
-        self._stream = os.open(self._real, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
+        # While it is open its number is given to no other folder. Windows opens none.
+        directory = getattr(os, "O_DIRECTORY", None)
+        self._stream = None
+        if directory is not None:
+            self._stream = os.open(self._real, getattr(os, "O_PATH", os.O_RDONLY) | directory)
+        self._began = self._real.stat()
 
     def __enter__(self) -> Self:
         return self
@@ -71,12 +75,13 @@ class PhotoFolder:
                 self._check_all_there()
         finally:
             self._journal.__exit__(kind, *problem)
-            os.close(self._stream)
+            if self._stream is not None:
+                os.close(self._stream)
 
     def _check_there(self) -> None:
         """Raise if the folder is no longer the one that this run began with."""
         try:
-            same = os.path.samestat(os.fstat(self._stream), self.folder.stat())
+            same = os.path.samestat(self._began, self.folder.stat())
         except FileNotFoundError:
             same = False
         if not same:

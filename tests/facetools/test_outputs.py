@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,17 @@ def test_a_folder_that_vanishes_ends_the_run(tmp_path: Path, made_again: bool) -
         place.write(item("y"), "b.jpg", b"two")
     assert caught.value.kind == "vanished"
     assert not (out / "b.jpg").exists()
+
+
+def test_where_the_system_opens_no_folder_one_that_vanishes_is_still_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_DIRECTORY")
+    monkeypatch.delattr(os, "O_NOFOLLOW")
+    with pytest.raises(ToolError, match="out: was removed or replaced"), folder(tmp_path / "out") as place:
+        place.write(item("a.jpg"), "a.png", b"data")
+        (tmp_path / "out").rename(tmp_path / "moved")
+        (tmp_path / "out").mkdir()
 
 
 @pytest.mark.parametrize("gone", ["out", "out/sub", "out/sub/a.jpg", "out/.tool-command.jsonl"])

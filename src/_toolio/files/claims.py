@@ -27,6 +27,7 @@ from pathlib import Path
 from _toolio.errors import ToolError, param
 from _toolio.files import holders, temporaries
 from _toolio.files.hashing import text_digest
+from _toolio.files.no_links import open_no_link
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 
@@ -206,9 +207,10 @@ def _take_over_parts(held: _Held, own: Path, command: str) -> None:
             stream, dead = _take(lock, create=False, tries=1)
             try:
                 held.list_dead(dead)
-                _drop(lock, stream)
-            finally:
+            except OSError:
                 os.close(stream)
+                raise
+            _drop(lock, stream)
 
 
 @dataclass(slots=True)
@@ -246,9 +248,8 @@ def _held(lock: Path, said: str) -> Iterator[_Held]:
             yield _Held(stream, dead)
         finally:
             if os.getpid() == owner:  # not in a forked copy
-                _drop(lock, stream)
                 _streams.remove(stream)
-                os.close(stream)
+                _drop(lock, stream)
         failed = False
     finally:
         for folder in made if failed else ():
@@ -313,10 +314,10 @@ def _take(lock: Path, *, create: bool = True, tries: int = _TRIES) -> tuple[int,
 def _open(lock: Path, *, create: bool) -> int:
     """Open a claim's file, never through a link, which would write somewhere else; ToolError for another user's."""
     try:
-        return os.open(lock, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_NOFOLLOW, 0o666)
+        return open_no_link(lock, os.O_RDWR | (os.O_CREAT if create else 0))
     except PermissionError:
         with suppress(OSError):
-            stream = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+            stream = open_no_link(lock, os.O_RDONLY)
             found = holders.read(stream)
             os.close(stream)
             raise ToolError(holders.busy(found, lock, sure=False), kind="busy") from None
@@ -324,9 +325,18 @@ def _open(lock: Path, *, create: bool) -> int:
 
 
 def _drop(lock: Path, stream: int) -> None:
-    """Remove a claim's file, if it is still this one."""
-    with suppress(OSError):
-        if _is_same(stream, lock):
+    """Remove a claim's file, if it is still this one, and close it."""
+    same = False
+    try:
+        with suppress(OSError):
+            same = _is_same(stream, lock)
+            if same:
+                lock.unlink()
+                same = False
+    finally:
+        os.close(stream)
+    if same:  # Windows removes no file that is open
+        with suppress(OSError):
             lock.unlink()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,9 @@ from _toolio.files import temporaries
 _LONGEST_COMMAND = 200
 _LONGEST = 1 << 20
 """How much of a claim's file is read, in bytes: dead runs of 12 bytes each."""
+
+_CAN_ASK = os.name == "posix"
+"""Whether ``os.kill(number, 0)`` asks for a process. On Windows it would end it."""
 
 _command: list[str] = ["python"]
 
@@ -30,7 +34,7 @@ def about(runs: Sequence[str]) -> dict[str, Any]:
     return {
         "runs": list(runs),
         "pid": os.getpid(),
-        "host": os.uname().nodename,
+        "host": platform.node(),
         "boot": _boot(),
         "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "command": shlex.join(_command)[:_LONGEST_COMMAND],
@@ -41,14 +45,16 @@ def sign(stream: int, dead: Sequence[str]) -> None:
     """Write who holds the claim; the runs that died with it stay listed, so that none of their remains is forgotten."""
     line = json.dumps(about([*dead, temporaries.RUN])).encode() + b"\n"
     # At every moment the first line is whole, so that no list of dead runs is lost if this process dies here.
-    os.pwrite(stream, line, 0)
+    os.lseek(stream, 0, os.SEEK_SET)
+    os.write(stream, line)
     os.ftruncate(stream, len(line))
 
 
 def read(stream: int) -> dict[str, Any]:
     """Return what a claim's file says of its holder; empty for one that was just made, or was cut short."""
     try:
-        found = json.loads(os.pread(stream, _LONGEST, 0).partition(b"\n")[0])
+        os.lseek(stream, 0, os.SEEK_SET)
+        found = json.loads(os.read(stream, _LONGEST).partition(b"\n")[0])
     except ValueError:
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}
@@ -69,12 +75,12 @@ def is_dead(found: Mapping[str, Any], *, locked: bool) -> bool:
 
 def _is_here(found: Mapping[str, Any]) -> bool:
     """Test whether the holder runs, or ran, on this machine."""
-    return found.get("host") == os.uname().nodename or found.get("boot") == _boot() != ""
+    return found.get("host") == platform.node() or found.get("boot") == _boot() != ""
 
 
 def lives(found: Mapping[str, Any]) -> bool:
     """Test whether the holder may be alive, by its number; nobody is not."""
-    if not found or not _is_here(found):
+    if not found or not _is_here(found) or not _CAN_ASK:
         return bool(found)
     try:
         os.kill(int(found["pid"]), 0)

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.hashing import sha256_of, sha256_of_files
+from _toolio.files.no_links import open_no_link
 from _toolio.streams.records import Record, dump_record
 
 _LONGEST_HEAD = 1 << 20
@@ -151,15 +152,11 @@ class Journal:
     def _append(self, line: bytes) -> None:
         if self._stream is None:
             # Unbuffered, appending: each line is one write, so that runs side by side do not mix.
-            self._stream = FileIO(self.path, "ab", opener=_open_no_link)
+            self._stream = FileIO(self.path, "ab", opener=open_no_link)
             line = (b"\n" if _is_torn(self.path) else b"") + self._head + line
         # An unbuffered write returns how much of the line a full disk took, and raises nothing.
         if self._stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _is_torn(path: Path) -> bool:

@@ -213,6 +213,34 @@ def test_without_locks_the_process_number_decides(
     assert names_in(tmp_path) == []
 
 
+def test_on_windows_claims_are_held_and_nobody_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = _dead_claim("12345678")
+    for name in ("O_NOFOLLOW", "uname", "pread", "pwrite", "kill"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(holders, "_CAN_ASK", False)
+    unlink, close, opened = Path.unlink, os.close, set[int]()
+
+    def not_while_open(path: Path, missing_ok: bool = False) -> None:
+        if any(os.path.samestat(os.fstat(stream), path.lstat()) for stream in opened):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok=missing_ok)
+
+    def closed(stream: int) -> None:
+        opened.discard(stream)
+        close(stream)
+
+    begin = claims.open_no_link
+    monkeypatch.setattr(claims, "open_no_link", lambda *a: opened.add(got := begin(*a)) or got)
+    monkeypatch.setattr(os, "close", closed)
+    monkeypatch.setattr(Path, "unlink", not_while_open)
+    with claimed(tmp_path / "out", replace=False):
+        assert names_in(tmp_path) == [".out.lock"]
+    assert names_in(tmp_path) == []
+    (tmp_path / ".out.lock").write_text(dead)  # whether it lives cannot be told
+    assert f"or remove {tmp_path / '.out.lock'} if it has ended" in busy(tmp_path / "out")
+
+
 def test_a_claim_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / ".out.lock").symlink_to(tmp_path / "elsewhere")
@@ -353,7 +381,7 @@ def test_a_claim_that_a_full_disk_has_no_room_for_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "write", full)
     refused = pytest.raises(
         ToolError, match=r"out .*/a/out: cannot be written: No space left on device; free some space"
     )
