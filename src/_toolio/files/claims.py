@@ -8,7 +8,7 @@ What claims cannot see:
 
 - on a disk of several machines, whether the holder on another one has died: the message names the file to remove;
 - where a file system has no locks, two runs that start in the same instant. A holder then counts as dead when this
-  machine has no process of its number.
+  machine has no process of its number. In another container numbers mean nothing: the message names the file.
 
 In both cases the renames at the end of a run still replace nothing (`_toolio.files.atomic`).
 """

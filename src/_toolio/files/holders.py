@@ -36,6 +36,7 @@ def about(runs: Sequence[str]) -> dict[str, Any]:
         "pid": os.getpid(),
         "host": platform.node(),
         "boot": _boot(),
+        "numbers": _numbers(),
         "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
         "command": shlex.join(_command)[:_LONGEST_COMMAND],
     }
@@ -67,6 +68,13 @@ def _boot() -> str:
     return ""
 
 
+def _numbers() -> str:
+    """Return what tells whose process numbers these are: each container has its own; empty where that is not known."""
+    with suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return ""
+
+
 def is_dead(found: Mapping[str, Any], *, locked: bool) -> bool:
     """Test whether the holder of a claim is known to have ended, given whether its file could be locked."""
     # The system would not have let go of the lock of one that lives.
@@ -79,9 +87,11 @@ def _is_here(found: Mapping[str, Any]) -> bool:
 
 
 def lives(found: Mapping[str, Any]) -> bool:
-    """Test whether the holder may be alive, by its number; nobody is not."""
-    if not found or not _is_here(found) or not _CAN_ASK:
-        return bool(found)
+    """Test whether the holder may be alive, by its number where that means anything here; nobody is not."""
+    if not found:
+        return False
+    if not _CAN_ASK or not _is_here(found) or found.get("numbers") != _numbers():
+        return True
     try:
         os.kill(int(found["pid"]), 0)
     except ProcessLookupError:
