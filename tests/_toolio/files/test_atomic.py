@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from _toolio.errors import ToolError
-from _toolio.files import renames, temporaries
+from _toolio.files import atomic, renames, temporaries
 from _toolio.files.atomic import atomic_folder, atomic_path, atomic_write_bytes
 from _toolio.files.claims import claimed
 
@@ -213,6 +213,24 @@ def test_what_came_during_a_claim_is_left_and_the_result_is_kept(tmp_path):
         assert (tmp_path / named).read_bytes() == b"%d" % number
     assert (tmp_path / "a.bin").read_bytes() == b"somebody's"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_came_at_the_very_moment_of_the_exchange_is_put_back(tmp_path, monkeypatch):
+    """After the last look, and before the exchange."""
+    final, exchange = tmp_path / "a.bin", atomic.exchange
+    final.write_bytes(b"old")
+
+    def late(temp, target):
+        monkeypatch.setattr(atomic, "exchange", exchange)
+        target.write_bytes(b"somebody's")
+        return exchange(temp, target)
+
+    monkeypatch.setattr(atomic, "exchange", late)
+    with pytest.raises(ToolError, match=r"a\.kept\.bin"), claimed(final, replace=True):
+        atomic_write_bytes(final, b"new")
+    assert final.read_bytes() == b"somebody's"
+    assert (tmp_path / "a.kept.bin").read_bytes() == b"new"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("system", [True, False])

@@ -345,6 +345,21 @@ def test_a_claim_that_is_locked_in_the_name_of_a_dead_run_is_waited_for(
         assert len(looks) == 100
 
 
+def test_a_claim_that_its_holder_removes_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = claims._lock
+
+    def late(stream: int) -> bool | None:
+        monkeypatch.setattr(claims, "_lock", lock)
+        (tmp_path / ".out.lock").unlink()
+        return lock(stream)
+
+    monkeypatch.setattr(claims, "_lock", late)
+    with claimed(tmp_path / "out", replace=False):
+        assert names_in(tmp_path) == [".out.lock"]
+
+
 def test_one_walk_finds_what_all_dead_runs_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         (tmp_path / f".tool-command.{number:012x}.lock").write_text(_dead_claim(f"{number:08x}"))
