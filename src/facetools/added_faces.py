@@ -13,9 +13,6 @@ from _toolio.streams.inputs import Item, reason_of
 from _toolio.streams.reading import lines_of, open_input
 from _toolio.streams.records import Record, parse_record
 
-UNSEARCHED = ("crop", "whole-photo")
-"""Values of ``faces`` with which ``facetools.intake.take_in`` takes a photo for one face: there is none to add."""
-
 SAME_FACE = 0.5
 """Intersection over union from which on an added face stands for one that was found."""
 

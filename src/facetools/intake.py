@@ -16,9 +16,10 @@ from _toolio.errors import InputError
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record
-from facetools.added_faces import UNSEARCHED, AddedFaces, join_faces
-from facetools.faces.face import Face, chosen_faces, face_of, is_box_alone, names_a_face, whole_crop
-from facetools.faces.finder import THRESHOLDS, Finder, default_min_face_px
+from facetools.added_faces import AddedFaces, join_faces
+from facetools.faces.face import Face, face_of, is_box_alone, names_a_face, whole_crop
+from facetools.faces.finder import Finder
+from facetools.faces.search import FaceSearch
 from facetools.photos.codec import decode_photo, no_room
 from facetools.photos.photo import Photo
 
@@ -130,10 +131,7 @@ def take_in(
     items: Iterable[Item],
     device: torch.device,
     *,
-    faces: str = "all",
-    min_face_px: float | None = None,
-    min_confidence: float | None = None,
-    rotations: bool = False,
+    faces: FaceSearch | str = "all",
     finished: Callable[[Item, Sequence[Record], bytes, Sequence[Record]], Sequence[Record] | None] | None = None,
     added: AddedFaces | None = None,
 ) -> Iterator[Intake | Refusal | Finished]:
@@ -149,23 +147,14 @@ def take_in(
     device
         Where the finder runs; it is loaded when the first photo needs it, and looks at one photo at a time.
     faces
-        ``all``, or one of the faces that are searched for: ``largest``, that with the largest box, or ``central``,
-        that whose box is nearest the photo's middle, both of those that are at most ``LESS_SURE`` less confident than
-        the photo's most confident; ``crop`` takes each photo for an aligned crop, which is all face; ``whole-photo``
-        takes it as it is, whatever it shows.
-    min_face_px
-        Smallest side of a face that is searched for, pixels; None lets the finder choose by the photo's size.
-    min_confidence
-        Least confidence of a face that counts, 0 to 1; None lets the finder choose.
-    rotations
-        Search every photo rotated by 90, 180 and 270 degrees too, and not only one without a confident face.
+        How faces are searched for, and which are taken: a `FaceSearch`, or the name of its ``faces`` alone.
     finished
         Returns the records of an input that need not be done again, or None, from the input, the records that name
         its faces, the file's bytes, and the records of faces that are added to those found.
     added
         Faces that are taken beside those that are found or named.
     """
-    reader = _Reader(device, faces, min_face_px, min_confidence, rotations, finished, added)
+    reader = _Reader(device, FaceSearch.of(faces), finished, added)
     for group in _by_photo(items):
         yield from reader.read([group])
 
@@ -177,10 +166,7 @@ def work_on(
     *,
     workers: int,
     batch: Batch,
-    faces: str = "all",
-    min_face_px: float | None = None,
-    min_confidence: float | None = None,
-    rotations: bool = False,
+    faces: FaceSearch | str = "all",
 ) -> Iterator[tuple[Intake | Refusal | Finished, R | None]]:
     """Read, decode and find faces as ``take_in`` does, and apply a function, several inputs at a time.
 
@@ -188,7 +174,7 @@ def work_on(
     ----------
     function
         Applied to each intake; must be safe to call from several threads.
-    items, device, faces, min_face_px, min_confidence, rotations
+    items, device, faces
         As ``take_in`` takes them.
     workers
         Threads.
@@ -201,7 +187,7 @@ def work_on(
     tuple
         An input and what the function made of it, None where it could not be used; in the order of the items.
     """
-    reader = _Reader(device, faces, min_face_px, min_confidence, rotations, at_once=batch)
+    reader = _Reader(device, FaceSearch.of(faces), at_once=batch)
 
     def apply(each: Intake | Refusal | Finished) -> list[tuple[Intake | Refusal | Finished, R | None]]:
         if not isinstance(each, Intake):
@@ -233,19 +219,13 @@ class _Reader:
     def __init__(
         self,
         device: torch.device,
-        faces: str,
-        min_face_px: float | None,
-        min_confidence: float | None,
-        rotations: bool,
+        faces: FaceSearch,
         finished: Callable[[Item, Sequence[Record], bytes, Sequence[Record]], Sequence[Record] | None] | None = None,
         added: AddedFaces | None = None,
         at_once: Batch | None = None,
     ) -> None:
-        self._device, self._faces, self._min_face_px, self._finished = device, faces, min_face_px, finished
+        self._device, self._faces, self._finished = device, faces, finished
         self._added, self._at_once = added or AddedFaces(), at_once or Batch(1)
-        self._finding: dict[str, Any] = {"rotations": rotations}
-        if min_confidence is not None:
-            self._finding["thresholds"] = (*THRESHOLDS[:2], min_confidence)
         self._finder: Finder | None = None
         self._loading = Lock()
 
@@ -274,8 +254,8 @@ class _Reader:
         photo, item = each.photo, each.item
         added = [self._place(photo, record, item.path) for record in each.added]
         faces, places = join_faces(found, added)
-        numbers = tuple(sorted({*chosen_faces(found, photo.pixels.shape, self._faces), *places}))
-        least = self._min_face_px or default_min_face_px(*photo.pixels.shape[:2])
+        numbers = tuple(sorted({*self._faces.choose(found, photo.pixels.shape), *places}))
+        least = self._faces.least_px(photo.pixels.shape)
         others = tuple((number, face) for number, face in enumerate(faces) if number not in numbers)
         chosen = tuple(faces[number] for number in numbers)
         return Intake(item, each.data, photo, chosen, numbers, searched_px=least, added=each.added, others=others)
@@ -290,11 +270,11 @@ class _Reader:
 
     def _the_finder(self) -> Finder:
         with self._loading:
-            self._finder = self._finder or Finder(self._device, **self._finding)
+            self._finder = self._finder or self._faces.open_finder(self._device)
         return self._finder
 
     def _find(self, photos: Sequence[Photo]) -> list[list[Face]]:
-        return self._the_finder().find([photo.pixels for photo in photos], min_face_px=self._min_face_px)
+        return self._the_finder().find([photo.pixels for photo in photos], min_face_px=self._faces.min_face_px)
 
     def _read(self, group: list[Item]) -> Iterator[Any]:
         """Read one photo, named by one item or by the records of its faces."""
@@ -312,7 +292,7 @@ class _Reader:
                 item, data = usable[0], usable[0].read()
                 if self._finished is not None and (done := self._finished(item, records, data, added)) is not None:
                     yield Finished(item, done)
-                elif self._faces in UNSEARCHED:
+                elif not self._faces.is_needed:
                     yield Intake(
                         item, data, photo := decode_photo(data, item.path), (whole_crop(photo),), (0,), records[:1]
                     )

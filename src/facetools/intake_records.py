@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     from facetools.intake import Finished, Intake, Refusal
 
 
-def search_arguments(min_face: float | None, min_confidence: float | None, *, rotations: bool) -> dict[str, Any]:
-    """Return how faces were searched for, for those who resume: what is not the default, and the smallest face."""
-    arguments: dict[str, Any] = {"min_face": min_face}
-    if min_confidence is not None:
-        arguments["min_confidence"] = min_confidence
-    if rotations:
-        arguments["rotations"] = True
-    return arguments
-
-
 class Complete(Protocol):
     """Build a record from its fields, as ``RecordWriter.complete`` does."""
 

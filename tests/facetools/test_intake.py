@@ -19,6 +19,7 @@ from conftest import faceless, saved
 from facetools.added_faces import AddedFaces
 from facetools.faces.face import Face, describe_face, face_of
 from facetools.faces.finder import Finder
+from facetools.faces.search import FaceSearch
 from facetools.intake import Finished, Intake, Refusal, input_digest, take_in, work_on
 
 CPU = torch.device("cpu")
@@ -232,8 +233,9 @@ def test_how_faces_are_searched_for_reaches_the_finder(tmp_path: Path, monkeypat
     (tmp_path / "a.png").write_bytes(saved(faceless(), "PNG"))
     item = Item(str(tmp_path / "a.png"), "a.png")
     list(take_in([item], CPU))
-    list(take_in([item], CPU, min_confidence=0.9, rotations=True))
-    list(work_on(lambda _: None, [item], CPU, workers=1, batch=Batch(1), min_confidence=0.4))
+    list(take_in([item], CPU, faces=FaceSearch(min_confidence=0.9, rotations=True)))
+    search = FaceSearch(min_confidence=0.4)
+    list(work_on(lambda _: None, [item], CPU, workers=1, batch=Batch(1), faces=search))
     assert [(finder.thresholds[2], finder.rotations) for finder in made] == [(0.7, False), (0.9, True), (0.4, False)]
 
 
@@ -250,7 +252,7 @@ def test_the_reason_names_the_smallest_face_that_was_searched_for(
 ) -> None:
     monkeypatch.setattr(Finder, "find", lambda *_, **__: [[]])
     (tmp_path / "a.png").write_bytes(saved(faceless(size), "PNG"))
-    (intake,) = take_in([Item(str(tmp_path / "a.png"), "a.png")], CPU, min_face_px=least)
+    (intake,) = take_in([Item(str(tmp_path / "a.png"), "a.png")], CPU, faces=FaceSearch(min_face_px=least))
     assert isinstance(intake, Intake)
     assert intake.no_face == reason
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _toolio.streams.inputs import read_input
+from facetools.faces.search import FaceSearch
 
 if TYPE_CHECKING:
     from facetools.faces.face import Face
@@ -73,13 +74,12 @@ def find_faces(
         There is no such device.
     """
     pixels = read_photo(photo) if isinstance(photo, Path | str) else photo
-    return _finder(device, min_confidence, rotations).find([pixels], min_face_px=min_face_px)[0]
+    search = FaceSearch(min_confidence=min_confidence, rotations=rotations)
+    return _finder(device, search).find([pixels], min_face_px=min_face_px)[0]
 
 
 @lru_cache(maxsize=4)
-def _finder(device: str, min_confidence: float | None, rotations: bool) -> Finder:
+def _finder(device: str, search: FaceSearch) -> Finder:
     from _toolio.compute.device import pick_device
-    from facetools.faces.finder import THRESHOLDS, Finder
 
-    least = THRESHOLDS[2] if min_confidence is None else min_confidence
-    return Finder(pick_device(device), thresholds=(*THRESHOLDS[:2], least), rotations=rotations)
+    return search.open_finder(pick_device(device))

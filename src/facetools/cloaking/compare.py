@@ -15,6 +15,7 @@ from facetools.cloaking.change import describe_change, measure_change
 from facetools.cloaking.regions import Region, locate_region
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import describe_face
+from facetools.faces.search import FaceSearch
 from facetools.intake import Finished, Intake, Refusal, take_in
 from facetools.pairs import Copies, Pair
 from facetools.photos.codec import decode_photo
@@ -77,15 +78,12 @@ class Comparer:
         photos: Iterable[Copies],
         device: torch.device,
         *,
-        faces: str,
-        min_face_px: float | None,
-        min_confidence: float | None = None,
-        rotations: bool = False,
+        faces: FaceSearch | str,
     ) -> Iterator[dict[str, Any]]:
         """Yield the fields of every record of some photos and their copies; those without any counterpart last.
 
         A photo's faces are found once, and compared with each copy in the order of the folders. Records name a copy's
-        folder, ``cloak``, unless its name is "". The other parameters are as ``take_in`` takes them.
+        folder, ``cloak``, unless its name is "". ``faces`` is as ``take_in`` takes it.
         """
         current, alone = list[Copies](), list[Copies]()
 
@@ -97,15 +95,7 @@ class Comparer:
                 else:
                     alone.append(copies)
 
-        intakes = take_in(
-            clean_items(),
-            device,
-            faces=faces,
-            min_face_px=min_face_px,
-            min_confidence=min_confidence,
-            rotations=rotations,
-        )
-        for intake in intakes:
+        for intake in take_in(clean_items(), device, faces=faces):
             row, known = self._grid.photo() if self._grid else None, CleanSide()
             for name, pair in current.pop().pairs.items():
                 for fields in self._compare_pair(intake, pair, row.column(name) if row else None, known):

@@ -12,10 +12,10 @@ from typing import Any
 
 from _toolio.choices import list_fields
 from _toolio.errors import UsageError, param
-from facetools.added_faces import UNSEARCHED
 from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
+from facetools.faces.search import FaceSearch
 from facetools.photos.saving import Saving
 
 
@@ -50,12 +50,12 @@ class CloakingConfig:
     lpips_weights, allow_download
         Where AlexNet's weights for LPIPS are; see ``facetools.perceptual.lpips.open_lpips``.
     faces
-        Which faces of a photo are cloaked, see ``facetools.intake.take_in``. None: all, or the largest for attacks
-        that make one mask a person.
+        Which faces of a photo are cloaked, see ``facetools.faces.search.FaceSearch``. None: all, or the largest for
+        attacks that make one mask a person.
     min_face
         Side of the smallest face searched for, pixels; None lets the finder choose by the photo's size.
     min_confidence, rotations
-        As ``facetools.intake.take_in`` takes them.
+        As ``FaceSearch`` takes them.
     faces_file
         A file of faces that are cloaked beside those that are found; see ``facetools.added_faces``.
     seed
@@ -97,9 +97,11 @@ class CloakingConfig:
         return attacks.find(self.attack)
 
     @property
-    def which_faces(self) -> str:
-        """Which faces are cloaked; a person's mask is for that person, and not for who stands beside."""
-        return self.faces or ("largest" if self.method.per_person else "all")
+    def search(self) -> FaceSearch:
+        """How faces are searched for, and which are cloaked."""
+        # A person's mask is for that person, and not for who stands beside.
+        faces = self.faces or ("largest" if self.method.per_person else "all")
+        return FaceSearch(faces, self.min_face, self.min_confidence, self.rotations)
 
     @property
     def all_knobs(self) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class CloakingConfig:
         }
         if self.mask and (given := [name for name, value in made_with.items() if value]):
             raise UsageError(f"{param(given[0])}: the masks are made already; leave it out with {mask}")
-        if self.faces_file and self.faces in UNSEARCHED:
+        if self.faces_file and not self.search.is_needed:
             raise UsageError(f"{param('faces_file')}: an aligned crop is all face; leave it out with {param('crops')}")
         if self.saving.quality is not None and self.saving.file_format == "PNG":
             quality, kind = param("quality"), param("file_format")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from _toolio.errors import UsageError, param
 from facetools.added_faces import read_added_faces
 from facetools.cloaking.config import CloakingConfig
-from facetools.intake_records import search_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -157,12 +156,7 @@ class CloakingSession:
 
         Those of a person's masks are among them once ``prepare_masks`` has read or made them.
         """
-        config = self.config
-        about = {
-            "faces": config.which_faces,
-            **search_arguments(config.min_face, config.min_confidence, rotations=config.rotations),
-        }
-        return {"schema": SCHEMA, **self._cloaker.arguments, **about}
+        return {"schema": SCHEMA, **self._cloaker.arguments, **self.config.search.arguments}
 
     def prepare_masks(self, items: Iterable[Item], *, resume: bool = False) -> None:
         """Read the masks to apply, or make one for each person in the photos and save them.
@@ -235,17 +229,7 @@ class CloakingSession:
     ) -> Iterator[Intake | Refusal | Finished]:
         from facetools.intake import take_in
 
-        config = self.config
-        return take_in(
-            items,
-            self.device,
-            faces=config.which_faces,
-            min_face_px=config.min_face,
-            min_confidence=config.min_confidence,
-            rotations=config.rotations,
-            finished=finished,
-            added=self._added,
-        )
+        return take_in(items, self.device, faces=self.config.search, finished=finished, added=self._added)
 
     def cloak(
         self, items: Iterable[Item], finished: FinishedBefore | None = None, *, whole: bool = True

@@ -11,6 +11,7 @@ import typer
 from _toolio.cli.options import completion, finite
 from facetools.commands import _complete
 from facetools.extractors.factory import check_extractor
+from facetools.faces.search import FaceSearch
 
 
 def check_name(option: typer.CallbackParam, name: str | None) -> str | None:
@@ -156,3 +157,15 @@ LpipsWeights = Annotated[
     ),
 ]
 AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let torchvision download AlexNet's weights.")]
+
+
+def face_search(
+    faces: StrEnum,
+    min_face: float | None,
+    min_confidence: float | None,
+    *,
+    rotations: bool,
+    crops: bool = False,
+) -> FaceSearch:
+    """Return what --faces, --crops, --min-face, --min-confidence and --rotations say together."""
+    return FaceSearch("crop" if crops else faces.value, min_face, min_confidence, rotations)

@@ -17,6 +17,7 @@ from facetools.attacks import registry as attacks
 from facetools.cloaking.config import CloakingConfig
 from facetools.cloaking.session import Cloaked, CloakingSession, complete
 from facetools.commands import _complete
+from facetools.faces.search import FaceSearch
 from facetools.photos.saving import Saving
 
 if TYPE_CHECKING:
@@ -130,13 +131,10 @@ def make_cloaks(
     *,
     extractor: str,
     device: str,
-    faces: str,
-    min_face: float | None,
+    search: FaceSearch,
     seed: int,
     resume: bool,
     force: bool,
-    min_confidence: float | None = None,
-    rotations: bool = False,
 ) -> Iterator[list[Record]]:
     """Cloak photos losslessly into a folder, to train on; ``name`` is that of an attack, or ``attack:mode``.
 
@@ -150,10 +148,10 @@ def make_cloaks(
         attack=attack,
         mode=mode or None,
         extractor=[extractor],
-        faces=faces,
-        min_face=min_face,
-        min_confidence=min_confidence,
-        rotations=rotations,
+        faces=search.faces,
+        min_face=search.min_face_px,
+        min_confidence=search.min_confidence,
+        rotations=search.rotations,
         seed=seed,
         saving=Saving("PNG"),
     )

@@ -11,11 +11,19 @@ from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
+from facetools.commands._options import (
+    ExtractorOption,
+    Faces,
+    FacesOption,
+    MinConfidence,
+    MinFace,
+    Rotations,
+    face_search,
+)
 from facetools.commands._photos import open_photos, part_of
 from facetools.commands._summary import FaceTally
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import needing_work, search_arguments
+from facetools.intake_records import needing_work
 
 SCHEMA = "facetools.align/1"
 COLUMNS = ("path", "source", "face", "reason")
@@ -45,6 +53,7 @@ def align(
     inputs = options.named(inputs, paths)
     refuse_nested(out, inputs)
     part = parse_shard(shard)
+    search = face_search(faces, min_face, min_confidence, rotations=rotations)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     claim = claimed_part(out, "facetools-align", part_of(inputs, part))
     with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
@@ -56,19 +65,10 @@ def align(
 
         on_device = pick_device(device)
         network = open_extractor(extractor, on_device)
-        arguments = {"schema": SCHEMA, "extractor": network.name, "faces": faces.value}
-        arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
+        arguments = {"schema": SCHEMA, "extractor": network.name, **search.arguments}
         tally = FaceTally()
         with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
-            intakes = take_in(
-                items,
-                on_device,
-                faces=faces.value,
-                min_face_px=min_face,
-                min_confidence=min_confidence,
-                rotations=rotations,
-                finished=folder.finished,
-            )
+            intakes = take_in(items, on_device, faces=search, finished=folder.finished)
             tracked = track(intakes, "aligning", count(items), resumes=True)
             for intake in needing_work(writer, tracked, makes_files=True):
                 for record in folder.deliver(writer, intake, chips_of(intake, network)):

@@ -30,6 +30,7 @@ from facetools.commands._options import (
     MinFace,
     Rotations,
     check_names,
+    face_search,
 )
 from facetools.extractors.factory import DEFAULT
 from facetools.names import short_names
@@ -130,10 +131,8 @@ def compare(
             several = len(folders) > 1
             sheet = Columns(headings, rows=grid_rows) if several else Grid(rows=grid_rows, amplify=amplify)
         comparer = Comparer(open_extractors(extractor, on_device), distance, steps, sheet)
-        tracked, which = track(photos, "comparing", len(photos)), "crop" if crops else faces.value
-        compared = comparer.compare_all(
-            tracked, on_device, faces=which, min_face_px=min_face, min_confidence=min_confidence, rotations=rotations
-        )
+        search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
+        compared = comparer.compare_all(track(photos, "comparing", len(photos)), on_device, faces=search)
         sums = {name: MovedTally(several=bool(name)) for name in folders}
         for fields in compared:
             writer.emit(fields)

@@ -25,6 +25,7 @@ from facetools.commands._options import (
     MostFalseAlarms,
     Rotations,
     Threshold,
+    face_search,
 )
 from facetools.commands._photos import open_photos, say_if_halved
 from facetools.intake_records import hand_on, without_reason
@@ -66,6 +67,7 @@ def detect(
     with too little detail to show a cloak is unclear too, unless it is cloaked.
     """
     inputs = options.named(inputs, paths)
+    search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=parse_shard(shard))
     summary = Summary()
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer, ExitStack() as settings:
@@ -89,13 +91,9 @@ def detect(
         detected = False
 
         def predict(intake: Intake) -> list[FacePrediction]:
-            return opened.predict_photo(intake.photo.pixels, intake.faces, whole=which == "whole-photo")
+            return opened.predict_photo(intake.photo.pixels, intake.faces, whole=search.faces == "whole-photo")
 
-        which = "crop" if crops else faces.value
-        predicted = work_on(
-            predict, items, on_device, workers=workers, batch=at_once, faces=which, min_face_px=min_face,
-            min_confidence=min_confidence, rotations=rotations,
-        )  # fmt: skip
+        predicted = work_on(predict, items, on_device, workers=workers, batch=at_once, faces=search)
         for intake, predictions in track(predicted, "detecting", count(items)):
             if not isinstance(intake, Intake):
                 hand_on(writer, intake)

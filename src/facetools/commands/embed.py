@@ -15,11 +15,20 @@ from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from _toolio.version import tool_version
 from facetools.commands._fields import FACE, PROBLEM
-from facetools.commands._options import Crops, ExtractorOption, Faces, FacesOption, MinConfidence, MinFace, Rotations
+from facetools.commands._options import (
+    Crops,
+    ExtractorOption,
+    Faces,
+    FacesOption,
+    MinConfidence,
+    MinFace,
+    Rotations,
+    face_search,
+)
 from facetools.commands._photos import open_photos, say_if_halved
 from facetools.commands._summary import FaceTally
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import hand_on, search_arguments
+from facetools.intake_records import hand_on
 
 SCHEMA = "facetools.embed/1"
 COLUMNS = ("path", "face", "reason")
@@ -55,6 +64,7 @@ def embed(
     if part != (1, 1):
         refuse_link(out)
     refuse_existing(out, force=force)
+    search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     claim = claimed(out, replace=force)
     with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
@@ -71,11 +81,7 @@ def embed(
         embedder = Embedder(network, batch=at_once, file=out)
         pending: list[Callable[[], object]] = []
         tally = FaceTally()
-        tracked, which = track(items, "embedding", count(items)), "crop" if crops else faces.value
-        intakes = take_in(
-            tracked, place, faces=which, min_face_px=min_face, min_confidence=min_confidence, rotations=rotations
-        )
-        for intake in intakes:
+        for intake in take_in(track(items, "embedding", count(items)), place, faces=search):
             if isinstance(intake, Intake):
                 for position, fields in enumerate(embedder.add(intake)):
                     tally.add(fields, intake.item.path)
@@ -84,8 +90,7 @@ def embed(
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()
         say_if_halved(at_once, batch)
-        arguments = {"faces": which, **search_arguments(min_face, min_confidence, rotations=rotations)}
-        write_embeddings(out, embeddings, {"version": tool_version(), "arguments": arguments, **made})
+        write_embeddings(out, embeddings, {"version": tool_version(), "arguments": search.arguments, **made})
         for write_line in pending:
             write_line()
         tally.failed = writer.failures

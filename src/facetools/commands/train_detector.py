@@ -27,6 +27,7 @@ from facetools.commands._options import (
     OneFace,
     OneFaceOption,
     Rotations,
+    face_search,
 )
 from facetools.commands._train_detector import (
     Clean,
@@ -40,7 +41,6 @@ from facetools.commands._train_detector import (
     number_attacks,
 )
 from facetools.commands._training import report_to
-from facetools.intake_records import search_arguments
 
 SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "attack_accuracy", "path", "reason")
@@ -102,15 +102,12 @@ def train_detector(
         from facetools.training.samples import digest_sources
 
         place = pick_device(device)
-        wanted = "crop" if crops else faces.value
+        search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
         folders = [clean, *([path] for _, path in named)]
         examples = read_examples(
             folders,
             place,
-            faces=wanted,
-            min_face_px=min_face,
-            min_confidence=min_confidence,
-            rotations=rotations,
+            faces=search,
             suffix=suffix,
             report=report_to(writer),
             progress=track,
@@ -118,8 +115,7 @@ def train_detector(
         attacks, numbers = number_attacks(named)
         half = in_half(precision, place)
         training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
-        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "faces": wanted, "half": half}
-        arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
+        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "half": half, **search.arguments}
         about: dict[str, Any] = {
             "version": tool_version(),
             "arguments": arguments,

@@ -17,11 +17,18 @@ from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
-from facetools.commands._options import ExtractorOption, HeldOut, MinConfidence, MinFace, Rotations
+from facetools.commands._options import (
+    ExtractorOption,
+    HeldOut,
+    MinConfidence,
+    MinFace,
+    OneFace,
+    Rotations,
+    face_search,
+)
 from facetools.commands._photos import open_photos
 from facetools.commands._training import report_to
 from facetools.extractors.factory import DEFAULT
-from facetools.intake_records import search_arguments
 
 SCHEMA = "facetools.train-extractor/1"
 COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
@@ -61,6 +68,7 @@ def train_extractor(
     refuse_existing(out, force=force)
     refuse_processes("train-extractor")
     checkpoint = checkpoint_of(out, resume=resume, force=force)
+    search = face_search(OneFace.largest, min_face, min_confidence, rotations=rotations)
     items = open_photos(inputs, all_files=all_files, null=null)
     claim = claimed(out, replace=force)
     with claim, RecordWriter(SCHEMA, "agreement", COLUMNS, order=Order.made, makes_files=True) as writer:
@@ -80,9 +88,7 @@ def train_extractor(
             mobilefacenet.SETTINGS,
             guide.settings,
             device=place,
-            min_face_px=min_face,
-            min_confidence=min_confidence,
-            rotations=rotations,
+            faces=search,
             report=report_to(writer),
             progress=track,
         )
@@ -94,10 +100,11 @@ def train_extractor(
             epochs=epochs, batch=batch, learning_rate=learning_rate, identity_weight=identity_weight, seed=seed
         )
         trainer = DistillationTrainer(student, guide, known, config, device=place)
-        search = search_arguments(min_face, min_confidence, rotations=rotations)
+        arguments = {**asdict(config), "held_out": held_out, **search.arguments}
+        del arguments["faces"]  # always the largest: what resumes and what is written has never named it
         about = {
             "version": tool_version(),
-            "arguments": {**asdict(config), "held_out": held_out, **search},
+            "arguments": arguments,
             "teacher": {"name": guide.name, "sha256": guide.sha256},
             "inputs_sha256": digest_sources(samples),
         }

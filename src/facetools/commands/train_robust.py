@@ -29,6 +29,7 @@ from facetools.commands._options import (
     OneFace,
     OneFaceOption,
     Rotations,
+    face_search,
 )
 from facetools.commands._train_robust import (
     Adversarial,
@@ -46,7 +47,6 @@ from facetools.commands._train_robust import (
 )
 from facetools.commands._training import report_to
 from facetools.extractors.factory import BUILT_IN, DEFAULT
-from facetools.intake_records import search_arguments
 from facetools.training.excluded_people import read_excluded
 
 SCHEMA = "facetools.train-robust/1"
@@ -126,16 +126,13 @@ def train_robust(
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):
-            which = "crop" if crops else faces.value
+            search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
             start = open_extractor(extractor, place)
             student = tunable(start, freeze or [])
             reader = FaceReader(
                 start.settings,
                 device=place,
-                faces=which,
-                min_face_px=min_face,
-                min_confidence=min_confidence,
-                rotations=rotations,
+                faces=search,
                 excluded=excluded,
                 report=report_to(writer, added=": not used"),
                 progress=track,
@@ -145,9 +142,8 @@ def train_robust(
             if processes.leads:
                 for name, folder in folders.items():
                     failures = make_cloaks(
-                        name, photos, folder, extractor=extractor, device=device, faces=which, min_face=min_face,
-                        min_confidence=min_confidence, rotations=rotations,
-                        seed=seed, resume=resume, force=force,
+                        name, photos, folder, extractor=extractor, device=device, search=search, seed=seed,
+                        resume=resume, force=force,
                     )  # fmt: skip
                     for records in track(failures, f"cloaking: {name}", len(photos), resumes=True):
                         for record in records:
@@ -165,9 +161,8 @@ def train_robust(
             trainer = RobustTrainer(
                 start, student, known, config, device=place, processes=processes, half=place.type == "cuda"
             )
-            arguments = {**asdict(config), "freeze": freeze or [], "held_out": held_out, "faces": which}
-            arguments |= search_arguments(min_face, min_confidence, rotations=rotations)
-            arguments |= {"suffix": suffix, "cloaked": list(copies)}
+            arguments = {**asdict(config), "freeze": freeze or [], "held_out": held_out}
+            arguments |= {**search.arguments, "suffix": suffix, "cloaked": list(copies)}
             about: dict[str, Any] = {
                 "version": tool_version(),
                 "arguments": arguments,

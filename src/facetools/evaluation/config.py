@@ -8,6 +8,7 @@ from pathlib import Path
 
 from _toolio.choices import list_fields
 from _toolio.streams.inputs import STDIN
+from facetools.faces.search import FaceSearch
 from facetools.transforms.preprocess import Preprocess, parse_preprocess
 
 TWO_MODELS = ("top2", "threshold")
@@ -92,6 +93,12 @@ class EmbeddingConfig:
     def __post_init__(self) -> None:
         """Convert one name to a list of it."""
         list_fields(self, "extractor", "preprocess")
+
+    @property
+    def search(self) -> FaceSearch:
+        """How faces are searched for, and which is the person's."""
+        faces = "crop" if self.crops else self.faces or "largest"
+        return FaceSearch(faces, self.min_face, self.min_confidence, self.rotations)
 
     @property
     def steps(self) -> list[Preprocess]:

@@ -188,16 +188,11 @@ class EvaluationStudy:
         extractors = open_extractors(names, device)
         self._extractors = {made.name: (name, made) for name, made in zip(names, extractors, strict=True)}
         self._robust = extractors[-1].name if options.robust else None
-        faces = "crop" if options.crops else options.faces or "largest"
         for name in config.inputs:
             items = open_items([name])
             embedder = PhotoEmbedder(extractors, options.steps, chips=END_TO_END in config.classifier)
             shown = self._progress(items, f"embedding {name}", count(items))
-            intakes = take_in(
-                shown, device, faces=faces, min_face_px=options.min_face, min_confidence=options.min_confidence,
-                rotations=options.rotations,
-            )  # fmt: skip
-            for intake in intakes:
+            for intake in take_in(shown, device, faces=options.search):
                 if not isinstance(intake, Intake):
                     yield intake
                     continue

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facetools.faces import mtcnn
-from facetools.faces.box_ops import roi_align
 from facetools.faces.face import Face
-from facetools.faces.windows import Windows, with_others
+from facetools.faces.windows import Windows, roi_align, with_others
 
 P_STEP: Final = 2  # P-Net's windows are this far apart
 _TILE: Final = 3  # a tile is this many times as long as wide; the next begins one width before it ends

@@ -14,6 +14,7 @@ from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import Item, list_whole
 from facetools.extractors.settings import Settings
 from facetools.faces.face import Face, describe_face
+from facetools.faces.search import FaceSearch
 from facetools.intake import Finished, Intake, Refusal, take_in
 from facetools.pairs import match_photos, without_suffix
 from facetools.people import folded, person_of
@@ -80,11 +81,8 @@ class FaceReader:
     device
         Where faces are found.
     faces
-        Which face of a photo is the person's: ``largest``, ``central``, or ``crop`` for aligned crops.
-    min_face_px
-        Smallest side of a face in pixels; None lets the finder choose.
-    min_confidence, rotations
-        As ``take_in`` takes them.
+        How faces are searched for, and which of a photo is the person's: a `FaceSearch`, or the name of its ``faces``
+        alone: ``largest``, ``central``, or ``crop`` for aligned crops.
     excluded
         People that nothing is learned from: their photos are not read.
     report
@@ -105,16 +103,12 @@ class FaceReader:
         self,
         *networks: Settings,
         device: torch.device,
-        faces: str = "largest",
-        min_face_px: float | None = None,
-        min_confidence: float | None = None,
-        rotations: bool = False,
+        faces: FaceSearch | str = "largest",
         excluded: ExcludedPeople = ExcludedPeople(),  # noqa: B008 - it is frozen
         report: Report = _report_nothing,
         progress: Progress = no_progress,
     ) -> None:
-        self._networks, self._device, self._faces, self._min_face_px = networks, device, faces, min_face_px
-        self._min_confidence, self._rotations = min_confidence, rotations
+        self._networks, self._device, self._faces = networks, device, FaceSearch.of(faces)
         self._excluded, self._report, self._progress = excluded, report, progress
         self.excluded_photos: dict[str, int] = {}
         """Photos listed so far of each excluded person."""
@@ -173,15 +167,7 @@ class FaceReader:
 
     def _read(self, items: Iterable[Item], what: str, total: int | None, *, quiet: bool) -> Iterator[CutFace]:
         tracked = self._progress(items, what, total)
-        intakes = take_in(
-            tracked,
-            self._device,
-            faces=self._faces,
-            min_face_px=self._min_face_px,
-            min_confidence=self._min_confidence,
-            rotations=self._rotations,
-        )
-        for intake in intakes:
+        for intake in take_in(tracked, self._device, faces=self._faces):
             if not isinstance(intake, Intake):
                 self._report(intake)
             elif sample := make_sample(intake, *self._networks):
@@ -239,7 +225,7 @@ class FaceReader:
         self, items: Sequence[Item], name: str, partners: Mapping[str, str], originals: Mapping[str, CutFace]
     ) -> dict[str, CutFace]:
         """Cut cloaked faces where they are in the clean photos; in photos of another size, faces are searched for."""
-        if self._faces == "crop":
+        if not self._faces.is_needed:
             return self._by_path(items, f"reading {name}")
         placed = [
             replace(item, record={"path": item.path, **describe_face(originals[partners[item.path]].face, 0)})

@@ -11,6 +11,7 @@ import pytest
 
 from _toolio.errors import UsageError
 from facetools.cloaking import CloakingConfig
+from facetools.faces.search import FaceSearch
 from facetools.photos.formats import Format
 from facetools.photos.saving import Saving
 
@@ -42,9 +43,11 @@ def test_configurations_that_cannot_be(config: dict[str, Any], words: str) -> No
 
 
 def test_whose_faces() -> None:
-    assert CloakingConfig(attack="lowkey").which_faces == "all"
-    assert CloakingConfig(attack="opom").which_faces == "largest"
-    assert CloakingConfig(attack="opom", faces="crop").which_faces == "crop"
+    assert CloakingConfig(attack="lowkey").search == FaceSearch("all")
+    assert CloakingConfig(attack="opom").search == FaceSearch("largest")
+    assert CloakingConfig(attack="opom", faces="crop").search == FaceSearch("crop")
+    searched = CloakingConfig(attack="lowkey", faces="central", min_face=30.0, min_confidence=0.9, rotations=True)
+    assert searched.search == FaceSearch("central", 30.0, 0.9, rotations=True)
 
 
 def test_a_configuration_is_checked_without_torch() -> None:

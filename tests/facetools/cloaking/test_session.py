@@ -19,6 +19,7 @@ from _toolio.streams.records import Record, dump_record
 from conftest import Run
 from facetools.cloaking import Cloaked, CloakingConfig, CloakingSession
 from facetools.commands._train_robust import make_cloaks
+from facetools.faces.search import FaceSearch
 from facetools.intake import Finished, Refusal
 from facetools.outputs import PhotoFolder
 
@@ -120,7 +121,7 @@ def test_a_resumed_folder_takes_the_masks_that_were_saved(photos: Path, tmp_path
 
 
 def test_cloaks_to_train_on_speak_of_failures_alone(photos: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"extractor": "dlib-resnet", "device": "cpu", "faces": "all", "min_face": None, "seed": 0}
+    options: dict[str, Any] = {"extractor": "dlib-resnet", "device": "cpu", "search": FaceSearch(), "seed": 0}
     made = make_cloaks("none", items(photos), tmp_path, **options, resume=False, force=False)
     assert list(made) == [[], []]
     assert (tmp_path / ".facetools-train-robust.jsonl").is_file()

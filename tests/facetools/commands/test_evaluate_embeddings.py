@@ -21,6 +21,7 @@ from embedding_files import NAMES, write
 from facetools.evaluation.config import ProtocolConfig
 from facetools.evaluation.splits import split_photos
 from facetools.extractors.settings import Settings
+from facetools.faces.search import FaceSearch
 from facetools.intake import Intake
 
 Tool = Callable[..., Run]
@@ -311,8 +312,8 @@ def test_how_faces_are_found_is_passed_on(tool: Tool, photo_folders: list[dict[s
         assert (done.code, done.err) == (0, "")
         assert [r["preprocess"] for r in done.records if r.get("person") == "a"] == ["jpeg:75", "none"]
         assert tool(*shlex.split(done.records[-1]["command"])[2:]).records[-1] == done.records[-1]
-    told = [(each["faces"], each["min_face_px"]) for each in photo_folders[::4]]
-    assert told == [("largest", None), ("central", 30.0), ("crop", None)]
+    told = [each["faces"] for each in photo_folders[::4]]
+    assert told == [FaceSearch("largest"), FaceSearch("central", 30.0), FaceSearch("crop")]
     unseen = [record for record in done.records if "reason" in record]
     assert [(record["path"], record["input"]) for record in unseen] == [("h/blind.png", "h")]
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from facetools.evaluation.config import EmbeddingConfig, EvaluationConfig, holds_photos
+from facetools.faces.search import FaceSearch
 
 
 def test_each_preprocessing_step_counts_once() -> None:
@@ -15,6 +16,13 @@ def test_each_preprocessing_step_counts_once() -> None:
         "none",
     ]
     assert [step.name for step in EmbeddingConfig().steps] == ["none"]
+
+
+def test_a_person_is_the_largest_face_unless_photos_are_crops() -> None:
+    assert EmbeddingConfig().search == FaceSearch("largest")
+    assert EmbeddingConfig(faces="central", min_face=30.0).search == FaceSearch("central", 30.0)
+    searched = EmbeddingConfig(faces="central", crops=True, min_confidence=0.9, rotations=True).search
+    assert searched == FaceSearch("crop", None, 0.9, rotations=True)
 
 
 def test_defaults_protect_everybody_with_one_random_split() -> None:

@@ -136,7 +136,7 @@ def _faces(names: Sequence[str], extractors: Sequence[Extractor], *, all_files: 
     items = list_whole(names, only=only)
     if only is not None and only.left_out:
         warn(spelled(f"{param('others')}: {only.note}"))
-    for each in take_in(items, extractors[0].device, faces="largest", min_face_px=None):
+    for each in take_in(items, extractors[0].device, faces="largest"):
         if isinstance(each, Refusal) and each.error is not None:
             warn(spelled(f"{param('others')}: {each.error.message}; left out"))
         elif isinstance(each, Intake) and each.faces:

@@ -13,6 +13,7 @@ from _toolio.files.hashing import sha256_of, text_digest
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import count, open_items
 from facetools.detector.crops import CROP_SCALE, Box, cut_square, resized, square_of
+from facetools.faces.search import FaceSearch
 from facetools.intake import Intake, take_in
 from facetools.pairs import without_suffix
 from facetools.people import is_held_out, person_of, photo_of
@@ -189,10 +190,7 @@ def read_examples(
     folders: Sequence[Sequence[str]],
     device: torch.device,
     *,
-    faces: str = "largest",
-    min_face_px: float | None = None,
-    min_confidence: float | None = None,
-    rotations: bool = False,
+    faces: FaceSearch | str = "largest",
     suffix: str = "",
     report: Report = lambda _: None,
     progress: Progress = no_progress,
@@ -205,8 +203,8 @@ def read_examples(
         Folders or archives of clean photos, then those of each cloak.
     device
         Where faces are found.
-    faces, min_face_px, min_confidence, rotations
-        As `facetools.intake.take_in` takes them.
+    faces
+        As `facetools.intake.take_in` takes it.
     suffix
         What a tool has added to the names of cloaked photos, as in ``1_cloaked.png``.
     report
@@ -218,14 +216,7 @@ def read_examples(
     for cloak, paths in enumerate(folders, -1):
         items = open_items(list(paths))
         tracked = progress(items, "reading faces", count(items))
-        for intake in take_in(
-            tracked,
-            device,
-            faces=faces,
-            min_face_px=min_face_px,
-            min_confidence=min_confidence,
-            rotations=rotations,
-        ):
+        for intake in take_in(tracked, device, faces=faces):
             if not isinstance(intake, Intake):
                 report(intake)
                 continue
