@@ -146,9 +146,7 @@ class DistillationTrainer:
     @property
     def averaged(self) -> Prepared:
         """The student with the weights' moving average, in eval mode."""
-        averaged = self._parts()["average"].module
-        assert isinstance(averaged, Prepared)
-        return averaged.eval()
+        return self._loop.averaged
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write all that the next epoch depends on."""
@@ -165,8 +163,7 @@ class DistillationTrainer:
         self.figures = self._loop.load(path, self._parts(), {"schema": CHECKPOINT, **about})["figures"]
 
     def _parts(self) -> dict[str, nn.Module]:
-        assert self._loop.average is not None
-        return {"student": self.student, "average": self._loop.average, "head": self._head, "bridge": self._bridge}
+        return {"student": self.student, "head": self._head, "bridge": self._bridge}
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from _toolio.compute.checkpoints import load_training, save_training
 from _toolio.errors import ToolError, param
 
 Batch = TypeVar("Batch")
+Network = TypeVar("Network", bound=nn.Module)
 Losses = TypeVar("Losses", float, tuple[float, float])
 
 exponential_average = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)  # type: ignore[no-untyped-call]
@@ -66,7 +67,7 @@ def one_cycle(
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=total, pct_start=0.1)
 
 
-class TrainingLoop:
+class TrainingLoop(Generic[Network]):
     """Optimise parameters epoch by epoch, so that a resumed training ends as an uninterrupted one.
 
     Parameters
@@ -84,7 +85,7 @@ class TrainingLoop:
     clipped
         Parameters whose gradients count and are scaled. Default: all that are optimised.
     network
-        Keep a moving average of this network's weights and buffers.
+        Keep a moving average of this network's weights and buffers, in checkpoints too.
     average
         How the average moves, as `torch.optim.swa_utils.AveragedModel` takes it.
     shortest
@@ -100,7 +101,7 @@ class TrainingLoop:
         weight_decay: float,
         max_norm: float = 5.0,
         clipped: Iterable[nn.Parameter] | None = None,
-        network: nn.Module | None = None,
+        network: Network | None = None,
         average: Callable[..., None] = exponential_average,
         shortest: int = 6,
     ) -> None:
@@ -109,7 +110,7 @@ class TrainingLoop:
         self._clipped, self._max_norm, self._network = list(clipped or optimised), max_norm, network
         self._optimizer = torch.optim.AdamW(optimised, lr=config.learning_rate, weight_decay=weight_decay)
         self._schedule = one_cycle(self._optimizer, config.learning_rate, steps * config.epochs, shortest=shortest)
-        self.average = (
+        self._average = (
             None
             if network is None
             else torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=average, use_buffers=True)
@@ -163,13 +164,19 @@ class TrainingLoop:
         torch.nn.utils.clip_grad_norm_(self._clipped, self._max_norm)
         self._optimizer.step()
         self._schedule.step()
-        if self.average is not None and self._network is not None:
-            self.average.update_parameters(self._network)
+        if self._average is not None and self._network is not None:
+            self._average.update_parameters(self._network)
+
+    @property
+    def averaged(self) -> Network:
+        """The network with the weights' moving average, in eval mode."""
+        assert self._average is not None, "a loop that was given no network"
+        return cast(Network, self._average.module.eval())
 
     def save(self, path: Path, parts: Mapping[str, nn.Module], about: Mapping[str, Any]) -> None:
         """Write a checkpoint: modules, the optimizer's moments, epoch and step, and ``about``."""
         progress = {"epoch": self.epoch, "step": self._schedule.last_epoch}
-        save_training(path, parts, self._optimizer, {**progress, **about})
+        save_training(path, self._with_average(parts), self._optimizer, {**progress, **about})
 
     def load(self, path: Path, parts: Mapping[str, nn.Module], about: Mapping[str, Any]) -> dict[str, Any]:
         """Resume from a checkpoint, and return all that it says of itself.
@@ -179,6 +186,9 @@ class TrainingLoop:
         UsageError
             It says something else than ``about``: other arguments or inputs.
         """
-        found = load_training(path, parts, self._optimizer, self._schedule, about)
+        found = load_training(path, self._with_average(parts), self._optimizer, self._schedule, about)
         self.epoch = found["epoch"]
         return found
+
+    def _with_average(self, parts: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+        return parts if self._average is None else {**parts, "average": self._average}

@@ -241,10 +241,8 @@ class RobustTrainer:
 
     @property
     def averaged(self) -> Prepared:
-        """The network with the weights' moving average."""
-        averaged = self._parts()["average"].module
-        assert isinstance(averaged, Prepared)
-        return averaged.eval()
+        """The network with the weights' moving average, in eval mode."""
+        return self._loop.averaged
 
     @property
     def best(self) -> Prepared:
@@ -267,8 +265,7 @@ class RobustTrainer:
         self.figures, self.history = found["figures"], found["history"]
 
     def _parts(self) -> dict[str, nn.Module]:
-        assert self._loop.average is not None
-        return {"objective": self._objective, "average": self._loop.average, "best": self._best}
+        return {"objective": self._objective, "best": self._best}
 
 
 def vary(sample: Sample, original: Sample, rng: np.random.Generator) -> Sample:

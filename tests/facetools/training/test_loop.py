@@ -28,8 +28,7 @@ class Line:
             weight_decay=0.0,
             network=self.network,
         )
-        assert self.loop.average is not None
-        self.parts: dict[str, nn.Module] = {"network": self.network, "average": self.loop.average}
+        self.parts: dict[str, nn.Module] = {"network": self.network}
 
     def batches(self) -> Iterator[torch.Tensor]:
         generator = torch.Generator().manual_seed(self.loop.epoch)
@@ -102,9 +101,8 @@ def test_the_average_starts_at_the_first_step_and_moves_by_one_in_two_hundred() 
         line.loss(torch.ones(4, 1))
         now = float(line.network.weight.detach())
         expected = now if expected is None else 0.995 * expected + 0.005 * now
-    assert line.loop.average is not None
-    averaged = line.loop.average.module
-    assert float(averaged.weight.detach()) == pytest.approx(expected, rel=1e-6)
+    assert float(line.loop.averaged.weight.detach()) == pytest.approx(expected, rel=1e-6)
+    assert not line.loop.averaged.training
 
 
 def test_stopping_early_is_asked_before_each_epoch_and_after_the_last() -> None:

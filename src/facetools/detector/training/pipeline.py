@@ -111,66 +111,42 @@ def train_detector(
     UsageError
         A checkpoint was made with other arguments or inputs.
     """
+    known, unseen = examples, list[Example]()
+    folds, scores, by_source = list[Fold](), dict[str, UnseenScores](), list[dict[str, Any]]()
     if config.folds:
-        yield from _train_on_all(examples, config, out, device, checkpoint, about, progress)
-        return
-    known, unseen = split_people(examples, seed=config.training.seed, share=config.held_out)
+        if config.keep_folds:  # a name that is too long is refused before anything is trained
+            files_of_folds(examples, config.folds, out)
+        for fold in cross_validate(
+            examples, config.numbers, config.training, folds=config.folds, device=device, half=config.half,
+            checkpoint=checkpoint, about=about, progress=progress,
+        ):  # fmt: skip
+            folds.append(fold)
+            scores |= fold.scores
+            yield {"auc": None, "fold": fold.number, "left_out": list(fold.left_out), "loss": fold.loss}
+        by_source += figures_by_source(scores, false_alarms=config.false_alarms)
+        yield from by_source
+    else:
+        known, unseen = split_people(examples, seed=config.training.seed, share=config.held_out)
     trainer = DetectorTrainer(known, config.numbers, config.training, device=device, half=config.half)
     if checkpoint.exists():
         trainer.load(checkpoint, about)
+    saved = trainer.epoch
     for figures in progress(trainer.train(unseen, config.attacks), "training", config.training.epochs):
-        trainer.save(checkpoint, about)
+        if trainer.epoch > saved:  # else it is of an interrupted run
+            trainer.save(checkpoint, about)
         yield figures
-    calibration, shares = calibrate(trainer.averaged, unseen, false_alarms=config.false_alarms, attacks=config.numbers)
-    made = {**about, "figures": {**trainer.history[-1], **shares}}
-    save_detector(out, trainer.averaged, config.attacks, calibration, made)
-    checkpoint.unlink(missing_ok=True)
-
-
-def _train_on_all(
-    examples: Sequence[Example],
-    config: DetectorConfig,
-    out: Path,
-    device: torch.device,
-    checkpoint: Path,
-    about: Mapping[str, Any],
-    progress: Epochs,
-) -> Iterator[dict[str, Any]]:
-    if config.keep_folds:  # a name that is too long is refused before anything is trained
-        files_of_folds(examples, config.folds, out)
-    folds: list[Fold] = []
-    for fold in cross_validate(
-        examples,
-        config.numbers,
-        config.training,
-        folds=config.folds,
-        device=device,
-        half=config.half,
-        checkpoint=checkpoint,
-        about=about,
-        progress=progress,
-    ):
-        folds.append(fold)
-        yield {"auc": None, "fold": fold.number, "left_out": list(fold.left_out), "loss": fold.loss}
-    scores = {name: each for fold in folds for name, each in fold.scores.items()}
-    by_source = list(figures_by_source(scores, false_alarms=config.false_alarms))
-    yield from by_source
-    trainer = DetectorTrainer(examples, config.numbers, config.training, device=device, half=config.half)
-    if checkpoint.exists():
-        trainer.load(checkpoint, about)
-    yield from list(trainer.history)
-    size = {"faces": trainer.faces, "paired": trainer.paired}
-    for loss in progress(trainer.epochs(), "training", config.training.epochs):
-        trainer.history.append({"auc": None, "epoch": trainer.epoch, "loss": loss, **size})
-        trainer.save(checkpoint, about)
-        yield trainer.history[-1]
-    calibration = calibrate_sources(scores, false_alarms=config.false_alarms)
-    if config.keep_folds:
-        for fold in folds:
-            _save_fold(fold, scores, config, out, about)
-    made = {**about, "figures": {"sources": by_source}}
-    save_detector(out, trainer.averaged, config.attacks, calibration, made)
-    for path in (checkpoint, *fold_checkpoints(checkpoint)):
+    if config.folds:
+        calibration = calibrate_sources(scores, false_alarms=config.false_alarms)
+        measured: dict[str, Any] = {"sources": by_source}
+    else:
+        calibration, shares = calibrate(
+            trainer.averaged, unseen, false_alarms=config.false_alarms, attacks=config.numbers
+        )
+        measured = {**trainer.history[-1], **shares}
+    for fold in folds if config.keep_folds else ():
+        _save_fold(fold, scores, config, out, about)
+    save_detector(out, trainer.averaged, config.attacks, calibration, {**about, "figures": measured})
+    for path in (checkpoint, *(fold_checkpoints(checkpoint) if config.folds else ())):
         path.unlink(missing_ok=True)
 
 

@@ -126,9 +126,7 @@ class DetectorTrainer:
     @property
     def averaged(self) -> ResidualNet:
         """The network with the weights' moving average, in eval mode."""
-        averaged = self._parts()["average"].module
-        assert isinstance(averaged, ResidualNet)
-        return averaged.eval()
+        return self._loop.averaged
 
     @property
     def epoch(self) -> int:
@@ -151,15 +149,14 @@ class DetectorTrainer:
         Parameters
         ----------
         unseen
-            Faces of held-out people.
+            Faces of held-out people; empty where nobody is held out, and nothing but the loss is measured.
         attacks
             Names of the attacks.
         """
         yield from list(self.history)
         for loss in self.epochs():
-            self.history.append(
-                self.measure(unseen, attacks) | {"loss": loss, "faces": self.faces, "paired": self.paired}
-            )
+            measured = self.measure(unseen, attacks) if unseen else {"auc": None, "epoch": self.epoch}
+            self.history.append(measured | {"loss": loss, "faces": self.faces, "paired": self.paired})
             yield self.history[-1]
 
     def _prepare(self, step: int) -> Windows:
@@ -225,5 +222,4 @@ class DetectorTrainer:
         self.history = self._loop.load(path, self._parts(), {"schema": CHECKPOINT, **about})["history"]
 
     def _parts(self) -> dict[str, torch.nn.Module]:
-        assert self._loop.average is not None
-        return {"network": self._network, "average": self._loop.average}
+        return {"network": self._network}

@@ -75,7 +75,8 @@ class EndToEnd:
         from facetools.training.loop import TrainingLoop
 
         config, parameters = self._config, [*network.parameters(), *head.parameters()]
-        loop = TrainingLoop(config, parameters, steps=-(-len(chips) // config.batch), weight_decay=1e-4)
+        steps = -(-len(chips) // config.batch)
+        loop: TrainingLoop[nn.Module] = TrainingLoop(config, parameters, steps=steps, weight_decay=1e-4)
         rng = np.random.default_rng(config.seed)
 
         def batches() -> Iterator[tuple[Chips, Chips]]:

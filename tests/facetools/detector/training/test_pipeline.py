@@ -290,6 +290,29 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(config: DetectorCo
         assert files_in(tmp_path) == before
 
 
+@pytest.mark.parametrize(("config", "phase"), [(PEOPLE, 1), (FOLDS, 3)])
+def test_epochs_of_an_interrupted_run_are_shown_and_not_saved_again(
+    config: DetectorConfig, phase: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, out = sources(a=4, b=4), tmp_path / "d.safetensors"
+    with pytest.raises(Interrupted):
+        train(examples, config, out, progress=stop_after(phase, 1))
+    shown, saved, save = list[str](), list[int](), DetectorTrainer.save
+
+    def progress(epochs: Iterator[Any], what: str, _: int) -> Iterator[Any]:
+        for each in epochs:
+            shown.append(what)
+            yield each
+
+    def spied(trainer: DetectorTrainer, *given: Any) -> None:
+        saved.append(trainer.epoch)
+        save(trainer, *given)
+
+    monkeypatch.setattr(DetectorTrainer, "save", spied)
+    train(examples, config, out, progress=progress)
+    assert (shown, saved) == (["training"] * 2, [2])
+
+
 def test_nothing_is_trained_for_files_whose_names_are_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "cross_validate", lambda *_, **__: pytest.fail("nothing may be trained"))
     some = sources(**{letter * 90: 1 for letter in "abcdef"})
