@@ -1,6 +1,6 @@
-"""Measure what `moved` means for recognition: the table of docs/commands/facetools-perturb.md.
+"""Measure what `moved` means for recognition: the table and the chart of docs/commands/facetools-perturb.md.
 
-Usage: python docs/results/scripts/moved_figures.py LFW.tar [PROBES]
+Usage: python docs/results/scripts/moved_figures.py LFW.tar [PROBES [CHART.png]]
 
 LFW.tar holds lfw/<person>/<photo>. Of 120 people with 3 photos or more two photos each are known; a third photo of
 PROBES people (30) is cloaked by LowKey against dlib-resnet. After each step its embedding is compared with the known
@@ -32,6 +32,7 @@ from facetools.faces.finder import Finder
 from facetools.perceptual.distance import open_distance
 from facetools.photos.codec import decode_photo
 from facetools.photos.photo import Pixels
+from facetools.reporting.charts import Line, Panel, line_chart
 
 PEOPLE, MOVED, FALSE_ACCEPTS = 120, (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4), 1e-3
 CPU = torch.device("cpu")
@@ -64,8 +65,12 @@ def photos_of(lfw: Path, people: int) -> dict[str, list[Pixels]]:
     return {name: found[name] for name in every[:: len(every) // people][:people]}
 
 
-def main(lfw: Path, probes: int) -> None:
-    """Cloak, compare and print the table."""
+Row = tuple[float, int, float, float]
+"""``moved``, how many faces moved so far, and the shares of them at rank 1 and verified."""
+
+
+def main(lfw: Path, probes: int, chart: Path | None) -> None:
+    """Cloak, compare, print the table and draw it."""
     torch.set_num_threads(1)
     extractor, finder = open_extractor("dlib-resnet", CPU), Finder(CPU)
     recipe = Recipe(
@@ -93,6 +98,7 @@ def main(lfw: Path, probes: int) -> None:
     threshold = float(np.quantile(apart[labels[:, None] < labels[None]], FALSE_ACCEPTS))
     print(f"{len(set(names))} people, {len(names)} known photos, {len(asked)} cloaked; threshold {threshold:.4f}\n")
     print("| moved | n | rank 1 | verified |\n|---|---|---|---|")
+    rows = list[Row]()
     for least in MOVED:
         hits = list[tuple[bool, bool]]()
         for person, steps in asked.items():
@@ -102,7 +108,20 @@ def main(lfw: Path, probes: int) -> None:
                 hits.append((labels[far.argmin()] == person, far[labels == person].min() <= threshold))
         if hits:
             first, verified = np.mean(hits, axis=0)
+            rows.append((least, len(hits), float(first), float(verified)))
             print(f"| {least:.2f} | {len(hits)} | {first:.2f} | {verified:.2f} |")
+    if chart is not None:
+        chart.write_bytes(draw(rows))
+
+
+def draw(rows: Sequence[Row]) -> bytes:
+    """Return a chart, PNG."""
+    x = [100 * row[0] for row in rows]
+    lines = [
+        Line("rank 1: the nearest known photo is the person's", x, [row[2] for row in rows]),
+        Line("verified at 1 false accept in 1,000", x, [row[3] for row in rows]),
+    ]
+    return line_chart([Panel("share of photos", lines, percent=True)], x_label="moved, in hundredths")
 
 
 def replace_goal(recipe: Recipe, goal: Goal) -> Recipe:
@@ -111,4 +130,5 @@ def replace_goal(recipe: Recipe, goal: Goal) -> Recipe:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 30)
+    given = sys.argv[2:]
+    main(Path(sys.argv[1]), int(given[0]) if given else 30, Path(given[1]) if len(given) > 1 else None)
