@@ -13,16 +13,17 @@ import sys
 
 def main() -> None:
     path, tool, *arguments = sys.argv[1:]
+    ignored = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_IGN]
     asked = marshal.dumps(
         {
             "tool": tool,
             "arguments": list(map(os.fsencode, arguments)),
             "environment": dict(os.environb),
             "folder": os.getcwdb(),  # noqa: PTH109 - pathlib takes as long to import as all the rest
-            "ignores_interrupts": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+            "ignored": list(map(int, ignored)),
         }
     )
-    passed = [signal.SIGTERM, *([] if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else [signal.SIGINT])]
+    passed = [number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if number not in ignored]
     signal.pthread_sigmask(signal.SIG_BLOCK, passed)
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)

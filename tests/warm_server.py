@@ -107,7 +107,8 @@ def report(running: dict[int, socket.socket]) -> None:
 
 def become(asked: dict[str, Any]) -> None:
     """Take the place of a new interpreter."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN if asked["ignores_interrupts"] else signal.default_int_handler)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        signal.signal(number, signal.SIG_IGN if number in asked["ignored"] else handler)
     os.chdir(asked["folder"])
     os.environb.clear()
     os.environb.update(asked["environment"])

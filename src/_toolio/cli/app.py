@@ -1,7 +1,8 @@
 """Build a tool's command line, run it, and turn every end of a run into an exit code.
 
-0 all well, 1 failed, 2 usage, 3 some inputs failed, 130 interrupted, 143 terminated. A reader that goes away ends
-the run quietly with 0, unless its result is files: then it goes on (`_toolio.streams.records.RecordWriter`).
+0 all well, 1 failed, 2 usage, 3 some inputs failed, 129 the terminal was closed, 130 interrupted, 143 terminated. A
+reader that goes away ends the run quietly with 0, unless its result is files: then it goes on
+(`_toolio.streams.records.RecordWriter`).
 """
 
 import errno
@@ -29,9 +30,12 @@ from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters
 from _toolio.files.holders import set_command
 from _toolio.streams.reading import report_waiting
-from _toolio.streams.records import ReaderGoneError, discard_stdout, written_as
+from _toolio.streams.records import ReaderGoneError, discard_closed, discard_stdout, written_as
 from _toolio.version import tool_version
 from _toolio.words import printable
+
+ENDING = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+"""Signals that end a run in order, as Ctrl-C does; Windows knows no closed terminal."""
 
 EPILOG = f"Exit status: {EXIT_STATUS}"
 
@@ -163,7 +167,10 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
 
 
 def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in ENDING:
+        # What nohup, or a shell that starts a job in the background, has made us ignore stays ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     set_command([package, *arguments])
     if not sys.warnoptions:
         # Libraries' warnings are for programmers; stderr is for people. python -W shows them.
@@ -235,6 +242,10 @@ def _one_line(text: str) -> str:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """Leave by an exception, so that half-written files are removed on the way out."""
     del frame
+    if number != signal.SIGTERM:
+        # Of a closed terminal the kernel and the shell say so one after the other: the second must not end the tidying.
+        signal.signal(number, signal.SIG_IGN)
+        discard_closed()
     raise SystemExit(128 + number)
 
 

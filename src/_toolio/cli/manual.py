@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_ENDED = "130 interrupted (SIGINT), 143 terminated (SIGTERM)."
+_ENDED = "129 terminal closed (SIGHUP), 130 interrupted (SIGINT), 143 terminated (SIGTERM)."
 
 
 def exit_status(more: str = "") -> str:

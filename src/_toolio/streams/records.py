@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import select
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TextIO
 
 from _toolio.errors import InputError, ToolError
 from _toolio.streams.forms import csv_cell, csv_line, drawn_table
@@ -331,8 +332,26 @@ def write_out(data: bytes) -> None:
 
 def discard_stdout() -> None:
     """Discard all that is yet to be flushed: the interpreter's last flush would fail too."""
+    _discard(sys.stdout)
+
+
+def discard_closed() -> None:
+    """Discard what is still said to a terminal that is closed, or a reader that has gone: writing would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or no file of the system
+            if stream is not None and _is_closed(stream.fileno()):
+                _discard(stream)
+
+
+def _is_closed(number: int) -> bool:
+    poll = select.poll()
+    poll.register(number, 0)  # errors and hang-ups are reported in any case
+    return bool(poll.poll(0))
+
+
+def _discard(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

@@ -88,8 +88,9 @@ class Crew:
     def _work(self, sending: int, parent: int) -> NoReturn:
         """Run jobs in a copy, as long as any are left and the process that wants them is alive."""
         try:
-            for kind in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(kind, signal.SIG_DFL)
+            for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(kind) is not signal.SIG_IGN:  # as nohup has it
+                    signal.signal(kind, signal.SIG_DFL)
             os.close(self._results)
             while (first := self._take()) is not None and os.getppid() == parent:
                 for number in range(first, self._runs[first]):

@@ -19,7 +19,7 @@ from _toolio.streams.records import ReaderGoneError
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """Run a tool of one command, which ends as the test wants it to."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in app.ENDING}
 
     def run(ending: Callable[[], Any], *arguments: str) -> int:
         def one() -> Any:
@@ -38,7 +38,8 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
         return caught.value.code
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def raising(error: BaseException) -> Callable[[], None]:

@@ -32,5 +32,6 @@ def test_pages_are_found_by_the_commands_names(tmp_path: Path, monkeypatch: pyte
 def test_a_page_says_the_usual_exit_codes() -> None:
     page = Page(fields={}, examples=[("tool x", "does x.")])
     assert page.exit_status == EXIT_STATUS
-    for code in ("0 all well", "1 failed", "2 usage", "3 some inputs failed", "130 interrupted", "143 terminated"):
+    codes = ("0 all well", "1 failed", "2 usage", "3 some inputs failed")
+    for code in (*codes, "129 terminal closed", "130 interrupted", "143 terminated"):
         assert code in page.exit_status
