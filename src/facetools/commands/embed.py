@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from _toolio.cli import options
@@ -66,30 +67,33 @@ def embed(
     refuse_existing(out, force=force)
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
-    claim = claimed(out, replace=force)
-    with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
-        from _toolio.compute.device import pick_device
+    with ExitStack() as settings:
+        settings.enter_context(claimed(out, replace=force))
+        writer = settings.enter_context(RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True))
+        from _toolio.compute.device import one_thread, pick_device, share_out
         from _toolio.compute.memory import Batch
         from facetools.embeddings.embedder import Embedder
         from facetools.embeddings.files import write_embeddings
         from facetools.extractors.factory import open_extractor
-        from facetools.intake import Intake, take_in
+        from facetools.intake import Intake, work_on
 
         place = pick_device(device)
-        network = open_extractor(extractor, place)
-        at_once = Batch(batch)
-        embedder = Embedder(network, batch=at_once, file=out)
+        workers, together = share_out(place, batch)
+        at_once = Batch(together)
+        settings.enter_context(one_thread(place))  # each of the workers: the last bits depend on how many there are
+        embedder = Embedder(open_extractor(extractor, place), batch=at_once, file=out)
         pending: list[Callable[[], object]] = []
         tally = FaceTally()
-        for intake in take_in(track(items, "embedding", count(items)), place, faces=search):
+        prepared = work_on(embedder.prepare, items, place, workers=workers, batch=at_once, faces=search)
+        for intake, found in track(prepared, "embedding", count(items)):
             if isinstance(intake, Intake):
-                for position, fields in enumerate(embedder.add(intake)):
+                for position, fields in enumerate(embedder.add(intake, found)):
                     tally.add(fields, intake.item.path)
                     pending.append(partial(writer.emit, fields, through=intake.record_of(position)))
             else:
                 pending.append(partial(hand_on, writer, intake))
         embeddings, made = embedder.finish()
-        say_if_halved(at_once, batch)
+        say_if_halved(at_once, together)
         write_embeddings(out, embeddings, {"version": tool_version(), "arguments": search.arguments, **made})
         for write_line in pending:
             write_line()

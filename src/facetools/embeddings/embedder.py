@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +38,49 @@ class Embedder:
         self._rows: list[npt.NDArray[np.float32]] = []
         self._described: list[dict[str, Any]] = []
 
-    def add(self, intake: Intake) -> list[dict[str, Any]]:
-        """Add a photo's faces; return the fields of one record a face, or of one with the reason for none."""
+    @torch.inference_mode()
+    def prepare(self, intake: Intake) -> list[Tensor]:
+        """Return a photo's chips, or on a CPU their embeddings, each [1, ...]; safe to call from several threads."""
+        chips = [chip_of(intake.photo.pixels, face, self._extractor) for face in intake.faces]
+        # On a CPU one chip at a time: in a batch its last bits would depend on the batch size.
+        return [self._embed([chip]) for chip in chips] if self._extractor.device.type == "cpu" else chips
+
+    def add(self, intake: Intake, prepared: Sequence[Tensor] | None = None) -> list[dict[str, Any]]:
+        """Add a photo's faces; return the fields of one record a face, or of one with the reason for none.
+
+        ``prepared`` is what `prepare` has returned for the photo, if it has been called.
+        """
         item = intake.item
         about: dict[str, Any] = {"path": item.path, "relative": item.relative, "sha256": intake.digest}
         if (origin := origin_of(item.path, intake.digest)) is not None:
             about["made_against"] = origin
         if not intake.faces:
             return [{"row": None, **about, "face": None, "reason": intake.no_face}]
+        self._take(self.prepare(intake) if prepared is None else prepared)
         fields = []
         for face, number in zip(intake.faces, intake.numbers, strict=True):
-            self._waiting.append(chip_of(intake.photo.pixels, face, self._extractor))
             row = {"row": len(self._described), "file": str(self._file), **about, "extractor": self._extractor.name}
             fields.append({**row, **describe_face(face, number)})
             self._described.append({**about, "face": number})
-            if len(self._waiting) >= self._batch.size:
-                self._flush()
         return fields
 
+    def _take(self, prepared: Sequence[Tensor]) -> None:
+        if self._extractor.device.type == "cpu":
+            self._rows += [row.numpy() for row in prepared]
+            return
+        for chip in prepared:
+            self._waiting.append(chip)
+            if len(self._waiting) >= self._batch.size:
+                self._flush()
+
     @torch.inference_mode()
+    def _embed(self, chips: Sequence[Tensor]) -> Tensor:
+        rows: Tensor = self._extractor.network(torch.cat(list(chips)))
+        return rows.float().cpu()
+
     def _flush(self) -> None:
         if self._waiting:
-            # On a CPU one chip at a time: in a batch its last bits would depend on the batch size.
-            size = Batch(1) if self._extractor.device.type == "cpu" else self._batch
-            self._rows += size.map(
-                lambda chips: self._extractor.network(torch.cat(list(chips))).float().cpu().numpy(), self._waiting
-            )
+            self._rows += self._batch.map(lambda chips: self._embed(chips).numpy(), self._waiting)
             self._waiting.clear()
 
     def finish(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:

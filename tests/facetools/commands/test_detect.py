@@ -52,6 +52,19 @@ def test_the_number_of_threads_changes_no_byte(detect: Tool, mixed: Path) -> Non
     assert sum(record["score"] is not None for record in one.records) >= 24
 
 
+def test_the_number_of_threads_changes_no_byte_of_embeddings(run: Tool, mixed: Path, tmp_path: Path) -> None:
+    files, said = [], []
+    for threads in ("1", "2"):
+        out = tmp_path / "e.safetensors"
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        done = run("facetools", "embed", mixed, "--out", out, "--force", env=environment)
+        assert (done.code, done.err) == (3, "")
+        files.append(out.read_bytes())
+        said.append(done.out)
+    assert files[0] == files[1]
+    assert said[0] == said[1]
+
+
 def test_shards_tars_and_paths_on_stdin_give_the_same_records(detect: Tool, mixed: Path, tmp_path: Path) -> None:
     whole = detect("--in", mixed, threads=2)
     parts = [detect("--in", mixed, "--shard", f"{number}/3", threads=2).out for number in (1, 2, 3)]
