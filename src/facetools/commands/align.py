@@ -57,7 +57,7 @@ def align(
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     claim = claimed_part(out, "facetools-align", part_of(inputs, part))
     with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
-        from _toolio.compute.device import pick_device
+        from _toolio.compute.device import one_thread, pick_device
         from facetools.embeddings.chips import chips_of
         from facetools.extractors.factory import open_extractor
         from facetools.intake import take_in
@@ -67,7 +67,9 @@ def align(
         network = open_extractor(extractor, on_device)
         arguments = {"schema": SCHEMA, "extractor": network.name, **search.arguments}
         tally = FaceTally()
-        with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
+        folder = PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force)
+        # Where a face is found depends in its last bits on how many threads look for it.
+        with one_thread(on_device), folder:
             intakes = take_in(items, on_device, faces=search, finished=folder.finished)
             tracked = track(intakes, "aligning", count(items), resumes=True)
             for intake in needing_work(writer, tracked, makes_files=True):

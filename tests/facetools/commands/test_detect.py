@@ -52,17 +52,19 @@ def test_the_number_of_threads_changes_no_byte(detect: Tool, mixed: Path) -> Non
     assert sum(record["score"] is not None for record in one.records) >= 24
 
 
-def test_the_number_of_threads_changes_no_byte_of_embeddings(run: Tool, mixed: Path, tmp_path: Path) -> None:
-    files, said = [], []
+@pytest.mark.parametrize("name", ["embed", "align"])
+def test_the_number_of_threads_changes_no_byte_of_files(run: Tool, mixed: Path, tmp_path: Path, name: str) -> None:
+    made = []
     for threads in ("1", "2"):
-        out = tmp_path / "e.safetensors"
+        out = tmp_path / threads / "e.safetensors"
+        out.parent.mkdir()
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        done = run("facetools", "embed", mixed, "--out", out, "--force", env=environment)
+        done = run("facetools", name, mixed, "--out", out.name, cwd=out.parent, env=environment)
         assert (done.code, done.err) == (3, "")
-        files.append(out.read_bytes())
-        said.append(done.out)
-    assert files[0] == files[1]
-    assert said[0] == said[1]
+        files = sorted(path for path in out.parent.rglob("*") if path.is_file() and not path.name.startswith("."))
+        made.append((done.out, [path.read_bytes() for path in files]))
+    assert made[0] == made[1]
+    assert made[0][1]
 
 
 def test_shards_tars_and_paths_on_stdin_give_the_same_records(detect: Tool, mixed: Path, tmp_path: Path) -> None:
