@@ -9,10 +9,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := .demo
+AUDIT  := build/audit
+LOWEST := build/lowest
 # Tests run in as many processes, a thread each: many of them start a process of their own and wait for it.
 JOBS   ?= 2
 FUZZ_SECONDS ?= 60
 FUZZ_SEED    ?= 0
+EXTRAS  = test heif onnx
+LOWEST_TESTS = tests/_toolio tests/berttools/texts tests/berttools/commands/test_predict.py \
+  tests/facetools/commands/test_detect.py
 PYTEST  = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -21,14 +26,16 @@ PYTEST  = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 # Targets share one environment; the commands themselves use all cores.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint fuzz man clean
+.PHONY: help demo test test-all test-lowest lint audit fuzz man clean
 help:
 	@echo 'make demo      install into .venv and run both main jobs on real input (one or two minutes after the install)'
 	@echo 'make test      install the test extra and run ruff, mypy, the man page check and the tests'
 	@echo 'make test-all  the same with the slow tests'
+	@echo 'make audit     check licences of all that is installed, and look for known faults'
+	@echo 'make test-lowest  run a part of the tests with the lowest versions that pyproject.toml admits (6 GB in build/)'
 	@echo 'make fuzz      try damaged inputs at random, FUZZ_SECONDS (60) for each kind'
 	@echo 'make man       write the man pages again'
-	@echo 'make clean     remove .venv and .demo'
+	@echo 'make clean     remove .venv, .demo and the environments in build/'
 
 demo: $(VENV)/installed
 	@$(BIN)/python tools/demo.py $(DEMO)
@@ -49,6 +56,20 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/python tools/mkman.py --check
 
+# pip-audit is in an environment of its own, so that what it brings is not audited; without it licences are checked.
+audit: $(VENV)/installed-test
+	@test -x $(AUDIT)/bin/pip-audit || \
+	  { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; } >/dev/null 2>&1 || true
+	@$(BIN)/python tools/audit.py $(AUDIT)/bin/pip-audit
+
+# Exact versions of what the project names; what those bring is the newest that fits.
+test-lowest: $(VENV)/installed-test
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(BIN)/python tools/lowest.py $(EXTRAS) > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet \
+	  --constraint $(LOWEST)/constraints.txt --editable '.[test,heif,onnx]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n $(JOBS) $(LOWEST_TESTS)
+
 # One JSON line a script: rounds, how they ended, findings. FUZZ_SEED=N begins with another seed.
 fuzz: $(VENV)/installed-test
 	@set -e; for script in tests/fuzz/*.py; do $(BIN)/python $$script $(FUZZ_SECONDS) $(FUZZ_SEED); done
@@ -57,7 +78,7 @@ man: $(VENV)/installed
 	$(BIN)/python tools/mkman.py
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) $(AUDIT) $(LOWEST)
 
 # The stamps depend on pyproject.toml, so that a changed dependency installs again. The package itself is
 # installed in place: sources need no new install.
