@@ -186,7 +186,8 @@ def test_what_a_killed_run_left_is_removed_by_the_next(
     left = out / ".facetools-perturb.0123456789ab.lock" if name == "perturb" else tmp_path / ".e.safetensors.lock"
     about = {"runs": ["12345678"], "pid": 1 << 30, "host": os.uname().nodename, "boot": ""}
     left.write_text(json.dumps(about))
-    (left.parent / ".0.png.12345678.0.tmp").touch()
+    half_written = ".0.png.12345678.0.tmp" if name == "perturb" else ".e.safetensors.12345678.0.tmp"
+    (left.parent / half_written).touch()
     again = run(
         "facetools", *words, *(["--resume"] if name == "perturb" else []), stdin=os.fsencode(plain_photos / "0.png")
     )

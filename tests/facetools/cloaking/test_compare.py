@@ -260,7 +260,7 @@ def test_a_copy_that_cannot_be_drawn_says_so_in_its_place(
     assert (drawn["grid_row"], scaled["grid_row"]) == (0, 0)
     assert "amplify" not in drawn
     assert "grid_row" not in cropped
-    assert row.cells["a"].text == f"moved {drawn['moved']:.3f}"
+    assert row.cells["a"].text == f"moved {drawn['moved']:.3f}  SSIM {drawn['ssim']:.3f}"
     assert (row.cells["b"].picture, row.cells["b"].text) == (None, cropped["reason"])
     assert row.cells["c"].text == f"moved {scaled['moved']:.3f}  scaled"
     assert row.clean.text == "a.png"

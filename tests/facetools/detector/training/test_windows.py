@@ -500,7 +500,10 @@ def test_clean_faces_alone_are_changed_and_saved_in_their_shares(draws: Draws) -
     assert numbers == pytest.approx(AFTERWARDS, abs=0.04)
     counts = Counter(name for names in after for name in names)
     assert set(counts) == set(windows.AFTER)
-    assert min(counts.values()) > 0.55 * max(counts.values())
+    # Those that are drawn twice as often, halved.
+    drawn = [count / (1 + (name in windows.MISTAKEN)) for name, count in counts.items()]
+    assert min(drawn) > 0.55 * max(drawn)
+    assert min(counts[name] for name in windows.MISTAKEN) > 1.4 * np.median(drawn)
     qualities, subsamplings = (np.array(values) for values in zip(*draws.savings, strict=True))
     assert (qualities.min(), qualities.max()) == (50, 98)
     assert 70 < qualities.mean() < 78
@@ -546,7 +549,7 @@ def test_so_many_windows_are_augmented_as_it_says(odd: float, draws: Draws) -> N
         lambda generator: draw_unpaired(clean, 64, generator, odd=odd),
     ):
         each = draws.of(draw, 600)
-        assert shares(each, "scale", "jpeg") == pytest.approx([0.55 * odd, 0.35 * odd], abs=0.06)
+        assert shares(each, "scale", "jpeg") == pytest.approx([0.55 * odd, 0.45 * odd], abs=0.06)
         if not odd:
             assert not any(each)
 
