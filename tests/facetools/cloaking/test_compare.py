@@ -262,7 +262,7 @@ def test_a_copy_that_cannot_be_drawn_says_so_in_its_place(
     assert "grid_row" not in cropped
     assert row.cells["a"].text == f"moved {drawn['moved']:.3f}  SSIM {drawn['ssim']:.3f}"
     assert (row.cells["b"].picture, row.cells["b"].text) == (None, cropped["reason"])
-    assert row.cells["c"].text == f"moved {scaled['moved']:.3f}  scaled"
+    assert row.cells["c"].text == f"moved {scaled['moved']:.3f}  scaled  SSIM {scaled['ssim']:.3f}"
     assert row.clean.text == "a.png"
 
 
