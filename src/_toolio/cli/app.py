@@ -24,6 +24,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.interrupts import resumable
 from _toolio.cli.manual import EXIT_STATUS, Page
+from _toolio.cli.messages import complain, note
 from _toolio.cli.progress import close_with
 from _toolio.compute.memory import is_out_of_memory
 from _toolio.compute.threads import THREAD_PREFIX
@@ -32,7 +33,6 @@ from _toolio.files.holders import set_command
 from _toolio.streams.reading import report_waiting
 from _toolio.streams.records import ReaderGoneError, discard_closed, discard_stdout, written_as
 from _toolio.version import tool_version
-from _toolio.words import printable
 
 ENDING = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 """Signals that end a run in order, as Ctrl-C does; Windows knows no closed terminal."""
@@ -247,19 +247,6 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
         discard_closed()
     raise SystemExit(128 + number)
-
-
-def complain(tool: str, message: str) -> None:
-    """Print one line on stderr: what went wrong, which file, and what to try."""
-    if sys.stderr is not None:
-        # Names of files may hold newlines and worse: one line stays one line.
-        print(f"{tool}: error: {printable(message)}", file=sys.stderr)  # noqa: T201
-
-
-def note(tool: str, text: str) -> None:
-    """Print one line on stderr of what does not end a run."""
-    if sys.stderr is not None:
-        print(f"{tool}: note: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _silence_stdout() -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from _toolio.compute.precision import Precision
 from _toolio.errors import UsageError, param
 from _toolio.streams.records import Form
 from _toolio.streams.shards import parse_shard
@@ -102,6 +103,9 @@ Shard = Annotated[
         callback=_shard,
         help="Handle only the K-th of N parts of the inputs. Default: RANK and WORLD_SIZE if set, else all.",
     ),
+]
+PrecisionChoice = Annotated[
+    Precision, typer.Option("--precision", help="auto: bfloat16 where a GPU has it. Weights are float32 in any case.")
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", callback=_device, help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random draws, made item by item.")]

@@ -37,6 +37,11 @@ class Batch:
     def __init__(self, size: int) -> None:
         self.size = size
 
+    @classmethod
+    def of(cls, batch: int | Batch) -> Batch:
+        """Return a batch of a size, or one that others shrink too."""
+        return cls(batch) if isinstance(batch, int) else batch
+
     def map(self, function: Callable[[Sequence[T]], R], items: Sequence[T]) -> list[R]:
         """Apply a function to consecutive parts of items; return its results in order.
 

@@ -70,7 +70,7 @@ class Inference:
 
         Where memory runs out, ``batch`` texts a forward pass become fewer.
         """
-        size = Batch(batch) if isinstance(batch, int) else batch
+        size = Batch.of(batch)
         was_training = self.model.training
         self.model.eval()
         order = sorted(range(len(texts)), key=lambda i: (self._ends(texts[i]), -len(texts[i])))

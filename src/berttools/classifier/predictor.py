@@ -66,10 +66,7 @@ class Predictor:
         longest: int | None = None,
     ) -> None:
         self._labels, self._tokenizer, self._limits = classifier.labels, classifier.tokenizer, classifier.limits
-        self._inference, self._batch = (
-            Inference(classifier, device, half=half),
-            Batch(batch) if isinstance(batch, int) else batch,
-        )
+        self._inference, self._batch = Inference(classifier, device, half=half), Batch.of(batch)
         self._longest = min(longest or classifier.longest, classifier.longest)
 
     def predict(self, rows: Sequence[Row], columns: Columns) -> list[Prediction | InputError]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from _toolio.cli.app import complain
+from _toolio.cli.messages import complain
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError
 from _toolio.streams.records import Record

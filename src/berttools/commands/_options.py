@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from _toolio.cli import messages
 from _toolio.cli.options import starting_last
 from _toolio.compute.precision import Precision
 from _toolio.errors import UsageError, param
 from _toolio.streams.inputs import STDIN
-from _toolio.words import printable
 from berttools.texts.metric_names import Metric
 
 DataInputs = Annotated[
@@ -33,9 +33,6 @@ ColumnsOption = Annotated[
         help="Which field is text, text_a, text_b and label: text=sentence,label=gold; or, for a table without a line "
         "of names, what each column is: -,label,-,text.",
     ),
-]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="auto: bfloat16 where a GPU has it. Weights are float32 in any case.")
 ]
 PredictPrecision = Annotated[
     Precision,
@@ -93,5 +90,5 @@ def drawn_as(path: Path | None, *, force: bool) -> str:
 
 
 def warn(text: str) -> None:
-    """Write a warning of one line to stderr."""
-    sys.stderr.write(f"berttools: warning: {printable(text)}\n")
+    """Print a warning on stderr."""
+    messages.warn("berttools", text)

@@ -6,7 +6,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from berttools import tuning
 from berttools.commands._fields import MEASURED, TEXTS
-from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
+from berttools.commands._options import ColumnsOption, MaxLength, MetricOption
 from berttools.commands._training import (
     Accumulate,
     Base,
@@ -64,7 +64,7 @@ def finetune(
     weight_decay: Decay = FinetuneConfig.weight_decay,
     clip: Clip = FinetuneConfig.clip,
     max_length: MaxLength = FinetuneConfig.max_length,
-    precision: PrecisionOption = FinetuneConfig.precision,
+    precision: options.PrecisionChoice = FinetuneConfig.precision,
     seed: options.Seed = FinetuneConfig.seed,
     resume: options.Resume = FinetuneConfig.resume,
     force: options.Force = FinetuneConfig.force,

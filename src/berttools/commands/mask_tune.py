@@ -20,7 +20,7 @@ from berttools.commands._mask_options import (
     TargetSparsity,
     Teacher,
 )
-from berttools.commands._options import ColumnsOption, MaxLength, MetricOption, PrecisionOption
+from berttools.commands._options import ColumnsOption, MaxLength, MetricOption
 from berttools.commands._training import (
     Accumulate,
     Base,
@@ -82,7 +82,7 @@ def mask_tune(
     weight_decay: Decay = MaskTuneConfig.weight_decay,
     clip: Clip = MaskTuneConfig.clip,
     max_length: MaxLength = MaskTuneConfig.max_length,
-    precision: PrecisionOption = MaskTuneConfig.precision,
+    precision: options.PrecisionChoice = MaskTuneConfig.precision,
     seed: options.Seed = MaskTuneConfig.seed,
     resume: options.Resume = MaskTuneConfig.resume,
     force: options.Force = MaskTuneConfig.force,

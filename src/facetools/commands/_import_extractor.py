@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from _toolio.cli.messages import note
 from _toolio.errors import UsageError
-from _toolio.words import printable
 from facetools.extractors.settings import Settings
 
 
@@ -20,9 +19,8 @@ def say_unverified(record: Mapping[str, Any]) -> None:
         settings = record["settings"]
         stated = ", ".join(f"{name} {_typed(settings[name])}" for name in assumed)
         notes.append(f"assumed, for the graph does not say: {stated}; options of these names set them")
-    for each in notes if sys.stderr is not None else ():
-        note = printable(f"{record['source']}: {each}")
-        sys.stderr.write(f"facetools: note: {note}\n")
+    for each in notes:
+        note("facetools", f"{record['source']}: {each}")
 
 
 def _typed(value: object) -> str:

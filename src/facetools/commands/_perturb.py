@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli import options
+from _toolio.cli.messages import note
 from _toolio.cli.options import completion
 from _toolio.errors import UsageError, param
 from _toolio.files.journal import first_arguments
@@ -20,7 +21,6 @@ from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
 from facetools.commands import _complete
 from facetools.commands._options import Faces, check_names
-from facetools.commands._photos import note
 from facetools.photos.formats import Format
 from facetools.pictures.contact_sheet import uncloaked_reason
 from facetools.transforms.differentiable import parse_views
@@ -140,7 +140,10 @@ def note_other_attack(out: Path, attack: str) -> None:
     """Note on stderr a folder that another attack has written to: files of both look alike."""
     before = first_arguments(out, "facetools-perturb").get("attack")
     if before not in (None, attack):
-        note(f"{out}: holds copies of --attack {before} too; give --attack {attack} a folder of its own with --out")
+        note(
+            "facetools",
+            f"{out}: holds copies of --attack {before} too; give --attack {attack} a folder of its own with --out",
+        )
 
 
 def refuse_no_targets(method: Method, targets: Sequence[Path] | None) -> None:

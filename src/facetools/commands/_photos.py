@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from _toolio.cli.messages import note
 from _toolio.streams.inputs import STDIN, Item, open_items
-from _toolio.words import printable
 from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
@@ -22,20 +21,14 @@ def open_photos(
     photos = None if all_files else photo_files()
     items = open_items(inputs, null=null, shard=shard, only=photos)
     if photos is not None and photos.left_out:
-        note(photos.note)
+        note("facetools", photos.note)
     return items
 
 
 def say_if_halved(at_once: Batch, batch: int) -> None:
     """Say on stderr that memory has run out and fewer were taken together than ``--batch`` says."""
     if at_once.size < batch:
-        note(f"out of memory: {at_once.size} at a time; --batch {at_once.size} begins so")
-
-
-def note(text: str) -> None:
-    """Say on stderr what does not end a run and is in none of its records."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"facetools: note: {printable(text)}\n")
+        note("facetools", f"out of memory: {at_once.size} at a time; --batch {at_once.size} begins so")
 
 
 def part_of(inputs: Sequence[str], shard: tuple[int, int], *naming: str) -> object | None:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from _toolio.cli.options import finite
-from _toolio.compute.precision import Precision
 from _toolio.errors import UsageError
 from _toolio.streams.inputs import STDIN
 from facetools.names import CLEAN, parse_cloaked
@@ -23,9 +22,6 @@ def at_least_two(folds: int) -> int:
 
 
 Clean = Annotated[list[str], typer.Option(metavar="PATH", help="A folder or .tar of clean photos; may be repeated.")]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="auto: bfloat16 where a GPU has it. Weights are float32 in any case.")
-]
 Cloaked = Annotated[
     list[str],
     typer.Option(

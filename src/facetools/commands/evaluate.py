@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,10 +9,10 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.cli.messages import warn
 from _toolio.cli.progress import track
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
-from _toolio.words import printable
 from facetools.commands._evaluate import (
     CloakedOption,
     DropMissing,
@@ -121,7 +120,7 @@ def evaluate(
             summaries += summary_of(outcome)
             if (warning := white_box_warning(outcome)) and warning not in warned:
                 warned.add(warning)
-                sys.stderr.write(f"facetools: warning: {printable(warning)}\n")
+                warn("facetools", warning)
         if summaries:
             more = f"; {len(summaries) - 1:,} results more" if summaries[1:] else ""
             writer.sum_up(summaries[0] + more)

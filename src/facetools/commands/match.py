@@ -11,12 +11,12 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.cli.messages import note
 from _toolio.cli.progress import track
 from _toolio.errors import ToolError, UsageError
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Order, RecordWriter
 from facetools.commands._options import ExtractorOption
-from facetools.commands._photos import note
 from facetools.embeddings.match_records import SCHEMA, MatchConfig, find_matches
 from facetools.extractors.factory import DEFAULT
 
@@ -112,7 +112,7 @@ def match(
     with RecordWriter(SCHEMA, "distance", COLUMNS, order=Order.made if cluster else Order.lowest) as writer:
         found = find_matches(names, config, device=device, progress=track)
         if found.note:
-            note(found.note)
+            note("facetools", found.note)
         for fields in found.records:
             writer.emit(fields)
         writer.sum_up(found.summary)

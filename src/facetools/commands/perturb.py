@@ -9,6 +9,7 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.cli.messages import note
 from _toolio.cli.progress import track
 from _toolio.errors import param
 from _toolio.files.claims import claimed, claimed_part
@@ -46,7 +47,7 @@ from facetools.commands._perturb import (
     note_other_attack,
     refuse_no_targets,
 )
-from facetools.commands._photos import note, open_photos, part_of
+from facetools.commands._photos import open_photos, part_of
 from facetools.extractors.factory import DEFAULT_ENSEMBLE
 from facetools.intake_records import hand_on
 from facetools.photos.formats import Format
@@ -164,7 +165,7 @@ def perturb(
         from facetools.outputs import PhotoFolder
 
         summary, sheet = Summary(), ContactSheet(preview) if preview else None
-        session = CloakingSession(config, device=device, batch=batch, warn=note)
+        session = CloakingSession(config, device=device, batch=batch, warn=partial(note, "facetools"))
         if method.per_person:
             session.prepare_masks(items, resume=resume)
         with PhotoFolder(out, "facetools-perturb", session.arguments, resume=resume, force=force) as folder:
