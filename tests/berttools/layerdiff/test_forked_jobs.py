@@ -25,18 +25,30 @@ def test_every_job_in_order(processes, count):
     assert run(lambda number: (number, 0.5), count, processes, width=2) == [[n, 0.5] for n in range(count)]
 
 
-def test_copies_share_the_work():
+def wait_for_all(folder, processes):
+    """Return once so many processes have come here: on a busy machine one could do the others' jobs meanwhile."""
+    (folder / str(os.getpid())).touch()
+    wait_for_files(folder, processes)
+
+
+def wait_for_files(folder, count):
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < count and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_copies_share_the_work(tmp_path):
     def job(number):
-        time.sleep(0.01)
+        wait_for_all(tmp_path, 3)
         return (os.getpid(),)
 
     assert len({pid for (pid,) in run(job, 60, 3)}) == 3
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_a_run_is_of_one_process(processes):
+def test_a_run_is_of_one_process(processes, tmp_path):
     def job(number):
-        time.sleep(0.01)
+        wait_for_all(tmp_path, processes)
         return number, os.getpid()
 
     starts = [0, 1, 5, 6, 30]
@@ -85,13 +97,16 @@ def test_what_a_job_raises_is_not_raised_where_another_is_waited_for():
     crew.close()
 
 
-def test_copies_go_on_behind_a_job_that_raises():
+def test_copies_go_on_behind_a_job_that_raises(tmp_path):
     parent = os.getpid()
 
     def job(number):
         if number == 0:
             raise ValueError
-        time.sleep(0.05)
+        if os.getpid() == parent:
+            wait_for_files(tmp_path, 4)
+        else:
+            (tmp_path / str(number)).touch()
         return (os.getpid() != parent,)
 
     crew = Crew(job, 20, 1, processes=2)
