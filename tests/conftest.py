@@ -82,7 +82,7 @@ def run(warm_command: Callable[..., list[str]]) -> Callable[..., Run]:
     ) -> Run:
         cold |= _read_at_the_start(options.get("env") or os.environ) != started
         words = (command if cold else warm_command)(tool, *arguments)
-        done = subprocess.run(words, input=stdin, capture_output=True, timeout=300, check=False, **options)
+        done = subprocess.run(words, input=stdin, capture_output=True, timeout=1200, check=False, **options)
         return Run(done.returncode, done.stdout, done.stderr.decode())
 
     return call

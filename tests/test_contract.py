@@ -432,7 +432,7 @@ def test_full_disk(valid: Callable[[str], list[str]], warm_command: Start, tool:
     for arguments in ([name, *valid(name)], ["--help"]):
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
-                warm_command(tool, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=120
+                warm_command(tool, *arguments), stdout=full, stderr=subprocess.PIPE, check=False, timeout=600
             )
         assert done.returncode == 1
         assert done.stderr.decode() == f"{tool}: error: stdout: No space left on device\n"

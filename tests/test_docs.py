@@ -144,7 +144,7 @@ def shell(line: str, folder: Path, *tools: Path) -> subprocess.CompletedProcess[
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
 

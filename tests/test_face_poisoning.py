@@ -46,7 +46,7 @@ def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
 

@@ -59,7 +59,7 @@ def words(request: pytest.FixtureRequest, warm_command: Callable[..., list[str]]
 @pytest.fixture
 def call(words: list[str], folder: Path) -> Call:
     def call(*more: str, **options: object) -> subprocess.CompletedProcess[str]:
-        settings = {"cwd": folder, "capture_output": True, "text": True, "timeout": 60, "check": False, **options}
+        settings = {"cwd": folder, "capture_output": True, "text": True, "timeout": 600, "check": False, **options}
         return subprocess.run([*words, *more], **settings)  # type: ignore[call-overload, no-any-return]
 
     return call
