@@ -58,7 +58,7 @@ def test_what_the_plumbing_refuses_is_said_in_options(arguments: str, message: s
         (tmp_path / name).write_text("something else")
     done = subprocess.run(
         [sys.executable, "-m", "facetools", *arguments.split()],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"facetools: error: {message}\n")
 
@@ -75,5 +75,5 @@ def test_a_command_line_spells_its_options() -> None:
         "sys.argv = ['facetools', 'detect', '--in', '.']\n"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1200, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "facetools: error: --min-face and --in: no\n")

@@ -57,7 +57,7 @@ def run_all(world: int, program: str) -> list[subprocess.CompletedProcess[str]]:
         )
         for rank in range(world)
     ]
-    ended = [(each, *each.communicate(timeout=300)) for each in started]
+    ended = [(each, *each.communicate(timeout=1200)) for each in started]
     return [subprocess.CompletedProcess(each.args, each.returncode, out, err) for each, out, err in ended]
 
 

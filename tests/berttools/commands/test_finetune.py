@@ -500,7 +500,7 @@ def test_several_processes_tune_as_one_does(berttools: Berttools, base: Path, tm
         input=b"".join(name.encode() + b"\n" for name in load_file(base / "model.safetensors")),
         capture_output=True,
         check=False,
-        timeout=300,
+        timeout=1200,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

@@ -500,7 +500,7 @@ def test_several_processes_learn_the_masks_of_one(berttools: Berttools, base: Pa
         [*torchrun, "-m", "berttools", *usual, "--out", tmp_path / "2.mask"],
         capture_output=True,
         check=False,
-        timeout=300,
+        timeout=1200,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

@@ -63,7 +63,7 @@ def test_settings_and_a_missing_home_change_no_byte_and_say_nothing(tmp_path: Pa
     )
     environment = {"PATH": "", "PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path / "file" / "none")}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False, cwd=tmp_path, env=environment, timeout=120
+        [sys.executable, "-c", code], capture_output=True, check=False, cwd=tmp_path, env=environment, timeout=1200
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == bar_chart(["a"], [("nn", [Bar(0.5, (0.4, 0.6), 0.1)])], label="share", mark="floor")

@@ -71,7 +71,7 @@ def look(folder: Path) -> Seen:
             "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}", "--dump-dom",
             wrapper.as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=1200, check=True,
     )  # fmt: skip
     told = re.search(r'<pre id="told">(.+?)</pre>', done.stdout, re.S)
     assert told, done.stdout + done.stderr

@@ -210,7 +210,7 @@ def test_two_processes_learn_what_one_learns(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     two = subprocess.run(
         [*torchrun, "-m", "facetools", *words, "--out", str(tmp_path / "2")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=1200, check=False,
     )  # fmt: skip
     assert two.returncode == 0, two.stderr.decode()[-2000:]
     lines = {1: one.records, 2: [json.loads(line) for line in two.stdout.splitlines()]}
