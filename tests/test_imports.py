@@ -34,6 +34,7 @@ LEVELS = {
         {"cloaking", "training"},
         {"embeddings"},
         {"outputs"},
+        {"workers"},
         {"intake_records", "extractors"},
         {"intake"},
         {"added_faces"},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice
+from itertools import chain, count
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.memory import Batch, is_out_of_memory
-from _toolio.compute.threads import ordered
 from _toolio.errors import InputError
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
@@ -26,8 +26,28 @@ from facetools.photos.photo import Photo
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
-R = TypeVar("R")
+FinishedBefore = Callable[[Item, Sequence[Record], Callable[[], bytes], Sequence[Record]], Sequence[Record] | None]
+"""Returns the records of an input that an earlier run has finished, or None: ``PhotoFolder.finished``.
+
+It is called with the input, the records that name its faces, what reads the file, and the records of faces that are
+added to those found.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One photo to work on, as its inputs name it.
+
+    Attributes
+    ----------
+    items
+        The input; several where records name faces of one photo.
+    added
+        Records of faces that are taken beside those found.
+    """
+
+    items: tuple[Item, ...]
+    added: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +94,6 @@ class Intake:
     def digest(self) -> str:
         """The sha256 of the file."""
         return sha256_of(self.data)
-
-    def record_of(self, index: int) -> Record:
-        """Return the record whose other fields pass through to that of a face, by the face's index in ``faces``."""
-        return self.named[index] if self.named else self.item.record
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,6 @@ def take_in(
     device: torch.device,
     *,
     faces: FaceSearch | str = "all",
-    finished: Callable[[Item, Sequence[Record], bytes, Sequence[Record]], Sequence[Record] | None] | None = None,
     added: AddedFaces | None = None,
 ) -> Iterator[Intake | Refusal | Finished]:
     """Read, decode and find faces, one input after the other.
@@ -140,98 +155,77 @@ def take_in(
     Parameters
     ----------
     items
-        Photos, or records that name them. A record with ``landmarks``, or with a ``box`` and without that field, stands
-        for that one face, which is then not searched for; such records that follow each other and name one photo
-        give one intake.
-        Only they wait for the next item: any other is worked on as soon as it comes.
+        As `requests_of` takes them.
     device
         Where the finder runs; it is loaded when the first photo needs it, and looks at one photo at a time.
     faces
         How faces are searched for, and which are taken: a `FaceSearch`, or the name of its ``faces`` alone.
-    finished
-        Returns the records of an input that need not be done again, or None, from the input, the records that name
-        its faces, the file's bytes, and the records of faces that are added to those found.
     added
         Faces that are taken beside those that are found or named.
     """
-    reader = _Reader(device, FaceSearch.of(faces), finished, added)
-    for group in _by_photo(items):
-        yield from reader.read([group])
+    reader = Reader(device, FaceSearch.of(faces))
+    for request in requests_of(items, added=added):
+        yield from reader.read([request])
 
 
-def work_on(
-    function: Callable[[Intake], R],
-    items: Iterable[Item],
-    device: torch.device,
-    *,
-    workers: int,
-    batch: Batch,
-    faces: FaceSearch | str = "all",
-) -> Iterator[tuple[Intake | Refusal | Finished, R | None]]:
-    """Read, decode and find faces as ``take_in`` does, and apply a function, several inputs at a time.
+def requests_of(items: Iterable[Item], *, added: AddedFaces | None = None) -> Iterator[Request]:
+    """Yield the photos that items name.
 
     Parameters
     ----------
-    function
-        Applied to each intake; must be safe to call from several threads.
-    items, device, faces
-        As ``take_in`` takes them.
-    workers
-        Threads.
-    batch
-        Photos that are searched for faces together; 1 on a CPU, where each is searched by itself. Fewer where memory
-        runs out.
-
-    Yields
-    ------
-    tuple
-        An input and what the function made of it, None where it could not be used; in the order of the items.
+    items
+        Photos, or records that name them. A record with ``landmarks``, or with a ``box`` and without that field, stands
+        for that one face, which is then not searched for; such records that follow each other and name one photo
+        give one request. Only they wait for the next item: any other is yielded as soon as it comes.
+    added
+        Faces that are taken beside those that are found or named.
     """
-    reader = _Reader(device, FaceSearch.of(faces), at_once=batch)
-
-    def apply(each: Intake | Refusal | Finished) -> list[tuple[Intake | Refusal | Finished, R | None]]:
-        if not isinstance(each, Intake):
-            return [(each, None)]
-        try:
-            return [(each, function(each))]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            records = [replace(each.item, record=record) for record in each.named] or [each.item]
-            return [(Refusal(item, no_room(item.path)), None) for item in records]
-
-    def work(groups: Sequence[list[Item]]) -> list[tuple[Intake | Refusal | Finished, R | None]]:
-        return [result for each in reader.read(groups) for result in apply(each)]
-
-    return chain.from_iterable(ordered(work, in_groups(_by_photo(items), batch.size), workers=workers))
+    added = added or AddedFaces()
+    for group in _by_photo(items):
+        item = group[0]
+        more = () if _needs_no_work(item) else added.of(item)
+        if more and names_a_face(item.record):
+            group, more = [*group, *(Item(item.path, item.relative, record) for record in more)], ()
+        yield Request(tuple(group), more)
 
 
-def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of ``size`` consecutive items; the last may be shorter."""
-    items = iter(items)
-    while group := list(islice(items, size)):
-        yield group
+def unfinished(requests: Iterable[Request], finished: FinishedBefore) -> Iterator[Request | Finished]:
+    """Yield the requests that an earlier run has not finished, and of the others its records."""
+    for request in requests:
+        usable, named, refused = _named_faces(request.items)
+        records = tuple(each.record for each in usable) if named else ()
+        done = None
+        if usable and not _needs_no_work(usable[0]):
+            # Where it cannot be read, whoever works on it says so.
+            with suppress(InputError):
+                done = finished(usable[0], records, usable[0].read, request.added)
+        if done is None:
+            yield request
+            continue
+        yield Finished(usable[0], done)
+        if refused:
+            yield Request(tuple(each.item for each in refused))
 
 
-class _Reader:
-    """Read groups of records, of one photo each, into intakes; the parameters are those of ``take_in``."""
+class Reader:
+    """Read photos and find their faces; safe to call from several threads.
 
-    def __init__(
-        self,
-        device: torch.device,
-        faces: FaceSearch,
-        finished: Callable[[Item, Sequence[Record], bytes, Sequence[Record]], Sequence[Record] | None] | None = None,
-        added: AddedFaces | None = None,
-        at_once: Batch | None = None,
-    ) -> None:
-        self._device, self._faces, self._finished = device, faces, finished
-        self._added, self._at_once = added or AddedFaces(), at_once or Batch(1)
+    Parameters
+    ----------
+    device, faces
+        As ``take_in`` takes them.
+    at_once
+        Photos that are searched for faces together, fewer where memory runs out; 1 by default.
+    """
+
+    def __init__(self, device: torch.device, faces: FaceSearch, at_once: Batch | None = None) -> None:
+        self._device, self._faces, self._at_once = device, faces, at_once or Batch(1)
         self._finder: Finder | None = None
         self._loading = Lock()
 
-    def read(self, groups: Sequence[list[Item]]) -> list[Intake | Refusal | Finished]:
+    def read(self, requests: Sequence[Request | Finished]) -> list[Intake | Refusal | Finished]:
         """Read photos, and find the faces of those whose records do not name them, in one go."""
-        results = [each for group in groups for each in self._read(group)]
+        results = [each for request in requests for each in self._read(request)]
         wanted = [index for index, each in enumerate(results) if isinstance(each, _Unsearched)]
         found = chain.from_iterable(self._at_once.map(self._search, [results[index] for index in wanted]))
         for index, searched in zip(wanted, found, strict=True):
@@ -276,32 +270,27 @@ class _Reader:
     def _find(self, photos: Sequence[Photo]) -> list[list[Face]]:
         return self._the_finder().find([photo.pixels for photo in photos], min_face_px=self._faces.min_face_px)
 
-    def _read(self, group: list[Item]) -> Iterator[Any]:
-        """Read one photo, named by one item or by the records of its faces."""
-        item = group[0]
-        if item.error is None and _is_finished(item.record):
+    def _read(self, request: Request | Finished) -> Iterator[Any]:
+        """Read one photo, named by one item or by the records of its faces; what is finished passes."""
+        if isinstance(request, Finished):
+            yield request
+            return
+        if (item := request.items[0]).error is None and _needs_no_work(item):
             yield Refusal(item, None)
             return
-        added = self._added.of(item) if item.error is None else ()
-        if added and names_a_face(item.record):
-            group, added = [*group, *(Item(item.path, item.relative, record) for record in added)], ()
-        usable, named, refused = _named_faces(group)
+        usable, named, refused = _named_faces(request.items)
         records = tuple(each.record for each in usable) if named else ()
         try:
             if usable:
                 item, data = usable[0], usable[0].read()
-                if self._finished is not None and (done := self._finished(item, records, data, added)) is not None:
-                    yield Finished(item, done)
-                elif not self._faces.is_needed:
-                    yield Intake(
-                        item, data, photo := decode_photo(data, item.path), (whole_crop(photo),), (0,), records[:1]
-                    )
+                photo = decode_photo(data, item.path)
+                if not self._faces.is_needed:
+                    yield Intake(item, data, photo, (whole_crop(photo),), (0,), records[:1])
                 elif named:
-                    photo = decode_photo(data, item.path)
                     faces = tuple(self._place(photo, record, item.path) for record in records)
                     yield Intake(item, data, photo, faces, _numbers(records), records)
                 else:
-                    yield _Unsearched(item, data, decode_photo(data, item.path), added)
+                    yield _Unsearched(item, data, photo, request.added)
         except InputError as error:
             yield from (Refusal(each, error) for each in usable)
         yield from refused
@@ -323,7 +312,7 @@ def _by_photo(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _names_a_face(item: Item) -> bool:
-    return item.error is None and not _is_finished(item.record) and names_a_face(item.record)
+    return not _needs_no_work(item) and names_a_face(item.record)
 
 
 def _is_another_face(group: Sequence[Item], item: Item) -> bool:
@@ -371,6 +360,7 @@ def input_digest(item: Item, named: Sequence[Record], data: bytes, added: Sequen
     return sha256_of(json.dumps([sha256_of(data), item.relative, faces, *([more] if more else [])]).encode())
 
 
-def _is_finished(record: Record) -> bool:
-    """Return whether a record needs no more work: it has an error, or no face and so no file."""
-    return bool(record) and ("error" in record or not record.get("path"))
+def _needs_no_work(item: Item) -> bool:
+    """Return whether an input cannot be used, or its record has an error, or no face and so no file."""
+    record = item.record
+    return item.error is not None or (bool(record) and ("error" in record or not record.get("path")))

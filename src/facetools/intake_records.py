@@ -6,12 +6,14 @@ Apart from ``intake``, so that a command's help imports neither torch nor Pillow
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from _toolio.streams.records import Record, RecordWriter, error_fields
 
 if TYPE_CHECKING:
-    from facetools.intake import Finished, Intake, Refusal
+    from facetools.intake import Finished, Refusal
+
+P = TypeVar("P")
 
 
 class Complete(Protocol):
@@ -56,13 +58,13 @@ def without_reason(record: Record) -> Record:
 
 
 def needing_work(
-    writer: RecordWriter, intakes: Iterable[Intake | Refusal | Finished], *, makes_files: bool = False
-) -> Iterator[Intake]:
-    """Write the records of what needs no work as it comes, and yield the rest."""
-    from facetools.intake import Intake
+    writer: RecordWriter, photos: Iterable[P | Refusal | Finished], *, makes_files: bool = False
+) -> Iterator[P]:
+    """Write the records of what needed no work as it comes, and yield the rest."""
+    from facetools.intake import Finished, Refusal
 
-    for intake in intakes:
-        if isinstance(intake, Intake):
-            yield intake
+    for photo in photos:
+        if isinstance(photo, Refusal | Finished):
+            hand_on(writer, photo, makes_files=makes_files)
         else:
-            hand_on(writer, intake, makes_files=makes_files)
+            yield photo

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from _toolio.errors import InputError, ToolError, param
 from _toolio.files.atomic import atomic_write_bytes
@@ -18,6 +18,7 @@ from _toolio.streams.records import Record, RecordWriter, error_fields
 from _toolio.version import tool_version
 from _toolio.words import many
 from facetools.intake import Intake, input_digest
+from facetools.workers.photos import Processed
 
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR}
 """Errors of one output's name, not of the folder."""
@@ -104,14 +105,17 @@ class PhotoFolder:
             )
 
     def finished(
-        self, item: Item, named: Sequence[Record], data: bytes, added: Sequence[Record] = ()
+        self, item: Item, named: Sequence[Record], read: Callable[[], bytes], added: Sequence[Record] = ()
     ) -> Sequence[Record] | None:
         """Return the records of an input that an earlier run has finished, with its files where they are now.
 
-        Fields that pass through are those of ``item`` and ``named`` (see ``Intake``), not of the earlier run.
+        The file is read only if the journal knows of it. Fields that pass through are those of ``item`` and ``named``
+        (see ``Intake``), not of the earlier run.
         None for the second of two inputs that go to one file, so that a resumed run reports it as the first did.
         """
-        records = self._journal.finished(item.path, input_digest(item, named, data, added))
+        if not self._journal.knows(item.path):
+            return None
+        records = self._journal.finished(item.path, input_digest(item, named, read(), added))
         if records is None or (named and len(records) != len(named)):
             return None
         paths = [record.get("path") and self.folder / PurePosixPath(record["relative"]) for record in records]
@@ -208,9 +212,7 @@ class PhotoFolder:
             raise _exists(path, what)
         return True
 
-    def keep(
-        self, intake: Intake, outputs: Iterable[Output], complete: Callable[[Mapping[str, Any]], Record]
-    ) -> list[Record]:
+    def keep(self, photo: Processed[Outputs], complete: Callable[[Mapping[str, Any]], Record]) -> list[Record]:
         """Write an input's photos, then note the input as finished; return its records.
 
         A photo that cannot be written becomes an error record, and its input is not noted as finished. Where records
@@ -218,19 +220,17 @@ class PhotoFolder:
 
         Parameters
         ----------
-        intake
-            The input.
-        outputs
-            Its photos.
+        photo
+            The input and what was made of it.
         complete
             Builds a record from its fields: ``RecordWriter.complete``.
         """
-        item, written, records, failed = intake.item, dict[Path, str](), list[Record](), False
-        for output in outputs:
+        item, written, records, failed = photo.item, dict[Path, str](), list[Record](), False
+        for output in photo.made.files:
             failed = failed or output.failed
             path, fields_of = None, output.described
             if fields_of[0].get("face") is None:  # it is about the photo, and so about every face
-                fields_of = [*fields_of] * max(1, len(intake.named))
+                fields_of = [*fields_of] * max(1, len(photo.named))
             try:
                 if output.data is not None:
                     path = self.write(item, output.relative, output.data)
@@ -239,19 +239,18 @@ class PhotoFolder:
             except InputError as error:
                 failed = True
                 wrong = {"path": None, "source": item.path, **error_fields(error)}
-                described = [wrong] * (len(fields_of) if intake.named else 1)
+                described = [wrong] * (len(fields_of) if photo.named else 1)
             records += [complete(fields) for fields in described]
         if not failed:
             # Without the fields that pass through: they may be others when the photo is resumed.
-            digest = input_digest(item, intake.named, intake.data, intake.added)
-            self._journal.add(item.path, digest, written, records)
+            self._journal.add(item.path, photo.made.digest, written, records)
         return records
 
-    def deliver(self, writer: RecordWriter, intake: Intake, outputs: Iterable[Output]) -> list[Record]:
+    def deliver(self, writer: RecordWriter, photo: Processed[Outputs]) -> list[Record]:
         """Write an input's photos as ``keep`` does, and only then print its records; return them."""
-        records = self.keep(intake, outputs, writer.complete)
+        records = self.keep(photo, writer.complete)
         for index, record in enumerate(records):
-            writer.emit(record, through=intake.record_of(index))
+            writer.emit(record, through=photo.record_of(index))
         return records
 
 
@@ -284,3 +283,23 @@ class Output:
     data: bytes | None
     described: Sequence[Mapping[str, Any]]
     failed: bool = False
+
+
+class Outputs(NamedTuple):
+    """What is written for one input.
+
+    Attributes
+    ----------
+    digest
+        Of what it depends on: `input_digest`.
+    files
+        The photos to write.
+    """
+
+    digest: str
+    files: Sequence[Output]
+
+
+def outputs_of(intake: Intake, files: Iterable[Output]) -> Outputs:
+    """Return what is written for a decoded photo."""
+    return Outputs(input_digest(intake.item, intake.named, intake.data, intake.added), tuple(files))

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from _toolio.compute.memory import Batch
 from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
@@ -20,7 +19,7 @@ from facetools.added_faces import AddedFaces
 from facetools.faces.face import Face, describe_face, face_of
 from facetools.faces.finder import Finder
 from facetools.faces.search import FaceSearch
-from facetools.intake import Finished, Intake, Refusal, input_digest, take_in, work_on
+from facetools.intake import Finished, Intake, Reader, Refusal, input_digest, requests_of, take_in, unfinished
 
 CPU = torch.device("cpu")
 POINTS = [[10.0, 10], [30, 10], [20, 20], [12, 30], [28, 30]]
@@ -49,7 +48,8 @@ def test_every_kind_of_input(tmp_path: Any, face_photo: bytes) -> None:
     ]
     (tmp_path / "done.png").write_bytes(b"not looked at")
     done = [{"a": 1}]
-    found = list(take_in(items, CPU, finished=lambda _, __, data, ___: done if data == b"not looked at" else None))
+    requests = unfinished(requests_of(items), lambda _, __, read, ___: done if read() == b"not looked at" else None)
+    found = Reader(CPU, FaceSearch()).read(list(requests))
     assert [type(each) for each in found] == [Intake, Intake] + [Refusal] * 3 + [Intake] + [Refusal] * 4 + [Finished]
     assert [each.item for each in found] == items
     intakes = [each for each in found if isinstance(each, Intake)]
@@ -87,7 +87,7 @@ def test_records_of_one_photo_give_one_intake(photo: str) -> None:
     # The one without a number gets the first that no other has.
     assert intake.numbers == (2, 1, 0)
     assert [face.landmarks.tolist() for face in intake.faces] == [POINTS, shifted(5), shifted(9)]
-    assert [intake.record_of(place)["who"] for place in range(3)] == ["Ann", "Ben", "Cid"]
+    assert [record["who"] for record in intake.named] == ["Ann", "Ben", "Cid"]
     assert isinstance(refusal, Refusal)
     assert (refusal.item, refusal.error and refusal.error.kind) == (items[1], "bad-record")
 
@@ -234,9 +234,7 @@ def test_how_faces_are_searched_for_reaches_the_finder(tmp_path: Path, monkeypat
     item = Item(str(tmp_path / "a.png"), "a.png")
     list(take_in([item], CPU))
     list(take_in([item], CPU, faces=FaceSearch(min_confidence=0.9, rotations=True)))
-    search = FaceSearch(min_confidence=0.4)
-    list(work_on(lambda _: None, [item], CPU, workers=1, batch=Batch(1), faces=search))
-    assert [(finder.thresholds[2], finder.rotations) for finder in made] == [(0.7, False), (0.9, True), (0.4, False)]
+    assert [(finder.thresholds[2], finder.rotations) for finder in made] == [(0.7, False), (0.9, True)]
 
 
 @pytest.mark.parametrize(
@@ -257,57 +255,6 @@ def test_the_reason_names_the_smallest_face_that_was_searched_for(
     assert intake.no_face == reason
 
 
-def test_work_on_gives_what_take_in_gives_in_its_order(tmp_path: Path, real_people: dict[str, list[bytes]]) -> None:
-    items = []
-    for number, photos in enumerate(list(real_people.values())[:4]):
-        (tmp_path / f"{number}.jpg").write_bytes(photos[0])
-        items.append(Item(str(tmp_path / f"{number}.jpg"), f"{number}.jpg"))
-    (tmp_path / "a.png").write_bytes(saved(faceless(), "PNG"))
-    items.insert(1, named(str(tmp_path / "a.png"), face=3))
-    items.insert(3, Item(str(tmp_path / "gone.jpg"), "gone.jpg"))
-    expected = list(take_in(items, CPU))
-    for workers, batch in ((1, 1), (3, 1), (2, 4)):
-        worked = list(work_on(lambda intake: intake.numbers, items, CPU, workers=workers, batch=Batch(batch)))
-        assert [each.item for each, _ in worked] == items
-        assert [numbers for _, numbers in worked] == [
-            each.numbers if isinstance(each, Intake) else None for each in expected
-        ]
-        for (one, _), other in zip(worked, expected, strict=True):
-            if isinstance(one, Intake) and isinstance(other, Intake):
-                assert [describe_face(f, 0) for f in one.faces] == [describe_face(f, 0) for f in other.faces]
-
-
-def test_a_photo_that_memory_does_not_suffice_for_is_refused_and_others_are_searched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, size in (("a", (30, 30)), ("large", (90, 90)), ("z", (30, 30))):
-        (tmp_path / f"{name}.png").write_bytes(saved(faceless(size), "PNG"))
-    items = [Item(str(tmp_path / f"{name}.png"), f"{name}.png") for name in ("a", "large", "z")]
-    face = Face((0.0, 0.0, 20.0, 20.0), 0.9, np.array(POINTS))
-
-    def find(self: Finder, photos: Any, **_: Any) -> list[list[Face]]:
-        if sum(photo.size for photo in photos) > 2 * 3 * 30 * 30:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
-        return [[face] for _ in photos]
-
-    monkeypatch.setattr(Finder, "find", find)
-    batch = Batch(4)
-    worked = list(work_on(lambda intake: intake.numbers, items, CPU, workers=1, batch=batch))
-    assert batch.size == 1
-    for (first, _), (large, nothing), (last, _) in (worked, [(each, None) for each in take_in(items, CPU)]):
-        assert isinstance(first, Intake)
-        assert isinstance(last, Intake)
-        assert isinstance(large, Refusal)
-        assert large.error is not None
-        assert (large.error.kind, nothing) == ("no-memory", None)
-
-    def too_much(intake: Intake) -> None:
-        raise MemoryError
-
-    refused = [each for each, _ in work_on(too_much, items[:1], CPU, workers=1, batch=Batch(1))]
-    assert [each.error.kind for each in refused if isinstance(each, Refusal) and each.error] == ["no-memory"]
-
-
 def test_added_faces_stand_beside_those_that_are_found(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = [((0.0, 0.0, 20.0, 20.0), 0.9), ((40.0, 0.0, 60.0, 20.0), 0.99)]
     monkeypatch.setattr(Finder, "find", lambda *_, **__: [[Face(box, sure, np.array(POINTS)) for box, sure in boxes]])
@@ -317,13 +264,9 @@ def test_added_faces_stand_beside_those_that_are_found(photo: str, monkeypatch: 
     item = Item(photo, "a.png")
     asked: list[Any] = []
     for faces, numbers, others in (("all", (0, 1, 2), ()), ("largest", (0, 2), (1,))):
-        (intake,) = take_in(
-            [item],
-            CPU,
-            faces=faces,
-            added=AddedFaces([(1, over), (2, apart)]),
-            finished=lambda *given: asked.append(given),
-        )
+        both = AddedFaces([(1, over), (2, apart)])
+        (request,) = unfinished(requests_of([item], added=both), lambda *given: asked.append(given))
+        (intake,) = Reader(CPU, FaceSearch(faces)).read([request])
         assert isinstance(intake, Intake)
         assert intake.numbers == numbers
         assert tuple(number for number, _ in intake.others) == others
@@ -341,7 +284,7 @@ def test_added_faces_stand_beside_those_that_records_name(photo: str) -> None:
     (intake,) = take_in([named(photo, face=0, who="Ann")], CPU, added=AddedFaces([(1, more)]))
     assert isinstance(intake, Intake)
     assert (intake.numbers, len(intake.named), intake.added) == ((0, 1), 2, ())
-    assert [intake.record_of(place)["who"] for place in range(2)] == ["Ann", "Ben"]
+    assert [record["who"] for record in intake.named] == ["Ann", "Ben"]
 
 
 def test_a_record_of_a_box_alone_names_a_face(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:

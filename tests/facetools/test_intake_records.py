@@ -6,15 +6,14 @@ import json
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 
 from _toolio.errors import InputError
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import RecordWriter
-from facetools.intake import Finished, Intake, Refusal
+from facetools.intake import Finished, Refusal
 from facetools.intake_records import hand_on, needing_work, without_reason
-from facetools.photos.photo import Photo
+from facetools.workers.photos import Processed
 
 
 def told(capfdbinary: Any) -> list[dict[str, Any]]:
@@ -48,11 +47,10 @@ def test_what_was_said_before_is_said_again(capfdbinary: pytest.CaptureFixture[b
 
 
 def test_what_needs_work_is_left(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    photo = Photo(np.zeros((1, 1, 3), np.uint8), "PNG")
-    intake = Intake(Item("b.jpg", "b.jpg"), b"", photo, (), ())
+    photo = Processed(Item("b.jpg", "b.jpg"), (), "made")
     refusal = Refusal(Item("a.jpg", "a.jpg"), InputError("no", kind="k"))
     with RecordWriter("t.c/1", "score", ()) as writer:
-        assert list(needing_work(writer, [refusal, intake, refusal])) == [intake]
+        assert list(needing_work(writer, [refusal, photo, refusal])) == [photo]
     assert [record["path"] for record in told(capfdbinary)] == ["a.jpg", "a.jpg"]
 
 

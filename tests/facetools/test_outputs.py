@@ -17,8 +17,9 @@ from _toolio.streams.records import RecordWriter
 from facetools import outputs
 from facetools.faces.face import Face
 from facetools.intake import Intake
-from facetools.outputs import Output, PhotoFolder
+from facetools.outputs import Output, PhotoFolder, outputs_of
 from facetools.photos.photo import Photo
+from facetools.workers.photos import Processed
 
 PHOTO = Photo(np.zeros((1, 1, 3), np.uint8), "PNG")
 
@@ -199,7 +200,7 @@ def deliver_intake(place: PhotoFolder, intake: Intake, *outputs: Output) -> list
 
     stream = io.TextIOWrapper(io.BytesIO(), write_through=True)
     with contextlib.redirect_stdout(stream), RecordWriter("t.c/1", "moved", ()) as writer:
-        place.deliver(writer, intake, outputs)
+        place.deliver(writer, Processed(intake.item, intake.named, outputs_of(intake, outputs)))
     buffer = stream.buffer
     assert isinstance(buffer, io.BytesIO)
     return [json.loads(line) for line in buffer.getvalue().splitlines()]
@@ -221,12 +222,12 @@ def test_records_tell_of_what_is_written_and_are_given_again(tmp_path: Path) -> 
         for moved in (0.5, None)
     ]
     with folder(tmp_path / "out", resume=True) as place:
-        assert place.finished(item(source, who="me"), (), b"photo") == first
-        assert place.finished(item(source), (), b"other") is None
-        assert place.finished(Item(str(source), "b/in.jpg"), (), b"photo") is None
+        assert place.finished(item(source, who="me"), (), lambda: b"photo") == first
+        assert place.finished(item(source), (), lambda: b"other") is None
+        assert place.finished(Item(str(source), "b/in.jpg"), (), lambda: b"photo") is None
     (tmp_path / "out").rename(tmp_path / "moved")
     with folder(tmp_path / "moved", resume=True) as place:
-        again = place.finished(item(source), (), b"photo")
+        again = place.finished(item(source), (), lambda: b"photo")
     assert again is not None
     assert [record["path"] for record in again] == [
         str(tmp_path / "moved" / n) for n in ("a.jpg", "a.jpg", "b.jpg", "b.jpg")
@@ -241,7 +242,7 @@ def test_a_resumed_run_finds_the_same_collision(tmp_path: Path) -> None:
         records: list[dict[str, Any]] = []
         with folder(tmp_path / "out", **options) as place:
             for _ in range(2):
-                done = place.finished(item(source), (), b"photo")
+                done = place.finished(item(source), (), lambda: b"photo")
                 records += done if done is not None else deliver(place, source, output("a.jpg"))
         return records
 
@@ -262,7 +263,7 @@ def test_what_failed_is_not_noted_as_finished(tmp_path: Path) -> None:
     assert bad["error"]["kind"] == "exists"
     assert "error" not in good | good_too
     with folder(tmp_path / "out", resume=True) as place:
-        assert place.finished(item(source), (), b"photo") is None
+        assert place.finished(item(source), (), lambda: b"photo") is None
 
 
 def test_fields_that_pass_through_are_those_of_the_resumed_run(tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_fields_that_pass_through_are_those_of_the_resumed_run(tmp_path: Path) -
         first = deliver(place, source, output("a.jpg"), who="before", gone=1, moved=9)
     assert [record["who"] for record in first] == ["before"] * 2
     with folder(tmp_path / "out", resume=True) as place:
-        again = place.finished(item(source, who="now", new=2, moved=9), (), b"photo")
+        again = place.finished(item(source, who="now", new=2, moved=9), (), lambda: b"photo")
     assert again is not None
     assert [(record["moved"], record["who"], record["new"], "gone" in record) for record in again] == [
         (0.5, "now", 2, False),
@@ -319,10 +320,10 @@ def test_other_landmarks_are_another_input(tmp_path: Path) -> None:
     moved = {**NAMED[1], "landmarks": [[x + 1, y] for x, y in LANDMARKS]}
     for named in ((NAMED[0], moved), NAMED[:1], ()):
         with folder(tmp_path / "out", resume=True) as place:
-            assert place.finished(item(source), named, b"photo") is None
+            assert place.finished(item(source), named, lambda: b"photo") is None
     renamed = [{**record, "who": "?"} for record in NAMED]
     with folder(tmp_path / "out", resume=True) as place:
-        again = place.finished(item(source), renamed, b"photo")
+        again = place.finished(item(source), renamed, lambda: b"photo")
     assert again is not None
     assert [(record["face"], record["who"]) for record in again] == [(0, "?"), (1, "?")]
 
@@ -346,7 +347,7 @@ def test_an_input_without_output_is_finished(tmp_path: Path) -> None:
         (record, _) = deliver(place, source, output("a.jpg", None))
     assert record["path"] is None
     with folder(tmp_path / "out", resume=True) as place:
-        again = place.finished(item(source), (), b"photo")
+        again = place.finished(item(source), (), lambda: b"photo")
         assert again is not None
         assert again[0] == record
     with pytest.raises(UsageError, match="was made with steps null, not 3"):

@@ -35,7 +35,12 @@ class Batch:
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self._first = self.size = size
+
+    @property
+    def halved_to(self) -> int | None:
+        """Items now, where memory has run out; None where it never has."""
+        return self.size if self.size < self._first else None
 
     @classmethod
     def of(cls, batch: int | Batch) -> Batch:

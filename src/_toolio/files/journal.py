@@ -75,6 +75,7 @@ class Journal:
         made = json.loads(dump_record(dict(arguments)))
         self._digest = sha256_of(json.dumps(made, sort_keys=True).encode())[:16]
         self._done: dict[tuple[str, str], Record] = {}
+        self._known: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if self.path.is_symlink():
@@ -115,6 +116,7 @@ class Journal:
             and isinstance(line.get("outputs"), dict)
             and line.get("made") == self._digest
         }
+        self._known = {path for path, _ in self._done}
         return bool(before)
 
     def is_gone(self) -> bool:
@@ -125,6 +127,10 @@ class Journal:
             return not os.path.samestat(os.fstat(self._stream.fileno()), self.path.lstat())
         except FileNotFoundError:
             return True
+
+    def knows(self, path: str) -> bool:
+        """Test whether an input of this path was done, with whatever digest."""
+        return path in self._known
 
     def finished(self, path: str, digest: str) -> Sequence[Record] | None:
         """Return the records of an input that is done.

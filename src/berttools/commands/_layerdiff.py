@@ -15,16 +15,11 @@ from _toolio.cli.progress import track
 from _toolio.errors import UsageError
 from _toolio.streams.records import Record
 from _toolio.words import many
-from berttools.checkpoints.model_folder import MODULES
 from berttools.layerdiff import Selection
 
 if TYPE_CHECKING:
     from berttools.checkpoints.files import Checkpoint
-    from berttools.heatmap import Cells
-    from berttools.layerdiff import Observe
     from berttools.layerdiff.diffs import TensorDiff
-
-Panels = list[tuple[str, "Cells"]]
 
 
 class Baseline(StrEnum):
@@ -72,27 +67,10 @@ def complain_of(record: Record) -> None:
         complain("berttools", error["message"])
 
 
-def watch(panels: Panels | None, groups: Sequence[str]) -> Observe:
-    """Return an observer that shows progress and, where there are ``panels``, adds each pair's angles by cell."""
-
-    def observe(base: Checkpoint, ft: Checkpoint, diffs: Iterator[TensorDiff]) -> Iterator[TensorDiff]:
-        from berttools.layerdiff.sums import angles_by_cell
-
-        kept = []
-        for diff in track(diffs, "comparing", len(base.tensors)):
-            if panels is not None:
-                kept.append(diff)
-            yield diff
-        if panels is not None:
-            panels.append((f"{_title(base)} → {_title(ft)}", angles_by_cell(kept, groups)))
-
-    return observe
-
-
-def _title(model: Checkpoint) -> str:
-    """Return what a model is called in a picture: inside a folder of sentence-transformers, as that folder."""
-    path = model.path
-    return path.parent.name if path.is_dir() and (path.parent / MODULES).is_file() else path.name
+def watch(base: Checkpoint, ft: Checkpoint, diffs: Iterator[TensorDiff]) -> Iterator[TensorDiff]:
+    """Show the progress of one comparison."""
+    del ft
+    return track(diffs, "comparing", len(base.tensors))
 
 
 class Tally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +15,11 @@ from _toolio.files.claims import claimed
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
-from berttools.commands._layerdiff import Baseline, Panels, Tally, complain_of, expression, selection_of, watch
-from berttools.layerdiff import LayerdiffConfig, compare
+from berttools.commands._layerdiff import Baseline, Tally, complain_of, expression, selection_of, watch
+from berttools.layerdiff import LayerdiffConfig, refuse_no_pairs
+
+if TYPE_CHECKING:
+    from berttools.layerdiff.records import Panel
 
 SCHEMA = "berttools.layerdiff/1"
 SUBJECT = ("base", "ft", "by", "stack", "layer", "group", "name")
@@ -102,16 +106,26 @@ def layerdiff(
         pairs=pairs,
         device=device,
     )
-    names, panels = config.selection.grouping.names, Panels()
+    names, panels = config.selection.grouping.names, list["Panel"]()
     tally = Tally()
-    records = compare(base, ft, config, observe=watch(panels if heatmap else None, names))
+    refuse_no_pairs(ft, config)
     drawn = claimed(heatmap, replace=force, named=param("heatmap"))
     written = RecordWriter(SCHEMA, "angle", COLUMNS, decimals=12, csv_fields=CSV_FIELDS, makes_files=bool(heatmap))
     with drawn, written as writer:
-        for record in records:
-            writer.emit(record)
-            complain_of(record)
-            tally.add(record)
+        from _toolio.compute.engines import LocalEngine
+        from berttools.layerdiff.records import PairWorker, Panel
+
+        engine = LocalEngine(device)
+        opening = partial(PairWorker, base, ft, config, observe=watch, cells=names if heatmap else None)
+        worker = opening(engine.here)
+        worker.open_all()
+        for each in engine.map(opening, worker.pairs, worker, batch=1):
+            if isinstance(each, Panel):
+                panels.append(each)
+                continue
+            writer.emit(each)
+            complain_of(each)
+            tally.add(each)
         if heatmap:
             from berttools.heatmap import write_heatmap
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,21 +73,17 @@ def predict(
         names = inputs_of(names)
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
-        from _toolio.compute.device import enough_memory, pick_device
-        from _toolio.compute.memory import Batch
-        from berttools.checkpoints.model_folder import silent_transformers
-        from berttools.classifier.masked import predictor_of
+        from _toolio.compute.engines import LocalEngine
+        from berttools.classifier.worker import PredictionWorker
 
-        place = pick_device(device)
         half = precision is Precision.bfloat16
-        at_once = Batch(batch)
-        predictor = predictor_of(folder, masks, place, half=half, batch=at_once, longest=max_length)
+        engine = LocalEngine(device)
+        opening = partial(PredictionWorker, folder, masks, known, half, batch, max_length)
         labels = Counter[str]()
-        for window in chain([given] if given else (), (window for name in names for window in windows_of(name, known))):
-            with silent_transformers(), enough_memory(place, "a smaller --batch, or a smaller --max-length"):
-                found = predictor.predict([row for row in window if not row.fields.get("error")], known)
-            if at_once.size < batch:
-                batch = at_once.size
+        windows = chain([given] if given else (), (window for name in names for window in windows_of(name, known)))
+        for window, found in engine.map(opening, windows, batch=1):
+            if (least := engine.halved_to) is not None and least < batch:
+                batch = least
                 warn(f"out of memory: texts are labelled {batch} at a time from here on; --batch {batch} begins so")
             outcomes = iter(found)
             for row in window:

@@ -54,9 +54,14 @@ def compare(
     """
     config = config or LayerdiffConfig()
     tuned = [tuned] if isinstance(tuned, Path | str) else tuned
+    refuse_no_pairs(tuned, config)
+    # Behind the refusals, which need no numpy.
+    from berttools.layerdiff.records import PairWorker
+
+    return PairWorker(base, tuned, config, config.device, observe=observe).compare_all()
+
+
+def refuse_no_pairs(tuned: Sequence[Path | str], config: LayerdiffConfig) -> None:
+    """Raise a UsageError if fine-tuned models are to be compared with each other, and there are no two."""
     if config.pairs and len(tuned) < 2:
         raise UsageError(f"{param('pairs')} compares fine-tuned checkpoints with each other: name two or more")
-    # Behind the refusals, which need no numpy.
-    from berttools.layerdiff.records import compare_all
-
-    return compare_all(base, tuned, config, observe)

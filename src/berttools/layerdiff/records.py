@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+from _toolio.compute.memory import Batch
 from _toolio.streams.records import Record, error_fields
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.groups import By
 from berttools.checkpoints.lora import open_tuned
+from berttools.checkpoints.model_folder import MODULES
 from berttools.checkpoints.quantized import with_scales
 from berttools.layerdiff.config import LayerdiffConfig
 from berttools.layerdiff.diffs import TensorDiff, diff_checkpoints
 from berttools.layerdiff.distances import Pair, TensorDistance
 from berttools.layerdiff.matching import align_models, few_matched
 from berttools.layerdiff.singular_values import energy_share
-from berttools.layerdiff.sums import Summary, summarise
+from berttools.layerdiff.sums import Summary, angles_by_cell, summarise
+
+if TYPE_CHECKING:
+    from berttools.heatmap import Cells
+    from berttools.layerdiff import Observe
 
 DISTANCES = ("l1", "mean_abs", "rel_l1", "l2", "rel_l2", "max_abs", "changed")
 """Fields of a record beside the angle."""
@@ -28,35 +36,111 @@ Baseline = Mapping[Hashable, TensorDistance | None]
 """By `TensorDiff.key`, or by stack, layer and group of a `Summary`."""
 
 
-def open_models(base: Path | str, tuned: Sequence[Path | str], strip: Sequence[str] = ()) -> list[Checkpoint]:
-    """Open a base and what was made of it, adapters merged, quantized weights dequantized. Raises as `open_tuned`."""
-    first = with_scales(open_checkpoint(base))
-    return [first, *(with_scales(open_tuned(path, first, strip=strip)) for path in tuned)]
+class Panel(NamedTuple):
+    """The picture of one pair.
+
+    Attributes
+    ----------
+    title
+        Of the two models.
+    cells
+        The angle of each layer and group.
+    """
+
+    title: str
+    cells: Cells
 
 
-def compare_all(
-    base: Path | str,
-    tuned: Sequence[Path | str],
-    config: LayerdiffConfig,
-    observe: Callable[[Checkpoint, Checkpoint, Iterator[TensorDiff]], Iterator[TensorDiff]] | None = None,
-) -> Iterator[Record]:
-    """Yield the records of every pair. See `berttools.layerdiff.compare`."""
-    models = open_models(base, tuned, config.selection.strip_prefix)
-    others = range(1, len(models))
-    pairs = [*((0, number) for number in others), *(combinations(others, 2) if config.pairs else ())]
-    baseline = baseline_of(models[0], config) if config.baseline else {}
-    for one, other in pairs:
-        first, second = models[one], models[other]
-        named = {"base": first.path, "ft": second.path} if len(models) > 2 else {}
+class PairWorker:
+    """Compare pairs of models. Models are opened as they are needed, and the baseline is made once.
+
+    Parameters
+    ----------
+    base, tuned, config, observe
+        As of `berttools.layerdiff.compare`.
+    cells
+        Groups by which a picture of each pair is to be drawn; None: there is none.
+    device
+        Where it computes, in place of the configuration's.
+    """
+
+    threads, per_call, device = 0, 1, None
+
+    def __init__(
+        self,
+        base: Path | str,
+        tuned: Sequence[Path | str],
+        config: LayerdiffConfig,
+        device: str,
+        *,
+        observe: Observe | None = None,
+        cells: Sequence[str] | None = None,
+    ) -> None:
+        self.at_once = Batch(1)
+        self._paths, self._observe, self._cells = [base, *tuned], observe, cells
+        self._config = replace(config, device=device)
+        self._models: dict[int, Checkpoint] = {}
+        self._baseline: Baseline | None = None
+        others = range(1, len(self._paths))
+        self.pairs = [*((0, number) for number in others), *(combinations(others, 2) if config.pairs else ())]
+
+    def open_all(self) -> None:
+        """Open all models, so that a wrong one is known before any is compared; raises as `open_tuned`."""
+        for number in range(len(self._paths)):
+            self._model(number)
+
+    def compare_all(self) -> Iterator[Record]:
+        """Yield the records of every pair."""
+        self.open_all()
+        for pair in self.pairs:
+            yield from (each for each in self([pair]) if not isinstance(each, Panel))
+
+    def _model(self, number: int) -> Checkpoint:
+        if number not in self._models:
+            self._models[number] = self._open(number)
+        return self._models[number]
+
+    def _open(self, number: int) -> Checkpoint:
+        path = self._paths[number]
+        if number == 0:
+            return with_scales(open_checkpoint(path))
+        return with_scales(open_tuned(path, self._model(0), strip=self._config.selection.strip_prefix))
+
+    def __call__(self, pairs: Sequence[tuple[int, int]]) -> Iterator[Record | Panel]:
+        """Yield the records of pairs, given by the numbers of their models, base 0; behind each its picture."""
+        for one, other in pairs:
+            yield from self._compare(one, other)
+
+    def _compare(self, one: int, other: int) -> Iterator[Record | Panel]:
+        config, first, second = self._config, self._model(one), self._model(other)
+        if config.baseline and self._baseline is None:
+            self._baseline = baseline_of(self._model(0), config)
+        named = {"base": first.path, "ft": second.path} if len(self._paths) > 2 else {}
         names = align_models(first, second, config.selection)
         diffs = diff_checkpoints(
             first, second, config.selection, processes=config.processes, device=config.device, names=names
         )
-        observed = observe(first, second, diffs) if observe else diffs
-        for record in records_of(observed, config, {} if one else baseline):
+        seen = list[TensorDiff]()
+        observed = self._observe(first, second, diffs) if self._observe else diffs
+        kept = observed if self._cells is None else _kept_in(seen, observed)
+        for record in records_of(kept, config, {} if one else self._baseline or {}):
             yield {"angle": None, **record, **named}
         if refused := few_matched(first, second, names):
             yield {"angle": None, **error_fields(refused), **named}
+        if self._cells is not None:
+            yield Panel(f"{_title(first)} → {_title(second)}", angles_by_cell(seen, self._cells))
+
+
+def _title(model: Checkpoint) -> str:
+    """Return what a model is called in a picture: inside a folder of sentence-transformers, as that folder."""
+    path = model.path
+    return path.parent.name if path.is_dir() and (path.parent / MODULES).is_file() else path.name
+
+
+def _kept_in(kept: list[TensorDiff], diffs: Iterable[TensorDiff]) -> Iterator[TensorDiff]:
+    for diff in diffs:
+        kept.append(diff)
+        yield diff
 
 
 def baseline_of(base: Checkpoint, config: LayerdiffConfig) -> Baseline:

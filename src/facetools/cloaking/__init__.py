@@ -1,6 +1,6 @@
 """Run an attack on the faces of photos and measure the change."""
 
 from facetools.cloaking.config import CloakingConfig
-from facetools.cloaking.session import Cloaked, CloakingSession
+from facetools.cloaking.session import CloakingSession
 
-__all__ = ["Cloaked", "CloakingConfig", "CloakingSession"]
+__all__ = ["CloakingConfig", "CloakingSession"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from _toolio.errors import InputError
@@ -13,13 +14,15 @@ from facetools.cloaking.change import describe_change, measure_change, measure_d
 from facetools.cloaking.engine import Done, Job, Recipe, add_changes, cloak_faces, seed_of
 from facetools.extractors.extractor import Extractor
 from facetools.faces.face import Face, describe_face
+from facetools.faces.search import FaceSearch
 from facetools.intake import Intake
-from facetools.outputs import Output
+from facetools.outputs import Output, Outputs, outputs_of
 from facetools.people import person_in
 from facetools.photos.codec import WRITTEN_AS_PNG, decode_photo
 from facetools.photos.photo import Photo, Pixels
 from facetools.photos.saving import Saving
 from facetools.photos.writing import losses_as
+from facetools.workers.photos import PhotoWorker
 
 _LOSSLESS = ("PNG", "BMP", "PPM")
 """Formats that give back the pixels they were given."""
@@ -180,6 +183,27 @@ class Cloaker:
         if self.recipe.masks is not None:
             return self.recipe.masks.steps_of(intake.item.relative, intake.item.path, all_steps)
         return all_steps if result.steps is None else result.steps
+
+
+class CloakingWorker(PhotoWorker[Outputs]):
+    """Find faces and cloak them.
+
+    Parameters
+    ----------
+    cloaker
+        What cloaks them.
+    search, device, batch
+        As of `PhotoWorker`.
+    """
+
+    def __init__(self, cloaker: Cloaker, search: FaceSearch, device: torch.device, batch: int) -> None:
+        super().__init__(device, search, batch, search_together=False)
+        self._cloaker = cloaker
+
+    def make(self, intakes: Sequence[Intake]) -> list[Outputs]:
+        """Return the cloaked copy of each photo."""
+        outputs = self._cloaker.cloak(intakes)
+        return [outputs_of(intake, [output]) for intake, output in zip(intakes, outputs, strict=True)]
 
 
 def _describe_others(intake: Intake) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import UsageError, param
 from facetools.added_faces import read_added_faces
@@ -19,35 +20,19 @@ from facetools.cloaking.config import CloakingConfig
 if TYPE_CHECKING:
     import torch
 
+    from _toolio.compute.engines import Engine
     from _toolio.streams.inputs import Item
     from _toolio.streams.records import Record
-    from facetools.cloaking.cloaker import Cloaker
+    from facetools.cloaking.cloaker import Cloaker, CloakingWorker
     from facetools.cloaking.engine import Recipe
     from facetools.cloaking.goals.goal import Goal
     from facetools.extractors.extractor import Extractor
-    from facetools.intake import Finished, Intake, Refusal
-    from facetools.outputs import Output
+    from facetools.intake import FinishedBefore
+    from facetools.outputs import Outputs
+    from facetools.workers.photos import Result
 
 SCHEMA = "facetools.perturb/1"
 """Of the records of cloaked photos."""
-
-FinishedBefore = Callable[["Item", Sequence["Record"], bytes, Sequence["Record"]], "Sequence[Record] | None"]
-"""Returns the records of an input that an earlier run has finished: ``PhotoFolder.finished``."""
-
-
-class Cloaked(NamedTuple):
-    """A photo and its cloaked copy.
-
-    Attributes
-    ----------
-    intake
-        The photo and its faces.
-    output
-        The cloaked file and its records.
-    """
-
-    intake: Intake
-    output: Output
 
 
 class CloakingSession:
@@ -87,13 +72,13 @@ class CloakingSession:
         batch: int = 8,
         warn: Callable[[str], object] = warnings.warn,
     ) -> None:
-        from _toolio.compute.device import pick_device, share_out
+        from _toolio.compute.device import one_thread, pick_device
 
         config.check()
-        self.config, self._warn = config, warn
+        self.config, self._warn, self._batch = config, warn, batch
         self.device: torch.device = pick_device(device)
-        self._workers, self._batch = share_out(self.device, batch)
-        self._recipe = self._open()
+        with one_thread(self.device):  # others are embedded: the last bits depend on how many there are
+            self._recipe = self._open()
         self._measured = self._open_measured()
         self._added = read_added_faces(config.faces_file)
 
@@ -146,9 +131,11 @@ class CloakingSession:
 
     @property
     def _cloaker(self) -> Cloaker:
+        from _toolio.compute.device import share_out
         from facetools.cloaking.cloaker import Cloaker
 
-        return Cloaker(self._recipe, self.config.saving, unseen=self._measured, batch=self._batch)
+        together = share_out(self.device, self._batch)[1]
+        return Cloaker(self._recipe, self.config.saving, unseen=self._measured, batch=together)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -210,10 +197,11 @@ class CloakingSession:
         from _toolio.compute.device import one_thread
         from facetools.cloaking.engine import make_mask
         from facetools.cloaking.person_masks import gather, save_masks
-        from facetools.intake import Intake
+        from facetools.intake import Intake, take_in
 
         with one_thread(self.device):
-            people = gather(each for each in self._take_in(items) if isinstance(each, Intake))
+            taken = take_in(items, self.device, faces=self.config.search, added=self._added)
+            people = gather(each for each in taken if isinstance(each, Intake))
             if not people:
                 raise UsageError(f"{param('save_mask')}: no face in any photo")
             masks = {person: make_mask(photos, person, self._recipe) for person, photos in people.items()}
@@ -224,16 +212,21 @@ class CloakingSession:
             about = {**about, "steps_used": {person: steps for person, (_, steps) in made.items()}}
         save_masks(path, {person: mask for person, (mask, _) in made.items()}, about)
 
-    def _take_in(
-        self, items: Iterable[Item], finished: FinishedBefore | None = None
-    ) -> Iterator[Intake | Refusal | Finished]:
-        from facetools.intake import take_in
+    @property
+    def worker(self) -> CloakingWorker:
+        """What finds faces and cloaks them; masks must be prepared."""
+        from facetools.cloaking.cloaker import CloakingWorker
 
-        return take_in(items, self.device, faces=self.config.search, finished=finished, added=self._added)
+        return CloakingWorker(self._cloaker, self.config.search, self.device, self._batch)
 
     def cloak(
-        self, items: Iterable[Item], finished: FinishedBefore | None = None, *, whole: bool = True
-    ) -> Iterator[Cloaked | Refusal | Finished]:
+        self,
+        items: Iterable[Item],
+        finished: FinishedBefore | None = None,
+        *,
+        whole: bool = True,
+        engine: Engine | None = None,
+    ) -> Iterator[Result[Outputs]]:
         """Cloak photos.
 
         Parameters
@@ -246,32 +239,33 @@ class CloakingSession:
         whole
             The items are all that there are, and not a shard: a photo that the file of faces names and that is not
             among them is refused at the end.
+        engine
+            What runs the work; None: threads of this process.
 
         Yields
         ------
-        Cloaked, Refusal or Finished
+        Processed, Refusal or Finished
             For each input, in order: its cloaked copy, why it cannot be used, or what an earlier run printed of it.
         """
-        from _toolio.compute.device import one_thread
-        from _toolio.compute.threads import ordered
-        from facetools.intake import Intake, Refusal, in_groups
+        from _toolio.compute.engines import LocalEngine
+        from facetools.intake import Refusal
+        from facetools.workers.photos import process
 
         if self.config.method.per_person and self._recipe.masks is None:
             items = list(items)
             self.prepare_masks(items)
-        cloaker = self._cloaker
-
-        def work(group: list[Intake | Refusal | Finished]) -> list[Cloaked | Refusal | Finished]:
-            outputs = iter(cloaker.cloak([each for each in group if isinstance(each, Intake)]))
-            return [Cloaked(each, next(outputs)) if isinstance(each, Intake) else each for each in group]
-
-        def cloaked() -> Iterator[Cloaked | Refusal | Finished]:
-            groups = in_groups(self._take_in(items, finished), self._batch)
-            with one_thread(self.device):  # each of the workers
-                yield from chain.from_iterable(ordered(work, groups, workers=self._workers))
-            yield from (Refusal(item, item.error) for item in (self._added.unused() if whole else ()))
-
-        return cloaked()
+        opening = partial(open_worker, self.config, self._batch)
+        cloaked = process(
+            items,
+            engine or LocalEngine(str(self.device)),
+            opening,
+            self.worker,
+            batch=self._batch,
+            added=self._added,
+            finished=finished,
+        )
+        unused = (Refusal(item, item.error) for item in self._added.unused())
+        return chain(cloaked, unused if whole else ())
 
     def write(
         self,
@@ -298,17 +292,16 @@ class CloakingSession:
         """
         from facetools.intake_records import records_without_work
         from facetools.outputs import PhotoFolder
+        from facetools.workers.photos import Processed
 
         if self.config.method.per_person:
             items = list(items)
             self.prepare_masks(items, resume=resume)
         with PhotoFolder(out, "facetools-perturb", self.arguments, resume=resume, force=force) as folder:
             for each in self.cloak(items, folder.finished):
-                if isinstance(each, Cloaked):
-                    records = folder.keep(each.intake, [each.output], complete)
-                    yield [
-                        complete(record, through=each.intake.record_of(index)) for index, record in enumerate(records)
-                    ]
+                if isinstance(each, Processed):
+                    records = folder.keep(each, complete)
+                    yield [complete(record, through=each.record_of(index)) for index, record in enumerate(records)]
                 else:
                     yield records_without_work(each, complete, makes_files=True)
 
@@ -319,3 +312,11 @@ def complete(fields: Mapping[str, Any], *, through: Mapping[str, Any] | None = N
     for key, value in chain(fields.items(), (through or {}).items()):
         record.setdefault(key, value)
     return record
+
+
+def open_worker(config: CloakingConfig, batch: int, device: str) -> CloakingWorker:
+    """Open a worker in a process of its own, where the session of another one has prepared masks and said warnings."""
+    session = CloakingSession(config, device=device, batch=batch, warn=lambda _: None)
+    if config.method.per_person:
+        session.prepare_masks((), resume=True)
+    return session.worker

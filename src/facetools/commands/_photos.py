@@ -11,7 +11,7 @@ from _toolio.streams.inputs import STDIN, Item, open_items
 from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
-    from _toolio.compute.memory import Batch
+    from _toolio.compute.engines import Engine
 
 
 def open_photos(
@@ -25,10 +25,10 @@ def open_photos(
     return items
 
 
-def say_if_halved(at_once: Batch, batch: int) -> None:
+def say_if_halved(engine: Engine, batch: int) -> None:
     """Say on stderr that memory has run out and fewer were taken together than ``--batch`` says."""
-    if at_once.size < batch:
-        note("facetools", f"out of memory: {at_once.size} at a time; --batch {at_once.size} begins so")
+    if (least := engine.halved_to) is not None and least < batch:
+        note("facetools", f"out of memory: {least} at a time; --batch {least} begins so")
 
 
 def part_of(inputs: Sequence[str], shard: tuple[int, int], *naming: str) -> object | None:

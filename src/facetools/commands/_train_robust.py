@@ -15,7 +15,7 @@ from _toolio.files.claims import claimed_part
 from _toolio.streams.inputs import STDIN
 from facetools.attacks import registry as attacks
 from facetools.cloaking.config import CloakingConfig
-from facetools.cloaking.session import Cloaked, CloakingSession, complete
+from facetools.cloaking.session import CloakingSession, complete
 from facetools.commands import _complete
 from facetools.faces.search import FaceSearch
 from facetools.photos.saving import Saving
@@ -142,6 +142,7 @@ def make_cloaks(
     reads the folder beside them meets them again.
     """
     from facetools.outputs import PhotoFolder
+    from facetools.workers.photos import Processed
 
     attack, _, mode = name.partition(":")
     config = CloakingConfig(
@@ -160,5 +161,5 @@ def make_cloaks(
     claim = claimed_part(out, "facetools-train-robust", "all")
     with claim, PhotoFolder(out, "facetools-train-robust", arguments, resume=resume, force=force) as folder:
         for each in session.cloak(items, folder.finished):
-            records = folder.keep(each.intake, [each.output], complete) if isinstance(each, Cloaked) else []
+            records = folder.keep(each, complete) if isinstance(each, Processed) else []
             yield [record for record in records if "error" in record]

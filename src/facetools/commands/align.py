@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
@@ -27,6 +29,8 @@ from facetools.intake_records import needing_work
 
 SCHEMA = "facetools.align/1"
 COLUMNS = ("path", "source", "face", "reason")
+BATCH = 8
+"""Photos that another process is sent at a time."""
 
 
 def align(
@@ -57,24 +61,22 @@ def align(
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     claim = claimed_part(out, "facetools-align", part_of(inputs, part))
     with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
-        from _toolio.compute.device import one_thread, pick_device
-        from facetools.embeddings.chips import chips_of
-        from facetools.extractors.factory import open_extractor
-        from facetools.intake import take_in
+        from _toolio.compute.engines import LocalEngine
+        from facetools.embeddings.chips import AlignmentWorker
         from facetools.outputs import PhotoFolder
+        from facetools.workers.photos import process
 
-        on_device = pick_device(device)
-        network = open_extractor(extractor, on_device)
-        arguments = {"schema": SCHEMA, "extractor": network.name, **search.arguments}
+        engine = LocalEngine(device)
+        opening = partial(AlignmentWorker, extractor, search, 1)
+        worker = opening(engine.here)
+        arguments = {"schema": SCHEMA, "extractor": worker.extractor.name, **search.arguments}
         tally = FaceTally()
-        folder = PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force)
-        # Where a face is found depends in its last bits on how many threads look for it.
-        with one_thread(on_device), folder:
-            intakes = take_in(items, on_device, faces=search, finished=folder.finished)
-            tracked = track(intakes, "aligning", count(items), resumes=True)
-            for intake in needing_work(writer, tracked, makes_files=True):
-                for record in folder.deliver(writer, intake, chips_of(intake, network)):
-                    tally.add(record, intake.item.path)
+        with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
+            aligned = process(items, engine, opening, worker, batch=BATCH, finished=folder.finished)
+            tracked = track(aligned, "aligning", count(items), resumes=True)
+            for photo in needing_work(writer, tracked, makes_files=True):
+                for record in folder.deliver(writer, photo):
+                    tally.add(record, photo.item.path)
         tally.failed = writer.failures
         writer.sum_up(tally.line(out))
         return writer.exit_code

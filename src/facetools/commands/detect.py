@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,54 +69,42 @@ def detect(
     inputs = options.named(inputs, paths)
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=parse_shard(shard))
-    summary = Summary()
-    with RecordWriter(SCHEMA, "score", COLUMNS) as writer, ExitStack() as settings:
-        from facetools.detector.files import SHIPPED, open_detector, read_calibration
+    summary, detected = Summary(), False
+    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
+        from facetools.detector.files import SHIPPED, read_calibration
 
         path = detector or SHIPPED
         decision = read_calibration(path).decision(false_alarms=false_alarms, threshold=threshold)
-        from _toolio.compute.device import one_thread, pick_device, share_out
-        from _toolio.compute.memory import Batch
+        from _toolio.compute.engines import LocalEngine
         from facetools.detector.decision import describe_prediction, reason_of
-        from facetools.detector.detector import FacePrediction
+        from facetools.detector.worker import DetectionWorker
         from facetools.faces.face import describe_face
-        from facetools.intake import Intake, work_on
+        from facetools.workers.photos import Processed, process
 
-        on_device = pick_device(device)
-        workers, together = share_out(on_device, batch)
-        at_once = Batch(together)
-        settings.enter_context(one_thread(on_device))
-        opened = open_detector(path, on_device)
+        engine = LocalEngine(device)
+        opening = partial(DetectionWorker, path, search, batch)
+        worker = opening(engine.here)
         limits = {"threshold": decision.cloaked_from, "clean_below": decision.clean_below}
-        detected = False
-
-        def predict(intake: Intake) -> list[FacePrediction]:
-            return opened.predict_photo(intake.photo.pixels, intake.faces, whole=search.faces == "whole-photo")
-
-        predicted = work_on(predict, items, on_device, workers=workers, batch=at_once, faces=search)
-        for intake, predictions in track(predicted, "detecting", count(items)):
-            if not isinstance(intake, Intake):
-                hand_on(writer, intake)
+        predicted = process(items, engine, opening, worker, batch=batch)
+        for each in track(predicted, "detecting", count(items)):
+            if not isinstance(each, Processed):
+                hand_on(writer, each)
                 continue
-            item = intake.item
-            about = {**limits, "path": item.path, "relative": item.relative, "model": opened.name}
-            about |= {"notes": list(notes)} if (notes := intake.photo.left_out) else {}
-            if not intake.faces:
-                none = {**describe_prediction(None, decision), **about, "face": None, "reason": intake.no_face}
+            item, found = each.item, each.made
+            about = {**limits, "path": item.path, "relative": item.relative, "model": worker.detector.name}
+            about |= {"notes": list(found.notes)} if found.notes else {}
+            if found.no_face:
+                none = {**describe_prediction(None, decision), **about, "face": None, "reason": found.no_face}
                 writer.emit(none, through=item.record)
             labels = []
-            for position, (prediction, face) in enumerate(predictions or ()):
-                fields = {
-                    **describe_prediction(prediction, decision),
-                    **about,
-                    **describe_face(face, intake.numbers[position]),
-                }
+            for position, (prediction, face, number) in enumerate(found.faces):
+                fields = {**describe_prediction(prediction, decision), **about, **describe_face(face, number)}
                 fields |= {"reason": reason} if (reason := reason_of(prediction, decision, face.box)) else {}
-                writer.emit(fields, through=without_reason(intake.record_of(position)))
+                writer.emit(fields, through=without_reason(each.record_of(position)))
                 labels.append(fields["label"])
             summary.add(labels)
             detected |= "cloaked" in labels
-        say_if_halved(at_once, together)
+        say_if_halved(engine, batch)
         writer.sum_up(summary.line(writer.failures))
     return writer.exit_code or (4 if fail_on_detection and detected else 0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 
 from _toolio.cli import options
@@ -67,33 +66,30 @@ def embed(
     refuse_existing(out, force=force)
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
-    with ExitStack() as settings:
-        settings.enter_context(claimed(out, replace=force))
-        writer = settings.enter_context(RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True))
-        from _toolio.compute.device import one_thread, pick_device, share_out
+    claim = claimed(out, replace=force)
+    with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
+        from _toolio.compute.engines import LocalEngine
         from _toolio.compute.memory import Batch
-        from facetools.embeddings.embedder import Embedder
+        from facetools.embeddings.embedder import Embedder, EmbeddingWorker
         from facetools.embeddings.files import write_embeddings
-        from facetools.extractors.factory import open_extractor
-        from facetools.intake import Intake, work_on
+        from facetools.workers.photos import Processed, process
 
-        place = pick_device(device)
-        workers, together = share_out(place, batch)
-        at_once = Batch(together)
-        settings.enter_context(one_thread(place))  # each of the workers: the last bits depend on how many there are
-        embedder = Embedder(open_extractor(extractor, place), batch=at_once, file=out)
+        engine = LocalEngine(device)
+        opening = partial(EmbeddingWorker, extractor, search, batch)
+        worker = opening(engine.here)
+        embedder = Embedder(worker.extractor, batch=Batch(batch), file=out)
         pending: list[Callable[[], object]] = []
         tally = FaceTally()
-        prepared = work_on(embedder.prepare, items, place, workers=workers, batch=at_once, faces=search)
-        for intake, found in track(prepared, "embedding", count(items)):
-            if isinstance(intake, Intake):
-                for position, fields in enumerate(embedder.add(intake, found)):
-                    tally.add(fields, intake.item.path)
-                    pending.append(partial(writer.emit, fields, through=intake.record_of(position)))
+        embedded = process(items, engine, opening, worker, batch=batch)
+        for each in track(embedded, "embedding", count(items)):
+            if isinstance(each, Processed):
+                for position, fields in enumerate(embedder.add(each.made)):
+                    tally.add(fields, each.item.path)
+                    pending.append(partial(writer.emit, fields, through=each.record_of(position)))
             else:
-                pending.append(partial(hand_on, writer, intake))
+                pending.append(partial(hand_on, writer, each))
         embeddings, made = embedder.finish()
-        say_if_halved(at_once, together)
+        say_if_halved(engine, batch)
         write_embeddings(out, embeddings, {"version": tool_version(), "arguments": search.arguments, **made})
         for write_line in pending:
             write_line()

@@ -19,7 +19,7 @@ from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
 from facetools.attacks import registry as attacks
 from facetools.cloaking.config import CloakingConfig
-from facetools.cloaking.session import SCHEMA, Cloaked, CloakingSession
+from facetools.cloaking.session import SCHEMA, CloakingSession
 from facetools.commands import _complete
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import AllowDownload, Crops, Ensemble, LpipsWeights, MinConfidence, MinFace, Rotations
@@ -163,6 +163,7 @@ def perturb(
     ):
         from facetools.commands._preview import pixels_of
         from facetools.outputs import PhotoFolder
+        from facetools.workers.photos import Processed
 
         summary, sheet = Summary(), ContactSheet(preview) if preview else None
         session = CloakingSession(config, device=device, batch=batch, warn=partial(note, "facetools"))
@@ -171,8 +172,8 @@ def perturb(
         with PhotoFolder(out, "facetools-perturb", session.arguments, resume=resume, force=force) as folder:
             cloaked = session.cloak(items, folder.finished, whole=part == (1, 1))
             for each in track(cloaked, "cloaking", count(items), resumes=True):
-                if isinstance(each, Cloaked):
-                    records = folder.deliver(writer, each.intake, [each.output])
+                if isinstance(each, Processed):
+                    records = folder.deliver(writer, each)
                 else:
                     records = hand_on(writer, each, makes_files=True)
                 summary.add(records)

@@ -10,12 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from _toolio.compute.device import pick_device
 from facetools.extractors.extractor import Extractor
+from facetools.extractors.factory import open_extractor
 from facetools.faces.alignment import ChipCutter, chip_corners, chip_landmarks, chip_matrix
 from facetools.faces.face import Face
+from facetools.faces.search import FaceSearch
 from facetools.intake import Intake
-from facetools.outputs import Output
+from facetools.outputs import Output, Outputs, outputs_of
 from facetools.photos.photo import Pixels, as_tensor
+from facetools.workers.photos import PhotoWorker
 
 
 def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
@@ -77,3 +81,25 @@ def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:
         }
         fields = {"confidence": face.confidence, "relative": relative, **about, **placed}
         yield Output(relative, data.getvalue(), [fields])
+
+
+class AlignmentWorker(PhotoWorker[Outputs]):
+    """Find faces and cut their chips.
+
+    Parameters
+    ----------
+    extractor
+        As `open_extractor` takes it.
+    search, batch
+        As of `PhotoWorker`.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    def __init__(self, extractor: str, search: FaceSearch, batch: int, device: str) -> None:
+        super().__init__(pick_device(device), search, batch)
+        self.extractor = open_extractor(extractor, self.device)
+
+    def make(self, intakes: Sequence[Intake]) -> list[Outputs]:
+        """Return the chips of each photo."""
+        return [outputs_of(intake, chips_of(intake, self.extractor)) for intake in intakes]

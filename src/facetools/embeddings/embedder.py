@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,99 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from _toolio.compute.device import pick_device
 from _toolio.compute.memory import Batch
 from facetools.attacks.origins import origin_of
 from facetools.embeddings.chips import chip_of
 from facetools.extractors.extractor import Extractor
+from facetools.extractors.factory import open_extractor
 from facetools.faces.face import describe_face
+from facetools.faces.search import FaceSearch
 from facetools.intake import Intake
+from facetools.workers.photos import PhotoWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The embeddings of a photo's faces.
+
+    Attributes
+    ----------
+    about
+        Fields of its records: path, relative, sha256.
+    faces
+        Fields of each face.
+    rows
+        float32 [faces, dimensions].
+    no_face
+        Why there is none; None where there is one.
+    """
+
+    about: dict[str, Any]
+    faces: tuple[dict[str, Any], ...]
+    rows: npt.NDArray[np.float32]
+    no_face: str | None
+
+
+@torch.inference_mode()
+def embed_photos(intakes: Sequence[Intake], extractor: Extractor, batch: Batch) -> list[Embedded]:
+    """Embed the faces of photos, ``batch`` chips at a time; on a CPU each alone, as the last bits depend on the batch.
+
+    Raises
+    ------
+    MemoryError, RuntimeError
+        One chip alone is too large.
+    """
+    alone = extractor.device.type == "cpu"
+    chips = [chip_of(each.photo.pixels, face, extractor) for each in intakes for face in each.faces]
+    rows = _rows(chips, extractor, Batch(1) if alone else batch)
+    return [_embedded(each, [next(rows) for _ in each.faces], extractor) for each in intakes]
+
+
+def _rows(chips: Sequence[Tensor], extractor: Extractor, batch: Batch) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the embedding of each chip, float32 [dimensions]."""
+
+    def embed(some: Sequence[Tensor]) -> npt.NDArray[np.float32]:
+        rows: npt.NDArray[np.float32] = extractor.network(torch.cat(list(some))).float().cpu().numpy()
+        return rows
+
+    return (row for rows in batch.map(embed, chips) for row in rows)
+
+
+def _embedded(intake: Intake, rows: Sequence[npt.NDArray[np.float32]], extractor: Extractor) -> Embedded:
+    item = intake.item
+    about: dict[str, Any] = {"path": item.path, "relative": item.relative, "sha256": intake.digest}
+    if (origin := origin_of(item.path, intake.digest)) is not None:
+        about["made_against"] = origin
+    faces = tuple(describe_face(face, number) for face, number in zip(intake.faces, intake.numbers, strict=True))
+    values = np.stack(rows) if rows else np.zeros((0, extractor.dimensions), np.float32)
+    return Embedded(about, faces, values, None if intake.faces else intake.no_face)
+
+
+class EmbeddingWorker(PhotoWorker[Embedded]):
+    """Find faces and embed them.
+
+    Parameters
+    ----------
+    extractor
+        As `open_extractor` takes it.
+    search, batch
+        As of `PhotoWorker`.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    def __init__(self, extractor: str, search: FaceSearch, batch: int, device: str) -> None:
+        super().__init__(pick_device(device), search, batch)
+        self.extractor = open_extractor(extractor, self.device)
+
+    def make(self, intakes: Sequence[Intake]) -> list[Embedded]:
+        """Return the embeddings of each photo."""
+        return embed_photos(intakes, self.extractor, self.at_once)
 
 
 class Embedder:
-    """Embed the faces of photos in batches.
+    """Gather the rows of a file of embeddings, and the records that name them.
 
     Parameters
     ----------
@@ -29,63 +113,30 @@ class Embedder:
     batch
         Chips embedded together on an accelerator, fewer where memory runs out; on a CPU each is embedded alone.
     file
-        The file of embeddings, for the records.
+        The file, for the records.
     """
 
     def __init__(self, extractor: Extractor, *, batch: Batch, file: Path) -> None:
         self._extractor, self._batch, self._file = extractor, batch, file
-        self._waiting: list[Tensor] = []
         self._rows: list[npt.NDArray[np.float32]] = []
         self._described: list[dict[str, Any]] = []
 
-    @torch.inference_mode()
-    def prepare(self, intake: Intake) -> list[Tensor]:
-        """Return a photo's chips, or on a CPU their embeddings, each [1, ...]; safe to call from several threads."""
-        chips = [chip_of(intake.photo.pixels, face, self._extractor) for face in intake.faces]
-        # On a CPU one chip at a time: in a batch its last bits would depend on the batch size.
-        return [self._embed([chip]) for chip in chips] if self._extractor.device.type == "cpu" else chips
-
-    def add(self, intake: Intake, prepared: Sequence[Tensor] | None = None) -> list[dict[str, Any]]:
-        """Add a photo's faces; return the fields of one record a face, or of one with the reason for none.
-
-        ``prepared`` is what `prepare` has returned for the photo, if it has been called.
-        """
-        item = intake.item
-        about: dict[str, Any] = {"path": item.path, "relative": item.relative, "sha256": intake.digest}
-        if (origin := origin_of(item.path, intake.digest)) is not None:
-            about["made_against"] = origin
-        if not intake.faces:
-            return [{"row": None, **about, "face": None, "reason": intake.no_face}]
-        self._take(self.prepare(intake) if prepared is None else prepared)
+    def add(self, photo: Intake | Embedded) -> list[dict[str, Any]]:
+        """Add a photo's faces; return the fields of one record a face, or of one with the reason for none."""
+        embedded = photo if isinstance(photo, Embedded) else embed_photos([photo], self._extractor, self._batch)[0]
+        about = embedded.about
+        if embedded.no_face:
+            return [{"row": None, **about, "face": None, "reason": embedded.no_face}]
+        self._rows.append(embedded.rows)
         fields = []
-        for face, number in zip(intake.faces, intake.numbers, strict=True):
+        for face in embedded.faces:
             row = {"row": len(self._described), "file": str(self._file), **about, "extractor": self._extractor.name}
-            fields.append({**row, **describe_face(face, number)})
-            self._described.append({**about, "face": number})
+            fields.append({**row, **face})
+            self._described.append({**about, "face": face["face"]})
         return fields
-
-    def _take(self, prepared: Sequence[Tensor]) -> None:
-        if self._extractor.device.type == "cpu":
-            self._rows += [row.numpy() for row in prepared]
-            return
-        for chip in prepared:
-            self._waiting.append(chip)
-            if len(self._waiting) >= self._batch.size:
-                self._flush()
-
-    @torch.inference_mode()
-    def _embed(self, chips: Sequence[Tensor]) -> Tensor:
-        rows: Tensor = self._extractor.network(torch.cat(list(chips)))
-        return rows.float().cpu()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._rows += self._batch.map(lambda chips: self._embed(chips).numpy(), self._waiting)
-            self._waiting.clear()
 
     def finish(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         """Return all embeddings, float32 [faces, dimensions], and the metadata of their file."""
-        self._flush()
         network = self._extractor
         about: dict[str, Any] = {"name": network.name, "sha256": network.sha256, "distance": network.distance}
         if network.people:  # an evaluation on them would be of training data

@@ -17,11 +17,12 @@ from _toolio.errors import ToolError, UsageError
 from _toolio.streams.inputs import Item, open_items
 from _toolio.streams.records import Record, dump_record
 from conftest import Run
-from facetools.cloaking import Cloaked, CloakingConfig, CloakingSession
+from facetools.cloaking import CloakingConfig, CloakingSession
 from facetools.commands._train_robust import make_cloaks
 from facetools.faces.search import FaceSearch
 from facetools.intake import Finished, Refusal
 from facetools.outputs import PhotoFolder
+from facetools.workers.photos import Processed
 
 FILE = Path("x.safetensors")
 
@@ -45,15 +46,16 @@ def session(**config: Any) -> CloakingSession:
 
 def test_what_is_cloaked_and_what_is_not(photos: Path) -> None:
     cloaked, refused = session().cloak(items(photos))
-    assert isinstance(cloaked, Cloaked)
-    assert cloaked.output.relative == "face.png"
-    (record,) = cloaked.output.described
+    assert isinstance(cloaked, Processed)
+    assert cloaked.made.files[0].relative == "face.png"
+    (record,) = cloaked.made.files[0].described
     assert record["moved"] > 0.001
     assert (record["attack"], record["knobs"]["steps"], record["face"]) == ("lowkey", 1, 0)
-    assert cloaked.output.data is not None
-    saved = np.array(Image.open(io.BytesIO(cloaked.output.data)))
-    assert saved.shape == cloaked.intake.photo.pixels.shape
-    assert 0 < np.abs(saved.astype(int) - cloaked.intake.photo.pixels).max() <= record["linf"]
+    assert cloaked.made.files[0].data is not None
+    saved = np.array(Image.open(io.BytesIO(cloaked.made.files[0].data)))
+    clean = np.array(Image.open(photos / "face.png"))
+    assert saved.shape == clean.shape
+    assert 0 < np.abs(saved.astype(int) - clean).max() <= record["linf"]
     assert isinstance(refused, Refusal)
     assert refused.error is not None
     assert refused.error.kind == "not-a-photo"
@@ -137,12 +139,12 @@ def test_masks_are_made_for_who_does_not_ask_for_them(photos: Path, tmp_path: Pa
     knobs = {"steps": 1, "alpha": 0.02}
     maker = session(attack="opom", knobs=knobs, save_mask=saved)
     (cloaked, _) = maker.cloak(items(photos))
-    assert isinstance(cloaked, Cloaked)
-    assert cloaked.output.described[0]["knobs"]["step_size"] == 0.02
+    assert isinstance(cloaked, Processed)
+    assert cloaked.made.files[0].described[0]["knobs"]["step_size"] == 0.02
     user = session(attack="opom", knobs={}, mask=saved)
     (again, _) = user.cloak(items(photos))
-    assert isinstance(again, Cloaked)
-    assert again.output.data == cloaked.output.data
+    assert isinstance(again, Processed)
+    assert again.made.files[0].data == cloaked.made.files[0].data
     assert user.arguments == maker.arguments
     other = session(attack="opom", knobs={**knobs, "steps": 2}, save_mask=saved)
     with pytest.raises(UsageError, match=r"^save_mask .*: made with other knobs; use force to make it again$"):
@@ -158,8 +160,8 @@ def test_what_is_measured_is_not_attacked() -> None:
 
 def cloak_one(folder: Path, **config: Any) -> Record:
     (cloaked,) = session(**config).cloak(items(folder))
-    assert isinstance(cloaked, Cloaked)
-    (record,) = cloaked.output.described
+    assert isinstance(cloaked, Processed)
+    (record,) = cloaked.made.files[0].described
     return dict(record)
 
 
@@ -191,9 +193,9 @@ def test_hidden_behind_another_face(photos: Path, tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     Image.open(photos / "face.png").save(tmp_path / "in" / "face.png")
     (first,) = session(knobs={"steps": 5}).cloak(items(tmp_path / "in"))
-    assert isinstance(first, Cloaked)
-    assert first.output.data is not None
-    (tmp_path / "ann" / "face.png").write_bytes(first.output.data)
+    assert isinstance(first, Processed)
+    assert first.made.files[0].data is not None
+    (tmp_path / "ann" / "face.png").write_bytes(first.made.files[0].data)
     hiding: dict[str, Any] = {"until_hidden": True, "others": [tmp_path / "ann"]}
     record = cloak_one(tmp_path / "in", knobs={"steps": 12}, **hiding)
     assert record["reached"] is True
@@ -201,8 +203,8 @@ def test_hidden_behind_another_face(photos: Path, tmp_path: Path) -> None:
     assert 1 < record["steps"] <= 5
     # Of a person's own photos none hides them.
     (refused,) = session(until_hidden=True, others=[tmp_path / "in"]).cloak(items(tmp_path / "in"))
-    assert isinstance(refused, Cloaked)
-    assert refused.output.described[0]["error"]["kind"] == "others"
+    assert isinstance(refused, Processed)
+    assert refused.made.files[0].described[0]["error"]["kind"] == "others"
 
 
 def test_a_folder_that_was_made_until_another_distance_is_not_resumed(photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Work on photos, one worker or many."""
