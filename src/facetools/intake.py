@@ -185,7 +185,7 @@ def requests_of(items: Iterable[Item], *, added: AddedFaces | None = None) -> It
         item = group[0]
         more = () if _needs_no_work(item) else added.of(item)
         if more and names_a_face(item.record):
-            group, more = [*group, *(Item(item.path, item.relative, record) for record in more)], ()
+            group, more = [*group, *(replace(item, record=record) for record in more)], ()
         yield Request(tuple(group), more)
 
 

@@ -15,6 +15,7 @@ from _toolio.compute.precision import Precision
 from _toolio.errors import UsageError, param
 from _toolio.streams.records import Form
 from _toolio.streams.shards import parse_shard
+from _toolio.streams.sources.braces import expanded
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -33,8 +34,8 @@ def finite(value: float | None) -> float | None:
 
 
 def named(inputs: Sequence[str] | None, paths: Sequence[str] | None) -> list[str]:
-    """Return what is to be read: what ``--in`` names, then what arguments do."""
-    return [*(inputs or ()), *(paths or ())]
+    """Return what is to be read: what ``--in`` names, then what arguments do; braces in names are expanded."""
+    return expanded([*(inputs or ()), *(paths or ())])
 
 
 def completion(function: C) -> C | None:

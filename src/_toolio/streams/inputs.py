@@ -1,107 +1,28 @@
-"""List inputs: files, folders in sorted order, tars, paths and records on stdin; and shards of them."""
+"""List inputs: files, folders in sorted order, tars, URLs, lists, paths and records on stdin; and shards of them."""
 
 from __future__ import annotations
 
-import codecs
-import io
-import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import IO
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Self
 
-from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spelled
-from _toolio.streams.reading import is_cut, lines_of, read_file, too_long
-from _toolio.streams.records import Record, parse_record
-from _toolio.streams.tars import BAD_TAR, open_archive, read_member
+from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
+from _toolio.streams.items import STDIN, Item, Kind, read_input, reason_of
+from _toolio.streams.reading import open_input
+from _toolio.streams.sources.archives import items_of_archive
+from _toolio.streams.sources.folders import links_in, walk_below
+from _toolio.streams.sources.lists import PARQUET, is_list, items_of_lines, items_of_parquet
+from _toolio.streams.tars import BAD_TAR
+from _toolio.words import many
 
-STDIN = "-"
+__all__ = ["STDIN", "Item", "Kind", "count", "is_empty_folder", "list_whole", "open_items", "read_input", "reason_of"]
 
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One input.
-
-    Attributes
-    ----------
-    path
-        What records call it: the path as given or found; ``archive.tar/member`` for a file in a tar.
-        Bytes that are no UTF-8 are surrogate-escaped.
-    relative
-        Where it lies below the input that it came from; mirrors a tree. Never absolute, never with ``..``.
-    record
-        The record that named it, empty if a path did.
-    error
-        Why it cannot be used, where that is known already.
-    """
-
-    path: str
-    relative: str
-    record: Record = field(default_factory=dict)
-    error: InputError | None = None
-
-    def read(self) -> bytes:
-        """Read the whole file.
-
-        Raises
-        ------
-        InputError
-            It cannot be read; the message names it.
-        """
-        if self.error is not None:
-            raise self.error
-        return read_input(self.path)
-
-
-@dataclass(slots=True)
-class Kind:
-    """Files of one kind, told by the endings of their names.
-
-    Attributes
-    ----------
-    name
-        What one is called in messages.
-    endings
-        In lower case, with their dots.
-    left_out
-        How many files of other names have been left out so far.
-    """
-
-    name: str
-    endings: frozenset[str]
-    left_out: int = 0
-
-    def has(self, path: str) -> bool:
-        """Test whether a file's name is of this kind."""
-        return PurePosixPath(path).suffix.lower() in self.endings
-
-    @property
-    def note(self) -> str:
-        """What to tell people of the files that were left out; "" if there are none."""
-        files = "1 file is" if self.left_out == 1 else f"{self.left_out:,} files are"
-        named = f"left out, not named as {self.name}s; {param('all_files')} tries them"
-        return spelled(f"{files} {named}") if self.left_out else ""
-
-
-def read_input(path: str) -> bytes:
-    """Read a file, or a member of a tar where ``path`` leads through one."""
-    try:
-        return read_file(path, pipes=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file", kind="missing") from None
-    except NotADirectoryError:
-        return read_member(path)
-    except OSError as error:
-        raise InputError(f"{path}: {reason_of(error)}", kind="unreadable") from None
-    except ValueError:
-        raise InputError(f"{path}: a path cannot hold a NUL byte", kind="missing") from None
-
-
-def reason_of(error: OSError) -> str:
-    """Return the system's words for an error, in lower case."""
-    text = error.strerror or type(error).__name__
-    return text[:1].lower() + text[1:]
+LISTED_AHEAD = 1 << 16
+"""Items that are listed before the first is handled: so many can be counted, and shown as a total."""
 
 
 def open_items(
@@ -110,8 +31,9 @@ def open_items(
     null: bool = False,
     shard: tuple[int, int] = (1, 1),
     only: Kind | None = None,
+    lists: bool = False,
 ) -> list[Item] | Iterator[Item]:
-    """List the items that inputs name.
+    """List the items that inputs name. Of many, few are in memory at a time.
 
     Parameters
     ----------
@@ -122,10 +44,13 @@ def open_items(
         Paths on stdin end in NUL instead of newline.
     shard
         (K, N): the K-th of N runs of items, K from 1; records that follow each other and name one file stay
-        together. With N = 1 stdin is read as it comes.
+        together. With N = 1 stdin is read as it comes. Where all inputs are tars, and at least N, each shard has whole
+        ones and opens no other; else each lists everything twice, to count and to pass over.
     only
-        Leave out files of folders and tars that are not of this kind by name, and count them. What is named outright,
-        or on stdin, is always listed.
+        Leave out files of folders and tars that are not of this kind by name, and count them, by the end of the items.
+        What is named outright, or on stdin, is always listed.
+    lists
+        Take a ``.jsonl``, ``.txt`` or ``.parquet`` for a list of paths or records, as on stdin.
 
     Returns
     -------
@@ -137,26 +62,27 @@ def open_items(
     UsageError
         Nothing was named, or ``null`` without ``-``.
     ToolError
-        An input does not exist or holds no file, or none of the kind.
+        An input does not exist or holds no file, or none of the kind. Behind the first ``LISTED_AHEAD`` items, and in
+        what is read as it comes, it is raised when the items come to it.
     """
-    names = list(inputs or ())
-    if not names:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError(f"no input: give {param('inputs')} with a file, a folder, a .tar or - for stdin")
-        names = [STDIN]
-    if names.count(STDIN) > 1:
-        raise UsageError(f"{param('inputs')} - can be given once")
-    if null and STDIN not in names:
-        raise UsageError(f"{param('null')} is for paths on stdin; give {param('inputs')} -")
-    for name in names:
-        if name != STDIN:
-            _check_exists(name)
-    if names == [STDIN] and shard == (1, 1):
-        return _from_stdin(null)
-    items = [item for name in names for item in (_from_stdin(null) if name == STDIN else _from_path(name, only))]
-    number, total = shard
-    start, stop = (_between_files(items, part * len(items) // total) for part in (number - 1, number))
-    return items[start:stop]
+    names = _checked(inputs, null=null)
+    listing = _Listing(_dealt(names, shard), null=null, lists=lists)
+    number, total = (1, 1) if listing.names != names else shard
+    if total == 1 and listing.streams:
+        return listing.items(only)
+    items = listing.again().items(only) if total > 1 else listing.items(only)
+    ahead = deque(islice(items, LISTED_AHEAD + 1))
+    if len(ahead) <= LISTED_AHEAD:
+        found = list(ahead)
+        start, stop = (_between_files(found, part * len(found) // total) for part in (number - 1, number))
+        return found[start:stop]
+    if total == 1:
+        return chain(_taken(ahead), items)
+    ahead.clear()
+    size = LISTED_AHEAD + 1 + sum(1 for _ in items)
+    uncounted = replace(only) if only is not None else None
+    start, stop = ((part * size) // total for part in (number - 1, number))
+    return _run(listing.items(uncounted), start, stop)
 
 
 def list_whole(inputs: Sequence[str], *, only: Kind | None = None) -> list[Item]:
@@ -176,9 +102,63 @@ def list_whole(inputs: Sequence[str], *, only: Kind | None = None) -> list[Item]
 
 def _between_files(items: Sequence[Item], place: int) -> int:
     """Move a cut between two shards past the records of one file: two processes would write its one output."""
-    while 0 < place < len(items) and items[place].record and items[place].path == items[place - 1].path != "":
+    while 0 < place < len(items) and _follows(items[place], items[place - 1]):
         place += 1
     return place
+
+
+def _follows(item: Item, before: Item | None) -> bool:
+    """Test whether an item is a record of the same file as the one before it."""
+    return before is not None and bool(item.record) and item.path == before.path != ""
+
+
+def _run(items: Iterable[Item], start: int, stop: int) -> Iterator[Item]:
+    """Yield items ``start`` to ``stop``, both moved past the records of one file, as `_between_files` moves them."""
+    before, begun = None, False
+    for place, item in enumerate(items):
+        inside = _follows(item, before)
+        if place >= stop and not inside:
+            return
+        begun = begun or (place >= start and not inside)
+        if begun:
+            yield item
+        before = item
+
+
+def _taken(items: deque[Item]) -> Iterator[Item]:
+    """Yield items, each of which is not kept."""
+    while items:
+        yield items.popleft()
+
+
+def _checked(inputs: Sequence[str] | None, *, null: bool) -> list[str]:
+    """Return the names of the inputs, which are there, as far as that can be seen at once."""
+    names = list(inputs or ())
+    if not names:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError(f"no input: give {param('inputs')} with a file, a folder, a .tar or - for stdin")
+        names = [STDIN]
+    if names.count(STDIN) > 1:
+        raise UsageError(f"{param('inputs')} - can be given once")
+    if null and STDIN not in names:
+        raise UsageError(f"{param('null')} is for paths on stdin; give {param('inputs')} -")
+    for name in names:
+        if name != STDIN:
+            _check_exists(name)
+    return names
+
+
+def _dealt(names: list[str], shard: tuple[int, int]) -> list[str]:
+    """Return the tars of a shard where all inputs are tars, and enough for each; else all names."""
+    number, total = shard
+    if total == 1 or len(names) < total or not all(_is_tar(name) for name in names):
+        return names
+    start, stop = (part * len(names) // total for part in (number - 1, number))
+    return names[start:stop]
+
+
+def _is_tar(name: str) -> bool:
+    return Path(name).suffix.lower() == ".tar" and not Path(name).is_dir()
 
 
 def _check_exists(name: str) -> None:
@@ -195,25 +175,66 @@ def _check_exists(name: str) -> None:
         raise ToolError(f"{name}: {reason_of(error)}", kind="unreadable") from None
 
 
-def _from_path(name: str, only: Kind | None) -> Iterator[Item]:
+class _Listing:
+    """What inputs name, listed anew each time it is asked for; the parameters are those of `open_items`."""
+
+    def __init__(self, names: list[str], *, null: bool, lists: bool) -> None:
+        self.names, self._null, self._lists = names, null, lists
+        self._stdin: IO[bytes] | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether there is an input that is best read as it comes, since listing it is reading it."""
+        return any(name == STDIN or self._is_list(name) for name in self.names)
+
+    def again(self) -> Self:
+        """Keep stdin in a file without a name, so that it can be listed twice; refuse a pipe that cannot."""
+        import shutil
+        from tempfile import SpooledTemporaryFile
+
+        for name in self.names:
+            if name == STDIN:
+                self._stdin = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the last item
+                shutil.copyfileobj(sys.stdin.buffer, self._stdin)
+            elif Path(name).is_fifo():
+                raise UsageError(f"{param('inputs')} {name}: a named pipe can be read once; no {param('shard')} of it")
+        return self
+
+    def items(self, only: Kind | None) -> Iterator[Item]:
+        """Yield the items of all inputs, one after the other."""
+        return chain.from_iterable(self._of(name, only) for name in self.names)
+
+    def _is_list(self, name: str) -> bool:
+        return self._lists and is_list(name) and not Path(name).is_dir()
+
+    def _of(self, name: str, only: Kind | None) -> Iterator[Item]:
+        if name == STDIN:
+            stream = self._stdin or sys.stdin.buffer
+            if self._stdin is not None:
+                self._stdin.seek(0)
+            return items_of_lines(stream, "stdin", null=self._null)
+        return _of_list(name) if self._is_list(name) else _of_path(name, only)
+
+
+_IN_MEMORY = 1 << 24
+"""Bytes of stdin that are kept in memory where it is listed twice."""
+
+
+def _of_list(name: str) -> Iterator[Item]:
+    with of_the_whole_run(), open_input(name) as stream:
+        yield from items_of_parquet(name, name) if name.lower().endswith(PARQUET) else items_of_lines(stream, name)
+
+
+def _of_path(name: str, only: Kind | None) -> Iterator[Item]:
     path = Path(name)
     if path.is_dir():
-        yield from _chosen(name, _walk_below(name, name), only, lambda: f"the folder holds no file{_links_in(name)}")
+        yield from _chosen(name, walk_below(name), only, lambda: f"the folder holds no file{links_in(name)}")
     elif path.suffix.lower() == ".tar":
-        yield from _chosen(name, _of_archive(name.rstrip("/")), only, lambda: "the archive holds no file")
+        yield from _chosen(name, items_of_archive(name.rstrip("/")), only, lambda: "the archive holds no file")
     elif name.lower().endswith(_PACKED):
         raise ToolError(f"{name}: a compressed archive; decompress it to a .tar", kind="packed")
     else:
         yield Item(name, path.name)
-
-
-def _of_archive(name: str) -> Iterator[Item]:
-    """Yield the files of a tar in sorted order, and behind them what is wrong with it."""
-    archive = open_archive(name)
-    for member in sorted(member for member in archive.files if not _is_hidden(member)):
-        yield Item(f"{name}/{member}", _inside(member))
-    if archive.error is not None:
-        yield Item(name, PurePosixPath(name).name, error=archive.error)
 
 
 _PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
@@ -231,135 +252,13 @@ def _chosen(name: str, items: Iterable[Item], only: Kind | None, why_empty: Call
     if only is not None:
         only.left_out += others
         if others and not found:
-            files = f"{others:,} {'file' if others == 1 else 'files'}"
             raise ToolError(
-                f"{name}: holds {files}, none with the name of a {only.name}; give {param('all_files')} to try them",
+                f"{name}: holds {many(others, 'file')}, none with the name of a {only.name}; give {param('all_files')} "
+                "to try them",
                 kind="empty",
             )
     if not found:
         raise ToolError(f"{name}: {why_empty()}", kind="empty")
-
-
-def _links_in(folder: str) -> str:
-    """Return what to say of a folder that seems empty because it holds links to folders."""
-    return (
-        ", and links to folders are not followed; name those"
-        if any(path.is_symlink() for path in Path(folder).iterdir())
-        else ""
-    )
-
-
-def _walk_below(folder: str, top: str) -> Iterator[Item]:
-    """Walk in sorted order of whole relative paths; a folder that cannot be read is an item with an error."""
-    try:
-        with os.scandir(folder) as entries:
-            # "a/x" sorts between "a.jpg" and "ab": compare folders by the name that their files will have.
-            listing = sorted(
-                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries
-            )
-    except OSError as error:
-        message = f"{folder}: {reason_of(error)}; give a folder that you may read"
-        if folder == top:
-            raise ToolError(message, kind="unreadable") from None
-        relative = os.path.relpath(folder, top)
-        yield Item(folder, relative, error=InputError(message, kind="unreadable"))
-        return
-    for name in listing:
-        if name.startswith("."):
-            continue
-        path = os.path.join(folder, name)  # noqa: PTH118 - pathlib folds "./" and so changes what was given
-        if name.endswith("/"):
-            yield from _walk_below(path.rstrip("/"), top)
-        elif Path(path).is_file() or not Path(path).exists():
-            # A dangling link is listed too: reading it says what is wrong.
-            yield Item(path, os.path.relpath(path, top))
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in _inside(name).split("/"))
-
-
-def _inside(name: str) -> str:
-    """Return a path that is relative and free of ``..``, so that nothing is ever written outside the output."""
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
-    return str(PurePosixPath(*parts)) if parts else "unnamed"
-
-
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")
-"""How pictures begin, which are sometimes piped into stdin in place of their names."""
-
-
-def _from_stdin(null: bool) -> Iterator[Item]:
-    """Read paths or records, one a line; a line that begins with ``{`` is a record."""
-    stream: IO[bytes] = sys.stdin.buffer
-    for number, line in enumerate(_split(stream, b"\0") if null else lines_of(stream, "stdin"), 1):
-        text = line.removesuffix(b"\0" if null else b"\n")
-        if not text.strip():
-            continue
-        if number == 1 and text.startswith(_PICTURES):
-            raise UsageError(
-                f"stdin holds a picture; it takes paths or records: name the picture with {param('inputs')}"
-            )
-        if number == 1 and not null and b"\0" in text:
-            raise UsageError(
-                f"stdin is no text; it takes paths or records: give {param('null')} for paths that end in NUL"
-            )
-        if number == 1 and not null:
-            text = text.removeprefix(codecs.BOM_UTF8)
-        if is_cut(line):
-            where = f"stdin, line {number}"
-            yield Item(where, "unnamed", error=too_long(where))
-        elif not null and text.lstrip().startswith(b"{"):
-            yield _from_record(text, f"stdin, line {number}")
-        else:
-            path = os.fsdecode(text if null else text.removesuffix(b"\r"))
-            # The whole path, if absolute too: its last name alone would bring many people's 1.jpg together.
-            yield Item(path, _inside(path))
-
-
-def _from_record(line: bytes, where: str) -> Item:
-    try:
-        record = parse_record(line, where=where)
-    except InputError as error:
-        return Item(where, "unnamed", error=error)
-    path = record.get("path")
-    if not isinstance(path, str) or not path:
-        if "error" in record or record.get("path", 0) is None:
-            return Item("", "unnamed", record)
-        return Item(
-            where,
-            "unnamed",
-            record,
-            InputError(f"{where}: the record has no path, or one that is no text", kind="bad-record"),
-        )
-    relative = record.get("relative")
-    relative = _inside(relative if isinstance(relative, str) else path)
-    if not (_can_name_a_file(path) and _can_name_a_file(relative)):
-        message = f"{where}: the record's path or relative holds what no file name can"
-        return Item(where, "unnamed", record, InputError(message, kind="bad-record"))
-    return Item(path, relative, record)
-
-
-def _can_name_a_file(path: str) -> bool:
-    try:
-        return b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-
-
-_MAX_PATH = 1 << 16
-"""Bytes of a path; no system has longer ones."""
-
-
-def _split(stream: IO[bytes], end: bytes, size: int = io.DEFAULT_BUFFER_SIZE) -> Iterator[bytes]:
-    rest = b""
-    while block := stream.read(size):
-        *whole, rest = (rest + block).split(end)
-        yield from whole
-        if len(rest) > _MAX_PATH:
-            raise ToolError("stdin: no paths: one of them has no end; end each in NUL", kind="too-large")
-    if rest:
-        yield rest
 
 
 def count(items: Iterable[Item]) -> int | None:

@@ -1,10 +1,15 @@
-"""Read files of tar archives where they lie; what can be read of a damaged archive is read."""
+"""Read files of tar archives where they lie; what can be read of a damaged archive is read.
+
+`open_archive` keeps an index of an archive, for members that are named one by one. What lists an archive without
+keeping what it lists, where that can be done, is `_toolio.streams.sources.archives`.
+"""
 
 from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -45,10 +50,7 @@ class Archive:
     @property
     def error(self) -> InputError | None:
         """What is wrong with the archive, if it is not whole."""
-        if not self.fault:
-            return None
-        rest = f"what lies behind its first {many(len(self.files), 'file')} is left out; is it truncated?"
-        return InputError(f"{self.path}: not a whole tar archive ({self.fault}); {rest}", kind=BAD_TAR)
+        return cut_short(self.path, self.fault, len(self.files))
 
     def read(self, name: str) -> bytes:
         """Read a file of the archive.
@@ -66,27 +68,35 @@ class Archive:
             raise InputError(f"{path}: a link that leads to no file of the archive", kind="missing")
         # A sparse file may claim any size.
         check_size(member.size, path)
-        try:
-            # Members have one stream, and threads read them: each has to seek and read by itself.
-            with self._lock:
-                stream = self._stream.extractfile(member)
-                assert stream is not None  # only regular files are listed
-                data = stream.read()
-        except MemoryError:
-            raise InputError(f"{path}: too little memory for a file of this size", kind="no-memory") from None
-        except Exception as error:  # a damaged archive makes its decoder stumble over anything
-            raise InputError(f"{path}: cannot be read from the archive ({_said(error)})", kind="unreadable") from None
+        # Members have one stream, and threads read them: each has to seek and read by itself.
+        with reading(path), self._lock:
+            stream = self._stream.extractfile(member)
+            assert stream is not None  # only regular files are listed
+            data = stream.read()
         if len(data) != member.size:
             raise InputError(f"{path}: the archive ends within it; is it truncated?", kind="unreadable")
         return data
 
 
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Raise whatever a member's bytes make a decoder stumble over as an error of that file."""
+    try:
+        yield
+    except MemoryError:
+        raise InputError(f"{path}: too little memory for a file of this size", kind="no-memory") from None
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read from the archive ({said(error)})", kind="unreadable") from None
+
+
 _open: dict[str, Archive] = {}
 _opening = Lock()
+_MOST_OPEN = 16
+"""Archives whose index is kept: records of many come archive by archive."""
 
 
 def open_archive(path: str) -> Archive:
-    """Open a tar once a process; its index is kept.
+    """Open a tar; its index is kept until many others have been opened since.
 
     Raises
     ------
@@ -94,59 +104,109 @@ def open_archive(path: str) -> Archive:
         It cannot be opened, or not even its first member can be read; the message names it.
     """
     with _opening:
-        if path not in _open:
-            _open[path] = _opened(path)
-        return _open[path]
+        archive = _open.pop(path, None) or _opened(path)
+        _open[path] = archive  # the last in order is the one that was used last
+        if len(_open) > _MOST_OPEN:
+            _open.pop(next(iter(_open)))  # closed once no thread reads it
+        return archive
 
 
 def _opened(path: str) -> Archive:
+    stream = open_tar(path)
+    headers = Headers(stream)
+    members = list(headers)
+    if headers.fault and not members:
+        raise no_archive(path, headers.fault)
+    return Archive(path, files_of(members), headers.fault, stream)
+
+
+def open_tar(path: str) -> TarFile:
+    """Open an archive; raise `ToolError` where nothing can be read of it."""
     import tarfile
 
     try:
         # tarfile opens by name, and seeks: whether it is a pipe is found out before.
         open_input(path, pipes=False).close()
-        stream = tarfile.open(path)  # noqa: SIM115 - kept open for later members
+        return tarfile.open(path)
     except ToolError as error:
         raise ToolError(error.message, kind=error.kind) from None
     except Exception as error:  # a damaged archive makes its decoder stumble over anything
-        raise _no_archive(path, _said(error)) from None
-    members, fault = _members_of(stream)
-    if fault and not members:
-        raise _no_archive(path, fault)
-    return Archive(path, files_of(members), fault, stream)
+        raise no_archive(path, said(error)) from None
 
 
-def _no_archive(path: str, why: str) -> ToolError:
+def no_archive(path: str, why: str) -> ToolError:
+    """Return the error of an archive of which nothing can be read."""
     return ToolError(f"{path}: not a whole tar archive ({why}); is it truncated?", kind=BAD_TAR)
 
 
-def _said(error: Exception) -> str:
+def cut_short(path: str, fault: str, files: int) -> InputError | None:
+    """Return the error of an archive of which only the first files can be read; None without a fault."""
+    rest = f"what lies behind its first {many(files, 'file')} is left out; is it truncated?"
+    return InputError(f"{path}: not a whole tar archive ({fault}); {rest}", kind=BAD_TAR) if fault else None
+
+
+def said(error: Exception) -> str:
+    """Return an error's first line."""
     return (str(error).partition("\n")[0].rstrip(":")) or type(error).__name__
 
 
-def _members_of(archive: TarFile) -> tuple[list[TarInfo], str]:
-    """Return the members of an archive, and why there are no more of them: empty where it is whole."""
-    from tarfile import BLOCKSIZE
+class Headers:
+    """The members of an open archive, one after the other; none is kept.
 
-    members: list[TarInfo] = []
-    stream = archive.fileobj
-    assert stream is not None
-    packed = not isinstance(stream, io.BufferedReader)
-    try:
-        while (member := archive.next()) is not None:
-            if members and member.offset <= members[-1].offset:
-                return members, "a member of negative size"  # the same members would come again without end
-            members.append(member)
-            if packed and member.size > MAX_FILE:
+    Attributes
+    ----------
+    packed
+        Whether the archive has to be unpacked, or read as a stream: it cannot seek for free.
+    seen
+        How many there have been.
+    fault
+        Why there are no more of them: empty where the archive is whole; known at their end.
+    """
+
+    def __init__(self, archive: TarFile) -> None:
+        self._archive = archive
+        self.packed = not isinstance(archive.fileobj, io.BufferedReader)
+        self.seen, self.fault = 0, ""
+
+    def __iter__(self) -> Iterator[TarInfo]:
+        """Yield each member; what a damaged archive makes its decoder stumble over ends them, and is the fault."""
+        archive, last = self._archive, -1
+        while True:
+            try:
+                member = archive.next()
+                archive.members.clear()  # type: ignore[attr-defined] # tarfile keeps them all, to look for the targets of links
+            except ToolError:
+                raise
+            except Exception as error:
+                self.fault = said(error)
+                return
+            if member is None:
+                self.fault = self._behind()
+                return
+            if member.offset <= last:
+                self.fault = "a member of negative size"  # the same members would come again without end
+                return
+            self.seen, last = self.seen + 1, member.offset
+            yield member
+            if self.packed and member.size > MAX_FILE:
                 # All of it would have to be unpacked to find what comes next.
-                return members, f"behind a member of {member.size:,} bytes nothing is unpacked"
-        # A header that is cut short or damaged ends the list in silence: only zeros may follow the last member.
-        stream.seek(archive.offset)
-        if stream.read(BLOCKSIZE) not in (b"", bytes(BLOCKSIZE)):
-            return members, "damaged behind its first members"
-    except Exception as error:  # a damaged archive makes its decoder stumble over anything
-        return members, _said(error)
-    return members, ""
+                self.fault = f"behind a member of {member.size:,} bytes nothing is unpacked"
+                return
+
+    def _behind(self) -> str:
+        """Return what is wrong with what follows the last member.
+
+        A header that is cut short or damaged ends the list in silence: only zeros may follow the last member.
+        """
+        from tarfile import BLOCKSIZE
+
+        stream = self._archive.fileobj
+        assert stream is not None
+        try:
+            stream.seek(self._archive.offset)
+            return "" if stream.read(BLOCKSIZE) in (b"", bytes(BLOCKSIZE)) else "damaged behind its first members"
+        except Exception as error:
+            return said(error)
 
 
 def files_of(members: Sequence[TarInfo]) -> dict[str, TarInfo | None]:

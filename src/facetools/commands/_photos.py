@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from _toolio.cli.messages import note
-from _toolio.streams.inputs import STDIN, Item, open_items
+from _toolio.streams.inputs import STDIN, Item, Kind, open_items
 from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
@@ -17,12 +17,28 @@ if TYPE_CHECKING:
 def open_photos(
     inputs: Sequence[str], *, all_files: bool, null: bool, shard: tuple[int, int] = (1, 1)
 ) -> list[Item] | Iterator[Item]:
-    """List photos; say on stderr how many files of other names are left out. As `_toolio.streams.inputs.open_items`."""
+    """List photos as `_toolio.streams.inputs.open_items` does, those that lists name too.
+
+    How many files of other names are left out is said on stderr, of many photos behind the last.
+    """
     photos = None if all_files else photo_files()
-    items = open_items(inputs, null=null, shard=shard, only=photos)
-    if photos is not None and photos.left_out:
+    items = open_items(inputs, null=null, shard=shard, only=photos, lists=True)
+    if photos is None:
+        return items
+    if isinstance(items, list):
+        _say_left_out(photos)
+        return items
+    return _until_all_are_listed(items, photos)
+
+
+def _until_all_are_listed(items: Iterator[Item], photos: Kind) -> Iterator[Item]:
+    yield from items
+    _say_left_out(photos)
+
+
+def _say_left_out(photos: Kind) -> None:
+    if photos.left_out:
         note("facetools", photos.note)
-    return items
 
 
 def say_if_halved(engine: Engine, batch: int) -> None:

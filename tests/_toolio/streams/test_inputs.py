@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.streams import tars
-from _toolio.streams.inputs import Item, Kind, _inside, count, is_empty_folder, list_whole, open_items, read_input
+from _toolio.streams.inputs import Item, Kind, count, is_empty_folder, list_whole, open_items, read_input
+from _toolio.streams.items import inside
+from _toolio.streams.sources.archives import items_of_archive
 from filled_folders import fill
 
 
@@ -125,6 +127,8 @@ def test_a_photo_named_twice_is_listed_twice(tmp_path: Path) -> None:
     [
         ("../../etc/x.jpg", "etc/x.jpg"),
         ("/etc/x.jpg", "etc/x.jpg"),
+        ("//etc/x.jpg", "etc/x.jpg"),
+        ("///etc/x.jpg", "etc/x.jpg"),
         ("a/../../x.jpg", "a/x.jpg"),
         ("a\\..\\..\\x.jpg", "a/x.jpg"),
         ("a//b/./x.jpg", "a/b/x.jpg"),
@@ -374,6 +378,57 @@ def test_records_of_one_file_stay_in_one_shard(stdin: Callable[[bytes], None]) -
         assert all(part.count(path) in (0, 4) for part in parts for path in "abc")
 
 
+def test_archives_are_dealt_out_whole_where_there_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [str(tar(tmp_path / f"{n}.tar", {f"{n}-{m}.jpg": b"" for m in range(n + 1)})) for n in range(5)]
+    whole = [item.relative for item in open_items(names)]
+    opened: list[str] = []
+    monkeypatch.setattr(
+        "_toolio.streams.inputs.items_of_archive", lambda name: opened.append(name) or items_of_archive(name)
+    )
+    for total in (1, 2, 3, 5):
+        opened.clear()
+        parts = [open_items(names, shard=(number, total)) for number in range(1, total + 1)]
+        assert [item.relative for part in parts for item in part] == whole
+        assert opened == names
+    # Of fewer archives than parts each lists all.
+    parts = [open_items(names, shard=(number, 7)) for number in range(1, 8)]
+    assert [item.relative for part in parts for item in part] == whole
+    # A folder among them is dealt out by its files.
+    fill(tmp_path / "f", "x.jpg", "y.jpg")
+    mixed = [*names, str(tmp_path / "f")]
+    parts = [open_items(mixed, shard=(number, 2)) for number in (1, 2)]
+    assert [item.relative for part in parts for item in part] == [*whole, "x.jpg", "y.jpg"]
+    assert [len(list(part)) for part in parts] == [8, 9]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 5, 11])
+def test_of_many_items_few_are_listed_before_the_first_is_handled(
+    tmp_path: Path, stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    fill(tmp_path / "f", *(f"{number:02}.jpg" for number in range(8)), "x.txt")
+    archive = tar(tmp_path / "a.tar", dict.fromkeys("abc", b""))
+    lines = "".join(json.dumps({"path": f"{n // 4}.png", "n": n}) + "\n" for n in range(10))
+    names = [str(tmp_path / "f"), str(archive), "-"]
+
+    def listed(shard: tuple[int, int]) -> list[Item]:
+        stdin(lines.encode())
+        photos.left_out = 0
+        return list(open_items(names, shard=shard, only=photos))
+
+    photos = Kind("photo", frozenset({".jpg", ""}))
+    expected = {total: [listed((k, total)) for k in range(1, total + 1)] for total in (1, 2, 3, 8, 30)}
+    assert photos.left_out == 1
+    assert len(expected[1][0]) == 21
+    monkeypatch.setattr("_toolio.streams.inputs.LISTED_AHEAD", ahead)
+    for total, parts in expected.items():
+        assert [listed((k, total)) for k in range(1, total + 1)] == parts
+        assert photos.left_out == 1
+    items = open_items(names[:2], only=photos)
+    assert count(items) == (11 if ahead == 11 else None)
+    with pytest.raises(ToolError, match="none with the name of a scan"):
+        list(open_items(names[:1], only=Kind("scan", frozenset({".tif"}))))
+
+
 @pytest.mark.parametrize(
     ("inputs", "null", "words"),
     [(["-", "-"], False, "can be given once"), (["."], True, "null is for paths on stdin"), ([""], False, "is empty")],
@@ -442,13 +497,13 @@ def test_a_folder_of_links_to_folders_says_so(tmp_path: Path) -> None:
         list(open_items([str(tmp_path / "in")]))
 
 
-@given(st.text(st.characters(codec=None, categories=None)))
+@given(st.text(st.characters(codec=None, categories=None)) | st.text("/.\\a"))
 def test_no_name_leads_outside(name: str) -> None:
-    inside = _inside(name)
-    assert inside
-    assert not inside.startswith("/")
-    assert not {"", ".", ".."} & set(inside.split("/"))
-    assert _inside(inside) == inside
+    found = inside(name)
+    assert found
+    assert not found.startswith("/")
+    assert not {"", ".", ".."} & set(found.split("/"))
+    assert inside(found) == found
 
 
 def test_a_part_of_an_archive_does_not_stand_for_all_of_it(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_threads_read_members_of_one_archive(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(tars.open_archive(str(path))._stream, "fileobj", Slow())
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(lambda item: item.read(), found))
+        read = list(pool.map(lambda item: read_input(item.path), found))
     assert {item.relative: data for item, data in zip(found, read, strict=True)} == {
         info.name: data for info, data in members
     }

@@ -1,0 +1,1 @@
+"""Where inputs lie: folders, archives, lists, URLs; a module each."""
