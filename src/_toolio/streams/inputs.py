@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from io import BufferedReader
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Self
@@ -13,6 +14,7 @@ from typing import IO, Self
 from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.items import STDIN, Item, Kind, read_input, reason_of
 from _toolio.streams.reading import open_input
+from _toolio.streams.remote import RemoteStream, ending, file_system, is_url, shown
 from _toolio.streams.sources.archives import items_of_archive
 from _toolio.streams.sources.folders import links_in, walk_below
 from _toolio.streams.sources.lists import PARQUET, is_list, items_of_lines, items_of_parquet
@@ -38,8 +40,8 @@ def open_items(
     Parameters
     ----------
     inputs
-        Files, folders (walked in sorted order, hidden files left out), tars, or ``-`` for stdin. None or
-        empty: stdin, unless it is a terminal.
+        Files, folders (walked in sorted order, hidden files left out), tars, URLs of such, or ``-`` for stdin. None or
+        empty: stdin, unless it is a terminal. A tar at a URL is read once, as its members lie in it.
     null
         Paths on stdin end in NUL instead of newline.
     shard
@@ -63,7 +65,8 @@ def open_items(
         Nothing was named, or ``null`` without ``-``.
     ToolError
         An input does not exist or holds no file, or none of the kind. Behind the first ``LISTED_AHEAD`` items, and in
-        what is read as it comes, it is raised when the items come to it.
+        what is read as it comes, it is raised when the items come to it. What is wrong at a URL is an item with an
+        error.
     """
     names = _checked(inputs, null=null)
     listing = _Listing(_dealt(names, shard), null=null, lists=lists)
@@ -158,12 +161,16 @@ def _dealt(names: list[str], shard: tuple[int, int]) -> list[str]:
 
 
 def _is_tar(name: str) -> bool:
-    return Path(name).suffix.lower() == ".tar" and not Path(name).is_dir()
+    return ending(name) == ".tar" and (is_url(name) or not Path(name).is_dir())
 
 
 def _check_exists(name: str) -> None:
     if not name or "\0" in name:
         raise UsageError(f"{param('inputs')} is empty")
+    if is_url(name):
+        with of_the_whole_run():
+            file_system(name)
+        return
     try:
         Path(name).stat()
     except FileNotFoundError:
@@ -185,7 +192,7 @@ class _Listing:
     @property
     def streams(self) -> bool:
         """Whether there is an input that is best read as it comes, since listing it is reading it."""
-        return any(name == STDIN or self._is_list(name) for name in self.names)
+        return any(name == STDIN or is_url(name) or self._is_list(name) for name in self.names)
 
     def again(self) -> Self:
         """Keep stdin in a file without a name, so that it can be listed twice; refuse a pipe that cannot."""
@@ -196,7 +203,12 @@ class _Listing:
             if name == STDIN:
                 self._stdin = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the last item
                 shutil.copyfileobj(sys.stdin.buffer, self._stdin)
-            elif Path(name).is_fifo():
+            elif is_url(name) and _is_tar(name):
+                raise UsageError(
+                    f"{param('shard')}: an archive at a URL is not divided; of {many(len(self.names), 'archive')} make "
+                    "as many parts or fewer"
+                )
+            elif not is_url(name) and Path(name).is_fifo():
                 raise UsageError(f"{param('inputs')} {name}: a named pipe can be read once; no {param('shard')} of it")
         return self
 
@@ -205,7 +217,7 @@ class _Listing:
         return chain.from_iterable(self._of(name, only) for name in self.names)
 
     def _is_list(self, name: str) -> bool:
-        return self._lists and is_list(name) and not Path(name).is_dir()
+        return self._lists and is_list(shown(name)) and (is_url(name) or not Path(name).is_dir())
 
     def _of(self, name: str, only: Kind | None) -> Iterator[Item]:
         if name == STDIN:
@@ -213,7 +225,9 @@ class _Listing:
             if self._stdin is not None:
                 self._stdin.seek(0)
             return items_of_lines(stream, "stdin", null=self._null)
-        return _of_list(name) if self._is_list(name) else _of_path(name, only)
+        if self._is_list(name):
+            return _of_list(name)
+        return _of_url(name, only) if is_url(name) else _of_path(name, only)
 
 
 _IN_MEMORY = 1 << 24
@@ -221,8 +235,19 @@ _IN_MEMORY = 1 << 24
 
 
 def _of_list(name: str) -> Iterator[Item]:
-    with of_the_whole_run(), open_input(name) as stream:
-        yield from items_of_parquet(name, name) if name.lower().endswith(PARQUET) else items_of_lines(stream, name)
+    with of_the_whole_run(), BufferedReader(RemoteStream(name)) if is_url(name) else open_input(name) as stream:
+        read = items_of_parquet if ending(name) == PARQUET else items_of_lines
+        yield from read(stream, shown(name))
+
+
+def _of_url(name: str, only: Kind | None) -> Iterator[Item]:
+    from _toolio.streams.sources.urls import items_of_url
+
+    items = items_of_url(name, lambda member: only is None or only.has(member))
+    first = list(islice(items, 1))
+    if first and first[0].path == shown(name):  # a file that is named outright, or what is wrong with the whole
+        return chain(first, items)
+    return _chosen(shown(name), chain(first, items), only, lambda: "holds no file")
 
 
 def _of_path(name: str, only: Kind | None) -> Iterator[Item]:

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from _toolio.errors import InputError, param, spelled
 from _toolio.streams.reading import read_file
 from _toolio.streams.records import Record
+from _toolio.streams.remote import is_url, place_of, shown
 from _toolio.streams.tars import read_member
 
 STDIN = "-"
@@ -85,7 +86,11 @@ class Kind:
 
 
 def read_input(path: str) -> bytes:
-    """Read a file, or a member of a tar where ``path`` leads through one."""
+    """Read a file, or a member of a tar where ``path`` leads through one; from a URL too."""
+    if is_url(path):
+        from _toolio.streams.remote_tars import read_at_url
+
+        return read_at_url(path)
     try:
         return read_file(path, pipes=False)
     except FileNotFoundError:
@@ -96,6 +101,28 @@ def read_input(path: str) -> bytes:
         raise InputError(f"{path}: {reason_of(error)}", kind="unreadable") from None
     except ValueError:
         raise InputError(f"{path}: a path cannot hold a NUL byte", kind="missing") from None
+
+
+@dataclass(frozen=True, slots=True)
+class AtUrl:
+    """The file at a URL, or a member of an archive there: called, it reads it. Records have the URL without secrets."""
+
+    url: str
+
+    def __call__(self) -> bytes:
+        """Read the file; raise `InputError` where it cannot be read."""
+        return read_input(self.url)
+
+
+def named_item(path: str, relative: str | None = None, record: Record | None = None) -> Item:
+    """Return the item of a path, or a URL, that a list names; ``relative`` is where it lies if that is known."""
+    record = {} if record is None else record
+    if not is_url(path):
+        # The whole path, if absolute too: its last name alone would bring many people's 1.jpg together.
+        return Item(path, inside(path if relative is None else relative), record)
+    record = {**record, "path": shown(path)} if record else record
+    place = inside(place_of(path) if relative is None else relative)
+    return Item(shown(path), place, record, source=AtUrl(path))
 
 
 def reason_of(error: OSError) -> str:

@@ -83,6 +83,8 @@ def reading(path: str) -> Iterator[None]:
     """Raise whatever a member's bytes make a decoder stumble over as an error of that file."""
     try:
         yield
+    except ToolError:
+        raise
     except MemoryError:
         raise InputError(f"{path}: too little memory for a file of this size", kind="no-memory") from None
     except Exception as error:
@@ -153,6 +155,13 @@ def said(error: Exception) -> str:
 class Headers:
     """The members of an open archive, one after the other; none is kept.
 
+    Parameters
+    ----------
+    archive
+        The archive.
+    seeks
+        It is a file, and no stream: what follows the last member is looked at.
+
     Attributes
     ----------
     packed
@@ -163,8 +172,8 @@ class Headers:
         Why there are no more of them: empty where the archive is whole; known at their end.
     """
 
-    def __init__(self, archive: TarFile) -> None:
-        self._archive = archive
+    def __init__(self, archive: TarFile, *, seeks: bool = True) -> None:
+        self._archive, self._seeks = archive, seeks
         self.packed = not isinstance(archive.fileobj, io.BufferedReader)
         self.seen, self.fault = 0, ""
 
@@ -181,7 +190,7 @@ class Headers:
                 self.fault = said(error)
                 return
             if member is None:
-                self.fault = self._behind()
+                self.fault = self._behind() if self._seeks else ""
                 return
             if member.offset <= last:
                 self.fault = "a member of negative size"  # the same members would come again without end

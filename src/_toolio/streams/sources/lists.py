@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from _toolio.errors import InputError, ToolError, UsageError, param
-from _toolio.streams.items import Item, can_name_a_file, inside
+from _toolio.streams.items import Item, can_name_a_file, named_item
 from _toolio.streams.reading import is_cut, lines_of, too_long
 from _toolio.streams.records import Record, parse_record
 
@@ -60,9 +60,7 @@ def items_of_lines(stream: IO[bytes], name: str, *, null: bool = False) -> Itera
         elif not null and text.lstrip().startswith(b"{"):
             yield _item_of_line(text, where)
         else:
-            path = os.fsdecode(text if null else text.removesuffix(b"\r"))
-            # The whole path, if absolute too: its last name alone would bring many people's 1.jpg together.
-            yield Item(path, inside(path))
+            yield named_item(os.fsdecode(text if null else text.removesuffix(b"\r")))
 
 
 def _item_of_line(line: bytes, where: str) -> Item:
@@ -81,11 +79,11 @@ def item_of_record(record: Record, where: str) -> Item:
         message = f"{where}: the record has no path, or one that is no text"
         return Item(where, "unnamed", record, InputError(message, kind="bad-record"))
     relative = record.get("relative")
-    relative = inside(relative if isinstance(relative, str) else path)
-    if not (can_name_a_file(path) and can_name_a_file(relative)):
+    item = named_item(path, relative if isinstance(relative, str) else None, record)
+    if not (can_name_a_file(path) and can_name_a_file(item.relative)):
         message = f"{where}: the record's path or relative holds what no file name can"
         return Item(where, "unnamed", record, InputError(message, kind="bad-record"))
-    return Item(path, relative, record)
+    return item
 
 
 _MAX_PATH = 1 << 16
