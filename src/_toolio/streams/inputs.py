@@ -33,7 +33,7 @@ def open_items(
     null: bool = False,
     shard: tuple[int, int] = (1, 1),
     only: Kind | None = None,
-    lists: bool = False,
+    collections: bool = False,
 ) -> list[Item] | Iterator[Item]:
     """List the items that inputs name. Of many, few are in memory at a time.
 
@@ -51,8 +51,8 @@ def open_items(
     only
         Leave out files of folders and tars that are not of this kind by name, and count them, by the end of the items.
         What is named outright, or on stdin, is always listed.
-    lists
-        Take a ``.jsonl``, ``.txt`` or ``.parquet`` for a list of paths or records, as on stdin.
+    collections
+        Take a ``.jsonl``, ``.txt`` or ``.parquet`` for a list of paths or records, as on stdin, and read URLs.
 
     Returns
     -------
@@ -68,8 +68,8 @@ def open_items(
         what is read as it comes, it is raised when the items come to it. What is wrong at a URL is an item with an
         error.
     """
-    names = _checked(inputs, null=null)
-    listing = _Listing(_dealt(names, shard), null=null, lists=lists)
+    names = _checked(inputs, null=null, collections=collections)
+    listing = _Listing(_dealt(names, shard), null=null, lists=collections)
     number, total = (1, 1) if listing.names != names else shard
     if total == 1 and listing.streams:
         return listing.items(only)
@@ -134,7 +134,7 @@ def _taken(items: deque[Item]) -> Iterator[Item]:
         yield items.popleft()
 
 
-def _checked(inputs: Sequence[str] | None, *, null: bool) -> list[str]:
+def _checked(inputs: Sequence[str] | None, *, null: bool, collections: bool) -> list[str]:
     """Return the names of the inputs, which are there, as far as that can be seen at once."""
     names = list(inputs or ())
     if not names:
@@ -146,9 +146,19 @@ def _checked(inputs: Sequence[str] | None, *, null: bool) -> list[str]:
     if null and STDIN not in names:
         raise UsageError(f"{param('null')} is for paths on stdin; give {param('inputs')} -")
     for name in names:
-        if name != STDIN:
+        if is_url(name):
+            _check_url(name, read=collections)
+        elif name != STDIN:
             _check_exists(name)
     return names
+
+
+def _check_url(name: str, *, read: bool) -> None:
+    """Refuse a URL where none is read, or whose protocol cannot be; nothing is asked of a server yet."""
+    if not read:
+        raise ToolError(f"{shown(name)}: URLs are not read here; download it, and name the file", kind="missing")
+    with of_the_whole_run():
+        file_system(name)
 
 
 def _dealt(names: list[str], shard: tuple[int, int]) -> list[str]:
@@ -167,10 +177,6 @@ def _is_tar(name: str) -> bool:
 def _check_exists(name: str) -> None:
     if not name or "\0" in name:
         raise UsageError(f"{param('inputs')} is empty")
-    if is_url(name):
-        with of_the_whole_run():
-            file_system(name)
-        return
     try:
         Path(name).stat()
     except FileNotFoundError:

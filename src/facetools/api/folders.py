@@ -64,7 +64,7 @@ def perturb(
 
     session = CloakingSession(CloakingConfig(attack=attack, **settings), device=device, batch=batch)
     named = [photos] if isinstance(photos, Path | str) else photos
-    items = open_items([str(each) for each in named], only=photo_files(), lists=True)
+    items = open_items([str(each) for each in named], only=photo_files(), collections=True)
     written = session.write(items, Path(out), resume=resume, force=force)
     return [record for records in written for record in records]
 

@@ -22,7 +22,7 @@ def open_photos(
     How many files of other names are left out is said on stderr, of many photos behind the last.
     """
     photos = None if all_files else photo_files()
-    items = open_items(inputs, null=null, shard=shard, only=photos, lists=True)
+    items = open_items(inputs, null=null, shard=shard, only=photos, collections=True)
     if photos is None:
         return items
     if isinstance(items, list):

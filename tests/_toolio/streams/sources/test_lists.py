@@ -16,7 +16,7 @@ from _toolio.streams.inputs import Item, count, open_items
 def test_lines_of_a_file_are_read_as_on_stdin(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"path":"x/1.jpg","who":1}\n\n{"path":null,"reason":"no face"}\n{nonsense\n')
     (tmp_path / "b.txt").write_bytes(b'\xef\xbb\xbfx/2.jpg\r\n{"path":"x/3.jpg","relative":"3.jpg"}\n')
-    items = list(open_items([f"{tmp_path}/a.jsonl", f"{tmp_path}/b.txt"], lists=True))
+    items = list(open_items([f"{tmp_path}/a.jsonl", f"{tmp_path}/b.txt"], collections=True))
     assert items[0] == Item("x/1.jpg", "x/1.jpg", {"path": "x/1.jpg", "who": 1})
     assert (items[1].path, items[1].record["reason"]) == ("", "no face")
     assert items[2].error is not None
@@ -30,7 +30,7 @@ def test_a_list_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("".join(f"photos/{number:09}.jpg\n" for number in range(20_000)))
     tracemalloc.start()
-    items = open_items([str(path)], lists=True)
+    items = open_items([str(path)], collections=True)
     assert count(items) is None
     assert sum(1 for _ in items) == 20_000
     _, most = tracemalloc.get_traced_memory()
@@ -43,10 +43,10 @@ def test_what_cannot_be_read_as_a_list(tmp_path: Path, name: str) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / name).write_bytes(b"\x89PNG and more")
     with pytest.raises(ToolError, match=f"{name}( holds a picture|: not a whole Parquet file)") as caught:
-        list(open_items([f"{tmp_path}/{name}"], lists=True))
+        list(open_items([f"{tmp_path}/{name}"], collections=True))
     assert "\n" not in caught.value.message
     with pytest.raises(ToolError, match="no such file"):
-        open_items([f"{tmp_path}/gone-{name}"], lists=True)
+        open_items([f"{tmp_path}/gone-{name}"], collections=True)
 
 
 def table(path: Path, columns: dict[str, object], **kinds: object) -> Path:
@@ -69,7 +69,7 @@ def test_rows_of_a_parquet_file_are_records(tmp_path: Path) -> None:
         "taken": [datetime(2020, 1, 1)] * 4,
     }
     path = str(table(tmp_path / "a.parquet", columns))
-    first, second, nameless, last = open_items([path], lists=True)
+    first, second, nameless, last = open_items([path], collections=True)
     assert first == Item(
         "x/1.jpg", "x/1.jpg", {"path": "x/1.jpg", "caption": "a", "box": [1.0, 2.0, 3.0, 4.0], "who": 1}
     )
@@ -81,14 +81,14 @@ def test_rows_of_a_parquet_file_are_records(tmp_path: Path) -> None:
 
 def test_the_only_column_of_texts_has_the_paths(tmp_path: Path) -> None:
     path = table(tmp_path / "a.PARQUET", {"url": ["1.jpg", "2.jpg"], "width": [3, 4]})
-    items = list(open_items([str(path)], lists=True))
+    items = list(open_items([str(path)], collections=True))
     assert [(item.path, item.record) for item in items] == [
         ("1.jpg", {"path": "1.jpg", "width": 3}),
         ("2.jpg", {"path": "2.jpg", "width": 4}),
     ]
     for columns, words in (({"a": ["x"], "b": ["y"]}, "there are the columns a, b"), ({"n": [1]}, "there are none")):
         with pytest.raises(ToolError, match=words) as caught:
-            list(open_items([str(table(tmp_path / "b.parquet", columns))], lists=True))
+            list(open_items([str(table(tmp_path / "b.parquet", columns))], collections=True))
         assert caught.value.kind == "no-path"
 
 
@@ -98,7 +98,7 @@ def test_parts_of_a_list_add_up_whether_or_not_it_fits_ahead(tmp_path: Path, mon
     for ahead in (1 << 16, 40, 39, 5, 1):
         monkeypatch.setattr("_toolio.streams.inputs.LISTED_AHEAD", ahead)
         for total in (2, 3, 7, 50):
-            parts = [list(open_items([str(path)], shard=(k, total), lists=True)) for k in range(1, total + 1)]
+            parts = [list(open_items([str(path)], shard=(k, total), collections=True)) for k in range(1, total + 1)]
             assert [item.record for part in parts for item in part] == [
                 {"path": f"{n // 3}.jpg", "face": n % 3} for n in range(40)
             ]
@@ -110,4 +110,4 @@ def test_a_named_pipe_cannot_be_dealt_out(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "a.jsonl")
     with pytest.raises(UsageError, match="a named pipe can be read once"):
-        open_items([f"{tmp_path}/a.jsonl"], shard=(1, 2), lists=True)
+        open_items([f"{tmp_path}/a.jsonl"], shard=(1, 2), collections=True)
