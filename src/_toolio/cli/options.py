@@ -84,7 +84,8 @@ Inputs = Annotated[
         "--in",
         "-i",
         metavar="PATH",
-        help="A file, a folder, a .tar, or - for paths or records on stdin; may be repeated. Default: stdin.",
+        help="A file, a folder, a .tar, a list, a URL, or - for paths or records on stdin; {1..9} and {a,b} in a name "
+        "are expanded; may be repeated. Default: stdin.",
     ),
 ]
 Paths = Annotated[

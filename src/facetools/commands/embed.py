@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import Annotated
+
+import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.files.claims import claimed
+from _toolio.files.claims import claimed, claimed_part
 from _toolio.files.overwriting import refuse_existing, refuse_link
 from _toolio.streams.inputs import count
 from _toolio.streams.records import Order, RecordWriter
@@ -27,11 +29,17 @@ from facetools.commands._options import (
 )
 from facetools.commands._photos import open_photos, say_if_halved
 from facetools.commands._summary import FaceTally
+from facetools.embeddings.parts.manifest import clear_parts, refuse_folder
 from facetools.extractors.factory import DEFAULT
 from facetools.intake_records import hand_on
 
 SCHEMA = "facetools.embed/1"
 COLUMNS = ("path", "face", "reason")
+
+RowsPerPart = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Write a folder of parts of N rows at most. Default: one file."),
+]
 
 
 def embed(
@@ -50,6 +58,7 @@ def embed(
     force: options.Force = False,
     device: options.Device = "auto",
     shard: options.Shard = None,
+    rows_per_part: RowsPerPart = None,
 ) -> int:
     """Embed faces.
 
@@ -57,42 +66,50 @@ def embed(
     embeddings, float32 [faces, dimensions]; it is written when all inputs are done, and the records follow. Each
     of several parts (--shard) writes its own file: X.safetensors becomes X.2-of-8.safetensors. An input record with
     landmarks, as align and perturb write them, stands for that one face, which is not searched for again.
+
+    With --rows-per-part, --out is a folder: part-00000.safetensors and so on, each written when it is full and its
+    records behind it, so that memory does not grow with the faces; at the end manifest.json with each part's rows and
+    sha256. Whatever reads a file of embeddings reads such a folder as one.
     """
     inputs = options.named(inputs, paths)
     part = parse_shard(shard)
     out = file_of_shard(out, part)
     if part != (1, 1):
         refuse_link(out)
-    refuse_existing(out, force=force)
+    in_parts = rows_per_part is not None
+    if in_parts:
+        refuse_folder(out, force=force)
+    else:
+        refuse_existing(out, force=force)
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
-    claim = claimed(out, replace=force)
+    claim = claimed_part(out, "facetools-embed", "parts") if in_parts else claimed(out, replace=force)
     with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.engines import LocalEngine
         from _toolio.compute.memory import Batch
         from facetools.embeddings.embedder import Embedder, EmbeddingWorker
-        from facetools.embeddings.files import write_embeddings
+        from facetools.embeddings.parts.writer import EmbeddingWriter
         from facetools.workers.photos import Processed, process
 
         engine = LocalEngine(device)
         opening = partial(EmbeddingWorker, extractor, search, batch)
         worker = opening(engine.here)
         embedder = Embedder(worker.extractor, batch=Batch(batch), file=out)
-        pending: list[Callable[[], object]] = []
+        if in_parts:
+            clear_parts(out)
+        about = {"version": tool_version(), "arguments": search.arguments}
+        output = EmbeddingWriter(out, embedder, about, rows_per_part=rows_per_part)
         tally = FaceTally()
         embedded = process(items, engine, opening, worker, batch=batch)
         for each in track(embedded, "embedding", count(items)):
             if isinstance(each, Processed):
-                for position, fields in enumerate(embedder.add(each.made)):
+                for position, fields in enumerate(output.add(each.made)):
                     tally.add(fields, each.item.path)
-                    pending.append(partial(writer.emit, fields, through=each.record_of(position)))
+                    output.then(partial(writer.emit, fields, through=each.record_of(position)))
             else:
-                pending.append(partial(hand_on, writer, each))
-        embeddings, made = embedder.finish()
+                output.then(partial(hand_on, writer, each))
+        output.close()
         say_if_halved(engine, batch)
-        write_embeddings(out, embeddings, {"version": tool_version(), "arguments": search.arguments, **made})
-        for write_line in pending:
-            write_line()
         tally.failed = writer.failures
         writer.sum_up(tally.line(out))
         return writer.exit_code

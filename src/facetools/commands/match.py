@@ -18,6 +18,7 @@ from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Order, RecordWriter
 from facetools.commands._options import ExtractorOption
 from facetools.embeddings.match_records import SCHEMA, MatchConfig, find_matches
+from facetools.embeddings.parts.manifest import is_folder_of_parts
 from facetools.extractors.factory import DEFAULT
 
 COLUMNS = ("same", "person", "faces", "path", "face", "path_b", "face_b", "reason")
@@ -58,7 +59,7 @@ Most = Annotated[
 
 def refuse_folder(name: str) -> None:
     """Raise ToolError for a folder of photos, with the line that embeds them into files named after it."""
-    if not Path(name).is_dir():
+    if not Path(name).is_dir() or is_folder_of_parts(name):
         return
     stem = Path(name).resolve().name or "photos"
     out, records = (shlex.quote(f"{stem}.{ending}") for ending in ("safetensors", "jsonl"))

@@ -113,11 +113,11 @@ class Embedder:
     batch
         Chips embedded together on an accelerator, fewer where memory runs out; on a CPU each is embedded alone.
     file
-        The file, for the records.
+        The file, for the records; another may be set after `finish`.
     """
 
     def __init__(self, extractor: Extractor, *, batch: Batch, file: Path) -> None:
-        self._extractor, self._batch, self._file = extractor, batch, file
+        self._extractor, self._batch, self.file = extractor, batch, file
         self._rows: list[npt.NDArray[np.float32]] = []
         self._described: list[dict[str, Any]] = []
 
@@ -130,13 +130,25 @@ class Embedder:
         self._rows.append(embedded.rows)
         fields = []
         for face in embedded.faces:
-            row = {"row": len(self._described), "file": str(self._file), **about, "extractor": self._extractor.name}
+            row = {"row": len(self._described), "file": str(self.file), **about, "extractor": self._extractor.name}
             fields.append({**row, **face})
             self._described.append({**about, "face": face["face"]})
         return fields
 
+    @property
+    def rows(self) -> int:
+        """How many faces have been added since the last `finish`."""
+        return len(self._described)
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers an embedding has."""
+        return self._extractor.dimensions
+
     def finish(self) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """Return all embeddings, float32 [faces, dimensions], and the metadata of their file."""
+        """Return all embeddings, float32 [faces, dimensions], and the metadata of their file; rows begin anew."""
+        described, self._described = self._described, []
+        rows, self._rows = self._rows, []
         network = self._extractor
         about: dict[str, Any] = {"name": network.name, "sha256": network.sha256, "distance": network.distance}
         if network.people:  # an evaluation on them would be of training data
@@ -144,6 +156,6 @@ class Embedder:
         made = {
             "extractor": about,
             "alignment": network.alignment,
-            "rows": self._described,
+            "rows": described,
         }
-        return np.concatenate([np.zeros((0, network.dimensions), np.float32), *self._rows]), made
+        return np.concatenate([np.zeros((0, network.dimensions), np.float32), *rows]), made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN
 from _toolio.tensors.reader import read_metadata
 from facetools.attacks.origins import is_origin
+from facetools.embeddings.parts import manifest
+from facetools.embeddings.parts.manifest import is_folder_of_parts
 from facetools.extractors.tensor_files import load_array, save_tensors
 
 SCHEMA = "facetools.embed/1"
@@ -51,6 +53,17 @@ def is_safetensors(name: str) -> bool:
         return stream.read(9)[8:] == b"{"
 
 
+def holds_embeddings(name: str) -> bool:
+    """Test whether an input is a file of embeddings, or a folder of them in parts, rather than records or photos."""
+    return is_safetensors(name) or (name != STDIN and is_folder_of_parts(name))
+
+
+def identity_of(name: str) -> bytes:
+    """Return bytes that tell one input of embeddings from others: a file's own, or the manifest of parts."""
+    path = Path(name)
+    return (path / manifest.NAME if path.is_dir() else path).read_bytes()
+
+
 def write_embeddings(path: Path, values: npt.NDArray[np.float32], about: Mapping[str, Any]) -> None:
     """Write a file of embeddings, complete or absent.
 
@@ -72,13 +85,44 @@ def write_embeddings(path: Path, values: npt.NDArray[np.float32], about: Mapping
 
 
 def read_embeddings(path: Path) -> Embeddings:
-    """Read a file of embeddings.
+    """Read a file of embeddings, or all parts of a folder as one.
 
     Raises
     ------
     ToolError
-        The file is missing, damaged or of another kind, or its metadata do not fit its rows.
+        The file is missing, damaged or of another kind, or its metadata do not fit its rows; a part is not what the
+        folder's manifest names.
     """
+    if not is_folder_of_parts(path):
+        return _read_file(path)
+    listed = manifest.read_manifest(path)
+    values, rows = np.empty((listed.rows, listed.dimensions), np.float32), list[Mapping[str, Any]]()
+    for part in _parts_of(path, listed):
+        values[len(rows) : len(rows) + len(part.rows)] = part.values
+        rows += part.rows
+    return Embeddings(values, rows, listed.extractor)
+
+
+def read_each(path: Path) -> Iterator[Embeddings]:
+    """Read a file of embeddings, or the parts of a folder one after the other. Raises as `read_embeddings`."""
+    if is_folder_of_parts(path):
+        yield from _parts_of(path, manifest.read_manifest(path))
+    else:
+        yield _read_file(path)
+
+
+def _parts_of(folder: Path, listed: manifest.Manifest) -> Iterator[Embeddings]:
+    for path, part in manifest.checked_parts(folder, listed):
+        file = _read_file(path)
+        if file.values.shape != (part.rows, listed.dimensions) or file.extractor != listed.extractor:
+            raise ToolError(
+                f"{path}: has other rows, or another extractor, than {manifest.NAME} says; embed again",
+                kind="embeddings",
+            )
+        yield file
+
+
+def _read_file(path: Path) -> Embeddings:
     about = read_metadata(path)
     if not str(about.get("schema", "")).startswith(SCHEMA.rpartition("/")[0] + "/"):
         raise ToolError(f"{path}: not a file of embeddings; make one with `facetools embed`", kind="embeddings")

@@ -13,6 +13,7 @@ from _toolio.errors import ToolError
 from _toolio.progress import Progress, no_progress
 from facetools.embeddings.distances import distances
 from facetools.embeddings.files import check_finite
+from facetools.embeddings.parts.manifest import is_folder_of_parts
 from facetools.embeddings.records import EmbeddedFace, check_alike, distinct_faces, read_faces
 
 BLOCK = 1024
@@ -93,7 +94,7 @@ def read_embedded(names: Sequence[str], *, verb: str = "match") -> list[Faces]:
     """
     read: list[Faces] = []
     for name in names:
-        if Path(name).is_dir():
+        if Path(name).is_dir() and not is_folder_of_parts(name):
             raise ToolError(
                 f"{name}: is a folder; embed its photos first: `facetools embed` makes records that name them",
                 kind="embeddings",

@@ -10,6 +10,7 @@ from _toolio.errors import ToolError
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import Item, count, open_items
 from facetools.embeddings.matching import Faces, read_embedded
+from facetools.embeddings.parts.manifest import is_folder_of_parts
 from facetools.embeddings.records import EmbeddedFace
 from facetools.people import person_in
 from facetools.photos.formats import photo_files
@@ -37,7 +38,7 @@ def read_people(name: str, extractor: str, *, device: str = "auto", progress: Pr
     ToolError
         A photo cannot be read, there is no face in any, or as ``read_embedded`` says.
     """
-    if Path(name).is_dir() or name.endswith(".tar"):
+    if (Path(name).is_dir() and not is_folder_of_parts(name)) or name.endswith(".tar"):
         from _toolio.compute.device import pick_device
         from facetools.extractors.factory import open_extractor
 

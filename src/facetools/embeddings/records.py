@@ -17,7 +17,7 @@ from _toolio.streams.inputs import STDIN, Item
 from _toolio.streams.reading import open_input
 from _toolio.streams.records import Record, read_records
 from facetools.attacks.origins import Origin
-from facetools.embeddings.files import Embeddings, is_safetensors, read_embeddings
+from facetools.embeddings.files import Embeddings, holds_embeddings, read_each, read_embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def read_faces(name: str) -> tuple[list[EmbeddedFace], list[Item]]:
     Parameters
     ----------
     name
-        A ``.safetensors`` file of ``facetools embed``, its records in a file, or ``-`` for records on stdin. Records
-        of photos that failed are left out.
+        A ``.safetensors`` file of ``facetools embed``, its folder of parts, its records in a file, or ``-`` for records
+        on stdin. Records of photos that failed are left out.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_faces(name: str) -> tuple[list[EmbeddedFace], list[Item]]:
     """
     faceless: list[Item] = []
     with of_the_whole_run():
-        found = list(_faces_of_file(name) if is_safetensors(name) else _faces_of_records(name, faceless))
+        found = list(_faces_of_file(name) if holds_embeddings(name) else _faces_of_records(name, faceless))
     return found, faceless
 
 
@@ -117,10 +117,10 @@ def distinct_faces(name: str, found: Iterable[EmbeddedFace]) -> list[EmbeddedFac
 
 
 def _faces_of_file(name: str) -> Iterator[EmbeddedFace]:
-    file = read_embeddings(Path(name))
-    for row, values in zip(file.rows, file.values, strict=True):
-        item = Item(row["path"], row["relative"])
-        yield EmbeddedFace(item, row["face"], row.get("sha256"), values, file.extractor, row.get("made_against"))
+    for file in read_each(Path(name)):
+        for row, values in zip(file.rows, file.values, strict=True):
+            item = Item(row["path"], row["relative"])
+            yield EmbeddedFace(item, row["face"], row.get("sha256"), values, file.extractor, row.get("made_against"))
 
 
 def _faces_of_records(name: str, faceless: list[Item]) -> Iterator[EmbeddedFace]:

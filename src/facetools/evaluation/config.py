@@ -8,6 +8,7 @@ from pathlib import Path
 
 from _toolio.choices import list_fields
 from _toolio.streams.inputs import STDIN
+from facetools.embeddings.parts.manifest import is_folder_of_parts
 from facetools.faces.search import FaceSearch
 from facetools.transforms.preprocess import Preprocess, parse_preprocess
 
@@ -189,4 +190,5 @@ class EvaluationConfig:
 
 def holds_photos(name: str) -> bool:
     """Test whether an input is a folder or archive of photos rather than a file of embeddings or records."""
-    return name != STDIN and (Path(name).is_dir() or Path(name).suffix == ".tar")
+    is_folder = name != STDIN and Path(name).is_dir() and not is_folder_of_parts(name)
+    return is_folder or (name != STDIN and Path(name).suffix == ".tar")

@@ -15,6 +15,7 @@ from _toolio.errors import ToolError
 from _toolio.streams.inputs import STDIN, Item
 from facetools.attacks.origins import Origin, origin_of
 from facetools.embeddings.files import check_finite
+from facetools.embeddings.parts.manifest import is_folder_of_parts
 from facetools.embeddings.records import EmbeddedFace, check_alike, distinct_faces, read_faces
 from facetools.evaluation.gallery import Gallery, refuse_same_place
 
@@ -38,7 +39,7 @@ def read_gallery(name: str) -> Gallery:
         There is no face in it, a row does not match its record or is not finite, two rows or photos contradict each
         other, or extractors differ.
     """
-    if name != STDIN and (not Path(name).exists() or Path(name).is_dir()):
+    if name != STDIN and (not Path(name).exists() or (Path(name).is_dir() and not is_folder_of_parts(name))):
         raise ToolError(f"{name}: no such file or folder", kind="missing")
     found, faceless = read_faces(name)
     if not found:

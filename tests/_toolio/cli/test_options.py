@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from _toolio.cli.options import Batch, Device, Force, Inputs, Null, OutFile, Resume, Seed, Shard, finite
+from _toolio.cli.options import Batch, Device, Force, Inputs, Null, OutFile, Resume, Seed, Shard, finite, named
 
 found: dict[str, Any] = {}
 
@@ -96,3 +96,8 @@ def test_finite(value: float | None) -> None:
 def test_not_finite(value: float) -> None:
     with pytest.raises(typer.BadParameter, match="is not a finite number"):
         finite(value)
+
+
+def test_braces_in_names_are_expanded_and_come_in_order() -> None:
+    assert named(["b{1..2}.tar", "-"], ["{x,y}.jpg"]) == ["b1.tar", "b2.tar", "-", "x.jpg", "y.jpg"]
+    assert named(None, None) == []

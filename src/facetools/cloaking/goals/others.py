@@ -14,7 +14,7 @@ from _toolio.errors import InputError, UsageError, param, spelled
 from _toolio.files.hashing import sha256_of, text_digest
 from _toolio.streams.inputs import list_whole
 from facetools.embeddings.chips import embed_face
-from facetools.embeddings.files import check_finite, is_safetensors, read_embeddings
+from facetools.embeddings.files import check_finite, holds_embeddings, identity_of, read_embeddings
 from facetools.extractors.extractor import Extractor
 from facetools.intake import Intake, Refusal, take_in
 from facetools.people import person_of
@@ -93,13 +93,13 @@ def open_others(
     ToolError
         A file holds no embeddings, or one that is not finite; a folder or archive holds no photo by name.
     """
-    files = [name for name in names if is_safetensors(name)]
+    files = [name for name in names if holds_embeddings(name)]
     read = [(name, read_embeddings(Path(name))) for name in files]
     photos = [name for name in names if name not in files]
     values: list[list[Tensor]] = [[] for _ in extractors]
     people: list[list[str]] = [[] for _ in extractors]
     sha256s: list[list[str | None]] = [[] for _ in extractors]
-    digests = [sha256_of(Path(name).read_bytes()) for name in files]
+    digests = [sha256_of(identity_of(name)) for name in files]
     for number, extractor in enumerate(extractors):
         for name, file in read:
             if file.extractor["sha256"] != extractor.sha256:

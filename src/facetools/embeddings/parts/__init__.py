@@ -1,0 +1,1 @@
+"""Embeddings in parts: a folder of files of embeddings, and a manifest of them."""
