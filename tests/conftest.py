@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -70,6 +71,16 @@ def warm_command() -> Iterator[Callable[..., list[str]]]:
             assert server.stdout.readline() == b"ready\n"
             client = [sys.executable, "-I", "-S", str(tests / "warm_client.py"), str(path)]
             yield lambda tool, *arguments: [*client, tool, *map(os.fsdecode, arguments)]
+
+
+@pytest.fixture(scope="session")
+def warm_tools(warm_command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the PATH: the tools, as processes that begin with the large libraries imported."""
+    folder = tmp_path_factory.mktemp("bin")
+    for tool in ("facetools", "berttools"):
+        (folder / tool).write_text(f'#!/bin/sh\nexec {shlex.join(warm_command(tool))} "$@"\n')
+        (folder / tool).chmod(0o755)
+    return folder
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def option_lines(parameter: Any) -> list[str]:
     return [*lines, escape(" ".join(words))]
 
 
-def command_page(tool: str, name: str, command: Any, schema: str, manual: Page) -> str:
+def command_page(tool: str, name: str, command: Any, schema: str | None, manual: Page) -> str:
     """Write the page of one command."""
     page = f"{tool}-{name}"
     summary, _, rest = (command.help or "").partition("\n\n")
@@ -94,9 +94,10 @@ def command_page(tool: str, name: str, command: Any, schema: str, manual: Page) 
         if parameter not in arguments:
             lines += option_lines(parameter)
     lines += [".TP", "\\fB\\-h\\fR, \\fB\\-\\-help\\fR", "Show help and exit."]
+    of = f"schema \\fB{escape(schema)}\\fR" if schema else "as another command wrote it"
     lines += [
         ".SH RECORDS",
-        f"One JSON object a line, schema \\fB{escape(schema)}\\fR; on a terminal, a table.",
+        f"One JSON object a line, {of}; on a terminal, a table.",
     ]
     for field, meaning in manual.fields.items():
         lines += [".TP", f"\\fB{escape(field)}\\fR", escape(meaning)]
@@ -136,7 +137,7 @@ def pages() -> dict[str, str]:
         out[f"{tool}.1"] = tool_page(tool, group)
         for name, command in group.commands.items():
             module = importlib.import_module(f"{tool}.commands.{name.replace('-', '_')}")
-            out[f"{tool}-{name}.1"] = command_page(tool, name, command, module.SCHEMA, module.PAGE)
+            out[f"{tool}-{name}.1"] = command_page(tool, name, command, getattr(module, "SCHEMA", None), module.PAGE)
     return out
 
 

@@ -14,6 +14,7 @@ COMMANDS = (
     "embed",
     "match",
     "align",
+    "gather",
     "train-detector",
     "train-extractor",
     "train-robust",

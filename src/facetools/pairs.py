@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from _toolio.errors import ToolError, param
+from _toolio.streams.current import noted
 from _toolio.streams.inputs import Item
 
 
@@ -93,7 +94,15 @@ def match_folders(
             alone.append(Copies(None, found[item.path]))
     number, total = shard
     everything = matched + alone + strays
-    return everything[len(everything) * (number - 1) // total : len(everything) * number // total]
+    part = everything[len(everything) * (number - 1) // total : len(everything) * number // total]
+    noted(_items_of(part), of=len(_items_of(everything)))
+    return part
+
+
+def _items_of(photos: Iterable[Copies]) -> list[Item]:
+    """Return the files of photos and their copies."""
+    pairs = [pair for copies in photos for pair in copies.pairs.values()]
+    return [item for pair in pairs for item in (pair.clean, pair.cloaked) if item is not None]
 
 
 def match_photos(clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str = "") -> list[Pair]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -31,7 +31,7 @@ from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters
 from _toolio.files.holders import set_command
 from _toolio.streams.reading import report_waiting
-from _toolio.streams.records import ReaderGoneError, discard_closed, discard_stdout, written_as
+from _toolio.streams.records import Output, ReaderGoneError, discard_closed, discard_stdout, written_as
 from _toolio.version import tool_version
 
 ENDING = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
@@ -99,15 +99,19 @@ def build_app(package: str, commands: Sequence[str], *, listing: bool = False) -
 
 
 def _with_forms(function: Callable[..., Any], fields: Iterable[str]) -> Callable[..., Any]:
-    """Return a command with the options that choose how its records are written; CSV has ``fields``."""
+    """Return a command with the options that choose how its records are written; CSV has ``fields``.
+
+    One that has shards can write them into a folder of shards, too.
+    """
 
     @functools.wraps(function)
     def command(*, table: bool, csv: bool, jsonl: bool, **given: Any) -> Any:
         with written_as(options.form_of(table=table, csv=csv, jsonl=jsonl), tuple(fields)) as output:
             tool = function.__module__.partition(".")[0]
             resumes = "resume" in given
+            into = given.pop("into", None)
             with resumable(tool, given["out"], resume=given["resume"]) if resumes else nullcontext():
-                code = function(**given)
+                code = function(**given) if into is None else _run_shards(function, {**given, "into": into}, output)
         if output.line:
             close_with(output.line)
         return code
@@ -117,10 +121,18 @@ def _with_forms(function: Callable[..., Any], fields: Iterable[str]) -> Callable
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind) for name, kind in forms
     ]
-    known = signature.parameters.values()
+    known = list(signature.parameters.values())
+    if "shard" in signature.parameters:
+        known.append(inspect.Parameter("into", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=options.Into))
     command.__signature__ = signature.replace(parameters=[*known, *more])  # type: ignore[attr-defined]
     command.__annotations__ = {}  # they are in the signature, evaluated: typer would do so once more
     return command
+
+
+def _run_shards(function: Callable[..., Any], given: Mapping[str, Any], output: Output) -> int:
+    from _toolio.cli.sharding import run_shards
+
+    return run_shards(function, given, output, functools.partial(note, function.__module__.partition(".")[0]))
 
 
 def _only_described(function: Callable[..., Any]) -> Callable[[], None]:

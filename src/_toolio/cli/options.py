@@ -14,7 +14,7 @@ import typer
 from _toolio.compute.precision import Precision
 from _toolio.errors import UsageError, param
 from _toolio.streams.records import Form
-from _toolio.streams.shards import parse_shard
+from _toolio.streams.shards import parse_shards
 from _toolio.streams.sources.braces import expanded
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -61,9 +61,12 @@ _OTHERS = (
 )
 
 
-def tensor_file(path: Path) -> Path:
+P = TypeVar("P", Path, Path | None)
+
+
+def tensor_file(path: P) -> P:
     """Return the name of a safetensors file; refuse one whose ending is another format's."""
-    if path.suffix.lower() in _OTHERS:
+    if path is not None and path.suffix.lower() in _OTHERS:
         raise typer.BadParameter(
             f"{path}: a safetensors file is written, and no {path.suffix}; name it {path.with_suffix('.safetensors')}"
         )
@@ -72,7 +75,7 @@ def tensor_file(path: Path) -> Path:
 
 def _shard(text: str | None) -> str | None:
     try:
-        parse_shard(text)
+        parse_shards(text)
     except UsageError as error:
         raise typer.BadParameter(error.message) from None
     return text
@@ -103,7 +106,17 @@ Shard = Annotated[
     typer.Option(
         metavar="K/N",
         callback=_shard,
-        help="Handle only the K-th of N parts of the inputs. Default: RANK and WORLD_SIZE if set, else all.",
+        help="Handle only the K-th of N parts of the inputs. With --into also several, 3-7/N, or all that nobody has "
+        "made yet, next/N. Default: RANK and WORLD_SIZE if set, else all.",
+    ),
+]
+Into = Annotated[
+    Path | None,
+    typer.Option(
+        "--into",
+        metavar="DIR",
+        help="Write records to a file a shard in this folder, each with a marker of what it was made of; leave out "
+        "those that are complete.",
     ),
 ]
 PrecisionChoice = Annotated[
@@ -120,6 +133,16 @@ OutFile = Annotated[
         metavar="FILE",
         callback=tensor_file,
         help="The safetensors file to write; complete or absent.",
+    ),
+]
+ShardOutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        callback=tensor_file,
+        help="The safetensors file to write; complete or absent. With --into, each shard's is in that folder.",
     ),
 ]
 OutFolder = Annotated[

@@ -42,6 +42,21 @@ State = Mapping[str, tuple[int, int, int]] | None
 """What is at a name: inode, bytes and time of change in ns of each file by its path below it; None for nothing."""
 
 
+class BusyError(ToolError):
+    """Another run has an output.
+
+    Attributes
+    ----------
+    sure
+        Its holder has the claim locked, so that the system lets go of it when the holder dies. Otherwise the holder is
+        on another machine and may have died.
+    """
+
+    def __init__(self, message: str, *, sure: bool) -> None:
+        super().__init__(message, kind="busy")
+        self.sure = sure
+
+
 @dataclass(slots=True)
 class Claim:
     """A claim of this process on an output.
@@ -121,7 +136,7 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
     if out is None or target is None or target in _claims:
         yield
         return
-    with _held(target.with_name(f".{_short(target.name)}.lock"), f"{named} {out}") as held:
+    with _held(claim_file(target), f"{named} {out}") as held:
         _tidy_beside(target, held.dead)
         held.forget()
         _claims[target] = Claim(state_of(target) if replace else None)
@@ -165,6 +180,11 @@ def claimed_part(folder: Path, command: str, part: object | None) -> Iterator[No
         except BaseException:  # as in `claimed`
             _tidy_below(folder, [temporaries.RUN])
             raise
+
+
+def claim_file(target: Path) -> Path:
+    """Return an output's claim: a file that is there while a run holds it, and after a run that was killed."""
+    return target.with_name(f".{_short(target.name)}.lock")
 
 
 def _short(name: str) -> str:
@@ -262,6 +282,8 @@ def _named(said: str) -> Iterator[None]:
     """Raise what goes wrong with a claim as an error of the output."""
     try:
         yield
+    except BusyError as error:
+        raise BusyError(f"{said}: {error.args[0]}", sure=error.sure) from None
     except ToolError as error:
         raise ToolError(f"{said}: {error.args[0]}", kind=error.kind) from None
     except OSError as error:
@@ -292,8 +314,8 @@ def _take(lock: Path, *, create: bool = True, tries: int = _TRIES) -> tuple[int,
 
     Raises
     ------
-    ToolError
-        Kind ``"busy"``: somebody has it.
+    BusyError
+        Somebody has it.
     """
     while True:
         stream = _open(lock, create=create)
@@ -302,7 +324,7 @@ def _take(lock: Path, *, create: bool = True, tries: int = _TRIES) -> tuple[int,
             if locked is False and not holders.lives(found) and (tries := tries - 1) > 0:
                 time.sleep(_PAUSE_S)
             elif locked is False or (found and not holders.is_dead(found, locked=bool(locked))):
-                raise ToolError(holders.busy(found, lock, sure=locked is False), kind="busy")
+                raise BusyError(holders.busy(found, lock, sure=locked is False), sure=locked is False)
             elif _is_same(stream, lock):  # its holder may have removed it before it was locked
                 kept, stream = stream, -1
                 return kept, [str(run) for run in found.get("runs", [])]
@@ -320,7 +342,7 @@ def _open(lock: Path, *, create: bool) -> int:
             stream = open_no_link(lock, os.O_RDONLY)
             found = holders.read(stream)
             os.close(stream)
-            raise ToolError(holders.busy(found, lock, sure=False), kind="busy") from None
+            raise BusyError(holders.busy(found, lock, sure=False), sure=False) from None
         raise
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
+from _toolio.streams.current import noted
 from _toolio.streams.items import STDIN, Item, Kind, read_input, reason_of
 from _toolio.streams.reading import open_input
 from _toolio.streams.remote import RemoteStream, ending, file_system, is_url, shown
@@ -31,7 +32,7 @@ def open_items(
     inputs: Sequence[str] | None,
     *,
     null: bool = False,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] | None = None,
     only: Kind | None = None,
     collections: bool = False,
 ) -> list[Item] | Iterator[Item]:
@@ -47,7 +48,8 @@ def open_items(
     shard
         (K, N): the K-th of N runs of items, K from 1; records that follow each other and name one file stay
         together. With N = 1 stdin is read as it comes. Where all inputs are tars, and at least N, each shard has whole
-        ones and opens no other; else each lists everything twice, to count and to pass over.
+        ones and opens no other; else each lists everything twice, to count and to pass over. None: all, and
+        not what a folder of shards is made of.
     only
         Leave out files of folders and tars that are not of this kind by name, and count them, by the end of the items.
         What is named outright, or on stdin, is always listed.
@@ -69,23 +71,31 @@ def open_items(
         error.
     """
     names = _checked(inputs, null=null, collections=collections)
-    listing = _Listing(_dealt(names, shard), null=null, lists=collections)
-    number, total = (1, 1) if listing.names != names else shard
+    listing = _Listing(_dealt(names, shard or (1, 1)), null=null, lists=collections)
+    items, known = _of_shard(listing, (1, 1) if listing.names != names else shard or (1, 1), only)
+    return items if shard is None else noted(items, of=known if listing.names == names else None)
+
+
+def _of_shard(
+    listing: _Listing, shard: tuple[int, int], only: Kind | None
+) -> tuple[list[Item] | Iterator[Item], int | None]:
+    """Return a shard's items, and how many all shards have together, where that is known."""
+    number, total = shard
     if total == 1 and listing.streams:
-        return listing.items(only)
+        return listing.items(only), None
     items = listing.again().items(only) if total > 1 else listing.items(only)
     ahead = deque(islice(items, LISTED_AHEAD + 1))
     if len(ahead) <= LISTED_AHEAD:
         found = list(ahead)
         start, stop = (_between_files(found, part * len(found) // total) for part in (number - 1, number))
-        return found[start:stop]
+        return found[start:stop], len(found)
     if total == 1:
-        return chain(_taken(ahead), items)
+        return chain(_taken(ahead), items), None
     ahead.clear()
     size = LISTED_AHEAD + 1 + sum(1 for _ in items)
     uncounted = replace(only) if only is not None else None
     start, stop = ((part * size) // total for part in (number - 1, number))
-    return _run(listing.items(uncounted), start, stop)
+    return _run(listing.items(uncounted), start, stop), size
 
 
 def list_whole(inputs: Sequence[str], *, only: Kind | None = None) -> list[Item]:

@@ -64,11 +64,18 @@ class Output:
         Fields of CSV, in order.
     line
         The sum in a line, once a writer has ended: for people, and no part of the records.
+    stream
+        Where JSONL is written instead of stdout.
+    records, failures
+        How many records were written so far, and how many of them have an error.
     """
 
     form: Form = Form.auto
     fields: tuple[str, ...] = ()
     line: str = ""
+    stream: IO[bytes] | None = None
+    records: int = 0
+    failures: int = 0
 
 
 _output: ContextVar[Output | None] = ContextVar("output", default=None)
@@ -224,7 +231,9 @@ class RecordWriter:
         self._blocks: list[list[Record]] = [[]]
         self._output = output = _output.get() or Output()
         form = output.form if form is None else form
-        if sys.stdout is None:
+        if output.stream is not None:
+            form = Form.jsonl
+        elif sys.stdout is None:
             raise ToolError("stdout is closed; give it a file or a pipe")
         self._table = form is Form.table or (form is Form.auto and sys.stdout.isatty())
         named = csv_fields or [name for name in output.fields if name != rank]
@@ -281,6 +290,9 @@ class RecordWriter:
             self._write(dump_record(record, decimals=self.decimals))
 
     def _write(self, data: bytes) -> None:
+        if self._output.stream is not None:
+            self._output.stream.write(data)
+            return
         try:
             write_out(data)
         except ReaderGoneError:
@@ -314,9 +326,31 @@ class RecordWriter:
         else:
             self._write(dump_record(record, decimals=self.decimals))
 
+    def pass_lines(self, stream: IO[bytes], *, name: str, written: int, failures: int) -> None:
+        """Write lines of records as they are, without reading them where lines are what is written.
+
+        Parameters
+        ----------
+        stream, name
+            JSONL that a `RecordWriter` has written; what messages call it.
+        written, failures
+            How many records there are, and how many have an error.
+        """
+        if self._table or self._csv:
+            for record in read_records(stream, name=name):
+                self.pass_on(record)
+            return
+        self.written += written
+        self.failures += failures
+        while block := stream.read(1 << 20):
+            self._write(block)
+
     def _count(self, record: Mapping[str, Any]) -> None:
+        failed = "error" in record
         self.written += 1
-        self.failures += "error" in record
+        self.failures += failed
+        self._output.records += 1
+        self._output.failures += failed
 
 
 def write_out(data: bytes) -> None:

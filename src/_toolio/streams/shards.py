@@ -4,13 +4,68 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from _toolio.errors import UsageError, param
 
+NEXT = "next"
+"""In place of a shard's number: those that nobody has made yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Shards that one process is to make.
+
+    Attributes
+    ----------
+    numbers
+        From 1 to ``total``.
+    total
+        Into how many parts the inputs are divided.
+    unfinished
+        Only those that nobody has made or is making.
+    """
+
+    numbers: range
+    total: int
+    unfinished: bool = False
+
+
+def parse_shards(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> Shards:
+    """Return the shards of ``K/N``, ``A-B/N`` or ``next/N``; None is as of `parse_shard`.
+
+    Raises
+    ------
+    UsageError
+        There is no such shard.
+    """
+    first, slash, total = (text or "").partition("/")
+    if slash and total.isdecimal() and int(total):
+        if first == NEXT:
+            return Shards(range(1, int(total) + 1), int(total), unfinished=True)
+        first, dash, last = first.partition("-")
+        if dash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= int(total):
+            return Shards(range(int(first), int(last) + 1), int(total))
+    number, parts = _one_shard(text, environ)
+    return Shards(range(number, number + 1), parts)
+
 
 def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> tuple[int, int]:
-    """Return (K, N) of ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard."""
+    """Return (K, N) of ``K/N``, K from 1; None takes ``RANK`` (from 0) and ``WORLD_SIZE``, or one shard.
+
+    Raises
+    ------
+    UsageError
+        There is no such shard, or several are named, which need a folder that keeps each.
+    """
+    shards = parse_shards(text, environ)
+    if shards.unfinished or len(shards.numbers) > 1:
+        raise UsageError(f"{param('shard')} {text}: several shards need {param('into')}, a folder that keeps each")
+    return shards.numbers[0], shards.total
+
+
+def _one_shard(text: str | None, environ: Callable[[str], str | None]) -> tuple[int, int]:
     if text is None:
         rank, world = environ("RANK"), environ("WORLD_SIZE")
         if rank is None or world is None:
@@ -22,7 +77,7 @@ def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.envi
         text = f"{int(rank) + 1}/{world}"
     number, slash, total = text.partition("/")
     if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise UsageError(f"{param('shard')} {text}: give K/N with K from 1 to N, such as 2/8")
+        raise UsageError(f"{param('shard')} {text}: give K/N with K from 1 to N, such as 2/8; 3-5/8; next/8")
     return int(number), int(total)
 
 

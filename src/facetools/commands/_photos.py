@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_photos(
-    inputs: Sequence[str], *, all_files: bool, null: bool, shard: tuple[int, int] = (1, 1)
+    inputs: Sequence[str], *, all_files: bool, null: bool, shard: tuple[int, int] | None = None
 ) -> list[Item] | Iterator[Item]:
     """List photos as `_toolio.streams.inputs.open_items` does, those that lists name too.
 

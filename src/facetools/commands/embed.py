@@ -10,11 +10,13 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
+from _toolio.errors import UsageError, param
 from _toolio.files.claims import claimed, claimed_part
 from _toolio.files.overwriting import refuse_existing, refuse_link
+from _toolio.streams.current import is_in_a_folder_of_shards, output_of_shard
 from _toolio.streams.inputs import count
 from _toolio.streams.records import Order, RecordWriter
-from _toolio.streams.shards import file_of_shard, parse_shard
+from _toolio.streams.shards import parse_shard
 from _toolio.version import tool_version
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import (
@@ -43,7 +45,7 @@ RowsPerPart = Annotated[
 
 
 def embed(
-    out: options.OutFile,
+    out: options.ShardOutFile = None,
     paths: options.Paths = None,
     inputs: options.Inputs = None,
     all_files: options.AllFiles = False,
@@ -70,13 +72,17 @@ def embed(
     With --rows-per-part, --out is a folder: part-00000.safetensors and so on, each written when it is full and its
     records behind it, so that memory does not grow with the faces; at the end manifest.json with each part's rows and
     sha256. Whatever reads a file of embeddings reads such a folder as one.
+
+    With --into each shard writes its file beside its records, and `facetools gather` makes one of all.
     """
     inputs = options.named(inputs, paths)
     part = parse_shard(shard)
-    out = file_of_shard(out, part)
+    out, force = output_of_shard(out, part, ".safetensors", force=force)
     if part != (1, 1):
         refuse_link(out)
     in_parts = rows_per_part is not None
+    if in_parts and is_in_a_folder_of_shards():
+        raise UsageError(f"{param('rows_per_part')}: shards of {param('into')} are parts already; leave it out")
     if in_parts:
         refuse_folder(out, force=force)
     else:

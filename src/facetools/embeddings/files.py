@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, param
 from _toolio.streams.inputs import STDIN
-from _toolio.tensors.reader import read_metadata
+from _toolio.tensors.header import MAX_HEADER_BYTES
+from _toolio.tensors.reader import open_safetensors, read_metadata
+from _toolio.tensors.writer import stream_safetensors
 from facetools.attacks.origins import is_origin
 from facetools.embeddings.parts import manifest
 from facetools.embeddings.parts.manifest import is_folder_of_parts
@@ -82,6 +86,56 @@ def write_embeddings(path: Path, values: npt.NDArray[np.float32], about: Mapping
         The file cannot be written.
     """
     save_tensors(path, {TENSOR: values}, {**about, "schema": SCHEMA})
+
+
+def join_embeddings(out: Path, parts: Sequence[Path]) -> list[int]:
+    """Write the rows of several files as one: the bytes that embedding all photos together would have written.
+
+    Numbers are copied part by part. The names of all rows are in memory, as they are in the one header that holds them.
+
+    Parameters
+    ----------
+    out
+        The file, complete or absent.
+    parts
+        Files of one extractor, in order.
+
+    Returns
+    -------
+    list of int
+        The row of each part's first face.
+
+    Raises
+    ------
+    ToolError
+        A part is no file of embeddings, or was made otherwise; there are more faces than a header can name; the file
+        cannot be written.
+    """
+    abouts, shapes = [read_metadata(part) for part in parts], [_shape_of(part) for part in parts]
+    for part, about, shape in zip(parts, abouts, shapes, strict=True):
+        same = {**about, "rows": None} == {**abouts[0], "rows": None} and shape[1:] == shapes[0][1:]
+        if not same or not isinstance(about.get("rows"), list) or len(about["rows"]) != shape[0]:
+            raise ToolError(f"{part}: was not made as {parts[0]} was; embed again", kind="embeddings")
+    joined = {**abouts[0], "rows": [row for about in abouts for row in about["rows"]]}
+    # In the header the text is a string of JSON in JSON.
+    if len(json.dumps(json.dumps(joined, separators=(",", ":")))) > MAX_HEADER_BYTES - 1000:
+        raise ToolError(
+            f"{out}: a file's header cannot name {len(joined['rows']):,} faces; leave out {param('out')}: records name"
+            " the files as they are",
+            kind="too-large",
+        )
+    plan = {TENSOR: ("F32", (len(joined["rows"]), *shapes[0][1:]))}
+    stream_safetensors(out, plan, lambda name: (load_array(part, name) for part in parts), joined)
+    return [0, *accumulate(shape[0] for shape in shapes[:-1])]
+
+
+def _shape_of(path: Path) -> tuple[int, ...]:
+    """Return the shape of a file's embeddings, [faces, dimensions]."""
+    with open_safetensors(path) as file:
+        entry = file.entries.get(TENSOR)
+    if entry is None or entry.dtype != "F32" or len(entry.shape) != 2:
+        raise ToolError(f"{path}: not a file of embeddings; make one with `facetools embed`", kind="embeddings")
+    return entry.shape
 
 
 def read_embeddings(path: Path) -> Embeddings:

@@ -1,0 +1,129 @@
+"""Options of a command as what its shards have in common."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from _toolio.cli.sharding import options_of, run_shards
+from _toolio.errors import UsageError
+from _toolio.files.hashing import sha256_of
+from _toolio.streams.current import noted
+from _toolio.streams.inputs import Item
+from _toolio.streams.records import Form, Output
+
+
+class Kind(Enum):
+    some = "some"
+
+
+def test_what_decides_what_a_shard_says(tmp_path: Path) -> None:
+    file, out = tmp_path / "x.safetensors", tmp_path / "chips"
+    file.write_bytes(b"weights")
+    given = {
+        "inputs": ["photos"], "paths": None, "null": True, "all_files": False, "shard": "1/2", "into": tmp_path,
+        "resume": True, "force": True, "device": "cuda", "batch": 4,
+        "threshold": None, "faces": Kind.some, "min_face": 20.0, "crops": False,
+        "extractor": [str(file), "dlib-resnet"], "detector": file, "out": out, "clean": str(file),
+    }  # fmt: skip
+    shown = f"x.safetensors sha256:{sha256_of(b'weights')}"
+    assert options_of(given) == {
+        "faces": "some", "min_face": 20.0, "crops": False,
+        "extractor": [shown, "dlib-resnet"], "detector": shown, "out": str(out), "clean": str(file),
+    }  # fmt: skip
+
+
+def command(*, shard: str | None, **given: object) -> int:
+    number, total = map(int, (shard or "").split("/"))
+    noted([Item(f"{number}.jpg", f"{number}.jpg")], of=total)
+    return {2: 4, 3: 3}.get(number, 0)
+
+
+@pytest.mark.parametrize(("shard", "status"), [("1/3", 0), ("2/3", 4), ("1-2/3", 4), ("1-3/3", 3), ("next/3", 3)])
+def test_the_exit_status_is_that_of_one_run(tmp_path: Path, shard: str, status: int) -> None:
+    command.__module__ = "facetools.commands.detect"
+    given = {"shard": shard, "into": tmp_path}
+    assert run_shards(command, given, Output(), print) == status
+    # What is complete is asked for again: the same status; what is next: nothing is.
+    assert run_shards(command, given, Output(), print) == (0 if shard == "next/3" else status)
+
+
+def test_several_shards_of_stdin_are_refused(tmp_path: Path) -> None:
+    for inputs in ([], ["photos", "-"]):
+        given = {"shard": "1-2/3", "into": tmp_path, "inputs": inputs, "paths": None}
+        with pytest.raises(UsageError, match="stdin can be read once"):
+            run_shards(command, given, Output(), print)
+
+
+@pytest.mark.parametrize("form", [Form.table, Form.csv])
+def test_a_folder_keeps_lines(tmp_path: Path, form: Form) -> None:
+    with pytest.raises(UsageError, match=f"keeps JSON lines; leave out {form.value}"):
+        run_shards(command, {"shard": "1/3", "into": tmp_path}, Output(form), print)
+
+
+WORKER = """
+import os, signal, sys
+from pathlib import Path
+from _toolio.cli.sharding import run_shards
+from _toolio.streams.inputs import open_items
+from _toolio.streams.records import Form, RecordWriter, written_as
+from _toolio.streams.shards import parse_shard
+
+def sizes(*, inputs, paths, shard):
+    with RecordWriter("t.sizes/1", "bytes", ()) as writer:
+        for item in open_items(inputs, shard=parse_shard(shard)):
+            writer.emit({"bytes": len(item.read()), "path": item.path})
+            if shard == sys.argv[3]:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+given = {"inputs": [sys.argv[1]], "paths": None, "shard": "next/37", "into": Path(sys.argv[2])}
+with written_as(Form.jsonl, ()) as output:
+    sys.exit(run_shards(sizes, given, output, print))
+"""
+ENDED = 120
+"""Seconds after which a test that hangs is given up."""
+
+
+def test_the_shard_of_a_killed_worker_is_made_by_another(tmp_path: Path) -> None:
+    """Four workers take 37 shards; one is killed inside its fifth, and those that wait for it make that too."""
+    inputs, into = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    for number in range(100):
+        (inputs / f"{number:03}").write_bytes(bytes(number))
+
+    def start(stops_at: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKER, inputs, into, stops_at], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def wait_until(count: int) -> None:
+        end = time.monotonic() + ENDED
+        while len(list(into.glob("*.done"))) < count:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    workers = [start("5/37")]
+    try:
+        wait_until(4)
+        workers += [start("") for _ in range(3)]
+        wait_until(36)
+        assert not (into / "0005-of-0037.done").exists()
+        workers[0].kill()
+        told = [worker.communicate(timeout=ENDED)[0].decode() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert [worker.returncode for worker in workers] == [-signal.SIGKILL, 0, 0, 0], told
+    waits = "waits for shards that other runs are making: "
+    assert all(text == "" or text.startswith(waits) for text in told), told
+    assert sorted(path.suffix for path in into.iterdir()) == [".done"] * 37 + [".jsonl"] * 37
+    lines = b"".join(path.read_bytes() for path in sorted(into.glob("*.jsonl"))).splitlines()
+    assert [json.loads(line)["bytes"] for line in lines] == list(range(100))
