@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from _toolio.cli.app import run_tool
+from _toolio.lazy import uncollected
 
 COMMANDS = (
     "layerdiff", "finetune", "apply-delta", "mask-tune", "apply-mask", "maskdiff", "mask-control", "predict",
@@ -12,4 +12,6 @@ COMMANDS = (
 
 def main() -> NoReturn:
     """Run berttools."""
+    with uncollected():
+        from _toolio.cli.app import run_tool
     run_tool("berttools", COMMANDS)

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from _toolio.cli.app import run_tool
+from _toolio.lazy import uncollected
 
 COMMANDS = (
     "detect",
@@ -25,4 +25,6 @@ COMMANDS = (
 
 def main() -> NoReturn:
     """Run facetools."""
+    with uncollected():
+        from _toolio.cli.app import run_tool
     run_tool("facetools", COMMANDS)

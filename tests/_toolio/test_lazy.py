@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import pkgutil
@@ -12,7 +13,7 @@ import pytest
 
 import berttools
 import facetools
-from _toolio.lazy import quiet_torch
+from _toolio.lazy import quiet_torch, uncollected
 
 PACKAGES = ["facetools", "berttools"] + [
     found.name
@@ -48,3 +49,14 @@ def test_torch_does_not_log_how_types_are_registered() -> None:
         assert logger.isEnabledFor(logging.ERROR)
     finally:
         logger.setLevel(before)
+
+
+def test_the_collector_rests_inside_the_block_alone() -> None:
+    assert gc.isenabled()
+    with pytest.raises(ImportError), uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            pass
+        assert not gc.isenabled()  # the outer block has not ended
+        raise ImportError
+    assert gc.isenabled()

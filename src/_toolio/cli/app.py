@@ -7,7 +7,9 @@ reader that goes away ends the run quietly with 0, unless its result is files: t
 
 import errno
 import functools
+import gc
 import importlib
+import importlib.util
 import inspect
 import os
 import signal
@@ -16,7 +18,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from types import FrameType
+from importlib.machinery import SourceFileLoader
+from types import CodeType, FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -27,9 +30,8 @@ from _toolio.cli.manual import EXIT_STATUS, Page
 from _toolio.cli.messages import complain, note
 from _toolio.cli.progress import close_with
 from _toolio.compute.memory import is_out_of_memory
-from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.errors import ToolError, spell_parameters
-from _toolio.files.holders import set_command
+from _toolio.lazy import uncollected
 from _toolio.streams.reading import report_waiting
 from _toolio.streams.records import Output, ReaderGoneError, discard_closed, discard_stdout, written_as
 from _toolio.version import tool_version
@@ -66,7 +68,7 @@ def build_app(package: str, commands: Sequence[str], *, listing: bool = False) -
     """Build the Typer app of a package from its list of command names, in help order.
 
     A command called ``some-name`` is the function ``some_name`` in ``<package>/commands/some_name.py``;
-    the first line of its docstring is its summary. ``listing`` leaves their options out.
+    the first line of its docstring is its summary. ``listing`` leaves their options out, and imports none of them.
     """
     summary = (importlib.import_module(package).__doc__ or "").strip()
     app = typer.Typer(
@@ -90,12 +92,19 @@ def build_app(package: str, commands: Sequence[str], *, listing: bool = False) -
 
     root.__doc__ = summary
     for name in commands:
-        module = importlib.import_module(f"{package}.commands.{name.replace('-', '_')}")
+        if listing:
+            app.command(name)(_only_described(package, name))
+            continue
+        module = importlib.import_module(_module_of(package, name))
         function = getattr(module, name.replace("-", "_"))
         page = getattr(module, "PAGE", None)
-        function = _only_described(function) if listing else _with_forms(function, page.fields if page else ())
-        app.command(name, epilog=EPILOG if page is None else closing_words(package, name, page))(function)
+        epilog = EPILOG if page is None else closing_words(package, name, page)
+        app.command(name, epilog=epilog)(_with_forms(function, page.fields if page else ()))
     return app
+
+
+def _module_of(package: str, name: str) -> str:
+    return f"{package}.commands.{name.replace('-', '_')}"
 
 
 def _with_forms(function: Callable[..., Any], fields: Iterable[str]) -> Callable[..., Any]:
@@ -135,13 +144,26 @@ def _run_shards(function: Callable[..., Any], given: Mapping[str, Any], output: 
     return run_shards(function, given, output, functools.partial(note, function.__module__.partition(".")[0]))
 
 
-def _only_described(function: Callable[..., Any]) -> Callable[[], None]:
-    """Return a stand-in for a command that is only listed: describing its options costs 4 ms."""
+def _only_described(package: str, name: str) -> Callable[[], None]:
+    """Return a stand-in for a command that is only listed, with its docstring."""
 
     def stand_in() -> None: ...
 
-    stand_in.__doc__ = function.__doc__
+    stand_in.__doc__ = _docstring(_module_of(package, name), name.replace("-", "_"))
     return stand_in
+
+
+def _docstring(module: str, function: str) -> str | None:
+    """Return a function's docstring as its module's compiled code has it.
+
+    Importing the modules of all commands takes as long as all else that a list of them needs.
+    """
+    spec = None if module in sys.modules else importlib.util.find_spec(module)
+    code = spec.loader.get_code(module) if spec and isinstance(spec.loader, SourceFileLoader) else None
+    for each in code.co_consts if code else ():
+        if isinstance(each, CodeType) and each.co_name == function and isinstance(found := each.co_consts[0], str):
+            return found
+    return getattr(importlib.import_module(module), function).__doc__
 
 
 def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | None = None) -> NoReturn:
@@ -170,7 +192,9 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
         complain(package, "out of memory; try fewer at a time, smaller inputs, or a machine with more of it")
     spell_parameters({})
     _silence_stdout()
-    if any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):
+    # What is left ends with the process. To look for cycles in it takes 0.4 s where torch has been imported.
+    gc.freeze()
+    if _threads_are_left():
         # A thread that still waits for stdin holds its lock, and the interpreter dies of that on its way out.
         if sys.stderr is not None:
             sys.stderr.flush()
@@ -178,21 +202,33 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
     sys.exit(code)
 
 
+def _threads_are_left() -> bool:
+    """Test whether a thread of `_toolio.compute.threads` is alive; most runs have none, and do not import that."""
+    if threading.active_count() == 1:
+        return False
+    from _toolio.compute.threads import THREAD_PREFIX
+
+    return any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate())
+
+
 def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
     for number in ENDING:
         # What nohup, or a shell that starts a job in the background, has made us ignore stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
-    set_command([package, *arguments])
     if not sys.warnoptions:
         # Libraries' warnings are for programmers; stderr is for people. python -W shows them.
         warnings.simplefilter("ignore")
     # A third of the start-up time goes into describing commands: describe only the one that is called.
     named = bool(arguments) and arguments[0] in commands
     completing = f"_{package.upper()}_COMPLETE" in os.environ
-    app = build_app(package, arguments[:1] if named else commands, listing=not (named or completing))
-    command = typer.main.get_command(app)
+    with uncollected():
+        app = build_app(package, arguments[:1] if named else commands, listing=not (named or completing))
+        command = typer.main.get_command(app)
     if named:
+        from _toolio.files.holders import set_command
+
+        set_command([package, *arguments])
         spell_parameters(_spellings_of(command, arguments[0]))
         report_waiting(functools.partial(note, package))
     stdout = sys.stdout

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
+import importlib
 import signal
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -11,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import berttools.cli
+import facetools.cli
 from _toolio.cli import app
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.streams.records import ReaderGoneError
@@ -113,3 +118,38 @@ def test_usage_errors(
 
 def test_a_termination_is_an_exception_with_the_shells_code(tool: Callable[..., int]) -> None:
     assert tool(lambda: signal.raise_signal(signal.SIGTERM)) == 128 + signal.SIGTERM
+
+
+LISTS = {"facetools": facetools.cli.COMMANDS, "berttools": berttools.cli.COMMANDS}
+
+
+@pytest.mark.parametrize(("tool", "name"), [(tool, name) for tool, names in LISTS.items() for name in names])
+def test_a_listed_command_is_described_by_its_docstring(tool: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, function = f"{tool}.commands.{name.replace('-', '_')}", name.replace("-", "_")
+    described = getattr(importlib.import_module(module), function).__doc__
+    assert described
+    monkeypatch.delitem(sys.modules, module)
+    assert app._docstring(module, function) == described
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize("tool", LISTS)
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no-such-command"]])
+def test_a_list_of_commands_imports_none_of_them(tool: str, arguments: list[str]) -> None:
+    """To import all of them would double the time that the help of a tool takes."""
+    code = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print(*(name for name in sys.modules if '.commands.' in name), file=sys.stderr))\n"
+        f"sys.argv = [{tool!r}, *{arguments!r}]\n"
+        f"from {tool}.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "commands." not in done.stderr
+    assert done.returncode == (2 if arguments == ["no-such-command"] else 0)
+
+
+def test_the_collector_works_while_a_command_runs(tool: Callable[..., int]) -> None:
+    """It rests while the command is imported, and what it has not looked at does not pile up afterwards."""
+    found: list[bool] = []
+    assert tool(lambda: found.append(gc.isenabled())) == 0
+    assert found == [True]
