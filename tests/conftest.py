@@ -107,7 +107,9 @@ def run_inside(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixt
         monkeypatch.setattr(sys, "argv", [tool, *map(os.fsdecode, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         # A tool ends its process at once where a thread of it is still alive: here that would end the tests.
-        monkeypatch.setattr("_toolio.cli.app.THREAD_PREFIX", "no thread is called this")
+        monkeypatch.setattr("_toolio.cli.app._threads_are_left", lambda: False)
+        # It also tells the collector to leave all that there is alone, garbage of other tests included.
+        monkeypatch.setattr("gc.freeze", lambda: None)
         capsysbinary.readouterr()
         with pytest.raises(SystemExit) as end:
             importlib.import_module(f"{tool}.cli").main()

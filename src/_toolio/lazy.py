@@ -32,18 +32,29 @@ def exporter(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     return export
 
 
+_process_is_ours = False
+
+
+def set_process_is_ours(ours: bool) -> None:
+    """Set whether this process is a tool's, so that the collector may be told what to leave alone in all of it."""
+    global _process_is_ours
+    _process_is_ours = ours
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Suspend the garbage collector inside a block that imports: what it makes stays.
+    """Suspend the garbage collector inside a block that imports, as what it makes stays.
 
     The collector would look through all of it again and again, for a fifth of the time of importing typer, numpy or
-    torch.
+    torch; in a tool's own process it does not look through it later either.
     """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if _process_is_ours:
+            gc.freeze()
         if was_on:
             gc.enable()
 

@@ -60,3 +60,15 @@ def test_the_collector_rests_inside_the_block_alone() -> None:
         assert not gc.isenabled()  # the outer block has not ended
         raise ImportError
     assert gc.isenabled()
+
+
+def test_imports_are_frozen_in_a_tools_own_process_alone() -> None:
+    code = (
+        "import gc\nfrom _toolio.lazy import set_process_is_ours, uncollected\n"
+        "for ours in (False, True):\n"
+        "    set_process_is_ours(ours)\n"
+        "    with uncollected():\n        import decimal\n"
+        "    print(gc.get_freeze_count() > 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -31,7 +31,7 @@ from _toolio.cli.messages import complain, note
 from _toolio.cli.progress import close_with
 from _toolio.compute.memory import is_out_of_memory
 from _toolio.errors import ToolError, spell_parameters
-from _toolio.lazy import uncollected
+from _toolio.lazy import set_process_is_ours, uncollected
 from _toolio.streams.reading import report_waiting
 from _toolio.streams.records import Output, ReaderGoneError, discard_closed, discard_stdout, written_as
 from _toolio.version import tool_version
@@ -169,6 +169,7 @@ def _docstring(module: str, function: str) -> str | None:
 def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a tool with the process's arguments and exit."""
     code = 1
+    set_process_is_ours(True)
     try:
         code = _run(package, commands, sys.argv[1:] if arguments is None else list(arguments))
         if sys.stdout is not None:
@@ -194,6 +195,7 @@ def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | N
     _silence_stdout()
     # What is left ends with the process. To look for cycles in it takes 0.4 s where torch has been imported.
     gc.freeze()
+    set_process_is_ours(False)
     if _threads_are_left():
         # A thread that still waits for stdin holds its lock, and the interpreter dies of that on its way out.
         if sys.stderr is not None:

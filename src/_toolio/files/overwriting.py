@@ -42,7 +42,7 @@ def refuse_nested(out: Path, inputs: Sequence[str] | None, *, named: str = param
             )
 
 
-def refuse_inside(out: Path, folder: Path, named: str) -> None:
+def refuse_inside(out: Path, folder: Path, named: str, *, written: str = param("out")) -> None:
     """Refuse an output file that is read, or lies in a folder that is read, through links too.
 
     Parameters
@@ -53,6 +53,8 @@ def refuse_inside(out: Path, folder: Path, named: str) -> None:
         What is read: a folder, at any depth, with the files that links in it lead to; or one file. It need not exist.
     named
         What the message calls `folder`: a `param`, or words.
+    written
+        What it calls `out`.
 
     Raises
     ------
@@ -62,12 +64,12 @@ def refuse_inside(out: Path, folder: Path, named: str) -> None:
     target = Path(os.path.realpath(out))
     if not folder.is_dir():
         if _is_same(target, folder):
-            raise UsageError(f"{param('out')} {out}: is what is read as {named}; name another file")
+            raise UsageError(f"{written} {out}: is what is read as {named}; name another file")
         return
     inside = target.is_relative_to(os.path.realpath(folder))
     if inside or any(_is_same(target, Path(top, name)) for top, _, names in os.walk(folder) for name in names):
         raise UsageError(
-            f"{param('out')} {out}: lies in {named} {folder}, whose files it could replace; name a file elsewhere"
+            f"{written} {out}: lies in {named} {folder}, whose files it could replace; name a file elsewhere"
         )
 
 

@@ -66,6 +66,12 @@ def write_safetensors(
     stream_safetensors(path, plan, lambda name: [tensors[name]], metadata, format=format)
 
 
+def write_order(plan: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
+    """Return names in the order in which `stream_safetensors` writes tensors."""
+    # Wide values first keeps every tensor aligned to its own size; the name settles the rest.
+    return sorted(plan, key=lambda name: (-DTYPE_BYTES[plan[name][0]], name))
+
+
 def stream_safetensors(
     path: str | os.PathLike[str],
     plan: Mapping[str, tuple[str, tuple[int, ...]]],
@@ -83,7 +89,8 @@ def stream_safetensors(
     plan
         Name to the format's dtype and the shape.
     pieces
-        Called with each name once; returns arrays whose bytes, concatenated, are the tensor's.
+        Called with each name once, in `write_order`; returns arrays whose bytes, concatenated, are the tensor's. Each
+        is written before the next one is drawn, which may use its memory.
 
     Raises
     ------
@@ -100,9 +107,7 @@ def stream_safetensors(
     }
     if odd := [name for name, (dtype, _) in plan.items() if dtype not in DTYPE_BYTES or name == "__metadata__"]:
         raise TypeError(f"cannot store tensor {odd[0]!r} of dtype {plan[odd[0]][0]}")
-    # Wide values first keeps every tensor aligned to its own size; the name settles the rest.
-    names = sorted(plan, key=lambda name: (-DTYPE_BYTES[plan[name][0]], name))
-    end = 0
+    names, end = write_order(plan), 0
     for name in names:
         (dtype, shape), begin = plan[name], end
         end += math.prod(shape) * DTYPE_BYTES[dtype]

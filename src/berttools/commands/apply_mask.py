@@ -9,8 +9,10 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
-from _toolio.errors import UsageError
+from _toolio.errors import UsageError, param
 from _toolio.files.claims import claimed
+from _toolio.files.overwriting import refuse_inside
+from _toolio.lazy import uncollected
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ModelFolder
@@ -23,6 +25,13 @@ def apply_mask(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The model that the mask was made for: a folder.")],
     mask: Annotated[Path, typer.Argument(metavar="MASK", help="What mask-tune or mask-control wrote.")],
     out: ModelFolder,
+    digest_cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep digests of bases here, and do not take them again while the base's files are unchanged.",
+        ),
+    ] = None,
     force: options.Force = False,
 ) -> int:
     """Apply a mask to its base, and write the model of the task.
@@ -36,14 +45,18 @@ def apply_mask(
 
     refuse_processes("apply-mask")
     refuse_model_folder(out, force=force, base=base, card=True)
+    if digest_cache is not None:
+        for read, named in ((base, param("base")), (mask, param("mask"))):
+            refuse_inside(digest_cache, read, named, written=param("digest_cache"))
     with claimed(out, replace=force), RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
-        from berttools.masks import apply as masks_apply
-        from berttools.masks.metadata import is_mask
+        with uncollected():
+            from berttools.masks import apply as masks_apply
+            from berttools.masks.metadata import is_mask
 
         if is_mask(base):
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")
         check_folder(base)
-        found = masks_apply.apply_mask(base, mask, out)
+        found = masks_apply.apply_mask(base, mask, out, digest_cache=digest_cache)
         writer.emit({"sparsity": None, "path": out, "base": base, "mask": mask, **found})
         writer.sum_up(f"{out} is written")
         return writer.exit_code

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _toolio.compute.cores import usable_cores
+from _toolio.compute.threads import ordered
 from _toolio.errors import of_the_whole_run
 from _toolio.files.atomic import atomic_folder
 from _toolio.tensors.dtypes import FORMAT_NAMES
 from _toolio.tensors.reader import stored_bits
-from _toolio.tensors.writer import stream_safetensors
-from berttools.checkpoints.digests import tensor_digest
+from _toolio.tensors.writer import stream_safetensors, write_order
+from berttools.checkpoints.digests import DigestCache
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.matrix_parts import matrix_parts
 from berttools.checkpoints.model_folder import CARD, MADE, write_beside
@@ -34,7 +36,9 @@ from berttools.masks.coding import unpack
 from berttools.masks.file import Mask, open_mask
 from berttools.masks.task_config import label_fields, model_config, unfit_tensor
 
-_CHUNK = 1 << 18  # entries; whole bytes of bits
+# Entries; whole bytes of bits. Short enough for a processor's cache, and for memory that malloc need not ask for anew.
+_CHUNK = 1 << 16
+_COPIED = 1 << 20  # entries
 
 # What transformers' models for sequence classification call the parts of a head, and the last of them.
 _HEADS = (
@@ -44,7 +48,9 @@ _HEADS = (
 _OUTPUTS = ("classifier", "score", "out_proj", "logits_proj")
 
 
-def apply_mask(base: Path | str, mask: Path | str, out: Path | str) -> dict[str, Any]:
+def apply_mask(
+    base: Path | str, mask: Path | str, out: Path | str, *, digest_cache: Path | str | None = None
+) -> dict[str, Any]:
     """Write the model of a mask as a folder.
 
     A masked entry becomes +0.0, every other value of the base keeps its dtype and its bits, and what the mask file
@@ -58,6 +64,9 @@ def apply_mask(base: Path | str, mask: Path | str, out: Path | str) -> dict[str,
         The mask file.
     out
         The folder; whole or absent.
+    digest_cache
+        A file of digests of bases, which this run reads and adds to: a `DigestCache`. What is known there of a base
+        that has not changed since is not computed again.
 
     Returns
     -------
@@ -67,37 +76,40 @@ def apply_mask(base: Path | str, mask: Path | str, out: Path | str) -> dict[str,
     Raises
     ------
     ToolError
-        ``mask`` is no mask, or of another base; nothing is written then.
+        ``mask`` is no mask, or of another base; nothing is written then. ``digest_cache`` is another file, or cannot
+        be written.
     """
     base, mask, out = Path(base), Path(mask), Path(out)
     checkpoint, opened = open_checkpoint(base), open_mask(mask)
+    digests = DigestCache(None if digest_cache is None else Path(digest_cache), checkpoint)
     with of_the_whole_run():
         stored = names_in_base(checkpoint, opened.shapes, opened.path)
         check_tokenizer(opened.fingerprint, checkpoint)
         config = model_config(checkpoint.config, opened.task_config, mask=mask, folder=base)
-        written = _MaskedModel(checkpoint, opened, stored)
+        written = _MaskedModel(checkpoint, opened, stored, digests)
         written.check_dense(len(label_fields(config)["id2label"]))
         with atomic_folder(out) as folder:
             written.write(folder / "model.safetensors")
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
             write_beside(folder, json.dumps(config, indent=2, sort_keys=True) + "\n", base, made)
             (folder / CARD).write_text(_card(opened, base, written.groups), encoding="utf-8")
+        digests.write()
     return {"tensors": len(written.plan), **opened.figures()}
 
 
 class _MaskedModel:
     """One mask over one base: which tensors are written, and where each comes from.
 
-    The sha256 of the base's tensors is taken beside the writing, that of a matrix before its mask is decoded.
+    Threads take the sha256 of the base's matrices and, if it is the right one, decode their masks, some matrices ahead
+    of the one that is masked and written.
     """
 
-    def __init__(self, base: Checkpoint, mask: Mask, stored: Mapping[str, str]) -> None:
-        self._base, self._mask = base, mask
+    def __init__(self, base: Checkpoint, mask: Mask, stored: Mapping[str, str], digests: DigestCache) -> None:
+        self._base, self._mask, self._known = base, mask, digests
         ours = {name: each for each, name in names_in_model(base, stored).items()}
         self._shapes = {name: base.tensors[each].shape for name, each in ours.items()}
         self._sources = {name: each for name, each in ours.items() if name not in mask.dense}
         self._others = others_in_base(mask.fingerprint, base)
-        self._digests: dict[str, Future[str]] = {}
         self.groups: dict[str, tuple[int, int]] = {}
         """Entries of each group, and how many of them are zeroed: of what is written."""
         self.plan = {name: (base.tensors[each].dtype, base.tensors[each].shape) for name, each in self._sources.items()}
@@ -126,33 +138,42 @@ class _MaskedModel:
                 raise unfit_tensor(self._mask.path, self._base.path, labels, name, array.shape)
 
     def write(self, path: Path) -> None:
-        pool = ThreadPoolExecutor(max(1, usable_cores() - 1))
-        try:
-            for name in self._mask.names:
-                self._digests[name] = pool.submit(tensor_digest, self._base, self._sources[name])
-            others = {name: pool.submit(tensor_digest, self._base, each) for name, each in self._others.items()}
-            stream_safetensors(path, self.plan, self._pieces, {"schema": "berttools.model/1"}, format="pt")
-            check_others(self._mask.fingerprint, self._base, {name: each.result() for name, each in others.items()})
-        finally:
-            pool.shutdown(cancel_futures=True)
+        masked = [name for name in write_order(self.plan) if name in self._mask.shapes]
+        jobs: list[Callable[[], Any]] = [partial(self._known.tensor_digest, each) for each in self._others.values()]
+        jobs += [partial(self._packed, name) for name in masked]
+        with closing(ordered(lambda job: job(), jobs, workers=usable_cores())) as results:
+            others = {name: next(results) for name in self._others}
+            stream_safetensors(
+                path, self.plan, lambda name: self._pieces(name, results), {"schema": "berttools.model/1"}, format="pt"
+            )
+        # Last, as a matrix that differs says more.
+        check_others(self._mask.fingerprint, self._base, others)
 
-    def _pieces(self, name: str) -> Iterator[NDArray[Any]]:
+    def _packed(self, name: str) -> NDArray[np.uint8]:
+        """Return a matrix's mask, eight entries to a byte, if the base has the matrix that it was made for."""
+        source = self._sources[name]
+        check_matrix(self._mask.fingerprint, self._base, name, self._known.tensor_digest(source))
+        return self._mask.bits(name, self._base.flat(source))
+
+    def _pieces(self, name: str, packed_masks: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[Any]]:
         if name not in self._sources:
             yield self._mask.dense[name]
             return
-        source, packed = self._sources[name], None
+        source = self._sources[name]
         flat, size = self._base.flat(source), self._base.tensors[source].size
-        if name in self._digests:
-            check_matrix(self._mask.fingerprint, self._base, name, self._digests[name].result())
-            packed = self._mask.bits(name, flat)
+        packed = next(packed_masks) if name in self._mask.shapes else None
+        if packed is None:
+            for start in range(0, size, _COPIED):
+                stop = min(start + _COPIED, size)
+                yield stored_bits(flat, start, stop)
+                flat.release(start, stop)
+            return
+        masked = np.empty_like(stored_bits(flat, 0, min(_CHUNK, size)))
         for start in range(0, size, _CHUNK):
             stop = min(start + _CHUNK, size)
-            bits = stored_bits(flat, start, stop)
-            if packed is not None:
-                keep = unpack(packed, start, stop)
-                self._count(name, start, keep)
-                bits = masked_bits(bits, keep)
-            yield bits
+            keep = unpack(packed, start, stop)
+            self._count(name, start, keep)
+            yield masked_bits(stored_bits(flat, start, stop), keep, masked[: stop - start])
             flat.release(start, stop)
 
     def _count(self, name: str, start: int, keep: NDArray[np.bool_]) -> None:
@@ -163,9 +184,9 @@ class _MaskedModel:
             self.groups[group] = weights + kept.size, zeroed + kept.size - int(np.count_nonzero(kept))
 
 
-def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
+def masked_bits(bits: NDArray[Any], keep: NDArray[np.bool_], out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return the bits of floats of any kind, as unsigned integers, +0.0 where an entry is not kept."""
-    masked: NDArray[Any] = bits * keep
+    masked: NDArray[Any] = np.multiply(bits, keep, out=out)
     return masked
 
 

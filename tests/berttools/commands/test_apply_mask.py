@@ -51,6 +51,33 @@ def mask(base: Path, tmp_path: Path) -> Path:
     return tmp_path / "a.mask.safetensors"
 
 
+def test_a_cache_of_digests_changes_nothing(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path, mask: Path
+) -> None:
+    """The base may have been written a moment ago: then nothing is kept, and that changes nothing either."""
+    cache = tmp_path / "cache.json"
+    assert berttools("apply-mask", base, mask, "--out", tmp_path / "plain").code == 0
+    for name in ("one", "two"):
+        assert berttools("apply-mask", base, mask, "--out", tmp_path / name, "--digest-cache", cache).code == 0
+        for path in sorted((tmp_path / "plain").iterdir()):
+            assert (tmp_path / name / path.name).read_bytes() == path.read_bytes(), path.name
+    assert json.loads(cache.read_bytes())["schema"] == "berttools.digests/1"
+    other = make_base(tmp_path / "other", seed=9)
+    refused = berttools("apply-mask", other, mask, "--out", tmp_path / "out", "--digest-cache", cache)
+    assert (refused.code, "was made for another base" in refused.err) == (1, True)
+
+
+def test_no_input_is_taken_for_a_cache(berttools: Callable[..., Run], base: Path, tmp_path: Path, mask: Path) -> None:
+    before = mask.read_bytes()
+    for cache in (mask, base / "cache.json", base / "model.safetensors"):
+        refused = berttools("apply-mask", base, mask, "--out", tmp_path / "out", "--digest-cache", cache)
+        assert refused.code == 2
+        assert refused.err.startswith("berttools: error: --digest-cache")
+    assert mask.read_bytes() == before
+    assert not (base / "cache.json").exists()
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "modernbert"])
 def test_the_folder_says_what_the_model_said(berttools: Callable[..., Run], tmp_path: Path, kind: str) -> None:
     base = make_base(tmp_path / "base", kind)
