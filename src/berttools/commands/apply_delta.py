@@ -11,6 +11,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import ToolError
 from _toolio.files.claims import claimed
+from _toolio.lazy import uncollected
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ModelFolder
@@ -35,7 +36,8 @@ def apply_delta(
     refuse_processes("apply-delta")
     refuse_model_folder(out, force=force, base=base)
     with claimed(out, replace=force), RecordWriter(SCHEMA, "share", COLUMNS, makes_files=True) as writer:
-        from berttools.tuning import delta as deltas
+        with uncollected():
+            from berttools.tuning import delta as deltas
 
         check_folder(base)
         try:

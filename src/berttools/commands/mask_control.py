@@ -13,6 +13,7 @@ from _toolio.cli.manual import Page
 from _toolio.errors import UsageError, param
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import refuse_existing, refuse_inside
+from _toolio.lazy import uncollected
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 
@@ -47,8 +48,9 @@ def mask_control(
     refuse_inside(out, base, param("base"))
     refuse_existing(out, force=force)
     with claimed(out, replace=force), RecordWriter(SCHEMA, "sparsity", COLUMNS, makes_files=True) as writer:
-        from berttools.masks.controls import write_control
-        from berttools.masks.metadata import is_mask
+        with uncollected():
+            from berttools.masks.controls import write_control
+            from berttools.masks.metadata import is_mask
 
         if is_mask(base):
             raise UsageError(f"{base}: is a mask, not a base; the order is BASE MASK")

@@ -11,6 +11,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import ToolError, param
 from _toolio.files.claims import claimed
+from _toolio.lazy import uncollected
 from _toolio.streams.records import RecordWriter
 from berttools.checkpoints import groups
 from berttools.commands import _options
@@ -54,8 +55,9 @@ def maskdiff(
     columns = (*SUBJECT, *shown)
     drawn = claimed(heatmap, replace=force, named=param("heatmap"))
     with drawn, RecordWriter(SCHEMA, rank, columns, csv_fields=(*columns, *more), makes_files=bool(heatmap)) as writer:
-        from berttools.masks.comparison import compare_masks
-        from berttools.masks.overlap import SEVERAL_BASES
+        with uncollected():
+            from berttools.masks.comparison import compare_masks
+            from berttools.masks.overlap import SEVERAL_BASES
 
         divided = heatmap is not None or by in (groups.By.tensor, groups.By.group)
         try:

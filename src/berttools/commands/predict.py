@@ -14,6 +14,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.compute.precision import Precision
 from _toolio.errors import InputError
+from _toolio.lazy import uncollected
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of, warn
@@ -73,8 +74,9 @@ def predict(
         names = inputs_of(names)
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
-        from _toolio.compute.engines import LocalEngine
-        from berttools.classifier.worker import PredictionWorker
+        with uncollected():
+            from _toolio.compute.engines import LocalEngine
+            from berttools.classifier.worker import PredictionWorker
 
         half = precision is Precision.bfloat16
         engine = LocalEngine(device)
