@@ -163,7 +163,8 @@ def _docstring(module: str, function: str) -> str | None:
     for each in code.co_consts if code else ():
         if isinstance(each, CodeType) and each.co_name == function and isinstance(found := each.co_consts[0], str):
             return found
-    return getattr(importlib.import_module(module), function).__doc__
+    described: str | None = getattr(importlib.import_module(module), function).__doc__
+    return described
 
 
 def run_tool(package: str, commands: Sequence[str], arguments: Sequence[str] | None = None) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
 THREAD_PREFIX = "epsilon-tools-"
@@ -23,7 +23,7 @@ class _Slot(Generic[R]):
         self.error: BaseException | None = None
 
 
-def ordered(function: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
+def ordered(function: Callable[[T], R], items: Iterable[T], *, workers: int) -> Generator[R, None, None]:
     """Apply a function to items in threads; yield each result as soon as it and all before it are there.
 
     One more thread draws the items, at most ``workers`` ahead of what is being worked on. An exception of the
