@@ -40,6 +40,15 @@ def test_the_folder_of_a_mask(base: Path, tmp_path: Path) -> None:
     assert f"{found['zeroed']:,} of {found['weights']:,} weights" in card
 
 
+def test_a_mask_that_is_not_decoded_ahead(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_mask(base, tmp_path / "a.safetensors")
+    apply_mask(base, tmp_path / "a.safetensors", tmp_path / "ahead")
+    monkeypatch.setattr("berttools.masks.apply._MOST_AHEAD", 0)
+    apply_mask(base, tmp_path / "a.safetensors", tmp_path / "in-turn")
+    for path in (tmp_path / "ahead").iterdir():
+        assert (tmp_path / "in-turn" / path.name).read_bytes() == path.read_bytes()
+
+
 def test_nothing_is_left_where_the_base_is_another(base: Path, tmp_path: Path) -> None:
     from tiny_models import make_base
 
