@@ -324,7 +324,7 @@ def options_of_commands() -> set[str]:
     return found
 
 
-OTHERS = {"--strict", "--check", "--second", "--modes", "--nproc-per-node"}
+OTHERS = {"--strict", "--check", "--second", "--modes", "--nproc-per-node", "--photos"}
 """Options of other programs and of scripts."""
 
 
