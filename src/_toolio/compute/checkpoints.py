@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.checkpoint_names import fold_checkpoints
 from _toolio.tensors.reader import read_metadata
@@ -48,8 +49,11 @@ def load_training(
     optimizer: optim.Optimizer,
     schedule: optim.lr_scheduler.LRScheduler,
     about: Mapping[str, Any],
+    processes: Processes = Processes(),  # noqa: B008 - it is frozen
 ) -> dict[str, Any]:
     """Restore a checkpoint: load modules and moments, and advance the schedule to its ``step``.
+
+    Of several processes rank 0 reads the file, which the hosts of others need not see.
 
     Parameters
     ----------
@@ -59,6 +63,8 @@ def load_training(
         As constructed, without a step.
     about
         What must be the same; keys that may differ are left out.
+    processes
+        Which of several processes this is; all of them call this.
 
     Returns
     -------
@@ -72,8 +78,8 @@ def load_training(
     ToolError
         It is damaged or cannot be read.
     """
-    found = read_checkpoint(path, about)
-    tensors = read_tensors(path)
+    found: dict[str, Any] = processes.agree(read_checkpoint(path, about) if processes.leads else None)
+    tensors = processes.broadcast(read_tensors(path) if processes.leads else None)
     for name, part in parts.items():
         part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     state = optimizer.state_dict()
@@ -87,6 +93,7 @@ def load_training(
     # The schedule has set the learning rate and momentum; only the moments come from the file.
     state["param_groups"] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict(state)
+    processes.agree(None)
     return found
 
 

@@ -108,7 +108,7 @@ def test_a_process_that_fails_leaves_no_other_waiting(culprit: int) -> None:
     assert [each.returncode for each in ended] == [0, 0], [each.stderr for each in ended]
     assert ended[culprit].stdout == "the culprit\n"
     assert ended[1 - culprit].stdout in (
-        f"process {culprit} has failed\n", "the leading process has gone; see what it said\n",
+        f"process {culprit} has failed; see what it said\n", "the leading process has gone; see what it said\n",
     )  # fmt: skip
 
 
