@@ -10,6 +10,7 @@ import typer
 
 from _toolio.cli.options import completion, finite
 from _toolio.cli.progress import track
+from _toolio.compute.distributed import count_processes, device_of, failing_together, hush, join
 from _toolio.files.claims import claimed
 from _toolio.streams.records import Order, RecordWriter
 from berttools.commands._options import groups, warn
@@ -101,6 +102,7 @@ Decay = Annotated[
 Clip = Annotated[float, typer.Option(min=0.0, callback=finite, help="Largest norm of the gradient; 0 for no limit.")]
 
 
+@failing_together
 def tune(
     schema: str, columns: tuple[str, ...], config: FinetuneConfig, device: str, function: Callable[..., Iterator[Any]]
 ) -> int:
@@ -117,10 +119,8 @@ def tune(
     function
         ``berttools.tuning.finetune`` or ``berttools.mask_tuning.mask_tune``.
     """
-    from _toolio.compute.distributed import count_processes, device_of, hush, join
-
     processes = count_processes()
-    config.check()
+    config.check(writes=processes.leads)
     hush(processes)
     claim = claimed(config.out if processes.leads else None, replace=config.force)
     with claim, RecordWriter(schema, "score", columns, order=Order.made, makes_files=True) as writer:

@@ -66,7 +66,7 @@ class MaskTuneConfig(FinetuneConfig):
         if self.save is Save.model:
             raise UsageError(f"{param('save')} model: what is written is a mask file; apply_mask makes a model of it")
 
-    def check(self) -> Path:
+    def check(self, *, writes: bool = True) -> Path:
         """Return the checkpoint's path, if the configuration can be run: as ``FinetuneConfig.check``."""
         from berttools.checkpoints.model_folder import check_folder
 
@@ -80,7 +80,7 @@ class MaskTuneConfig(FinetuneConfig):
             raise UsageError(f"{param('pattern')} 2:4: half of each matrix is zeroed; give no sparsity")
         if self.distill:
             check_folder(self.distill)
-        return super().check()
+        return super().check(writes=writes)
 
     @property
     def inputs(self) -> list[tuple[Path, str]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from _toolio.choices import choice_of, refuse_below_one
 from _toolio.compute.precision import Precision
 from _toolio.errors import ToolError, UsageError, param
+from _toolio.files.checkpoint_names import checkpoint_beside
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside
 from _toolio.streams.inputs import STDIN, is_empty_folder
 from berttools.texts.metric_names import Metric
@@ -197,8 +198,13 @@ class FinetuneConfig:
         for name, kind in kinds.items():
             object.__setattr__(self, name, choice_of(kind, getattr(self, name), name))
 
-    def check(self) -> Path:
+    def check(self, *, writes: bool = True) -> Path:
         """Return the checkpoint's path, if the configuration can be run; nothing heavy is imported.
+
+        Parameters
+        ----------
+        writes
+            Whether this process writes the output; the hosts of others need not have its folder.
 
         Raises
         ------
@@ -210,8 +216,10 @@ class FinetuneConfig:
         from berttools.checkpoints.model_folder import check_folder, refuse_model_folder
         from berttools.texts.rows import parse_columns
 
-        checkpoint = checkpoint_of(self.out, resume=self.resume, force=self.force)
-        if self.is_done:
+        checkpoint = checkpoint_beside(self.out)
+        if writes:
+            checkpoint_of(self.out, resume=self.resume, force=self.force)
+        if not writes or self.is_done:
             pass  # whether this configuration has made it shows when the inputs are read
         elif self.save is Save.delta:
             refuse_existing(self.out, force=self.force)

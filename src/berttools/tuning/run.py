@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.distributed import Processes
@@ -94,7 +95,7 @@ class FinetuneRun:
         from _toolio.compute.device import pick_device
         from berttools.checkpoints.files import open_checkpoint
 
-        self._checkpoint = config.check()
+        self._checkpoint = config.check(writes=processes.leads)
         self._config, self._processes, self._progress, self._warn = config, processes, progress, warn
         self._device = pick_device("auto") if device is None else device
         selection = config.selection(processes.agree(config.read_lines() if processes.leads else None))
@@ -104,9 +105,12 @@ class FinetuneRun:
         self.training = config.training(len(train), half=in_half(config.precision, self._device))
         tuned = self._select(selection)
         self._about = self._provenance(tuned)
-        self._done = self._figures_of_done() if config.is_done else None
+        processes.check_same({**self._about, "arguments": asdict(self.training)})
+        done = processes.agree(config.is_done if processes.leads else None)
+        self._done = processes.agree(self._figures_of_done() if processes.leads else None) if done else None
         self.trainer = self._make_trainer(tuned)
-        if self._done is None and config.resume and self._checkpoint.exists():
+        kept = config.resume and self._checkpoint.exists()
+        if self._done is None and processes.agree(kept if processes.leads else None):
             self.trainer.load(self._checkpoint, self._about, best=self.dev is not None and processes.leads)
 
     def _open(self, train: list[Example], dev: list[Example]) -> None:
@@ -185,9 +189,8 @@ class FinetuneRun:
         """Return the figures of a finished run's output, if this configuration has made it."""
         from _toolio.compute.checkpoints import figures_in
         from berttools.checkpoints.model_folder import made_of
-        from berttools.tuning.trainer import arguments_of
 
-        about = {**self._about, "arguments": arguments_of(self.training, self._processes)}
+        about = {**self._about, "arguments": asdict(self.training)}
         return figures_in(made_of(self._config.out), self._config.out, about)
 
     def records(self) -> Iterator[dict[str, Any]]:

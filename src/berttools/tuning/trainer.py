@@ -34,11 +34,6 @@ _NAMED = 3
 """Texts of a step that are named where it failed."""
 
 
-def arguments_of(config: TrainingConfig, processes: Processes) -> dict[str, Any]:
-    """Return all that decides the outcome besides the model, the data and what is tuned, for provenance."""
-    return {**asdict(config), "processes": processes.world}
-
-
 class Trainer:
     """Trains some of a model's tensors.
 
@@ -265,7 +260,7 @@ class Trainer:
     @property
     def arguments(self) -> dict[str, Any]:
         """All that decides the outcome besides the model, the data and what is tuned, for provenance."""
-        return arguments_of(self.config, self._processes)
+        return asdict(self.config)
 
     def _about(self, about: Mapping[str, Any]) -> dict[str, Any]:
         return {"schema": CHECKPOINT, "arguments": self.arguments, "tuned": self.names, **about}
@@ -286,7 +281,7 @@ class Trainer:
         """
         if best:
             self._make_best()
-        found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about))
+        found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about), self._processes)
         self._updated.write_back()
         self.history = json.loads(found["history"])
 

@@ -10,13 +10,14 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
+from _toolio.compute.distributed import count_processes, device_of, failing_together, hush, join
 from _toolio.compute.precision import Precision, in_half
 from _toolio.errors import UsageError, param
-from _toolio.files.checkpoint_names import fold_checkpoints
+from _toolio.files.checkpoint_names import checkpoint_beside, fold_checkpoints
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_link, refuse_nested
+from _toolio.progress import no_progress
 from _toolio.streams.records import Order, RecordWriter
-from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import (
@@ -45,6 +46,7 @@ SCHEMA = "facetools.train-detector/1"
 COLUMNS = ("epoch", "loss", "attack_accuracy", "path", "reason")
 
 
+@failing_together
 def train_detector(
     clean: Clean,
     cloaked: Cloaked,
@@ -78,19 +80,23 @@ def train_detector(
     have gone through the same saves (perturb --attack none makes such clean copies), or the detector learns the
     file format instead of the cloak. Copies are matched by their names without endings. Faces are kept in
     memory, up to 1.2 MB each. After each epoch it writes FILE.checkpoint, from which --resume goes on, and with
-    --folds keeps it of each part as FILE.checkpoint.fold-1 and so on; they are removed at the end.
+    --folds keeps it of each part as FILE.checkpoint.fold-1 and so on; they are removed at the end. Runs under
+    torchrun on several devices.
     """
-    refuse_existing(out, force=force or resume)
-    refuse_processes("train-detector")
+    processes = count_processes()
     named = name_cloaks(clean, cloaked)
     refuse_nested(out, [*clean, *(path for _, path in named)], named="an input,")
     if keep_folds and not folds:
         raise UsageError("--keep-folds: needs --folds; give both, or none")
-    checkpoint = checkpoint_of(out, resume=resume, force=force)
+    checkpoint = checkpoint_beside(out)
     parts = fold_checkpoints(checkpoint)
-    for part in parts:
-        refuse_checkpoint(part, resume=resume, force=force)
-    claim = claimed(out, replace=force or resume)
+    if processes.leads:  # it alone writes: hosts of others need not have the output's folder
+        refuse_existing(out, force=force or resume)
+        checkpoint_of(out, resume=resume, force=force)
+        for part in parts:
+            refuse_checkpoint(part, resume=resume, force=force)
+    hush(processes)
+    claim = claimed(out if processes.leads else None, replace=force or resume)
     with claim, RecordWriter(SCHEMA, "auc", COLUMNS, order=Order.made, makes_files=True) as writer:
         from _toolio.compute.checkpoints import figures_of
         from _toolio.compute.device import pick_device
@@ -100,51 +106,52 @@ def train_detector(
         from facetools.training.loop import TrainingConfig
         from facetools.training.samples import digest_sources
 
-        place = pick_device(device)
-        search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
-        folders = [clean, *([path] for _, path in named)]
-        examples = read_examples(
-            folders,
-            place,
-            faces=search,
-            suffix=suffix,
-            report=report_to(writer),
-            progress=track,
-        )
-        attacks, numbers = number_attacks(named)
-        half = in_half(precision, place)
-        training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
-        arguments = {**asdict(training), "held_out": held_out, "folds": folds, "half": half, **search.arguments}
-        about: dict[str, Any] = {
-            "version": tool_version(),
-            "arguments": arguments,
-            "attacks": attacks,
-            "inputs_sha256": digest_sources(examples),
-        }
-        if resume and out.exists() and not (checkpoint.exists() or parts):
-            figures = figures_of(out, {**about, "false_alarms": false_alarms})
-            for each in figures.get("sources", [figures]):
-                writer.emit(each)
-            return writer.exit_code
-        config = DetectorConfig(
-            training=training,
-            attacks=tuple(attacks),
-            numbers=numbers,
-            held_out=held_out,
-            folds=folds,
-            keep_folds=keep_folds,
-            false_alarms=false_alarms,
-            half=half,
-        )
-        if keep_folds:
-            for file in files_of_folds(examples, folds, out):
-                refuse_link(file)
-                refuse_existing(file, force=force or resume, named=param("keep_folds"))
-        if not resume:  # forced: it starts again
-            for path in (checkpoint, *parts):
-                path.unlink(missing_ok=True)
-        for figures in train(examples, config, out, device=place, checkpoint=checkpoint, about=about, progress=track):
-            writer.emit(figures)
+        place = pick_device(device_of(processes, device))
+        with join(processes, place):
+            search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
+            folders = [clean, *([path] for _, path in named)]
+            progress = track if processes.leads else no_progress
+            examples = read_examples(
+                folders, place, faces=search, suffix=suffix, report=report_to(writer), progress=progress
+            )
+            attacks, numbers = number_attacks(named)
+            half = in_half(precision, place)
+            training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+            arguments = {**asdict(training), "held_out": held_out, "folds": folds, "half": half, **search.arguments}
+            about: dict[str, Any] = {
+                "version": tool_version(),
+                "arguments": arguments,
+                "attacks": attacks,
+                "inputs_sha256": digest_sources(examples),
+            }
+            processes.check_same(about)
+            if processes.agree(resume and out.exists() and not (checkpoint.exists() or parts)):
+                figures = figures_of(out, {**about, "false_alarms": false_alarms}) if processes.leads else {}
+                for each in figures.get("sources", [figures]):
+                    writer.emit(each)
+                return writer.exit_code
+            config = DetectorConfig(
+                training=training,
+                attacks=tuple(attacks),
+                numbers=numbers,
+                held_out=held_out,
+                folds=folds,
+                keep_folds=keep_folds,
+                false_alarms=false_alarms,
+                half=half,
+            )
+            if keep_folds and processes.leads:
+                for file in files_of_folds(examples, folds, out):
+                    refuse_link(file)
+                    refuse_existing(file, force=force or resume, named=param("keep_folds"))
+            if processes.leads and not resume:  # forced: it starts again
+                for path in (checkpoint, *parts):
+                    path.unlink(missing_ok=True)
+            for figures in train(
+                examples, config, out, device=place, checkpoint=checkpoint, about=about, progress=progress,
+                processes=processes,
+            ):  # fmt: skip
+                writer.emit(figures)
         writer.sum_up(f"{out} is written")
         return writer.exit_code
 
@@ -177,5 +184,9 @@ PAGE = Page(
             "Train on the photos that perturb wrote, control copies against cloaks.",
         ),
         ("facetools detect --detector detector.safetensors --in photos/ > scores.jsonl", "Use it."),
+        (
+            "torchrun --nproc-per-node 2 -m facetools train-detector --clean control/ --cloaked cloaked/ --out x",
+            "Train on two GPUs.",
+        ),
     ),
 )

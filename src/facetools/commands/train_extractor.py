@@ -10,11 +10,14 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
+from _toolio.compute.distributed import count_processes, device_of, failing_together, hush, join
+from _toolio.errors import UsageError, param
+from _toolio.files.checkpoint_names import checkpoint_beside
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_existing
-from _toolio.streams.inputs import count
+from _toolio.progress import no_progress
+from _toolio.streams.inputs import STDIN, count
 from _toolio.streams.records import Order, RecordWriter
-from _toolio.streams.shards import refuse_processes
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
 from facetools.commands._options import (
@@ -34,6 +37,7 @@ SCHEMA = "facetools.train-extractor/1"
 COLUMNS = ("epoch", "loss", "auc", "teacher_auc", "path", "reason")
 
 
+@failing_together
 def train_extractor(
     out: options.OutFile,
     paths: options.Paths = None,
@@ -62,15 +66,21 @@ def train_extractor(
 
     Trains a MobileFaceNet on photos of people, in folders named after them, to reproduce the embeddings of a teacher
     (--extractor) and to classify the people. Writes an extractor file, and one record an epoch on held-out
-    people. After each epoch it writes FILE.checkpoint, from which --resume goes on; it is removed at the end.
+    people. After each epoch it writes FILE.checkpoint, from which --resume goes on; it is removed at the end. Runs
+    under torchrun on several devices.
     """
     inputs = options.named(inputs, paths)
-    refuse_existing(out, force=force)
-    refuse_processes("train-extractor")
-    checkpoint = checkpoint_of(out, resume=resume, force=force)
+    processes = count_processes()
+    if processes.world > 1 and STDIN in inputs:
+        raise UsageError(f"{param('inputs')} -: {processes.world} processes cannot share stdin; give folders")
+    checkpoint = checkpoint_beside(out)
+    if processes.leads:  # it alone writes: hosts of others need not have the output's folder
+        refuse_existing(out, force=force)
+        checkpoint_of(out, resume=resume, force=force)
     search = face_search(OneFace.largest, min_face, min_confidence, rotations=rotations)
     items = open_photos(inputs, all_files=all_files, null=null)
-    claim = claimed(out, replace=force)
+    hush(processes)
+    claim = claimed(out if processes.leads else None, replace=force)
     with claim, RecordWriter(SCHEMA, "agreement", COLUMNS, order=Order.made, makes_files=True) as writer:
         import torch
 
@@ -82,45 +92,53 @@ def train_extractor(
         from facetools.training.face_reader import FaceReader
         from facetools.training.samples import digest_sources, split
 
-        place = pick_device(device)
-        guide = open_extractor(teacher, place)
-        reader = FaceReader(
-            mobilefacenet.SETTINGS,
-            guide.settings,
-            device=place,
-            faces=search,
-            report=report_to(writer),
-            progress=track,
-        )
-        samples = [face.sample for face in reader.read(items, total=count(items))]
-        known, unseen = split(samples, seed=seed, share=held_out)
-        torch.manual_seed(seed % 2**63)
-        student = Prepared(mobilefacenet.MobileFaceNet(guide.dimensions), mobilefacenet.SETTINGS)
-        config = DistillationConfig(
-            epochs=epochs, batch=batch, learning_rate=learning_rate, identity_weight=identity_weight, seed=seed
-        )
-        trainer = DistillationTrainer(student, guide, known, config, device=place)
-        arguments = {**asdict(config), "held_out": held_out, **search.arguments}
-        del arguments["faces"]  # always the largest: what resumes and what is written has never named it
-        about = {
-            "version": tool_version(),
-            "arguments": arguments,
-            "teacher": {"name": guide.name, "sha256": guide.sha256},
-            "inputs_sha256": digest_sources(samples),
-        }
-        if resume and checkpoint.exists():
-            trainer.load(checkpoint, about)
-        held_out_faces = HeldOutFaces(guide, unseen, trainer.centre)
-        for loss in track(trainer.epochs(), "training", epochs, done=trainer.epoch):
-            measured = held_out_faces.measure(trainer.averaged)
-            trainer.figures = {**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
-            trainer.save(checkpoint, about)
-            writer.emit(trainer.figures)
-        state = trainer.averaged.network.state_dict()
-        people = sorted({sample.person for sample in samples})
-        made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions, "people": people}
-        save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
-        checkpoint.unlink(missing_ok=True)
+        place = pick_device(device_of(processes, device))
+        with join(processes, place):
+            guide = open_extractor(teacher, place)
+            reader = FaceReader(
+                mobilefacenet.SETTINGS,
+                guide.settings,
+                device=place,
+                faces=search,
+                report=report_to(writer),
+                progress=track if processes.leads else no_progress,
+            )
+            samples = [face.sample for face in reader.read(items, total=count(items))]
+            known, unseen = split(samples, seed=seed, share=held_out)
+            torch.manual_seed(seed % 2**63)
+            student = Prepared(mobilefacenet.MobileFaceNet(guide.dimensions), mobilefacenet.SETTINGS)
+            config = DistillationConfig(
+                epochs=epochs, batch=batch, learning_rate=learning_rate, identity_weight=identity_weight, seed=seed
+            )
+            trainer = DistillationTrainer(student, guide, known, config, device=place, processes=processes)
+            arguments = {**asdict(config), "held_out": held_out, **search.arguments}
+            del arguments["faces"]  # always the largest: what resumes and what is written has never named it
+            about = {
+                "version": tool_version(),
+                "arguments": arguments,
+                "teacher": {"name": guide.name, "sha256": guide.sha256},
+                "inputs_sha256": digest_sources(samples),
+            }
+            processes.check_same(about)
+            if processes.agree(resume and checkpoint.exists()):
+                trainer.load(checkpoint, about)
+            if not processes.leads:
+                for _ in trainer.epochs():
+                    pass
+                processes.agree(None)  # a process that ends is the end of all: the file is written first
+                return 0
+            held_out_faces = HeldOutFaces(guide, unseen, trainer.centre)
+            for loss in track(trainer.epochs(), "training", epochs, done=trainer.epoch):
+                measured = held_out_faces.measure(trainer.averaged)
+                trainer.figures = {**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
+                trainer.save(checkpoint, about)
+                writer.emit(trainer.figures)
+            state = trainer.averaged.network.state_dict()
+            people = sorted({sample.person for sample in samples})
+            made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions, "people": people}
+            save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
+            checkpoint.unlink(missing_ok=True)
+            processes.agree(None)
         writer.sum_up(f"{out} is written")
         return writer.exit_code
 

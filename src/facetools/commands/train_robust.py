@@ -12,10 +12,12 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
-from _toolio.compute.distributed import count_processes, device_of, hush, join
+from _toolio.compute.distributed import count_processes, device_of, failing_together, hush, join
 from _toolio.errors import UsageError, param
+from _toolio.files.checkpoint_names import checkpoint_beside
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_link, refuse_nested
+from _toolio.progress import no_progress
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.version import tool_version
 from facetools.commands._fields import PROBLEM
@@ -60,6 +62,7 @@ class HeadName(StrEnum):
     arcface = "arcface"
 
 
+@failing_together
 def train_robust(
     clean: CleanOption,
     out: options.OutFile,
@@ -102,13 +105,15 @@ def train_robust(
     """
     processes = count_processes()
     check(clean, cloaked or [], attack or [], identity, consistency)
-    refuse_existing(out, force=force)
-    checkpoint, cloaks = checkpoint_of(out, resume=resume, force=force), Path(f"{out}.cloaks")
+    checkpoint, cloaks = checkpoint_beside(out), Path(f"{out}.cloaks")
     folders = {name: cloaks / name.replace(":", "-") for name in attack or []}
-    for folder in (cloaks, *folders.values()) if attack else ():
-        refuse_link(folder)
-    if attack and cloaks.exists() and not (resume or force):
-        raise UsageError(f"{cloaks}: exists; use --resume to go on with it, or --force to replace what is in it")
+    if processes.leads:  # it alone writes: hosts of others need not have the output's folder
+        refuse_existing(out, force=force)
+        checkpoint_of(out, resume=resume, force=force)
+        for folder in (cloaks, *folders.values()) if attack else ():
+            refuse_link(folder)
+        if attack and cloaks.exists() and not (resume or force):
+            raise UsageError(f"{cloaks}: exists; use --resume to go on with it, or --force to replace what is in it")
     if attack:
         refuse_nested(cloaks, [clean], named=param("clean"))
         refuse_nested(cloaks, cloaked, named=param("cloaked"))
@@ -135,7 +140,7 @@ def train_robust(
                 faces=search,
                 excluded=excluded,
                 report=report_to(writer, added=": not used"),
-                progress=track,
+                progress=track if processes.leads else no_progress,
             )
             photos = reader.list_photos(clean)
             reader.check_excluded()
@@ -169,7 +174,8 @@ def train_robust(
                 "teacher": {"name": start.name, "sha256": start.sha256},
                 "inputs_sha256": everything.sha256,
             }
-            if resume and checkpoint.exists():
+            processes.check_same(about)
+            if processes.agree(resume and checkpoint.exists()):
                 trainer.load(checkpoint, about)
             if not processes.leads:
                 for _ in trainer.epochs():  # until the leading process stops

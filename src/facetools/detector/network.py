@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -127,7 +128,30 @@ class ResidualNet(nn.Module):
         return self
 
 
-def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack_weight: float = 0.2) -> Tensor:
+class Counts(NamedTuple):
+    """How many faces each of the four means of `loss_of` is over."""
+
+    faces: int
+    cloaked: int
+    pairs: int
+    clean_of_pairs: int
+
+    @classmethod
+    def of(cls, attacks: Sequence[int], twins: Sequence[int]) -> Counts:
+        """Count faces as `loss_of` takes them."""
+        cloaked = [attack >= 0 for attack in attacks]
+        paired = [each for each, twin in zip(cloaked, twins, strict=True) if twin >= 0]
+        return cls(len(cloaked), sum(cloaked), sum(paired), len(paired) - sum(paired))
+
+
+def loss_of(
+    logits: Tensor,
+    attacks: Sequence[int],
+    twins: Sequence[int],
+    attack_weight: float = 0.2,
+    *,
+    counts: Counts | None = None,
+) -> Tensor:
     """Return the training loss, a sum of four means.
 
     They are the cross-entropy of cloaked or not; that of the attack over the cloaked faces; over pairs softplus of the
@@ -145,19 +169,24 @@ def loss_of(logits: Tensor, attacks: Sequence[int], twins: Sequence[int], attack
         the cloaked one.
     attack_weight
         Weight of the second part, and of the last.
+    counts
+        Of the whole step, where these faces are a part of it: the sum of the parts' losses is the step's.
     """
     which, twin = (torch.tensor(each, device=logits.device) for each in (attacks, twins))
     cloaked, paired = which >= 0, twin >= 0
-    loss = F.binary_cross_entropy_with_logits(logits[:, 0], cloaked.float())
+    counts = counts or Counts.of(attacks, twins)
+    loss = F.binary_cross_entropy_with_logits(logits[:, 0], cloaked.float(), reduction="sum") / counts.faces
     if attack_weight and bool(cloaked.any()):
-        loss = loss + attack_weight * F.cross_entropy(logits[cloaked, 2:], which[cloaked])
+        attack = F.cross_entropy(logits[cloaked, 2:], which[cloaked], reduction="sum")
+        loss = loss + attack_weight * attack / counts.cloaked
     if bool(paired.any()):
         # What a clean face and its cloaked copy differ in is the cloak alone: the order of their logits is easier to
         # learn than their place, and leads to it.
         pairs = cloaked & paired
-        loss = loss + F.softplus(logits[pairs.roll(-1), 0] - logits[pairs, 0]).mean()
+        loss = loss + F.softplus(logits[pairs.roll(-1), 0] - logits[pairs, 0]).sum() / counts.pairs
         # Of clean faces alone: a cloaked one shows whether its cloak is seen.
         asked = paired & ~cloaked
         seen = (logits[twin[asked], 0].detach() > SEEN).float()
-        loss = loss + attack_weight * F.binary_cross_entropy_with_logits(logits[asked, 1], seen)
+        power = F.binary_cross_entropy_with_logits(logits[asked, 1], seen, reduction="sum")
+        loss = loss + attack_weight * power / counts.clean_of_pairs
     return loss

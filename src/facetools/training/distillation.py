@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from _toolio.compute.batch_norm import share_statistics
+from _toolio.compute.distributed import Processes
 from _toolio.compute.threads import ordered
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.files import Prepared
 from facetools.metrics import area_under_roc
-from facetools.training.loop import TrainingConfig, TrainingLoop
+from facetools.training.loop import TrainingConfig, TrainingLoop, refuse_idle
 from facetools.training.samples import Sample, cut_chip, cut_chips
 
 CHECKPOINT = "facetools.extractor-checkpoint/1"
@@ -33,6 +35,34 @@ class DistillationConfig(TrainingConfig):
     """
 
     identity_weight: float = 0.1
+
+
+class Objective(nn.Module):
+    """The student, what is trained beside it, and the loss that all are trained with.
+
+    Parameters
+    ----------
+    student
+        The network.
+    head
+        Its rows are the learned centres c_j of people.
+    bridge
+        P.
+    weight
+        w.
+    """
+
+    def __init__(self, student: Prepared, head: nn.Linear, bridge: nn.Linear, weight: float) -> None:
+        super().__init__()
+        self.student, self.head, self.bridge = student, head, bridge
+        self._weight = weight
+
+    def forward(self, chips: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum of the loss over faces, given t - m of each and its person."""
+        given = F.normalize(self.student(chips))
+        apart = 1 - (F.normalize(self.bridge(given)) * wanted).sum(1)
+        scores = 24.0 * given @ F.normalize(self.head.weight).T
+        return apart.sum() + self._weight * F.cross_entropy(scores, labels, reduction="sum")
 
 
 class DistillationTrainer:
@@ -60,6 +90,8 @@ class DistillationTrainer:
         drawn from torch's generator: seed that before.
     device
         Where to compute.
+    processes
+        The processes that train together: each shows its share of a step's faces.
     """
 
     def __init__(
@@ -70,10 +102,13 @@ class DistillationTrainer:
         config: DistillationConfig,
         *,
         device: torch.device,
+        processes: Processes = Processes(),  # noqa: B008 - it is frozen
     ) -> None:
+        self._processes = processes
         self._teacher, self._samples, self._config, self._device = teacher, samples, config, device
         self.student = student.to(device).to(memory_format=torch.channels_last)
         self._batch = min(config.batch, len(samples))
+        refuse_idle(self._batch, processes)
         people = sorted({sample.person for sample in samples})
         self._labels = {person: number for number, person in enumerate(people)}
         student.requires_grad_(True)
@@ -83,14 +118,17 @@ class DistillationTrainer:
         if dimensions == teacher.dimensions:
             nn.init.eye_(self._bridge.weight)
             self._bridge.requires_grad_(False)
-        modules = (student, self._head, self._bridge)
+        share_statistics(self.student, processes)
+        objective = Objective(self.student, self._head, self._bridge, config.identity_weight)
+        self._wrapped = processes.wrap(objective)
         self._loop = TrainingLoop(
             config,
-            [p for module in modules for p in module.parameters() if p.requires_grad],
+            [p for p in objective.parameters() if p.requires_grad],
             steps=len(samples) // self._batch,
             weight_decay=1e-2,
             clipped=self.student.parameters(),
             network=student,
+            processes=processes,
         )
         self.centre = centre_of(teacher, samples)
         self.figures: dict[str, Any] = {}
@@ -112,7 +150,7 @@ class DistillationTrainer:
         for (loss,) in self._loop.run(self._batches, lambda batch: self._step(*batch)):
             yield loss
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
         self.student.train()
         # The next step's faces are cut, and shown to the teacher, while the student learns from this step's.
         return ordered(self._prepare, self._draw_steps(), workers=1)
@@ -126,21 +164,25 @@ class DistillationTrainer:
             seeds = rng.integers(2**62, size=len(chosen))
             yield [(self._samples[i], int(seed)) for i, seed in zip(chosen, seeds, strict=True)]
 
-    def _prepare(self, drawn: Sequence[tuple[Sample, int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut a step's faces: the student's chips [B, 3, h, w], the embeddings to reproduce [B, D], labels [B]."""
+    def _prepare(self, drawn: Sequence[tuple[Sample, int]]) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Cut this process's share of a step's faces.
+
+        Returns
+        -------
+        The student's chips [B, 3, h, w], embeddings to reproduce [B, D], labels [B], and the step's number of faces.
+        """
+        total, drawn = len(drawn), self._processes.share(drawn)
         sizes = (self.student.settings.input_size, self._teacher.size)
         chips = [cut_chips(sample, sizes, np.random.default_rng(seed)) for sample, seed in drawn]
         own, others = (torch.cat(each).to(self._device) for each in zip(*chips, strict=True))
         with torch.no_grad():
             wanted = F.normalize(F.normalize(self._teacher.network(others)) - self.centre)
-        return own, wanted, torch.tensor([self._labels[sample.person] for sample, _ in drawn], device=self._device)
+        labels = torch.tensor([self._labels[sample.person] for sample, _ in drawn], device=self._device)
+        return own, wanted, labels, total
 
-    def _step(self, chips: Tensor, wanted: Tensor, labels: Tensor) -> float:
-        given = F.normalize(self.student(chips))
-        apart = 1 - (F.normalize(self._bridge(given)) * wanted).sum(1).mean()
-        scores = 24.0 * given @ F.normalize(self._head.weight).T
-        loss = apart + self._config.identity_weight * F.cross_entropy(scores, labels)
-        self._loop.step(loss)
+    def _step(self, chips: Tensor, wanted: Tensor, labels: Tensor, total: int) -> float:
+        loss = self._wrapped(chips, wanted, labels) / total
+        self._loop.step(loss * self._processes.world)  # gradients are averaged, and the step's is their sum
         return float(loss.detach())
 
     @property

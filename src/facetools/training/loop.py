@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from _toolio.compute.checkpoints import load_training, save_training
+from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, param
 
 Batch = TypeVar("Batch")
@@ -67,6 +68,12 @@ def one_cycle(
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=total, pct_start=0.1)
 
 
+def refuse_idle(items: int, processes: Processes) -> None:
+    """Raise a ToolError if a step has fewer items than there are processes to share it."""
+    if items < processes.world:
+        raise ToolError(f"{items} faces a step for {processes.world} processes; give a larger {param('batch')}")
+
+
 class TrainingLoop(Generic[Network]):
     """Optimise parameters epoch by epoch, so that a resumed training ends as an uninterrupted one.
 
@@ -90,6 +97,9 @@ class TrainingLoop(Generic[Network]):
         How the average moves, as `torch.optim.swa_utils.AveragedModel` takes it.
     shortest
         See `one_cycle`.
+    processes
+        The processes that train together: gradients are averaged over them where the loss is computed by what
+        `Processes.wrap` returns.
     """
 
     def __init__(
@@ -104,7 +114,9 @@ class TrainingLoop(Generic[Network]):
         network: Network | None = None,
         average: Callable[..., None] = exponential_average,
         shortest: int = 6,
+        processes: Processes = Processes(),  # noqa: B008 - it is frozen
     ) -> None:
+        self._processes = processes
         self.config, self.steps, self.epoch = config, steps, 0
         optimised = list(parameters)
         self._clipped, self._max_norm, self._network = list(clipped or optimised), max_norm, network
@@ -122,7 +134,6 @@ class TrainingLoop(Generic[Network]):
         loss: Callable[[Batch], Losses],
         *,
         stop: Callable[[], bool] = lambda: False,
-        total: Callable[[float], float] = float,
     ) -> Iterator[tuple[float, ...]]:
         """Train the remaining epochs.
 
@@ -131,11 +142,11 @@ class TrainingLoop(Generic[Network]):
         batches
             Return the batches of the epoch numbered `epoch`.
         loss
-            Compute a batch's loss, pass it to `step`, and return its value, or those of its parts.
+            Compute a batch's loss, pass it to `step`, and return its value, or those of its parts; of several
+            processes, this one's share of each.
         stop
-            Called before each epoch and after the last: early stopping.
-        total
-            Sum a value over the processes that train together.
+            Called before each epoch and after the last: early stopping. What the leading process returns decides for
+            all.
 
         Yields
         ------
@@ -147,15 +158,19 @@ class TrainingLoop(Generic[Network]):
         ToolError
             The loss became NaN or infinite.
         """
-        while not stop() and self.epoch < self.config.epochs:
+        while not self._agree(stop) and self.epoch < self.config.epochs:
             means = np.mean([loss(batch) for batch in batches()], axis=0)
-            losses = tuple(total(float(mean)) for mean in np.atleast_1d(means))
+            losses = tuple(self._processes.total(float(mean)) for mean in np.atleast_1d(means))
             if not np.isfinite(sum(losses)):
                 raise ToolError(
                     f"the loss became NaN or infinite; try a lower {param('learning_rate')}", kind="diverged"
                 )
             self.epoch += 1
             yield losses
+
+    def _agree(self, stop: Callable[[], bool]) -> bool:
+        # However long the leading process has measured, the others wait here.
+        return bool(self._processes.agree(stop() if self._processes.leads else None))
 
     def step(self, loss: Tensor) -> None:
         """Take one optimiser step down a loss's gradient, and move the schedule and the average on."""
@@ -186,7 +201,7 @@ class TrainingLoop(Generic[Network]):
         UsageError
             It says something else than ``about``: other arguments or inputs.
         """
-        found = load_training(path, self._with_average(parts), self._optimizer, self._schedule, about)
+        found = load_training(path, self._with_average(parts), self._optimizer, self._schedule, about, self._processes)
         self.epoch = found["epoch"]
         return found
 

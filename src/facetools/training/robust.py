@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from _toolio.compute.distributed import Processes
 from _toolio.compute.threads import ordered
-from _toolio.errors import ToolError, UsageError, param
+from _toolio.errors import UsageError, param
 from facetools.extractors.extractor import Extractor
 from facetools.extractors.files import Prepared
 from facetools.photos.photo import add_change
 from facetools.training.heads import Head, make_head
-from facetools.training.loop import TrainingConfig, TrainingLoop
+from facetools.training.loop import TrainingConfig, TrainingLoop, refuse_idle
 from facetools.training.paired_faces import PairedFaces
 from facetools.training.samples import Sample, cut_chip, cut_chips
 
@@ -164,10 +164,7 @@ class RobustTrainer:
         self._objective = Objective(self.student, head, config, _spread(before), half)
         self._wrapped = self._processes.wrap(self._objective)
         self._batch = min(config.batch, 2 * len(self._cloaked))
-        if self._batch < self._processes.world:
-            raise ToolError(
-                f"{self._batch} faces a step for {self._processes.world} processes; give a larger {param('batch')}"
-            )
+        refuse_idle(self._batch, self._processes)
         self._loop = TrainingLoop(
             config,
             [p for p in self._objective.parameters() if p.requires_grad],
@@ -175,6 +172,7 @@ class RobustTrainer:
             weight_decay=1e-4,
             network=self.student,
             average=_average,
+            processes=self._processes,
         )
         self._best = copy.deepcopy(self.student)
         self.figures: dict[str, Any] = {}
@@ -199,8 +197,7 @@ class RobustTrainer:
             # The next step's faces are cut while the network learns from this step's.
             lambda: ordered(self._prepare, self._draw_steps(), workers=1),
             lambda batch: self._step(*batch),
-            stop=lambda: bool(self._processes.agree(stop() if self._processes.leads else None)),
-            total=self._processes.total,
+            stop=stop,
         )
 
     def _draw_steps(self) -> Iterator[list[tuple[int, int]]]:

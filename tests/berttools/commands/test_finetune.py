@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,6 +19,7 @@ from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.writer import write_safetensors
 from berttools.tuning import trainer as training
 from conftest import Run
+from several_processes import run_together
 from tiny_models import (
     GLUE,
     make_base,
@@ -489,24 +487,22 @@ def test_a_command_computes_reproducibly(
     assert seen == ["begins on cpu", "a step", "ends"]
 
 
-def test_several_processes_tune_as_one_does(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+def test_several_processes_tune_what_the_first_reads_from_stdin(
+    berttools: Berttools, warm_command: Callable[..., list[str]], base: Path, tmp_path: Path
+) -> None:
     # Of 11 texts, 5 a step, the last step has one: the other process has none.
     data = write_lines(tmp_path / "a.jsonl", texts(11))
     words = ["--base", base, "--train", data, "--dev", data, "--batch", "5", "--lr", "1e-3", "--device", "cpu"]
     alone = berttools("finetune", *words, "--out", tmp_path / "1")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "-m", "berttools", "finetune", *words, "--only", "-", "--out", tmp_path / "2"],
-        input=b"".join(name.encode() + b"\n" for name in load_file(base / "model.safetensors")),
-        capture_output=True,
-        check=False,
-        timeout=1200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [record["loss"] for record in found[:-1]] == pytest.approx([r["loss"] for r in alone.records[:-1]], abs=1e-4)
-    assert len(found) == len(alone.records) == 4
+    names = b"".join(name.encode() + b"\n" for name in load_file(base / "model.safetensors"))
+    first, second = run_together(
+        warm_command, [tmp_path, tmp_path], "berttools", "finetune", *words, "--only", "-", "--out", tmp_path / "2",
+        stdin=names,
+    )  # fmt: skip
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    losses = [[record["loss"] for record in each.records[:-1]] for each in (first, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert len(first.records) == len(alone.records) == 4
     one, two = (load_file(tmp_path / str(count) / "model.safetensors") for count in (1, 2))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, atol=1e-4, err_msg=name)

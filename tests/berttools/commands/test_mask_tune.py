@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,6 +23,7 @@ from berttools.mask_tuning.masked_linear import MaskedLinear
 from berttools.masks.base import check_base
 from berttools.masks.file import open_mask
 from conftest import Run
+from several_processes import run_together
 from tiny_models import (
     GLUE,
     make_base,
@@ -490,22 +488,15 @@ def test_numbers_are_learned_too(berttools: Berttools, base: Path, tmp_path: Pat
     assert open_model(tmp_path / "applied").labels.regression
 
 
-def test_several_processes_learn_the_masks_of_one(berttools: Berttools, base: Path, tmp_path: Path) -> None:
+def test_several_processes_learn_the_masks_of_one(
+    berttools: Berttools, warm_command: Callable[..., list[str]], base: Path, tmp_path: Path
+) -> None:
     data = write_lines(tmp_path / "a.jsonl", texts(11))
     usual = ["mask-tune", "--base", base, "--train", data, "--dev", data, "--batch", "5", "--score-lr", "1"]
     usual += ["--max-steps", "6", "--device", "cpu", "--initial-score", "2"]
     alone = berttools(*usual, "--out", tmp_path / "1.mask")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "-m", "berttools", *usual, "--out", tmp_path / "2.mask"],
-        capture_output=True,
-        check=False,
-        timeout=1200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [record["loss"] for record in found[:-1]] == pytest.approx([r["loss"] for r in alone.records[:-1]], abs=1e-4)
+    first, second = run_together(warm_command, [tmp_path] * 2, "berttools", *usual, "--out", tmp_path / "2.mask")
+    assert (first.code, second.code) == (0, 0), first.err + second.err
     one, two = (keeps_of(tmp_path / f"{count}.mask", base) for count in (1, 2))
     # Sums in another order turn a score or two that lie on the edge.
     assert np.mean([np.mean(one[name] == two[name]) for name in one]) > 0.995

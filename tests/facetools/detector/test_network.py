@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from detector_faces import network
-from facetools.detector.network import CHANNELS, CLIP, GAINS, LEAST_NOISE, SEEN, loss_of, residuals_of
+from facetools.detector.network import CHANNELS, CLIP, GAINS, LEAST_NOISE, SEEN, Counts, loss_of, residuals_of
 
 
 @pytest.mark.parametrize("size", [(96, 96), (50, 61), (9, 8), (200, 33)])
@@ -182,3 +182,14 @@ def test_the_loss_of_clean_faces_alone_is_a_number() -> None:
     logits = torch.randn(4, 4)
     expected = F.softplus(logits[:, 0]).mean()
     torch.testing.assert_close(loss_of(logits, [-1] * 4, [-1] * 4), expected)
+
+
+def test_the_losses_of_parts_of_a_step_add_up_to_that_of_the_step() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(9, 4)
+    attacks, twins = [-1, 0, -1, 1, -1, -1, 0, 1, -1], [1, 1, 3, 3, -1, 6, 6, -1, -1]
+    counts = Counts.of(attacks, twins)
+    assert counts == (9, 4, 3, 3)
+    first = loss_of(logits[:4], attacks[:4], twins[:4], counts=counts)
+    rest = loss_of(logits[4:], attacks[4:], [-1, 2, 2, -1, -1], counts=counts)
+    torch.testing.assert_close(first + rest, loss_of(logits, attacks, twins))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, UsageError
 from facetools.training.loop import TrainingConfig, TrainingLoop, one_cycle
 
@@ -119,10 +120,18 @@ def test_stopping_early_is_asked_before_each_epoch_and_after_the_last() -> None:
     assert stopped.loop.epoch == 3
 
 
+class Doubling(Processes):
+    """Two processes that have met the same."""
+
+    def total(self, value: float) -> float:
+        return 2 * value
+
+
 def test_parts_of_a_loss_are_averaged_each_and_summed_over_processes() -> None:
     line = Line(epochs=1)
+    line.loop._processes = Doubling()
     values = iter([(1.0, 10.0), (2.0, 20.0), (3.0, 30.0), (4.0, 40.0), (5.0, 50.0)])
-    assert list(line.loop.run(line.batches, lambda _: next(values), total=lambda mean: 2 * mean)) == [(6.0, 60.0)]
+    assert list(line.loop.run(line.batches, lambda _: next(values))) == [(6.0, 60.0)]
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,27 +195,6 @@ def test_what_does_not_go_together_is_refused(
     assert done.code == 2, done.err
     assert message in done.err
     assert not (tmp_path / "o").exists()
-
-
-def test_two_processes_learn_what_one_learns(
-    run_inside: Callable[..., Run], folders: tuple[str, ...], tmp_path: Path
-) -> None:
-    words = ("train-robust", *folders, "--epochs", "2", "--held-out", "0.4", "--max-clean-loss", "100", "--batch", "8")
-    one = run_inside("facetools", *words, "--out", str(tmp_path / "1"))
-    assert one.code == 0, one.err
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    two = subprocess.run(
-        [*torchrun, "-m", "facetools", *words, "--out", str(tmp_path / "2")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=1200, check=False,
-    )  # fmt: skip
-    assert two.returncode == 0, two.stderr.decode()[-2000:]
-    lines = {1: one.records, 2: [json.loads(line) for line in two.stdout.splitlines()]}
-    assert [line["epoch"] for line in lines[1]] == [line["epoch"] for line in lines[2]] == [0, 1, 2]
-    for alone, shared in zip(lines[1][1:], lines[2][1:], strict=True):
-        for key in ("loss", "identity_loss", "consistency_loss"):
-            assert shared[key] == pytest.approx(alone[key], rel=1e-2)
-    a, b = (open_file(tmp_path / str(count), CPU).network.state_dict() for count in (1, 2))
-    assert all(torch.allclose(a[key], b[key], atol=1e-3) for key in a)
 
 
 def test_cloaked_photos_without_an_original_are_told_and_the_rest_is_used(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from _toolio.compute.checkpoints import read_checkpoint
+from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, param
 from _toolio.files.checkpoint_names import fold_checkpoint, fold_checkpoints
 from _toolio.tensors.reader import read_metadata
@@ -80,6 +81,7 @@ def cross_validate(
     checkpoint: Path,
     about: Mapping[str, Any],
     progress: Callable[[Iterator[float], str, int], Iterable[float]],
+    processes: Processes = Processes(),  # noqa: B008 - it is frozen
 ) -> Iterator[Fold]:
     """Score every source by a network that is trained on the others.
 
@@ -101,11 +103,13 @@ def cross_validate(
         What checkpoints are compared by.
     progress
         Shows the epochs of each training.
+    processes
+        The processes that train together.
 
     Yields
     ------
     Fold
-        One after the other.
+        One after the other, in the leading process.
 
     Raises
     ------
@@ -115,22 +119,23 @@ def cross_validate(
         A checkpoint was made with other arguments or inputs.
     """
     dealt = deal_sources(examples, folds)
-    for path in (checkpoint, *fold_checkpoints(checkpoint)):
+    for path in (checkpoint, *fold_checkpoints(checkpoint)) if processes.leads else ():
         if path.exists():  # refused before hours of training, and before it is replaced
             read_checkpoint(path, {"schema": CHECKPOINT, **about})
     for number, left_out in enumerate(dealt, 1):
         known = [example for example in examples if example.group not in left_out]
         if len({example.cloaked for example in known}) < 2:
             raise ToolError(f"without the photos of {', '.join(left_out)} there are no clean or no cloaked faces")
-        trainer = DetectorTrainer(known, attacks, config, device=device, half=half)
+        trainer = DetectorTrainer(known, attacks, config, device=device, half=half, processes=processes)
         done, whose = fold_checkpoint(checkpoint, number), {**about, "fold": number}
-        for path in (done, checkpoint):
-            if path.exists() and read_metadata(path).get("fold") == number:
-                trainer.load(path, whose)
-                break
+        if found := processes.agree(_of_fold(number, done, checkpoint) if processes.leads else None):
+            trainer.load(Path(found), whose)
         for loss in progress(trainer.epochs(), f"training without {', '.join(left_out)}", config.epochs):
             trainer.history.append({"loss": loss, "epoch": trainer.epoch})
-            trainer.save(checkpoint, whose)
+            if processes.leads:
+                trainer.save(checkpoint, whose)
+        if not processes.leads:
+            continue
         if checkpoint.exists() and not done.exists():
             checkpoint.replace(done)
         unseen = [example for example in examples if example.group in left_out]
@@ -138,3 +143,8 @@ def cross_validate(
         yield Fold(
             number, tuple(left_out), trainer.history[-1]["loss"], network, score_sources(network, unseen, attacks)
         )
+
+
+def _of_fold(number: int, *checkpoints: Path) -> str | None:
+    """Return the first of some checkpoints that is of a fold; None if there is none."""
+    return next((str(p) for p in checkpoints if p.exists() and read_metadata(p).get("fold") == number), None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from _toolio.compute.distributed import Processes
 from _toolio.files.checkpoint_names import fold_checkpoints
 from facetools.detector.calibration import calibrate, calibrate_sources, figures_by_source
 from facetools.detector.files import save_detector
@@ -78,8 +79,11 @@ def train_detector(
     checkpoint: Path,
     about: Mapping[str, Any],
     progress: Epochs,
+    processes: Processes = Processes(),  # noqa: B008 - it is frozen
 ) -> Iterator[dict[str, Any]]:
     """Train a detector and write its file; resume from the checkpoint if it is there.
+
+    Of several processes, each of which has all examples, rank 0 alone measures, writes and yields.
 
     Parameters
     ----------
@@ -97,6 +101,8 @@ def train_detector(
         Kept in the file, and what a checkpoint is compared by.
     progress
         Shows the epochs.
+    processes
+        The processes that train together.
 
     Yields
     ------
@@ -118,19 +124,27 @@ def train_detector(
             files_of_folds(examples, config.folds, out)
         for fold in cross_validate(
             examples, config.numbers, config.training, folds=config.folds, device=device, half=config.half,
-            checkpoint=checkpoint, about=about, progress=progress,
+            checkpoint=checkpoint, about=about, progress=progress, processes=processes,
         ):  # fmt: skip
             folds.append(fold)
             scores |= fold.scores
             yield {"auc": None, "fold": fold.number, "left_out": list(fold.left_out), "loss": fold.loss}
-        by_source += figures_by_source(scores, false_alarms=config.false_alarms)
+        if processes.leads:
+            by_source += figures_by_source(scores, false_alarms=config.false_alarms)
         yield from by_source
     else:
         known, unseen = split_people(examples, seed=config.training.seed, share=config.held_out)
-    trainer = DetectorTrainer(known, config.numbers, config.training, device=device, half=config.half)
-    if checkpoint.exists():
+    trainer = DetectorTrainer(
+        known, config.numbers, config.training, device=device, half=config.half, processes=processes
+    )
+    if processes.agree(checkpoint.exists() if processes.leads else None):
         trainer.load(checkpoint, about)
     saved = trainer.epoch
+    if not processes.leads:
+        for _ in trainer.epochs():
+            pass
+        processes.agree(None)  # a process that ends is the end of all: the file is written first
+        return
     for figures in progress(trainer.train(unseen, config.attacks), "training", config.training.epochs):
         if trainer.epoch > saved:  # else it is of an interrupted run
             trainer.save(checkpoint, about)
@@ -148,6 +162,7 @@ def train_detector(
     save_detector(out, trainer.averaged, config.attacks, calibration, {**about, "figures": measured})
     for path in (checkpoint, *(fold_checkpoints(checkpoint) if config.folds else ())):
         path.unlink(missing_ok=True)
+    processes.agree(None)
 
 
 def _save_fold(

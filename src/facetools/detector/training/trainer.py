@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from _toolio.compute.batch_norm import share_statistics
 from _toolio.compute.device import seeded
+from _toolio.compute.distributed import Processes
 from _toolio.compute.threads import ordered
-from facetools.detector.network import ResidualNet, loss_of
+from facetools.detector.network import Counts, ResidualNet, loss_of
 from facetools.detector.scoring import measure, score
 from facetools.detector.training.examples import Example
 from facetools.detector.training.windows import SIDES_PX, TRANSPLANTED, Window, draw_pair, draw_unpaired
-from facetools.training.loop import TrainingConfig, TrainingLoop
+from facetools.training.loop import TrainingConfig, TrainingLoop, refuse_idle
 
 CHECKPOINT = "facetools.train-detector-checkpoint/1"
 
@@ -25,8 +28,8 @@ UNPAIRED = 0.25
 
 Pair = tuple[Example, Example]
 
-Windows = tuple[Tensor, list[int], list[int]]
-"""A step's windows, their attacks, and the places of their cloaked twins."""
+Windows = tuple[Tensor, list[int], list[int], Counts]
+"""Windows of a step, their attacks, the places of their cloaked twins; and the counts of the whole step."""
 
 ODD_SHARES, RISING = (0.2, 0.7), 0.3
 """The share of augmented windows rises from the first to the second over this share of the training: what is faint is
@@ -37,6 +40,26 @@ USUAL_PX = 64
 
 LEAST_TIMES = 0.33
 """Of the batch, as many windows has a step of the largest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A pair of faces, or a clean face alone, that a step cuts windows of.
+
+    Attributes
+    ----------
+    seed
+        Of all that is drawn for it.
+    clean, cloaked
+        The faces; ``cloaked`` is None for a clean face alone.
+    onto
+        See `draw_pair`.
+    """
+
+    seed: int
+    clean: Example
+    cloaked: Example | None = None
+    onto: Example | None = None
 
 
 def pair_up(examples: Sequence[Example], rng: np.random.Generator) -> dict[int, list[Pair]]:
@@ -82,6 +105,8 @@ class DetectorTrainer:
         Where to compute.
     half
         Compute the network in bfloat16; weights, residuals and the loss are float32.
+    processes
+        The processes that train together: each cuts its share of a step's pairs and clean faces.
     """
 
     def __init__(
@@ -92,11 +117,15 @@ class DetectorTrainer:
         *,
         device: torch.device,
         half: bool = False,
+        processes: Processes = Processes(),  # noqa: B008 - it is frozen
     ) -> None:
         self._config, self._device, self._attacks, self._half = config, device, attacks, half
+        self._processes = processes
         with seeded(config.seed % 2**63):  # the caller's own draws go on as if there were no trainer
             network = ResidualNet(max(attacks) + 1)
         self._network = network.to(device).to(memory_format=torch.channels_last)
+        share_statistics(self._network, processes)
+        self._wrapped = processes.wrap(self._network)
         sources: dict[str, list[Example]] = {}
         for example in examples:
             if not example.cloaked:
@@ -110,6 +139,7 @@ class DetectorTrainer:
         self._chances = roots / roots.sum()
         self._unpaired = round(UNPAIRED * config.batch)
         self._together = max(1, (config.batch - self._unpaired) // 2)
+        refuse_idle(sum(self._numbers(max(SIDES_PX))), processes)
         self._loop = TrainingLoop(
             config,
             self._network.parameters(),
@@ -118,6 +148,7 @@ class DetectorTrainer:
             max_norm=1.0,
             network=self._network,
             shortest=12,
+            processes=processes,
         )
         self.faces, self.paired = len(examples), sum(example.partner is not None for example in examples)
         self.history: list[dict[str, Any]] = []
@@ -159,46 +190,64 @@ class DetectorTrainer:
             self.history.append(measured | {"loss": loss, "faces": self.faces, "paired": self.paired})
             yield self.history[-1]
 
-    def _prepare(self, step: int) -> Windows:
-        """Sample a step's windows, float32 [B, 3, side, side], 0 to 255.
-
-        Returns
-        -------
-        Tensor, list of int, list of int
-            The windows, the attack of each, -1 for clean ones, and the place of its cloaked twin, -1 without one.
-        """
-        rng = np.random.default_rng([self._config.seed % 2**63, self.epoch, step])
-        done = (self.epoch * self._loop.steps + step) / (self._config.epochs * self._loop.steps)
-        odd = float(np.interp(done, (0, RISING), ODD_SHARES))
-        side = SIDES_PX[int(rng.integers(len(SIDES_PX)))]
+    def _numbers(self, side: int) -> tuple[int, int]:
+        """Return how many pairs and how many clean faces alone a step has, of windows with such a side in pixels."""
         # Fewer of the large windows: a step takes about as long.
         times = max((USUAL_PX / side) ** 2, LEAST_TIMES)
-        windows: list[Window] = []
-        attacks: list[int] = []
-        twins: list[int] = []
-        for place in rng.choice(len(self._pairs), max(1, round(times * self._together)), p=self._chances):
+        return max(1, round(times * self._together)), round(times * self._unpaired)
+
+    def _draw_step(self, step: int) -> tuple[int, float, list[Drawn]]:
+        """Draw the side of a step's windows, the share of them that is augmented, and the faces."""
+        rng = np.random.default_rng([self._config.seed % 2**63, self.epoch, step])
+        done = (self.epoch * self._loop.steps + step) / (self._config.epochs * self._loop.steps)
+        side = SIDES_PX[int(rng.integers(len(SIDES_PX)))]
+        together, unpaired = self._numbers(side)
+        drawn: list[Drawn] = []
+        for place in rng.choice(len(self._pairs), together, p=self._chances):
             clean, cloaked = self._pairs[place][rng.integers(len(self._pairs[place]))]
             onto = self._draw_clean(rng) if rng.random() < TRANSPLANTED else None
-            windows += draw_pair(clean, cloaked, side, rng, onto=onto, odd=odd)
-            attacks += [-1, self._attacks[cloaked.cloak]]
-            twins += [len(attacks) - 1] * 2
-        for _ in range(round(times * self._unpaired)):
-            windows.append(draw_unpaired(self._draw_clean(rng), side, rng, odd=odd))
-            attacks.append(-1)
-            twins.append(-1)
-        return torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2), attacks, twins
+            drawn.append(Drawn(int(rng.integers(2**62)), clean, cloaked, onto))
+        drawn += [Drawn(int(rng.integers(2**62)), self._draw_clean(rng)) for _ in range(unpaired)]
+        return side, float(np.interp(done, (0, RISING), ODD_SHARES)), drawn
+
+    def _prepare(self, step: int) -> Windows:
+        """Cut this process's share of a step's windows, float32 [B, 3, side, side], 0 to 255."""
+        side, odd, drawn = self._draw_step(step)
+        windows: list[Window] = []
+        own = self._processes.share(drawn)
+        for each in own:
+            rng = np.random.default_rng(each.seed)
+            if each.cloaked is None:
+                windows.append(draw_unpaired(each.clean, side, rng, odd=odd))
+            else:
+                windows += draw_pair(each.clean, each.cloaked, side, rng, onto=each.onto, odd=odd)
+        shown = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)
+        return shown, *self._labels(own), Counts.of(*self._labels(drawn))
+
+    def _labels(self, drawn: Sequence[Drawn]) -> tuple[list[int], list[int]]:
+        """Return the attack of each window, -1 for clean ones, and the place of its cloaked twin, -1 without one."""
+        attacks: list[int] = []
+        twins: list[int] = []
+        for each in drawn:
+            if each.cloaked is None:
+                attacks.append(-1)
+                twins.append(-1)
+            else:
+                attacks += [-1, self._attacks[each.cloaked.cloak]]
+                twins += [len(attacks) - 1] * 2
+        return attacks, twins
 
     def _draw_clean(self, rng: np.random.Generator) -> Example:
         """Draw a clean face: sources by the root of their size, so that a few photos of one are seen as well."""
         each = self._clean[int(rng.choice(len(self._clean), p=self._clean_chances))]
         return each[int(rng.integers(len(each)))]
 
-    def _step(self, windows: Tensor, attacks: list[int], twins: list[int]) -> float:
+    def _step(self, windows: Tensor, attacks: list[int], twins: list[int], counts: Counts) -> float:
         shown = (windows.to(self._device) / 255).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            logits = self._network(shown)
-        loss = loss_of(logits.float(), attacks, twins)
-        self._loop.step(loss)
+            logits = self._wrapped(shown)
+        loss = loss_of(logits.float(), attacks, twins, counts=counts)
+        self._loop.step(loss * self._processes.world)  # gradients are averaged, and the step's is their sum
         return float(loss.detach())
 
     def measure(self, unseen: Sequence[Example], attacks: Sequence[str]) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, UsageError
 from detector_faces import CPU, example_of, picture, states_equal, striped, striped_people
-from facetools.detector.network import loss_of
+from facetools.detector.network import Counts, loss_of
 from facetools.detector.scoring import measure, score
 from facetools.detector.training import trainer as training
 from facetools.detector.training.examples import Example
@@ -187,7 +188,7 @@ def test_a_step_by_hand(few: list[Example], sure: float, clipped: bool) -> None:
     gradients = [parameter.grad for parameter in before.parameters()]
     norm = float(torch.stack([gradient.norm() for gradient in gradients]).norm())
     assert (norm > 1) is clipped
-    trainer._step(windows, attacks, attacks)
+    trainer._step(windows, attacks, attacks, Counts.of(attacks, attacks))
     for was, now, gradient in zip(before.parameters(), trainer._network.parameters(), gradients, strict=True):
         torch.testing.assert_close(now.grad, gradient / max(norm, 1.0), rtol=1e-3, atol=1e-6)
         expected = was * (1 - 0.04 * 1e-3) - 0.04 * now.grad / (now.grad.abs() + 1e-8)
@@ -208,6 +209,19 @@ def test_in_half_precision_the_maps_are_bfloat16_and_nothing_else(few: list[Exam
 
 
 # ---------------------------------------------------------------- what is drawn
+
+
+def test_processes_share_the_windows_of_a_step(few: list[Example]) -> None:
+    trainer = DetectorTrainer(few, (0, 1), TrainingConfig(epochs=1, batch=16, learning_rate=1e-3), device=CPU)
+    whole, attacks, _, counts = trainer._prepare(0)
+    found = []
+    for rank in range(3):
+        trainer._processes = Processes(rank, 3)
+        windows, own, twins, counted = trainer._prepare(0)
+        assert counted == counts
+        assert all(own[twin] >= 0 for twin in twins if twin >= 0)
+        found += [(each.numpy().tobytes(), attack) for each, attack in zip(windows, own, strict=True)]
+    assert sorted(found) == sorted((e.numpy().tobytes(), a) for e, a in zip(whole, attacks, strict=True))
 
 
 class Steps:
@@ -235,8 +249,11 @@ class Steps:
             self.odd.append(odd)
             return np.zeros((side, side, 3), np.float32)
 
-        def step(_: DetectorTrainer, windows: torch.Tensor, attacks: list[int], twins: list[int]) -> float:
+        def step(
+            _: DetectorTrainer, windows: torch.Tensor, attacks: list[int], twins: list[int], counts: Counts
+        ) -> float:
             side = windows.shape[-1]
+            assert counts == Counts.of(attacks, twins)
             assert windows.shape == (len(attacks), 3, side, side)
             assert windows.dtype == torch.float32
             self.batches.append(attacks)
