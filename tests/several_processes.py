@@ -59,5 +59,5 @@ def run_together(
                 stderr=subprocess.PIPE,
             )
         )  # fmt: skip
-    ended = [(each, *each.communicate(stdin if not rank else b"", timeout=600)) for rank, each in enumerate(started)]
+    ended = [(each, *each.communicate(stdin if not rank else b"", timeout=1200)) for rank, each in enumerate(started)]
     return [Run(each.returncode, out, err.decode()) for each, out, err in ended]

@@ -104,7 +104,7 @@ def launch(hosts: Sequence[Host], folders: Sequence[Path], *words: Sequence[str]
 
 
 def end(started: Sequence[subprocess.Popen[bytes]]) -> list[Run]:
-    ended = [(each, *each.communicate(timeout=600)) for each in started]
+    ended = [(each, *each.communicate(timeout=1200)) for each in started]
     return [Run(each.returncode, out, err.decode()) for each, out, err in ended]
 
 
