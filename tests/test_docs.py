@@ -324,8 +324,10 @@ def options_of_commands() -> set[str]:
     return found
 
 
-OTHERS = {"--strict", "--check", "--second", "--modes", "--nproc-per-node", "--photos"}
-"""Options of other programs and of scripts."""
+OTHERS = {"--strict", "--check", "--second", "--modes", "--photos"} | {
+    f"--{name}" for name in ("nproc-per-node", "nnodes", "node-rank", "master-addr", "master-port")
+}
+"""Options of other programs, such as torchrun, and of scripts."""
 
 
 def test_documents_name_only_options_that_exist() -> None:
