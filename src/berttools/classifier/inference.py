@@ -59,10 +59,14 @@ class Inference:
 
     def forward(self, model: nn.Module, texts: Sequence[Encoded], *, length: int | None = None) -> Tensor:
         """Return logits, [texts, outputs]; texts are padded to ``length`` tokens, by default those of the longest."""
+        logits: Tensor = self.outputs(model, texts, length=length).logits
+        return logits
+
+    def outputs(self, model: nn.Module, texts: Sequence[Encoded], *, length: int | None = None, **options: bool) -> Any:
+        """Return all that a model gives for texts, as ``forward``; ``options`` are such as ``output_hidden_states``."""
         inputs = collate(texts, self._pad, self._device, length=length, left=self._left)
         with self.autocast():
-            logits: Tensor = model(**{name: each for name, each in inputs.items() if name not in self._left_out}).logits
-        return logits
+            return model(**{name: each for name, each in inputs.items() if name not in self._left_out}, **options)
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[Encoded], *, batch: int | Batch = 32) -> npt.NDArray[np.float32]:

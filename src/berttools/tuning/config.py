@@ -102,23 +102,104 @@ class ParamGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """Configuration of a fine-tuning from files to files.
+class TaskConfig:
+    """A base, the labelled texts of a task, and what a head for them predicts.
 
-    A choice may be given as its text, a path as text, one pattern without a list: each is converted.
+    A choice may be given as its text, a path as text: each is converted.
 
     Attributes
     ----------
     base
         The pre-trained model's folder.
-    train, dev
-        Files of labelled texts: ``.jsonl``, ``.csv`` or ``.tsv``. Without ``dev`` the last weights are kept.
-    out
-        The folder to write; with ``Save.delta`` the file.
+    train
+        A file of labelled texts: ``.jsonl``, ``.csv`` or ``.tsv``; None where none are read.
     columns
         Roles of columns, as of ``berttools.texts.rows.parse_columns``.
     task, new_head
         What a new head predicts, and whether to replace the base's own head by one.
+    max_length
+        Tokens at which texts are truncated; None for as many as the model takes.
+    seed
+        Seed of all random draws, those of a new head too.
+
+    Raises
+    ------
+    UsageError
+        If a choice is unknown, or a number is less than 1.
+    """
+
+    base: Path
+    train: str | None
+    columns: str | None = None
+    task: Task = Task.auto
+    new_head: bool = False
+    max_length: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Convert what is compared by identity later, or used as a path."""
+        self._convert_choices(task=Task)
+        object.__setattr__(self, "base", Path(self.base))
+        if self.train is not None:
+            object.__setattr__(self, "train", os.fspath(self.train))
+        refuse_below_one(self.max_length, "max_length")
+
+    def _convert_choices(self, **kinds: type[StrEnum]) -> None:
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, choice_of(kind, getattr(self, name), name))
+
+    def check_task(self) -> None:
+        """Raise if the base is no model's folder, or parameters contradict it; nothing heavy is imported.
+
+        Raises
+        ------
+        UsageError
+            If ``task`` is of a new head and the base has its own, or ``columns`` is not understood.
+        ToolError
+            If ``base`` is no model's folder.
+        """
+        from berttools.checkpoints.model_folder import check_folder
+        from berttools.texts.rows import parse_columns
+
+        if self.task is not Task.auto and not self.new_head and self._has_head:
+            has = f"{param('task')} {self.task}: {self.base} has a head of its own"
+            raise UsageError(f"{has}; give {param('new_head')} to replace it")
+        parse_columns(self.columns)
+        check_folder(self.base)
+
+    @property
+    def _has_head(self) -> bool:
+        from berttools.checkpoints.model_folder import has_head
+
+        return has_head(self.base)
+
+    def new_labels(self, examples: list[Example]) -> Labels | None:
+        """Return the labels of a new head; None if the base's own head is kept."""
+        from berttools.texts.labels import learn_labels
+
+        if self._has_head and not self.new_head:
+            return None
+        try:
+            return learn_labels(examples, task=self.task)
+        except ToolError as error:
+            if error.kind != "many-labels":
+                raise
+            advice = f"for numbers to come near to, give {param('task')} regression"
+            raise ToolError(f"{error.args[0]}; {advice}", kind=error.kind) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TaskConfig):
+    """Configuration of a fine-tuning from files to files.
+
+    As of ``TaskConfig``; one pattern may be given without a list. Beside the attributes of that:
+
+    Attributes
+    ----------
+    dev
+        Texts to evaluate on, as ``train``. Without, the last weights are kept.
+    out
+        The folder to write; with ``Save.delta`` the file.
     metric
         What ranks evaluations; None for accuracy of classes, Pearson's correlation of a regression.
     only, group, layers, freeze
@@ -135,10 +216,8 @@ class FinetuneConfig:
     learning_rate, head_learning_rate
         Peaks; None for ``RATE``, or where ``only``, ``group`` or ``layers`` choose parts of the model
         ``RATE_OF_PARTS``, and at least ``RATE_OF_NEW_HEAD`` for a new head beside them.
-    batch, accumulate, warmup, weight_decay, clip, seed
+    batch, accumulate, warmup, weight_decay, clip
         As of ``TrainingConfig``.
-    max_length
-        Tokens at which texts are truncated; None for as many as the model takes.
     precision
         What to compute in.
     resume, force
@@ -150,13 +229,9 @@ class FinetuneConfig:
         If a choice is unknown, or a number of texts, passes, steps or evaluations is less than 1.
     """
 
-    base: Path
     train: str
     out: Path
     dev: str | None = None
-    columns: str | None = None
-    task: Task = Task.auto
-    new_head: bool = False
     metric: Metric | None = None
     only: list[str] | None = None
     group: str | None = None
@@ -174,29 +249,24 @@ class FinetuneConfig:
     warmup: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
-    max_length: int | None = None
     precision: Precision = Precision.auto
-    seed: int = 0
     resume: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
         """Convert what is compared by identity later, or used as a path."""
-        self._convert_choices(task=Task, save=Save, precision=Precision)
+        super().__post_init__()
+        self._convert_choices(save=Save, precision=Precision)
         if self.metric is not None:
             self._convert_choices(metric=Metric)
-        for name, kind in (("base", Path), ("out", Path), ("train", os.fspath), ("dev", os.fspath)):
-            if (path := getattr(self, name)) is not None:
-                object.__setattr__(self, name, kind(path))
+        object.__setattr__(self, "out", Path(self.out))
+        if self.dev is not None:
+            object.__setattr__(self, "dev", os.fspath(self.dev))
         for name in ("only", "freeze"):
             if isinstance(pattern := getattr(self, name), str):
                 object.__setattr__(self, name, [pattern])
-        for name in ("epochs", "max_steps", "evaluate_every", "patience", "batch", "accumulate", "max_length"):
+        for name in ("epochs", "max_steps", "evaluate_every", "patience", "batch", "accumulate"):
             refuse_below_one(getattr(self, name), name)
-
-    def _convert_choices(self, **kinds: type[StrEnum]) -> None:
-        for name, kind in kinds.items():
-            object.__setattr__(self, name, choice_of(kind, getattr(self, name), name))
 
     def check(self, *, writes: bool = True) -> Path:
         """Return the checkpoint's path, if the configuration can be run; nothing heavy is imported.
@@ -213,8 +283,7 @@ class FinetuneConfig:
         ToolError
             If ``base`` is no model's folder.
         """
-        from berttools.checkpoints.model_folder import check_folder, refuse_model_folder
-        from berttools.texts.rows import parse_columns
+        from berttools.checkpoints.model_folder import refuse_model_folder
 
         checkpoint = checkpoint_beside(self.out)
         if writes:
@@ -231,16 +300,12 @@ class FinetuneConfig:
         if self.dev is None and (self.patience or self.metric):
             name = "patience" if self.patience else "metric"
             raise UsageError(f"{param(name)} needs texts to measure on: give {param('dev')}")
-        if self.task is not Task.auto and not self.new_head and self._has_head:
-            has = f"{param('task')} {self.task}: {self.base} has a head of its own"
-            raise UsageError(f"{has}; give {param('new_head')} to replace it")
         if self.only and self.only.count(STDIN) > 1:
             raise UsageError(f"{param('only')} -: stdin can be read once")
         if STDIN in (self.only or ()) and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError(f"{param('only')} -: stdin is a terminal; pipe names or records of layerdiff in")
-        parse_columns(self.columns)
         self.selection()
-        check_folder(self.base)
+        self.check_task()
         return checkpoint
 
     @property
@@ -266,12 +331,6 @@ class FinetuneConfig:
         if self.head_learning_rate is None and not self.everything and (self.new_head or not self._has_head):
             return rate, max(rate, RATE_OF_NEW_HEAD)
         return rate, self.head_learning_rate
-
-    @property
-    def _has_head(self) -> bool:
-        from berttools.checkpoints.model_folder import has_head
-
-        return has_head(self.base)
 
     def read_lines(self) -> list[str] | None:
         """Read the lines of stdin if they name what to tune, else return None."""
@@ -303,20 +362,6 @@ class FinetuneConfig:
         if STDIN in (self.only or ()):
             options["stdin"] = hashlib.sha256("\n".join(tuned).encode()).hexdigest()
         return {key: value for key, value in options.items() if value}
-
-    def new_labels(self, examples: list[Example]) -> Labels | None:
-        """Return the labels of a new head; None if the base's own head is tuned."""
-        from berttools.texts.labels import learn_labels
-
-        if self._has_head and not self.new_head:
-            return None
-        try:
-            return learn_labels(examples, task=self.task)
-        except ToolError as error:
-            if error.kind != "many-labels":
-                raise
-            advice = f"for numbers to come near to, give {param('task')} regression"
-            raise ToolError(f"{error.args[0]}; {advice}", kind=error.kind) from None
 
     def training(self, examples: int, *, half: bool) -> TrainingConfig:
         """Return the hyperparameters of training on so many examples."""

@@ -1,8 +1,8 @@
-"""Read the texts to train and to evaluate on, and tokenise them for a classifier."""
+"""Read the texts to train and to evaluate on, open a classifier for their labels, and tokenise them for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from berttools.texts.batches import Dataset, Encoded
     from berttools.texts.examples import Example
     from berttools.texts.labels import Labels
+    from berttools.tuning.config import TaskConfig
 
 
 def read_texts(
@@ -52,6 +53,46 @@ def _read(name: str, columns: str | None, task: str) -> list[Example]:
     if task == "regression":
         return with_values(examples)
     return with_lists(examples, known.of("label")) if task == "multilabel" else examples
+
+
+def open_classifier(
+    config: TaskConfig, train: list[Example], dev: list[Example] | None = None, *, warn: Callable[[str], object]
+) -> tuple[Classifier, str]:
+    """Open the base with its own head, or with a new one for the labels of ``train``.
+
+    Parameters
+    ----------
+    config
+        The base, and what its head is to predict.
+    train, dev
+        All labelled texts.
+    warn
+        What to call with what is doubtful about labels and tokenizer, a line each.
+
+    Returns
+    -------
+    tuple
+        The classifier, and where its labels are from, for messages.
+
+    Raises
+    ------
+    ToolError
+        If the base cannot be opened, has NaN or infinite weights, or labels cannot be learned.
+    """
+    from berttools.classifier.model import open_base, refuse_not_finite
+    from berttools.texts.labels import doubt, doubtful
+
+    new = config.new_labels(train)
+    classifier = open_base(config.base, new, seed=config.seed)
+    refuse_not_finite(config.base, classifier.model)
+    if unused := classifier.limits.unused_tokens(classifier.tokenizer):
+        warn(f"{config.base}: {unused}")
+    for doubt_of_names in doubtful(new, task=config.task) if new else ():
+        warn(f"{config.train}: {doubt_of_names}")
+    if said := doubt(classifier.labels, (example.label for example in (*train, *(dev or ())))):
+        warn(f"{config.base}: {said}")
+    source = f"{param('train')} {config.train} has"
+    return classifier, source if new else f"the base's head knows; {param('new_head')} replaces it"
 
 
 def tokenised(examples: list[Example], classifier: Classifier, *, longest: int | None, source: str) -> Dataset:

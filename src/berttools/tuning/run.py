@@ -15,7 +15,7 @@ from _toolio.files.claims import claimed
 from _toolio.version import tool_version
 from _toolio.words import many
 from berttools.tuning.config import FinetuneConfig, Save
-from berttools.tuning.datasets import check_metric, read_texts, tokenised
+from berttools.tuning.datasets import check_metric, open_classifier, read_texts, tokenised
 
 if TYPE_CHECKING:
     import torch
@@ -115,28 +115,16 @@ class FinetuneRun:
 
     def _open(self, train: list[Example], dev: list[Example]) -> None:
         """Open the classifier, tokenise the texts for it, and choose the metric that ranks."""
-        from berttools.classifier.model import open_base, refuse_not_finite
-        from berttools.texts.labels import classes_in, doubt, doubtful
+        from berttools.texts.labels import classes_in
         from berttools.texts.metrics import default_metric
 
         config = self._config
-        new = config.new_labels(train)
-        self.classifier = open_base(config.base, new, seed=config.seed)
-        refuse_not_finite(config.base, self.classifier.model)
-        source = f"the base's head knows; {param('new_head')} replaces it"
-        if new:
-            source = f"{param('train')} {config.train} has"
+        self.classifier, source = open_classifier(config, train, dev, warn=self._warn_once)
         self._examples = train
         self.train = tokenised(train, self.classifier, longest=config.max_length, source=source)
         self.classifier.limits.check_alike(self.train.texts, train)
         self.dev = tokenised(dev, self.classifier, longest=config.max_length, source=source) if dev else None
-        if unused := self.classifier.limits.unused_tokens(self.classifier.tokenizer):
-            self._warn_once(f"{config.base}: {unused}")
         labels = self.classifier.labels
-        for doubt_of_names in doubtful(new, task=config.task) if new else ():
-            self._warn_once(f"{config.train}: {doubt_of_names}")
-        if said := doubt(labels, (example.label for example in (*train, *dev))):
-            self._warn_once(f"{config.base}: {said}")
         if labels.multiple and all(len(classes_in(example.label)) == 1 for example in train):
             self._warn_once(f'{config.train}: every text has one label, and none a list of several, such as ["a","b"]')
         self.metric = (
