@@ -34,6 +34,7 @@ FILTERS = [*PHOTOS, ("berttools", "layerdiff")]
 TUNING = [
     ("berttools", name)
     for name in (
+        "score-layers",
         "finetune",
         "apply-delta",
         "mask-tune",
@@ -74,6 +75,7 @@ def words(tmp_path: Path, plain_photos: Path) -> Callable[[str], list[str]]:
             "embed": ["--out", str(tmp_path / "out.safetensors")],
             "compare": [str(plain_photos), str(plain_photos)],
             "evaluate": ["--gallery", str(plain_photos), "--cloaked", str(tmp_path / "cloaked")],
+            "score-layers": ["--base", str(tmp_path / "base"), "--train", "a.jsonl"],
             "finetune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "tuned")],
             "apply-delta": [str(tmp_path / "base"), "delta.safetensors", "--out", str(tmp_path / "tuned")],
             "mask-tune": ["--base", str(tmp_path / "base"), "--train", "a.jsonl", "--out", str(tmp_path / "mask")],
@@ -134,6 +136,7 @@ def valid(
             said, text = str(tiny / "said.jsonl"), str(tiny / "texts.jsonl")
             out = ["--out", str(tmp_path / "tuned")]
             return {
+                "score-layers": ["--base", str(tiny / "base"), "--train", text],
                 "finetune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--epochs", "1", *out],
                 "apply-delta": [str(tiny / "base"), str(tiny / "delta.safetensors"), *out],
                 "mask-tune": ["--base", str(tiny / "base"), "--train", text, "--dev", text, "--score-lr", "4", *out],
@@ -524,6 +527,7 @@ def test_terminal_shows_a_table(valid: Callable[[str], list[str]], warm_command:
     assert '{"' not in shown
     expected = {
         "layerdiff": "layer.599.weight",
+        "score-layers": "encoder.layer.2.output.dense.weight",
         "finetune": "accuracy",
         "apply-delta": "from_delta",
         "mask-tune": "inference",

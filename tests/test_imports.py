@@ -46,7 +46,7 @@ LEVELS = {
         {"cli"},
         {"commands"},
         {""},
-        {"mask_tuning", "layerdiff"},
+        {"mask_tuning", "layerdiff", "layer_scores"},
         {"tuning"},
         {"classifier"},
         {"masks", "heatmap"},

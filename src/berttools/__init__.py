@@ -6,12 +6,13 @@ from _toolio.lazy import exporter
 
 if TYPE_CHECKING:
     from berttools.checkpoints.files import open_checkpoint
+    from berttools.layer_scores.records import score_layers
     from berttools.layerdiff import compare
     from berttools.mask_tuning.pipeline import mask_tune
     from berttools.masks.apply import apply_mask
     from berttools.tuning.run import finetune
 
-__all__ = ["apply_mask", "compare", "finetune", "mask_tune", "open_checkpoint"]
+__all__ = ["apply_mask", "compare", "finetune", "mask_tune", "open_checkpoint", "score_layers"]
 
 __getattr__ = exporter(
     __name__,
@@ -21,6 +22,7 @@ __getattr__ = exporter(
         "finetune": "tuning.run",
         "mask_tune": "mask_tuning.pipeline",
         "open_checkpoint": "checkpoints.files",
+        "score_layers": "layer_scores.records",
     },
 )
 

@@ -5,8 +5,8 @@ from typing import NoReturn
 from _toolio.lazy import uncollected
 
 COMMANDS = (
-    "layerdiff", "finetune", "apply-delta", "mask-tune", "apply-mask", "maskdiff", "mask-control", "predict",
-    "evaluate",
+    "layerdiff", "score-layers", "finetune", "apply-delta", "mask-tune", "apply-mask", "maskdiff", "mask-control",
+    "predict", "evaluate",
 )  # fmt: skip
 
 
