@@ -65,7 +65,7 @@ def student(freedom: int) -> float:
 
     def inside(limit: float, steps: int = 2000) -> float:
         width = limit / steps
-        heights = [scale * (1 + (n * width) ** 2 / freedom) ** (-(freedom + 1) / 2) for n in range(steps + 1)]
+        heights = [scale * math.pow(1 + (n * width) ** 2 / freedom, -(freedom + 1) / 2) for n in range(steps + 1)]
         return width / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2]))
 
     low, high = 0.0, 20.0
