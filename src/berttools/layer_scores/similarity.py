@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from _toolio.errors import ToolError
+from _toolio.words import many
 from berttools.classifier.inference import Inference
 from berttools.classifier.model import Classifier
 from berttools.texts.batches import Encoded
@@ -51,9 +52,9 @@ def layer_similarities(
         states = getattr(found, "hidden_states", None)
         if states is None or len(states) != layers + 1 or layers < 2:
             raise ToolError(
-                f"{classifier.model.config._name_or_path}: has {layers} layers by its names and gives"
-                f" {len(states or ())} hidden states: cosines need two layers or more, and a state of each and of the"
-                " embeddings",
+                f"{classifier.model.config._name_or_path}: cosines need two layers or more, and a hidden state of each"
+                f" and of the embeddings; its names have {many(layers, 'layer')}, and it gives"
+                f" {many(len(states or ()), 'state')}; try another criterion",
                 kind="no-layers",
             )
         unit = torch.nn.functional.normalize(_at_token(states[1:], some, classifier).double(), dim=-1)

@@ -43,5 +43,5 @@ def test_it_is_the_mean_cosine_to_the_other_layers(tmp_path: Path, kind: str, pl
 def test_a_model_without_a_state_a_layer_is_refused(tmp_path: Path) -> None:
     classifier = open_base(make_base(tmp_path / "base"), Labels(("0", "1")))
     encoded = checked_texts([Example("1", "a film")], classifier)
-    with pytest.raises(ToolError, match="has 2 layers by its names and gives 4 hidden states"):
+    with pytest.raises(ToolError, match="its names have 2 layers, and it gives 4 states; try another"):
         layer_similarities(Inference(classifier, torch.device("cpu")), classifier, encoded, 2, 1)
