@@ -43,7 +43,7 @@ Only = Annotated[
     typer.Option(
         metavar="REGEX|-",
         help="Tune only tensors whose name it matches, and the head; repeatable. -: those that stdin names, a name or "
-        "a record of layerdiff a line: a tensor, its part, a layer or a group.",
+        "a record of layerdiff or score-layers a line: a tensor, its part, a layer or a group.",
     ),
 ]
 Group = Annotated[
