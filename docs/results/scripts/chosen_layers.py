@@ -76,14 +76,18 @@ def student(freedom: int) -> float:
 
 
 def read_runs(task: Path) -> dict[int, Runs]:
-    """Return the runs of a task by budget; those without a score, or cut off, are left out."""
+    """Return the runs of a task by budget; those cut off, and seeds that have not two draws yet, are left out."""
     found: dict[int, Runs] = defaultdict(lambda: defaultdict(dict))
     for path in sorted(task.glob("*/*.*.jsonl")):
         choice, budget = path.name.removesuffix(".jsonl").rsplit(".", 1)
         lines = path.read_text(encoding="utf-8").splitlines()
         if budget.isdecimal() and lines and "tuned" in (record := json.loads(lines[-1])):
             found[int(budget)][path.parent.name][choice] = record
-    return dict(sorted(found.items()))
+    whole = {
+        budget: {seed: each for seed, each in runs.items() if len(scores_of(each)) > 1}
+        for budget, runs in sorted(found.items())
+    }
+    return {budget: runs for budget, runs in whole.items() if runs}
 
 
 def of_kind(runs: Mapping[str, Record], choice: str) -> list[Record]:
@@ -100,10 +104,9 @@ def scores_of(runs: Mapping[str, Record], choice: str = "random") -> list[float]
 
 
 def difference(runs: Runs, choice: str) -> Difference | None:
-    """Return how far a choice is above the draws, over all seeds that have it and two draws or more."""
-    every = [draws for each in runs.values() if len(draws := scores_of(each)) > 1]
+    """Return how far a choice is above the draws, over all seeds that have it."""
+    every = [scores_of(each) for each in runs.values()]
     pairs = [(own, scores_of(each)) for each in runs.values() if (own := scores_of(each, choice))]
-    pairs = [(own, draws) for own, draws in pairs if len(draws) > 1]
     if not pairs:
         return None
     freedom = sum(len(draws) - 1 for draws in every)
@@ -142,8 +145,6 @@ def shown(records: Sequence[Record]) -> list[str]:
 def budget_table(task: str, budget: int, runs: Runs) -> None:
     """Print the choices of a task and a budget beside draws."""
     draws = [record for each in runs.values() for record in of_kind(each, "random")]
-    if not any(len(scores_of(each)) > 1 for each in runs.values()):
-        return
     some = draws[0]
     print(f"\n#### {task}, {budget}% of the matrices: {some['metric']} x 100, {some['step']} steps\n")
     rows = []
@@ -153,7 +154,7 @@ def budget_table(task: str, budget: int, runs: Runs) -> None:
             records = [record for each in runs.values() for record in of_kind(each, choice)]
             better, of = beaten(runs, choice)
             rows.append((found.value, [TITLES[choice], *shown(records), found.shown(), f"{better} of {of}"]))
-    spread = math.sqrt(mean(variance(d) for each in runs.values() if len(d := scores_of(each)) > 1))
+    spread = math.sqrt(mean(variance(scores_of(each)) for each in runs.values()))
     rows.append((0.0, ["at random", *shown(draws), f"one draw: s = {100 * spread:.1f}", "-"]))
     ranked = [row for _, row in sorted(rows, key=lambda row: -row[0])]
     table(["chosen by", some["metric"], "% of parameters", "runs", "above draws (95%)", "draws beaten"], ranked)
