@@ -148,7 +148,7 @@ def test_what_is_cut_off_or_has_no_draws_is_left_out(tmp_path: Path) -> None:
     (work / "a" / "0" / "lift.10.jsonl").write_text("")
     write_lines(work / "a" / "0" / "grad.10.jsonl", [{"score": 0.7}])
     lines = table_of(work)
-    titles = [line for line in lines if line.startswith("#### a")]
-    assert titles == ["#### a, 10% of the matrices: accuracy x 100, 9 steps"]
+    titles = [line for line in lines if line.startswith("### Chosen beforehand: a,")]
+    assert titles == ["### Chosen beforehand: a, 10% of the matrices: accuracy x 100, 9 steps"]
     rows = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
     assert rows == ["| chosen by", "| ---", "| the topmost", "| chosen by", "| ---", "| the topmost", "| at random"]

@@ -146,7 +146,7 @@ def budget_table(task: str, budget: int, runs: Runs) -> None:
     """Print the choices of a task and a budget beside draws."""
     draws = [record for each in runs.values() for record in of_kind(each, "random")]
     some = draws[0]
-    print(f"\n#### {task}, {budget}% of the matrices: {some['metric']} x 100, {some['step']} steps\n")
+    print(f"\n### Chosen beforehand: {task}, {budget}% of the matrices: {some['metric']} x 100, {some['step']} steps\n")
     rows = []
     for choice in choices_in(runs):
         found = difference(runs, choice)
@@ -187,7 +187,7 @@ def summary_table(tasks: Mapping[str, Mapping[int, Runs]]) -> None:
 def main(work: Path) -> None:
     """Print the tables."""
     tasks = {path.name: read_runs(path) for path in sorted(work.iterdir()) if path.is_dir()}
-    print("#### All tasks and budgets\n")
+    print("### Chosen beforehand: all tasks and budgets\n")
     summary_table(tasks)
     for task, by_budget in tasks.items():
         for budget, runs in by_budget.items():
