@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ class Finder:
             raise ValueError(f"min_face_px must be positive, not {min_face_px}")
         found: list[list[Face]] = [[] for _ in photos]
         for group in self._groups(photos):
-            batch = torch.from_numpy(np.stack([photos[i] for i in group])).permute(0, 3, 1, 2)
+            batch = _as_batch([photos[i] for i in group])
             least = min_face_px or default_min_face_px(*batch.shape[2:])
             for i, faces in zip(group, self._find_with_retry(batch.to(self.device), least), strict=True):
                 found[i] = faces
@@ -164,15 +164,13 @@ class Finder:
         levels = list(self._pyramid(batch, 2 * _P_SIDE / side))
         if not levels:
             return None
-        placed = torch.tensor([box], dtype=torch.float32, device=self.device) - torch.tensor(
-            [left, top] * 2, device=self.device
-        )
-        window = Windows(square(placed), placed.new_zeros(1).long(), placed.new_ones(1))
+        placed = np.array([box], np.float32) - np.array([left, top] * 2, np.float32)
+        window = Windows(square(placed), np.zeros(1, np.int64), np.ones(1, np.float32))
         score, _, points = self._look(self._onet, levels, window, _O_SIDE)
         if not float(score[0]) > _SEEN:
             return None
         corner, sides = window.boxes[0, :2], window.boxes[0, 2:] - window.boxes[0, :2]
-        landmarks: NDArray[np.float64] = (corner + sides * points[0].T).double().cpu().numpy()
+        landmarks = (corner + sides * points[0].T).astype(np.float64)
         return np.add(landmarks, (left, top))
 
     def _groups(self, photos: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:
@@ -272,11 +270,10 @@ class Finder:
         sides = windows.boxes[:, None, 2:] - windows.boxes[:, None, :2]  # [N, 1, 2]
         # The networks learnt from landmarks given as pixel numbers, so the window's upper left corner plus
         # what they answer is a pixel number again: no half pixel is taken off.
-        landmarks = windows.boxes[:, None, :2] + sides * points.transpose(1, 2)  # [N, 5, 2]
+        landmarks = windows.boxes[:, None, :2] + sides * points.swapaxes(1, 2)  # [N, 5, 2]
         boxes = moved(windows.boxes, offsets)
-        arrays = [t.double().cpu().numpy() for t in (boxes, score, landmarks)]
-        photo = windows.photo.cpu().numpy()
-        return [self._faces(*(a[photo == i] for a in arrays)) for i in range(photos)]
+        arrays = [array.astype(np.float64) for array in (boxes, score, landmarks)]
+        return [self._faces(*(a[windows.photo == i] for a in arrays)) for i in range(photos)]
 
     def _pyramid(self, batch: Tensor, first: float) -> Iterator[Level]:
         """Yield the photos [B, 3, H, W] smaller and smaller; ``first`` is the scale where P-Net begins."""
@@ -303,8 +300,7 @@ class Finder:
         """
         levels = [level for level in levels if level.proposes]
         if not levels:
-            nothing = torch.empty(0, device=self.device)
-            return Windows(nothing.view(0, 4), nothing.long(), nothing)
+            return Windows(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
         sizes = [(level.pixels.shape[2], level.pixels.shape[3]) for level in levels]
         layout = lay_out(tuple((height + 2 * margin, width + 2 * margin) for height, width in sizes))
         batch, channels = levels[0].pixels.shape[:2]
@@ -312,27 +308,25 @@ class Finder:
         corners = [(top + margin, left + margin) for top, left in layout.corners]
         for level, (height, width), (top, left) in zip(levels, sizes, corners, strict=True):
             canvas[:, :, top : top + height, left : left + width] = level.pixels
-        parts = list(self._look_everywhere(canvas, torch.from_numpy(layout.picture_of).to(self.device)))
-        which, photo, y, x, score, offsets = (torch.cat(each) for each in zip(*parts, strict=True))
-        corner, scale = score.new_tensor([corners, [level.scale[::-1] for level in levels]], dtype=torch.float64).flip(
-            2
-        )[:, which]  # [2, N, 2], both as (x, y)
-        starts = torch.stack([x, y], 1) * P_STEP - corner  # [N, 2]
-        boxes = moved(torch.cat([starts, starts + _P_SIDE], 1).float(), offsets)
-        windows = Windows(boxes / scale.repeat(1, 2).float(), photo, score)
-        group = which * batch + photo
+        parts = self._look_everywhere(canvas, torch.from_numpy(layout.picture_of).to(self.device))
+        photo, y, x, score, offsets = (np.concatenate(each) for each in zip(*parts, strict=True))
+        which = layout.picture_of[y, x].astype(np.int64)
+        starts = np.stack([x, y], 1) * P_STEP - np.array(corners)[which, ::-1]  # [N, 2], as (x, y)
         if margin:
-            ends = starts.new_tensor([size[::-1] for size in sizes])[which] - _P_SIDE
-            outside = ((starts < 0) | (starts > ends)).any(1) & (score > _MARGIN_PROPOSAL)
-            windows, group = windows[outside], group[outside]
+            ends = np.array(sizes)[which, ::-1] - _P_SIDE
+            outside = ((starts < 0) | (starts > ends)).any(1) & (score > np.float32(_MARGIN_PROPOSAL))
+            which, photo, starts, score, offsets = (a[outside] for a in (which, photo, starts, score, offsets))
+        boxes = moved(np.concatenate([starts, starts + _P_SIDE], 1).astype(np.float32), offsets)
+        scale = np.array([level.scale for level in levels], np.float32)[which]
+        windows, group = Windows(boxes / np.tile(scale, 2), photo, score), which * batch + photo
         windows = windows[suppress(windows, group, self.overlaps[0])]
         return windows[suppress(windows, windows.photo, self.overlaps[1])]
 
-    def _look_everywhere(self, canvas: Tensor, picture_of: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    def _look_everywhere(self, canvas: Tensor, picture_of: Tensor) -> Iterator[tuple[NDArray[Any], ...]]:
         """Apply P-Net to a picture [B, 3, H, W], strip by strip.
 
-        Yields, for the windows above the threshold, their value of ``picture_of``, photo, row, column, probability and
-        offsets.
+        Yields, for the windows above the threshold whose ``picture_of`` is not negative, photo, row, column,
+        probability and offsets.
         """
         batch, width = canvas.shape[0], canvas.shape[3]
         rows = max(1, _PIXELS_PER_STRIP // (P_STEP * width * batch))  # rows of windows in a strip
@@ -343,7 +337,8 @@ class Finder:
             score, offsets = self._pnet(strip.contiguous(memory_format=torch.channels_last))
             here = picture_of[start : start + rows]
             photo, y, x = ((score > self.thresholds[0]) & (here >= 0)).nonzero(as_tuple=True)
-            yield here[y, x].long(), photo, y + start, x, score[photo, y, x], offsets[photo, :, y, x]
+            found = (photo, y + start, x, score[photo, y, x], offsets[photo, :, y, x])
+            yield tuple(each.cpu().numpy() for each in found)
 
     def _refine(self, levels: Sequence[Level], windows: Windows) -> Windows:
         """Section III-A stage 2: the windows that R-Net accepts, as squares for O-Net."""
@@ -351,19 +346,20 @@ class Finder:
             return windows
         windows = Windows(square(windows.boxes), windows.photo, windows.score)
         score, offsets = self._look(self._rnet, levels, windows, _R_SIDE)
-        kept = (score > self.thresholds[1]).nonzero()[:, 0]
+        kept = np.flatnonzero(score > np.float32(self.thresholds[1]))
         windows = Windows(windows.boxes[kept], windows.photo[kept], score[kept])
         distinct = suppress(windows, windows.photo, self.overlaps[2])
         windows, offsets = windows[distinct], offsets[kept][distinct]
         return Windows(square(moved(windows.boxes, offsets)), windows.photo, windows.score)
 
-    def _look(self, net: nn.Module, levels: Sequence[Level], windows: Windows, side: int) -> list[Tensor]:
+    def _look(self, net: nn.Module, levels: Sequence[Level], windows: Windows, side: int) -> list[NDArray[np.float32]]:
         """Crop every window to ``side`` x ``side`` pixels and apply a network."""
         most = _CROPS_PER_PASS if self.device.type != "cpu" else max(1, _PIXELS_PER_CPU_PASS // side**2)
         crops, order = cut_crops(levels, windows, side)
         parts = [net(part.contiguous(memory_format=torch.channels_last)) for part in torch.split(crops, most)]
-        back = order.argsort()
-        return [torch.cat(part)[back] for part in zip(*parts, strict=True)]
+        answers = [torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)]
+        back = np.argsort(order)
+        return [answer[back] for answer in answers]
 
     def _faces(
         self, boxes: NDArray[np.float64], score: NDArray[np.float64], landmarks: NDArray[np.float64]
@@ -376,6 +372,13 @@ class Finder:
             Face(cast(Box, tuple(boxes[i].tolist())), float(score[i]), landmarks[i])
             for i in suppress_nested(boxes, score, self.overlaps[3])
         )
+
+
+def _as_batch(photos: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Return photos of one size, uint8 [H, W, 3], as uint8 [B, 3, H, W]; of one photo a view, which is only read."""
+    first = photos[0]
+    shared = len(photos) == 1 and first.flags.c_contiguous and first.flags.writeable  # torch warns of any other
+    return torch.from_numpy(first[None] if shared else np.stack(photos)).permute(0, 3, 1, 2)
 
 
 def _upright_first(upright: Sequence[Face], *turned: Sequence[Face]) -> list[Face]:

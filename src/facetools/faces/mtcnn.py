@@ -63,8 +63,8 @@ class RNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Look at a batch of windows; shapes as the class says."""
-        x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)  # [B, 32, 11, 11]
-        x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)  # [B, 48, 4, 4]
+        x = _pooled(self.prelu1(self.conv1(x)))  # [B, 32, 11, 11]
+        x = _pooled(self.prelu2(self.conv2(x)))  # [B, 48, 4, 4]
         x = self.prelu3(self.conv3(x))  # [B, 64, 3, 3]
         x = self.prelu4(self.fc4(x.permute(0, 2, 3, 1).flatten(1)))
         x = self.answer(x)
@@ -88,8 +88,8 @@ class ONet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Look at a batch of windows; shapes as the class says."""
-        x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)  # [B, 32, 23, 23]
-        x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)  # [B, 64, 10, 10]
+        x = _pooled(self.prelu1(self.conv1(x)))  # [B, 32, 23, 23]
+        x = _pooled(self.prelu2(self.conv2(x)))  # [B, 64, 10, 10]
         x = F.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)  # [B, 64, 4, 4]
         x = self.prelu4(self.conv4(x))  # [B, 128, 3, 3]
         x = self.prelu5(self.fc5(x.permute(0, 2, 3, 1).flatten(1)))
@@ -130,6 +130,27 @@ def _halved(x: Tensor) -> Tensor:
     return torch.maximum(
         torch.maximum(upper[..., ::2], upper[..., 1::2]), torch.maximum(lower[..., ::2], lower[..., 1::2])
     )
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Max-pool 3x3 with stride 2; what a last window lacks of the map does not count."""
+    if x.device.type != "cpu":
+        return F.max_pool2d(x, 3, 2, ceil_mode=True)
+    # The same, in half of the time on large maps, for the reason above: rows first, then columns.
+    batch, channels, height, width = x.shape
+    rows = _pooled_along(x.permute(0, 2, 3, 1).reshape(batch, height, width * channels))
+    both = _pooled_along(rows.view(-1, width, channels))
+    return both.view(batch, rows.shape[1], both.shape[1], channels).permute(0, 3, 1, 2)
+
+
+def _pooled_along(x: Tensor) -> Tensor:
+    """Max-pool 3 of the middle dimension with stride 2, [N, L, M] -> [N, ceil((L - 3) / 2) + 1, M], L of 3 or more."""
+    count = (x.shape[1] - 2) // 2 + 1
+    most = torch.maximum(x[:, 0 : 2 * count : 2], x[:, 1 : 2 * count : 2])
+    third = x[:, 2 : 2 * count + 1 : 2]  # one fewer where the last window has but two
+    whole = most[:, : third.shape[1]]
+    torch.maximum(whole, third, out=whole)
+    return most
 
 
 def _fill(net: nn.Module, name: Net, device: torch.device) -> None:

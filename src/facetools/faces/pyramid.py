@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -34,10 +34,21 @@ class Level:
     scale: tuple[float, float]
     proposes: bool  # False: too fine for P-Net, kept for the crops of R-Net and O-Net only
 
-    @cached_property
-    def centred(self) -> Tensor:
-        """float32 [B, 3, h, w] as the networks take it, computed when first used: many never are."""
-        return (self.pixels - mtcnn.GREY).contiguous()
+    def centred(self, boxes: NDArray[np.float32]) -> Tensor:
+        """Return float32 [B, 3, h, w] as the networks take it, true only where samples of boxes [N, 4] lie.
+
+        The rest is never read, nor written: a few windows of a large photo take a small part of it.
+        """
+        height, width = self.pixels.shape[2:]
+        (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+        # A bilinear sample reads the pixel at or before it and the next one, if only to multiply it by zero; one beyond
+        # the picture reads the first pixel so.
+        columns = slice(int(min(max(x0 - 1, 0), width - 1)), int(min(max(x1 + 2, 2), width)))
+        rows = slice(int(min(max(y0 - 1, 0), height - 1)), int(min(max(y1 + 2, 2), height)))
+        pixels = torch.empty(self.pixels.shape, device=self.pixels.device)
+        pixels[..., 0, 0] = 0
+        pixels[..., rows, columns].copy_(self.pixels[..., rows, columns]).sub_(mtcnn.GREY)
+        return pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +70,25 @@ class Layout:
     picture_of: NDArray[np.int16]
 
 
-def cut_crops(levels: Sequence[Level], windows: Windows, side: int) -> tuple[Tensor, Tensor]:
+def cut_crops(levels: Sequence[Level], windows: Windows, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     """Crop N windows from their photos: float32 [N, 3, side, side], mid-grey beyond the photo.
 
     A crop comes from the coarsest level at which the window is about as wide as the crop, so one sample a
     pixel is enough: the level has been smoothed already. The crops come level by level; whose each is says the
-    second tensor, int64 [N].
+    array, int64 [N].
     """
-    scales = windows.boxes.new_tensor([level.scale for level in levels])  # falling
-    wide_enough = (windows.boxes[:, 2:3] - windows.boxes[:, :1]) * scales[:, 0] >= 0.9 * side  # [N, levels]
-    level_of, order = wide_enough.sum(1).sub(1).clamp(min=0).sort(stable=True)
-    boxes = windows.boxes[order] * scales[level_of].repeat(1, 2)
-    rois = torch.cat([windows.photo[order, None].float(), boxes], 1)
-    counts = torch.bincount(level_of, minlength=len(levels)).tolist()
+    scales = np.array([level.scale for level in levels], np.float32)  # falling
+    wide_enough = (windows.boxes[:, 2:3] - windows.boxes[:, :1]) * scales[:, 0] >= np.float32(0.9 * side)  # [N, levels]
+    level_of = np.maximum(wide_enough.sum(1) - 1, 0)
+    order = np.argsort(level_of, kind="stable")
+    boxes = windows.boxes[order] * np.tile(scales, 2)[level_of[order]]
+    rois = np.concatenate([windows.photo[order, None].astype(np.float32), boxes], 1)
+    ends = np.bincount(level_of, minlength=len(levels)).cumsum().tolist()
+    device = levels[0].pixels.device
     parts = [
-        roi_align(level.centred, part, side)
-        for level, part in zip(levels, torch.split(rois, counts), strict=True)
-        if len(part)
+        roi_align(level.centred(rois[start:end, 1:]), torch.from_numpy(rois[start:end]).to(device), side)
+        for level, start, end in zip(levels, [0, *ends], ends, strict=False)
+        if end > start
     ]
     return torch.cat(parts), order
 

@@ -22,36 +22,45 @@ _SAME: Final = 0.3  # of the smaller box: two looks that share so much of it hav
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """N windows in a batch of photos: boxes [N, 4] in photo pixels, which photo [N], probability [N]."""
+    """N windows in a batch of photos: boxes [N, 4] in photo pixels, which photo [N], probability [N].
 
-    boxes: Tensor
-    photo: Tensor
-    score: Tensor
+    They are arrays, and on the CPU wherever the networks run: they are few, and a step on a few numbers takes torch
+    several times as long as NumPy.
+    """
 
-    def __getitem__(self, which: Tensor | slice) -> Windows:
+    boxes: NDArray[np.float32]
+    photo: NDArray[np.int64]
+    score: NDArray[np.float32]
+
+    def __getitem__(self, which: NDArray[Any] | slice) -> Windows:
         return Windows(self.boxes[which], self.photo[which], self.score[which])
 
 
-def square(boxes: Tensor) -> Tensor:
+def square(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Enlarge boxes [N, 4] about their middles to squares of their longer sides, at least 1 pixel."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True).clamp(min=1) / 2
-    return torch.cat([middle - half, middle + half], 1)
+    half = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True), 1) / 2
+    return np.concatenate([middle - half, middle + half], 1)
 
 
-def moved(boxes: Tensor, offsets: Tensor) -> Tensor:
+def moved(boxes: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move each side of boxes [N, 4] by offsets [N, 4] in units of their widths and heights."""
-    return boxes + (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2) * offsets
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes + np.concatenate([sides, sides], 1) * offsets
 
 
-def suppress(windows: Windows, group: Tensor, overlap: float) -> Tensor:
+def suppress(windows: Windows, group: NDArray[np.int64], overlap: float) -> NDArray[np.int64]:
     """Suppress non-maxima within each group, int64 [N], by intersection over union; returns the kept indices, int64."""
-    boxes = windows.boxes
-    if len(boxes) and (group != group[0]).any():
+    if len(group) < 2:
+        return np.arange(len(group))
+    boxes: NDArray[Any] = windows.boxes
+    if (group != group[0]).any():
         # Groups are moved apart, so far that no window of one meets one of another; float32 would round there.
-        boxes = boxes.double()
-        boxes = boxes + (group * (boxes.max() - boxes.min() + 1))[:, None]
-    return nms(boxes, windows.score.to(boxes.dtype), overlap)
+        boxes = boxes.astype(np.float64)
+        boxes += (group * (boxes.max() - boxes.min() + 1))[:, None]
+    score = windows.score.astype(boxes.dtype, copy=False)
+    kept: NDArray[np.int64] = nms(torch.from_numpy(boxes), torch.from_numpy(score), overlap).numpy()
+    return kept
 
 
 def suppress_nested(boxes: NDArray[np.float64], score: NDArray[np.float64], overlap: float) -> list[int]:

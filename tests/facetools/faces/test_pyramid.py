@@ -9,7 +9,7 @@ import torch
 from facetools.faces import mtcnn
 from facetools.faces.face import Face
 from facetools.faces.pyramid import Level, cut_crops, join_tiles, lay_out, tiles_of
-from facetools.faces.windows import Windows
+from facetools.faces.windows import Windows, roi_align
 
 
 @pytest.mark.parametrize("first", [(250, 250), (120, 333), (400, 90), (13, 12)])
@@ -43,8 +43,8 @@ def test_crops_come_from_the_coarsest_level_that_is_fine_enough() -> None:
     coarse = torch.full((2, 3, 40, 40), 100, dtype=torch.uint8)
     fine[1] = 50
     levels = [Level(fine, (1.0, 1.0), proposes=False), Level(coarse, (0.5, 0.5), proposes=True)]
-    boxes = torch.tensor([[10.0, 10, 70, 70], [20, 20, 44, 44], [20, 20, 44, 44], [60, 60, 100, 100]])
-    windows = Windows(boxes, torch.tensor([0, 0, 1, 0]), torch.ones(4))
+    boxes = np.array([[10, 10, 70, 70], [20, 20, 44, 44], [20, 20, 44, 44], [60, 60, 100, 100]], np.float32)
+    windows = Windows(boxes, np.array([0, 0, 1, 0]), np.ones(4, np.float32))
     crops, order = cut_crops(levels, windows, 24)
     crops = crops[order.argsort()]
     assert crops.shape == (4, 3, 24, 24)
@@ -54,6 +54,23 @@ def test_crops_come_from_the_coarsest_level_that_is_fine_enough() -> None:
     # Mid-grey beyond the photo.
     torch.testing.assert_close(crops[3][:, :10, :10], torch.full((3, 10, 10), 200 - mtcnn.GREY))
     assert (crops[3][:, -8:, -8:] == 0).all()
+
+
+def test_crops_are_those_of_the_whole_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is not read is not filled: here with NaN, which would be seen in any crop.
+    monkeypatch.setattr(torch, "empty", lambda *shape, **how: torch.full(*shape, torch.nan, **how))
+    rng = np.random.default_rng(0)
+    photos = torch.from_numpy(rng.integers(0, 256, (2, 90, 120, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+    whole = photos.contiguous() - mtcnn.GREY
+    corners = rng.uniform(-60, 140, (200, 2)).astype(np.float32)
+    cases = [np.array([[-10.1, -10.1, -0.1, -0.1]] * 2)]  # of which the last sample counts as one on the border
+    for start in range(0, 200, 2):  # two at a time: about them much is left out
+        cases.append(np.concatenate([some := corners[start : start + 2], some + rng.uniform(8, 40, (2, 1))], 1))
+    for boxes in cases:
+        windows = Windows(boxes.astype(np.float32), rng.integers(0, 2, 2), np.ones(2, np.float32))
+        crops, order = cut_crops([Level(photos, (1.0, 1.0), proposes=True)], windows, 24)
+        placed = np.concatenate([windows.photo[order, None], windows.boxes[order]], 1).astype(np.float32)
+        assert torch.equal(crops, roi_align(whole, torch.from_numpy(placed), 24))
 
 
 @pytest.mark.parametrize("size", [(250, 250), (900, 2700), (3000, 9000), (1, 700), (10, 768)])

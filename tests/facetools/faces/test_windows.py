@@ -20,17 +20,19 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_squares_keep_the_middle_and_the_longer_side() -> None:
-    boxes = torch.tensor([[0.0, 0, 10, 20], [5, 5, 5, 5]])
+    boxes = np.array([[0, 0, 10, 20], [5, 5, 5, 5]], np.float32)
     assert square(boxes).tolist() == [[-5, 0, 15, 20], [4.5, 4.5, 5.5, 5.5]]
 
 
 def test_offsets_count_in_widths_and_heights() -> None:
-    assert moved(torch.tensor([[0.0, 0, 10, 20]]), torch.tensor([[0.1, 0.2, -0.1, 0.5]])).tolist() == [[1, 4, 9, 30]]
+    boxes, offsets = (np.array([each], np.float32) for each in ([0, 0, 10, 20], [0.1, 0.2, -0.1, 0.5]))
+    assert moved(boxes, offsets).tolist() == [[1, 4, 9, 30]]
 
 
 def test_windows_are_chosen_together() -> None:
-    windows = Windows(torch.arange(12.0).view(3, 4), torch.tensor([0, 0, 1]), torch.tensor([0.1, 0.2, 0.3]))
-    chosen = windows[torch.tensor([2, 0])]
+    boxes, score = np.arange(12, dtype=np.float32).reshape(3, 4), np.array([0.1, 0.2, 0.3], np.float32)
+    windows = Windows(boxes, np.array([0, 0, 1]), score)
+    chosen = windows[np.array([2, 0])]
     assert chosen.boxes[:, 0].tolist() == [8, 0]
     assert chosen.photo.tolist() == [1, 0]
     assert chosen.score.tolist() == pytest.approx([0.3, 0.1])
@@ -46,7 +48,7 @@ def test_suppression_is_that_of_the_definition(groups: int) -> None:
     for n in np.argsort(-score):
         if all(group[n] != group[k] or overlap(boxes[n], boxes[k]) <= 0.5 for k in kept):
             kept.append(int(n))
-    windows = Windows(torch.from_numpy(boxes), torch.from_numpy(group), torch.from_numpy(score))
+    windows = Windows(boxes, group, score)
     assert 5 < len(kept) < 60
     assert suppress(windows, windows.photo, 0.5).tolist() == kept
 
