@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -22,6 +22,7 @@ from facetools.faces.face import Face
 from facetools.faces.windows import Windows, roi_align, with_others
 
 P_STEP: Final = 2  # P-Net's windows are this far apart
+_SMALL: Final = 100_000  # pixels of a level that is converted faster as a whole than in parts
 _TILE: Final = 3  # a tile is this many times as long as wide; the next begins one width before it ends
 _TILE_WIDTH: Final = 256  # what a narrower photo's tiles are cut as if it had: a strip one pixel wide gives few too
 
@@ -34,12 +35,19 @@ class Level:
     scale: tuple[float, float]
     proposes: bool  # False: too fine for P-Net, kept for the crops of R-Net and O-Net only
 
+    @cached_property
+    def _whole(self) -> Tensor:
+        return torch.empty(self.pixels.shape, device=self.pixels.device).copy_(self.pixels).sub_(mtcnn.GREY)
+
     def centred(self, boxes: NDArray[np.float32]) -> Tensor:
         """Return float32 [B, 3, h, w] as the networks take it, true only where samples of boxes [N, 4] lie.
 
-        The rest is never read, nor written: a few windows of a large photo take a small part of it.
+        The rest is never read, nor written: a few windows of a large photo take a small part of it. A small level is
+        converted as a whole, once.
         """
         height, width = self.pixels.shape[2:]
+        if height * width <= _SMALL:
+            return self._whole
         (x0, y0), (x1, y1) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
         # A bilinear sample reads the pixel at or before it and the next one, if only to multiply it by zero; one beyond
         # the picture reads the first pixel so.

@@ -25,6 +25,7 @@ from _toolio.streams.records import ReaderGoneError
 def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """Run a tool of one command, which ends as the test wants it to."""
     before = {number: signal.getsignal(number) for number in app.ENDING}
+    threshold = gc.get_threshold()
 
     def run(ending: Callable[[], Any], *arguments: str) -> int:
         def one() -> Any:
@@ -43,6 +44,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
         return caught.value.code
 
     yield run
+    gc.set_threshold(*threshold)
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -153,3 +155,8 @@ def test_the_collector_works_while_a_command_runs(tool: Callable[..., int]) -> N
     found: list[bool] = []
     assert tool(lambda: found.append(gc.isenabled())) == 0
     assert found == [True]
+
+
+def test_a_command_seldom_looks_for_garbage(tool: Callable[..., int]) -> None:
+    gc.set_threshold(700, 10, 10)
+    assert tool(lambda: 0 if gc.get_threshold()[0] >= 100_000 else 1) == 0
