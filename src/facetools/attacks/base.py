@@ -91,6 +91,8 @@ class Method:
         One mask a person.
     older
         Older names of knobs to today's. Settings may use either; records keep the older one, see ``recorded``.
+    unrecorded
+        Knobs that came after the first version, each with the value that changes nothing: records leave it out.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Method:
     targets: int = 0
     per_person: bool = False
     older: Mapping[str, str] = field(default_factory=dict)
+    unrecorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -113,4 +116,8 @@ class Method:
         So a folder that was begun under an older name of a knob is resumed, and readers of records need know one name.
         """
         today = {new: old for old, new in self.older.items()}
-        return {today.get(name, name): value for name, value in knobs.items()}
+        return {
+            today.get(name, name): value
+            for name, value in knobs.items()
+            if name not in self.unrecorded or value != self.unrecorded[name]
+        }

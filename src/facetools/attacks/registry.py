@@ -52,6 +52,7 @@ def find(name: str) -> Method:
         getattr(module, "TARGETS", 0),
         getattr(module, "PER_PERSON", False),
         getattr(module, "OLDER_NAMES", {}),
+        getattr(module, "UNRECORDED", {}),
     )
 
 

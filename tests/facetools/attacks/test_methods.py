@@ -592,6 +592,20 @@ def test_a_larger_perceptual_weight_keeps_photos_closer() -> None:
     assert (close < free).all()
 
 
+def test_steps_of_lowkey_fall_from_twice_their_size_to_nothing() -> None:
+    clean = photos(1) * 0.4 + 0.3
+    seen = []
+
+    class Watching(TinyView):
+        def enough(self, cloaked: torch.Tensor) -> bool:
+            seen.append(cloaked)
+            return False
+
+    find("lowkey").function(Watching(clean, 0), clean, seeds=[0], steps=4, step_size=0.01, falling=1)
+    sizes = [float((b - a).abs().max()) for a, b in itertools.pairwise(seen)]
+    assert sizes == pytest.approx([0.0125, 0.0075, 0.0025], abs=1e-6)
+
+
 def test_lowkey_changes_the_brightness_of_large_faces_alone() -> None:
     clean = photos(2) * 0.4 + 0.3  # far from the limits, where clipping would tint
     view = TinyView(clean, 0)

@@ -139,6 +139,14 @@ def test_modes_of_lowkey_go_from_weak_to_strong_and_its_default_is_the_strongest
     assert find("lowkey").knobs["large_brightness"] == 1
 
 
+def test_a_knob_that_came_later_is_recorded_where_it_changes_something() -> None:
+    """Folders that were begun before it are resumed, and records of runs without it stay as they are."""
+    lowkey = find("lowkey")
+    assert "falling" not in lowkey.recorded(fill_knobs(lowkey, "high", {}))
+    assert lowkey.recorded(fast := fill_knobs(lowkey, "fast", {})) == fast
+    assert (fast["falling"], 2 * fast["steps"]) == (1, lowkey.knobs["steps"])
+
+
 @pytest.mark.parametrize(("name", "default"), [("tip-im", None), ("opom", "convex-hull")])
 def test_modes_of_bounded_attacks_go_from_weak_to_strong_and_leave_the_default_as_published(
     name: str, default: str | None

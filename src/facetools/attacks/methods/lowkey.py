@@ -15,8 +15,11 @@ MODES: Mapping[str, Mapping[str, Any]] = {
     "low": {"perceptual_weight": 0.2},
     "mid": {"perceptual_weight": 0.1},
     "high": {"perceptual_weight": 0.05},
+    "fast": {"perceptual_weight": 0.05, "steps": 25, "step_size": 0.005, "falling": 1},
 }
-"""None is the default; ``high`` is the same."""
+"""None is the default; ``high`` is the same. ``fast`` moves faces as far as ``high`` in half the time."""
+
+UNRECORDED: Mapping[str, Any] = {"falling": 0}
 
 _LARGE_STEP = 3.0
 """Longest step of a large face, in units of the step size."""
@@ -40,6 +43,7 @@ def lowkey(
     smooth_size_px: int = 7,
     smooth_sigma_px: float = 3.0,
     large_brightness: int = 1,
+    falling: int = 0,
 ) -> torch.Tensor:
     """Push embeddings away from the clean ones, of the raw and of the blurred photo, by sign gradient ascent.
 
@@ -75,6 +79,8 @@ def lowkey(
     large_brightness
         1: of faces larger than their chips the brightness alone is changed, see Notes; 0: sign steps in each channel,
         as in the paper.
+    falling
+        1: steps fall evenly, from twice ``step_size`` to nothing; 0: all are equal, as in the paper.
 
     Returns
     -------
@@ -107,7 +113,7 @@ def lowkey(
     large = torch.tensor([bool(large_brightness) and reduced for reduced in view.reduced], device=photos.device)  # [B]
     any_large = bool(large.any())
     cloaked = photos + (torch.where(each(large), noise[:, :1], noise) if any_large else noise)
-    for _ in range(steps):
+    for number in range(steps):
         cloaked = cloaked.detach().requires_grad_(True)
         both = torch.cat([cloaked, view.smooth(cloaked, smooth_size_px, smooth_sigma_px)])
         moved = torch.stack(
@@ -123,7 +129,8 @@ def lowkey(
         step = grey.slope(slope).sign()
         if any_large:
             step = torch.where(each(large), _brightness_step(slope), step)
-        cloaked = cloaked.detach() + step_size * step
+        size = step_size * (2 - (2 * number + 1) / steps) if falling else step_size
+        cloaked = cloaked.detach() + size * step
         if view.enough(grey.level(cloaked.clamp(0, 1))):
             break
     return grey.level(cloaked.detach().clamp(0, 1))
