@@ -377,8 +377,10 @@ class Finder:
 def _as_batch(photos: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Return photos of one size, uint8 [H, W, 3], as uint8 [B, 3, H, W]; of one photo a view, which is only read."""
     first = photos[0]
-    shared = len(photos) == 1 and first.flags.c_contiguous and first.flags.writeable  # torch warns of any other
-    return torch.from_numpy(first[None] if shared else np.stack(photos)).permute(0, 3, 1, 2)
+    if len(photos) == 1 and first.flags.c_contiguous and first.flags.writeable:  # torch warns of any other
+        # NumPy would give the new dimension a stride of 0: torch takes that for a layout that it resizes slowly.
+        return torch.from_numpy(first)[None].permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2)
 
 
 def _upright_first(upright: Sequence[Face], *turned: Sequence[Face]) -> list[Face]:

@@ -335,3 +335,13 @@ def test_nothing_is_placed_where_no_face_is(finder):
     assert finder.place_landmarks(flat, (20.0, 20.0, 70.0, 80.0)) is None
     assert finder.place_landmarks(flat, (500.0, 500.0, 570.0, 580.0)) is None
     assert finder.place_landmarks(flat, (3.0, 3.0, 4.0, 4.5)) is None
+
+
+def test_one_photo_is_laid_out_as_several_are() -> None:
+    """Another layout is resized to the same bytes, but half as fast."""
+    photo = np.zeros((20, 30, 3), np.uint8)
+    one, two = finder_module._as_batch([photo]), finder_module._as_batch([photo, photo])
+    assert one.stride() == two.stride()
+    assert one.data_ptr() == photo.ctypes.data
+    photo.setflags(write=False)
+    assert finder_module._as_batch([photo]).stride() == two.stride()
