@@ -170,7 +170,7 @@ class Finder:
         if not float(score[0]) > _SEEN:
             return None
         corner, sides = window.boxes[0, :2], window.boxes[0, 2:] - window.boxes[0, :2]
-        landmarks = (corner + sides * points[0].T).astype(np.float64)
+        landmarks: NDArray[np.float64] = (corner + sides * points[0].T).astype(np.float64)
         return np.add(landmarks, (left, top))
 
     def _groups(self, photos: Sequence[NDArray[np.uint8]]) -> Iterator[list[int]]:

@@ -46,7 +46,8 @@ def square(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 def moved(boxes: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move each side of boxes [N, 4] by offsets [N, 4] in units of their widths and heights."""
     sides = boxes[:, 2:] - boxes[:, :2]
-    return boxes + np.concatenate([sides, sides], 1) * offsets
+    change: NDArray[np.float32] = np.concatenate([sides, sides], 1) * offsets
+    return boxes + change
 
 
 def suppress(windows: Windows, group: NDArray[np.int64], overlap: float) -> NDArray[np.int64]:
