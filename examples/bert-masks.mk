@@ -226,6 +226,81 @@ $(foreach n,$(CONTROLLED),$(PLACES:%=%/mask-$(n).$1.jsonl)): %.$1.jsonl: %.jsonl
 endef
 $(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
 
+# --- what limits a mask --------------------------------------------------------------------------------------------
+#
+# work/<task>/<seed>/limit-<name>.jsonl: mask-10 with one thing changed, by OPTIONS_<name> of mask-tune, or by
+# VARIANT_<name> of mask_variants.py where mask-tune does not do it; limit-<name>.long.jsonl: the same in three times the
+# steps. limit-dense.jsonl and limit-norms.jsonl tune weights instead: those of the matrices that are masked, and biases
+# and norms. curve-<name>.jsonl: a run in three times the steps that is measured every CURVE_EVERY of them.
+# Masks that are joined: the scores between two of them, and of their votes, are printed by mask_paths.py.
+
+LIMITS      ?= magnitude threshold certain beside magnitude-beside pooler row-scale row-norm hard sharper momentum \
+	  dense norms
+LIMITS_LONG ?= magnitude magnitude-taught
+CURVES      ?= full half base magnitude
+CURVE_EVERY ?= 100
+JOINED      ?= $(SEEDS)# seeds of the masks that are compared with each other
+NORMS       := --beside '[.]bias$$' --beside LayerNorm
+OPTIONS_base :=
+OPTIONS_magnitude := --distance magnitude
+OPTIONS_magnitude-taught = --distance magnitude --distill $(@D)/full.long
+OPTIONS_threshold := --distance magnitude --method threshold --initial-score 0.02 --score-lr 1e-3
+OPTIONS_certain := --distance magnitude --initial-score 10 --score-lr 0.4
+OPTIONS_beside := $(NORMS)
+OPTIONS_magnitude-beside := --distance magnitude $(NORMS)
+OPTIONS_pooler := --pooler dense
+VARIANT_row-scale := row-scale=0.01
+VARIANT_row-norm := row-norm=1
+VARIANT_hard := hard-from=0.5
+VARIANT_sharper := sharper=10
+VARIANT_momentum := momentum=1
+VARIANTS    ?= $(dir $(lastword $(MAKEFILE_LIST)))../docs/results/scripts/mask_variants.py
+
+.PHONY: limits curves paths
+WEIGHTS := dense norms# what tunes weights, no masks
+limits: $(foreach place,$(PLACES),$(LIMITS:%=$(place)/limit-%.jsonl) $(LIMITS_LONG:%=$(place)/limit-%.long.jsonl) \
+	  $(if $(LIMITS_LONG),$(place)/mask-10.long.jsonl $(place)/full.long.jsonl) $(place)/mask-10.jsonl $(place)/full.jsonl)
+curves: $(foreach place,$(PLACES),$(CURVES:%=$(place)/curve-%.jsonl))
+
+# The name of a run without its prefix, and without .long.
+name_of = $(patsubst curve-%,%,$(patsubst limit-%,%,$(notdir $(basename $(1:.long.jsonl=.jsonl)))))
+LEARN_SOME = $(if $(VARIANT_$(call name_of,$@)),$(PYTHON) $(VARIANTS) $(VARIANT_$(call name_of,$@)) \
+	  $(wordlist 3,$(words $(LEARN)),$(LEARN)),$(LEARN)) --initial-sparsity 0.1 $(OPTIONS_$(call name_of,$@))
+MASKS_LIMITED := $(filter-out $(WEIGHTS),$(LIMITS))
+
+$(foreach name,$(MASKS_LIMITED),$(PLACES:%=%/limit-$(name).jsonl)): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(call TIMED,$(LEARN_SOME) $(AS_LONG)) > $@
+
+$(foreach name,$(LIMITS_LONG),$(PLACES:%=%/limit-$(name).long.jsonl)): $$(call data_of,$$@) \
+	  $$(if $$(findstring taught,$$@),$$(@D)/full.long.jsonl)
+	@mkdir -p $(@D)
+	$(call TIMED,$(LEARN_SOME) $(THRICE)) > $@
+
+MATRICES := encoder[.]layer[.][0-9]+[.].*(query|key|value|dense)[.]weight
+$(PLACES:%=%/limit-dense.jsonl): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(call TIMED,$(FINETUNE) $(ON_DATA) --only '$(MATRICES)') > $@
+$(PLACES:%=%/limit-norms.jsonl): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(call TIMED,$(FINETUNE) $(ON_DATA) --lr 1e-3 --only '[.]bias$$' --only LayerNorm) > $@
+
+OFTEN = --max-steps $$((3 * $(call mask_steps_of,$@))) --evaluate-every $(CURVE_EVERY)
+$(PLACES:%=%/curve-full.jsonl): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(FINETUNE) --train $< $(ALL) $(OFTEN) > $@
+$(PLACES:%=%/curve-half.jsonl): %/curve-half.jsonl: %/full.diff.jsonl
+	$(call ranked,angle) | $(call first,$(half)) | $(FINETUNE) $(ON_DATA) $(OFTEN) --only - > $@
+$(foreach name,$(filter-out full half,$(CURVES)),$(PLACES:%=%/curve-$(name).jsonl)): $$(call data_of,$$@)
+	@mkdir -p $(@D)
+	$(LEARN_SOME) $(OFTEN) > $@
+
+# Are masks of several seeds one solution? On the first task.
+paths: $(WORK)/$(firstword $(TASKS))/paths.md
+$(WORK)/$(firstword $(TASKS))/paths.md: $(JOINED:%=$(WORK)/$(firstword $(TASKS))/%/mask-$(firstword $(CONTROLLED)).jsonl)
+	$(PYTHON) $(dir $(VARIANTS))mask_paths.py $(BASE) $(DATA)/$(firstword $(TASKS))/dev.jsonl \
+	  $(^:.jsonl=.mask.safetensors) > $@
+
 # Many good solutions? What every two masks of all groups have in common: of other seeds, sparsities and tasks.
 ALL_MASKS := $(foreach place,$(PLACES),$(SPARSITIES:%=$(place)/mask-%.jsonl))
 overlaps: $(WORK)/overlaps.jsonl

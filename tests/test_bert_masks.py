@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+import mask_paths
+import mask_variants
 from _toolio.tensors.reader import read_metadata
+from berttools.classifier.model import open_model
+from berttools.mask_tuning.draws import Draws
+from berttools.mask_tuning.masked_linear import MaskedLinear
+from berttools.mask_tuning.recipe import Recipe
+from berttools.masks.apply import apply_mask
 from berttools.masks.file import open_mask
+from berttools.tuning.datasets import read_texts, tokenised
 from conftest import ROOT
-from tiny_models import make_base, texts, write_lines
+from tiny_models import make_base, make_mask, texts, write_lines
 
 pytestmark = pytest.mark.skipif(
     not all(shutil.which(tool) for tool in ("make", "awk", "sha256sum")), reason="make, awk or sha256sum is missing"
@@ -214,6 +224,129 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
     assert pairs == {
         ("another initial sparsity", "any two"): 2, ("another task", "0%"): 1, ("another task", "10%"): 1,
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_limits_a_mask_on_a_tiny_model(tmp_path: Path) -> None:
+    make_base(tmp_path / "base", seed=7)
+    (tmp_path / "glue" / "mood").mkdir(parents=True)
+    for name, count in (("train", 40), ("dev", 24)):
+        write_lines(tmp_path / "glue" / "mood" / f"{name}.jsonl", texts(count, seed=count))
+    few = ("LIMITS=beside row-scale norms", "LIMITS_LONG=magnitude-taught", "CURVES=magnitude", "CURVE_EVERY=3")
+    few += ("MASK=--batch 8 --lr 1e-2 --score-lr 8", "-j2")
+    done = make(tmp_path, "limits", "curves", "paths", *few)
+    assert done.returncode == 0, done.stderr[-2000:]
+    work = tmp_path / "work" / "mood" / "0"
+    runs = ("mask-10", "full", "mask-10.long", "full.long")
+    limits = ("limit-beside", "limit-row-scale", "limit-norms", "limit-magnitude-taught.long")
+    last = {run: read(work / f"{run}.jsonl")[-1] for run in (*runs, *limits)}
+    assert {run: record["step"] for run, record in last.items() if record["step"] != 4} == {
+        "mask-10.long": 12, "full.long": 12, "limit-magnitude-taught.long": 12,
+    }  # fmt: skip
+    mask = open_mask(work / "limit-beside.mask.safetensors")
+    assert any(name.endswith("query.bias") for name in mask.dense)
+    assert any("LayerNorm" in name for name in mask.dense)
+    taught = open_mask(work / "limit-magnitude-taught.long.mask.safetensors").made
+    assert (taught["recipe"]["distance"], bool(taught["teacher_sha256"])) == ("magnitude", True)
+    tuned = read_metadata(work / "limit-norms.delta.safetensors")["made"]["tuned"]
+    assert all(name.endswith("bias") or "LayerNorm" in name or "classifier" in name for name in tuned)
+    curve = read(work / "curve-magnitude.jsonl")
+    assert [record["step"] for record in curve[:-1]] == [3, 6, 9, 12]
+
+    chart = tmp_path / "chart.png"
+    words = [sys.executable, str(SCRIPTS / "mask_limits.py"), str(tmp_path / "work"), str(chart)]
+    tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines() if line.startswith("| ")]
+    titles = {"a learned scale a row": "limit-row-scale", "biases and norms alone tuned, no mask": "limit-norms"}
+    for title, run in titles.items():
+        [row] = [row for row in rows if row[0] == title]
+        scores = [last[each]["score"] for each in (run, "mask-10", "full")]
+        differences = [f"{100 * (scores[0] - other):+.1f}" for other in scores[1:]]
+        assert row[1:5] == ["1", f"{100 * scores[0]:.1f}", *differences]
+    [row] = [row for row in rows if row[0] == "masks, scores in proportion to magnitudes"]
+    assert row[1:] == [f"{100 * record['score']:.1f}" for record in curve[:-1]]
+
+
+def test_paths_between_masks(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    dev = write_lines(tmp_path / "dev.jsonl", texts(30))
+    masks = [tmp_path / f"{seed}.mask" for seed in range(3)]
+    for seed, mask in enumerate(masks):
+        make_mask(base, mask, seed=seed, labels=("0", "1"))
+    one = mask_paths.states_of(base, masks)[1]
+    classifier = open_model_of(base, masks[0], tmp_path / "a")
+    data = tokenised(read_texts(str(dev), str(dev), None)[1], classifier, longest=None, source="")
+    for name, parameter in classifier.model.named_parameters():
+        assert torch.equal(parameter, one[0][name])
+    # Both ends of a path are the masks, and one between a mask and itself is level.
+    ends = [mask_paths.accuracy(mask_paths.scores_of(classifier, state, data), data) for state in one]
+    path = mask_paths.path_of(classifier, one[:2], data)
+    assert (path[0], path[-1]) == (ends[0], ends[1])
+    assert len(set(mask_paths.path_of(classifier, (one[0], one[0]), data))) == 1
+    # A weight is zeroed where most masks zero it, or where any does.
+    keeps = [mask_paths.keeps_of(base, mask) for mask in masks]
+    weights = dict(open_model_of(base, masks[0], tmp_path / "b").model.named_parameters())
+    found = dict(mask_paths.together(base, masks, one))
+    for name in keeps[0]:
+        votes = sum(keep[name].int() for keep in keeps)
+        whole = torch.where(votes > 0, sum(state[name] for state in one) / votes.clamp_min(1), 0.0)
+        torch.testing.assert_close(found["zero where most do"][name], torch.where(votes >= 2, whole, 0.0))
+        torch.testing.assert_close(found["zero where any does"][name], torch.where(votes == 3, whole, 0.0))
+        assert weights[name].shape == whole.shape
+
+
+def layer_of(kind: type[MaskedLinear]) -> MaskedLinear:
+    torch.manual_seed(1)
+    return kind(nn.Linear(12, 9), Recipe(initial_sparsity=0.25, initial_score=1.0), Draws(seed=0, steps=10), 0)
+
+
+def keep_of(layer: MaskedLinear, step: int) -> torch.Tensor:
+    layer._draws.step = step
+    return layer.keep()
+
+
+def test_variants_of_masks_do_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def become(name: str, value: float) -> MaskedLinear:
+        monkeypatch.setattr(mask_variants.Variant, "name", name)
+        monkeypatch.setattr(mask_variants.Variant, "value", value)
+        return layer_of(mask_variants.Variant)
+
+    plain = layer_of(MaskedLinear)
+    x = torch.randn(4, 12)
+    scaled = become("row-scale", 0.1)
+    torch.testing.assert_close(scaled(x), plain(x))
+    scaled.get_parameter("row_scale").data = torch.arange(9.0)
+    torch.testing.assert_close(scaled(x), (plain(x) - plain.bias) * torch.arange(9.0) + plain.bias)
+
+    normal = become("row-norm", 1)
+    keep = normal.keep()
+    torch.testing.assert_close(normal.masked(keep).norm(dim=1), normal.weight.norm(dim=1))
+    assert torch.equal(normal.masked(keep) == 0, ~keep)
+
+    hard = become("hard-from", 0.5)
+    assert torch.equal(keep_of(hard, 4), keep_of(plain, 4))
+    assert torch.equal(keep_of(hard, 5), hard.scores > 0)
+
+    sharp = become("sharper", 10)
+    scores = sharp.scores.detach().clone()
+    assert torch.equal(keep_of(sharp, 0), keep_of(plain, 0))
+    plain.scores.data = 10 * scores
+    assert torch.equal(keep_of(sharp, 10), keep_of(plain, 10))
+    assert torch.equal(sharp.scores, scores)
+
+    # Adam with one second moment: the first step is the rate, times the gradient over its root mean square.
+    become("momentum", 2.0)
+    tensor = nn.Parameter(torch.zeros(3))
+    tensor.grad = torch.tensor([1.0, -2.0, 3.0])
+    mask_variants.Momentum([tensor]).step({id(tensor): 0.1})
+    torch.testing.assert_close(tensor.data, torch.tensor([1.0, -2.0, 3.0]) * -0.2 / (14 / 3) ** 0.5)
+    assert tensor.grad is None
+
+
+def open_model_of(base: Path, mask: Path, folder: Path) -> Any:
+    apply_mask(base, mask, folder)
+    return open_model(folder)
 
 
 def test_draws_that_were_not_stored(tmp_path: Path) -> None:

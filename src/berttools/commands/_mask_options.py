@@ -9,7 +9,7 @@ import typer
 
 from _toolio.cli.options import finite, tensor_file
 from berttools.mask_tuning.config import Pooler
-from berttools.mask_tuning.recipe import Method, Pattern
+from berttools.mask_tuning.recipe import Distance, Method, Pattern
 from berttools.masks import Code
 
 Out = Annotated[
@@ -50,6 +50,13 @@ InitialScore = Annotated[
         help="Magnitude of scores at the beginning. Default: 5 for bernoulli, 0.01 for threshold, 0.1 for topk.",
     ),
 ]  # fmt: skip
+DistanceOption = Annotated[
+    Distance,
+    typer.Option(
+        help="How far from 0 scores begin: all alike, or in proportion to their weights' magnitudes (--initial-score "
+        "on average), so that small weights are zeroed first."
+    ),
+]
 ScoreRate = Annotated[
     float | None,
     typer.Option(
@@ -62,6 +69,14 @@ HeadRate = Annotated[
     typer.Option("--learning-rate", "--lr", min=1e-9, max=1.0, callback=finite, help="The head's peak learning rate."),
 ]
 PoolerOption = Annotated[Pooler, typer.Option(help="The layer between encoder and head, where the base has one.")]
+Beside = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Tune other tensors whose name it matches as they are, at the head's rate, and store them whole; "
+        "repeatable.",
+    ),
+]
 Refit = Annotated[
     bool,
     typer.Option("--refit-head", help="Tune the head again on the final mask, for a tenth of the steps."),

@@ -7,7 +7,9 @@ from _toolio.cli.manual import Page
 from berttools import mask_tuning
 from berttools.commands._fields import MEASURED, TEXTS
 from berttools.commands._mask_options import (
+    Beside,
     CodeOption,
+    DistanceOption,
     HeadRate,
     InitialScore,
     InitialSparsity,
@@ -66,8 +68,10 @@ def mask_tune(
     layers: Layers = MaskTuneConfig.layers,
     freeze: Freeze = MaskTuneConfig.freeze,
     pooler: PoolerOption = MaskTuneConfig.pooler,
+    beside: Beside = MaskTuneConfig.beside,
     score_learning_rate: ScoreRate = MaskTuneConfig.score_learning_rate,
     initial_score: InitialScore = MaskTuneConfig.initial_score,
+    distance: DistanceOption = MaskTuneConfig.distance,
     learning_rate: HeadRate = MaskTuneConfig.learning_rate,
     refit_head: Refit = MaskTuneConfig.refit_head,
     distill: Teacher = MaskTuneConfig.distill,
@@ -102,8 +106,9 @@ def mask_tune(
         evaluate_every=evaluate_every, patience=patience, batch=batch, accumulate=accumulate,
         learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay, clip=clip, max_length=max_length,
         precision=precision, seed=seed, resume=resume, force=force, method=method, initial_sparsity=initial_sparsity,
-        target_sparsity=target_sparsity, pattern=pattern, pooler=pooler, score_learning_rate=score_learning_rate,
-        initial_score=initial_score, refit_head=refit_head, distill=distill, code=code,
+        target_sparsity=target_sparsity, pattern=pattern, pooler=pooler, beside=beside,
+        score_learning_rate=score_learning_rate, initial_score=initial_score, distance=distance, refit_head=refit_head,
+        distill=distill, code=code,
     )  # fmt: skip
     return tune(SCHEMA, COLUMNS, config, device, mask_tuning.mask_tune)
 

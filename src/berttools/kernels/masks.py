@@ -268,7 +268,7 @@ class MaskedProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x and of the scores."""
+        """Return the gradients of x and of the scores, and of a bias that is tuned."""
         (gradient,) = gradients
         x, scores, weight = ctx.saved_tensors
         rows = _rows(gradient, gradient.dtype)
@@ -276,7 +276,8 @@ class MaskedProduct(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_x = masked_product(rows, weight, ctx.draw(), transposed=False).to(x.dtype).view(x.shape)
         to_scores = gradient_of_scores(rows, _rows(x, gradient.dtype), weight, scores, smooth=ctx.smooth)
-        return to_x, to_scores, *[None] * 5
+        to_bias = rows.float().sum(0) if ctx.needs_input_grad[3] else None
+        return to_x, to_scores, None, to_bias, None, None, None
 
 
 def _rows(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from _toolio.errors import UsageError, param
-from berttools.mask_tuning.recipe import FIRST, RATES, Method, Pattern, Recipe
+from berttools.mask_tuning.recipe import FIRST, RATES, Distance, Method, Pattern, Recipe
 from berttools.masks import Code
 from berttools.tuning.config import FinetuneConfig, Save
 
@@ -28,7 +28,7 @@ class MaskTuneConfig(FinetuneConfig):
 
     Attributes
     ----------
-    method, pattern, initial_sparsity, target_sparsity
+    method, pattern, initial_sparsity, target_sparsity, distance
         As of ``Recipe``.
     initial_score
         Magnitude of scores at the beginning; None for the method's default.
@@ -36,6 +36,8 @@ class MaskTuneConfig(FinetuneConfig):
         The scores' peak learning rate; None for the method's default.
     pooler
         What is tuned of the layer between encoder and head.
+    beside
+        Patterns of names: what of the rest is tuned as it is, at the head's rate, and stored whole.
     refit_head
         Whether to tune the head again on the final mask, for a tenth of the steps.
     distill
@@ -52,7 +54,9 @@ class MaskTuneConfig(FinetuneConfig):
     target_sparsity: float | None = None
     initial_score: float | None = None
     score_learning_rate: float | None = None
+    distance: Distance = Distance.even
     pooler: Pooler = Pooler.freeze
+    beside: list[str] | None = None
     refit_head: bool = False
     distill: Path | None = None
     code: Code = Code.auto
@@ -60,16 +64,21 @@ class MaskTuneConfig(FinetuneConfig):
     def __post_init__(self) -> None:
         """Convert choices and paths: as ``FinetuneConfig``."""
         super().__post_init__()
-        self._convert_choices(method=Method, pattern=Pattern, pooler=Pooler, code=Code)
+        self._convert_choices(method=Method, pattern=Pattern, distance=Distance, pooler=Pooler, code=Code)
         if self.distill is not None:
             object.__setattr__(self, "distill", Path(self.distill))
+        if isinstance(self.beside, str):
+            object.__setattr__(self, "beside", [self.beside])
         if self.save is Save.model:
             raise UsageError(f"{param('save')} model: what is written is a mask file; apply_mask makes a model of it")
 
     def check(self, *, writes: bool = True) -> Path:
         """Return the checkpoint's path, if the configuration can be run: as ``FinetuneConfig.check``."""
         from berttools.checkpoints.model_folder import check_folder
+        from berttools.tuning.parameter_names import check_pattern
 
+        for pattern in self.beside or ():
+            check_pattern(pattern, "beside")
         method = f"{param('method')} topk"
         if self.target_sparsity is not None and self.method is not Method.topk:
             raise UsageError(f"{param('target_sparsity')} goes with {method}; {self.method} finds its own sparsity")
@@ -100,4 +109,4 @@ class MaskTuneConfig(FinetuneConfig):
     def recipe(self) -> Recipe:
         """Return how masks are learned."""
         first = FIRST[self.method] if self.initial_score is None else self.initial_score
-        return Recipe(self.method, self.pattern, self.initial_sparsity, first, self.target_sparsity)
+        return Recipe(self.method, self.pattern, self.initial_sparsity, first, self.target_sparsity, self.distance)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from berttools.kernels.available import kernels_for, triton_kernels
 from berttools.mask_tuning.draws import BLOCK, LEVELS, Draws, draw
 from berttools.mask_tuning.kept import largest, two_of_four
-from berttools.mask_tuning.recipe import Method, Pattern, Recipe
+from berttools.mask_tuning.recipe import Distance, Method, Pattern, Recipe
 
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a value
 
@@ -36,10 +36,10 @@ class _Product(torch.autograd.Function):
     """The masked product. It saves a byte a weight for the backward pass, not the product of weights and mask."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scores: Tensor, layer: MaskedLinear, keep: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scores: Tensor, bias: Tensor | None, layer: MaskedLinear, keep: Tensor) -> Tensor:
         ctx.save_for_backward(x, scores, keep)
         ctx.layer = layer
-        return layer.product(x, keep)
+        return F.linear(x, layer.masked(keep), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -49,7 +49,8 @@ class _Product(torch.autograd.Function):
         to_x = gradient @ layer.masked(keep).to(gradient.dtype) if ctx.needs_input_grad[0] else None
         flat, inputs = gradient.flatten(0, -2), x.flatten(0, -2).to(gradient.dtype)
         to_mask = (flat.T @ inputs).float()
-        return None if to_x is None else to_x.to(x.dtype), layer.to_scores(to_mask, scores), None, None
+        to_bias = gradient.flatten(0, -2).float().sum(0) if ctx.needs_input_grad[2] else None
+        return None if to_x is None else to_x.to(x.dtype), layer.to_scores(to_mask, scores), to_bias, None, None
 
 
 class MaskedLinear(nn.Module):
@@ -111,15 +112,26 @@ class MaskedLinear(nn.Module):
         return each.expand_as(self.weight).contiguous()
 
     def _first_scores(self) -> Tensor:
-        sizes = self._gather(self.weight.detach().abs().float())
-        if self.recipe.pattern is Pattern.two_of_four:
-            keep = two_of_four(sizes)
-        else:
-            keep = largest(sizes, self.recipe.initial_sparsity)
-        scores = torch.where(keep, self.recipe.initial_score, -self.recipe.initial_score)
-        if self.recipe.method is Method.topk:  # break ties by magnitude
-            scores += (sizes / sizes.max().clamp_min(1e-30)) * min(1.0, self.recipe.initial_score)
+        recipe, sizes = self.recipe, self._gather(self.weight.detach().abs().float())
+        if recipe.distance is Distance.magnitude:
+            return self._by_magnitude(sizes)
+        fours = recipe.pattern is Pattern.two_of_four
+        keep = two_of_four(sizes) if fours else largest(sizes, recipe.initial_sparsity)
+        scores = torch.where(keep, recipe.initial_score, -recipe.initial_score)
+        if recipe.method is Method.topk:  # break ties by magnitude
+            scores += (sizes / sizes.max().clamp_min(1e-30)) * min(1.0, recipe.initial_score)
         return scores
+
+    def _by_magnitude(self, sizes: Tensor) -> Tensor:
+        """Return scores in proportion to magnitudes, less the largest one that begins as zeroed.
+
+        Adam moves all scores alike: small weights, whose zeroing changes the product least, cross zero first.
+        """
+        keep = largest(sizes, self.recipe.initial_sparsity)
+        limit = sizes[~keep].max() if not keep.all() else torch.zeros(())
+        scores = (sizes - limit) * (self.recipe.initial_score / sizes.mean().clamp_min(1e-30))
+        # A tie with the limit may stay; threshold zeroes a score of 0.
+        return torch.where(keep, scores.clamp_min(torch.finfo(scores.dtype).tiny), scores)
 
     # --- masks -------------------------------------------------------------------------------------------------------
 
@@ -215,7 +227,7 @@ class MaskedLinear(nn.Module):
         keep = self.keep()
         if not torch.is_grad_enabled():
             return self.product(x, keep)
-        return cast(Tensor, _Product.apply(x, self.scores, self, keep))
+        return cast(Tensor, _Product.apply(x, self.scores, self.bias, self, keep))
 
 
 def _slope(scores: Tensor) -> Tensor:

@@ -74,15 +74,16 @@ class MaskTuneRun(FinetuneRun):
 
         config, recipe = self._config, self._config.recipe()
         self._refuse_parts()
-        matrices, dense = self._sort_tensors(tuned)
+        matrices, self._dense = self._sort_tensors(tuned)
+        beside = self._tuned_beside(matrices)
         if config.distill and self._done is None:
             self.train = replace(self.train, teacher_logits=self._teacher_logits())
         self._draws = Draws(config.seed, self.training.steps)
         self._scores = mask_model(self.classifier.model, matrices, recipe, self._draws)
-        self._dense = dense
         groups = dict.fromkeys(self._scores.values(), ParamGroup(config.score_rate, 0.0, 1e-12))
+        learned = [*self._scores.values(), *self._dense, *beside]
         trainer = Trainer(
-            self.classifier, [*self._scores.values(), *dense], self.train, self.training, device=self._device,
+            self.classifier, learned, self.train, self.training, device=self._device,
             processes=self._processes, groups=groups, before=lambda step: setattr(self._draws, "step", step),
             rate="score_learning_rate",
         )  # fmt: skip
@@ -137,6 +138,20 @@ class MaskTuneRun(FinetuneRun):
             )
         return matrices, dense
 
+    def _tuned_beside(self, matrices: Sequence[str]) -> list[str]:
+        """Return the names of what is neither masked nor of the head, and is tuned as it is."""
+        config, known = self._config, {*matrices, *self._dense}
+        frozen = config.selection().freeze
+        names = [name for name, _ in self.classifier.model.named_parameters() if name not in known]
+        found = []
+        for pattern in config.beside or ():
+            matched = [name for name in names if re.search(pattern, name)]
+            if not matched:
+                what = f"matches no tensor of {config.base} that is not masked or of the head"
+                raise ToolError(f"{param('beside')} {pattern}: {what}", kind="no-tensor")
+            found += matched
+        return [name for name in names if name in found and not any(re.search(each, name) for each in frozen)]
+
     def _teacher_logits(self) -> Any:
         from berttools.mask_tuning.teacher import teacher_logits
 
@@ -152,6 +167,8 @@ class MaskTuneRun(FinetuneRun):
         config = self._config
         recipe = {**asdict(config.recipe()), "score_learning_rate": config.score_rate, "pooler": config.pooler}
         recipe |= {"refit_head": config.refit_head, "code": config.code}
+        if config.beside:
+            recipe["beside"] = config.beside
         if config.method is Method.bernoulli:
             recipe["draws"] = draws_of(self._device, config.pattern)
         recipe = {key: str(value) if isinstance(value, StrEnum) else value for key, value in recipe.items()}

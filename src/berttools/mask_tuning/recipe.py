@@ -25,6 +25,13 @@ class Pattern(StrEnum):
     head = "head"
 
 
+class Distance(StrEnum):
+    """How far from zero scores begin."""
+
+    even = "even"
+    magnitude = "magnitude"
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How masks are learned.
@@ -36,9 +43,11 @@ class Recipe:
     initial_sparsity
         Share of a matrix's weights, those of least magnitude, whose scores begin below zero.
     initial_score
-        Magnitude of scores at the beginning.
+        Magnitude of scores at the beginning; with ``Distance.magnitude`` the mean one of a matrix's.
     target_sparsity
         topk's sparsity at the end; None for ``initial_sparsity``.
+    distance
+        Whether all scores of a matrix begin equally far from zero, or in proportion to their weights' magnitudes.
     """
 
     method: Method = Method.bernoulli
@@ -46,6 +55,7 @@ class Recipe:
     initial_sparsity: float = 0.0
     initial_score: float = 5.0
     target_sparsity: float | None = None
+    distance: Distance = Distance.even
 
     def sparsity_at(self, progress: float) -> float:
         """Return topk's sparsity at a share of the steps: cubic, as Zhu and Gupta 2017 (arXiv 1710.01878).
@@ -77,4 +87,6 @@ def reaches_zero(recipe: Recipe, rate_factors: Iterable[float], rate: float) -> 
     """
     if recipe.method is Method.topk or recipe.pattern is Pattern.two_of_four:
         return True  # scores only have to change places
-    return math.fsum(rate_factors) * rate > recipe.initial_score
+    # In proportion to magnitudes, one score in twenty begins within a tenth of the mean.
+    furthest = recipe.initial_score * (0.1 if recipe.distance is Distance.magnitude else 1.0)
+    return math.fsum(rate_factors) * rate > furthest

@@ -208,7 +208,7 @@ def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:
     head = (
         f"nothing was learned (control: {control}), and the head is another mask's."
         if control
-        else "the head was trained."
+        else f"the head was trained{_beside(made)}."
     )
     lines += [
         f"{figures['zeroed']:,} of {figures['weights']:,} weights in {figures['matrices']} matrices"
@@ -224,6 +224,12 @@ def _card(mask: Mask, base: Path, groups: Mapping[str, tuple[int, int]]) -> str:
     for group, (weights, zeroed) in sorted(groups.items()):
         lines.append(f"| {group} | {weights:,} | {zeroed / max(1, weights):.2%} |")
     return "\n".join([*lines, "", f"`{MADE}` says how it was made.", ""])
+
+
+def _beside(made: Mapping[str, Any]) -> str:
+    """Name what was tuned as it is besides the head."""
+    patterns = [f"`{each}`" for each in (made.get("recipe") or {}).get("beside") or ()]
+    return f", and so were tensors whose names match {' or '.join(patterns)}" if patterns else ""
 
 
 def _license(base: Path) -> list[str]:

@@ -183,6 +183,7 @@ def test_a_layer_multiplies_and_learns_by_its_mask(method: Method, pattern: Patt
     slope = torch.sigmoid(s) * torch.sigmoid(-s) if method is Method.bernoulli else torch.ones_like(s)
     to_mask = torch.einsum("bto,bti->oi", 2 * expected, x.detach()) * weight
     torch.testing.assert_close(layer.scores.grad, to_mask * slope, **near)
+    torch.testing.assert_close(layer.bias.grad, 2 * expected.sum((0, 1)), **near)
 
 
 @on_kernels

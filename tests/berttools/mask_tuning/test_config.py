@@ -12,7 +12,7 @@ import pytest
 from _toolio.errors import ToolError, UsageError
 from berttools.commands.mask_tune import mask_tune
 from berttools.mask_tuning.config import MaskTuneConfig, Pooler
-from berttools.mask_tuning.recipe import Method, Pattern, Recipe
+from berttools.mask_tuning.recipe import Distance, Method, Pattern, Recipe
 from berttools.masks import Code
 from berttools.tuning.config import FinetuneConfig
 
@@ -38,6 +38,7 @@ def test_the_command_has_its_parameters_and_defaults() -> None:
         ({"method": Method.topk}, "method topk zeroes as many weights as it is told to; give target_sparsity"),
         ({"target_sparsity": 0.5}, "target_sparsity goes with method topk; bernoulli finds its own sparsity"),
         ({"pattern": Pattern.two_of_four, "initial_sparsity": 0.1}, "pattern 2:4: half of each matrix is zeroed"),
+        ({"beside": ["("]}, "beside (: is no regular expression"),
         ({"patience": 1}, "patience needs texts to measure on: give dev"),
     ],
 )
@@ -69,12 +70,14 @@ def test_defaults_follow_from_the_method(config: MaskTuneConfig) -> None:
 
 def test_texts_become_choices_and_paths(config: MaskTuneConfig) -> None:
     texts: dict[str, Any] = {"pattern": "2:4", "method": "topk", "pooler": "dense", "code": "bits", "distill": "ft"}
+    texts |= {"distance": "magnitude", "beside": "LayerNorm"}
     found = dataclasses.replace(config, **texts)
     assert (found.pattern, found.method, found.pooler) == (Pattern.two_of_four, Method.topk, Pooler.dense)
     assert found.pattern is Pattern.two_of_four
     assert found.recipe().method is Method.topk
     assert found.pooler is Pooler.dense
     assert found.code is Code.bits
+    assert (found.recipe().distance, found.beside) == (Distance.magnitude, ["LayerNorm"])
     assert found.distill == Path("ft")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from berttools.mask_tuning.draws import Draws
 from berttools.mask_tuning.kept import two_of_four
 from berttools.mask_tuning.masked_linear import MaskedLinear
-from berttools.mask_tuning.recipe import Method, Pattern, Recipe
+from berttools.mask_tuning.recipe import Distance, Method, Pattern, Recipe
 
 CPU = torch.device("cpu")
 
@@ -44,6 +44,7 @@ def test_the_gradient_goes_straight_through(method: Method) -> None:
     layer = layer_of(6, 8, Recipe(method, initial_sparsity=0.25, initial_score=1.0), seed=3)
     layer.scores.data += torch.randn_like(layer.scores) * 0.3
     x = torch.randn(2, 5, 8, requires_grad=True)
+    assert layer.bias.requires_grad
     keep = layer.keep()
     layer(x).square().sum().backward()
     weight, s = layer.weight.detach(), layer.scores.detach()
@@ -52,6 +53,7 @@ def test_the_gradient_goes_straight_through(method: Method) -> None:
     to_mask = torch.einsum("bto,bti->oi", 2 * y, x.detach()) * weight
     slope = torch.sigmoid(s) * (1 - torch.sigmoid(s)) if method is Method.bernoulli else torch.ones_like(s)
     torch.testing.assert_close(layer.scores.grad, to_mask * slope)
+    torch.testing.assert_close(layer.bias.grad, 2 * y.sum((0, 1)))
 
 
 def test_large_matrices_go_in_blocks() -> None:
@@ -85,6 +87,40 @@ def test_the_smallest_weights_begin_as_zeroed(method: Method, sparsity: float) -
     sizes = layer.weight.detach().abs()
     if sparsity:
         assert sizes[~keep].max() < sizes[keep].min()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("method", Method)
+def test_scores_may_begin_in_proportion_to_magnitudes(method: Method, sparsity: float) -> None:
+    recipe = Recipe(method, initial_sparsity=sparsity, initial_score=3.0, distance=Distance.magnitude)
+    layer = layer_of(20, 30, recipe).eval()
+    sizes = layer.weight.detach().abs().double().flatten()
+    zeroed = round(sparsity * 600)
+    limit = sizes.sort().values[zeroed - 1] if zeroed else 0.0
+    expected = [3.0 * (float(size) - float(limit)) / float(sizes.mean()) for size in sizes]
+    torch.testing.assert_close(layer.scores.detach().flatten(), torch.tensor(expected), atol=1e-5, rtol=1e-5)
+    assert int((~layer.keep()).sum()) == zeroed
+    assert sizes[~layer.keep().flatten()].sort().values.tolist() == sizes.sort().values[:zeroed].tolist()
+
+
+@pytest.mark.parametrize("method", [Method.bernoulli, Method.threshold])
+def test_of_weights_as_large_as_the_limit_as_many_stay_as_there_is_room_for(method: Method) -> None:
+    layer = nn.Linear(4, 3)
+    layer.weight.data = torch.tensor([[1.0, -1, 1, 1], [2, 2, 0, 1], [1, 3, 1, 1]])
+    recipe = Recipe(method, initial_sparsity=0.5, distance=Distance.magnitude)
+    masked = MaskedLinear(layer, recipe, Draws(seed=0, steps=10), 0).eval()
+    assert int((~masked.keep()).sum()) == 6
+    layer.weight.data.zero_()
+    assert MaskedLinear(layer, recipe, Draws(seed=0, steps=10), 0).scores.isfinite().all()
+
+
+def test_magnitudes_order_groups_of_weights_too() -> None:
+    fours = layer_of(16, 32, Recipe(pattern=Pattern.two_of_four, distance=Distance.magnitude)).eval()
+    assert torch.equal(fours.keep(), two_of_four(fours.weight.detach().abs()))
+    rows = layer_of(8, 6, Recipe(pattern=Pattern.row, initial_sparsity=0.25, distance=Distance.magnitude)).eval()
+    sizes = rows.weight.detach().abs().sum(1)
+    assert rows.keep().all(1).tolist() == (sizes > sizes.sort().values[1]).tolist()
+    assert rows.scores[:, 0].argsort().tolist() == sizes.argsort().tolist()
 
 
 @pytest.mark.parametrize("method", [Method.bernoulli, Method.topk])

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, UsageError
 from berttools import mask_tuning
+from berttools.classifier.inference import Inference
+from berttools.classifier.masked import MaskedModels
+from berttools.classifier.model import open_base, open_model
 from berttools.mask_tuning import MaskTuneConfig
+from berttools.mask_tuning.pipeline import MaskTuneRun
 from berttools.mask_tuning.recipe import Method
+from berttools.masks.apply import apply_mask
 from berttools.masks.file import open_mask
 from tiny_models import NOTHING_LEARNED
 
+CutOff = Callable[..., AbstractContextManager[None]]
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,6 +49,61 @@ def test_masks_are_written_with_their_figures(
     assert 0.1 < last["sparsity"] < 0.5
     assert mask.made["recipe"]["initial_sparsity"] == 0.25
     assert list(mask_tuning.mask_tune(dataclasses.replace(config, resume=True), device=CPU)) == [last]
+
+
+NORMS = [r"layer\.[12]\..*LayerNorm", r"value\.bias$"]
+
+
+def test_other_tensors_are_tuned_beside_masks_and_stored_whole(
+    config: MaskTuneConfig, base: Path, tmp_path: Path
+) -> None:
+    beside = dataclasses.replace(config, beside=NORMS, freeze=["layer.2.output"], refit_head=True, max_steps=20)
+    run = MaskTuneRun(beside, CPU, warn=[].append)
+    *_, last = run.records()
+    before = dict(open_base(base, None).model.named_parameters())
+    mask = open_mask(config.out)
+    norms = {name for name in before if re.search(r"layer\.[12]\..*LayerNorm", name) and "layer.2.output" not in name}
+    values = {name for name in before if name.endswith("value.bias")}
+    assert set(mask.dense) - {"classifier.weight", "classifier.bias"} == norms | values
+    assert all((mask.dense[name] != before[name].detach().numpy()).any() for name in norms | values)
+    assert last["dense_bytes"] == sum(each.nbytes for each in mask.dense.values())
+    assert mask.made["recipe"]["beside"] == NORMS
+
+    # What was measured is what is stored, however it is opened.
+    apply_mask(base, config.out, tmp_path / "applied")
+    shared = MaskedModels(base, {"mood": config.out}).switch("mood")
+    assert run.dev is not None
+    logits = [
+        Inference(each, CPU).logits(run.dev.texts).tobytes()
+        for each in (run.classifier, open_model(tmp_path / "applied"), shared)
+    ]
+    assert logits[0] == logits[1] == logits[2]
+    assert "and so were tensors whose names match `layer" in (tmp_path / "applied" / "README.md").read_text()
+
+
+def test_what_is_tuned_beside_masks_must_be_there(config: MaskTuneConfig) -> None:
+    with pytest.raises(ToolError, match=r"beside query.weight: matches no tensor of .* that is not masked or of the h"):
+        mask_tuning.mask_tune(dataclasses.replace(config, beside=["query.weight"]), device=CPU)
+
+
+def test_a_cut_off_run_of_all_options_goes_on_as_it_was(
+    config: MaskTuneConfig, tmp_path: Path, cut_off: CutOff
+) -> None:
+    every = dataclasses.replace(config, beside=NORMS, distance="magnitude", refit_head=True)
+    heard: list[str] = []
+
+    def tuned(config: MaskTuneConfig) -> list[dict[str, object]]:
+        return [{**each, "path": None} for each in mask_tuning.mask_tune(config, device=CPU, warn=heard.append)]
+
+    whole = tuned(every)
+    cut = dataclasses.replace(every, out=tmp_path / "cut.mask")
+    with cut_off(before=3), pytest.raises(KeyboardInterrupt):
+        tuned(cut)
+    for other, named in (({"distance": "even"}, "recipe .distance was .magnitude"), ({"beside": NORMS[:1]}, "tuned")):
+        with pytest.raises(UsageError, match=f"made with other {named}"):
+            tuned(dataclasses.replace(cut, resume=True, **other))
+    assert tuned(dataclasses.replace(cut, resume=True)) == whole
+    assert cut.out.read_bytes() == config.out.read_bytes()
 
 
 def test_warnings_are_handed_to_the_caller(config: MaskTuneConfig) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from berttools.mask_tuning.recipe import Method, Recipe, reaches_zero
+from berttools.mask_tuning.recipe import Distance, Method, Recipe, reaches_zero
 
 
 def test_rates_that_do_not_reach_zero_are_known() -> None:
     slopes = [0.5] * 100
     assert not reaches_zero(Recipe(initial_score=5.0), slopes, 0.1)
     assert reaches_zero(Recipe(initial_score=5.0), slopes, 0.11)
+    assert reaches_zero(Recipe(initial_score=5.0, distance=Distance.magnitude), slopes, 0.011)
+    assert not reaches_zero(Recipe(initial_score=5.0, distance=Distance.magnitude), slopes, 0.01)
     assert reaches_zero(Recipe(Method.topk, initial_score=5.0), slopes, 1e-6)
 
 
