@@ -2,6 +2,8 @@
 #
 #   make -f examples/bert-masks.mk BASE=minilm DATA=glue          figures of every run in work/<task>/<seed>/
 #   make -f examples/bert-masks.mk BASE=minilm DATA=glue masks    the second half: those of masks
+#   make -f examples/bert-masks.mk BASE=minilm DATA=glue limits   what limits a mask, one change at a time
+#   make -f examples/bert-masks.mk BASE=minilm DATA=glue curves   the score by steps; paths: what lies between two masks
 #   make -f examples/bert-masks.mk BASE=minilm DATA=glue check    the figures, ranked, on the terminal
 #   make -j2 -f examples/bert-masks.mk BASE=minilm DATA=glue TASKS=sst2 SEEDS=0
 #
@@ -234,18 +236,21 @@ $(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
 # and norms. curve-<name>.jsonl: a run in three times the steps that is measured every CURVE_EVERY of them.
 # Masks that are joined: the scores between two of them, and of their votes, are printed by mask_paths.py.
 
-LIMITS      ?= magnitude threshold certain beside magnitude-beside pooler row-scale row-norm hard sharper momentum \
+LIMITS      ?= far magnitude certain threshold beside magnitude-beside pooler row-scale row-norm hard sharper momentum \
 	  dense norms
-LIMITS_LONG ?= magnitude magnitude-taught
-CURVES      ?= full half base magnitude
+LIMITS_LONG ?= magnitude certain certain-taught norms dense
+CURVES      ?= full half base certain
 CURVE_EVERY ?= 100
 JOINED      ?= $(SEEDS)# seeds of the masks that are compared with each other
 NORMS       := --beside '[.]bias$$' --beside LayerNorm
 OPTIONS_base :=
 OPTIONS_magnitude := --distance magnitude
-OPTIONS_magnitude-taught = --distance magnitude --distill $(@D)/full.long
 OPTIONS_threshold := --distance magnitude --method threshold --initial-score 0.02 --score-lr 1e-3
-OPTIONS_certain := --distance magnitude --initial-score 10 --score-lr 0.4
+TWICE_RATE = $$(awk 'BEGIN {print 2 * $(call score_lr_of,$@)}')
+OPTIONS_far = --initial-score 10 --score-lr $(TWICE_RATE)
+OPTIONS_certain = --distance magnitude --initial-score 10 --score-lr $(TWICE_RATE)
+OPTIONS_certain-taught = $(OPTIONS_certain) --distill $(@D)/full.long
+OPTIONS_magnitude-taught = $(OPTIONS_magnitude) --distill $(@D)/full.long
 OPTIONS_beside := $(NORMS)
 OPTIONS_magnitude-beside := --distance magnitude $(NORMS)
 OPTIONS_pooler := --pooler dense
@@ -272,18 +277,18 @@ $(foreach name,$(MASKS_LIMITED),$(PLACES:%=%/limit-$(name).jsonl)): $$(call data
 	@mkdir -p $(@D)
 	$(call TIMED,$(LEARN_SOME) $(AS_LONG)) > $@
 
-$(foreach name,$(LIMITS_LONG),$(PLACES:%=%/limit-$(name).long.jsonl)): $$(call data_of,$$@) \
+$(foreach name,$(filter-out $(WEIGHTS),$(LIMITS_LONG)),$(PLACES:%=%/limit-$(name).long.jsonl)): $$(call data_of,$$@) \
 	  $$(if $$(findstring taught,$$@),$$(@D)/full.long.jsonl)
 	@mkdir -p $(@D)
 	$(call TIMED,$(LEARN_SOME) $(THRICE)) > $@
 
 MATRICES := encoder[.]layer[.][0-9]+[.].*(query|key|value|dense)[.]weight
-$(PLACES:%=%/limit-dense.jsonl): $$(call data_of,$$@)
+SOME_dense := --only '$(MATRICES)'
+SOME_norms := --lr 1e-3 --only '[.]bias$$' --only LayerNorm
+LENGTH = $(if $(findstring .long,$@),$(THRICE))
+$(foreach name,$(WEIGHTS),$(PLACES:%=%/limit-$(name).jsonl) $(PLACES:%=%/limit-$(name).long.jsonl)): $$(call data_of,$$@)
 	@mkdir -p $(@D)
-	$(call TIMED,$(FINETUNE) $(ON_DATA) --only '$(MATRICES)') > $@
-$(PLACES:%=%/limit-norms.jsonl): $$(call data_of,$$@)
-	@mkdir -p $(@D)
-	$(call TIMED,$(FINETUNE) $(ON_DATA) --lr 1e-3 --only '[.]bias$$' --only LayerNorm) > $@
+	$(call TIMED,$(FINETUNE) $(ON_DATA) $(SOME_$(call name_of,$@)) $(LENGTH)) > $@
 
 OFTEN = --max-steps $$((3 * $(call mask_steps_of,$@))) --evaluate-every $(CURVE_EVERY)
 $(PLACES:%=%/curve-full.jsonl): $$(call data_of,$$@)

@@ -232,22 +232,23 @@ def test_what_limits_a_mask_on_a_tiny_model(tmp_path: Path) -> None:
     (tmp_path / "glue" / "mood").mkdir(parents=True)
     for name, count in (("train", 40), ("dev", 24)):
         write_lines(tmp_path / "glue" / "mood" / f"{name}.jsonl", texts(count, seed=count))
-    few = ("LIMITS=beside row-scale norms", "LIMITS_LONG=magnitude-taught", "CURVES=magnitude", "CURVE_EVERY=3")
+    few = ("LIMITS=beside row-scale norms", "LIMITS_LONG=certain-taught norms", "CURVES=magnitude", "CURVE_EVERY=3")
     few += ("MASK=--batch 8 --lr 1e-2 --score-lr 8", "-j2")
     done = make(tmp_path, "limits", "curves", "paths", *few)
     assert done.returncode == 0, done.stderr[-2000:]
     work = tmp_path / "work" / "mood" / "0"
     runs = ("mask-10", "full", "mask-10.long", "full.long")
-    limits = ("limit-beside", "limit-row-scale", "limit-norms", "limit-magnitude-taught.long")
+    limits = ("limit-beside", "limit-row-scale", "limit-norms", "limit-certain-taught.long", "limit-norms.long")
     last = {run: read(work / f"{run}.jsonl")[-1] for run in (*runs, *limits)}
     assert {run: record["step"] for run, record in last.items() if record["step"] != 4} == {
-        "mask-10.long": 12, "full.long": 12, "limit-magnitude-taught.long": 12,
+        "mask-10.long": 12, "full.long": 12, "limit-certain-taught.long": 12, "limit-norms.long": 12,
     }  # fmt: skip
     mask = open_mask(work / "limit-beside.mask.safetensors")
     assert any(name.endswith("query.bias") for name in mask.dense)
     assert any("LayerNorm" in name for name in mask.dense)
-    taught = open_mask(work / "limit-magnitude-taught.long.mask.safetensors").made
+    taught = open_mask(work / "limit-certain-taught.long.mask.safetensors").made
     assert (taught["recipe"]["distance"], bool(taught["teacher_sha256"])) == ("magnitude", True)
+    assert taught["recipe"]["score_learning_rate"] == 0.4  # twice the task's
     tuned = read_metadata(work / "limit-norms.delta.safetensors")["made"]["tuned"]
     assert all(name.endswith("bias") or "LayerNorm" in name or "classifier" in name for name in tuned)
     curve = read(work / "curve-magnitude.jsonl")

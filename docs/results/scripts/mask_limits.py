@@ -20,9 +20,10 @@ from facetools.reporting.charts import COLOURS, DASHES, MARKERS, Line
 
 TITLES = {
     "mask-10": "**masks as they were**",
+    "limit-far": "draws nearer to certain: scores begin twice as far from 0, at twice the rate",
     "limit-magnitude": "scores begin in proportion to magnitudes",
-    "limit-certain": "the same, with draws nearer to certain (twice as far from 0, at twice the rate)",
-    "limit-threshold": "the same, without draws (threshold)",
+    "limit-certain": "both",
+    "limit-threshold": "in proportion to magnitudes, without draws (threshold)",
     "limit-hard": "no draws in the second half of the steps",
     "limit-sharper": "draws that grow more certain, ten times in all",
     "limit-momentum": "scores by momentum and a rate a matrix, not by Adam",
@@ -31,6 +32,7 @@ TITLES = {
     "limit-pooler": "the pooler tuned too",
     "limit-beside": "biases and norms tuned too",
     "limit-magnitude-beside": "in proportion to magnitudes, biases and norms tuned too",
+    "limit-certain-taught": "both, taught by everything tuned as long",
     "limit-magnitude-taught": "in proportion to magnitudes, taught by everything tuned as long",
     "mask-10.taught": "taught by everything tuned in the usual steps",
     "limit-norms": "biases and norms alone tuned, no mask",
@@ -42,6 +44,7 @@ CURVES = {
     "half": "the half of the matrices that moved most",
     "base": "masks",
     "magnitude": "masks, scores in proportion to magnitudes",
+    "certain": "masks, the same, nearer to certain",
 }
 USUAL = "mask-10"
 
