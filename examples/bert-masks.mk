@@ -236,8 +236,8 @@ $(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
 # and norms. curve-<name>.jsonl: a run in three times the steps that is measured every CURVE_EVERY of them.
 # Masks that are joined: the scores between two of them, and of their votes, are printed by mask_paths.py.
 
-LIMITS      ?= far magnitude certain threshold beside magnitude-beside pooler row-scale row-norm hard sharper momentum \
-	  dense norms
+LIMITS      ?= far magnitude certain threshold topk no-qk from-none head beside magnitude-beside pooler row-scale row-norm \
+	  hard sharper momentum dense norms
 LIMITS_LONG ?= magnitude certain certain-taught norms dense
 CURVES      ?= full half base certain
 CURVE_EVERY ?= 100
@@ -251,6 +251,10 @@ OPTIONS_far = --initial-score 10 --score-lr $(TWICE_RATE)
 OPTIONS_certain = --distance magnitude --initial-score 10 --score-lr $(TWICE_RATE)
 OPTIONS_certain-taught = $(OPTIONS_certain) --distill $(@D)/full.long
 OPTIONS_magnitude-taught = $(OPTIONS_magnitude) --distill $(@D)/full.long
+OPTIONS_topk := --distance magnitude --method topk --target-sparsity 0.15 --score-lr 5e-3
+OPTIONS_no-qk = $(OPTIONS_certain) --freeze Q,K
+OPTIONS_from-none = $(OPTIONS_certain) --initial-sparsity 0
+OPTIONS_head := --lr 3e-3
 OPTIONS_beside := $(NORMS)
 OPTIONS_magnitude-beside := --distance magnitude $(NORMS)
 OPTIONS_pooler := --pooler dense

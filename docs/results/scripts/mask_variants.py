@@ -66,8 +66,9 @@ class Variant(masked_linear.MaskedLinear):
         found = super().masked(keep)
         if self.name != "row-norm":
             return found
-        norms = [each.norm(dim=1, keepdim=True) for each in (self.weight.detach(), found)]
-        return found * (norms[0] / norms[1].clamp_min(1e-12))
+        before, now = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (self.weight.detach(), found))
+        scaled: Tensor = found * (before / now.clamp_min(1e-12))
+        return scaled
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply, and scale if that is the variant."""
@@ -75,7 +76,8 @@ class Variant(masked_linear.MaskedLinear):
         if self.name != "row-scale":
             return found
         bias = torch.zeros(()) if self.bias is None else self.bias
-        return (found - bias) * self.row_scale + bias
+        scaled: Tensor = (found - bias) * self.row_scale + bias
+        return scaled
 
 
 def unmask_scaled(model: nn.Module, scores: Mapping[str, str]) -> Any:
@@ -98,7 +100,7 @@ class VariantTrainer(trainer.Trainer):
             named = zip(self._updated.names, self._tuned, strict=True)
             scored = [each for name, each in named if name.endswith(".scores")]
             self._adam, self._momentum = self._optimizer.step, Momentum(scored)
-            self._optimizer.step = self._both  # type: ignore[method-assign]
+            self._optimizer.step = self._both  # type: ignore[method-assign, assignment]
 
     def _both(self) -> None:
         rates = {id(each): group["lr"] for group in self._optimizer.param_groups for each in group["params"]}
@@ -132,7 +134,7 @@ if __name__ == "__main__":
     if Variant.name not in NAMES:
         sys.exit(f"{Variant.name} is none of {', '.join(NAMES)}")
     Variant.value = float(given)
-    convert.MaskedLinear = Variant  # type: ignore[misc]
+    convert.MaskedLinear = Variant  # type: ignore[attr-defined]
     trainer.Trainer = VariantTrainer  # type: ignore[misc]
     if Variant.name == "row-scale":
         unmask, convert.unmask_model = convert.unmask_model, unmask_scaled
