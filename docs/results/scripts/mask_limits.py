@@ -20,13 +20,13 @@ from facetools.reporting.charts import COLOURS, DASHES, MARKERS, Line
 
 TITLES = {
     "mask-10": "**masks as they were**",
-    "limit-far": "draws nearer to certain: scores begin twice as far from 0, at twice the rate",
+    "limit-far": "scores twice as far from 0, at twice the rate: draws nearer to certain",
     "limit-magnitude": "scores begin in proportion to magnitudes",
-    "limit-certain": "both",
+    "limit-certain": "in proportion to magnitudes, and twice as far at twice the rate",
+    "limit-no-qk": "the same, and Q and K left as they are",
+    "limit-from-none": "the same, with nothing zeroed at the beginning",
     "limit-threshold": "in proportion to magnitudes, without draws (threshold)",
     "limit-topk": "in proportion to magnitudes, 10 to 15% zeros by a cubic schedule (topk)",
-    "limit-no-qk": "both, and Q and K left as they are",
-    "limit-from-none": "both, with nothing zeroed at the beginning",
     "limit-head": "the head at three times its rate",
     "limit-hard": "no draws in the second half of the steps",
     "limit-sharper": "draws that grow more certain, ten times in all",
@@ -36,7 +36,7 @@ TITLES = {
     "limit-pooler": "the pooler tuned too",
     "limit-beside": "biases and norms tuned too",
     "limit-magnitude-beside": "in proportion to magnitudes, biases and norms tuned too",
-    "limit-certain-taught": "both, taught by everything tuned as long",
+    "limit-certain-taught": "in proportion and twice as far, taught by everything tuned as long",
     "limit-magnitude-taught": "in proportion to magnitudes, taught by everything tuned as long",
     "mask-10.taught": "taught by everything tuned in the usual steps",
     "limit-norms": "biases and norms alone tuned, no mask",
@@ -60,7 +60,7 @@ def runs_of(task: Path, *, long: bool) -> dict[str, dict[str, Record]]:
         # What is taught has no other length.
         file = f"{name}.long.jsonl" if long and not name.endswith(".taught") else f"{name}.jsonl"
         for path in sorted(task.glob(f"*/{file}")) if long or not name.endswith(".taught") else ():
-            *rounds, last = read(path)
+            *rounds, last = read(path) or [{}]  # a run that is on has none
             if "path" in last:
                 found.setdefault(name, {})[path.parent.name] = {**last, "loss": rounds[-1].get("loss")}
     return found
@@ -100,7 +100,8 @@ def curves_of(task: Path) -> list[Line]:
     """Return the mean score of each curve by steps."""
     lines = []
     for name, title in CURVES.items():
-        runs = [read(path)[:-1] for path in sorted(task.glob(f"*/curve-{name}.jsonl"))]
+        found = [read(path) for path in sorted(task.glob(f"*/curve-{name}.jsonl"))]
+        runs = [records[:-1] for records in found if records and "path" in records[-1]]
         if runs:
             points = list(zip(*runs, strict=True))
             scores = [mean(record["score"] for record in point) for point in points]
