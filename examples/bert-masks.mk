@@ -238,8 +238,8 @@ $(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
 
 LIMITS      ?= far magnitude certain threshold topk no-qk from-none head beside magnitude-beside pooler row-scale row-norm \
 	  hard sharper momentum dense norms
-LIMITS_LONG ?= magnitude certain certain-taught norms dense
-CURVES      ?= full half base certain
+LIMITS_LONG ?= far certain far-taught certain-taught norms dense
+CURVES      ?= full half base far
 CURVE_EVERY ?= 100
 JOINED      ?= $(SEEDS)# seeds of the masks that are compared with each other
 NORMS       := --beside '[.]bias$$' --beside LayerNorm
@@ -249,6 +249,7 @@ OPTIONS_threshold := --distance magnitude --method threshold --initial-score 0.0
 TWICE_RATE = $$(awk 'BEGIN {print 2 * $(call score_lr_of,$@)}')
 OPTIONS_far = --initial-score 10 --score-lr $(TWICE_RATE)
 OPTIONS_certain = --distance magnitude --initial-score 10 --score-lr $(TWICE_RATE)
+OPTIONS_far-taught = $(OPTIONS_far) --distill $(@D)/full.long
 OPTIONS_certain-taught = $(OPTIONS_certain) --distill $(@D)/full.long
 OPTIONS_magnitude-taught = $(OPTIONS_magnitude) --distill $(@D)/full.long
 OPTIONS_topk := --distance magnitude --method topk --target-sparsity 0.15 --score-lr 5e-3

@@ -36,6 +36,7 @@ TITLES = {
     "limit-pooler": "the pooler tuned too",
     "limit-beside": "biases and norms tuned too",
     "limit-magnitude-beside": "in proportion to magnitudes, biases and norms tuned too",
+    "limit-far-taught": "twice as far at twice the rate, taught by everything tuned as long",
     "limit-certain-taught": "in proportion and twice as far, taught by everything tuned as long",
     "limit-magnitude-taught": "in proportion to magnitudes, taught by everything tuned as long",
     "mask-10.taught": "taught by everything tuned in the usual steps",
@@ -47,8 +48,9 @@ CURVES = {
     "full": "everything tuned",
     "half": "the half of the matrices that moved most",
     "base": "masks",
+    "far": "masks, scores twice as far from 0",
     "magnitude": "masks, scores in proportion to magnitudes",
-    "certain": "masks, the same, nearer to certain",
+    "certain": "masks, both",
 }
 USUAL = "mask-10"
 

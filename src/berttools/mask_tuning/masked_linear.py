@@ -112,26 +112,18 @@ class MaskedLinear(nn.Module):
         return each.expand_as(self.weight).contiguous()
 
     def _first_scores(self) -> Tensor:
-        recipe, sizes = self.recipe, self._gather(self.weight.detach().abs().float())
-        if recipe.distance is Distance.magnitude:
-            return self._by_magnitude(sizes)
-        fours = recipe.pattern is Pattern.two_of_four
-        keep = two_of_four(sizes) if fours else largest(sizes, recipe.initial_sparsity)
-        scores = torch.where(keep, recipe.initial_score, -recipe.initial_score)
-        if recipe.method is Method.topk:  # break ties by magnitude
-            scores += (sizes / sizes.max().clamp_min(1e-30)) * min(1.0, recipe.initial_score)
+        sizes = self._gather(self.weight.detach().abs().float())
+        if self.recipe.pattern is Pattern.two_of_four:
+            keep = two_of_four(sizes)
+        else:
+            keep = largest(sizes, self.recipe.initial_sparsity)
+        scores = torch.where(keep, self.recipe.initial_score, -self.recipe.initial_score)
+        if self.recipe.distance is Distance.magnitude:
+            # Adam moves all scores alike: small weights, whose masks change the product least, cross zero first.
+            scores *= sizes / sizes.mean().clamp_min(1e-30)
+        elif self.recipe.method is Method.topk:  # break ties by magnitude
+            scores += (sizes / sizes.max().clamp_min(1e-30)) * min(1.0, self.recipe.initial_score)
         return scores
-
-    def _by_magnitude(self, sizes: Tensor) -> Tensor:
-        """Return scores in proportion to magnitudes, less the largest one that begins as zeroed.
-
-        Adam moves all scores alike: small weights, whose zeroing changes the product least, cross zero first.
-        """
-        keep = largest(sizes, self.recipe.initial_sparsity)
-        limit = sizes[~keep].max() if not keep.all() else torch.zeros(())
-        scores = (sizes - limit) * (self.recipe.initial_score / sizes.mean().clamp_min(1e-30))
-        # A tie with the limit may stay; threshold zeroes a score of 0.
-        return torch.where(keep, scores.clamp_min(torch.finfo(scores.dtype).tiny), scores)
 
     # --- masks -------------------------------------------------------------------------------------------------------
 
