@@ -236,7 +236,7 @@ $(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
 # and norms. curve-<name>.jsonl: a run in three times the steps that is measured every CURVE_EVERY of them.
 # Masks that are joined: the scores between two of them, and of their votes, are printed by mask_paths.py.
 
-LIMITS      ?= far magnitude certain threshold topk no-qk from-none head beside magnitude-beside pooler row-scale row-norm \
+LIMITS      ?= far farther magnitude certain threshold topk no-qk from-none head beside magnitude-beside pooler row-scale row-norm \
 	  hard sharper momentum dense norms
 LIMITS_LONG ?= far certain far-taught certain-taught norms dense
 CURVES      ?= full half base far
@@ -248,6 +248,8 @@ OPTIONS_magnitude := --distance magnitude
 OPTIONS_threshold := --distance magnitude --method threshold --initial-score 0.02 --score-lr 1e-3
 TWICE_RATE = $$(awk 'BEGIN {print 2 * $(call score_lr_of,$@)}')
 OPTIONS_far = --initial-score 10 --score-lr $(TWICE_RATE)
+THRICE_RATE = $$(awk 'BEGIN {print 3 * $(call score_lr_of,$@)}')
+OPTIONS_farther = --initial-score 15 --score-lr $(THRICE_RATE)
 OPTIONS_certain = --distance magnitude --initial-score 10 --score-lr $(TWICE_RATE)
 OPTIONS_far-taught = $(OPTIONS_far) --distill $(@D)/full.long
 OPTIONS_certain-taught = $(OPTIONS_certain) --distill $(@D)/full.long

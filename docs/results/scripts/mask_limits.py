@@ -21,6 +21,7 @@ from facetools.reporting.charts import COLOURS, DASHES, MARKERS, Line
 TITLES = {
     "mask-10": "**masks as they were**",
     "limit-far": "scores twice as far from 0, at twice the rate: draws nearer to certain",
+    "limit-farther": "three times as far from 0, at three times the rate",
     "limit-magnitude": "scores begin in proportion to magnitudes",
     "limit-certain": "in proportion to magnitudes, and twice as far at twice the rate",
     "limit-no-qk": "the same, and Q and K left as they are",
