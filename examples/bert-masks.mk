@@ -239,7 +239,7 @@ $(foreach kind,$(CONTROLS),$(eval $(call CONTROL,$(kind))))
 LIMITS      ?= far farther magnitude certain threshold topk no-qk from-none head beside magnitude-beside pooler row-scale row-norm \
 	  hard sharper momentum dense norms
 LIMITS_LONG ?= far certain far-taught certain-taught norms dense
-CURVES      ?= full half base far
+CURVES      ?= full half base certain
 CURVE_EVERY ?= 100
 JOINED      ?= $(SEEDS)# seeds of the masks that are compared with each other
 NORMS       := --beside '[.]bias$$' --beside LayerNorm
