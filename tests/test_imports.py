@@ -56,7 +56,9 @@ LEVELS = {
 # A room that knows less than its level would allow.
 ONLY = {("berttools", "layerdiff"): {"checkpoints", "kernels", "heatmap"}}
 
-COMMAND_LINE = re.compile(r"(facetools|berttools)/(commands/.*|cli\.py|__main__\.py)|_toolio/cli/(app|options)\.py")
+COMMAND_LINE = re.compile(
+    r"(facetools|berttools)/(commands/.*|cli\.py|__main__\.py)|_toolio/cli/(app|engines|options)\.py"
+)
 """The files that make command lines."""
 
 # What begins with two dashes and is no option of ours: pip's, and the variables of a style sheet.

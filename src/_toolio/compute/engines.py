@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from _toolio.compute.threads import ordered
 
@@ -52,7 +52,7 @@ Opening = Callable[[str], Worker[T, R]]
 
 
 class Engine(Protocol):
-    """Runs workers.
+    """Runs workers, inside its ``with`` block.
 
     Attributes
     ----------
@@ -63,6 +63,12 @@ class Engine(Protocol):
     """
 
     here: str
+
+    def __enter__(self) -> Self:
+        """Get ready to run workers."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind."""
 
     @property
     def halved_to(self) -> int | None:
@@ -98,6 +104,12 @@ class LocalEngine:
     def __init__(self, device: str) -> None:
         self.here = device
         self._at_once: Batch | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind."""
 
     @property
     def halved_to(self) -> int | None:

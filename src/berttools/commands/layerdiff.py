@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from _toolio.cli import options
+from _toolio.cli import engines, options
 from _toolio.cli.manual import Page
+from _toolio.cli.progress import track
 from _toolio.errors import param
 from _toolio.files.claims import claimed
 from _toolio.streams.records import RecordWriter
@@ -79,6 +80,9 @@ def layerdiff(
         int, typer.Option(min=0, metavar="K", help="Add the share of each change in its first K singular values.")
     ] = 0,
     device: options.Device = "cpu",
+    engine: engines.Choice = engines.Kind.local,
+    actors: engines.Actors = None,
+    gpus_per_actor: engines.GpusPerActor = None,
     heatmap: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw angles: .png, .svg or .pdf.")] = None,
     force: options.Force = False,
 ) -> int:
@@ -96,6 +100,8 @@ def layerdiff(
     A line of --group-map such as Q attn[.]query names the group, then an expression searched for in names; Q+K+V
     divides a matrix by rows into equal parts, Q+K+V@1 by columns; (?P<layer>[0-9]+) in it is the layer.
     """
+    chosen = engines.choose("berttools", engine, device, actors, gpus_per_actor)
+    local = engine is engines.Kind.local
     kind = _options.drawn_as(heatmap, force=force)
     config = LayerdiffConfig(
         selection=selection_of(only, group, group_map, strip_prefix or (), matrices=matrices),
@@ -105,21 +111,22 @@ def layerdiff(
         seed=seed,
         pairs=pairs,
         device=device,
+        processes=None if local else 1,  # each actor has one core
     )
     names, panels = config.selection.grouping.names, list["Panel"]()
     tally = Tally()
     refuse_no_pairs(ft, config)
     drawn = claimed(heatmap, replace=force, named=param("heatmap"))
     written = RecordWriter(SCHEMA, "angle", COLUMNS, decimals=12, csv_fields=CSV_FIELDS, makes_files=bool(heatmap))
-    with drawn, written as writer:
-        from _toolio.compute.engines import LocalEngine
+    with drawn, written as writer, chosen:
         from berttools.layerdiff.records import PairWorker, Panel
 
-        engine = LocalEngine(device)
-        opening = partial(PairWorker, base, ft, config, observe=watch, cells=names if heatmap else None)
-        worker = opening(engine.here)
+        observe, cells = watch if local else None, names if heatmap else None
+        opening = partial(PairWorker, base, ft, config, observe=observe, cells=cells)
+        worker = opening(chosen.here)
         worker.open_all()
-        for each in engine.map(opening, worker.pairs, worker, batch=1):
+        dealt = worker.pairs if local else track(worker.pairs, "comparing", len(worker.pairs))
+        for each in chosen.map(opening, dealt, worker, batch=1):
             if isinstance(each, Panel):
                 panels.append(each)
                 continue

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from _toolio.cli import options
+from _toolio.cli import engines, options
 from _toolio.cli.manual import Page
 from _toolio.compute.precision import Precision
 from _toolio.errors import InputError
@@ -49,6 +49,9 @@ def predict(
     batch: options.Batch = 32,
     precision: PredictPrecision = Precision.auto,
     device: options.Device = "auto",
+    engine: engines.Choice = engines.Kind.local,
+    actors: engines.Actors = None,
+    gpus_per_actor: engines.GpusPerActor = None,
 ) -> int:
     """Predict labels of texts.
 
@@ -66,6 +69,7 @@ def predict(
     from berttools.texts.rows import parse_columns, rows_of_texts, windows_of
 
     refuse_processes("predict")
+    chosen_engine = engines.choose("berttools", engine, device, actors, gpus_per_actor)
     model, paths = model_and_files(model, base, paths or [])
     folder, masks = chosen(model, base, mask or [])
     known, names = parse_columns(columns), options.named(inputs, paths)
@@ -73,18 +77,16 @@ def predict(
     if names or not given:
         names = inputs_of(names)
     check_folder(folder)
-    with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer:
+    with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer, chosen_engine:
         with uncollected():
-            from _toolio.compute.engines import LocalEngine
             from berttools.classifier.worker import PredictionWorker
 
         half = precision is Precision.bfloat16
-        engine = LocalEngine(device)
         opening = partial(PredictionWorker, folder, masks, known, half, batch, max_length)
         labels = Counter[str]()
         windows = chain([given] if given else (), (window for name in names for window in windows_of(name, known)))
-        for window, found in engine.map(opening, windows, batch=1):
-            if (least := engine.halved_to) is not None and least < batch:
+        for window, found in chosen_engine.map(opening, windows, batch=1):
+            if (least := chosen_engine.halved_to) is not None and least < batch:
                 batch = least
                 warn(f"out of memory: texts are labelled {batch} at a time from here on; --batch {batch} begins so")
             outcomes = iter(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from _toolio.cli import options
+from _toolio.cli import engines, options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.claims import claimed_part
@@ -48,31 +48,33 @@ def align(
     force: options.Force = False,
     device: options.Device = "auto",
     shard: options.Shard = None,
+    engine: engines.Choice = engines.Kind.local,
+    actors: engines.Actors = None,
+    gpus_per_actor: engines.GpusPerActor = None,
 ) -> int:
     """Cut aligned chips of faces for an extractor.
 
     Writes one PNG (a chip) and one record a face. The record ranks by the finder's confidence and holds the
     landmarks in the chip, so that embed takes chips as they are.
     """
+    chosen = engines.choose("facetools", engine, device, actors, gpus_per_actor)
     inputs = options.named(inputs, paths)
     refuse_nested(out, inputs)
     part = parse_shard(shard)
     search = face_search(faces, min_face, min_confidence, rotations=rotations)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     claim = claimed_part(out, "facetools-align", part_of(inputs, part))
-    with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer:
-        from _toolio.compute.engines import LocalEngine
+    with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer, chosen:
         from facetools.embeddings.chips import AlignmentWorker
         from facetools.outputs import PhotoFolder
         from facetools.workers.photos import process
 
-        engine = LocalEngine(device)
         opening = partial(AlignmentWorker, extractor, search, 1)
-        worker = opening(engine.here)
+        worker = opening(chosen.here)
         arguments = {"schema": SCHEMA, "extractor": worker.extractor.name, **search.arguments}
         tally = FaceTally()
         with PhotoFolder(out, "facetools-align", arguments, resume=resume, force=force) as folder:
-            aligned = process(items, engine, opening, worker, batch=BATCH, finished=folder.finished)
+            aligned = process(items, chosen, opening, worker, batch=BATCH, finished=folder.finished)
             tracked = track(aligned, "aligning", count(items), resumes=True)
             for photo in needing_work(writer, tracked, makes_files=True):
                 for record in folder.deliver(writer, photo):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from _toolio.cli import options
+from _toolio.cli import engines, options
 from _toolio.cli.manual import Page, exit_status
 from _toolio.cli.progress import track
 from _toolio.streams.inputs import count
@@ -55,6 +55,9 @@ def detect(
     batch: options.Batch = 8,
     device: options.Device = "auto",
     shard: options.Shard = None,
+    engine: engines.Choice = engines.Kind.local,
+    actors: engines.Actors = None,
+    gpus_per_actor: engines.GpusPerActor = None,
 ) -> int:
     """Predict which photos are cloaked.
 
@@ -66,26 +69,25 @@ def detect(
     least), clean below the score that at most ten times that share reaches (0.1 to 0.5), and unclear between. A face
     with too little detail to show a cloak is unclear too, unless it is cloaked.
     """
+    chosen = engines.choose("facetools", engine, device, actors, gpus_per_actor)
     inputs = options.named(inputs, paths)
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=parse_shard(shard))
     summary, detected = Summary(), False
-    with RecordWriter(SCHEMA, "score", COLUMNS) as writer:
+    with RecordWriter(SCHEMA, "score", COLUMNS) as writer, chosen:
         from facetools.detector.files import SHIPPED, read_calibration
 
         path = detector or SHIPPED
         decision = read_calibration(path).decision(false_alarms=false_alarms, threshold=threshold)
-        from _toolio.compute.engines import LocalEngine
         from facetools.detector.decision import describe_prediction, reason_of
         from facetools.detector.worker import DetectionWorker
         from facetools.faces.face import describe_face
         from facetools.workers.photos import Processed, process
 
-        engine = LocalEngine(device)
         opening = partial(DetectionWorker, path, search, batch)
-        worker = opening(engine.here)
+        worker = opening(chosen.here)
         limits = {"threshold": decision.cloaked_from, "clean_below": decision.clean_below}
-        predicted = process(items, engine, opening, worker, batch=batch)
+        predicted = process(items, chosen, opening, worker, batch=batch)
         for each in track(predicted, "detecting", count(items)):
             if not isinstance(each, Processed):
                 hand_on(writer, each)
@@ -104,7 +106,7 @@ def detect(
                 labels.append(fields["label"])
             summary.add(labels)
             detected |= "cloaked" in labels
-        say_if_halved(engine, batch)
+        say_if_halved(chosen, batch)
         writer.sum_up(summary.line(writer.failures))
     return writer.exit_code or (4 if fail_on_detection and detected else 0)
 

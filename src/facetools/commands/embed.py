@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from _toolio.cli import options
+from _toolio.cli import engines, options
 from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
@@ -61,6 +61,9 @@ def embed(
     device: options.Device = "auto",
     shard: options.Shard = None,
     rows_per_part: RowsPerPart = None,
+    engine: engines.Choice = engines.Kind.local,
+    actors: engines.Actors = None,
+    gpus_per_actor: engines.GpusPerActor = None,
 ) -> int:
     """Embed faces.
 
@@ -75,6 +78,7 @@ def embed(
 
     With --into each shard writes its file beside its records, and `facetools gather` makes one of all.
     """
+    chosen = engines.choose("facetools", engine, device, actors, gpus_per_actor)
     inputs = options.named(inputs, paths)
     part = parse_shard(shard)
     out, force = output_of_shard(out, part, ".safetensors", force=force)
@@ -90,23 +94,21 @@ def embed(
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, shard=part)
     claim = claimed_part(out, "facetools-embed", "parts") if in_parts else claimed(out, replace=force)
-    with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer:
-        from _toolio.compute.engines import LocalEngine
+    with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer, chosen:
         from _toolio.compute.memory import Batch
         from facetools.embeddings.embedder import Embedder, EmbeddingWorker
         from facetools.embeddings.parts.writer import EmbeddingWriter
         from facetools.workers.photos import Processed, process
 
-        engine = LocalEngine(device)
         opening = partial(EmbeddingWorker, extractor, search, batch)
-        worker = opening(engine.here)
+        worker = opening(chosen.here)
         embedder = Embedder(worker.extractor, batch=Batch(batch), file=out)
         if in_parts:
             clear_parts(out)
         about = {"version": tool_version(), "arguments": search.arguments}
         output = EmbeddingWriter(out, embedder, about, rows_per_part=rows_per_part)
         tally = FaceTally()
-        embedded = process(items, engine, opening, worker, batch=batch)
+        embedded = process(items, chosen, opening, worker, batch=batch)
         for each in track(embedded, "embedding", count(items)):
             if isinstance(each, Processed):
                 for position, fields in enumerate(output.add(each.made)):
@@ -115,7 +117,7 @@ def embed(
             else:
                 output.then(partial(hand_on, writer, each))
         output.close()
-        say_if_halved(engine, batch)
+        say_if_halved(chosen, batch)
         tally.failed = writer.failures
         writer.sum_up(tally.line(out))
         return writer.exit_code

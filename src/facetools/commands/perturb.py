@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from _toolio.cli import options
+from _toolio.cli import engines, options
 from _toolio.cli.manual import Page
 from _toolio.cli.messages import note
 from _toolio.cli.progress import track
@@ -103,6 +103,9 @@ def perturb(
     force: options.Force = False,
     device: options.Device = "auto",
     shard: options.Shard = None,
+    engine: engines.Choice = engines.Kind.local,
+    actors: engines.Actors = None,
+    gpus_per_actor: engines.GpusPerActor = None,
 ) -> int:
     """Cloak the faces of photos.
 
@@ -110,6 +113,7 @@ def perturb(
     between the clean and the cloaked face's embedding, mean over the ensemble, measured on the saved file. Attack
     none is the control: an unchanged copy that is saved in the same way.
     """
+    chosen = engines.choose("facetools", engine, device, actors, gpus_per_actor)
     inputs = options.named(inputs, paths)
     method = attacks.find(attack)
     attacks.fill_knobs(method, mode, {})
@@ -160,17 +164,18 @@ def perturb(
         claimed(save_mask, replace=force or resume, named=param("save_mask")),
         claimed(preview, replace=force or resume, named=param("preview")),
         RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer,
+        chosen,
     ):
         from facetools.commands._preview import pixels_of
         from facetools.outputs import PhotoFolder
         from facetools.workers.photos import Processed
 
         summary, sheet = Summary(), ContactSheet(preview) if preview else None
-        session = CloakingSession(config, device=device, batch=batch, warn=partial(note, "facetools"))
+        session = CloakingSession(config, device=chosen.here, batch=batch, warn=partial(note, "facetools"))
         if method.per_person:
             session.prepare_masks(items, resume=resume)
         with PhotoFolder(out, "facetools-perturb", session.arguments, resume=resume, force=force) as folder:
-            cloaked = session.cloak(items, folder.finished, whole=part == (1, 1))
+            cloaked = session.cloak(items, folder.finished, whole=part == (1, 1), engine=chosen)
             for each in track(cloaked, "cloaking", count(items), resumes=True):
                 if isinstance(each, Processed):
                     records = folder.deliver(writer, each)

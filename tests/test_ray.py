@@ -1,0 +1,343 @@
+"""Commands on a Ray cluster of two nodes on this machine, one of which is killed, do what one process does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _toolio.compute.ray_actors import Station
+from conftest import Run, command
+from tiny_models import make_base, make_tuned
+
+pytest.importorskip("ray")
+
+SMALL = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20}
+HANGS = 240
+"""Seconds after which a run hangs; a machine that is busy takes a tenth."""
+
+
+class TwoNodes:
+    """A cluster of two nodes on this machine with a CPU each; the second can be killed, and another comes."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(initialize_head=True, head_node_args=SMALL)
+        self._second = self._cluster.add_node(**SMALL)
+        self.env = {**os.environ, "RAY_ADDRESS": self._cluster.address, "OMP_NUM_THREADS": "1"}
+
+    def kill_second(self) -> None:
+        """Kill the node that is not the head, and what runs on it, with SIGKILL."""
+        processes = [each.process.pid for kind in self._second.all_processes.values() for each in kind]
+        for number in [child for pid in processes for child in children_of(pid)] + processes:
+            kill(number)
+        self._cluster.remove_node(self._second, allow_graceful=False)
+
+    def actors(self, *, second: bool) -> list[int]:
+        """Return the processes of a node's actors."""
+        node = self._second if second else self._cluster.head_node
+        (raylet,) = node.all_processes["raylet"]
+        return [pid for pid in children_of(raylet.process.pid) if is_actor(pid)]
+
+    def bring_second(self) -> None:
+        """Add a second node again."""
+        self._second = self._cluster.add_node(**SMALL)
+        self._cluster.wait_for_nodes()
+
+    def shutdown(self) -> None:
+        self._cluster.shutdown()
+
+
+def children_of(pid: int) -> list[int]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(number) for each in lists for number in each.read_text().split()]
+
+
+def is_actor(pid: int) -> bool:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"ray::{Station.__name__}".encode())
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[TwoNodes]:
+    before = os.environ.get("RAY_BACKEND_LOG_LEVEL")
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    nodes = TwoNodes()
+    yield nodes
+    nodes.shutdown()
+    os.environ.pop("RAY_BACKEND_LOG_LEVEL")
+    if before is not None:
+        os.environ["RAY_BACKEND_LOG_LEVEL"] = before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+Killing = Callable[[TwoNodes], None]
+
+
+def kill_a_node(nodes: TwoNodes) -> None:
+    nodes.kill_second()
+
+
+def kill_an_actor(nodes: TwoNodes) -> None:
+    kill(nodes.actors(second=False)[0])
+
+
+def run_and_kill(nodes: TwoNodes, words: Sequence[str], stdin: Path, killing: Killing, *, lines: int) -> Run:
+    """Run a command whose inputs a file names; kill something after some of its lines."""
+    with stdin.open("rb") as names:
+        tool = subprocess.Popen(
+            words, stdin=names, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=nodes.env, bufsize=0
+        )
+        assert tool.stdout is not None
+        assert tool.stderr is not None
+        with tool:
+            out = b""
+            while out.count(b"\n") < lines:
+                more = tool.stdout.read(1 << 12)
+                assert more, tool.stderr.read().decode()
+                out += more
+            killing(nodes)
+            assert tool.poll() is None, "it was done already"
+            out += tool.stdout.read()
+            err = tool.stderr.read().decode()
+    return Run(tool.returncode, out, err)
+
+
+@pytest.fixture
+def names(people_folder: Path, tmp_path: Path) -> Path:
+    """A list of photos, each several times, of a file that is none and of one that is not there."""
+    (people_folder / "c.jpg").write_bytes(b"Dear diary")
+    paths = [*sorted(map(str, people_folder.rglob("*.jpg"))), str(people_folder / "gone.jpg")]
+    (tmp_path / "names").write_text("".join(f"{path}\n" for path in paths * 4))
+    return tmp_path / "names"
+
+
+@pytest.mark.parametrize("killing", [kill_an_actor, kill_a_node])
+def test_detect_prints_the_same_bytes_if_half_of_the_cluster_is_killed(
+    two_nodes: TwoNodes, run: Any, names: Path, killing: Killing
+) -> None:
+    one = run("facetools", "detect", "--in", "-", stdin=names.read_bytes())
+    assert (one.code, one.err) == (3, "")
+    words = command("facetools", "detect", "--in", "-", "--engine", "ray", "--batch", "2")
+    try:
+        many = run_and_kill(two_nodes, words, names, killing, lines=4)
+    finally:
+        if killing is kill_a_node:
+            two_nodes.bring_second()
+    assert (many.code, many.err) == (3, "")
+    assert many.out == one.out
+
+
+def test_perturb_writes_the_same_files_if_an_actor_is_killed_and_resumes(
+    two_nodes: TwoNodes, run: Any, names: Path, tmp_path: Path
+) -> None:
+    once = list(dict.fromkeys(names.read_text().splitlines()))
+    names.write_text("".join(f"{name}\n" for name in [*once[:8], *once[-2:]]))
+    words = ["--attack", "lowkey", "--set", "steps=2", "--in", "-"]
+    one = run("facetools", "perturb", *words, "--out", tmp_path / "one", stdin=names.read_bytes())
+    ray = ["--engine", "ray", "--batch", "1", "--out", str(tmp_path / "many")]
+    many = run_and_kill(two_nodes, command("facetools", "perturb", *words, *ray), names, kill_an_actor, lines=2)
+    assert (many.code, many.err) == (one.code, one.err) == (3, "")
+    journal = ".facetools-perturb.jsonl"
+    assert (tmp_path / "one" / journal).read_bytes().count(b"\n") == 9 == count_lines(tmp_path / "many" / journal)
+    assert without(contents(tmp_path / "many"), journal) == without(contents(tmp_path / "one"), journal)
+    assert same_records(many, tmp_path / "many") == same_records(one, tmp_path / "one")
+    # What is finished is not done again, whichever engine did it.
+    for engine in ("ray", "local"):
+        again = run(
+            *("facetools", "perturb", *words, "--engine", engine, "--out", tmp_path / "many", "--resume"),
+            stdin=names.read_bytes(),
+            env=two_nodes.env,
+        )
+        assert (again.code, again.records) == (3, many.records)
+    assert count_lines(tmp_path / "many" / journal) == 9
+
+
+def count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n")
+
+
+def without(files: dict[str, Any], name: str) -> dict[str, Any]:
+    return {path: what for path, what in files.items() if name not in path}
+
+
+def same_records(run: Run, out: Path) -> list[dict[str, Any]]:
+    """Return records without what differs from run to run: how long it took, and where the output is."""
+    return [
+        {key: str(value).replace(str(out), "OUT") for key, value in record.items() if key != "seconds"}
+        for record in run.records
+    ]
+
+
+def test_align_and_embed_make_the_same_files(
+    two_nodes: TwoNodes, run: Any, people_folder: Path, tmp_path: Path
+) -> None:
+    made: dict[str, Any] = {}
+    for engine in ("local", "ray"):
+        (tmp_path / engine).mkdir()
+        options = {"cwd": tmp_path / engine, "env": two_nodes.env}
+        align = run("facetools", "align", "--in", people_folder, "--out", "chips", "--engine", engine, **options)
+        words = ("facetools", "embed", "--in", "-", "--out", "x.safetensors", "--engine", engine, "--batch", "3")
+        embed = run(*words, stdin=align.out, **options)
+        assert (align.code, embed.code, align.err, embed.err) == (0, 0, "", "")
+        made[engine] = (align.out, embed.out, contents(tmp_path / engine))
+    assert made["ray"] == made["local"]
+
+
+def test_predict_and_layerdiff_print_the_same_bytes(two_nodes: TwoNodes, run: Any, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    tuned = [make_tuned(base, tmp_path / f"tuned{number}", change=0.1 * (number + 1)) for number in range(3)]
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(f'{{"text":"{"good film " * (n % 7)}","n":{n}}}\n' for n in range(1200)))
+    commands: list[tuple[Any, ...]] = [
+        ("predict", tuned[0], texts),
+        ("layerdiff", base, *tuned, "--pairs", "--heatmap", "map.svg", "--force"),
+    ]
+    for words in commands:
+        one = run("berttools", *words, cwd=tmp_path, env=two_nodes.env)
+        drawn = contents(tmp_path)
+        many = run("berttools", *words, "--engine", "ray", "--actors", "2", cwd=tmp_path, env=two_nodes.env)
+        assert (many.code, many.err) == (one.code, one.err)
+        assert many.out == one.out
+        assert len(one.out) > 500
+        assert contents(tmp_path) == drawn
+
+
+def test_ctrl_c_ends_a_cluster_of_this_run(names: Path, tmp_path: Path) -> None:
+    """The terminal sends it to the whole process group; nothing is left of a cluster that was started here."""
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"TMPDIR": str(tmp_path)}
+    words = command("facetools", "align", "--in", "-", "--out", tmp_path / "chips", "--engine", "ray", "--actors", "1")
+    before = set(Path("/tmp").glob("ray-*")) | set(tmp_path.glob("ray-*"))
+    with names.open("rb") as listed:
+        tool = subprocess.Popen(
+            words, stdin=listed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, start_new_session=True
+        )
+        assert tool.stdout is not None
+        assert tool.stderr is not None
+        with tool:
+            assert tool.stdout.readline(), tool.stderr.read().decode()
+            group = [pid for pid in processes_of_session(tool.pid) if pid != tool.pid]
+            os.killpg(tool.pid, signal.SIGINT)
+            tool.stdout.read()
+            err = tool.stderr.read().decode()
+            tool.wait(HANGS)
+    assert tool.returncode == 130
+    assert "Traceback" not in err
+    assert err.startswith("facetools: stopped after ")
+    assert group
+    end = time.monotonic() + HANGS
+    while processes_of_session(tool.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert processes_of_session(tool.pid) == []
+    assert set(Path("/tmp").glob("ray-*")) | set(tmp_path.glob("ray-*")) == before
+
+
+def processes_of_session(session: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+TOY = """
+import itertools, os, signal, sys, threading, time
+from functools import partial
+from _toolio.compute.memory import Batch
+from _toolio.compute.ray_engine import RayEngine
+from _toolio.errors import ToolError
+
+class Toy:
+    device, threads, per_call = None, 0, 1
+    def __init__(self, what, device):
+        self.what, self.at_once = what, Batch(4)
+        if what == "no opening":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "refused":
+            raise ToolError("no such model", kind="model")
+    def __call__(self, items):
+        for item in items:
+            if self.what == "poison" and item == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.what == "error" and item == 5:
+                raise ToolError("item 5 ends the run", kind="five")
+            if self.what == "bug" and item == 5:
+                raise ZeroDivisionError("a bug")
+            if self.what == "halved":
+                self.at_once.size = 2
+            yield item * item
+
+what = sys.argv[1]
+drawn = 0
+def items():
+    global drawn
+    for drawn in itertools.count() if what == "endless" else range(20):
+        yield drawn
+with RayEngine("cpu", actors=2, say=print) as engine:
+    try:
+        for number, each in enumerate(engine.map(partial(Toy, what), items(), batch=2)):
+            print(each)
+            if what == "endless" and number == 20:
+                time.sleep(1)
+                print("ahead", drawn - number)
+                break
+    except ToolError as error:
+        print(type(error).__name__, error.kind, error)
+    except ZeroDivisionError as error:
+        print("bug", "a bug" in str(error))
+    print("halved", engine.halved_to)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "printed", "last"),
+    [
+        ("all well", 20, "halved None"),
+        ("halved", 20, "halved 2"),
+        ("error", 4, "ToolError five item 5 ends the run"),
+        ("bug", 4, "bug True"),
+        ("refused", 0, "ToolError model no such model"),
+        ("poison", 4, "ToolError actor engine ray: 4 actors died over the same 2 inputs: "),
+        ("no opening", 0, "ToolError actor engine ray: no actor comes up: "),
+        ("endless", 21, "ahead "),
+    ],
+)
+def test_what_a_worker_meets(two_nodes: TwoNodes, tmp_path: Path, what: str, printed: int, last: str) -> None:
+    (tmp_path / "toy.py").write_text(TOY)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "toy.py"), what],
+        env=two_nodes.env,
+        capture_output=True,
+        text=True,
+        timeout=HANGS,
+        check=True,
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[:printed] == [str(number * number) for number in range(printed)]
+    said = [line for line in lines[printed:] if last.partition(" ")[0] in line]
+    assert said
+    assert said[0].startswith(last)
+    if what == "endless":
+        # Two actors with two items each, as many batches that wait, and twice as many that are done or under way.
+        assert int(said[0].split()[1]) <= 2 * 2 * 5
