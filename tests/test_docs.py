@@ -324,10 +324,10 @@ def options_of_commands() -> set[str]:
     return found
 
 
-OTHERS = {"--strict", "--check", "--second", "--modes", "--photos"} | {
+OTHERS = {"--strict", "--check", "--second", "--modes", "--photos", "--head", "--port", "--address"} | {
     f"--{name}" for name in ("nproc-per-node", "nnodes", "node-rank", "master-addr", "master-port")
 }
-"""Options of other programs, such as torchrun, and of scripts."""
+"""Options of other programs, such as torchrun and ray, and of scripts."""
 
 
 def test_documents_name_only_options_that_exist() -> None:

@@ -49,6 +49,9 @@ class Request:
     items: tuple[Item, ...]
     added: tuple[Record, ...] = ()
 
+    def __str__(self) -> str:
+        return self.items[0].path
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:

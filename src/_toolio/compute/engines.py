@@ -75,7 +75,13 @@ class Engine(Protocol):
         """See above."""
 
     def map(
-        self, opening: Opening[T, R], items: Iterable[T], worker: Worker[T, R] | None = None, *, batch: int
+        self,
+        opening: Opening[T, R],
+        items: Iterable[T],
+        worker: Worker[T, R] | None = None,
+        *,
+        batch: int,
+        on_cpu: int | None = None,
     ) -> Iterator[R]:
         """Yield what workers make of items, in the order of the items.
 
@@ -87,8 +93,8 @@ class Engine(Protocol):
             Drawn as they are worked on, and never all held.
         worker
             One that `opening` has opened in this process already, on the device `here`.
-        batch
-            How many items another process is sent at a time.
+        batch, on_cpu
+            How many items another process is sent at a time, and how many if it computes on a CPU; None: as many.
         """
 
 
@@ -117,10 +123,16 @@ class LocalEngine:
         return self._at_once.halved_to if self._at_once else None
 
     def map(
-        self, opening: Opening[T, R], items: Iterable[T], worker: Worker[T, R] | None = None, *, batch: int = 1
+        self,
+        opening: Opening[T, R],
+        items: Iterable[T],
+        worker: Worker[T, R] | None = None,
+        *,
+        batch: int = 1,
+        on_cpu: int | None = None,
     ) -> Iterator[R]:
         """Yield what the worker makes of items; see `Engine`. How many it is called with is for it to say."""
-        del batch
+        del batch, on_cpu
         opened = worker or opening(self.here)
         self._at_once = opened.at_once
         groups = in_groups(items, opened.per_call)

@@ -29,6 +29,9 @@ TRIES = 4
 _PATIENCE = 10
 """Seconds that a cluster has to end or let go of something."""
 
+CALLS = 2
+"""Calls that an actor has at a time: the second waits there, so that it is not idle while this process is asked."""
+
 _ROOM = 30
 """Seconds after which whoever waits for room on the cluster is told so."""
 
@@ -78,6 +81,7 @@ class Pool:
         self._kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Station)
         self._head = Head(ray.get_runtime_context().gcs_address)
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._alive: set[Any] = set()
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._busy = self._failures = 0
         self._patience = time.monotonic() + _ROOM
@@ -115,7 +119,10 @@ class Pool:
             if opened is not None:
                 raise opened
             self._failures = 0
-            self._free.put(actor)
+            with self._lock:
+                self._alive.add(actor)
+            for _ in range(CALLS):
+                self._free.put(actor)
             return
 
     def work(self, items: Sequence[Any]) -> list[Any]:
@@ -130,8 +137,7 @@ class Pool:
                     raise error.as_instanceof_cause() from None
                 except errors.RayError as error:
                     lost = error
-                    self._forget(actor)
-                    self._bring_up()
+                    self._replace(actor)
                     continue
                 self._free.put(actor)
                 if isinstance(found, ToolError):
@@ -140,8 +146,8 @@ class Pool:
                     self.halved_to = min(halved_to, self.halved_to or halved_to)
                 return list(found)
         raise ToolError(
-            f"{param('engine')} ray: {many(TRIES, 'actor')} died over the same {many(len(items), 'input')}:"
-            f" {_line(lost)}; give fewer at a time, or leave them out",
+            f"{param('engine')} ray: {many(TRIES, 'actor')} died over the same {many(len(items), 'input')}, from"
+            f" {items[0]!s:.200}: {_line(lost)}; give fewer at a time, or leave them out",
             kind="actor",
         )
 
@@ -158,7 +164,8 @@ class Pool:
                 self._free.put(found)  # for the others that wait
                 raise found
             self._patience = math.inf
-            return found
+            if found in self._alive:
+                return found
         raise _EndedError
 
     def _complain_of_waiting(self) -> None:
@@ -180,6 +187,15 @@ class Pool:
                 return ray.get(reference)
             self._head.check()
         raise _EndedError
+
+    def _replace(self, actor: Any) -> None:
+        """Start another actor in the place of one that is lost, once."""
+        with self._lock:
+            known = actor in self._alive
+            self._alive.discard(actor)
+        if known:
+            self._forget(actor)
+            self._bring_up()
 
     def _forget(self, actor: Any) -> None:
         """End an actor that is lost, or cannot be reached and may still be there."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from _toolio.compute.engines import Opening, Worker, in_groups
-from _toolio.compute.ray_actors import Pool, bounded, ray_module
+from _toolio.compute.ray_actors import CALLS, Pool, bounded, ray_module
 from _toolio.compute.threads import ordered
 from _toolio.errors import ToolError, UsageError, param
 
@@ -34,10 +34,11 @@ R = TypeVar("R")
 ADDRESS = "RAY_ADDRESS"
 """The variable that names the cluster to join."""
 
-_QUIET = {
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its own log goes to stderr, and is no line about what to do
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that this will be so
+    "RAY_worker_niceness": "0",  # else actors of a cluster that is started here get what other processes leave: 15
 }
 
 
@@ -117,7 +118,13 @@ class RayEngine:
         return self._pool.halved_to if self._pool else None
 
     def map(
-        self, opening: Opening[T, R], items: Iterable[T], worker: Worker[T, R] | None = None, *, batch: int
+        self,
+        opening: Opening[T, R],
+        items: Iterable[T],
+        worker: Worker[T, R] | None = None,
+        *,
+        batch: int,
+        on_cpu: int | None = None,
     ) -> Iterator[R]:
         """Yield what actors make of items; see `_toolio.compute.engines.Engine`.
 
@@ -130,7 +137,8 @@ class RayEngine:
         gpus, count = self._resources()
         device = self._device if gpus else "cpu"
         self._pool = pool = Pool(opening, device, count, gpus, self._say)
-        return _drained(pool, ordered(pool.work, in_groups(items, batch), workers=count))
+        sent = batch if gpus or on_cpu is None else on_cpu
+        return _drained(pool, ordered(pool.work, in_groups(items, sent), workers=CALLS * count))
 
     def _resources(self) -> tuple[float, int]:
         """Return the GPUs of each actor, and how many actors there are."""
@@ -163,7 +171,7 @@ def _session_folder() -> str:
 def _connect(address: str, folder: str | None) -> None:
     """Join a cluster, or start one; ToolError in one line if there is none."""
     _refuse_unreachable(address)
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     started: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder} if folder else {}
     try:

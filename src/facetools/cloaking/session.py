@@ -261,6 +261,7 @@ class CloakingSession:
             opening,
             self.worker,
             batch=self._batch,
+            on_cpu=1,  # a photo takes seconds
             added=self._added,
             finished=finished,
         )

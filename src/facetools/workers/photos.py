@@ -116,6 +116,7 @@ def process(
     worker: PhotoWorker[R] | None = None,
     *,
     batch: int,
+    on_cpu: int | None = None,
     added: AddedFaces | None = None,
     finished: FinishedBefore | None = None,
 ) -> Iterator[Result[R]]:
@@ -125,10 +126,11 @@ def process(
     ----------
     items, added
         As `requests_of` takes them.
-    engine, opening, worker, batch
+    engine, opening, worker, batch, on_cpu
         As `Engine.map` takes them.
     finished
         Returns the records of an input that need not be done again.
     """
     requests = requests_of(items, added=added)
-    return engine.map(opening, requests if finished is None else unfinished(requests, finished), worker, batch=batch)
+    asked = requests if finished is None else unfinished(requests, finished)
+    return engine.map(opening, asked, worker, batch=batch, on_cpu=on_cpu)
