@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from _toolio.compute.ray_actors import Station
+from _toolio.engines.ray_actors import Station
 from conftest import Run, command
 from tiny_models import make_base, make_tuned
 
@@ -277,7 +277,7 @@ TOY = """
 import itertools, os, signal, sys, threading, time
 from functools import partial
 from _toolio.compute.memory import Batch
-from _toolio.compute.ray_engine import RayEngine
+from _toolio.engines.ray_engine import RayEngine
 from _toolio.errors import ToolError
 
 class Toy:

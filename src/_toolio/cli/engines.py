@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from _toolio.cli.messages import note
-from _toolio.compute.engines import Engine, LocalEngine
+from _toolio.engines.engine import Engine, LocalEngine
 from _toolio.errors import UsageError, param
 
 
@@ -55,7 +55,7 @@ def choose(tool: str, kind: Kind, device: str, actors: int | None, gpus_per_acto
         Ray is not installed.
     """
     if kind is Kind.ray:
-        from _toolio.compute.ray_engine import RayEngine
+        from _toolio.engines.ray_engine import RayEngine
 
         return RayEngine(device, actors=actors, gpus_per_actor=gpus_per_actor, say=partial(note, tool))
     for name, value in (("actors", actors), ("gpus_per_actor", gpus_per_actor)):

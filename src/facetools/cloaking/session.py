@@ -20,7 +20,7 @@ from facetools.cloaking.config import CloakingConfig
 if TYPE_CHECKING:
     import torch
 
-    from _toolio.compute.engines import Engine
+    from _toolio.engines.engine import Engine
     from _toolio.streams.inputs import Item
     from _toolio.streams.records import Record
     from facetools.cloaking.cloaker import Cloaker, CloakingWorker
@@ -247,7 +247,7 @@ class CloakingSession:
         Processed, Refusal or Finished
             For each input, in order: its cloaked copy, why it cannot be used, or what an earlier run printed of it.
         """
-        from _toolio.compute.engines import LocalEngine
+        from _toolio.engines.engine import LocalEngine
         from facetools.intake import Refusal
         from facetools.workers.photos import process
 

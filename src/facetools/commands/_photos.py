@@ -11,7 +11,7 @@ from _toolio.streams.inputs import STDIN, Item, Kind, open_items
 from facetools.photos.formats import photo_files
 
 if TYPE_CHECKING:
-    from _toolio.compute.engines import Engine
+    from _toolio.engines.engine import Engine
 
 
 def open_photos(

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from _toolio.compute.device import share_out
-from _toolio.compute.engines import Engine, Opening, in_groups
 from _toolio.compute.memory import Batch, is_out_of_memory
+from _toolio.engines.engine import Engine, Opening, in_groups
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record
 from facetools.added_faces import AddedFaces

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from _toolio.cli.engines import Kind, choose
-from _toolio.compute.engines import LocalEngine
-from _toolio.compute.ray_engine import RayEngine
+from _toolio.engines.engine import LocalEngine
+from _toolio.engines.ray_engine import RayEngine
 from _toolio.errors import UsageError
 
 

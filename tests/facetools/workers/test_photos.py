@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from _toolio.compute.engines import LocalEngine
+from _toolio.engines.engine import LocalEngine
 from _toolio.streams.inputs import Item
 from conftest import faceless, saved
 from facetools.faces.face import Face, describe_face

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from _toolio.compute.engines import Opening, Worker
 from _toolio.compute.threads import THREAD_PREFIX
+from _toolio.engines.engine import Opening, Worker
 from _toolio.errors import ToolError, param
 from _toolio.version import tool_version
 from _toolio.words import many

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from _toolio.compute.ray_engine import RayEngine
+from _toolio.engines.ray_engine import RayEngine
 from _toolio.errors import UsageError
 from conftest import Run
 
@@ -36,7 +36,7 @@ def test_devices_that_do_not_go_together(device: str, gpus: float | None, said: 
 def test_without_ray_one_line_says_what_to_install(
     run_inside: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, plain_photos: Path
 ) -> None:
-    monkeypatch.setattr("_toolio.compute.ray_engine.find_spec", lambda _: None)
+    monkeypatch.setattr("_toolio.engines.ray_engine.find_spec", lambda _: None)
     done = run_inside(*DETECT, plain_photos)
     assert (done.code, done.out) == (1, b"")
     assert done.err == "facetools: error: --engine ray: Ray is not installed; pip install 'epsilon-tools[ray]'\n"
@@ -70,6 +70,6 @@ def test_no_cluster_at_an_address(run: Any, plain_photos: Path, address: str, sa
 
 def test_ray_is_imported_by_its_engine_alone() -> None:
     commands = [*(f"facetools.commands.{name}" for name in ("detect", "embed", "align", "perturb"))]
-    commands += ["berttools.commands.predict", "berttools.commands.layerdiff", "_toolio.compute.ray_engine"]
+    commands += ["berttools.commands.predict", "berttools.commands.layerdiff", "_toolio.engines.ray_engine"]
     code = f"import sys, {', '.join(commands)}; sys.exit('ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from _toolio.compute import ray_actors
 from _toolio.compute.memory import Batch
-from _toolio.compute.ray_actors import Head, Station
+from _toolio.engines import ray_actors
+from _toolio.engines.ray_actors import Head, Station
 from _toolio.errors import ToolError
 from _toolio.version import tool_version
 

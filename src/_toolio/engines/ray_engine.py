@@ -23,9 +23,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from _toolio.compute.engines import Opening, Worker, in_groups
-from _toolio.compute.ray_actors import CALLS, Pool, bounded, ray_module
 from _toolio.compute.threads import ordered
+from _toolio.engines.engine import Opening, Worker, in_groups
+from _toolio.engines.ray_actors import CALLS, Pool, bounded, ray_module
 from _toolio.errors import ToolError, UsageError, param
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class RayEngine:
         batch: int,
         on_cpu: int | None = None,
     ) -> Iterator[R]:
-        """Yield what actors make of items; see `_toolio.compute.engines.Engine`.
+        """Yield what actors make of items; see `_toolio.engines.engine.Engine`.
 
         Raises
         ------

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from _toolio.compute.engines import LocalEngine, in_groups
 from _toolio.compute.memory import Batch
+from _toolio.engines.engine import LocalEngine, in_groups
 
 
 class Squares:

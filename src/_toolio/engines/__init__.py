@@ -1,0 +1,1 @@
+"""What runs the work of a command: this process, or a Ray cluster."""
