@@ -100,6 +100,7 @@ AllFiles = Annotated[
         "--all-files", help="Try every file of folders and archives. Default: those whose name is that of a photo."
     ),
 ]
+Urls = Annotated[bool, typer.Option("--urls", help="Read the URLs that lists, records and stdin name, too.")]
 Null = Annotated[bool, typer.Option("-0", "--null", help="Paths on stdin end in NUL, as find -print0 writes them.")]
 Shard = Annotated[
     str | None,

@@ -11,9 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Self
 
-from _toolio.errors import ToolError, UsageError, of_the_whole_run, param
+from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
 from _toolio.streams.current import noted
-from _toolio.streams.items import STDIN, Item, Kind, read_input, reason_of
+from _toolio.streams.items import STDIN, AtUrl, Item, Kind, read_input, reason_of
 from _toolio.streams.reading import open_input
 from _toolio.streams.remote import RemoteStream, ending, file_system, is_url, shown
 from _toolio.streams.sources.archives import items_of_archive
@@ -35,6 +35,7 @@ def open_items(
     shard: tuple[int, int] | None = None,
     only: Kind | None = None,
     collections: bool = False,
+    urls: bool = False,
 ) -> list[Item] | Iterator[Item]:
     """List the items that inputs name. Of many, few are in memory at a time.
 
@@ -55,6 +56,9 @@ def open_items(
         What is named outright, or on stdin, is always listed.
     collections
         Take a ``.jsonl``, ``.txt`` or ``.parquet`` for a list of paths or records, as on stdin, and read URLs.
+    urls
+        Read the URLs that a list or stdin names, too. Without, each is an item with an error: who wrote the list may be
+        somebody else than who runs the command, and nothing is fetched that the latter did not ask for.
 
     Returns
     -------
@@ -71,7 +75,7 @@ def open_items(
         error.
     """
     names = _checked(inputs, null=null, collections=collections)
-    listing = _Listing(_dealt(names, shard or (1, 1)), null=null, lists=collections)
+    listing = _Listing(_dealt(names, shard or (1, 1)), null=null, lists=collections, urls=urls)
     items, known = _of_shard(listing, (1, 1) if listing.names != names else shard or (1, 1), only)
     return items if shard is None else noted(items, of=known if listing.names == names else None)
 
@@ -201,8 +205,8 @@ def _check_exists(name: str) -> None:
 class _Listing:
     """What inputs name, listed anew each time it is asked for; the parameters are those of `open_items`."""
 
-    def __init__(self, names: list[str], *, null: bool, lists: bool) -> None:
-        self.names, self._null, self._lists = names, null, lists
+    def __init__(self, names: list[str], *, null: bool, lists: bool, urls: bool) -> None:
+        self.names, self._null, self._lists, self._urls = names, null, lists, urls
         self._stdin: IO[bytes] | None = None
 
     @property
@@ -240,10 +244,21 @@ class _Listing:
             stream = self._stdin or sys.stdin.buffer
             if self._stdin is not None:
                 self._stdin.seek(0)
-            return items_of_lines(stream, "stdin", null=self._null)
+            return self._listed(items_of_lines(stream, "stdin", null=self._null))
         if self._is_list(name):
-            return _of_list(name)
+            return self._listed(_of_list(name))
         return _of_url(name, only) if is_url(name) else _of_path(name, only)
+
+    def _listed(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Return what a list names, with an error in place of each URL where they are not to be read."""
+        return items if self._urls else map(_refused_if_at_url, items)
+
+
+def _refused_if_at_url(item: Item) -> Item:
+    if not isinstance(item.source, AtUrl) or item.error is not None:
+        return item
+    message = f"{item.path}: a URL in a list is not read; give {param('urls')} to read those"
+    return replace(item, source=None, error=InputError(message, kind="url"))
 
 
 _IN_MEMORY = 1 << 24

@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 
 
 def open_photos(
-    inputs: Sequence[str], *, all_files: bool, null: bool, shard: tuple[int, int] | None = None
+    inputs: Sequence[str],
+    *,
+    all_files: bool,
+    null: bool,
+    urls: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> list[Item] | Iterator[Item]:
     """List photos as `_toolio.streams.inputs.open_items` does, those that lists name too.
 
     How many files of other names are left out is said on stderr, of many photos behind the last.
     """
     photos = None if all_files else photo_files()
-    items = open_items(inputs, null=null, shard=shard, only=photos, collections=True)
+    items = open_items(inputs, null=null, shard=shard, only=photos, collections=True, urls=urls)
     if photos is None:
         return items
     if isinstance(items, list):

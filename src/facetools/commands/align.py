@@ -39,6 +39,7 @@ def align(
     inputs: options.Inputs = None,
     all_files: options.AllFiles = False,
     null: options.Null = False,
+    urls: options.Urls = False,
     extractor: ExtractorOption = DEFAULT,
     faces: FacesOption = Faces.all,
     min_face: MinFace = None,
@@ -62,7 +63,7 @@ def align(
     refuse_nested(out, inputs)
     part = parse_shard(shard)
     search = face_search(faces, min_face, min_confidence, rotations=rotations)
-    items = open_photos(inputs, all_files=all_files, null=null, shard=part)
+    items = open_photos(inputs, all_files=all_files, null=null, urls=urls, shard=part)
     claim = claimed_part(out, "facetools-align", part_of(inputs, part))
     with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer, chosen:
         from facetools.embeddings.chips import AlignmentWorker

@@ -39,6 +39,7 @@ def detect(
     inputs: options.Inputs = None,
     all_files: options.AllFiles = False,
     null: options.Null = False,
+    urls: options.Urls = False,
     faces: LookedAtOption = LookedAt.all,
     crops: Crops = False,
     min_face: MinFace = None,
@@ -72,7 +73,7 @@ def detect(
     chosen = engines.choose("facetools", engine, device, actors, gpus_per_actor)
     inputs = options.named(inputs, paths)
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
-    items = open_photos(inputs, all_files=all_files, null=null, shard=parse_shard(shard))
+    items = open_photos(inputs, all_files=all_files, null=null, urls=urls, shard=parse_shard(shard))
     summary, detected = Summary(), False
     with RecordWriter(SCHEMA, "score", COLUMNS) as writer, chosen:
         from facetools.detector.files import SHIPPED, read_calibration

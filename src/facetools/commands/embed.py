@@ -50,6 +50,7 @@ def embed(
     inputs: options.Inputs = None,
     all_files: options.AllFiles = False,
     null: options.Null = False,
+    urls: options.Urls = False,
     extractor: ExtractorOption = DEFAULT,
     faces: FacesOption = Faces.all,
     crops: Crops = False,
@@ -92,7 +93,7 @@ def embed(
     else:
         refuse_existing(out, force=force)
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
-    items = open_photos(inputs, all_files=all_files, null=null, shard=part)
+    items = open_photos(inputs, all_files=all_files, null=null, urls=urls, shard=part)
     claim = claimed_part(out, "facetools-embed", "parts") if in_parts else claimed(out, replace=force)
     with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer, chosen:
         from _toolio.compute.memory import Batch

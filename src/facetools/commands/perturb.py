@@ -72,6 +72,7 @@ def perturb(
     inputs: options.Inputs = None,
     all_files: options.AllFiles = False,
     null: options.Null = False,
+    urls: options.Urls = False,
     mode: Mode = None,
     knobs: Knobs = None,
     extractor: Ensemble = list(DEFAULT_ENSEMBLE),  # noqa: B006 - typer copies it
@@ -156,7 +157,7 @@ def perturb(
         photos = [str(out), *(name for name in inputs if name != STDIN)]
         refuse_sheet(preview, photos, force=force or resume, named=param("preview"))
     note_other_attack(out, attack)
-    items = open_photos(inputs, all_files=all_files, null=null, shard=part)
+    items = open_photos(inputs, all_files=all_files, null=null, urls=urls, shard=part)
     if save_mask is not None:
         items = list(items)  # photos are read twice
     with (

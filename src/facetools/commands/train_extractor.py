@@ -44,6 +44,7 @@ def train_extractor(
     inputs: options.Inputs = None,
     all_files: options.AllFiles = False,
     null: options.Null = False,
+    urls: options.Urls = False,
     teacher: ExtractorOption = DEFAULT,
     held_out: HeldOut = 0.2,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the photos.")] = 30,
@@ -78,7 +79,7 @@ def train_extractor(
         refuse_existing(out, force=force)
         checkpoint_of(out, resume=resume, force=force)
     search = face_search(OneFace.largest, min_face, min_confidence, rotations=rotations)
-    items = open_photos(inputs, all_files=all_files, null=null)
+    items = open_photos(inputs, all_files=all_files, null=null, urls=urls)
     hush(processes)
     claim = claimed(out if processes.leads else None, replace=force)
     with claim, RecordWriter(SCHEMA, "agreement", COLUMNS, order=Order.made, makes_files=True) as writer:

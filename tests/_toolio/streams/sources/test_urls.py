@@ -140,7 +140,7 @@ def test_lists_at_a_url_and_urls_in_a_list(served: Served, tmp_path: Path, monke
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(lines.encode()), isatty=lambda: False))
     host = served.url.removeprefix("http://")
     for name in (f"{served.url}/l.jsonl?sig=secret", f"{tmp_path}/l.jsonl", "-"):
-        first, second = open_items([name], collections=True)
+        first, second = open_items([name], collections=True, urls=True)
         assert (first.path, first.relative) == (f"{served.url}/f/a.jpg", f"{host}/f/a.jpg")
         assert first.record == {"path": f"{served.url}/f/a.jpg", "who": 1}
         assert second.relative == f"{host}/f/b.jpg"
@@ -149,8 +149,26 @@ def test_lists_at_a_url_and_urls_in_a_list(served: Served, tmp_path: Path, monke
     from pyarrow import parquet
 
     parquet.write_table(pa.table({"url": [signed], "n": [1]}), tmp_path / "l.parquet")
-    (row,) = open_items([f"{served.url}/l.parquet"], collections=True)
+    (row,) = open_items([f"{served.url}/l.parquet"], collections=True, urls=True)
     assert (row.path, row.record["n"], row.read()) == (f"{served.url}/f/a.jpg", 1, b"f/a.jpg")
+
+
+def test_urls_in_a_list_are_not_read_unasked(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else may have written the list."""
+    lines = json.dumps({"path": f"{served.url}/f/a.jpg?sig=secret", "who": 1}) + f"\n{served.url}/f/b.jpg\nc.jpg\n"
+    (tmp_path / "l.jsonl").write_text(lines)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(lines.encode()), isatty=lambda: False))
+    before = len(served.requests)
+    for name in (f"{tmp_path}/l.jsonl", "-"):
+        *refused, local = open_items([name], collections=True)
+        assert local.error is None
+        assert refused[0].record["who"] == 1
+        for item in refused:
+            assert item.error is not None
+            assert "secret" not in str(item.error)
+            with pytest.raises(InputError, match="a URL in a list is not read; give urls"):
+                item.read()
+    assert len(served.requests) == before
 
 
 def test_an_archive_that_webdataset_wrote(tmp_path: Path, memory: fsspec.AbstractFileSystem) -> None:
