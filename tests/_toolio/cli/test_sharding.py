@@ -87,7 +87,7 @@ given = {"inputs": [sys.argv[1]], "paths": None, "shard": "next/37", "into": Pat
 with written_as(Form.jsonl, ()) as output:
     sys.exit(run_shards(sizes, given, output, print))
 """
-ENDED = 120
+ENDED = 900
 """Seconds after which a test that hangs is given up."""
 
 
