@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from _toolio.errors import ToolError, param
-from _toolio.streams.current import noted
+from _toolio.streams.current import noted, whole_of
 from _toolio.streams.inputs import Item
 
 
@@ -95,7 +95,7 @@ def match_folders(
     number, total = shard
     everything = matched + alone + strays
     part = everything[len(everything) * (number - 1) // total : len(everything) * number // total]
-    noted(_items_of(part), of=len(_items_of(everything)))
+    noted(_items_of(part), of=lambda: whole_of(item.path for item in _items_of(everything)))
     return part
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -48,8 +48,8 @@ class _Worker:
         How records are written.
     folder, shards, made
         Where the shards go, which ones are asked for, what they have in common.
-    of
-        How many inputs all shards have together, once that is known.
+    seen
+        The inputs of a shard that has been looked at, once one has: how all are divided is the same for each.
     statuses
         Exit status of each shard that was made, or was asked for by its number and is whole.
     done
@@ -63,7 +63,7 @@ class _Worker:
     folder: ShardFolder
     shards: Shards
     made: Made
-    of: int | None = None
+    seen: ShardInputs | None = None
     statuses: list[int] = field(default_factory=list)
     done: int = 0
 
@@ -71,8 +71,9 @@ class _Worker:
         """Make a shard, unless it is whole."""
         run = ShardRun(self.folder, number, self.made)
         # That all of the inputs are the same is seen from one shard, and not looked up for each that others made.
-        if self.shards.unfinished and self.of is not None and (marker := run.known()) is not None:
-            run.check(ShardInputs(marker.inputs.count, self.of, marker.inputs.digest), marker)
+        seen = self.seen
+        if self.shards.unfinished and seen and seen.of is not None and (marker := run.known()) is not None:
+            run.check(replace(marker.inputs, of=seen.of, whole=seen.whole), marker)
             return
         try:
             with making(run, self.output) as status:
@@ -85,7 +86,7 @@ class _Worker:
         else:
             self.done += 1
             self.statuses.append(status[0])
-        self.of = run.inputs.of if run.inputs else self.of
+        self.seen = run.inputs or self.seen
 
     def check_others(self) -> None:
         """Refuse, before anything is made, to add to shards that were made otherwise; one speaks for all."""

@@ -143,6 +143,13 @@ def _check_inputs(folder: ShardFolder, markers: Sequence[Marker]) -> None:
             f" as a part of {other.inputs.of:,}: they changed meanwhile; make all again in another folder",
             kind="mixed",
         )
+    first = markers[0]
+    if other := next((marker for marker in markers if marker.inputs.whole != first.inputs.whole), None):
+        raise ToolError(
+            f"{folder.marker(first.number)} and {folder.marker(other.number).name} were made as parts of two lists of"
+            " inputs: some may be missing, or twice; make all again in another folder",
+            kind="mixed",
+        )
 
 
 def _check_bytes(folder: ShardFolder, marker: Marker) -> None:

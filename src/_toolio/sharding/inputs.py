@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from _toolio.streams.current import Whole
     from _toolio.streams.inputs import Item
 
 
@@ -27,14 +28,17 @@ class ShardInputs:
         How many all shards have together; None where a shard does not know.
     digest
         Sha256 of the list, in hexadecimal.
+    whole
+        That of the names of all that is divided, which all shards have in common; None where a shard does not know.
     """
 
     count: int
     of: int | None
     digest: str
+    whole: str | None = None
 
 
-def inputs_of(items: Iterable[Item], *, of: int | None) -> ShardInputs:
+def inputs_of(items: Iterable[Item], *, of: Whole | None) -> ShardInputs:
     """Return what tells these inputs from others; they are passed over once and not kept.
 
     The digest covers the order, each path, the record that named it, and size and time of change of its file, or of the
@@ -46,7 +50,8 @@ def inputs_of(items: Iterable[Item], *, of: int | None) -> ShardInputs:
         count += 1
         entry = [item.path, item.relative, item.record, _stamp(item.path)]
         digest.update(json.dumps(entry, sort_keys=True).encode() + b"\n")
-    return ShardInputs(count, of, digest.hexdigest())
+    whole = (None, None) if of is None else (of.count, of.digest)
+    return ShardInputs(count, whole[0], digest.hexdigest(), whole[1])
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

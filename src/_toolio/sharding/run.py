@@ -17,7 +17,7 @@ from _toolio.files.hashing import sha256_of_files
 from _toolio.sharding.folder import ShardFolder
 from _toolio.sharding.inputs import ShardInputs, inputs_of
 from _toolio.sharding.marker import Made, Marker, read_marker, write_marker
-from _toolio.streams.current import running
+from _toolio.streams.current import Whole, running
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Output
 
@@ -70,7 +70,7 @@ class ShardRun:
             raise UsageError(f"{param('into')}: {made}; name another folder, or remove this one to make all again")
         return marker
 
-    def take_inputs(self, items: list[Item], *, of: int | None) -> None:
+    def take_inputs(self, items: list[Item], *, of: Whole | None) -> None:
         """Take note of what the shard is made of; a second list is not what is divided.
 
         Parameters
@@ -78,7 +78,7 @@ class ShardRun:
         items
             Its inputs.
         of
-            How many all shards have together; None where that is not known.
+            What all shards have together; None where that is not known.
 
         Raises
         ------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,10 +15,37 @@ if TYPE_CHECKING:
     from _toolio.streams.inputs import Item
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All inputs that a run divides among its shards.
+
+    Attributes
+    ----------
+    count
+        How many there are; None where no shard lists all.
+    digest
+        Sha256 of their names in order, in hexadecimal: a list of as many others is divided otherwise.
+    """
+
+    count: int | None
+    digest: str
+
+
+def whole_of(names: Iterable[str]) -> Whole:
+    """Return what tells all inputs from other ones, by their names, which are passed over once and not kept."""
+    from hashlib import sha256
+
+    digest, count = sha256(), 0
+    for name in names:
+        count += 1
+        digest.update(name.encode("utf-8", "backslashreplace") + b"\0")
+    return Whole(count, digest.hexdigest())
+
+
 class Making(Protocol):
     """A shard that is being made: see `_toolio.sharding.run`."""
 
-    def take_inputs(self, items: list[Item], *, of: int | None) -> None:
+    def take_inputs(self, items: list[Item], *, of: Whole | None) -> None:
         """Take note of what it is made of, the first time; raise if it has been made, or of others."""
 
     def add_output(self, ending: str) -> Path:
@@ -32,7 +60,7 @@ def is_in_a_folder_of_shards() -> bool:
     return running.get() is not None
 
 
-def noted(items: list[Item] | Iterator[Item], *, of: int | None) -> list[Item] | Iterator[Item]:
+def noted(items: list[Item] | Iterator[Item], *, of: Callable[[], Whole] | None) -> list[Item] | Iterator[Item]:
     """Tell the shard that is being made, if one is, what it is made of; return the same items.
 
     Parameters
@@ -40,7 +68,7 @@ def noted(items: list[Item] | Iterator[Item], *, of: int | None) -> list[Item] |
     items
         The shard's inputs. Inside a shard a list of them is returned: they are looked at before the first is handled.
     of
-        How many inputs all shards have together; None where this one does not know.
+        Returns what all shards have together; None where this one does not know.
 
     Raises
     ------
@@ -51,7 +79,7 @@ def noted(items: list[Item] | Iterator[Item], *, of: int | None) -> list[Item] |
     if run is None:
         return items
     listed = list(items)
-    run.take_inputs(listed, of=of)
+    run.take_inputs(listed, of=of() if of else None)
     return listed
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param
-from _toolio.streams.current import noted
+from _toolio.streams.current import Whole, noted, whole_of
 from _toolio.streams.items import STDIN, AtUrl, Item, Kind, read_input, reason_of
 from _toolio.streams.reading import open_input
 from _toolio.streams.remote import RemoteStream, ending, file_system, is_url, shown
@@ -76,14 +76,17 @@ def open_items(
     """
     names = _checked(inputs, null=null, collections=collections)
     listing = _Listing(_dealt(names, shard or (1, 1)), null=null, lists=collections, urls=urls)
-    items, known = _of_shard(listing, (1, 1) if listing.names != names else shard or (1, 1), only)
-    return items if shard is None else noted(items, of=known if listing.names == names else None)
+    if listing.names != names:
+        items, _ = _of_shard(listing, (1, 1), only)
+        return noted(items, of=lambda: replace(whole_of(map(shown, names)), count=None))
+    items, whole = _of_shard(listing, shard or (1, 1), only)
+    return items if shard is None else noted(items, of=whole)
 
 
 def _of_shard(
     listing: _Listing, shard: tuple[int, int], only: Kind | None
-) -> tuple[list[Item] | Iterator[Item], int | None]:
-    """Return a shard's items, and how many all shards have together, where that is known."""
+) -> tuple[list[Item] | Iterator[Item], Callable[[], Whole] | None]:
+    """Return a shard's items, and what returns what all shards have together, where that is known."""
     number, total = shard
     if total == 1 and listing.streams:
         return listing.items(only), None
@@ -92,14 +95,14 @@ def _of_shard(
     if len(ahead) <= LISTED_AHEAD:
         found = list(ahead)
         start, stop = (_between_files(found, part * len(found) // total) for part in (number - 1, number))
-        return found[start:stop], len(found)
+        return found[start:stop], lambda: whole_of(item.path for item in found)
     if total == 1:
         return chain(_taken(ahead), items), None
-    ahead.clear()
-    size = LISTED_AHEAD + 1 + sum(1 for _ in items)
+    whole = whole_of(item.path for item in chain(_taken(ahead), items))
+    size = whole.count or 0
     uncounted = replace(only) if only is not None else None
     start, stop = ((part * size) // total for part in (number - 1, number))
-    return _run(listing.items(uncounted), start, stop), size
+    return _run(listing.items(uncounted), start, stop), lambda: whole
 
 
 def list_whole(inputs: Sequence[str], *, only: Kind | None = None) -> list[Item]:

@@ -15,7 +15,7 @@ import pytest
 from _toolio.cli.sharding import options_of, run_shards
 from _toolio.errors import UsageError
 from _toolio.files.hashing import sha256_of
-from _toolio.streams.current import noted
+from _toolio.streams.current import Whole, noted
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Form, Output
 
@@ -42,7 +42,7 @@ def test_what_decides_what_a_shard_says(tmp_path: Path) -> None:
 
 def command(*, shard: str | None, **given: object) -> int:
     number, total = map(int, (shard or "").split("/"))
-    noted([Item(f"{number}.jpg", f"{number}.jpg")], of=total)
+    noted([Item(f"{number}.jpg", f"{number}.jpg")], of=lambda: Whole(total, "all"))
     return {2: 4, 3: 3}.get(number, 0)
 
 

@@ -80,6 +80,10 @@ def twice(folder: ShardFolder) -> None:
         (lambda d: edit(d, 4, made=replace(MADE, options={})), 'with faces "all", 0004-of-0012.done with null'),
         (lambda d: edit(d, 4, inputs=ShardInputs(2, 23, "4")), "0004-of-0012.done was made as a part of 23"),
         (lambda d: edit(d, 4, inputs=ShardInputs(3, 22, "4")), "its shards have 23 inputs together"),
+        (
+            lambda d: edit(d, 4, inputs=ShardInputs(2, 22, "4", "other")),
+            "0001-of-0012.done and 0004-of-0012.done were made as parts of two lists of inputs",
+        ),
         (twice, "0004-of-0012.done and 0005-of-0012.done were made of the same inputs"),
         (as_another, r"0005-of-0012.done: is of shard 4/12"),
         (of_two_runs, "holds shards of 3 and of 12: two runs"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from _toolio.sharding.inputs import inputs_of
+from _toolio.streams.current import Whole
 from _toolio.streams.inputs import Item, open_items
 
 
@@ -45,8 +46,8 @@ def remove(folder: Path) -> None:
 
 
 def test_the_same_files_are_the_same_inputs(folder: Path) -> None:
-    first = inputs_of(listed(folder), of=9)
-    assert first == inputs_of(iter(listed(folder)), of=9)
+    first = inputs_of(listed(folder), of=Whole(9, "all"))
+    assert first == inputs_of(iter(listed(folder)), of=Whole(9, "all"))
     assert (first.count, first.of) == (3, 9)
 
 

@@ -12,7 +12,7 @@ from _toolio.files.hashing import sha256_of
 from _toolio.sharding.folder import ShardFolder
 from _toolio.sharding.marker import Made, read_marker
 from _toolio.sharding.run import ShardCompleteError, ShardRun, making
-from _toolio.streams.current import noted, output_of_shard
+from _toolio.streams.current import Whole, noted, output_of_shard
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Form, Output, RecordWriter, _output
 
@@ -28,7 +28,7 @@ def make(
     run = ShardRun(ShardFolder(folder, 3), 2, made)
     try:
         with making(run, output) as status:
-            noted(items, of=of)
+            noted(items, of=lambda: Whole(of, "all"))
             beside, _ = output_of_shard(None, (2, 3), ".safetensors", force=False)
             with RecordWriter("t.c/1", "score", ("path",)) as writer:
                 for item in items:

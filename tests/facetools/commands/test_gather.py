@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -70,6 +71,36 @@ def test_shards_of_detect_are_the_records_of_one_run(
     assert (again.code, again.out) == (0, b"")
     left = "1 shard" if total == 1 else f"{total} shards"
     assert again.err == f"facetools: note: nothing is left to make of {left}: {tmp_path / 'd'}\n"
+
+
+def packed(folder: Path, *names: str) -> list[str]:
+    """Make empty archives beside each other; return the arguments that name them."""
+    for name in names:
+        with tarfile.open(folder / name, "w") as archive:
+            archive.addfile(tarfile.TarInfo(f"{name}.jpg"))
+    return [each for name in names for each in ("--in", str(folder / name))]
+
+
+def test_shards_of_as_many_other_files_are_refused(run_inside: Callable[..., Run], tmp_path: Path) -> None:
+    """d.jpg becomes a.jpg between two shards: c.jpg would be there twice, and a.jpg not at all."""
+    for name in "bcde":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+    run_inside("facetools", *shards("detect", "--in", tmp_path, into=tmp_path / "d", shard="1/2"))
+    (tmp_path / "e.jpg").rename(tmp_path / "a.jpg")
+    run_inside("facetools", *shards("detect", "--in", tmp_path, into=tmp_path / "d", shard="2/2"))
+    gathered = run_inside("facetools", "gather", tmp_path / "d")
+    assert (gathered.code, gathered.out) == (1, b"")
+    assert "0001-of-0002.done and 0002-of-0002.done were made as parts of two lists of inputs" in gathered.err
+
+
+def test_shards_of_other_archives_are_refused(run_inside: Callable[..., Run], tmp_path: Path) -> None:
+    """Of a, b and c the first of two shards has a; of four it has a and b, so that the second has no b."""
+    three, four = packed(tmp_path, "a.tar", "b.tar", "c.tar"), packed(tmp_path, *(f"{name}.tar" for name in "abcd"))
+    run_inside("facetools", *shards("detect", *three, into=tmp_path / "d", shard="1/2"))
+    run_inside("facetools", *shards("detect", *four, into=tmp_path / "d", shard="2/2"))
+    gathered = run_inside("facetools", "gather", tmp_path / "d")
+    assert (gathered.code, gathered.out) == (1, b"")
+    assert "were made as parts of two lists of inputs" in gathered.err
 
 
 def test_shards_of_embed_become_one_file(run_inside: Callable[..., Run], photos: Path, tmp_path: Path) -> None:
