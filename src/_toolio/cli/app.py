@@ -235,8 +235,10 @@ def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
         command = typer.main.get_command(app)
     if named:
         from _toolio.files.holders import set_command
+        from _toolio.streams.remote import without_secrets
 
-        set_command([package, *arguments])
+        # Others read it, in a claim's file and in what they are told of it.
+        set_command([package, *map(without_secrets, arguments)])
         spell_parameters(_spellings_of(command, arguments[0]))
         report_waiting(functools.partial(note, package))
     stdout = sys.stdout

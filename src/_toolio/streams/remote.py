@@ -53,6 +53,12 @@ def shown(name: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def without_secrets(argument: str) -> str:
+    """Return a word of a command line whose end is a URL, such as ``--in=https://...``, with that as `shown` has it."""
+    found = _URL.search(argument)
+    return argument if found is None else argument[: found.start()] + shown(argument[found.start() :])
+
+
 def place_of(url: str) -> str:
     """Return where a URL's file lies, host or bucket first, as text: over HTTP without the escapes of URLs."""
     place = shown(url).partition("://")[2]

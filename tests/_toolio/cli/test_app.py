@@ -18,6 +18,7 @@ import berttools.cli
 import facetools.cli
 from _toolio.cli import app
 from _toolio.errors import InputError, ToolError, UsageError
+from _toolio.files import holders
 from _toolio.streams.records import ReaderGoneError
 
 
@@ -148,6 +149,11 @@ def test_a_list_of_commands_imports_none_of_them(tool: str, arguments: list[str]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "commands." not in done.stderr
     assert done.returncode == (2 if arguments == ["no-such-command"] else 0)
+
+
+def test_who_waits_for_an_output_reads_no_secrets(tool: Callable[..., int]) -> None:
+    tool(lambda: 0, "one", "--in=https://ann:pw@host/x.tar?sig=abc", "s3://bucket/a", "--out", "x")
+    assert holders.about([])["command"] == "sometool one --in=https://host/x.tar s3://bucket/a --out x"
 
 
 def test_the_collector_works_while_a_command_runs(tool: Callable[..., int]) -> None:

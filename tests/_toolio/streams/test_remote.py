@@ -12,7 +12,17 @@ import pytest
 
 from _toolio.errors import InputError
 from _toolio.streams import reading, remote
-from _toolio.streams.remote import RemoteStream, ending, is_url, names_in, place_of, read_part, read_url, shown
+from _toolio.streams.remote import (
+    RemoteStream,
+    ending,
+    is_url,
+    names_in,
+    place_of,
+    read_part,
+    read_url,
+    shown,
+    without_secrets,
+)
 from http_files import Served, serving
 
 pytest.importorskip("aiohttp")
@@ -40,6 +50,10 @@ def test_names() -> None:
     assert place_of("s3://bucket/a%20b.jpg") == "bucket/a%20b.jpg"
     assert shown("a?b@c.jpg") == "a?b@c.jpg"
     assert "pw" not in shown("https://ann:pw@[host/a?pw")
+    assert [without_secrets(f"{option}{secret}") for option in ("", "--in=", "-i")] == [
+        f"{option}https://host:8/a%20b/x.tar" for option in ("", "--in=", "-i")
+    ]
+    assert without_secrets("a?b@c.jpg") == "a?b@c.jpg"
     assert [is_url(name) for name in ("s3://a", "HTTP://a", "C://a", "a/b://c", "memory://")] == [
         True, True, False, False, True
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 
 from _toolio.errors import UsageError, param
+from _toolio.streams.remote import shown
 
 MOST_NAMES = 1_000_000
 """Names that one may stand for."""
@@ -41,7 +42,9 @@ def _is_a_files(name: str) -> bool:
 def _expanded(name: str) -> list[str]:
     found = list(islice(_expansions(name), MOST_NAMES + 1))
     if len(found) > MOST_NAMES:
-        raise UsageError(f"{param('inputs')} {name}: stands for more than {MOST_NAMES:,} names; give a list of them")
+        raise UsageError(
+            f"{param('inputs')} {shown(name)}: stands for more than {MOST_NAMES:,} names; give a list of them"
+        )
     return found
 
 

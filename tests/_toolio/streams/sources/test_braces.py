@@ -49,6 +49,9 @@ def test_more_names_than_anybody_means_are_refused() -> None:
     for pattern in ("{1..1000001}", "{1..1001}{1..1001}", "{0..999999999999999999}"):
         with pytest.raises(UsageError, match="stands for more than 1,000,000 names"):
             expanded([pattern])
+    with pytest.raises(UsageError, match="https://host/x: stands for") as caught:
+        expanded(["https://ann:pw@host/x?sig=abc&n={1..1000001}"])
+    assert not [part for part in ("ann", "pw", "abc") if part in caught.value.message]
 
 
 @given(st.recursive(st.text("abc.0", min_size=1), lambda inner: st.lists(inner, min_size=2), max_leaves=8), st.data())
