@@ -93,6 +93,7 @@ class DigestCache:
 
     def __init__(self, path: Path | None, base: Checkpoint) -> None:
         self._path, self._base, self._found = path, base, dict[str, str]()
+        self._opened_ns = time.time_ns()
         if path is None:
             return
         self._files = {file: _identity(file) for file in {stored.path for stored in base.tensors.values()}}
@@ -124,7 +125,7 @@ class DigestCache:
             return
         entries = _read_cache(self._path)
         for file, identity in self._files.items():
-            if identity != _identity(file) or time.time_ns() - max(identity[3:]) < _SETTLED_NS:
+            if identity != _identity(file) or self._opened_ns - max(identity[3:]) < _SETTLED_NS:
                 continue
             tensors = {name: each for name, each in self._found.items() if self._base.tensors[name].path == file}
             entry = entries.get(_key(identity), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,18 @@ def test_nothing_is_kept_of_a_base_that_is_being_changed(
     through(cache, open_checkpoint(path), "a")
     assert json.loads(cache.read_bytes())["files"] == {}
     assert taken == ["a", "a"]
+
+
+def test_nothing_is_kept_of_a_base_that_changed_just_before_a_long_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came in the tick of the clock in which the file was looked at shows in no time, however long the run."""
+    cache, now = tmp_path / "cache.json", time.time_ns()
+    known = DigestCache(cache, stored(tmp_path / "base", a=A))
+    known.tensor_digest("a")
+    monkeypatch.setattr(digests.time, "time_ns", lambda: now + 10**12)
+    known.write()
+    assert json.loads(cache.read_bytes())["files"] == {}
 
 
 @pytest.mark.parametrize(
