@@ -164,22 +164,32 @@ class _Scan:
         self._members = stream_tar(url)
         self._found: dict[str, RemoteMember | InputError] = {}
         self._url, self._lock = url, Lock()
+        self._fault: InputError | None = None
 
     def read(self, name: str) -> bytes:
         """Read a member; raise `InputError` where there is none, or it cannot be read."""
         with self._lock:
             while name not in self._found:
-                member, place = next(self._members, ("", self._missing(name)))
-                if not member and isinstance(place, InputError):
-                    raise place
-                self._found[member] = place
+                self._find_next(name)
             place = self._found[name]
         if isinstance(place, InputError):
             raise place
         return place()
 
-    def _missing(self, name: str) -> InputError:
-        return InputError(f"{shown(self._url)}/{name}: the archive holds no such file", kind="missing")
+    def _find_next(self, name: str) -> None:
+        """Find one more member; raise `InputError` where there is none: what is wrong, or that ``name`` is not there."""
+        try:
+            member, place = next(self._members)
+        except StopIteration:
+            missing = InputError(f"{shown(self._url)}/{name}: the archive holds no such file", kind="missing")
+            raise self._fault or missing from None
+        except InputError as error:
+            self._fault = error
+            raise
+        if member:
+            self._found[member] = place
+        else:
+            self._fault = place if isinstance(place, InputError) else None
 
 
 _scans: OrderedDict[str, _Scan] = OrderedDict()
