@@ -177,7 +177,7 @@ class _Scan:
         return place()
 
     def _find_next(self, name: str) -> None:
-        """Find one more member; raise `InputError` where there is none: what is wrong, or that ``name`` is not there."""
+        """Find one more member; raise `InputError` where there is none, and so no ``name`` either."""
         try:
             member, place = next(self._members)
         except StopIteration:
