@@ -42,10 +42,6 @@ ENDING = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else (
 EPILOG = f"Exit status: {EXIT_STATUS}"
 
 
-_OBJECTS_PER_COLLECTION = 100_000
-"""New objects after which Python looks for garbage in circles; 700 by itself. Importing torch makes some 300,000 that
-live to the end: to look through them 400 times takes a sixth of the start-up."""
-
 SHOWN = 3
 """Examples at the end of a command's help."""
 
@@ -219,7 +215,6 @@ def _threads_are_left() -> bool:
 
 
 def _run(package: str, commands: Sequence[str], arguments: list[str]) -> int:
-    gc.set_threshold(_OBJECTS_PER_COLLECTION, *gc.get_threshold()[1:])
     for number in ENDING:
         # What nohup, or a shell that starts a job in the background, has made us ignore stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -54,7 +54,7 @@ def shown(name: str) -> str:
 
 
 def without_secrets(argument: str) -> str:
-    """Return a word of a command line whose end is a URL, such as ``--in=https://...``, with that as `shown` has it."""
+    """Return a word of a command line with the URL that it is, or ends with, as `shown` has it."""
     found = _URL.search(argument)
     return argument if found is None else argument[: found.start()] + shown(argument[found.start() :])
 

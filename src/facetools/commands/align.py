@@ -9,6 +9,7 @@ from _toolio.cli.manual import Page
 from _toolio.cli.progress import track
 from _toolio.files.claims import claimed_part
 from _toolio.files.overwriting import refuse_nested
+from _toolio.lazy import uncollected
 from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
@@ -66,9 +67,10 @@ def align(
     items = open_photos(inputs, all_files=all_files, null=null, urls=urls, shard=part)
     claim = claimed_part(out, "facetools-align", part_of(inputs, part))
     with claim, RecordWriter(SCHEMA, "confidence", COLUMNS, makes_files=True) as writer, chosen:
-        from facetools.embeddings.chips import AlignmentWorker
-        from facetools.outputs import PhotoFolder
-        from facetools.workers.photos import process
+        with uncollected():
+            from facetools.embeddings.chips import AlignmentWorker
+            from facetools.outputs import PhotoFolder
+            from facetools.workers.photos import process
 
         opening = partial(AlignmentWorker, extractor, search, 1)
         worker = opening(chosen.here)

@@ -13,6 +13,7 @@ from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import refuse_link
+from _toolio.lazy import uncollected
 from _toolio.streams.inputs import STDIN, list_whole
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
@@ -116,11 +117,12 @@ def compare(
     drawn = claimed(grid, replace=force, named=param("grid"))
     records = RecordWriter(SCHEMA, "moved", COLUMNS, csv_fields=csv_fields, grouped_by="cloak", makes_files=bool(grid))
     with drawn, records as writer:
-        from _toolio.compute.device import pick_device
-        from facetools.cloaking.compare import Comparer
-        from facetools.extractors.factory import open_extractors
-        from facetools.pairs import match_folders
-        from facetools.perceptual.distance import open_distance
+        with uncollected():
+            from _toolio.compute.device import pick_device
+            from facetools.cloaking.compare import Comparer
+            from facetools.extractors.factory import open_extractors
+            from facetools.pairs import match_folders
+            from facetools.perceptual.distance import open_distance
 
         photos = match_folders(before, after, suffix=suffix, shard=part)
         on_device = pick_device(device)

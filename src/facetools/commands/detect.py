@@ -11,6 +11,7 @@ import typer
 from _toolio.cli import engines, options
 from _toolio.cli.manual import Page, exit_status
 from _toolio.cli.progress import track
+from _toolio.lazy import uncollected
 from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
@@ -80,10 +81,11 @@ def detect(
 
         path = detector or SHIPPED
         decision = read_calibration(path).decision(false_alarms=false_alarms, threshold=threshold)
-        from facetools.detector.decision import describe_prediction, reason_of
-        from facetools.detector.worker import DetectionWorker
-        from facetools.faces.face import describe_face
-        from facetools.workers.photos import Processed, process
+        with uncollected():
+            from facetools.detector.decision import describe_prediction, reason_of
+            from facetools.detector.worker import DetectionWorker
+            from facetools.faces.face import describe_face
+            from facetools.workers.photos import Processed, process
 
         opening = partial(DetectionWorker, path, search, batch)
         worker = opening(chosen.here)

@@ -13,6 +13,7 @@ from _toolio.cli.progress import track
 from _toolio.errors import UsageError, param
 from _toolio.files.claims import claimed, claimed_part
 from _toolio.files.overwriting import refuse_existing, refuse_link
+from _toolio.lazy import uncollected
 from _toolio.streams.current import is_in_a_folder_of_shards, output_of_shard
 from _toolio.streams.inputs import count
 from _toolio.streams.records import Order, RecordWriter
@@ -96,10 +97,11 @@ def embed(
     items = open_photos(inputs, all_files=all_files, null=null, urls=urls, shard=part)
     claim = claimed_part(out, "facetools-embed", "parts") if in_parts else claimed(out, replace=force)
     with claim, RecordWriter(SCHEMA, "row", COLUMNS, order=Order.made, makes_files=True) as writer, chosen:
-        from _toolio.compute.memory import Batch
-        from facetools.embeddings.embedder import Embedder, EmbeddingWorker
-        from facetools.embeddings.parts.writer import EmbeddingWriter
-        from facetools.workers.photos import Processed, process
+        with uncollected():
+            from _toolio.compute.memory import Batch
+            from facetools.embeddings.embedder import Embedder, EmbeddingWorker
+            from facetools.embeddings.parts.writer import EmbeddingWriter
+            from facetools.workers.photos import Processed, process
 
         opening = partial(EmbeddingWorker, extractor, search, batch)
         worker = opening(chosen.here)

@@ -11,6 +11,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.cli.messages import warn
 from _toolio.cli.progress import track
+from _toolio.lazy import uncollected
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import refuse_processes
 from facetools.commands._evaluate import (
@@ -112,7 +113,8 @@ def evaluate(
     )  # fmt: skip
     check_config(config)
     with RecordWriter(SCHEMA, "protection", COLUMNS) as writer:
-        from facetools.evaluation.study import EvaluationStudy
+        with uncollected():
+            from facetools.evaluation.study import EvaluationStudy
 
         warned, summaries = set[str](), list[str]()
         for outcome in EvaluationStudy(config, progress=track).run():

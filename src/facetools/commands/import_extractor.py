@@ -12,6 +12,7 @@ from _toolio.cli.manual import Page
 from _toolio.errors import ToolError, UsageError
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import refuse_existing
+from _toolio.lazy import uncollected
 from _toolio.streams.records import RecordWriter
 from _toolio.version import tool_version
 from facetools.commands._import_extractor import parse_settings, say_unverified
@@ -69,8 +70,9 @@ def import_extractor(
     refuse_existing(out, force=force)
     failed: ToolError | None = None
     with claimed(out, replace=force), RecordWriter(SCHEMA, "dimensions", COLUMNS, makes_files=True) as writer:
-        from facetools.extractors.convert import convert as importing
-        from facetools.extractors.convert import match
+        with uncollected():
+            from facetools.extractors.convert import convert as importing
+            from facetools.extractors.convert import match
 
         try:
             record = importing.import_extractor(file, out, architecture, given, half=half, version=tool_version())

@@ -14,6 +14,7 @@ from _toolio.cli.progress import track
 from _toolio.errors import param
 from _toolio.files.claims import claimed, claimed_part
 from _toolio.files.overwriting import refuse_link, refuse_nested
+from _toolio.lazy import uncollected
 from _toolio.streams.inputs import STDIN, count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import file_of_shard, parse_shard
@@ -167,9 +168,10 @@ def perturb(
         RecordWriter(SCHEMA, "moved", COLUMNS, makes_files=True) as writer,
         chosen,
     ):
-        from facetools.commands._preview import pixels_of
-        from facetools.outputs import PhotoFolder
-        from facetools.workers.photos import Processed
+        with uncollected():
+            from facetools.commands._preview import pixels_of
+            from facetools.outputs import PhotoFolder
+            from facetools.workers.photos import Processed
 
         summary, sheet = Summary(), ContactSheet(preview) if preview else None
         session = CloakingSession(config, device=chosen.here, batch=batch, warn=partial(note, "facetools"))

@@ -16,6 +16,7 @@ from _toolio.errors import UsageError, param
 from _toolio.files.checkpoint_names import checkpoint_beside, fold_checkpoints
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_link, refuse_nested
+from _toolio.lazy import uncollected
 from _toolio.progress import no_progress
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.version import tool_version
@@ -98,13 +99,14 @@ def train_detector(
     hush(processes)
     claim = claimed(out if processes.leads else None, replace=force or resume)
     with claim, RecordWriter(SCHEMA, "auc", COLUMNS, order=Order.made, makes_files=True) as writer:
-        from _toolio.compute.checkpoints import figures_of
-        from _toolio.compute.device import pick_device
-        from facetools.detector.training.examples import read_examples
-        from facetools.detector.training.pipeline import DetectorConfig, files_of_folds
-        from facetools.detector.training.pipeline import train_detector as train
-        from facetools.training.loop import TrainingConfig
-        from facetools.training.samples import digest_sources
+        with uncollected():
+            from _toolio.compute.checkpoints import figures_of
+            from _toolio.compute.device import pick_device
+            from facetools.detector.training.examples import read_examples
+            from facetools.detector.training.pipeline import DetectorConfig, files_of_folds
+            from facetools.detector.training.pipeline import train_detector as train
+            from facetools.training.loop import TrainingConfig
+            from facetools.training.samples import digest_sources
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):

@@ -15,6 +15,7 @@ from _toolio.errors import UsageError, param
 from _toolio.files.checkpoint_names import checkpoint_beside
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_existing
+from _toolio.lazy import uncollected
 from _toolio.progress import no_progress
 from _toolio.streams.inputs import STDIN, count
 from _toolio.streams.records import Order, RecordWriter
@@ -85,13 +86,14 @@ def train_extractor(
     with claim, RecordWriter(SCHEMA, "agreement", COLUMNS, order=Order.made, makes_files=True) as writer:
         import torch
 
-        from _toolio.compute.device import pick_device
-        from facetools.extractors.architectures import mobilefacenet
-        from facetools.extractors.factory import open_extractor
-        from facetools.extractors.files import Prepared, save_extractor
-        from facetools.training.distillation import DistillationConfig, DistillationTrainer, HeldOutFaces
-        from facetools.training.face_reader import FaceReader
-        from facetools.training.samples import digest_sources, split
+        with uncollected():
+            from _toolio.compute.device import pick_device
+            from facetools.extractors.architectures import mobilefacenet
+            from facetools.extractors.factory import open_extractor
+            from facetools.extractors.files import Prepared, save_extractor
+            from facetools.training.distillation import DistillationConfig, DistillationTrainer, HeldOutFaces
+            from facetools.training.face_reader import FaceReader
+            from facetools.training.samples import digest_sources, split
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):

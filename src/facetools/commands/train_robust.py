@@ -17,6 +17,7 @@ from _toolio.errors import UsageError, param
 from _toolio.files.checkpoint_names import checkpoint_beside
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_link, refuse_nested
+from _toolio.lazy import uncollected
 from _toolio.progress import no_progress
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.version import tool_version
@@ -121,13 +122,14 @@ def train_robust(
     hush(processes)
     claim = claimed(out if processes.leads else None, replace=force)
     with claim, RecordWriter(SCHEMA, "protection", COLUMNS, order=Order.made, makes_files=True) as writer:
-        from _toolio.compute.device import pick_device
-        from facetools.extractors.factory import open_extractor
-        from facetools.extractors.files import save_extractor, tensors_of
-        from facetools.training.early_stopping import EarlyStopping, HeldOutEvaluation
-        from facetools.training.face_reader import FaceReader
-        from facetools.training.paired_faces import split_pairs
-        from facetools.training.robust import RobustConfig, RobustTrainer, tunable
+        with uncollected():
+            from _toolio.compute.device import pick_device
+            from facetools.extractors.factory import open_extractor
+            from facetools.extractors.files import save_extractor, tensors_of
+            from facetools.training.early_stopping import EarlyStopping, HeldOutEvaluation
+            from facetools.training.face_reader import FaceReader
+            from facetools.training.paired_faces import split_pairs
+            from facetools.training.robust import RobustConfig, RobustTrainer, tunable
 
         place = pick_device(device_of(processes, device))
         with join(processes, place):
