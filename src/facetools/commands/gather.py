@@ -13,7 +13,7 @@ from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.claims import claimed
-from _toolio.files.overwriting import refuse_existing
+from _toolio.files.overwriting import refuse_existing, refuse_inside
 from _toolio.sharding.gathering import Gathered, MissingShardsError, open_shards
 from _toolio.streams.records import Order, Record, RecordWriter, read_records
 from _toolio.words import many
@@ -59,6 +59,7 @@ def gather(
     if out is not None:
         if not parts:
             raise UsageError(f"{param('out')}: {folder} holds shards of `{found.made.command}`, which embeds nothing")
+        refuse_inside(out, folder, "the folder of shards")
         refuse_existing(out, force=force)
     with claimed(out, replace=force), _writer_of(found, makes_files=out is not None) as writer:
         if out is None:

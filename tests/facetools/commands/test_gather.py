@@ -117,6 +117,12 @@ def test_shards_of_embed_become_one_file(run_inside: Callable[..., Run], photos:
     joined = run_inside("facetools", "gather", tmp_path / "d", "--out", out, "--force")
     assert joined.out == whole.out
     assert out.read_bytes() == rows
+    shard = tmp_path / "d" / "0001-of-0005.safetensors"
+    kept = shard.read_bytes()
+    refused = run_inside("facetools", "gather", tmp_path / "d", "--out", shard, "--force")
+    assert (refused.code, refused.out) == (2, b"")
+    assert "lies in the folder of shards" in refused.err
+    assert shard.read_bytes() == kept
 
 
 @pytest.mark.parametrize(("name", "rank"), [("align", "confidence"), ("perturb", "moved")])

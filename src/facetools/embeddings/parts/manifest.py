@@ -6,6 +6,7 @@ It is written last: a folder without one is that of a run that has not ended.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ SCHEMA = "facetools.embed-parts/1"
 _KIND = "facetools.embed-parts/"
 
 NAME = "manifest.json"
+
+_PART = re.compile(r"part-[0-9]{5,}\.safetensors")
 
 _LARGEST = 1 << 26
 """Bytes of a manifest; a part takes 120."""
@@ -181,4 +184,4 @@ def clear_parts(folder: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name == NAME or (name.startswith("part-") and name.endswith(".safetensors"))
+    return name == NAME or _PART.fullmatch(name) is not None
