@@ -153,7 +153,8 @@ def _check(given: Mapping[str, Any], shards: Shards, output: Output) -> None:
     if output.form not in (Form.auto, Form.jsonl):
         raise UsageError(f"{param('into')} keeps JSON lines; leave out {param(output.form.value)}")
     names = [*(given.get("inputs") or ()), *(given.get("paths") or ())]
-    if len(shards.numbers) > 1 and "inputs" in given and (not names or STDIN in names):
+    # next looks at the inputs of a shard that is complete before those of its own.
+    if (shards.unfinished or len(shards.numbers) > 1) and "inputs" in given and (not names or STDIN in names):
         raise UsageError(f"{param('shard')} {given['shard']}: stdin can be read once; name inputs by {param('inputs')}")
 
 

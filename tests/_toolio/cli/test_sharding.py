@@ -56,8 +56,8 @@ def test_the_exit_status_is_that_of_one_run(tmp_path: Path, shard: str, status: 
 
 
 def test_several_shards_of_stdin_are_refused(tmp_path: Path) -> None:
-    for inputs in ([], ["photos", "-"]):
-        given = {"shard": "1-2/3", "into": tmp_path, "inputs": inputs, "paths": None}
+    for inputs, shard in (([], "1-2/3"), (["photos", "-"], "1-2/3"), ([], "next/1")):
+        given = {"shard": shard, "into": tmp_path, "inputs": inputs, "paths": None}
         with pytest.raises(UsageError, match="stdin can be read once"):
             run_shards(command, given, Output(), print)
 
