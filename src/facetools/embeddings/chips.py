@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from facetools.intake import Intake
 from facetools.outputs import Output, Outputs, outputs_of
 from facetools.photos.photo import Pixels, as_tensor
 from facetools.workers.photos import PhotoWorker
+
+R = TypeVar("R")
 
 
 def chip_of(pixels: Pixels, face: Face, extractor: Extractor) -> Tensor:
@@ -83,8 +86,8 @@ def chips_of(intake: Intake, extractor: Extractor) -> Iterator[Output]:
         yield Output(relative, data.getvalue(), [fields])
 
 
-class AlignmentWorker(PhotoWorker[Outputs]):
-    """Find faces and cut their chips.
+class ExtractorWorker(PhotoWorker[R]):
+    """Find faces and make something of them as an extractor takes them.
 
     Parameters
     ----------
@@ -99,6 +102,10 @@ class AlignmentWorker(PhotoWorker[Outputs]):
     def __init__(self, extractor: str, search: FaceSearch, batch: int, device: str) -> None:
         super().__init__(pick_device(device), search, batch)
         self.extractor = open_extractor(extractor, self.device)
+
+
+class AlignmentWorker(ExtractorWorker[Outputs]):
+    """Find faces and cut their chips."""
 
     def make(self, intakes: Sequence[Intake]) -> list[Outputs]:
         """Return the chips of each photo."""

@@ -12,16 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from _toolio.compute.device import pick_device
 from _toolio.compute.memory import Batch
 from facetools.attacks.origins import origin_of
-from facetools.embeddings.chips import chip_of
+from facetools.embeddings.chips import ExtractorWorker, chip_of
 from facetools.extractors.extractor import Extractor
-from facetools.extractors.factory import open_extractor
 from facetools.faces.face import describe_face
-from facetools.faces.search import FaceSearch
 from facetools.intake import Intake
-from facetools.workers.photos import PhotoWorker
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +77,8 @@ def _embedded(intake: Intake, rows: Sequence[npt.NDArray[np.float32]], extractor
     return Embedded(about, faces, values, None if intake.faces else intake.no_face)
 
 
-class EmbeddingWorker(PhotoWorker[Embedded]):
-    """Find faces and embed them.
-
-    Parameters
-    ----------
-    extractor
-        As `open_extractor` takes it.
-    search, batch
-        As of `PhotoWorker`.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    """
-
-    def __init__(self, extractor: str, search: FaceSearch, batch: int, device: str) -> None:
-        super().__init__(pick_device(device), search, batch)
-        self.extractor = open_extractor(extractor, self.device)
+class EmbeddingWorker(ExtractorWorker[Embedded]):
+    """Find faces and embed them."""
 
     def make(self, intakes: Sequence[Intake]) -> list[Embedded]:
         """Return the embeddings of each photo."""
