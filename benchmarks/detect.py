@@ -1,4 +1,4 @@
-"""What detect costs: python benchmarks/detect.py PHOTOS [--photos N] [--rounds N] [--skip PART ...].
+"""What detect costs: python benchmarks/detect.py PHOTOS [--photos N] [--rounds N] [--skip PART ...] [--sizes N ...].
 
 PHOTOS is LFW, a tar or a folder: one person is in the middle of each photo. Prints JSONL, all of one run:
 
@@ -12,6 +12,8 @@ PHOTOS is LFW, a tar or a folder: one person is in the middle of each photo. Pri
   counts.
 - ``startup``: seconds until the record of one photo is there, beside ``import torch``; at most 1.5 times that and 1 s
   more are asked.
+- ``size``: with ``--sizes``, the whole command on a tar of so many photos, once: seconds, processor seconds and the
+  peak of resident memory, mapped pages counted. Photos are repeated under other names where there are too few.
 
 ``processor_ms`` is what the processor was busy, and what is compared: a clock also counts who else is on the machine.
 
@@ -29,9 +31,11 @@ import os
 import resource
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -257,6 +261,24 @@ def startup(path: str, rounds: int) -> None:
     say("startup", **fields, limit_s=1.5 * fields["import_torch_s"] + 1, rounds=rounds)
 
 
+def size(paths: Sequence[str], number: int) -> None:
+    """Measure the whole command on a tar of some photos, from start to end."""
+    with TemporaryDirectory() as folder:
+        tar_path = Path(folder) / "photos.tar"
+        with tarfile.open(tar_path, "w") as tar:
+            for place, path in enumerate(islice(cycle(paths), number)):
+                tar.add(path, f"{place:06}.jpg")
+        line = [sys.executable, "-m", "facetools", "detect", "--in", str(tar_path)]
+        start = time.perf_counter()
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        fields = {"s": time.perf_counter() - start, "processor_s": used.ru_utime + used.ru_stime}
+        if process.returncode not in (0, 3):  # 3: some are no photos
+            fields["exit"] = process.returncode
+        say("size", photos=number, **fields, peak_mb=used.ru_maxrss / 1000, cores=os.cpu_count())
+
+
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser()
@@ -264,6 +286,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--skip", nargs="*", default=[], choices=["startup", "inference", "finding", "throughput"])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[])
     asked = parser.parse_args()
     torch.set_num_threads(1)
     items = list(open_items([asked.photos_at]))
@@ -283,6 +306,8 @@ def main() -> None:
             finding(photos, asked.rounds)
         if "throughput" not in asked.skip:
             throughput(paths, max(1, asked.rounds // 2))
+        for number in asked.sizes:
+            size(paths, number)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,8 @@ def peers(files: Sequence[Path], folders: Sequence[Path], ours: float, scratch: 
         if record["found"]:
             try:
                 (taken, _), memory = seconds([tool, *arguments]), peak_mb([tool, *arguments])
-                record |= {"seconds": round(taken, 2), "times_ours": round(taken / ours, 1), "peak_mb": round(memory)}
+                record |= {"seconds": round(taken, 2), "ours_s": round(ours, 3), "times_ours": round(taken / ours, 1)}
+                record["peak_mb"] = round(memory)
             except subprocess.CalledProcessError as error:
                 record["exit"] = error.returncode
         print(json.dumps(record), flush=True)
