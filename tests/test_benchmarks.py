@@ -24,6 +24,7 @@ def load(script: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.syspath_prepend(str(script.parent))  # as Python does for a script: one imports another
     monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)

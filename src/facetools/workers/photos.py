@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from _toolio.compute.device import share_out
-from _toolio.compute.memory import Batch, is_out_of_memory
+from _toolio.compute.memory import Batch, give_back_unused, is_out_of_memory
 from _toolio.engines.engine import Engine, Opening, in_groups
 from _toolio.streams.inputs import Item
 from _toolio.streams.records import Record
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 R = TypeVar("R")
+
+_PARTS_PER_TRIM = 50
+"""So many parts of requests until memory is given back, which takes some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class PhotoWorker(ABC, Generic[R]):
         self.device = device
         self.threads, self.per_call = share_out(device, batch)
         self.at_once = Batch(self.per_call)
+        self._parts = count(1)  # drawn from in several threads, each number once
         self._reader = Reader(device, search, self.at_once if search_together else Batch(1))
 
     @abstractmethod
@@ -88,6 +92,8 @@ class PhotoWorker(ABC, Generic[R]):
         """Yield what is made of each photo, or why it cannot be used, in order; what is finished passes."""
         for part in in_groups(requests, self.per_call):
             yield from self._process(part)
+            if next(self._parts) % _PARTS_PER_TRIM == 0:
+                give_back_unused()
 
     def _process(self, part: Sequence[Request | Finished]) -> Iterator[Result[R]]:
         read = self._reader.read(part)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
 import torch
 
-from _toolio.compute.memory import Batch, is_out_of_memory
+from _toolio.compute.memory import Batch, _malloc_trim, give_back_unused, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,33 @@ def test_one_item_that_does_not_fit_and_a_bug_are_raised() -> None:
     assert batch.size == 1
     with pytest.raises(ZeroDivisionError):
         Batch(8).map(fail, [0, 1])
+
+
+HEAP = """
+import sys
+from _toolio.compute import memory
+
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+
+blocks = [bytes(64_000) for _ in range(2_000)]  # below the size of those that the system gives each by itself
+kept, blocks = blocks[::20], None
+before = resident_mb()
+memory.give_back_unused()
+print(before - resident_mb(), len(kept))
+"""
+
+
+@pytest.mark.skipif(_malloc_trim() is None or not sys.platform.startswith("linux"), reason="there is no glibc here")
+def test_gaps_between_blocks_of_the_heap_are_given_back() -> None:
+    """Of 128 MB every twentieth block is kept: the C library by itself keeps all of it."""
+    done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, check=True)
+    assert float(done.stdout.split()[0]) > 80
+
+
+def test_where_the_c_library_gives_nothing_back_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    _malloc_trim.cache_clear()
+    give_back_unused()
+    assert _malloc_trim() is None
+    _malloc_trim.cache_clear()

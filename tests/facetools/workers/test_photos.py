@@ -18,7 +18,7 @@ from conftest import faceless, saved
 from facetools.faces.face import Face, describe_face
 from facetools.faces.finder import Finder
 from facetools.faces.search import FaceSearch
-from facetools.intake import Finished, Intake, Refusal, take_in
+from facetools.intake import Finished, Intake, Refusal, requests_of, take_in
 from facetools.workers.photos import PhotoWorker, Processed, process
 
 CPU = torch.device("cpu")
@@ -125,3 +125,19 @@ def test_a_photo_that_memory_does_not_suffice_for_is_refused_and_others_are_work
     small = list(process(items, LocalEngine("cpu"), partial(Describer, limit=3 * 30 * 30), batch=1))
     errors = [each.error.kind for each in small if isinstance(each, Refusal) and each.error]
     assert (len(small), errors) == (3, ["no-memory"])
+
+
+def test_memory_is_given_back_while_photos_are_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once at the end: a run may be of any length."""
+    items = []
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(saved(faceless(), "PNG"))
+        path = str(tmp_path / f"{number}.png")
+        items.append(Item(path, f"{number}.png", {"path": path, "face": 0, "landmarks": POINTS, "box": [0, 0, 20, 20]}))
+    given: list[int] = []
+    monkeypatch.setattr("facetools.workers.photos._PARTS_PER_TRIM", 2)
+    monkeypatch.setattr("facetools.workers.photos.give_back_unused", lambda: given.append(len(made)))
+    made: list[object] = []
+    for each in Describer("cpu")([*requests_of(items)]):
+        made.append(each)
+    assert given == [2, 4]
