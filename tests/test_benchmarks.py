@@ -104,11 +104,12 @@ def test_all_leaves_out_what_has_no_input_and_says_why(tmp_path: Path) -> None:
 
 def test_all_says_how_a_benchmark_failed_and_exits_1(tmp_path: Path) -> None:
     out = tmp_path / "bench.jsonl"
-    done = bench("finetune", "--out", out, "--", tmp_path / "no-base", tmp_path / "no-texts")
+    done = bench("safetensors_io", "--out", out, "--", "no-number")
     assert done.returncode == 1
     (record,) = map(json.loads, out.read_text().splitlines())
     assert record["failed"].startswith("exit 1: ")
-    assert "no-texts" in record["failed"] or "no-base" in record["failed"]
+    assert "no-number" in record["failed"]
+    assert f"safetensors_io: {record['failed']}" in done.stdout
 
 
 def test_all_refuses_what_it_does_not_know(tmp_path: Path) -> None:
