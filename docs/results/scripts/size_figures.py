@@ -9,6 +9,7 @@ layerdiff.py with sizes in GB. Time is that of processors, which other work on t
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -44,12 +45,16 @@ def draw(photos: Points, gigabytes: Points) -> bytes:
         titles = (("detect", "photos"), ("layerdiff", "GB a side"))
         for ((times, memory), points, colour, marker), (title, unit) in zip(columns, titles, strict=True):
             sizes = [size for size, _, _ in points]
-            for axes, values in ((times, [s for _, s, _ in points]), (memory, [mb for _, _, mb in points])):
+            seconds, most = [s for _, s, _ in points], [mb for _, _, mb in points]
+            for axes, values in ((times, seconds), (memory, most)):
                 axes.plot(sizes, values, color=colour, marker=marker, markersize=4)
                 axes.set_xscale("log")
             times.set_yscale("log")
+            times.set_ylim(10 ** math.floor(math.log10(min(seconds))), 10 ** math.ceil(math.log10(max(seconds))))
+            times.yaxis.set_major_formatter("{x:g}")
+            times.minorticks_off()
             times.set_title(title, fontsize=9)
-            memory.set_ylim(0, 1.2 * max((mb for _, _, mb in points), default=1))
+            memory.set_ylim(0, 1.2 * max(most))
             _plain(memory, sizes, unit)
             times.set_ylabel("processor seconds")
             memory.set_ylabel("memory at the peak, MB")
