@@ -76,7 +76,7 @@ def give_back_unused() -> None:
     """Return the free pages of the heap to the system: changes no result, and does nothing without glibc.
 
     Its arenas keep what was freed between blocks that are still used. Photos of all sizes leave more such gaps than
-    later ones fill: without this the memory of a run grows with its length.
+    later ones fill: without this the memory of a run grows faster with its length.
     """
     if trim := _malloc_trim():
         trim(0)
