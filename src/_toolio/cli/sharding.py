@@ -90,8 +90,13 @@ class _Worker:
 
     def check_others(self) -> None:
         """Refuse, before anything is made, to add to shards that were made otherwise; one speaks for all."""
-        complete = markers_in(self.folder.path).get(self.folder.total) if self.folder.path.is_dir() else None
-        if complete:
+        found = markers_in(self.folder.path) if self.folder.path.is_dir() else {}
+        for total in found.keys() - {self.folder.total}:
+            raise UsageError(
+                f"{param('into')} {self.folder.path}: holds shards of {total}, and not of {self.folder.total}; "
+                f"go on with {param('shard')} .../{total}, or name another folder"
+            )
+        if complete := found.get(self.folder.total):
             ShardRun(self.folder, complete[0], self.made).known()
             if self.shards.unfinished:
                 with suppress(BusyError):  # another worker that has just begun looks at it, too

@@ -55,6 +55,16 @@ def test_the_exit_status_is_that_of_one_run(tmp_path: Path, shard: str, status: 
     assert run_shards(command, given, Output(), print) == (0 if shard == "next/3" else status)
 
 
+@pytest.mark.parametrize("shard", ["1/4", "2-3/4", "next/4"])
+def test_a_folder_of_another_number_of_shards_is_refused(tmp_path: Path, shard: str) -> None:
+    command.__module__ = "facetools.commands.detect"
+    run_shards(command, {"shard": "1/3", "into": tmp_path}, Output(), print)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError, match=r"holds shards of 3, and not of 4; go on with shard \.\.\./3, or name"):
+        run_shards(command, {"shard": shard, "into": tmp_path}, Output(), print)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_several_shards_of_stdin_are_refused(tmp_path: Path) -> None:
     for inputs, shard in (([], "1-2/3"), (["photos", "-"], "1-2/3"), ([], "next/1")):
         given = {"shard": shard, "into": tmp_path, "inputs": inputs, "paths": None}

@@ -187,7 +187,12 @@ def test_what_is_missing_is_named_as_it_is_made(run_inside: Callable[..., Run], 
         f"facetools: error: {into}: 5 of 7 shards are missing: run again --shard 1-2/7, --shard 5-7/7, or"
         " --shard next/7 for all\n"
     )
-    run_inside("facetools", *shards("detect", "--in", photos, into=into, shard="61/100"))
+    # No run adds to shards of another number, but their files may be put together.
+    other = run_inside("facetools", *shards("detect", "--in", photos, into=into, shard="61/100"))
+    assert (other.code, f"--into {into}: holds shards of 7, and not of 100" in other.err) == (2, True)
+    run_inside("facetools", *shards("detect", "--in", photos, into=tmp_path / "e", shard="61/100"))
+    for file in (tmp_path / "e").iterdir():
+        file.rename(into / file.name)
     assert "holds shards of 7 and of 100" in run_inside("facetools", "gather", into).err
 
 
