@@ -78,8 +78,8 @@ def apply_mask(
     Raises
     ------
     ToolError
-        ``mask`` is no mask, or of another base; nothing is written then. ``digest_cache`` is another file, or cannot
-        be written.
+        ``mask`` is no mask, or of another base, or ``digest_cache`` another file, or it cannot be written; no folder is
+        written then.
     """
     base, mask, out = Path(base), Path(mask), Path(out)
     checkpoint, opened = open_checkpoint(base), open_mask(mask)
@@ -95,7 +95,7 @@ def apply_mask(
             made = {**opened.made, "mask": {"masked_sha256": opened.masked_sha256, "sparsity": opened.sparsity}}
             write_beside(folder, json.dumps(config, indent=2, sort_keys=True) + "\n", base, made)
             (folder / CARD).write_text(_card(opened, base, written.groups), encoding="utf-8")
-        digests.write()
+            digests.write()  # a run that fails leaves no folder
     return {"tensors": len(written.plan), **opened.figures()}
 
 

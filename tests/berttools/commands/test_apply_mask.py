@@ -78,6 +78,15 @@ def test_no_input_is_taken_for_a_cache(berttools: Callable[..., Run], base: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cache_that_cannot_be_written_leaves_no_folder(
+    berttools: Callable[..., Run], base: Path, tmp_path: Path, mask: Path
+) -> None:
+    done = berttools("apply-mask", base, mask, "--out", tmp_path / "out", "--digest-cache", tmp_path / "no/cache.json")
+    assert (done.code, done.out) == (1, b"")
+    assert "no/cache.json: cannot be written" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "modernbert"])
 def test_the_folder_says_what_the_model_said(berttools: Callable[..., Run], tmp_path: Path, kind: str) -> None:
     base = make_base(tmp_path / "base", kind)
