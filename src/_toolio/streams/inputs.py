@@ -301,20 +301,21 @@ _PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 def _chosen(name: str, items: Iterable[Item], only: Kind | None, why_empty: Callable[[], str]) -> Iterator[Item]:
     """Yield items whose name is of a kind, or that say what is wrong; raise if there are none."""
-    found, others = False, 0
+    found, others, tars = False, 0, 0
     for item in items:
         if only is not None and item.error is None and not only.has(item.relative):
             others += 1
+            tars += item.relative.lower().endswith(".tar")
             continue
         found = True
         yield item
     if only is not None:
         only.left_out += others
         if others and not found:
+            try_them = f"give {param('all_files')} to try them"
+            advice = "name its .tar files themselves to read what is in them" if tars else try_them
             raise ToolError(
-                f"{name}: holds {many(others, 'file')}, none with the name of a {only.name}; give {param('all_files')} "
-                "to try them",
-                kind="empty",
+                f"{name}: holds {many(others, 'file')}, none with the name of a {only.name}; {advice}", kind="empty"
             )
     if not found:
         raise ToolError(f"{name}: {why_empty()}", kind="empty")

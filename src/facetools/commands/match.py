@@ -14,6 +14,7 @@ from _toolio.cli.manual import Page
 from _toolio.cli.messages import note
 from _toolio.cli.progress import track
 from _toolio.errors import ToolError, UsageError
+from _toolio.sharding.folder import markers_in
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.records import Order, RecordWriter
 from facetools.commands._options import ExtractorOption
@@ -58,9 +59,14 @@ Most = Annotated[
 
 
 def refuse_folder(name: str) -> None:
-    """Raise ToolError for a folder of photos, with the line that embeds them into files named after it."""
+    """Raise ToolError for a folder of photos or of shards, with the line that makes of it what can be read."""
     if not Path(name).is_dir() or is_folder_of_parts(name):
         return
+    if markers_in(Path(name)):
+        raise ToolError(
+            f"{name}: is a folder of shards; gather them: `facetools gather {shlex.quote(name)} | facetools match`",
+            kind="embeddings",
+        )
     stem = Path(name).resolve().name or "photos"
     out, records = (shlex.quote(f"{stem}.{ending}") for ending in ("safetensors", "jsonl"))
     raise ToolError(

@@ -124,7 +124,7 @@ def _said_of(data: bytes) -> str:
     if start.startswith(POINTER):
         return "a Git LFS pointer, and no photo; fetch it with `git lfs pull`"
     if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page, and no photo; download it again"
+        return "a web page, and no photo; download it again, or if it is the URL of a folder, end it in /"
     return "not a photo in a format that can be read"
 
 

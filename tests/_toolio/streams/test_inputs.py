@@ -79,6 +79,11 @@ def test_files_of_other_names_are_left_out_and_counted(
     with pytest.raises(ToolError, match=r"f/a: holds 2 files, none with the name of a scan; give all_files") as refused:
         open_items([str(folder / "a")], only=Kind("scan", frozenset({".tif"})))
     assert refused.value.kind == "empty"
+    # To try a tar as a photo would not help.
+    (folder / "tars").mkdir()
+    tar(folder / "tars" / "1.tar", {"x.jpg": b""})
+    with pytest.raises(ToolError, match=r"tars: holds 1 file, none with the name of a photo; name its \.tar files"):
+        open_items([str(folder / "tars")], only=photos)
 
 
 def test_a_tar_and_its_folder_give_the_same(tmp_path: Path) -> None:

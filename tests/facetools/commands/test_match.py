@@ -98,3 +98,7 @@ def test_folders_are_no_embeddings(run_inside: Runner, tmp_path: Path) -> None:
     assert done.code == 1
     line = f"facetools embed '{folder}' --out 'my photos.safetensors' > 'my photos.jsonl'"
     assert f"{folder}: is a folder; embed its photos first: `{line}`" in done.err
+    (folder / "0001-of-0002.done").touch()  # the marker of a shard
+    shards = run_inside("facetools", "match", folder)
+    line = f"facetools gather '{folder}' | facetools match"
+    assert (shards.code, f"{folder}: is a folder of shards; gather them: `{line}`" in shards.err) == (1, True)
