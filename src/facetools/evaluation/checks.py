@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from _toolio.errors import ToolError, UsageError, param
+from _toolio.sharding.folder import markers_in
 from _toolio.streams.inputs import STDIN
 from facetools.evaluation.config import (
     CLASSIFIERS,
@@ -28,7 +29,7 @@ def check_config(config: EvaluationConfig) -> None:
     UsageError
         Settings contradict each other; the message names the parameter.
     ToolError
-        An input does not exist.
+        An input does not exist, or is a folder of shards.
     """
     for parameter, names in (("gallery", [config.gallery]), ("cloaked", config.cloaked)):
         for name in names:
@@ -147,3 +148,7 @@ def _check_exists(name: str) -> None:
         raise ToolError(f"{name}: no such file or folder", kind="missing") from None
     except OSError as error:
         raise ToolError(f"{name}: {error.strerror}; name another file or folder", kind="unreadable") from None
+    if name != STDIN and Path(name).is_dir() and markers_in(Path(name)):
+        raise ToolError(
+            f"{name}: is a folder of shards; name the records that `facetools gather` makes of it", kind="embeddings"
+        )

@@ -64,3 +64,9 @@ def test_inputs_that_do_not_exist() -> None:
     with pytest.raises(ToolError, match="nowhere: no such file or folder") as caught:
         check_config(config(cloaked="nowhere"))
     assert caught.value.exit_code == 1
+
+
+def test_shards_are_to_be_gathered(tmp_path: Path) -> None:
+    (tmp_path / "0001-of-0002.done").touch()  # the marker of a shard
+    with pytest.raises(ToolError, match="is a folder of shards; name the records that `facetools gather` makes of it"):
+        check_config(config("a.jsonl", str(tmp_path)))

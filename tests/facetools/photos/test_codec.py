@@ -746,4 +746,6 @@ def test_what_is_often_there_in_a_photos_place_is_named() -> None:
     assert refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").message.endswith(
         "a Git LFS pointer, and no photo; fetch it with `git lfs pull`"
     )
-    assert refused(b"\n<!DOCTYPE html><html></html>").message.endswith("download it again, or if it is the URL of a folder, end it in /")
+    assert refused(b"\n<!DOCTYPE html><html></html>").message.endswith(
+        "download it again, or if it is the URL of a folder, end it in /"
+    )
