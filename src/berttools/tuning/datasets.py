@@ -77,22 +77,24 @@ def open_classifier(
     Raises
     ------
     ToolError
-        If the base cannot be opened, has NaN or infinite weights, or labels cannot be learned.
+        If the base cannot be opened, has NaN or infinite weights, labels cannot be learned, or one is none of its head's.
     """
     from berttools.classifier.model import open_base, refuse_not_finite
-    from berttools.texts.labels import doubt, doubtful
+    from berttools.texts.labels import doubt, doubtful, numbers_of
 
     new = config.new_labels(train)
     classifier = open_base(config.base, new, seed=config.seed)
     refuse_not_finite(config.base, classifier.model)
+    source = f"{param('train')} {config.train} has" if new else f"the base's head knows; {param('new_head')} replaces it"
+    for examples in (train, dev or []):
+        numbers_of(examples, classifier.labels, source)  # what is wrong is said before what is doubtful
     if unused := classifier.limits.unused_tokens(classifier.tokenizer):
         warn(f"{config.base}: {unused}")
     for doubt_of_names in doubtful(new, task=config.task) if new else ():
         warn(f"{config.train}: {doubt_of_names}")
     if said := doubt(classifier.labels, (example.label for example in (*train, *(dev or ())))):
         warn(f"{config.base}: {said}")
-    source = f"{param('train')} {config.train} has"
-    return classifier, source if new else f"the base's head knows; {param('new_head')} replaces it"
+    return classifier, source
 
 
 def tokenised(examples: list[Example], classifier: Classifier, *, longest: int | None, source: str) -> Dataset:
