@@ -77,7 +77,7 @@ def open_classifier(
     Raises
     ------
     ToolError
-        If the base cannot be opened, has NaN or infinite weights, labels cannot be learned, or one is none of its head's.
+        If the base cannot be opened, has NaN or infinite weights, labels cannot be learned, or one is unknown.
     """
     from berttools.classifier.model import open_base, refuse_not_finite
     from berttools.texts.labels import doubt, doubtful, numbers_of
@@ -85,7 +85,9 @@ def open_classifier(
     new = config.new_labels(train)
     classifier = open_base(config.base, new, seed=config.seed)
     refuse_not_finite(config.base, classifier.model)
-    source = f"{param('train')} {config.train} has" if new else f"the base's head knows; {param('new_head')} replaces it"
+    source = (
+        f"{param('train')} {config.train} has" if new else f"the base's head knows; {param('new_head')} replaces it"
+    )
     for examples in (train, dev or []):
         numbers_of(examples, classifier.labels, source)  # what is wrong is said before what is doubtful
     if unused := classifier.limits.unused_tokens(classifier.tokenizer):
