@@ -37,8 +37,12 @@ def _calls(node: ast.AST, *, restored: bool) -> Iterator[ast.Call]:
         yield from _calls(child, restored=restored)
 
 
+OWN_PROCESS = {"app.py", "ray_actors.py"}
+"""What a tool's process runs, and what a Ray actor's runs: nobody else is in either."""
+
+
 def libraries() -> list[Path]:
-    found = [path for path in SOURCES.rglob("*.py") if "commands" not in path.parts and path.name != "app.py"]
+    found = [path for path in SOURCES.rglob("*.py") if "commands" not in path.parts and path.name not in OWN_PROCESS]
     return sorted(found)
 
 
