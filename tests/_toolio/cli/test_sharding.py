@@ -132,8 +132,9 @@ def test_the_shard_of_a_killed_worker_is_made_by_another(tmp_path: Path) -> None
             worker.kill()
             worker.wait()
     assert [worker.returncode for worker in workers] == [-signal.SIGKILL, 0, 0, 0], told
-    waits = "waits for shards that other runs are making: "
-    assert all(text == "" or text.startswith(waits) for text in told), told
+    # A worker that was slow to start may have found all of it made.
+    says = ("waits for shards that other runs are making: ", "nothing is left to make of 37 shards: ")
+    assert all(text == "" or text.startswith(says) for text in told), told
     assert sorted(path.suffix for path in into.iterdir()) == [".done"] * 37 + [".jsonl"] * 37
     lines = b"".join(path.read_bytes() for path in sorted(into.glob("*.jsonl"))).splitlines()
     assert [json.loads(line)["bytes"] for line in lines] == list(range(100))
