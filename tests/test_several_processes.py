@@ -71,6 +71,17 @@ def folders_of(tmp_path: Path) -> list[Path]:
     return [tmp_path / "first", tmp_path / "second"]
 
 
+def learned_alone(
+    run: Callable[..., Run], words: Callable[[str], list[str]], tmp_path: Path, tool: str, name: str
+) -> tuple[list[str], list[Path], Run]:
+    """Train by one process; return the arguments, the folders for several to run in, and what the one has printed."""
+    arguments = [name, *words(name), "--out", "made/out"]
+    (tmp_path / "alone" / "made").mkdir(parents=True)
+    alone = run(tool, *arguments, cwd=tmp_path / "alone")
+    assert alone.code == 0, alone.err
+    return arguments, folders_of(tmp_path), alone
+
+
 def assert_same_curve(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
     assert len(found) == len(wanted) > 0
     for one, other in zip(found, wanted, strict=True):
@@ -94,11 +105,7 @@ def test_two_processes_learn_what_one_learns_and_write_it_once(
     tool: str,
     name: str,
 ) -> None:
-    arguments = [name, *words(name), "--out", "made/out"]
-    folders = folders_of(tmp_path)
-    (tmp_path / "alone" / "made").mkdir(parents=True)
-    alone = run(tool, *arguments, cwd=tmp_path / "alone")
-    assert alone.code == 0, alone.err
+    arguments, folders, alone = learned_alone(run, words, tmp_path, tool, name)
     first, second = run_together(warm_command, folders, tool, *arguments)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert second.out == b""
@@ -116,10 +123,7 @@ def test_it_goes_on_with_another_number_of_processes(
     tool: str,
     name: str,
 ) -> None:
-    arguments = [name, *words(name), "--out", "made/out"]
-    folders = folders_of(tmp_path)
-    (tmp_path / "alone" / "made").mkdir(parents=True)
-    alone = run(tool, *arguments, cwd=tmp_path / "alone")
+    arguments, folders, alone = learned_alone(run, words, tmp_path, tool, name)
     first, second = run_together(warm_command, folders, tool, *arguments, saves=1)
     assert (first.code, second.code) == (-9, 1)
     assert second.err.splitlines()[-1] == f"{tool}: error: the leading process has gone; see what it said"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from test_several_processes import TRAININGS, assert_same_curve, folders_of, words
+from test_several_processes import TRAININGS, assert_same_curve, folders_of, learned_alone, words
 
 pytestmark = pytest.mark.slow
 __all__ = ["words"]  # a fixture
@@ -117,10 +117,8 @@ def said_by(run: Run, tool: str) -> list[str]:
 def test_two_hosts_learn_what_one_process_learns(
     run: Callable[..., Run], hosts: list[Host], words: Callable[[str], list[str]], tmp_path: Path, tool: str, name: str
 ) -> None:
-    arguments = [tool, name, *words(name), "--out", "made/out"]
-    (tmp_path / "alone" / "made").mkdir(parents=True)
-    alone = run(*arguments, cwd=tmp_path / "alone")
-    folders = folders_of(tmp_path)
+    arguments, folders, alone = learned_alone(run, words, tmp_path, tool, name)
+    arguments = [tool, *arguments]
     first, second = end(launch(hosts, folders, arguments, arguments))
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert second.out == b""
@@ -133,10 +131,8 @@ def test_two_hosts_learn_what_one_process_learns(
 def test_a_host_that_dies_leaves_one_line_and_what_one_process_goes_on_from(
     run: Callable[..., Run], hosts: list[Host], words: Callable[[str], list[str]], tmp_path: Path, tool: str, name: str
 ) -> None:
-    arguments = [tool, name, *words(name), "--out", "made/out"]
-    (tmp_path / "alone" / "made").mkdir(parents=True)
-    alone = run(*arguments, cwd=tmp_path / "alone")
-    folders = folders_of(tmp_path)
+    arguments, folders, alone = learned_alone(run, words, tmp_path, tool, name)
+    arguments = [tool, *arguments]
     made = folders[0] / "made"
     first, second = end(
         launch(hosts, folders, ["dies", "never", *arguments], ["dies", str(made / "out.checkpoint"), *arguments])
