@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,6 +25,17 @@ LEAST_NOISE = 1 / 1024
 """Noise level of a photo that is flat, a quarter of a grey level."""
 
 
+_CANVAS_STEP = 16
+"""Sides of the maps that a fused network computes on are multiples of it, and of its stride of 8.
+
+Faces have all sizes, and oneDNN generates code for each size of a convolution: a third of the time of a face, and the
+memory of a long run grows with it.
+"""
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
 class Block(nn.Sequential):
     """A 3x3 convolution, batch normalisation, ReLU."""
 
@@ -34,6 +45,20 @@ class Block(nn.Sequential):
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         )
+
+    def within(self, maps: Tensor, size: Size) -> tuple[Tensor, Size]:
+        """Apply it to what lies in the upper left ``size`` of maps that are zero beyond; return the same of its own.
+
+        Zeros are what a convolution pads maps of that size with: each value is what it would be without the rest.
+        """
+        convolution = self[0]
+        assert isinstance(convolution, nn.Conv2d)
+        height, width = (-(-side // convolution.stride[0]) for side in size)
+        maps = self(maps)
+        if (height, width) != maps.shape[2:]:
+            maps[..., height:, :] = 0
+            maps[..., width:] = 0
+        return maps, (height, width)
 
     def fuse(self) -> None:
         """Fold the normalisation into the convolution, for inference only: two passes over the map fewer."""
@@ -89,6 +114,7 @@ class ResidualNet(nn.Module):
         self.deep = nn.Sequential(Block(48 + 12, 64), Block(64, 96, 2), Block(96, 128))
         self.hidden, self.head = nn.Linear(2 * 128, 64), nn.Linear(64, 1 + attacks)
         self.power = nn.Linear(2 * 128, 1)
+        self.canvas_step = 1
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return the logits of faces.
@@ -107,10 +133,15 @@ class ResidualNet(nn.Module):
         faces = faces.contiguous()  # with three channels that is the faster layout
         half = F.avg_pool2d(faces, 2, ceil_mode=True)
         quarter = F.avg_pool2d(half, 2, ceil_mode=True)
-        maps = self.full(residuals_of(faces))
-        maps = self.middle(torch.cat([maps, self.at_half(residuals_of(half))], 1))
-        # The moments of a map in bfloat16 would be as coarse as it is.
-        maps = self.deep(torch.cat([maps, self.at_quarter(residuals_of(quarter))], 1)).float()
+        step = self.canvas_step
+        maps, size = _through(self.full, *_residuals_on_canvas(faces, step))
+        at_half, _ = _through([self.at_half], *_residuals_on_canvas(half, step // 2))
+        maps, size = _through([self.middle], torch.cat([maps, at_half], 1), size)
+        at_quarter, _ = _through([self.at_quarter], *_residuals_on_canvas(quarter, step // 4))
+        maps, size = _through(self.deep, torch.cat([maps, at_quarter], 1), size)
+        if size != maps.shape[2:]:
+            maps = maps[..., : size[0], : size[1]].contiguous(memory_format=torch.channels_last)
+        maps = maps.float()  # the moments of a map in bfloat16 would be as coarse as it is
         mean = maps.mean((2, 3))
         # By moments: torch's own variance takes ten times as long. The root of zero has no slope: a map that is flat
         # would train to NaN.
@@ -122,10 +153,27 @@ class ResidualNet(nn.Module):
     def fuse(self) -> ResidualNet:
         """Prepare the network for inference; it cannot be trained any more."""
         self.eval().requires_grad_(False)
+        self.canvas_step = _CANVAS_STEP
         for block in list(self.modules()):
             if isinstance(block, Block):
                 block.fuse()
         return self
+
+
+def _residuals_on_canvas(faces: Tensor, step: int) -> tuple[Tensor, Size]:
+    """Return residuals with zeros to the right and below, sides multiples of ``step``; and their size without these."""
+    height, width = faces.shape[2:]
+    residuals = residuals_of(faces)
+    if step > 1:
+        residuals = F.pad(residuals, (0, -width % step, 0, -height % step))
+    return residuals, (height, width)
+
+
+def _through(blocks: Iterable[nn.Module], maps: Tensor, size: Size) -> tuple[Tensor, Size]:
+    for block in blocks:
+        assert isinstance(block, Block)
+        maps, size = block.within(maps, size)
+    return maps, size
 
 
 class Counts(NamedTuple):

@@ -22,6 +22,7 @@ from facetools.faces.face import Face
 from facetools.faces.windows import Windows, roi_align, with_others
 
 P_STEP: Final = 2  # P-Net's windows are this far apart
+_CANVAS_STEP: Final = 32  # sides of a canvas are multiples: oneDNN generates code for each size that it has not seen
 _SMALL: Final = 100_000  # pixels of a level that is converted faster as a whole than in parts
 _TILE: Final = 3  # a tile is this many times as long as wide; the next begins one width before it ends
 _TILE_WIDTH: Final = 256  # what a narrower photo's tiles are cut as if it had: a strip one pixel wide gives few too
@@ -103,22 +104,26 @@ def cut_crops(levels: Sequence[Level], windows: Windows, side: int) -> tuple[Ten
 
 @lru_cache(64)
 def lay_out(sizes: tuple[tuple[int, int], ...]) -> Layout:
-    """Pack pictures (height, width), the largest first, into a canvas as wide as the first."""
+    """Pack pictures (height, width), the largest first, into a canvas about as wide as the first."""
     even = [[side + side % P_STEP for side in size] for size in sizes]
-    total = sum(height for height, _ in even)
-    free = [(0, 0, total, even[0][1])]  # (top, left, height, width), of which the last is what lies below all
+    total, across = sum(height for height, _ in even), _rounded_up(even[0][1])
+    free = [(0, 0, total, across)]  # (top, left, height, width), of which the last is what lies below all
     corners = []
     for height, width in even:
         slot = next(i for i, (_, _, h, w) in enumerate(free) if h >= height and w >= width)
         top, left, h, w = free.pop(slot)
         corners.append((top, left))
         free[slot:slot] = [(top, left + width, height, w - width), (top + height, left, h - height, w)]
-    bottom = max(top + height for (top, _), (height, _) in zip(corners, even, strict=True))
-    picture_of = np.full(_windows_of((bottom, even[0][1])), -1, np.int16)
+    bottom = _rounded_up(max(top + height for (top, _), (height, _) in zip(corners, even, strict=True)))
+    picture_of = np.full(_windows_of((bottom, across)), -1, np.int16)
     for number, ((top, left), size) in enumerate(zip(corners, sizes, strict=True)):
         rows, columns = _windows_of(size)
         picture_of[top // 2 : top // 2 + rows, left // 2 : left // 2 + columns] = number
-    return Layout((bottom, even[0][1]), tuple(corners), picture_of)
+    return Layout((bottom, across), tuple(corners), picture_of)
+
+
+def _rounded_up(side: int) -> int:
+    return -(-side // _CANVAS_STEP) * _CANVAS_STEP
 
 
 def _windows_of(size: tuple[int, int]) -> tuple[int, int]:

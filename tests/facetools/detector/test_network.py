@@ -78,7 +78,7 @@ def test_an_edge_by_hand(step: float, weak: float, strong: float) -> None:
     Over the root of the mean square it is that of a sixth of the pixels: 2.449, whatever the step.
     """
     net, seen = network(), []
-    net.full.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    net.full[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     faces = torch.full((1, 3, 12, 12), 0.25)
     faces[..., 6:] += step
     with torch.inference_mode():
@@ -107,6 +107,23 @@ def test_what_stands_out_of_noise_looks_alike_at_any_contrast() -> None:
     torch.testing.assert_close(both[:1], one)
     # Of a photo of less noise than a quarter of a grey level little is made.
     assert float(residuals_of(0.5 + (photo - 0.5) / 1000)[:, -3:].abs().max()) < 0.5
+
+
+@pytest.mark.parametrize("size", [(26, 26), (64, 64), (65, 127), (97, 40), (191, 192), (150, 33)])
+def test_a_fused_network_computes_on_few_sizes_what_it_does_on_all(size: tuple[int, int]) -> None:
+    """It fills maps up with zeros, as its convolutions do in any case."""
+    net, sides = network(2), []
+    generator = torch.Generator().manual_seed(3)
+    for block in net.modules():
+        if isinstance(block, nn.BatchNorm2d):  # a shift: what lies beyond a map would not stay zero by itself
+            nn.init.normal_(block.bias, generator=generator)
+    faces = torch.rand(2, 3, *size, generator=generator)
+    with torch.inference_mode():
+        expected = net(faces)
+        net.fuse()
+        net.full[0].register_forward_pre_hook(lambda _, inputs: sides.extend(inputs[0].shape[2:]))
+        torch.testing.assert_close(net(faces), expected, rtol=1e-4, atol=1e-5)
+    assert sides == [-(-side // 16) * 16 for side in size]
 
 
 def test_power_trains_nothing_else() -> None:

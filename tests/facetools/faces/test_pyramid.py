@@ -18,6 +18,7 @@ def test_pictures_lie_side_by_side_and_their_windows_are_known(first: tuple[int,
     while min(smaller := (round(sizes[-1][0] * 0.709), round(sizes[-1][1] * 0.709))) >= 12:
         sizes.append(smaller)
     layout = lay_out(tuple(sizes))
+    assert [side % 32 for side in layout.size] == [0, 0], "few sizes for all photos"
     owner = np.full(layout.size, -1)
     for number, ((top, left), (height, width)) in enumerate(zip(layout.corners, sizes, strict=True)):
         assert (top % 2, left % 2) == (0, 0)
