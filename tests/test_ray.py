@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -233,7 +234,8 @@ def short_folder() -> Iterator[str]:
 
 def test_ctrl_c_ends_a_cluster_of_this_run(names: Path, tmp_path: Path, short_folder: str) -> None:
     """The terminal sends it to the whole process group; nothing is left of a cluster that was started here."""
-    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"TMPDIR": short_folder}
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    env |= {"TMPDIR": short_folder, "HOME": short_folder}
     words = command("facetools", "align", "--in", "-", "--out", tmp_path / "chips", "--engine", "ray", "--actors", "1")
     names.write_bytes(names.read_bytes() * 10)  # more than are done before the signal comes
     with names.open("rb") as listed:
@@ -255,6 +257,7 @@ def test_ctrl_c_ends_a_cluster_of_this_run(names: Path, tmp_path: Path, short_fo
     assert tool.returncode == 130
     assert "Traceback" not in err
     assert err.startswith("facetools: stopped after ")
+    assert not Path(short_folder, ".ray").exists(), "a token of a cluster that is gone"
     assert group
     end = time.monotonic() + HANGS
     while processes_of_session(tool.pid) and time.monotonic() < end:
@@ -356,3 +359,46 @@ def test_what_a_worker_meets(two_nodes: TwoNodes, tmp_path: Path, what: str, pri
     if what == "endless":
         # Batches of two for two actors: two with each, as many that wait, and twice as many that are done or begun.
         assert int(said[0].split()[1]) <= 2 * 2 * 10
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token(run: Any, names: Path, short_folder: str) -> None:
+    """It lies in the home folder; whoever joins says that it is to be used, or is told to."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": short_folder}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    head = ["start", "--head", "--block", "--num-cpus=1", "--include-dashboard=false", "--disable-usage-stats"]
+    where = [f"--port={port}", f"--temp-dir={short_folder}", "--node-ip-address=127.0.0.1"]
+    token = Path(short_folder, ".ray", "auth_token")
+    token.parent.mkdir()
+    token.write_text("0123456789abcdef" * 4)  # where there is one, `ray start` asks for it
+    started = subprocess.Popen(
+        [Path(sys.executable).with_name("ray"), *head, *where],
+        env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    joining = env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+    detect = ("facetools", "detect", "--in", "-", "--engine", "ray", "--actors", "1")
+    try:
+        wait_for(port)
+        done = run(*detect, stdin=names.read_bytes(), env=joining | {"RAY_AUTH_MODE": "token"})
+        alone = run(*detect[:4], stdin=names.read_bytes(), env=env)
+        assert (done.code, done.out, done.err) == (alone.code, alone.out, alone.err)
+        refused = run(*detect, stdin=names.read_bytes(), env=joining)
+        token.unlink()
+        without = run(*detect, stdin=names.read_bytes(), env=joining | {"RAY_AUTH_MODE": "token"})
+    finally:
+        os.killpg(started.pid, signal.SIGTERM)
+        started.wait(HANGS)
+    assert (refused.code, refused.out) == (1, b"")
+    assert refused.err.endswith("; if it has been started with a token, set RAY_AUTH_MODE=token\n")
+    assert (without.code, without.out, without.err.count("\n")) == (1, b"", 1)
+    assert "Token authentication is enabled but no " in without.err
+
+
+def wait_for(port: int) -> None:
+    end = time.monotonic() + HANGS
+    while time.monotonic() < end:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            return
+        time.sleep(0.2)
+    raise AssertionError("the cluster does not come up")

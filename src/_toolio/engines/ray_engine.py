@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -33,6 +34,9 @@ R = TypeVar("R")
 
 ADDRESS = "RAY_ADDRESS"
 """The variable that names the cluster to join."""
+
+AUTH_MODE = "RAY_AUTH_MODE"
+"""The variable that says whether a cluster asks for a token."""
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
@@ -173,16 +177,22 @@ def _connect(address: str, folder: str | None) -> None:
     _refuse_unreachable(address)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if folder and AUTH_MODE not in os.environ:
+        # By itself Ray writes a token into the home folder, where it stays.
+        os.environ |= {AUTH_MODE: "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     started: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder} if folder else {}
     try:
         with _signals_kept(), _quiet_stderr():
             ray_module().init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
         # It prints on stdout, among the records, which process has died. No option keeps it from that.
         ray_module()._private.worker._worker_logs_enabled = False
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+    except (ValueError, RuntimeError, OSError, ray_module().exceptions.RayError) as error:
         what = f"{ADDRESS} {address}: no cluster to join" if folder is None else "no cluster can be started here"
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ToolError(f"{what}: {reason}", kind="no-cluster") from None
+        # A cluster that wants a token does not say so: it seems not to answer.
+        asked = isinstance(error, ConnectionError) and not folder and AUTH_MODE not in os.environ
+        advice = f"; if it has been started with a token, set {AUTH_MODE}=token" if asked else ""
+        raise ToolError(f"{what}: {reason}{advice}", kind="no-cluster") from None
 
 
 def _refuse_unreachable(address: str) -> None:
