@@ -28,6 +28,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -261,6 +262,12 @@ def startup(path: str, rounds: int) -> None:
     say("startup", **fields, limit_s=1.5 * fields["import_torch_s"] + 1, rounds=rounds)
 
 
+def peak_mb(pid: int) -> float:
+    """Return the peak of a process so far; what wait4 says begins with that of the process which started it."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1000 if found else 0.0
+
+
 def size(paths: Sequence[str], number: int) -> None:
     """Measure the whole command on a tar of some photos, from start to end."""
     with TemporaryDirectory() as folder:
@@ -271,12 +278,16 @@ def size(paths: Sequence[str], number: int) -> None:
         line = [sys.executable, "-m", "facetools", "detect", "--in", str(tar_path)]
         start = time.perf_counter()
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
+        peak = 0.0
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            peak = max(peak, peak_mb(process.pid))
+            time.sleep(0.05)
+        _, status, used = ended
         process.returncode = os.waitstatus_to_exitcode(status)
         fields = {"s": time.perf_counter() - start, "processor_s": used.ru_utime + used.ru_stime}
         if process.returncode not in (0, 3):  # 3: some are no photos
             fields["exit"] = process.returncode
-        say("size", photos=number, **fields, peak_mb=used.ru_maxrss / 1000, cores=os.cpu_count())
+        say("size", photos=number, **fields, peak_mb=peak, cores=os.cpu_count())
 
 
 def main() -> None:

@@ -63,7 +63,8 @@ def predict(
     Of several masks a line's task says which; the base is in memory once. Of one mask, a line without a task is of it,
     and a line with another task is an error.
 
-    The last digits of a value can differ with the texts that are in one batch (--batch); in bfloat16 earlier ones can.
+    The last digits of a value can differ with the texts that are in one batch; in bfloat16 earlier ones can. With
+    --batch 1 a value depends on its text alone, and takes longer.
     """
     from berttools.checkpoints.model_folder import check_folder
     from berttools.texts.rows import parse_columns, rows_of_texts, windows_of
