@@ -281,7 +281,7 @@ def size(paths: Sequence[str], number: int) -> None:
         peak = 0.0
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             peak = max(peak, peak_mb(process.pid))
-            time.sleep(0.05)
+            time.sleep(0.01)
         _, status, used = ended
         process.returncode = os.waitstatus_to_exitcode(status)
         fields = {"s": time.perf_counter() - start, "processor_s": used.ru_utime + used.ru_stime}

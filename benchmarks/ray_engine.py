@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -114,19 +114,19 @@ def main() -> None:
     }
     sizes = (options.count // 5, options.count)
     times: dict[tuple[str, int], list[dict[str, float]]] = {(way, size): [] for way in ways for size in sizes}
-    with cluster_of(workers) as address:
-        for number in range(options.rounds):
-            for size in sizes:
-                names, printed = "".join(f"{path}\n" for path in islice(cycle(found), size)), set()
-                for way in list(ways)[:: 1 if number % 2 == 0 else -1]:
-                    took, out = measure(names, ways[way], address if way == "joined" else "local")
-                    if way == "joined":
-                        del took["processor"]  # of the command alone, and not of the cluster
-                    say(way, photos=size, **took)
-                    times[way, size].append(took)
-                    printed.add(out)
-                if len(printed) > 1:
-                    raise SystemExit("the records differ")
+    for number in range(options.rounds):
+        for size in sizes:
+            names, printed = "".join(f"{path}\n" for path in islice(cycle(found), size)), set()
+            for way in list(ways)[:: 1 if number % 2 == 0 else -1]:
+                with cluster_of(workers) if way == "joined" else nullcontext("local") as address:
+                    took, out = measure(names, ways[way], address)
+                if way == "joined":
+                    del took["processor"]  # of the command alone, and not of the cluster
+                say(way, photos=size, **took)
+                times[way, size].append(took)
+                printed.add(out)
+            if len(printed) > 1:
+                raise SystemExit("the records differ")
     for way, clock in (("ray", "seconds"), ("ray", "processor"), ("joined", "seconds")):
         compare(way, clock, times, sizes)
 

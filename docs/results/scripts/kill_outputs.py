@@ -188,6 +188,8 @@ def writers(base: Path, photos: Path, work: Path) -> list[Writer]:
         maker("perturb", "same", "--attack", "none", photos, older=None),
         maker("align", "chips", photos, older=None),
         maker("finetune", "model", *tuned, older=[*tuned, "--seed", "1"]),
+        maker("mask-tune", "learned", *tuned, older=[*tuned, "--seed", "1"]),
+        maker("mask-control", "random", base, one, older=[base, one, "--seed", "1"]),
     ]
 
 

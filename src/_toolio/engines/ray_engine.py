@@ -92,11 +92,13 @@ class RayEngine:
         self._device, self._actors, self._gpus, self._say = device, actors, gpus_per_actor, say
         self._pool: Pool | None = None
         self._folder: str | None = None
+        self._token = dict[str, str]()
 
     def __enter__(self) -> Self:
         address = os.environ.get(ADDRESS) or "local"
         if address == "local":
             self._folder = _session_folder()
+            self._token = _token_of_its_own()
         try:
             _connect(address, self._folder)
         except BaseException:
@@ -113,6 +115,8 @@ class RayEngine:
         if (ray := sys.modules.get("ray")) is not None:
             with _signals_kept():
                 bounded(ray.shutdown)
+        for name in self._token:
+            os.environ.pop(name, None)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -172,25 +176,37 @@ def _session_folder() -> str:
     return tempfile.mkdtemp(prefix="ray-", dir="/tmp" if long and Path("/tmp").is_dir() else None)  # noqa: S108
 
 
+def _token_of_its_own() -> dict[str, str]:
+    """Set a token for a cluster of this run, where none is set; return what was set.
+
+    By itself Ray writes one into the home folder, where it stays.
+    """
+    if AUTH_MODE in os.environ or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return {}
+    token = {AUTH_MODE: "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.update(token)
+    return token
+
+
 def _connect(address: str, folder: str | None) -> None:
     """Join a cluster, or start one; ToolError in one line if there is none."""
     _refuse_unreachable(address)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    if folder and AUTH_MODE not in os.environ:
-        # By itself Ray writes a token into the home folder, where it stays.
-        os.environ |= {AUTH_MODE: "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     started: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder} if folder else {}
+    with _signals_kept(), _quiet_stderr():
+        ray = ray_module()
     try:
         with _signals_kept(), _quiet_stderr():
-            ray_module().init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
+            ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
         # It prints on stdout, among the records, which process has died. No option keeps it from that.
-        ray_module()._private.worker._worker_logs_enabled = False
-    except (ValueError, RuntimeError, OSError, ray_module().exceptions.RayError) as error:
+        ray._private.worker._worker_logs_enabled = False
+    except (ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
         what = f"{ADDRESS} {address}: no cluster to join" if folder is None else "no cluster can be started here"
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         # A cluster that wants a token does not say so: it seems not to answer.
-        asked = isinstance(error, ConnectionError) and not folder and AUTH_MODE not in os.environ
+        named = not folder and address != "auto"
+        asked = named and isinstance(error, ConnectionError) and AUTH_MODE not in os.environ
         advice = f"; if it has been started with a token, set {AUTH_MODE}=token" if asked else ""
         raise ToolError(f"{what}: {reason}{advice}", kind="no-cluster") from None
 

@@ -64,7 +64,7 @@ def predict(
     and a line with another task is an error.
 
     The last digits of a value can differ with the texts that are in one batch; in bfloat16 earlier ones can. With
-    --batch 1 a value depends on its text alone, and takes longer.
+    --batch 1 a value depends on its text alone, and the run takes longer.
     """
     from berttools.checkpoints.model_folder import check_folder
     from berttools.texts.rows import parse_columns, rows_of_texts, windows_of
