@@ -4,8 +4,8 @@ Usage: python docs/results/scripts/same_bytes.py BASE TUNED MASK TEXTS PHOTOS [C
 
 BASE is a model's folder; TUNED one that `finetune` made from it, with a head; MASK a mask of it; TEXTS a JSONL file of
 about 200 lines; PHOTOS a folder of photos of different sizes. Each command (or those that are named) runs once as it
-is: one thread, from a folder or a file. Then with other batches, with two threads, as two shards, from a `.tar`, from a
-list on stdin, and, where there is `--resume`, interrupted on the way and gone on with.
+is: one thread, from a folder or a file. Then with other batches, with two threads, on Ray, as two shards, from a
+`.tar`, from a list on stdin, and, where there is `--resume`, interrupted on the way and gone on with.
 
 Files are compared byte by byte, records too, or without the fields that name a file. Prints a Markdown table: the same,
 or how many numbers differ and by how much at most.
@@ -130,10 +130,11 @@ class Runs:
             raise SystemExit(f"{' '.join(self.line)} {more}: exit {process.returncode}: {said.decode()}")
         return Made(records, files_of(self.work / "made") if out else {})
 
-    def interrupted(self, *more: str | Path, after: float) -> None:
-        """Interrupt it after some seconds."""
+    def interrupted(self, *more: str | Path, after: int) -> None:
+        """Interrupt it when it has made some files."""
         process = self._start(more, 1, b"", self.place())
-        time.sleep(after)
+        while process.poll() is None and len(files_of(self.work / "made")) < after:
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         process.communicate()
 
@@ -157,6 +158,7 @@ def photo_command(name: str, words: Sequence[str], photos: Path, work: Path, out
         for batch in BATCHES:
             yield f"--batch {batch}", compared(usual, runs.run("--in", photos, "--batch", batch))
     yield "2 threads", compared(usual, runs.run("--in", photos, threads=2))
+    yield "Ray, 2 actors", compared(usual, runs.run("--in", photos, "--engine", "ray", "--actors", "2"))
     packed = work / "photos.tar"
     with tarfile.open(packed, "w") as archive:
         archive.add(photos, ".")
@@ -171,7 +173,7 @@ def photo_command(name: str, words: Sequence[str], photos: Path, work: Path, out
         shards = [runs.run("--in", photos, "--shard", f"{part}/2", keep=part == "2") for part in "12"]
         yield "two shards", compared(usual, Made(b"".join(part.records for part in shards), shards[-1].files))
     if "--attack" in words or name == "align":
-        runs.interrupted("--in", photos, after=6)
+        runs.interrupted("--in", photos, after=len(usual.files) // 3)
         kept = len(files_of(work / "made"))
         whole = runs.run("--in", photos, "--resume", keep=True)
         yield (
@@ -195,6 +197,7 @@ def text_command(models: Sequence[str | Path], texts: Path, work: Path) -> Ways:
     for batch in BATCHES:
         yield f"--batch {batch}", compared(usual, runs.run("--in", texts, "--batch", batch))
     yield "2 threads", compared(usual, runs.run("--in", texts, threads=2))
+    yield "Ray, 2 actors", compared(usual, runs.run("--in", texts, "--engine", "ray", "--actors", "2"))
     yield "stdin", compared(usual, runs.run(stdin=texts.read_bytes()))
     halves = [b"".join(texts.read_bytes().splitlines(True)[half]) for half in (slice(0, 101), slice(101, None))]
     yield "two halves", compared(usual, joined([runs.run(stdin=half) for half in halves]))
