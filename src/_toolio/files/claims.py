@@ -26,10 +26,14 @@ from pathlib import Path
 
 from _toolio.errors import ToolError, param
 from _toolio.files import holders, temporaries
+from _toolio.files.checkpoint_names import checkpoint_beside, fold_checkpoint
 from _toolio.files.hashing import text_digest
 from _toolio.files.no_links import open_no_link
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
+
+_MOST_FOLDS = 100
+"""Checkpoints of folds beside an output that are looked for; nobody has more."""
 
 _TRIES, _PAUSE_S = 300, 0.1
 """How often to look again at a claim that is locked but names nobody who lives: it is being made, or taken over.
@@ -137,7 +141,7 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
         yield
         return
     with _held(claim_file(target), f"{named} {out}") as held:
-        _tidy_beside(target, held.dead)
+        _tidy_beside(target, _with_checkpoints(target, out), held.dead)
         held.forget()
         _claims[target] = Claim(state_of(target) if replace else None)
         try:
@@ -145,7 +149,7 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
         finally:
             del _claims[target]
             # A signal can come while what is half-written is being removed, or right after it was made.
-            for left in temporaries.left_beside(target, [temporaries.RUN]):
+            for left in temporaries.left_beside(_with_checkpoints(target, out), [temporaries.RUN]):
                 temporaries.remove(left)
 
 
@@ -194,16 +198,22 @@ def _short(name: str) -> str:
     return temporaries.head_of(name)
 
 
-def _tidy_beside(target: Path, runs: Sequence[str]) -> None:
+def _with_checkpoints(target: Path, out: Path) -> list[Path]:
+    """Return an output and what a training writes beside it, under the name that the user gave."""
+    checkpoint = checkpoint_beside(out)
+    return [target, checkpoint, *(fold_checkpoint(checkpoint, number) for number in range(1, _MOST_FOLDS + 1))]
+
+
+def _tidy_beside(target: Path, outputs: Sequence[Path], runs: Sequence[str]) -> None:
     """Remove what dead runs left beside their output; put back an output that one had moved aside and not replaced."""
     if not runs:
         return
-    for aside in temporaries.left_beside(target, runs, temporaries.ASIDE):
+    for aside in temporaries.left_beside([target], runs, temporaries.ASIDE):
         if not os.path.lexists(target):
             aside.rename(target)
         else:
             temporaries.remove(aside)
-    for left in temporaries.left_beside(target, runs):
+    for left in temporaries.left_beside(outputs, runs):
         temporaries.remove(left)
 
 

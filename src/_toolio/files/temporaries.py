@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -67,20 +68,25 @@ def make_beside(target: Path) -> Path:
             return temp
 
 
-def is_left(name: str, runs: Collection[str], ending: str = TEMPORARY, *, head: str | None = None) -> bool:
-    """Test whether a name is one that some of the runs have given, of any output or of that with a head."""
+def is_left(name: str, runs: Collection[str], ending: str = TEMPORARY, *, heads: Collection[str] | None = None) -> bool:
+    """Test whether a name is one that some of the runs have given, of any output or of those with some heads."""
     found = _NAME.fullmatch(name)
-    return found is not None and found["run"] in runs and found["ending"] == ending and head in (None, found["head"])
+    if found is None or found["run"] not in runs or found["ending"] != ending:
+        return False
+    return heads is None or found["head"] in heads
 
 
-def left_beside(target: Path, runs: Collection[str], ending: str = TEMPORARY) -> Iterator[Path]:
-    """Yield what runs have left of one output, and of none that has a similar name; nothing where that cannot be read.
+def left_beside(targets: Iterable[Path], runs: Collection[str], ending: str = TEMPORARY) -> Iterator[Path]:
+    """Yield what runs have left of some outputs, and of none that has a similar name; nothing where that is unreadable.
 
     Nor what the same runs have of other outputs, which they may still be writing.
     """
-    head = head_of(target.name)
-    with suppress(OSError):
-        yield from [path for path in target.parent.iterdir() if is_left(path.name, runs, ending, head=head)]
+    heads = defaultdict[Path, set[str]](set)
+    for target in targets:
+        heads[target.parent].add(head_of(target.name))
+    for folder, of_folder in heads.items():
+        with suppress(OSError):
+            yield from [path for path in folder.iterdir() if is_left(path.name, runs, ending, heads=of_folder)]
 
 
 def remove(path: Path) -> None:

@@ -152,6 +152,10 @@ def said(error: Exception) -> str:
     return (str(error).partition("\n")[0].rstrip(":")) or type(error).__name__
 
 
+_LARGEST = 2**63 - 1
+"""Bytes of a member: what any system can count. A header can claim more."""
+
+
 class Headers:
     """The members of an open archive, one after the other; none is kept.
 
@@ -192,8 +196,10 @@ class Headers:
             if member is None:
                 self.fault = self._behind() if self._seeks else ""
                 return
-            if member.offset <= last:
-                self.fault = "a member of negative size"  # the same members would come again without end
+            if member.offset <= last or not 0 <= member.size <= _LARGEST:
+                self.fault = (
+                    "a member of impossible size"  # of some negative ones the same would come again without end
+                )
                 return
             self.seen, last = self.seen + 1, member.offset
             yield member

@@ -108,6 +108,24 @@ def test_a_dead_runs_claim_is_taken_over_and_its_remains_are_removed(tmp_path: P
     assert names_in(tmp_path) == [".another.12345678.0.tmp"]
 
 
+@pytest.mark.parametrize("name", ["out", "o" * 60])
+def test_half_written_checkpoints_of_a_dead_run_are_removed(tmp_path: Path, start: Start, name: str) -> None:
+    """They are named after the output that the user named, a link too; what is whole stays."""
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / name
+    out.symlink_to(tmp_path / "elsewhere" / "real")
+    checkpoint = f"Path({str(out) + '.checkpoint'!r})"
+    left = f"temporaries.create_beside({checkpoint}); {checkpoint}.touch();"
+    left += f"temporaries.create_beside({checkpoint}.with_name({checkpoint}.name + '.fold-12'))"
+    process = start(holding(out, before=left))
+    process.kill()
+    process.communicate()
+    assert len(names_in(tmp_path)) == 6
+    with claimed(out, replace=False):
+        pass
+    assert names_in(tmp_path) == sorted(["elsewhere", name, f"{name}.checkpoint"])
+
+
 def test_what_a_dead_run_had_moved_aside_is_put_back(tmp_path: Path, start: Start) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -19,7 +19,7 @@ def test_no_two_outputs_share_a_head(tmp_path: Path) -> None:
     names = ["model", "model.safetensors", "n" * 40, "n" * 41, "n" * 254 + "1", "n" * 254 + "2", "\U0001f600" * 60]
     made = {name: temporaries.create_beside(tmp_path / name) for name in names}
     for name in names:
-        assert list(temporaries.left_beside(tmp_path / name, [temporaries.RUN])) == [made[name]]
+        assert list(temporaries.left_beside([tmp_path / name], [temporaries.RUN])) == [made[name]]
 
 
 def test_only_what_a_run_has_left_is_found(tmp_path: Path) -> None:
@@ -28,9 +28,9 @@ def test_only_what_a_run_has_left_is_found(tmp_path: Path) -> None:
     (tmp_path / f"a\nb.{temporaries.RUN}.0.tmp").write_text("somebody's")
     (tmp_path / f".a\nb.{temporaries.RUN}.0.tmp.bak").write_text("somebody's")
     out, runs = tmp_path / "a\nb", [temporaries.RUN, "another"]
-    assert set(temporaries.left_beside(out, runs)) == {file, folder}
-    assert list(temporaries.left_beside(out, runs, temporaries.ASIDE)) == []
-    assert list(temporaries.left_beside(tmp_path / "none" / "a", runs)) == []
+    assert set(temporaries.left_beside([out], runs)) == {file, folder}
+    assert list(temporaries.left_beside([out], runs, temporaries.ASIDE)) == []
+    assert list(temporaries.left_beside([tmp_path / "none" / "a"], runs)) == []
 
 
 def test_a_forked_copy_is_another_run() -> None:

@@ -139,15 +139,28 @@ def test_nothing_is_unpacked_to_find_what_lies_behind_a_huge_member(tmp_path: Pa
     assert outcomes(path) == {"a.jpg": b"a", "big.jpg": "too-large", "a.tar": "bad-tar"}
 
 
-def test_a_member_of_negative_size_ends_the_list(tmp_path: Path) -> None:
-    negative = bytearray(member("b.jpg", b"")[0].tobuf(tarfile.GNU_FORMAT))
-    negative[124:136] = b"\xff" * 8 + (-512 & 0xFFFFFFFF).to_bytes(4, "big")
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize("size", [-512, -1, -(2**63)])
+def test_a_member_of_negative_size_ends_the_list(tmp_path: Path, size: int, order: str) -> None:
+    """Of a few bytes less than none the next header follows as of an empty one."""
+    negative = bytearray(member(f"{order[1]}.jpg", b"")[0].tobuf(tarfile.GNU_FORMAT))
+    negative[124:136] = size.to_bytes(12, "big", signed=True)
     negative[148:156] = b"%06o\0 " % (sum(negative[:148]) + 8 * 32 + sum(negative[156:512]))
-    first = member("a.jpg", b"a")[0].tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")
+    first = member(f"{order[0]}.jpg", b"a")[0].tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")
     path = tmp_path / "a.tar"
     path.write_bytes(first + bytes(negative) + bytes(1024))
     found = outcomes(path)
-    assert (found["a.jpg"], found["a.tar"]) == (b"a", "bad-tar")
+    assert (found[f"{order[0]}.jpg"], found["a.tar"]) == (b"a", "bad-tar")
+
+
+def test_a_member_larger_than_can_be_counted_ends_the_list(tmp_path: Path) -> None:
+    huge = member("a.jpg", b"")[0]
+    huge.pax_headers = {"size": str(10**30)}
+    first = member("b.jpg", b"a")[0].tobuf(tarfile.PAX_FORMAT) + b"a".ljust(512, b"\0")
+    path = tmp_path / "a.tar"
+    path.write_bytes(first + huge.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    found = outcomes(path)
+    assert (found["b.jpg"], found["a.tar"]) == (b"a", "bad-tar")
 
 
 def test_headers_inside_each_other_are_no_traceback(tmp_path: Path) -> None:
