@@ -245,9 +245,11 @@ class RecordWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # What was found before an interruption is shown too.
-        groups = list(dict.fromkeys(row.get(self._grouped_by) for block in self._blocks for row in block))
         rows = [row for block in self._blocks for row in _ordered(block, self.rank, self._order)]
-        rows.sort(key=lambda row: groups.index(row.get(self._grouped_by)))
+        if self._grouped_by:
+            given = dict.fromkeys(repr(row.get(self._grouped_by)) for block in self._blocks for row in block)
+            places = {group: place for place, group in enumerate(given)}
+            rows.sort(key=lambda row: places[repr(row.get(self._grouped_by))])
         if rows and kind in (None, KeyboardInterrupt):
             self._write(drawn_table(rows, self.rank, self.columns, self.decimals))
         if kind is None and not self._output.line:

@@ -352,6 +352,15 @@ def test_rows_of_a_group_stand_together(capfd):
     assert rows == [["0.300000", "b"], ["0.100000", "b"], ["0.900000", "a"], ["a"]]
 
 
+@pytest.mark.parametrize("field", ["", "of"])
+def test_fields_of_any_name_and_kind_are_shown_in_a_table(capfd, field):
+    with RecordWriter("tool.do/1", "score", ("name",), form=Form.table, grouped_by=field) as writer:
+        for number, name in ((0.1, "a"), (0.9, "b")):
+            writer.emit({"score": number, "name": name, field: [name, {}]})
+    rows = [line.split() for line in capfd.readouterr().out.splitlines()[1:]]
+    assert rows == ([["0.100000", "a"], ["0.900000", "b"]] if field else [["0.900000", "b"], ["0.100000", "a"]])
+
+
 def test_how_records_are_written_is_chosen_for_a_block(capfd):
     with written_as(Form.csv, ("score", "name", "more")) as output:
         with RecordWriter("tool.do/1", "score", ("name",)) as writer:
