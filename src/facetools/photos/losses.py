@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -48,11 +49,11 @@ def losses(image: Image.Image, data: bytes) -> list[str]:
 
     They may matter for what a cloak hides: a place, a name, a picture of the clean face.
     """
-    walk, notes = _WALKS.get(_container(image), _pixels_alone), list(_frames(image))
+    walk, notes = _WALKS.get(_container(image), _pixels_alone), list[str]()
     try:
-        for note in chain(_reductions(image, data), walk(image, data)):
+        for note in chain(_frames(image), _reductions(image, data), walk(image, data)):
             notes.append(note)
-    except (IndexError, ValueError):  # damaged beyond what its decoder minds
+    except (IndexError, ValueError, struct.error):  # damaged beyond what its decoder minds
         notes.append("metadata that cannot be read removed")
     notes = list(dict.fromkeys(notes))
     more = notes[_MOST_NOTES:]

@@ -425,3 +425,13 @@ def test_notes_say_what_8_bit_rgb_does_not_hold(mode: str, kind: str, notes: lis
     image = Image.open(io.BytesIO(data))
     image.load()
     assert losses(image, data) == notes
+
+
+def test_a_second_frame_of_a_gif_that_is_cut_in_its_header() -> None:
+    """The first is whole; Pillow reads the second to say whether the picture moves."""
+    data = saved(PHOTO.convert("P"), "GIF")
+    assert data.endswith(b";")
+    image = Image.open(io.BytesIO(data[:-1] + b"\x2c\0\0\0"))
+    image.load()
+    assert losses(image, data) == ["metadata that cannot be read removed"]
+    assert decode_photo(data[:-1] + b"\x2c\0\0\0", "x").pixels.shape == (32, 40, 3)
