@@ -362,6 +362,25 @@ def test_what_a_worker_meets(two_nodes: TwoNodes, tmp_path: Path, what: str, pri
 
 
 @pytest.mark.slow
+def test_clusters_of_one_run_one_after_the_other(
+    run: Any, people_folder: Path, tmp_path: Path, short_folder: str
+) -> None:
+    """Each shard starts one; Ray reads a token once a process."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": short_folder}
+    detect = ("facetools", "detect", "--in", people_folder, "--engine", "ray", "--actors", "1")
+    done = run(*detect, "--shard", "1-2/2", "--into", tmp_path / "shards", env=env)
+    assert (done.code, done.err) == (run(*detect[:4], env=env).code, "")
+    assert sorted(path.name for path in (tmp_path / "shards").glob("*.done")) == [
+        "0001-of-0002.done",
+        "0002-of-0002.done",
+    ]
+    assert not Path(short_folder, ".ray").exists()
+    refused = run(*detect, "--gpus-per-actor", "1000", env=env)  # nobody can add them to a cluster of this run
+    assert (refused.code, refused.out, refused.err.count("\n")) == (1, b"", 1)
+    assert refused.err.startswith("facetools: error: --gpus-per-actor 1000: this machine has ")
+
+
+@pytest.mark.slow
 def test_a_cluster_that_asks_for_a_token(run: Any, names: Path, short_folder: str) -> None:
     """It lies in the home folder; whoever joins says that it is to be used, or is told to."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": short_folder}

@@ -160,7 +160,10 @@ def _check(given: Mapping[str, Any], shards: Shards, output: Output) -> None:
     names = [*(given.get("inputs") or ()), *(given.get("paths") or ())]
     # next looks at the inputs of a shard that is complete before those of its own.
     if (shards.unfinished or len(shards.numbers) > 1) and "inputs" in given and (not names or STDIN in names):
-        raise UsageError(f"{param('shard')} {given['shard']}: stdin can be read once; name inputs by {param('inputs')}")
+        raise UsageError(
+            f"{param('shard')} {given['shard']}: stdin can be read once; name inputs by {param('inputs')}, a "
+            f"list in a file too, or make one shard, as by {param('shard')} 1/{shards.total}"
+        )
 
 
 def _listed(numbers: list[int], total: int) -> str:

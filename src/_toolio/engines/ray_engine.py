@@ -19,6 +19,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -28,6 +29,7 @@ from _toolio.compute.threads import ordered
 from _toolio.engines.engine import Opening, Worker, in_groups
 from _toolio.engines.ray_actors import CALLS, Pool, bounded, ray_module
 from _toolio.errors import ToolError, UsageError, param
+from _toolio.words import many
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -159,6 +161,12 @@ class RayEngine:
             raise ToolError(
                 f"{param('device')} cuda: the cluster has no GPU; use {param('device')} auto", kind="no-gpu"
             )
+        if self._folder is not None and gpus > found.get("GPU", 0):  # one that others keep up can get more nodes
+            raise ToolError(
+                f"{param('gpus_per_actor')} {gpus:g}: this machine has {many(int(found.get('GPU', 0)), 'GPU')} that Ray"
+                " can use; give fewer, or leave it out",
+                kind="no-gpu",
+            )
         room = [found.get("CPU", 1), *([found.get("GPU", 0) / gpus] if gpus else [])]
         return gpus, self._actors or max(1, int(min(room)))
 
@@ -183,9 +191,15 @@ def _token_of_its_own() -> dict[str, str]:
     """
     if AUTH_MODE in os.environ or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
         return {}
-    token = {AUTH_MODE: "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    token = {AUTH_MODE: "token", "RAY_AUTH_TOKEN": _new_token()}
     os.environ.update(token)
     return token
+
+
+@cache
+def _new_token() -> str:
+    """Return this process's token: Ray reads it once, and a run over several shards starts several clusters."""
+    return secrets.token_hex(32)
 
 
 def _connect(address: str, folder: str | None) -> None:

@@ -41,7 +41,9 @@ COLUMNS = ("path", "face", "reason")
 
 RowsPerPart = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Write a folder of parts of N rows at most. Default: one file."),
+    typer.Option(
+        min=1, metavar="N", help="Write a folder of parts of N rows; a photo's faces stay together. Default: one file."
+    ),
 ]
 
 

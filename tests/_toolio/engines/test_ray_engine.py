@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from _toolio.engines import ray_engine
 from _toolio.engines.ray_engine import RayEngine
 from _toolio.errors import UsageError
 from conftest import Run
@@ -73,3 +74,21 @@ def test_ray_is_imported_by_its_engine_alone() -> None:
     commands += ["berttools.commands.predict", "berttools.commands.layerdiff", "_toolio.engines.ray_engine"]
     code = f"import sys, {', '.join(commands)}; sys.exit('ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_cluster_of_this_run_has_a_token_that_a_process_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    first = ray_engine._token_of_its_own()
+    assert first["RAY_AUTH_MODE"] == os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(first["RAY_AUTH_TOKEN"]) == 64
+    for name in first:
+        monkeypatch.delenv(name)
+    assert ray_engine._token_of_its_own() == first
+    for name in first:
+        monkeypatch.delenv(name)
+    for name in names:  # whoever has set one has decided
+        monkeypatch.setenv(name, "disabled")
+        assert ray_engine._token_of_its_own() == {}
+        monkeypatch.delenv(name)
