@@ -324,9 +324,18 @@ def options_of_commands() -> set[str]:
     return found
 
 
-OTHERS = {"--strict", "--check", "--second", "--modes", "--photos", "--head", "--port", "--address"} | {
-    f"--{name}" for name in ("nproc-per-node", "nnodes", "node-rank", "master-addr", "master-port")
-}
+OTHERS = {
+    "--strict",
+    "--check",
+    "--second",
+    "--modes",
+    "--photos",
+    "--head",
+    "--port",
+    "--address",
+    "--rounds",
+    "--each",
+} | {f"--{name}" for name in ("nproc-per-node", "nnodes", "node-rank", "master-addr", "master-port")}
 """Options of other programs, such as torchrun and ray, and of scripts."""
 
 
