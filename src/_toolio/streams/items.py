@@ -97,6 +97,9 @@ def read_input(path: str) -> bytes:
         raise InputError(f"{path}: no such file", kind="missing") from None
     except NotADirectoryError:
         return read_member(path)
+    except IsADirectoryError:
+        advice = f"name it by {param('inputs')} to read what is in it"
+        raise InputError(f"{path}: is a directory; {advice}", kind="unreadable") from None
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}", kind="unreadable") from None
     except ValueError:

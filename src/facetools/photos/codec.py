@@ -125,6 +125,8 @@ def _said_of(data: bytes) -> str:
         return "a Git LFS pointer, and no photo; fetch it with `git lfs pull`"
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page, and no photo; download it again, or if it is the URL of a folder, end it in /"
+    if data[257:262] == b"ustar":
+        return f"a tar archive, and no photo; name it by {param('inputs')} to read what is in it"
     return "not a photo in a format that can be read"
 
 

@@ -298,7 +298,7 @@ def test_paths_on_stdin(tmp_path: Path, stdin: Callable[[bytes], None]) -> None:
     assert [item.relative for item in items] == [
         "a.jpg", "abs/x/b.jpg", "up/c.jpg", os.fsdecode(b"caf\xe9.jpg"), "unnamed", "x", "last"
     ]  # fmt: skip
-    with pytest.raises(InputError, match="is a directory"):
+    with pytest.raises(InputError, match="/: is a directory; name it by inputs to read what is in it"):
         items[4].read()
 
 

@@ -7,6 +7,7 @@ import random
 import re
 import struct
 import sys
+import tarfile
 import zlib
 from typing import Any, get_args
 
@@ -748,4 +749,10 @@ def test_what_is_often_there_in_a_photos_place_is_named() -> None:
     )
     assert refused(b"\n<!DOCTYPE html><html></html>").message.endswith(
         "download it again, or if it is the URL of a folder, end it in /"
+    )
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a.jpg"))
+    assert refused(packed.getvalue()).message.endswith(
+        "a tar archive, and no photo; name it by inputs to read what is in it"
     )
