@@ -335,6 +335,7 @@ OTHERS = {
     "--address",
     "--rounds",
     "--each",
+    "--sizes",
 } | {f"--{name}" for name in ("nproc-per-node", "nnodes", "node-rank", "master-addr", "master-port")}
 """Options of other programs, such as torchrun and ray, and of scripts."""
 
