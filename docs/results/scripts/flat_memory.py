@@ -126,13 +126,17 @@ def follow(line: Sequence[str], each: int | None = None) -> list[Part]:
         sampler = threading.Thread(target=sample)
         sampler.start()
         for number, record in enumerate(map(json.loads, process.stdout)):
-            tar, _, photo = str(record["path"]).rpartition(".tar") if each is None else (number // each, "", number)
-            if not parts or parts[-1].name != Path(str(tar)).name:
+            if each is None:
+                tar, _, photo = str(record["path"]).rpartition(".tar")
+                name = Path(tar).name
+            else:
+                name, photo = str(number // each), str(number)
+            if not parts or parts[-1].name != name:
                 now = look(process.pid)
                 for before in parts[-1:]:
                     before.samples.append(now)
-                parts.append(Part(Path(str(tar)).name, [now]))
-            parts[-1].photos.add(str(photo))
+                parts.append(Part(name, [now]))
+            parts[-1].photos.add(photo)
         done.set()
         sampler.join()
     if process.returncode not in {0, 3}:  # 3: there are inputs that are no photos

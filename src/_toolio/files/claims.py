@@ -140,8 +140,9 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
     if out is None or target is None or target in _claims:
         yield
         return
+    outputs = _with_checkpoints(target, out)
     with _held(claim_file(target), f"{named} {out}") as held:
-        _tidy_beside(target, _with_checkpoints(target, out), held.dead)
+        _tidy_beside(target, outputs, held.dead)
         held.forget()
         _claims[target] = Claim(state_of(target) if replace else None)
         try:
@@ -149,7 +150,7 @@ def claimed(out: Path | None, *, replace: bool, named: str = param("out")) -> It
         finally:
             del _claims[target]
             # A signal can come while what is half-written is being removed, or right after it was made.
-            for left in temporaries.left_beside(_with_checkpoints(target, out), [temporaries.RUN]):
+            for left in temporaries.left_beside(outputs, [temporaries.RUN]):
                 temporaries.remove(left)
 
 
@@ -200,7 +201,7 @@ def _short(name: str) -> str:
 
 def _with_checkpoints(target: Path, out: Path) -> list[Path]:
     """Return an output and what a training writes beside it, under the name that the user gave."""
-    checkpoint = checkpoint_beside(out)
+    checkpoint = checkpoint_beside(Path(os.path.realpath(out.parent), out.name))  # mostly the target's own folder
     return [target, checkpoint, *(fold_checkpoint(checkpoint, number) for number in range(1, _MOST_FOLDS + 1))]
 
 

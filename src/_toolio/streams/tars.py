@@ -197,9 +197,8 @@ class Headers:
                 self.fault = self._behind() if self._seeks else ""
                 return
             if member.offset <= last or not 0 <= member.size <= _LARGEST:
-                self.fault = (
-                    "a member of impossible size"  # of some negative ones the same would come again without end
-                )
+                # Behind some negative ones the same members would come again without end.
+                self.fault = "a member of impossible size"
                 return
             self.seen, last = self.seen + 1, member.offset
             yield member

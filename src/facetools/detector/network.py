@@ -28,8 +28,8 @@ LEAST_NOISE = 1 / 1024
 _CANVAS_STEP = 16
 """Sides of the maps that a fused network computes on are multiples of it, and of its stride of 8.
 
-Faces have all sizes, and oneDNN generates code for each size of a convolution: a third of the time of a face, and the
-memory of a long run grows with it.
+Faces have all sizes, and oneDNN generates code for each size of a convolution, which takes time, and the memory of a
+long run grows with it.
 """
 
 Size = tuple[int, int]
@@ -104,6 +104,11 @@ class ResidualNet(nn.Module):
     ----------
     attacks
         Number of attacks that it classifies.
+
+    Attributes
+    ----------
+    canvas_step
+        What the sides of maps are filled up to multiples of; 1 until it is fused.
     """
 
     def __init__(self, attacks: int) -> None:
