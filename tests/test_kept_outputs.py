@@ -55,6 +55,7 @@ def until_claimed(lock: Path) -> None:
     end = time.monotonic() + 60
     while not (lock.exists() and lock.read_bytes()) and time.monotonic() < end:
         time.sleep(0.02)
+    time.sleep(0.5)  # the run looks at what is there right after it has written the claim
 
 
 def tuning(tiny: Path, out: Path) -> list[str | Path]:
