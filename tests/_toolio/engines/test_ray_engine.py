@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -76,19 +77,15 @@ def test_ray_is_imported_by_its_engine_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_cluster_of_this_run_has_a_token_that_a_process_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_of_this_run_has_a_token_that_a_process_keeps() -> None:
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    first = ray_engine._token_of_its_own()
-    assert first["RAY_AUTH_MODE"] == os.environ["RAY_AUTH_MODE"] == "token"
-    assert len(first["RAY_AUTH_TOKEN"]) == 64
-    for name in first:
-        monkeypatch.delenv(name)
-    assert ray_engine._token_of_its_own() == first
-    for name in first:
-        monkeypatch.delenv(name)
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    with mock.patch.dict(os.environ, others, clear=True):
+        first = ray_engine._token_of_its_own()
+        assert first["RAY_AUTH_MODE"] == os.environ["RAY_AUTH_MODE"] == "token"
+        assert len(first["RAY_AUTH_TOKEN"]) == 64
+    with mock.patch.dict(os.environ, others, clear=True):
+        assert ray_engine._token_of_its_own() == first
     for name in names:  # whoever has set one has decided
-        monkeypatch.setenv(name, "disabled")
-        assert ray_engine._token_of_its_own() == {}
-        monkeypatch.delenv(name)
+        with mock.patch.dict(os.environ, others | {name: "disabled"}, clear=True):
+            assert ray_engine._token_of_its_own() == {}
