@@ -86,6 +86,8 @@ def _saying_that_it_waits(name: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        # A thread that still writes its line while the interpreter ends holds stderr's lock, which is fatal.
+        timer.join()
 
 
 def _endless(name: str, status: os.stat_result) -> str:

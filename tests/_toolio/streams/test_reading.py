@@ -75,6 +75,21 @@ def test_that_a_named_pipe_is_waited_for_is_said_once(tmp_path: Path, monkeypatc
     assert said == [f"{tmp_path / 'a'}: a named pipe; waiting for a program that writes into it"]
 
 
+def test_no_thread_is_left_that_still_says_that_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a")
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        (tmp_path / "a").write_bytes(b"data")
+        threading.Event().wait(0.3)
+        said.append(line)
+
+    monkeypatch.setattr(reading, "_PATIENCE", 0.01)
+    monkeypatch.setattr(reading, "_say_waiting", say)
+    assert read_file(tmp_path / "a") == b"data"
+    assert len(said) == 1
+
+
 def test_a_command_says_that_it_waits_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     os.mkfifo(path)
