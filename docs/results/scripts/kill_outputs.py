@@ -2,10 +2,10 @@
 
 Usage: python docs/results/scripts/kill_outputs.py BASE PHOTOS N [SEED [COMMAND...]]
 
-BASE is a model's folder, PHOTOS a folder of a few photos with faces. Each of N kills runs one of the commands below (or
-of those that are named) in turn, with --force onto an older output (perturb and align: into an empty folder), and ends
-it: every second one at a moment drawn evenly over the time that it takes, the others up to 20 ms after something has
-begun to be written. Three in four get SIGKILL, one in four SIGTERM. Then
+BASE is a model's folder, PHOTOS a folder of some people's photos, two of each. Each of N kills runs one of the commands
+below (or of those that are named) in turn, with --force onto an older output (perturb and align: into an empty folder),
+and ends it: every second one at a moment drawn evenly over the time that it takes, the others up to 20 ms after
+something has begun to be written. Three in four get SIGKILL, one in four SIGTERM. Then
 
 - the output must be the older or the new one, whole, or, of a folder of photos, whole photos only;
 - after SIGTERM nothing half-written and no claim may be left;
@@ -158,38 +158,67 @@ def judge(writer: Writer, older: dict[str, str], new: dict[str, str], ended: tup
     return wrong
 
 
-def writers(base: Path, photos: Path, work: Path) -> list[Writer]:
-    """Return the commands, after making what they read."""
+def maker(out: Path, *words: str | Path, older: Sequence[str | Path] | None, to: str = "--out") -> Writer:
+    """Return a command that writes ``out``; ``words`` are the tool's name, its command and the rest."""
+    out.parent.mkdir(exist_ok=True)
+    before = None if older is None else [*tool(*words[:2], *older), to, str(out)]
+    return Writer([*tool(*words), to, str(out)], out, before)
+
+
+def text_writers(base: Path, work: Path) -> list[Writer]:
+    """Return the commands of berttools, after making what they read."""
     texts, task, other = work / "texts.jsonl", work / "task.safetensors", work / "other.safetensors"
     texts.write_text(TEXTS)
     tuned: list[str | Path] = ["--base", base, "--train", texts, "--max-steps", "2"]
-    end_well(tool("berttools", "mask-tune", *tuned, "--out", work / "one.mask.safetensors"))
-    mask = work / "other.mask.safetensors"
-    end_well(tool("berttools", "mask-control", base, work / "one.mask.safetensors", "--out", mask))
+    one, mask = work / "one.mask.safetensors", work / "other.mask.safetensors"
+    end_well(tool("berttools", "mask-tune", *tuned, "--out", one))
+    end_well(tool("berttools", "mask-control", base, one, "--out", mask))
     end_well(tool("berttools", "finetune", *tuned, "--save", "delta", "--out", task))
     end_well(tool("berttools", "finetune", *tuned, "--seed", "1", "--save", "delta", "--out", other))
     end_well(tool("berttools", "apply-delta", base, task, "--out", work / "ft"))
-    one = work / "one.mask.safetensors"
+    again = [*tuned, "--seed", "1"]
 
-    def maker(name: str, out: str, *words: str | Path, older: Sequence[str | Path] | None, to: str = "--out") -> Writer:
-        package = "facetools" if name in ("perturb", "align", "embed", "compare") else "berttools"
-        path = work / "out" / out
-        path.parent.mkdir(exist_ok=True)
-        lines = [tool(package, name, *each, to, path) if each is not None else None for each in (words, older)]
-        assert lines[0]
-        return Writer(lines[0], path, lines[1])
+    def of(name: str, out: str, *words: str | Path, older: Sequence[str | Path], to: str = "--out") -> Writer:
+        return maker(work / "out" / out, "berttools", name, *words, older=older, to=to)
 
     return [
-        maker("apply-mask", "masked", base, mask, older=[base, one]),
-        maker("apply-delta", "tuned", base, task, older=[base, other]),
-        maker("layerdiff", "moved.png", base, work / "ft", older=[base, work / "ft", "--group", "Q"], to="--heatmap"),
-        maker("maskdiff", "masks.png", one, mask, older=[one], to="--heatmap"),
-        maker("embed", "e.safetensors", photos, older=[photos, "--faces", "largest"]),
-        maker("perturb", "same", "--attack", "none", photos, older=None),
-        maker("align", "chips", photos, older=None),
-        maker("finetune", "model", *tuned, older=[*tuned, "--seed", "1"]),
-        maker("mask-tune", "learned", *tuned, older=[*tuned, "--seed", "1"]),
-        maker("mask-control", "random", base, one, older=[base, one, "--seed", "1"]),
+        of("apply-mask", "masked", base, mask, older=[base, one]),
+        of("apply-delta", "tuned", base, task, older=[base, other]),
+        of("layerdiff", "moved.png", base, work / "ft", older=[base, work / "ft", "--group", "Q"], to="--heatmap"),
+        of("maskdiff", "masks.png", one, mask, older=[one], to="--heatmap"),
+        of("finetune", "model", *tuned, older=again),
+        of("mask-tune", "learned", *tuned, older=again),
+        of("mask-control", "random", base, one, older=[base, one, "--seed", "1"]),
+    ]
+
+
+def photo_writers(photos: Path, work: Path) -> list[Writer]:
+    """Return the commands of facetools, after making what they read."""
+    cloaked, scores, shards = work / "cloaked", work / "scores.jsonl", work / "shards"
+    cloak: list[str | Path] = ["--attack", "lowkey", "--set", "steps=1", "--format", "png"]
+    end_well(tool("facetools", "perturb", *cloak, photos, "--out", cloaked))
+    with scores.open("w") as out:
+        subprocess.run(tool("facetools", "detect", photos, cloaked), stdout=out, check=True)
+    for part in ("1/2", "2/2"):
+        end_well(tool("facetools", "embed", photos, "--shard", part, "--into", shards))
+    pairs: list[str | Path] = ["--clean", photos, "--cloaked", cloaked, "--epochs", "2", "--held-out", "0.5", "--seed"]
+    people: list[str | Path] = ["--in", photos, "--epochs", "2", "--batch", "8", "--held-out", "0.5", "--seed"]
+    drawn: list[str | Path] = [scores, "--cloaked", cloaked, "--kind"]
+
+    def of(name: str, out: str, *words: str | Path, older: Sequence[str | Path] | None) -> Writer:
+        return maker(work / "out" / out, "facetools", name, *words, older=older)
+
+    joined = of("gather", "all.safetensors", shards, older=[shards])
+    joined.older = tool("facetools", "embed", photos, "--faces", "largest", "--out", joined.out)
+    return [
+        joined,
+        of("embed", "e.safetensors", photos, older=[photos, "--faces", "largest"]),
+        of("perturb", "same", "--attack", "none", photos, older=None),
+        of("align", "chips", photos, older=None),
+        of("plot", "roc.png", *drawn, "roc", older=[*drawn, "histogram"]),
+        of("train-detector", "d.safetensors", *pairs, "1", older=[*pairs, "2"]),
+        of("train-extractor", "x.safetensors", *people, "1", older=[*people, "2"]),
+        of("train-robust", "r.safetensors", *pairs, "1", older=[*pairs, "2"]),
     ]
 
 
@@ -198,7 +227,8 @@ def main(base: Path, photos: Path, kills: int, seed: int, commands: Sequence[str
     rng, failed = random.Random(seed), False
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        every = [each for each in writers(base, photos, work) if not commands or each.words[3] in commands]
+        both = [*text_writers(base, work), *photo_writers(photos, work)]
+        every = [each for each in both if not commands or each.words[3] in commands]
         for index, writer in enumerate(every):
             kept, wrong = work / "kept", list[str]()
             older, new = learn(writer, kept)
