@@ -146,7 +146,11 @@ def run_shards(
     def waits(numbers: list[int]) -> None:
         tell(f"waits for shards that other runs are making: {_listed(numbers, shards.total)}")
 
-    held = take_each(worker.folder, shards.numbers, worker.make, on_waiting=waits)
+    try:
+        held = take_each(worker.folder, shards.numbers, worker.make, on_waiting=waits)
+    except (KeyboardInterrupt, SystemExit):
+        tell(f"stopped after {many(worker.done, 'shard')}; the same command goes on")
+        raise
     if held:
         tell(f"not made, as runs on other machines have them: {_listed(held, shards.total)}")
     elif shards.unfinished and not worker.done:

@@ -55,6 +55,26 @@ def test_the_exit_status_is_that_of_one_run(tmp_path: Path, shard: str, status: 
     assert run_shards(command, given, Output(), print) == (0 if shard == "next/3" else status)
 
 
+@pytest.mark.parametrize("shard", ["1-3/3", "next/3"])
+def test_an_interrupt_says_how_far_it_came(tmp_path: Path, shard: str) -> None:
+    said: list[str] = []
+    stops = True
+
+    def interrupted(*, shard: str | None) -> int:
+        if shard == "2/3" and stops:
+            raise KeyboardInterrupt
+        return command(shard=shard)
+
+    interrupted.__module__ = "facetools.commands.detect"
+    given = {"shard": shard, "into": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(interrupted, given, Output(), said.append)
+    assert said == ["stopped after 1 shard; the same command goes on"]
+    stops = False
+    run_shards(interrupted, given, Output(), said.append)
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == [f"000{n}-of-0003.jsonl" for n in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("shard", ["1/4", "2-3/4", "next/4"])
 def test_a_folder_of_another_number_of_shards_is_refused(tmp_path: Path, shard: str) -> None:
     command.__module__ = "facetools.commands.detect"
