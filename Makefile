@@ -13,6 +13,7 @@ DEMO   := .demo
 AUDIT  := build/audit
 LOWEST := build/lowest
 PEERS  := build/peers
+ATHERIS := build/atheris
 # Tests run in as many processes, a thread each: many of them start a process of their own and wait for it.
 JOBS   ?= 2
 FUZZ_SECONDS ?= 60
@@ -35,7 +36,7 @@ help:
 	@echo 'make test-all  the same with the slow tests'
 	@echo 'make audit     check licences of all that is installed, and look for known faults'
 	@echo 'make test-lowest  run a part of the tests with the lowest versions that pyproject.toml admits (6 GB in build/)'
-	@echo 'make fuzz      try damaged inputs at random, FUZZ_SECONDS (60) for each kind'
+	@echo 'make fuzz      try damaged inputs, guided by coverage, FUZZ_SECONDS (60) for each kind'
 	@echo 'make bench     measure everything, beside its limits and peers: a table, and build/bench.jsonl (an hour, 20 GB of disk)'
 	@echo 'make man       write the man pages again'
 	@echo 'make clean     remove .venv, .demo and the environments in build/'
@@ -73,9 +74,16 @@ test-lowest: $(VENV)/installed-test
 	  --constraint $(LOWEST)/constraints.txt --editable '.[test,heif,onnx]'
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n $(JOBS) $(LOWEST_TESTS)
 
-# One JSON line a script: rounds, how they ended, findings. FUZZ_SEED=N begins with another seed.
+# One JSON line a script: rounds, how they ended, findings. FUZZ_SEED=N begins with another seed. Guided by coverage where
+# atheris can be had, in a folder of its own, and else at random; what reached new code stays in build/corpus.
 fuzz: $(VENV)/installed-test
-	@set -e; for script in tests/fuzz/*.py; do $(BIN)/python $$script $(FUZZ_SECONDS) $(FUZZ_SEED); done
+	@test -d $(ATHERIS) || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(ATHERIS) \
+	  atheris >/dev/null 2>&1 || true
+	@mkdir -p build/corpus
+	@for script in tests/fuzz/*.py; do kept=build/corpus/$$(basename $$script .py); if test -d $(ATHERIS)/atheris; \
+	  then PYTHONPATH=$(ATHERIS) $(BIN)/python tests/guided_fuzzing.py $$script $(FUZZ_SECONDS) $(FUZZ_SEED) $$kept \
+	    2>$$kept.log || { tail -n 3 $$kept.log >&2; exit 1; }; \
+	  else $(BIN)/python $$script $(FUZZ_SECONDS) $(FUZZ_SEED) || exit 1; fi; done
 
 # Two peers name older versions of what the project needs, or bring much that is not used: without what they name, into a
 # folder of their own. Where they cannot be had, the benchmarks say so. ONLY names benchmarks; without it all run.
@@ -89,7 +97,7 @@ man: $(VENV)/installed
 	$(BIN)/python tools/mkman.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(AUDIT) $(LOWEST) $(PEERS)
+	rm -rf $(VENV) $(DEMO) $(AUDIT) $(LOWEST) $(PEERS) $(ATHERIS)
 
 # The stamps depend on pyproject.toml, so that a changed dependency installs again. The package itself is
 # installed in place: sources need no new install.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 import resource
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 SLOW_S = 20.0
 """Seconds that one small damaged input may take; more is a finding."""
@@ -49,8 +52,64 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def fuzz(name: str, try_one: Callable[[random.Random], str], *, rounds: int | None = None) -> int:
+class Rounds:
+    """What came of rounds: how they ended, and findings.
+
+    Attributes
+    ----------
+    count
+        How many there were.
+    findings
+        What should not have been, by its place in the code, the first of each.
+    """
+
+    def __init__(self) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
+        self.count, self.findings = 0, dict[str, str]()
+        self._ends, self._start = Counter[str](), time.monotonic()
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a round raised something or was slow, else 0."""
+        return 1 if self.findings else 0
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been."""
+        return time.monotonic() - self._start
+
+    def run(self, once: Callable[[], str], about: str) -> None:
+        """Run a round; ``about`` says how to run it again."""
+        began = time.monotonic()
+        try:
+            self._ends[once()] += 1
+        except Exception as error:
+            self._ends["raised"] += 1
+            self.findings.setdefault(_where(error), f"{about}: {type(error).__name__}: {error}"[:3000])
+        if (took := time.monotonic() - began) > SLOW_S:
+            self.findings.setdefault(f"slow {about}", f"{took:.1f} s")
+        self.count += 1
+
+    def line(self, name: str, **more: object) -> str:
+        """Return all of it as a line of JSON."""
+        record = {"fuzz": name, "rounds": self.count, "seconds": round(self.seconds), **more}
+        return json.dumps({**record, "ends": dict(self._ends), "findings": self.findings}) + "\n"
+
+
+def load_script(path: Path) -> ModuleType:
+    """Return a script of ``fuzz/`` as a module of its own."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def fuzz(name: str, try_one: Callable[[random.Random], str], prepare: Callable[[Path], None] = lambda _: None) -> int:
     """Run rounds, each with a seed of its own, and print one JSON line of what they found.
+
+    They take as many seconds as the first argument says (60), from the seed that the second one says (0).
 
     Parameters
     ----------
@@ -58,33 +117,23 @@ def fuzz(name: str, try_one: Callable[[random.Random], str], *, rounds: int | No
         Of what is tried.
     try_one
         Returns how a round ended, in a word, and raises what should not have been.
-    rounds
-        None: for as many seconds as the first argument says, from the seed that the second one says (0).
+    prepare
+        Makes, in a folder, what every round reads.
 
     Returns
     -------
     int
         1 if a round raised something or was slow, else 0.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
     seconds, seed = float(sys.argv[1]) if sys.argv[1:] else 60.0, int(sys.argv[2]) if sys.argv[2:] else 0
-    ends, findings = Counter[str](), dict[str, str]()
-    start = time.monotonic()
-    count = 0
-    while (count < rounds) if rounds is not None else (time.monotonic() - start < seconds):
-        began = time.monotonic()
-        try:
-            ends[try_one(random.Random(seed + count))] += 1
-        except Exception as error:
-            ends["raised"] += 1
-            findings.setdefault(_where(error), f"seed {seed + count}: {type(error).__name__}: {error}"[:300])
-        if (took := time.monotonic() - began) > SLOW_S:
-            findings.setdefault(f"slow {seed + count}", f"{took:.1f} s")
-        count += 1
-    took = time.monotonic() - start
-    about = {"fuzz": name, "rounds": count, "seconds": round(took), "ends": dict(ends), "findings": findings}
-    sys.stdout.write(json.dumps(about) + "\n")
-    return 1 if findings else 0
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        prepare(Path(folder))
+        rounds = Rounds()
+        while rounds.seconds < seconds:
+            number = seed + rounds.count
+            rounds.run(lambda: try_one(random.Random(number)), f"seed {number}")  # noqa: B023 - it is called at once
+    sys.stdout.write(rounds.line(name))
+    return rounds.exit_code
 
 
 def _where(error: Exception) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,42 +10,31 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from facetools.extractors.architectures.dlib_resnet import packaged_path
-from tiny_models import make_base, make_tuned
+from fuzzing import load_script
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "fuzz" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def prepared(name: str, factory: pytest.TempPathFactory) -> ModuleType:
+    module = load_script(ROOT / "tests" / "fuzz" / f"{name}.py")
+    module.prepare(factory.mktemp("fuzz"))
     return module
 
 
 @pytest.fixture(scope="module")
 def headers(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    module = script("weights_headers")
-    module.BASE, module.MASK, module.DELTA = module._made(tmp_path_factory.mktemp("fuzz"))
-    return module
+    return prepared("weights_headers", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def torchs() -> ModuleType:
-    module = script("weights_torch")
-    module.DLIB = packaged_path().read_bytes()
-    return module
+def torchs(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    return prepared("weights_torch", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    module, made = script("weights_folders"), tmp_path_factory.mktemp("fuzz")
-    module.BASE = make_base(Path(made, "base"))
-    module.TUNED = make_tuned(module.BASE, Path(made, "tuned"))
-    return module
+    return prepared("weights_folders", tmp_path_factory)
 
 
 @given(seed=st.integers(0, 1 << 60))

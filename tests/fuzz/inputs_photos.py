@@ -19,6 +19,8 @@ from _toolio.errors import InputError
 from facetools.photos.codec import decode_photo, encode_photo
 from fuzzing import fuzz, mutated
 
+NAME = "photos"
+
 TIFFS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
 
 
@@ -93,4 +95,4 @@ def _decoded(data: bytes, rng: random.Random) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(fuzz("photos", try_one))
+    sys.exit(fuzz(NAME, try_one))

@@ -22,6 +22,8 @@ from berttools.texts.rows import Columns, rows_of
 from facetools.faces.face import face_of
 from fuzzing import fuzz, mutated
 
+NAME = "records"
+
 LINES = [
     b'{"score":0.5,"schema":"facetools.detect/1","path":"a/b.jpg","relative":"b.jpg","face":0,"box":[1,2,30.5,40],'
     b'"confidence":0.99,"landmarks":[[1,2],[3,4],[5,6],[7,8],[9,10]]}\n',
@@ -104,4 +106,4 @@ def try_one(rng: random.Random) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(fuzz("records", try_one))
+    sys.exit(fuzz(NAME, try_one))

@@ -19,6 +19,8 @@ from _toolio.streams import tars
 from _toolio.streams.inputs import open_items
 from fuzzing import fuzz, mutated
 
+NAME = "tars"
+
 TYPES = (*(tarfile.REGTYPE,) * 4, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, b"S", b"L", b"x")
 SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "99999999999"}
 PACKINGS = (lambda data: data, lambda data: data, gzip.compress, bz2.compress, lzma.compress)
@@ -100,4 +102,4 @@ def try_one(rng: random.Random) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(fuzz("tars", try_one))
+    sys.exit(fuzz(NAME, try_one))

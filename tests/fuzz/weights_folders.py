@@ -25,6 +25,8 @@ from berttools.layerdiff import LayerdiffConfig, compare
 from fuzzing import fuzz, mutated, mutated_json
 from tiny_models import make_base, make_tuned
 
+NAME = "folders"
+
 ADAPTER = {
     "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["query"], "bias": "none", "use_rslora": False,
     "rank_pattern": {"value": 2}, "alpha_pattern": {"value": 3.5}, "init_lora_weights": True, "use_dora": False,
@@ -103,8 +105,12 @@ def try_one(rng: random.Random) -> str:
     return f"{kind.__name__[1:]} read"
 
 
+def prepare(folder: Path) -> None:
+    """Make the models whose files are damaged."""
+    global BASE, TUNED
+    BASE = make_base(folder / "base")
+    TUNED = make_tuned(BASE, folder / "tuned")
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="fuzz") as made:
-        BASE = make_base(Path(made, "base"))
-        TUNED = make_tuned(BASE, Path(made, "tuned"))
-        sys.exit(fuzz("folders", try_one))
+    sys.exit(fuzz(NAME, try_one, prepare))

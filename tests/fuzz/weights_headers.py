@@ -30,6 +30,8 @@ from fuzzing import fuzz, mutated, mutated_json
 from mask_forging import forged
 from small_masks import HEAD, MADE, written
 
+NAME = "headers"
+
 
 def _read_all(checkpoint: Checkpoint) -> None:
     for name in checkpoint.tensors:
@@ -121,17 +123,17 @@ def try_one(rng: random.Random) -> str:
     return f"{kind.__name__[1:]} read"
 
 
-def _made(folder: Path) -> tuple[Path, Path, Path]:
-    base, mask = written(folder)
-    (base / "config.json").write_text('{"model_type":"bert"}')
-    (base / "vocab.txt").write_text("[PAD]\n")
-    checkpoint = open_checkpoint(base)
-    write_delta(folder / "delta", HEAD, '{"a":1}', checkpoint, {**MADE, "base_sha256": base_digest(checkpoint)})
-    forged(mask, mask, lambda about: about.update(config='{"model_type":"bert","num_labels":1}'))
-    return base, mask, folder / "delta"
+def prepare(folder: Path) -> None:
+    """Make the base, the mask and the delta that are damaged."""
+    global BASE, MASK, DELTA
+    BASE, MASK = written(folder)
+    DELTA = folder / "delta"
+    (BASE / "config.json").write_text('{"model_type":"bert"}')
+    (BASE / "vocab.txt").write_text("[PAD]\n")
+    checkpoint = open_checkpoint(BASE)
+    write_delta(DELTA, HEAD, '{"a":1}', checkpoint, {**MADE, "base_sha256": base_digest(checkpoint)})
+    forged(MASK, MASK, lambda about: about.update(config='{"model_type":"bert","num_labels":1}'))
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="fuzz") as made:
-        BASE, MASK, DELTA = _made(Path(made))
-        sys.exit(fuzz("headers", try_one))
+    sys.exit(fuzz(NAME, try_one, prepare))

@@ -22,6 +22,8 @@ from facetools.extractors.architectures.dlib_resnet import packaged_path, read_d
 from facetools.extractors.convert.read import read_weights
 from fuzzing import fuzz, mutated
 
+NAME = "torch"
+
 STATE = OrderedDict(
     {
         "layer.0.weight": torch.arange(12.0).reshape(3, 4),
@@ -115,6 +117,11 @@ def try_one(rng: random.Random) -> str:
         return kind(Path(folder), rng)
 
 
-if __name__ == "__main__":
+def prepare(folder: Path) -> None:
+    """Read the network of dlib that is damaged."""
+    global DLIB
     DLIB = packaged_path().read_bytes()
-    sys.exit(fuzz("torch", try_one))
+
+
+if __name__ == "__main__":
+    sys.exit(fuzz(NAME, try_one, prepare))
