@@ -33,6 +33,12 @@ def torchs(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def onnx() -> ModuleType:
+    pytest.importorskip("onnx")
+    return load_script(ROOT / "tests" / "fuzz" / "weights_onnx.py")
+
+
+@pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     return prepared("weights_folders", tmp_path_factory)
 
@@ -53,3 +59,9 @@ def test_files_of_torch_and_dlib(torchs: ModuleType, seed: int) -> None:
 @few
 def test_configurations_adapters_and_names(folders: ModuleType, seed: int) -> None:
     assert folders.try_one(random.Random(seed)).endswith(("read", "refused"))
+
+
+@given(seed=st.integers(0, 1 << 60))
+@few
+def test_networks_of_onnx(onnx: ModuleType, seed: int) -> None:
+    assert onnx.try_one(random.Random(seed)) in ("read", "refused")

@@ -20,6 +20,9 @@ _WEIGHTS = {
 _STATISTICS = {"BatchNormalization": (3, 4)}
 _PASSING = ("Cast", "CastLike", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
+_FAILURES = (RuntimeError, IndexError, TypeError, AttributeError, OverflowError, ZeroDivisionError)
+"""What operators raise for inputs that are missing, of the wrong kind or too large; ValueError is their own word."""
+
 
 class GraphNetwork(nn.Module):
     """A graph's computation.
@@ -54,7 +57,9 @@ class GraphNetwork(nn.Module):
         values: dict[str, Any] = {**self._indices, **self._parameters, **self._buffers, self._graph.chips: x}
         for _, _ in self._steps(values):
             pass
-        out: Tensor = values[self._graph.embedding]
+        out = values[self._graph.embedding]
+        if not isinstance(out, Tensor):
+            raise ValueError("its output is a list of tensors, not one")
         return out
 
     def check(self, x: Tensor) -> int:
@@ -80,7 +85,7 @@ class GraphNetwork(nn.Module):
                 _, outputs = next(steps)
             except ValueError as error:
                 raise ValueError(_line(str(error))) from None
-            except (RuntimeError, IndexError, TypeError, ZeroDivisionError) as error:
+            except _FAILURES as error:
                 what = f"it does not run on chips of {'x'.join(map(str, x.shape))}: its operator {node.operator}"
                 raise ValueError(_line(f"{what}: {error}")) from None
             for output in outputs:

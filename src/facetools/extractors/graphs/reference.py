@@ -47,7 +47,7 @@ def reference_embedding(model: Any, chips: Tensor) -> Tensor | None:
             (out,) = evaluator.run(None, {chips_of(model).name: chips.numpy()})
     except Exception:  # its operators fail in ways of their own; then there is nothing to hold against
         return None
-    return torch.from_numpy(np.asarray(out, dtype=np.float32)).reshape(len(chips), -1)
+    return torch.from_numpy(np.array(out, dtype=np.float32)).reshape(len(chips), -1)
 
 
 def _operators(opset: int) -> list[Any]:

@@ -89,6 +89,8 @@ HUGE = [("side", [2**20, 2**20])]
         ([("Div", ["a", "b"], ["y"])], [("a", [1]), ("b", [0])], "its operator Div"),
         ([("Dropout", ["x"], ["d", "m"]), ("LayerNormalization", ["d", "w"], ["n", "y"])], [("w", WEIGHT[0, 0, 0])],
          "its operator LayerNormalization"),
+        ([("GlobalAveragePool", [""], ["y"])], [], "its operator GlobalAveragePool"),
+        ([("Gemm", ["x", "w"], ["y"])], [("w", WEIGHT)], "factors of 4 and 4 axes are not read"),
     ],
 )  # fmt: skip
 def test_graphs_that_would_take_all_memory_or_fail_are_refused_before_they_run(nodes, weights, words):
@@ -102,6 +104,12 @@ def test_outputs_that_are_not_computed_matter_only_where_they_are_used():
     nodes = ("LayerNormalization", ["x", "w"], ["y", "mean", "deviation"])
     network = GraphNetwork(graph(nodes, weights=[("w", np.ones(4, np.float32))]))
     assert torch.allclose(network(chips()), torch.nn.functional.layer_norm(chips(), [4]), atol=1e-5)
+
+
+def test_an_output_that_is_a_sequence_is_refused():
+    network = GraphNetwork(graph(("SplitToSequence", ["x"], ["y"], {"axis": 1})))
+    with pytest.raises(ValueError, match="its output is a list of tensors, not one"):
+        network(chips())
 
 
 def test_sequences_and_enlargement_by_whole_factors():

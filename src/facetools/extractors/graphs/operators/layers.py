@@ -79,6 +79,8 @@ def _transposed(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = Non
 @operator("Gemm", attributes="alpha beta transA transB")
 def _gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     alpha, beta = float(node.get("alpha", 1.0)), float(node.get("beta", 1.0))
+    if a.ndim != 2 or b.ndim != 2:
+        raise refuse(node, f"factors of {a.ndim} and {b.ndim} axes are not read")
     a, b = (a.T if node.get("transA", 0) else a), (b.T if node.get("transB", 0) else b)
     if alpha == beta == 1 and c is not None and c.ndim == 1:
         return F.linear(a, b.T, c)
