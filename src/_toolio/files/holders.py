@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from _toolio.files import temporaries
+from _toolio.json_text import parse_json
 
 _LONGEST_COMMAND = 200
 _LONGEST = 1 << 20
@@ -55,7 +56,7 @@ def read(stream: int) -> dict[str, Any]:
     """Return what a claim's file says of its holder; empty for one that was just made, or was cut short."""
     try:
         os.lseek(stream, 0, os.SEEK_SET)
-        found = json.loads(os.read(stream, _LONGEST).partition(b"\n")[0])
+        found = parse_json(os.read(stream, _LONGEST).partition(b"\n")[0])
     except ValueError:
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("runs"), list) else {}

@@ -23,6 +23,7 @@ from typing import Any, Self
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.hashing import sha256_of, sha256_of_files
 from _toolio.files.no_links import open_no_link
+from _toolio.json_text import parse_json
 from _toolio.streams.records import Record, dump_record
 
 _LONGEST_HEAD = 1 << 20
@@ -42,7 +43,7 @@ def first_arguments(folder: Path, command: str) -> Mapping[str, Any]:
     path = folder / journal_name(command)
     try:
         with path.open("rb") as stream:
-            arguments = json.loads(stream.readline(_LONGEST_HEAD))["arguments"]
+            arguments = parse_json(stream.readline(_LONGEST_HEAD))["arguments"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return arguments if isinstance(arguments, dict) else {}
@@ -186,7 +187,7 @@ def _whole_lines(path: Path) -> list[Record]:
     lines = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             continue
         if isinstance(record, dict):

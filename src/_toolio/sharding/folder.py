@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 _MARKER = re.compile(r"([0-9]{4,})-of-([0-9]{4,})\.done")
@@ -66,4 +67,14 @@ def in_ranges(numbers: Iterable[int], total: int) -> list[str]:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return [f"{first}/{total}" if first == last else f"{first}-{last}/{total}" for first, last in runs]
+    return [_run(first, last, total) for first, last in runs]
+
+
+def other_ranges(numbers: Iterable[int], total: int) -> list[str]:
+    """Return all shards but some, as `in_ranges` does; a total that somebody made up costs no time."""
+    ends = [0, *sorted(numbers), total + 1]
+    return [_run(before + 1, after - 1, total) for before, after in pairwise(ends) if after - before > 1]
+
+
+def _run(first: int, last: int, total: int) -> str:
+    return f"{first}/{total}" if first == last else f"{first}-{last}/{total}"

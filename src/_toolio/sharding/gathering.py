@@ -8,7 +8,7 @@ from pathlib import Path
 
 from _toolio.errors import ToolError
 from _toolio.files.hashing import sha256_of_files
-from _toolio.sharding.folder import ShardFolder, in_ranges, markers_in
+from _toolio.sharding.folder import ShardFolder, markers_in, other_ranges
 from _toolio.sharding.marker import Made, Marker, read_marker
 
 
@@ -78,9 +78,8 @@ def open_shards(path: Path) -> Gathered:
     """
     folder, numbers = _find(path)
     markers = {number: marker for number in numbers if (marker := _complete(folder, number)) is not None}
-    missing = in_ranges((each for each in range(1, folder.total + 1) if each not in markers), folder.total)
-    if missing:
-        count = folder.total - len(markers)
+    if (count := folder.total - len(markers)) > 0:
+        missing = other_ranges(markers, folder.total)
         raise MissingShardsError(f"{path}: {count:,} of {folder.total:,} shards are missing", missing, folder.total)
     _check_alike(folder, list(markers.values()))
     _check_inputs(folder, list(markers.values()))

@@ -8,11 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from _toolio.errors import ToolError
+from _toolio.errors import InputError, ToolError
 from _toolio.files.atomic import atomic_write_bytes
+from _toolio.json_text import parse_json
 from _toolio.sharding.inputs import ShardInputs
+from _toolio.streams.reading import open_input
 
 SCHEMA = "shard/1"
+
+_LARGEST = 1 << 24
+"""Bytes of a marker; what is longer is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,8 @@ def read_marker(path: Path) -> Marker | None:
         Kind ``"bad-marker"``: it is none of ours, or cannot be read.
     """
     try:
-        found = json.loads(path.read_bytes())
+        with open_input(path, pipes=False) as stream:
+            found = parse_json(stream.read(_LARGEST))
         if found.pop("schema") != SCHEMA:
             raise ValueError
         made, inputs = Made(**found.pop("made")), ShardInputs(**found.pop("inputs"))
@@ -104,7 +110,7 @@ def read_marker(path: Path) -> Marker | None:
         return None
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror}", kind="bad-marker") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, InputError):
         raise ToolError(
             f"{path}: not the marker of a shard that this version writes; remove it to make the shard again",
             kind="bad-marker",
@@ -114,9 +120,15 @@ def read_marker(path: Path) -> Marker | None:
 
 def _check(marker: Marker) -> None:
     """Raise ValueError for what no marker says; its file may have been made by anybody."""
-    counts = [marker.number, marker.total, marker.records, marker.failures, marker.exit_status, marker.inputs.count]
-    counts += [] if marker.inputs.of is None else [marker.inputs.of]
-    if not all(type(number) is int and number >= 0 for number in counts):
+    made, inputs = marker.made, marker.inputs
+    counts = [marker.number, marker.total, marker.records, marker.failures, marker.exit_status, inputs.count]
+    counts += [] if inputs.of is None else [inputs.of]
+    texts = [made.command, made.version, inputs.digest, *([] if inputs.whole is None else [inputs.whole])]
+    if (
+        not all(type(number) is int and number >= 0 for number in counts)
+        or not all(isinstance(text, str) for text in texts)
+        or not isinstance(made.options, dict)
+    ):
         raise ValueError
     for name, about in marker.outputs.items():
         # A name that leads elsewhere would read, and copy, what is no part of the folder.

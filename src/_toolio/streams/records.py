@@ -20,15 +20,12 @@ from enum import StrEnum
 from typing import IO, Any, Self, TextIO
 
 from _toolio.errors import InputError, ToolError
+from _toolio.json_text import DEEPEST, TooDeepError, parse_json
 from _toolio.streams.forms import csv_cell, csv_line, drawn_table
 from _toolio.streams.reading import is_cut, lines_of, too_long
 from _toolio.words import many, printable
 
 Record = dict[str, Any]
-
-DEEPEST = 100
-"""Objects and arrays inside each other that a record may hold: it is written by recursion, as it was read."""
-
 
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """Control characters that JSON allows as they are, and terminals obey."""
@@ -151,27 +148,14 @@ def parse_record(line: str | bytes, *, where: str) -> Record:
     if isinstance(line, bytes) and is_cut(line):
         raise too_long(where)
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = parse_json(line)
+    except TooDeepError:
+        raise InputError(f"{where}: a record may be nested {DEEPEST} deep", kind="bad-record") from None
+    except ValueError:
         raise InputError(f"{where}: not a JSON record; give one JSON object a line", kind="bad-record") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: a record must be a JSON object", kind="bad-record")
-    # Counting brackets costs nothing beside parsing; walking the record would double it.
-    if _brackets(line) > DEEPEST and not _is_shallow(record, DEEPEST):
-        raise InputError(f"{where}: a record may be nested {DEEPEST} deep", kind="bad-record")
     return record
-
-
-def _brackets(line: str | bytes) -> int:
-    return line.count("{") + line.count("[") if isinstance(line, str) else line.count(b"{") + line.count(b"[")
-
-
-def _is_shallow(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return True
-    return levels > 0 and all(
-        _is_shallow(item, levels - 1) for item in (value.values() if isinstance(value, dict) else value)
-    )
 
 
 def read_records(stream: IO[bytes], *, name: str) -> Iterator[Record]:

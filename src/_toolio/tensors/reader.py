@@ -17,7 +17,6 @@ These are the least of 3 to 5 runs of ``benchmarks/safetensors_io.py 1 200`` on 
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import os
@@ -27,6 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from _toolio.errors import InputError, ToolError
+from _toolio.json_text import parse_json
 from _toolio.tensors.dtypes import DTYPE_BYTES, STORAGE, decode
 from _toolio.tensors.header import Entry, bad_header, header_length, parse_header, truncated
 from _toolio.tensors.writer import METADATA_KEY
@@ -228,8 +228,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     file = open_safetensors(path)
     try:
-        found = json.loads(file.metadata.get(METADATA_KEY, "{}"))
-    except (ValueError, RecursionError) as error:
+        found = parse_json(file.metadata.get(METADATA_KEY, "{}"))
+    except ValueError as error:
         raise bad_header(file.path, f"its {METADATA_KEY} metadata is not JSON") from error
     if not isinstance(found, dict):
         raise bad_header(file.path, f"its {METADATA_KEY} metadata is not an object")

@@ -16,6 +16,7 @@ import numpy as np
 
 from _toolio.errors import ToolError
 from _toolio.files.atomic import atomic_write_bytes
+from _toolio.json_text import parse_json
 from _toolio.tensors.dtypes import DTYPE_BYTES
 from berttools.checkpoints.files import Checkpoint
 from berttools.checkpoints.model_folder import tokenizer_files
@@ -151,9 +152,9 @@ def _read_cache(path: Path) -> dict[str, dict[str, Any]]:
     """Return what a cache knows of each file; nothing where there is no cache yet."""
     if not path.exists():
         return {}
-    with suppress(OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+    with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         if path.is_file() and path.stat().st_size <= _MOST_CACHE_BYTES:
-            found = json.loads(path.read_bytes())
+            found = parse_json(path.read_bytes())
             if found["schema"] == DIGESTS and all(_is_entry(each) for each in found["files"].values()):
                 files: dict[str, dict[str, Any]] = found["files"]
                 return files

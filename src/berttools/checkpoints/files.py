@@ -6,7 +6,6 @@ safetensors and a plain `.bin` need numpy only; any other file of torch's is ope
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
+from _toolio.json_text import parse_json
 from _toolio.tensors.foreign import pointer_advice
 from _toolio.tensors.reader import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from _toolio.tensors.torch_files import load_torch
@@ -182,12 +182,12 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         _refuse_large(path, "bad-config")
-        config = json.loads(path.read_bytes())
+        config = parse_json(path.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="bad-config") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ToolError(f"{path}: not JSON; {pointer_advice(path) or 'copy it again'}", kind="bad-config") from error
     if not isinstance(config, dict):
         raise ToolError(f"{path}: not a JSON object; copy it again", kind="bad-config")
@@ -290,10 +290,10 @@ def _are_equal(name: str, one: tuple[Stored, Source], other: tuple[Stored, Sourc
 def _weight_map(path: Path) -> dict[str, str]:
     try:
         _refuse_large(path, "bad-index")
-        index = json.loads(path.read_bytes())
+        index = parse_json(path.read_bytes())
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ToolError(f"{path}: not JSON; {pointer_advice(path) or 'copy it again'}", kind="bad-index") from error
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:

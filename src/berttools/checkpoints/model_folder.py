@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.atomic import atomic_folder
+from _toolio.json_text import parse_json
 from _toolio.lazy import quiet_torch
 from _toolio.tensors.foreign import pointer_advice
 from _toolio.tensors.reader import read_metadata
@@ -50,8 +51,8 @@ def inner_folder(folder: Path) -> Path:
     if (folder / "config.json").exists() or not folder.is_dir():
         return folder
     try:
-        modules = json.loads((folder / MODULES).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        modules = parse_json((folder / MODULES).read_bytes())
+    except (OSError, ValueError):
         modules = None
     named = [
         each["path"]
@@ -98,7 +99,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 def has_head(folder: Path) -> bool:
     """Test whether a folder's model classifies sequences, so that its head's labels are binding."""
     try:
-        config = json.loads((inner_folder(folder) / "config.json").read_bytes())
+        config = parse_json((inner_folder(folder) / "config.json").read_bytes())
         return any("ForSequenceClassification" in name for name in config.get("architectures") or ())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -113,7 +114,7 @@ def made_of(out: Path) -> dict[str, Any]:
         It is none of these.
     """
     try:
-        found = json.loads((out / MADE).read_bytes()) if out.is_dir() else read_metadata(out).get("made")
+        found = parse_json((out / MADE).read_bytes()) if out.is_dir() else read_metadata(out).get("made")
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("figures"), dict):
@@ -184,7 +185,7 @@ def write_model(
 
 def write_beside(folder: Path, config: str, base: Path, made: Mapping[str, Any]) -> None:
     """Write what lies beside a model's weights, as of ``write_model``: configuration, tokenizer, how it was made."""
-    fields = json.loads(config)
+    fields = parse_json(config)
     if fields.pop(CHOSEN_WEIGHTS, None) is not None:  # the base's weights had another name
         config = json.dumps(fields, indent=2, sort_keys=True) + "\n"
     (folder / "config.json").write_text(config, encoding="utf-8")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import filecmp
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from _toolio.json_text import parse_json
 
 SAME, UNCHECKED, OTHER = "same", "unchecked", "other"
 
@@ -107,14 +108,14 @@ def _read(folder: Path) -> Tokens:
         return {}
     try:
         if path.name == "tokenizer.json":
-            return _of_tokenizer(json.loads(path.read_bytes()))
+            return _of_tokenizer(parse_json(path.read_bytes()))
         if path.name == "vocab.json":
-            found = _of_table(json.loads(path.read_bytes()))
+            found = _of_table(parse_json(path.read_bytes()))
         else:
             found = dict(enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
         added = folder / "added_tokens.json"
-        return found | (_of_table(json.loads(added.read_bytes())) if added.is_file() else {})
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return found | (_of_table(parse_json(added.read_bytes())) if added.is_file() else {})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 

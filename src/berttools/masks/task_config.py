@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from _toolio.errors import ToolError
+from _toolio.json_text import parse_json
 
 THRESHOLDS = "label_thresholds"
 """Of multi-label data: the probability from which on each class is predicted, in the order of ``id2label``."""
@@ -35,10 +36,7 @@ def task_config(text: str) -> dict[str, Any]:
     ValueError
         It is no JSON object, or no model has such a configuration.
     """
-    try:
-        config = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("config is too deep") from error
+    config = parse_json(text)
     if not isinstance(config, dict):
         raise ValueError("config is no JSON object")
     json.dumps(config, ensure_ascii=False).encode()  # half a surrogate pair could not be written

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import re
 import tokenize
 import unicodedata
@@ -12,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
+
+from _toolio.json_text import parse_json
 
 _PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 _BRACKETED = re.compile(r"(?P<call>[\w.]*)(?P<outer>\[.*\]|\{.*\}|\(.*\))", re.DOTALL)
@@ -31,7 +32,7 @@ def list_in(text: str) -> list[Any] | None:
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")):
         return None
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (parse_json, ast.literal_eval):
         if parse is ast.literal_eval and _lacks_comma(text):
             return None
         try:

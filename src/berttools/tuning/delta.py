@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
+from _toolio.json_text import parse_json
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.digests import base_digest, tokenizer_digest
@@ -114,8 +115,8 @@ def _about(delta: Path) -> dict[str, Any]:
         raise ToolError(f"{delta}: its {wrong} is missing; copy it again", kind="bad-delta")
     try:
         json.dumps(found["made"], allow_nan=False, ensure_ascii=False).encode()  # it will be written beside the model
-        whole = isinstance(json.loads(found["config"]), dict) and bool(found["config"].encode())
-    except (ValueError, RecursionError):
+        whole = isinstance(parse_json(found["config"]), dict) and bool(found["config"].encode())
+    except ValueError:
         whole = False
     if not whole or not all(isinstance(name, str) for name in found["from_base"].values()):
         raise ToolError(

@@ -20,6 +20,7 @@ from _toolio.compute.checkpoints import load_training, save_training
 from _toolio.compute.device import seeded
 from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, param
+from _toolio.json_text import parse_json
 from berttools.classifier.inference import Inference
 from berttools.classifier.losses import TEACHER_WEIGHT, distillation_loss, task_loss
 from berttools.classifier.model import Classifier
@@ -283,7 +284,7 @@ class Trainer:
             self._make_best()
         found = load_training(path, self._parts(), self._optimizer, self._schedule, self._about(about), self._processes)
         self._updated.write_back()
-        self.history = json.loads(found["history"])
+        self.history = parse_json(found["history"])
 
 
 def _mixed(*numbers: int) -> int:

@@ -6,13 +6,13 @@ figure means little to a reader who is not told.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from _toolio.files.journal import journal_name
+from _toolio.json_text import parse_json
 
 JOURNAL = journal_name("facetools-perturb")
 
@@ -57,7 +57,7 @@ def _read(journal: Path, changed_ns: int, size: int) -> dict[str, dict[str, str 
     lines = journal.read_bytes().splitlines()
     for text in lines:
         try:
-            line = json.loads(text)
+            line = parse_json(text)
             if "arguments" in line:
                 arguments[line["made"]] = line["arguments"]
             else:

@@ -72,8 +72,10 @@ def gather(
 
             for marker, start in zip(found.markers, join_embeddings(out, parts), strict=True):
                 for record in _records_in(found.records(marker)):
-                    if record["row"] is not None:
-                        record |= {"row": record["row"] + start, "file": str(out)}
+                    if (row := record.get("row")) is not None:
+                        if type(row) is not int:
+                            raise ToolError(f"{found.records(marker)}: a record's row is no number", kind="bad-record")
+                        record |= {"row": row + start, "file": str(out)}
                     writer.pass_on(record)
         written = many(writer.written, "record")
         writer.sum_up(f"{written} of {many(len(found.markers), 'shard')}, {writer.failures:,} of them failed")

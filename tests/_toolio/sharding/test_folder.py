@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from _toolio.sharding.folder import ShardFolder, in_ranges, markers_in
+from _toolio.sharding.folder import ShardFolder, in_ranges, markers_in, other_ranges
 from _toolio.streams.shards import parse_shards
 
 
@@ -35,3 +35,14 @@ def test_ranges_are_what_the_option_takes() -> None:
     assert ranges == ["1/12", "3-5/12", "9-10/12", "12/12"]
     assert [number for each in ranges for number in parse_shards(each).numbers] == numbers
     assert in_ranges([], 12) == []
+
+
+@pytest.mark.parametrize("numbers", [[1, 3, 4, 5, 9, 10, 12], [2, 11], [], list(range(1, 13))])
+def test_other_ranges_are_all_the_rest(numbers: list[int]) -> None:
+    rest = [number for number in range(1, 13) if number not in numbers]
+    assert other_ranges(numbers, 12) == in_ranges(rest, 12)
+
+
+def test_how_many_shards_a_name_says_costs_no_time() -> None:
+    total = 10**100
+    assert other_ranges([7], total) == [f"1-6/{total}", f"8-{total}/{total}"]

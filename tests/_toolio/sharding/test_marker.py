@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("records", 1.5),
         ("made", {"command": "facetools detect"}),
         ("made", None),
+        ("made", {"command": "facetools detect", "version": "1", "options": "none"}),
+        ("made", {"command": ["facetools"], "version": "1", "options": {}}),
+        ("inputs", {"count": 3, "of": 3, "digest": {}}),
+        ("inputs", {"count": 3, "of": 3, "digest": "", "whole": []}),
         ("inputs", {"count": True, "of": 3, "digest": ""}),
         ("inputs", {"count": 3, "of": "many", "digest": ""}),
         ("outputs", {"../x": {"bytes": 1, "sha256": ""}}),
@@ -54,7 +59,16 @@ def test_what_is_no_marker_is_refused(tmp_path: Path, key: str, value: Any) -> N
         read_marker(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", "\xff"])
+def test_a_marker_that_never_ends_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.done")
+    with (tmp_path / "huge.done").open("wb") as made:
+        made.truncate(100_000_000_000)
+    for name in ("pipe", "huge"):
+        with pytest.raises(ToolError, match=rf"{name}\.done: not the marker of a shard"):
+            read_marker(tmp_path / f"{name}.done")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "\xff", "[" * 100_000])
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "m.done"
     path.write_bytes(text.encode("latin-1"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from _toolio.json_text import parse_json
 from _toolio.tensors.reader import FlatTensor
 from berttools.checkpoints.quantized.layout import Layout, NotCertain, Weight
 from berttools.checkpoints.quantized.tensors import BlockwiseTensor, Float64s
@@ -36,12 +36,12 @@ def _said(layout: Layout, own: str, state: str, kind: str) -> Mapping[str, Any]:
     if layout.tensors[state].dtype != "U8":
         raise NotCertain(f"{state} is {layout.tensors[state].dtype}, no bytes")
     try:
-        said = json.loads(layout.array(state).tobytes())
+        said = parse_json(layout.array(state).tobytes())
         shape, block = tuple(said["shape"]), said["blocksize"]
         nested = said["nested_blocksize"] if f"{own}.nested_absmax" in layout.tensors else None
         whole = all(type(each) is int and each > 0 for each in (*shape, block, 1 if nested is None else nested))
         offset = float(said["nested_offset"]) if nested else 0.0
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise NotCertain(f"{state} does not say shape and size of blocks") from error
     if not math.isfinite(offset):
         raise NotCertain(f"{state} says nested_offset {offset}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from _toolio.errors import ToolError
+from _toolio.json_text import parse_json
 from _toolio.tensors.reader import FlatTensor, open_safetensors
 from berttools.checkpoints.quantized.codes import E2M1, unpack
 from berttools.checkpoints.quantized.layout import Layout, NotCertain, Weight, matrices, split_name
@@ -49,9 +49,9 @@ def _metadata(path: Path) -> Mapping[str, str]:
 def _said(metadata: Mapping[str, str], name: str) -> tuple[str, Mapping[str, Any]]:
     """Return the class of a tensor and its attributes. Raises NotCertain."""
     try:
-        found = json.loads(metadata[name])
+        found = parse_json(metadata[name])
         kind, data = str(found["_type"]), found["_data"]
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise NotCertain("the file's metadata does not say which of torchao's tensors it is") from error
     if kind not in _READ or not isinstance(data, dict):
         raise NotCertain(f"torchao's {kind} is not read")

@@ -15,6 +15,7 @@ from typing import Any
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.files.hashing import sha256_of_files
+from _toolio.json_text import parse_json
 from _toolio.streams.inputs import reason_of
 
 SCHEMA = "facetools.embed-parts/1"
@@ -109,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / NAME
     try:
         with path.open("rb") as stream:
-            found = json.loads(stream.read(_LARGEST))
+            found = parse_json(stream.read(_LARGEST))
         if not str(found["schema"]).startswith(_KIND):
             raise ValueError
         parts = tuple(Part(str(each["file"]), int(each["rows"]), str(each["sha256"])) for each in found["parts"])
@@ -122,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror}", kind="unreadable") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         whole = False
     if not whole:
         raise ToolError(f"{path}: no whole manifest of embeddings; embed again", kind="embeddings")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
 from _toolio.files.hashing import sha256_of_files
+from _toolio.json_text import parse_json
 from _toolio.tensors.torch_files import load_torch, read_tensors
 from facetools.extractors.files import SCHEMA
 from facetools.extractors.settings import Settings
@@ -149,14 +149,14 @@ def _read_folder(folder: Path) -> SourceWeights:
 
     config = folder / "config.json"
     try:
-        read = json.loads(config.read_bytes())
+        read = parse_json(config.read_bytes())
         fields: dict[str, Any] = read if isinstance(read, dict) else {}
         options = read_config(fields)
     except FileNotFoundError:
         raise ToolError(
             f"{folder}: no config.json in it; give a file or a Hugging Face folder", kind="missing"
         ) from None
-    except (OSError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise ToolError(f"{folder}: not the folder of a CLIP: {first_line(error)}", kind="bad-folder") from None
     files = _weight_files(folder, fields.get("transformers_weights"))
     if files[0].suffix == ".bin":
@@ -209,11 +209,11 @@ def _weight_files(folder: Path, named: object) -> list[Path]:
             if (folder / name).is_file():
                 return [folder / name]
     try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        names = sorted(set(parse_json(index.read_bytes())["weight_map"].values()))
         # A shard lies in the folder: what an index says must not lead anywhere else.
         if names and all(Path(name).name == name for name in names):
             return [folder / name for name in names]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ToolError(f"{folder}: no model.safetensors, whole or in shards, and no pytorch_model.bin", kind="missing")
 

@@ -72,13 +72,20 @@ def test_what_the_manifest_does_not_name_is_refused(folder: Path) -> None:
     second.unlink()
     with pytest.raises(ToolError, match=r"part-00001\.safetensors: a part that cannot be read"):
         read_embeddings(folder)
-    for change in ({"rows": 8}, {"schema": "other"}, {"parts": 3}, {"dimensions": "x"}, {"extractor": None}):
+    for change in (
+        {"rows": 8},
+        {"schema": "other"},
+        {"parts": 3},
+        {"dimensions": "x"},
+        {"dimensions": float("inf")},
+        {"extractor": None},
+    ):
         (folder / NAME).write_text(json.dumps({**json.loads(text), **change}))
         with pytest.raises(ToolError, match=r"manifest\.json: no whole manifest of embeddings"):
             read_manifest(folder)
     changed = json.loads(text)
     changed["parts"][0]["file"] = "../x.safetensors"
-    for damaged in (json.dumps(changed), text[:50], "[" * 100_000):
+    for damaged in (json.dumps(changed), text[:50], "[" * 100_000, "3"):
         (folder / NAME).write_text(damaged)
         with pytest.raises(ToolError, match="no whole manifest"):
             read_manifest(folder)
