@@ -57,7 +57,7 @@ def sdist(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist, unpacked."""
     out = tmp_path_factory.mktemp("sdist")
     with tarfile.open(build("sdist", sources, out)) as archive:
-        archive.extractall(out)
+        archive.extractall(out, filter="data")
     (folder,) = (path for path in out.iterdir() if path.is_dir())
     return folder
 

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from _toolio.errors import InputError, ToolError
-from _toolio.json_text import parse_json
+from _toolio.json_text import TooDeepError, parse_json
 from _toolio.tensors.dtypes import DTYPE_BYTES, STORAGE, decode
 from _toolio.tensors.header import Entry, bad_header, header_length, parse_header, truncated
 from _toolio.tensors.writer import METADATA_KEY
@@ -230,7 +230,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         found = parse_json(file.metadata.get(METADATA_KEY, "{}"))
     except ValueError as error:
-        raise bad_header(file.path, f"its {METADATA_KEY} metadata is not JSON") from error
+        what = str(error) if isinstance(error, TooDeepError) else "not JSON"
+        raise bad_header(file.path, f"its {METADATA_KEY} metadata is {what}") from error
     if not isinstance(found, dict):
         raise bad_header(file.path, f"its {METADATA_KEY} metadata is not an object")
     return found

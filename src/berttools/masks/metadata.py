@@ -28,8 +28,6 @@ MASK = "berttools.mask/1"
 CODES = tuple(code.value for code in Code)
 _MOST_ENTRIES = 1 << 33
 """Of a matrix: twice the largest embeddings that there are."""
-_DEEPEST = 100
-"""Levels of what a mask says of how it was made; a control repeats that of the mask it is a control of."""
 
 
 def canonical_json(metadata: Mapping[str, Any]) -> bytes:
@@ -168,14 +166,6 @@ def _check_rest(metadata: Mapping[str, Any]) -> None:
         raise ValueError("others are no tensors of the base")
     if tokenizer is not None and not _is_sha256(tokenizer):
         raise ValueError("the tokenizer's digest is none")
-    level: list[Any] = [metadata["made"]]
-    for _ in range(_DEEPEST):
-        level = [
-            each for some in level if isinstance(some, dict | list)
-            for each in (some.values() if isinstance(some, dict) else some)
-        ]  # fmt: skip
-    if level:
-        raise ValueError("made is too deep")
 
 
 def _are_others(names: object, metadata: Mapping[str, Any]) -> bool:

@@ -64,6 +64,16 @@ def of_query(**fields: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def test_what_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    _, out = written(tmp_path, code="bits")
+    forged(out, out, lambda about: about.update(made=deep(98)))
+    open_mask(out)
+    forged(out, out, lambda about: about.update(made=deep(101)))
+    with pytest.raises(ToolError, match=r"its .* metadata is nested more than 100 deep") as refused:
+        open_mask(out)
+    assert refused.value.kind == "bad-header"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -75,7 +85,6 @@ def of_query(**fields: Any) -> Callable[[dict[str, Any]], None]:
         of_query(bits_sha256=...),
         lambda about: about["matrices"].update({QUERY: None}),
         lambda about: about.update(matrices=[QUERY, OUTPUT]),
-        lambda about: about.update(made=deep(101)),
         *(lambda about, some=some: about.update(others=some) for some in ([], {}, {"names": [], "sha256": "x"}, "x")),
         *(lambda about, some=some: about["others"].update(names=some) for some in ([3], [QUERY], ["a", "a"], "ab")),
         lambda about: about.update(tokenizer_sha256="x"),
