@@ -77,12 +77,13 @@ test-lowest: $(VENV)/installed-test
 # One JSON line a script: rounds, how they ended, findings. FUZZ_SEED=N begins with another seed. Guided by coverage where
 # atheris can be had, in a folder of its own, and else at random; what reached new code stays in build/corpus.
 fuzz: $(VENV)/installed-test
-	@test -d $(ATHERIS) || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target $(ATHERIS) \
-	  atheris >/dev/null 2>&1 || true
+	@test -d $(ATHERIS) || $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --only-binary :all: \
+	  --target $(ATHERIS) atheris >/dev/null 2>&1 || true
 	@mkdir -p build/corpus
-	@for script in tests/fuzz/*.py; do kept=build/corpus/$$(basename $$script .py); if test -d $(ATHERIS)/atheris; \
+	@for script in tests/fuzz/*.py; do kept=build/corpus/$$(basename $$script .py); \
+	  if PYTHONPATH=$(ATHERIS) $(BIN)/python -c 'import atheris' 2>/dev/null; \
 	  then PYTHONPATH=$(ATHERIS) $(BIN)/python tests/guided_fuzzing.py $$script $(FUZZ_SECONDS) $(FUZZ_SEED) $$kept \
-	    2>$$kept.log || { tail -n 3 $$kept.log >&2; exit 1; }; \
+	    2>$$kept.log || { echo "make: what it said besides is in $$kept.log" >&2; exit 1; }; \
 	  else $(BIN)/python $$script $(FUZZ_SECONDS) $(FUZZ_SEED) || exit 1; fi; done
 
 # Two peers name older versions of what the project needs, or bring much that is not used: without what they name, into a

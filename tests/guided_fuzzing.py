@@ -17,14 +17,18 @@ import random
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzzing import Rounds, load_script
+from fuzzing import SLOW_S, Rounds, load_script
 
 DIRECT = 512
 """Most bytes that are read as they are; a longer text is drawn from a seed."""
+
+WARM = 60
+"""Rounds before coverage guides, in which what is imported late is imported."""
 
 OURS = ["_toolio", "facetools", "berttools"]
 """Packages whose coverage guides."""
@@ -66,13 +70,16 @@ class Drawn(random.Random):
 
 def main(script: Path, seconds: float, seed: int, corpus: Path) -> None:
     """Fuzz until the time is over, and exit: 1 if there were findings."""
-    import atheris  # type: ignore[import-not-found]
+    import atheris
 
-    with atheris.instrument_imports(include=OURS):
-        module = load_script(script)
     corpus.mkdir(parents=True, exist_ok=True)
     folder = tempfile.TemporaryDirectory(prefix="fuzz")
-    getattr(module, "prepare", lambda _: None)(Path(folder.name))
+    with atheris.instrument_imports(include=OURS):
+        module = load_script(script)
+        getattr(module, "prepare", lambda _: None)(Path(folder.name))
+        for number in range(WARM):  # much is imported where it is needed first
+            with suppress(Exception):  # a finding, which comes again
+                module.try_one(random.Random(number))
     rounds, end = Rounds(), time.monotonic() + seconds
 
     def one(data: bytes) -> None:
@@ -88,6 +95,8 @@ def main(script: Path, seconds: float, seed: int, corpus: Path) -> None:
     limits = [
         "-timeout=600",
         "-rss_limit_mb=0",
+        f"-report_slow_units={2 * SLOW_S:.0f}",
+        f"-artifact_prefix={corpus}-",
         "-verbosity=0",
         "-max_len=2048",
         "-len_control=10",

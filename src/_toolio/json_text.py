@@ -19,7 +19,7 @@ def parse_json(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        It is no JSON or no UTF-8; `TooDeepError` if it is nested deeper than ``DEEPEST``.
+        It is no JSON; `TooDeepError` if it is nested deeper than ``DEEPEST``.
     """
     too_deep = f"nested more than {DEEPEST} deep"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -62,6 +63,17 @@ def _damage(folder: Path, rng: random.Random) -> None:
         marker.write_text(json.dumps(found))
 
 
+def _rename(marker: Path, rng: random.Random) -> None:
+    """Call a shard another one of another number of shards; its marker may say the same."""
+    number, total = rng.choice(TOTALS), rng.choice(TOTALS)
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # damaged already
+        found = json.loads(marker.read_bytes())
+        if rng.random() < 0.5:
+            found |= {"number": int(number), "total": int(total)}
+        marker.write_text(json.dumps(found))
+    marker.rename(marker.with_name(f"{number}-of-{total}.done"))
+
+
 def try_one(rng: random.Random) -> str:
     """Damage a folder and gather it, with and without embeddings."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as place:
@@ -70,14 +82,14 @@ def try_one(rng: random.Random) -> str:
         if rng.random() < 0.95:
             _damage(folder, rng)
         if rng.random() < 0.2:
-            path = rng.choice(sorted(folder.glob("*.done")))
-            path.rename(folder / f"{rng.choice(TOTALS)}-of-{rng.choice(TOTALS)}.done")
+            _rename(rng.choice(sorted(folder.glob("*.done"))), rng)
         joins = rng.random() < 0.5
         before, sys.stdout = sys.stdout, io.TextIOWrapper(io.BytesIO(), "utf-8")
         try:
             gather(folder, out=out if joins else None)
         except ToolError as error:
             assert "\n" not in error.message.replace(place, ""), error.message
+            assert not out.exists()
             return "refused"
         finally:
             sys.stdout = before

@@ -84,6 +84,11 @@ def hidden_beside(out: Path) -> list[Path]:
     return [path for path in found if path.name.endswith((".lock", ".tmp", ".old"))]
 
 
+def checkpoints_of(out: Path) -> list[Path]:
+    """Return what a training keeps beside its output until it is done."""
+    return sorted(out.parent.glob(f"{out.name}.checkpoint*"))
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -111,13 +116,15 @@ def learn(writer: Writer, kept: Path) -> tuple[dict[str, str], dict[str, str]]:
     begin = time.monotonic()
     end_well(writer.line)
     writer.seconds = time.monotonic() - begin
-    return older, state_of(writer.out)
+    if (new := state_of(writer.out)) == older:
+        raise SystemExit(f"{' '.join(writer.line)}: makes what was there before")
+    return older, new
 
 
 def begin_again(writer: Writer, kept: Path) -> None:
     """Put the older output in its place."""
     remove(writer.out)
-    for path in hidden_beside(writer.out):
+    for path in (*hidden_beside(writer.out), *checkpoints_of(writer.out)):
         remove(path)
     if writer.older:
         copy(kept, writer.out)
@@ -153,8 +160,9 @@ def judge(writer: Writer, older: dict[str, str], new: dict[str, str], ended: tup
     if sent == signal.SIGTERM and code not in (0, 143, -signal.SIGTERM):  # the last: before it could be handled
         wrong.append(f"exit code {code} after SIGTERM")
     done = subprocess.run(writer.line, capture_output=True, check=False)
-    if done.returncode or state_of(writer.out) != new or hidden_beside(writer.out):
-        wrong.append(f"the next run: exit {done.returncode}, {hidden_beside(writer.out)}, {done.stderr.decode()}")
+    left = [*hidden_beside(writer.out), *checkpoints_of(writer.out)]
+    if done.returncode or state_of(writer.out) != new or left:
+        wrong.append(f"the next run: exit {done.returncode}, {left}, {done.stderr.decode()}")
     return wrong
 
 
@@ -228,6 +236,8 @@ def main(base: Path, photos: Path, kills: int, seed: int, commands: Sequence[str
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         both = [*text_writers(base, work), *photo_writers(photos, work)]
+        if unknown := {*commands} - {each.words[3] for each in both}:
+            raise SystemExit(f"no such command that writes: {', '.join(sorted(unknown))}")
         every = [each for each in both if not commands or each.words[3] in commands]
         for index, writer in enumerate(every):
             kept, wrong = work / "kept", list[str]()

@@ -119,7 +119,9 @@ def _with_forms(function: Callable[..., Any], fields: Iterable[str]) -> Callable
             tool = function.__module__.partition(".")[0]
             resumes = "resume" in given
             into = given.pop("into", None)
-            with resumable(tool, given["out"], resume=given["resume"]) if resumes else nullcontext():
+            # What makes several shards says itself how many it made.
+            tells = resumes and (into is None or (given["shard"] or "").partition("/")[0].isdecimal())
+            with resumable(tool, given["out"], resume=given["resume"]) if tells else nullcontext():
                 code = function(**given) if into is None else _run_shards(function, {**given, "into": into}, output)
         if output.line:
             close_with(output.line)

@@ -102,6 +102,18 @@ class _Worker:
                 with suppress(BusyError):  # another worker that has just begun looks at it, too
                     self.make(complete[0])
 
+    def make_all(self) -> list[int]:
+        """Make all that are asked for; return those that runs on other machines hold."""
+        self.check_others()
+        if len(self.shards.numbers) == 1 and not self.shards.unfinished:
+            self.make(self.shards.numbers[0])
+            return []
+
+        def waits(numbers: list[int]) -> None:
+            self.tell(f"waits for shards that other runs are making: {_listed(numbers, self.shards.total)}")
+
+        return take_each(self.folder, self.shards.numbers, self.make, on_waiting=waits)
+
     def exit_status(self) -> int:
         """Return 0 if all is well, else the first that other runs would return, too: 3 comes before 4."""
         return min((status for status in self.statuses if status), default=0)
@@ -138,18 +150,11 @@ def run_shards(
     named = f"{tool} {command.__name__.replace('_', '-')}"
     made = Made(named, tool_version(), options_of(given))
     worker = _Worker(command, arguments, tell, output, ShardFolder(given["into"], shards.total), shards, made)
-    worker.check_others()
-    if len(shards.numbers) == 1 and not shards.unfinished:
-        worker.make(shards.numbers[0])
-        return worker.exit_status()
-
-    def waits(numbers: list[int]) -> None:
-        tell(f"waits for shards that other runs are making: {_listed(numbers, shards.total)}")
-
     try:
-        held = take_each(worker.folder, shards.numbers, worker.make, on_waiting=waits)
+        held = worker.make_all()
     except (KeyboardInterrupt, SystemExit):
-        tell(f"stopped after {many(worker.done, 'shard')}; the same command goes on")
+        if worker.done:
+            tell(f"stopped after {many(worker.done, 'shard')}; the same command goes on")
         raise
     if held:
         tell(f"not made, as runs on other machines have them: {_listed(held, shards.total)}")

@@ -54,7 +54,7 @@ def markers_in(folder: Path) -> dict[int, list[int]]:
     for path in sorted(folder.iterdir()):
         if (match := _MARKER.fullmatch(path.name)) is not None:
             number, total = map(int, match.groups())
-            if path == ShardFolder(folder, total).marker(number):
+            if 1 <= number <= total and path == ShardFolder(folder, total).marker(number):
                 found.setdefault(total, []).append(number)
     return {total: sorted(numbers) for total, numbers in found.items()}
 

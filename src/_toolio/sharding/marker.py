@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +81,12 @@ class Marker:
     def has_outputs(self, folder: Path) -> bool:
         """Test whether its files are there, as long as they were; their bytes are for who reads them to check."""
         try:
-            return all((folder / name).stat().st_size == about["bytes"] for name, about in self.outputs.items())
+            found = {name: (folder / name).stat() for name in self.outputs}
+            return all(
+                # A pipe of that name would be waited for.
+                stat.S_ISREG(found[name].st_mode) and found[name].st_size == about["bytes"]
+                for name, about in self.outputs.items()
+            )
         except OSError:
             return False
 
@@ -126,11 +132,16 @@ def _check(marker: Marker) -> None:
     texts = [made.command, made.version, inputs.digest, *([] if inputs.whole is None else [inputs.whole])]
     if (
         not all(type(number) is int and number >= 0 for number in counts)
+        or not 1 <= marker.number <= marker.total
         or not all(isinstance(text, str) for text in texts)
         or not isinstance(made.options, dict)
+        or not made.command.isprintable()
+        or not marker.outputs
     ):
         raise ValueError
     for name, about in marker.outputs.items():
         # A name that leads elsewhere would read, and copy, what is no part of the folder.
-        if Path(name).name != name or not isinstance(about["bytes"], int) or not isinstance(about["sha256"], str):
+        if name in ("", "..") or Path(name).name != name or not name.isprintable() or type(about["bytes"]) is not int:
+            raise ValueError
+        if not isinstance(about["sha256"], str):
             raise ValueError

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from _toolio.errors import InputError, ToolError
-from _toolio.json_text import parse_json
+from _toolio.json_text import TooDeepError, parse_json
 from _toolio.tensors.foreign import pointer_advice
 from _toolio.tensors.reader import ArrayTensor, FlatTensor, SafetensorsFile, open_safetensors
 from _toolio.tensors.torch_files import load_torch
@@ -188,7 +188,8 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="bad-config") from error
     except ValueError as error:
-        raise ToolError(f"{path}: not JSON; {pointer_advice(path) or 'copy it again'}", kind="bad-config") from error
+        what = str(error) if isinstance(error, TooDeepError) else "not JSON"
+        raise ToolError(f"{path}: {what}; {pointer_advice(path) or 'copy it again'}", kind="bad-config") from error
     if not isinstance(config, dict):
         raise ToolError(f"{path}: not a JSON object; copy it again", kind="bad-config")
     return config
@@ -294,7 +295,8 @@ def _weight_map(path: Path) -> dict[str, str]:
     except OSError as error:
         raise ToolError(f"{path}: cannot be read: {error.strerror or error}", kind="unreadable") from error
     except ValueError as error:
-        raise ToolError(f"{path}: not JSON; {pointer_advice(path) or 'copy it again'}", kind="bad-index") from error
+        what = str(error) if isinstance(error, TooDeepError) else "not JSON"
+        raise ToolError(f"{path}: {what}; {pointer_advice(path) or 'copy it again'}", kind="bad-index") from error
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise ToolError(f"{path}: no weight_map in it; name an index of shards", kind="bad-index")

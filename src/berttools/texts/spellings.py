@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from _toolio.json_text import parse_json
+from _toolio.json_text import TooDeepError, parse_json
 
 _PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 _BRACKETED = re.compile(r"(?P<call>[\w.]*)(?P<outer>\[.*\]|\{.*\}|\(.*\))", re.DOTALL)
@@ -37,6 +37,8 @@ def list_in(text: str) -> list[Any] | None:
             return None
         try:
             found = parse(text)
+        except TooDeepError:
+            return None
         except _PARSE_ERRORS:
             continue
         return found if isinstance(found, list) else None

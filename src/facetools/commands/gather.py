@@ -70,12 +70,12 @@ def gather(
         else:
             from facetools.embeddings.files import join_embeddings
 
+            for marker, part in zip(found.markers, parts, strict=True):
+                _check_rows(found.records(marker), part)
             for marker, start in zip(found.markers, join_embeddings(out, parts), strict=True):
                 for record in _records_in(found.records(marker)):
-                    if (row := record.get("row")) is not None:
-                        if type(row) is not int:
-                            raise ToolError(f"{found.records(marker)}: a record's row is no number", kind="bad-record")
-                        record |= {"row": row + start, "file": str(out)}
+                    if record.get("row") is not None:
+                        record |= {"row": record["row"] + start, "file": str(out)}
                     writer.pass_on(record)
         written = many(writer.written, "record")
         writer.sum_up(f"{written} of {many(len(found.markers), 'shard')}, {writer.failures:,} of them failed")
@@ -85,6 +85,17 @@ def gather(
 def _records_in(path: Path) -> Iterator[Record]:
     with path.open("rb") as stream:
         yield from read_records(stream, name=str(path))
+
+
+def _check_rows(records: Path, part: Path) -> None:
+    """Raise ToolError if a record names a row that its shard's embeddings do not have."""
+    from facetools.embeddings.files import count_faces
+
+    faces = count_faces(part)
+    for record in _records_in(records):
+        row = record.get("row")
+        if row is not None and not (type(row) is int and 0 <= row < faces):
+            raise ToolError(f"{records}: a record names a row that {part.name} does not have", kind="bad-record")
 
 
 def _writer_of(found: Gathered, *, makes_files: bool) -> RecordWriter:

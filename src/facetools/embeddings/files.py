@@ -129,6 +129,11 @@ def join_embeddings(out: Path, parts: Sequence[Path]) -> list[int]:
     return [0, *accumulate(shape[0] for shape in shapes[:-1])]
 
 
+def count_faces(path: Path) -> int:
+    """Return how many faces a file of embeddings has; raises as `join_embeddings` does."""
+    return _shape_of(path)[0]
+
+
 def _shape_of(path: Path) -> tuple[int, ...]:
     """Return the shape of a file's embeddings, [faces, dimensions]."""
     with open_safetensors(path) as file:

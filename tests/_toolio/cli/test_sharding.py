@@ -75,6 +75,18 @@ def test_an_interrupt_says_how_far_it_came(tmp_path: Path, shard: str) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == [f"000{n}-of-0003.jsonl" for n in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("shard", ["1/3", "1-3/3", "next/3"])
+def test_an_interrupt_before_the_first_shard_says_nothing(tmp_path: Path, shard: str) -> None:
+    def interrupted(*, shard: str | None) -> int:
+        raise KeyboardInterrupt
+
+    interrupted.__module__ = "facetools.commands.detect"
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(interrupted, {"shard": shard, "into": tmp_path}, Output(), said.append)
+    assert said == []
+
+
 @pytest.mark.parametrize("shard", ["1/4", "2-3/4", "next/4"])
 def test_a_folder_of_another_number_of_shards_is_refused(tmp_path: Path, shard: str) -> None:
     command.__module__ = "facetools.commands.detect"

@@ -24,6 +24,7 @@ def test_files_of_a_shard(total: int, number: int, expected: str) -> None:
 def test_markers_of_a_folder(tmp_path: Path) -> None:
     marked = ["0010-of-0012.done", "0002-of-0012.done", "00001-of-10000.done"]
     others = ["0003-of-0012.jsonl", "3-of-12.done", "00004-of-00012.done", ".0005-of-0012.done", "x.done"]
+    others += ["0000-of-0012.done", "0013-of-0012.done", "0000-of-0000.done"]
     for name in (*marked, *others):
         (tmp_path / name).touch()
     assert markers_in(tmp_path) == {12: [2, 10], 10000: [1]}

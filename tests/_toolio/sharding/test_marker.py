@@ -34,6 +34,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("schema", "shard/2"),
         ("number", -1),
         ("number", "2"),
+        ("number", 0),
+        ("number", 4),
+        ("outputs", {"x": {"bytes": True, "sha256": ""}}),
+        ("outputs", {}),
+        *(("outputs", {name: {"bytes": 1, "sha256": ""}}) for name in ("", "..", "a\0b", "\ud800", "a\nb")),
+        ("made", {"command": "facetools\ndetect", "version": "1", "options": {}}),
         ("records", 1.5),
         ("made", {"command": "facetools detect"}),
         ("made", None),
@@ -83,6 +89,9 @@ def test_outputs_are_there_as_long_as_they_were(tmp_path: Path) -> None:
     assert MARKER.has_outputs(tmp_path)
     output.write_bytes(b"ab")
     assert not MARKER.has_outputs(tmp_path)
+    output.unlink()
+    os.mkfifo(output)
+    assert not replace(MARKER, outputs={output.name: {"bytes": 0, "sha256": ""}}).has_outputs(tmp_path)
 
 
 @pytest.mark.parametrize(

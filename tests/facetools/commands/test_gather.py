@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Run, faceless
+from conftest import ROOT, Run, faceless
 from facetools.cli import COMMANDS
 from facetools.commands.gather import SHARDED
+from fuzzing import load_script
 
 Start = Callable[..., list[str]]
 ENDED = 300
@@ -123,6 +124,23 @@ def test_shards_of_embed_become_one_file(run_inside: Callable[..., Run], photos:
     assert (refused.code, refused.out) == (2, b"")
     assert "lies in the folder of shards" in refused.err
     assert shard.read_bytes() == kept
+
+
+@pytest.mark.parametrize("row", ["-1", "2", "1.0", "true", '"0"', "9" * 4300])
+def test_a_row_that_no_shard_has_is_refused(run_inside: Callable[..., Run], tmp_path: Path, row: str) -> None:
+    script = load_script(ROOT / "tests" / "fuzz" / "inputs_shards.py")
+    script.prepare(tmp_path)
+    folder, out = tmp_path / "shards", tmp_path / "x.safetensors"
+    records = folder / "0002-of-0002.jsonl"
+    records.write_bytes(records.read_bytes().replace(b'{"row": 1', b'{"row": ' + row.encode()))
+    marker = records.with_suffix(".done")
+    found = json.loads(marker.read_bytes())
+    marker.write_text(json.dumps({**found, "outputs": found["outputs"] | script._outputs([records])}))
+    refused = run_inside("facetools", "gather", folder, "--out", out)
+    assert (refused.code, refused.out, out.exists()) == (1, b"", False)
+    assert refused.err == (
+        f"facetools: error: {records}: a record names a row that 0002-of-0002.safetensors does not have\n"
+    )
 
 
 @pytest.mark.parametrize(("name", "rank"), [("align", "confidence"), ("perturb", "moved")])

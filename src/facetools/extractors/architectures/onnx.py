@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from facetools.extractors.graphs.graph import Graph
 from facetools.extractors.graphs.model import read_model, sides_of
-from facetools.extractors.graphs.network import GraphNetwork
+from facetools.extractors.graphs.network import FAILURES, GraphNetwork
 from facetools.extractors.graphs.operators.registry import MOST_VALUES
 from facetools.extractors.graphs.reference import EVALUATOR, reference_embedding
 from facetools.extractors.settings import Settings
@@ -131,11 +131,11 @@ def options_of(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any
     with torch.inference_mode():
         try:
             apart = alone(chips)
-        except (RuntimeError, IndexError, TypeError) as error:
+        except FAILURES as error:
             raise ValueError(f"it does not run on chips of {height}x{width}: {_first_line(error)}") from None
         try:
             together = _build(model, one_by_one=False)(chips)
-        except (RuntimeError, IndexError, TypeError, ValueError):
+        except (*FAILURES, ValueError):
             return {"one_by_one": True}
     return {"one_by_one": not _near(together, apart, 1e-4)}
 

@@ -20,7 +20,7 @@ _WEIGHTS = {
 _STATISTICS = {"BatchNormalization": (3, 4)}
 _PASSING = ("Cast", "CastLike", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
-_FAILURES = (RuntimeError, IndexError, TypeError, AttributeError, OverflowError, ZeroDivisionError)
+FAILURES = (RuntimeError, IndexError, TypeError, AttributeError, OverflowError, ZeroDivisionError)
 """What operators raise for inputs that are missing, of the wrong kind or too large; ValueError is their own word."""
 
 
@@ -80,20 +80,20 @@ class GraphNetwork(nn.Module):
         values |= {**self._indices, self._graph.chips: x.to("meta")}
         steps, unfolded = self._steps(values), 0
         for node in self._graph.nodes:
-            weight = values.get(node.inputs[1]) if node.operator == "Conv" else None
             try:
+                weight = values.get(node.inputs[1]) if node.operator == "Conv" else None
                 _, outputs = next(steps)
+                if weight is not None:
+                    unfolded = max(unfolded, outputs[0][:, 0].numel() * weight[0].numel() * node.get("group", 1))
             except ValueError as error:
                 raise ValueError(_line(str(error))) from None
-            except _FAILURES as error:
+            except FAILURES as error:
                 what = f"it does not run on chips of {'x'.join(map(str, x.shape))}: its operator {node.operator}"
                 raise ValueError(_line(f"{what}: {error}")) from None
             for output in outputs:
                 if isinstance(output, Tensor) and output.numel() > MOST_VALUES:
                     sides = "x".join(map(str, output.shape))
                     raise ValueError(f"the output of its operator {node.operator} is too large ({sides})")
-            if weight is not None:
-                unfolded = max(unfolded, outputs[0][:, 0].numel() * weight[0].numel() * node.get("group", 1))
         return unfolded
 
     def _steps(self, values: dict[str, Any]) -> Iterator[tuple[Node, tuple[Any, ...]]]:

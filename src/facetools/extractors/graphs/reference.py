@@ -47,6 +47,7 @@ def reference_embedding(model: Any, chips: Tensor) -> Tensor | None:
             (out,) = evaluator.run(None, {chips_of(model).name: chips.numpy()})
     except Exception:  # its operators fail in ways of their own; then there is nothing to hold against
         return None
+    # A copy: what the evaluator returns may be read-only, of which torch warns.
     return torch.from_numpy(np.array(out, dtype=np.float32)).reshape(len(chips), -1)
 
 
