@@ -176,7 +176,7 @@ class Pool:
                 self._patience = math.inf
         if late:
             wants = "1 CPU" + (f" and {self._gpus:g} GPU" if self._gpus else "")
-            self._say(f"the cluster has no room yet for an actor of {wants}; it is waited for")
+            self._say(f"no actor of {wants} has come up yet: the cluster has no room, or is slow; it is waited for")
 
     def _get(self, reference: Any) -> Any:
         """Return an actor's answer; end the wait where the run has ended."""
