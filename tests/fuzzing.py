@@ -96,13 +96,15 @@ class Rounds:
         return json.dumps({**record, "ends": dict(self._ends), "findings": self.findings}) + "\n"
 
 
-def load_script(path: Path) -> ModuleType:
-    """Return a script of ``fuzz/`` as a module of its own."""
+def load_script(path: Path, folder: Path) -> ModuleType:
+    """Return a script of ``fuzz/`` as a module of its own, prepared in a folder."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if hasattr(module, "prepare"):
+        module.prepare(folder)
     return module
 
 

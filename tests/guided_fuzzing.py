@@ -75,8 +75,7 @@ def main(script: Path, seconds: float, seed: int, corpus: Path) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     folder = tempfile.TemporaryDirectory(prefix="fuzz")
     with atheris.instrument_imports(include=OURS):
-        module = load_script(script)
-        getattr(module, "prepare", lambda _: None)(Path(folder.name))
+        module = load_script(script, Path(folder.name))
         for number in range(WARM):  # much is imported where it is needed first
             with suppress(Exception):  # a finding, which comes again
                 module.try_one(random.Random(number))

@@ -17,10 +17,7 @@ ROUNDS = 60
 
 @pytest.fixture(scope="module", params=SCRIPTS, ids=lambda path: path.stem)
 def script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    module = load_script(request.param)
-    if hasattr(module, "prepare"):
-        module.prepare(tmp_path_factory.mktemp("fuzz"))
-    return module
+    return load_script(request.param, tmp_path_factory.mktemp("fuzz"))
 
 
 def test_damaged_inputs(script: ModuleType) -> None:

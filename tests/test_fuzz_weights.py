@@ -17,9 +17,7 @@ few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChec
 
 
 def prepared(name: str, factory: pytest.TempPathFactory) -> ModuleType:
-    module = load_script(ROOT / "tests" / "fuzz" / f"{name}.py")
-    module.prepare(factory.mktemp("fuzz"))
-    return module
+    return load_script(ROOT / "tests" / "fuzz" / f"{name}.py", factory.mktemp("fuzz"))
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +31,9 @@ def torchs(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def onnx() -> ModuleType:
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     pytest.importorskip("onnx")
-    return load_script(ROOT / "tests" / "fuzz" / "weights_onnx.py")
+    return prepared("weights_onnx", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

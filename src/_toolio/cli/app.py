@@ -34,6 +34,7 @@ from _toolio.errors import ToolError, spell_parameters
 from _toolio.lazy import set_process_is_ours, uncollected
 from _toolio.streams.reading import report_waiting
 from _toolio.streams.records import Output, ReaderGoneError, discard_closed, discard_stdout, written_as
+from _toolio.streams.shards import parse_shards
 from _toolio.version import tool_version
 
 ENDING = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
@@ -120,7 +121,7 @@ def _with_forms(function: Callable[..., Any], fields: Iterable[str]) -> Callable
             resumes = "resume" in given
             into = given.pop("into", None)
             # What makes several shards says itself how many it made.
-            tells = resumes and (into is None or (given["shard"] or "").partition("/")[0].isdecimal())
+            tells = resumes and (into is None or parse_shards(given["shard"]).is_one)
             with resumable(tool, given["out"], resume=given["resume"]) if tells else nullcontext():
                 code = function(**given) if into is None else _run_shards(function, {**given, "into": into}, output)
         if output.line:

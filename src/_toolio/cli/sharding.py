@@ -105,7 +105,7 @@ class _Worker:
     def make_all(self) -> list[int]:
         """Make all that are asked for; return those that runs on other machines hold."""
         self.check_others()
-        if len(self.shards.numbers) == 1 and not self.shards.unfinished:
+        if self.shards.is_one:
             self.make(self.shards.numbers[0])
             return []
 
@@ -168,7 +168,7 @@ def _check(given: Mapping[str, Any], shards: Shards, output: Output) -> None:
         raise UsageError(f"{param('into')} keeps JSON lines; leave out {param(output.form.value)}")
     names = [*(given.get("inputs") or ()), *(given.get("paths") or ())]
     # next looks at the inputs of a shard that is complete before those of its own.
-    if (shards.unfinished or len(shards.numbers) > 1) and "inputs" in given and (not names or STDIN in names):
+    if not shards.is_one and "inputs" in given and (not names or STDIN in names):
         raise UsageError(
             f"{param('shard')} {given['shard']}: stdin can be read once; name inputs by {param('inputs')}, a "
             f"list in a file too, or make one shard, as by {param('shard')} 1/{shards.total}"

@@ -31,6 +31,11 @@ class Shards:
     total: int
     unfinished: bool = False
 
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one shard that is named, and not several or what is left."""
+        return not self.unfinished and self.numbers[0] == self.numbers[-1]
+
 
 def parse_shards(text: str | None, environ: Callable[[str], str | None] = os.environ.get) -> Shards:
     """Return the shards of ``K/N``, ``A-B/N`` or ``next/N``; None is as of `parse_shard`.
@@ -60,7 +65,7 @@ def parse_shard(text: str | None, environ: Callable[[str], str | None] = os.envi
         There is no such shard, or several are named, which need a folder that keeps each.
     """
     shards = parse_shards(text, environ)
-    if shards.unfinished or len(shards.numbers) > 1:
+    if not shards.is_one:
         raise UsageError(f"{param('shard')} {text}: several shards need {param('into')}, a folder that keeps each")
     return shards.numbers[0], shards.total
 

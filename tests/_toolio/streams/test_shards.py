@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import UsageError
-from _toolio.streams.shards import file_of_shard, parse_shard, refuse_processes
+from _toolio.streams.shards import file_of_shard, parse_shard, parse_shards, refuse_processes
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,11 @@ def test_one_process_may_run(world: str | None) -> None:
 def test_what_trains_in_one_process_refuses_several(world: str) -> None:
     with pytest.raises(UsageError, match=f"^WORLD_SIZE={world}: train-x runs in one process; unset it"):
         refuse_processes("train-x", {"WORLD_SIZE": world}.get)
+
+
+@pytest.mark.parametrize(
+    ("text", "one"),
+    [(None, True), ("2/3", True), ("2-2/3", True), ("1-2/3", False), ("next/3", False), ("next/1", False)],
+)
+def test_whether_one_shard_is_named(text: str | None, *, one: bool) -> None:
+    assert parse_shards(text, {"RANK": "1", "WORLD_SIZE": "3"}.get).is_one is one

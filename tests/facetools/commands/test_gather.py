@@ -128,8 +128,7 @@ def test_shards_of_embed_become_one_file(run_inside: Callable[..., Run], photos:
 
 @pytest.mark.parametrize("row", ["-1", "2", "1.0", "true", '"0"', "9" * 4300])
 def test_a_row_that_no_shard_has_is_refused(run_inside: Callable[..., Run], tmp_path: Path, row: str) -> None:
-    script = load_script(ROOT / "tests" / "fuzz" / "inputs_shards.py")
-    script.prepare(tmp_path)
+    script = load_script(ROOT / "tests" / "fuzz" / "inputs_shards.py", tmp_path)
     folder, out = tmp_path / "shards", tmp_path / "x.safetensors"
     records = folder / "0002-of-0002.jsonl"
     records.write_bytes(records.read_bytes().replace(b'{"row": 1', b'{"row": ' + row.encode()))
