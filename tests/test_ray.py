@@ -377,6 +377,57 @@ def test_what_a_worker_meets(two_nodes: TwoNodes, tmp_path: Path, what: str, pri
         assert int(said[0].split()[1]) <= 2 * 2 * 10
 
 
+BLAMED = """
+import os, signal, sys, threading, time
+from _toolio.compute.memory import Batch
+from _toolio.engines.ray_actors import Pool
+from _toolio.engines.ray_engine import RayEngine
+from _toolio.errors import ToolError
+
+class Toy:
+    threads, per_call = 0, 1
+    def __init__(self, device):
+        self.at_once = Batch(1)
+    def __call__(self, items):
+        if items == ["poison"]:
+            time.sleep(1.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from items
+
+class Behind(Pool):
+    def _take(self):
+        actor = super()._take()
+        if threading.current_thread().name == "innocent":
+            time.sleep(0.5)  # the other call is with the actor by then
+        return actor
+
+def work(name):
+    try:
+        print(name, pool.work([name]))
+    except ToolError as error:
+        print(name, error.kind, error)
+
+with RayEngine("cpu", actors=1, say=print):
+    pool = Behind(Toy, "cpu", 1, 0, print)
+    calls = [threading.Thread(target=work, args=(name,), name=name) for name in ("poison", "innocent")]
+    for each in calls:
+        each.start()
+    for each in calls:
+        each.join()
+    pool.close()
+"""
+
+
+def test_no_input_is_blamed_for_what_its_actor_died_of(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(BLAMED)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "toy.py")],
+        env=two_nodes.env, capture_output=True, text=True, timeout=HANGS, check=True,
+    )  # fmt: skip
+    assert "innocent ['innocent']\n" in done.stdout
+    assert "poison actor engine ray: 4 actors died over the same 1 input, from poison: " in done.stdout
+
+
 @pytest.mark.slow
 def test_clusters_of_one_run_one_after_the_other(
     run: Any, people_folder: Path, tmp_path: Path, short_folder: str

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class Pool:
         self._head = Head(ray.get_runtime_context().gcs_address)
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._alive: set[Any] = set()
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._lock, self._suspects, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._busy = self._failures = 0
         self._patience = time.monotonic() + _ROOM
         self.halved_to: int | None = None
@@ -127,29 +127,39 @@ class Pool:
 
     def work(self, items: Sequence[Any]) -> list[Any]:
         """Return what a worker makes of items; wait for one that is free."""
-        errors = ray_module().exceptions
+        lost = ""
         with self._at_work():
-            for _ in range(TRIES):
-                actor = self._take()
-                try:
-                    found, halved_to = pickle.loads(self._get(actor.work.remote(items)))  # noqa: S301 - of our own
-                except errors.RayTaskError as error:
-                    raise error.as_instanceof_cause() from None
-                except errors.RayError as error:
-                    lost = error
-                    self._replace(actor)
-                    continue
-                self._free.put(actor)
-                if isinstance(found, ToolError):
-                    raise found
-                if halved_to is not None:
-                    self.halved_to = min(halved_to, self.halved_to or halved_to)
-                return list(found)
+            for tried in range(TRIES):
+                # What waits at an actor is lost with it, and nobody can tell which of the two it died of. Of those that
+                # were lost before one is tried at a time, so that none is blamed for what another does.
+                with self._suspects if tried >= TRIES // 2 else nullcontext():
+                    try:
+                        return self._work_once(items)
+                    except _LostError as error:
+                        lost = str(error)
         raise ToolError(
             f"{param('engine')} ray: {many(TRIES, 'actor')} died over the same {many(len(items), 'input')}, from"
-            f" {items[0]!s:.200}: {_line(lost)}; give fewer at a time, or leave them out",
+            f" {items[0]!s:.200}: {lost}; give fewer at a time, or leave them out",
             kind="actor",
         )
+
+    def _work_once(self, items: Sequence[Any]) -> list[Any]:
+        """Return what a worker makes of items; raise _LostError where its actor died."""
+        errors = ray_module().exceptions
+        actor = self._take()
+        try:
+            found, halved_to = pickle.loads(self._get(actor.work.remote(items)))  # noqa: S301 - of our own
+        except errors.RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+        except errors.RayError as error:
+            self._replace(actor)
+            raise _LostError(_line(error)) from None
+        self._free.put(actor)
+        if isinstance(found, ToolError):
+            raise found
+        if halved_to is not None:
+            self.halved_to = min(halved_to, self.halved_to or halved_to)
+        return list(found)
 
     def _take(self) -> Any:
         """Take a free actor; raise what kept one from coming up."""
@@ -253,6 +263,10 @@ class Head:
 
 class _EndedError(Exception):
     """The run has ended while a thread waited."""
+
+
+class _LostError(Exception):
+    """An actor died, or cannot be reached."""
 
 
 def _line(error: BaseException) -> str:
