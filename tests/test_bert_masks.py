@@ -65,12 +65,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_paper_on_a_tiny_model(tmp_path: Path) -> None:
+def test_the_paper_on_a_tiny_model(tmp_path: Path, warm_tools: Path) -> None:
     make_base(tmp_path / "base", seed=7)
     (tmp_path / "glue" / "mood").mkdir(parents=True)
     for name, count in (("train", 40), ("dev", 24)):
         write_lines(tmp_path / "glue" / "mood" / f"{name}.jsonl", texts(count, seed=count))
-    done = make(tmp_path, "-j2")
+    done = make(tmp_path, "-j2", path=f"{warm_tools}{os.pathsep}")
     assert done.returncode == 0, done.stderr[-2000:]
     work = tmp_path / "work" / "mood" / "0"
     runs = {"full", "null", "head", "most-rel_l2", "least-angle", "random", "upper", "lower", "group-Q", "group-O"}
@@ -159,7 +159,7 @@ def test_the_first_of_many_records_are_taken_without_breaking_the_pipe(tmp_path:
     assert (done.returncode, done.stdout) == (0, "1\n2\n"), done.stderr
 
 
-def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
+def test_masks_on_a_tiny_model(tmp_path: Path, warm_tools: Path) -> None:
     make_base(tmp_path / "base", seed=7)
     for task, seed in (("mood", 1), ("tone", 2)):
         (tmp_path / "glue" / task).mkdir(parents=True)
@@ -173,7 +173,7 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
         "CONTROLS=random",
         "MASK=--batch 8 --lr 1e-2 --score-lr 8",
     )
-    done = make(tmp_path, "masks", *few)
+    done = make(tmp_path, "masks", *few, path=f"{warm_tools}{os.pathsep}")
     assert done.returncode == 0, done.stderr[-2000:]
     work = tmp_path / "work"
     last = {path.name: read(path)[-1] for path in (work / "mood" / "0").glob("mask-*.jsonl")}
@@ -194,7 +194,10 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
 
     # Every two of two tasks and two sparsities.
     assert len(read(work / "overlaps.jsonl")) == 6
-    assert make(tmp_path, "work/mood/0/full.jsonl", *few).returncode == 0
+    assert make(tmp_path, "work/mood/0/full.jsonl", *few, path=f"{warm_tools}{os.pathsep}").returncode == 0
+    for number, path in enumerate(sorted((work / "mood" / "0").glob("*.seconds")), start=1):
+        assert float(path.read_text()) >= 0
+        path.write_text(f"{number}\n")  # a command that was forked has taken none of its own
     words = [sys.executable, str(SCRIPTS / "mask_figures.py"), str(work), str(tmp_path / "base")]
     tables = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.splitlines() if line.startswith("|")]
@@ -227,14 +230,14 @@ def test_masks_on_a_tiny_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_limits_a_mask_on_a_tiny_model(tmp_path: Path) -> None:
+def test_what_limits_a_mask_on_a_tiny_model(tmp_path: Path, warm_tools: Path) -> None:
     make_base(tmp_path / "base", seed=7)
     (tmp_path / "glue" / "mood").mkdir(parents=True)
     for name, count in (("train", 40), ("dev", 24)):
         write_lines(tmp_path / "glue" / "mood" / f"{name}.jsonl", texts(count, seed=count))
     few = ("LIMITS=beside row-scale norms", "LIMITS_LONG=certain-taught norms", "CURVES=magnitude", "CURVE_EVERY=3")
     few += ("MASK=--batch 8 --lr 1e-2 --score-lr 8", "-j2")
-    done = make(tmp_path, "limits", "curves", "paths", *few)
+    done = make(tmp_path, "limits", "curves", "paths", *few, path=f"{warm_tools}{os.pathsep}")
     assert done.returncode == 0, done.stderr[-2000:]
     work = tmp_path / "work" / "mood" / "0"
     runs = ("mask-10", "full", "mask-10.long", "full.long")

@@ -3,11 +3,11 @@
 Usage: python docs/results/scripts/kill_outputs.py BASE PHOTOS N [SEED [COMMAND...]]
 
 BASE is a model's folder, PHOTOS a folder of some people's photos, two of each. Each of N kills runs one of the commands
-below (or of those that are named) in turn, with --force onto an older output (perturb and align: into an empty folder),
+below (or of those that are named) in turn, with --force onto an older output (photos and shards: into an empty folder),
 and ends it: every second one at a moment drawn evenly over the time that it takes, the others up to 20 ms after
 something has begun to be written. Three in four get SIGKILL, one in four SIGTERM. Then
 
-- the output must be the older or the new one, whole, or, of a folder of photos, whole photos only;
+- the output must be the older or the new one, whole, or, of a folder of photos or shards, whole files only;
 - after SIGTERM nothing half-written and no claim may be left;
 - the same command must then end well with the new output, and leave nothing hidden.
 
@@ -53,7 +53,7 @@ class Writer:
     out
         What it writes.
     older
-        Command line of what is there before, or None: a folder of photos begins empty.
+        Command line of what is there before, or None: a folder of photos, or of shards, begins empty.
     """
 
     words: list[str]
@@ -65,7 +65,8 @@ class Writer:
     @property
     def line(self) -> list[str]:
         """The command line that is killed, and run again."""
-        return [*self.words, "--force" if self.older else "--resume"]
+        again = "--force" if self.older else "--resume"
+        return self.words if "--into" in self.words else [*self.words, again]  # of shards those that are done stay
 
 
 def state_of(path: Path) -> dict[str, str]:
@@ -151,7 +152,7 @@ def judge(writer: Writer, older: dict[str, str], new: dict[str, str], ended: tup
     whole = found in (older, new) if writer.older else found.items() <= new.items()
     if not whole or (writer.older and not writer.out.exists()):
         wrong.append(f"output is neither the older nor the new one: {sorted(found)}")
-    kind = "new" if found == new else "older" if found == older else "some photos"
+    kind = "new" if found == new else "older" if found == older else "some files"
     writer.found["ended before" if code == 0 else f"{sent.name}: {kind}"] += 1
     half_written = sent == signal.SIGKILL and any(path.suffix != ".lock" for path in hidden)
     writer.found["half-written left by SIGKILL"] += half_written
@@ -218,11 +219,19 @@ def photo_writers(photos: Path, work: Path) -> list[Writer]:
 
     joined = of("gather", "all.safetensors", shards, older=[shards])
     joined.older = tool("facetools", "embed", photos, "--faces", "largest", "--out", joined.out)
+    figures, student = work / "evaluate.jsonl", work / "student.safetensors"
+    with figures.open("w") as out:
+        subprocess.run(tool("facetools", "evaluate", "--gallery", photos, "--cloaked", cloaked), stdout=out, check=True)
+    end_well(tool("facetools", "train-extractor", *people, "1", "--out", student))
+    page: list[str | Path] = ["--in", figures, "--clean", photos, "--cloaked", f"lowkey={cloaked}", "--title"]
     return [
         joined,
         of("embed", "e.safetensors", photos, older=[photos, "--faces", "largest"]),
         of("perturb", "same", "--attack", "none", photos, older=None),
         of("align", "chips", photos, older=None),
+        maker(work / "out" / "shards", "facetools", "detect", photos, "--shard", "1-4/4", older=None, to="--into"),
+        of("report", "page", *page, "new", older=[*page, "old"]),
+        of("import-extractor", "i.safetensors", student, older=[student, "--half"]),
         of("plot", "roc.png", *drawn, "roc", older=[*drawn, "histogram"]),
         of("train-detector", "d.safetensors", *pairs, "1", older=[*pairs, "2"]),
         of("train-extractor", "x.safetensors", *people, "1", older=[*people, "2"]),
