@@ -147,7 +147,7 @@ def names(people_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "names"
 
 
-@pytest.mark.parametrize("killing", [kill_an_actor, kill_a_node])
+@pytest.mark.parametrize("killing", [pytest.param(kill_an_actor, marks=pytest.mark.slow), kill_a_node])
 def test_detect_prints_the_same_bytes_if_half_of_the_cluster_is_killed(
     two_nodes: TwoNodes, run: Any, names: Path, killing: Killing
 ) -> None:

@@ -20,6 +20,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean, variance
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ class Difference(NamedTuple):
         return f"{100 * self.value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
+@cache
 def student(freedom: int) -> float:
     """Return the 97.5% quantile of Student's t: the density integrated by Simpson's rule, and bisected."""
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)

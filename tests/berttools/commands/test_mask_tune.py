@@ -109,6 +109,7 @@ def test_what_was_measured_is_what_apply_mask_writes(
     assert mask.made["figures"]["score"] == pytest.approx(last["score"], abs=1e-6)
 
 
+@pytest.mark.slow
 @needs_minilm
 @needs_glue
 def test_a_mask_learns_what_its_head_alone_does_not(berttools: Berttools, tmp_path: Path) -> None:
