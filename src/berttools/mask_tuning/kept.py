@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from torch import Tensor
+
+from berttools.masks.controls import drop_smallest
 
 
 def largest(scores: Tensor, sparsity: float) -> Tensor:
@@ -14,25 +13,17 @@ def largest(scores: Tensor, sparsity: float) -> Tensor:
 
     NaN ranks above all numbers, as in `berttools.masks.controls`.
     """
-    dropped = round(sparsity * scores.numel())
-    keep = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
-    if dropped:
-        flat = scores.flatten()
-        limit = _smallest(flat, dropped)
-        ties = flat.isnan() if math.isnan(limit) else flat == limit
-        keep = ~(ties | (flat < limit)) & (not math.isnan(limit))
-        # Of ties with the limit as many stay as there is room for.
-        spare = scores.numel() - dropped - int(keep.sum())
-        if spare:
-            keep[ties.nonzero()[-spare:, 0]] = True
-    return keep.view_as(scores)
+    dropped, flat = round(sparsity * scores.numel()), scores.flatten()
+    if flat.device.type == "cpu":  # numpy selects 20 times as fast as torch there, and compares 6 times as fast
+        return torch.from_numpy(drop_smallest(flat.numpy(), dropped)).view_as(scores)
+    return _sorted_out(flat, dropped).view_as(scores)  # kthvalue is one block's work on a GPU
 
 
-def _smallest(values: Tensor, k: int) -> float:
-    """Return the k-th smallest value, k from 1."""
-    if values.device.type == "cpu":  # numpy's selection is 20 times as fast as torch's there
-        return float(np.partition(values.numpy(), k - 1)[k - 1])
-    return float(values.sort().values[k - 1])  # kthvalue is one block's work on a GPU
+def _sorted_out(values: Tensor, dropped: int) -> Tensor:
+    """Do as `drop_smallest`."""
+    keep = torch.zeros_like(values, dtype=torch.bool)
+    keep[values.sort(stable=True).indices[dropped:]] = True
+    return keep
 
 
 def two_of_four(ranks: Tensor) -> Tensor:

@@ -146,13 +146,13 @@ class MaskedLinear(nn.Module):
             return self._deterministic()
         if self._fused and self._redraws:
             return cast(Tensor, triton_kernels().unpack_bits(self._packed(step), scores.shape))
-        bits = self._draws.bits(step, self._index, scores.numel(), scores.device)
+        which = (step, self._index, scores.numel(), scores.device)
         if self.recipe.pattern is Pattern.two_of_four:
             # Score plus logistic noise is above zero with probability sigmoid(score): rank by it.
-            chance = (bits.float().add_(LEVELS / 2 + 0.5) / LEVELS).view_as(scores)
+            chance = (self._draws.bits(*which).float().add_(LEVELS / 2 + 0.5) / LEVELS).view_as(scores)
             return two_of_four(scores + torch.logit(chance))
         keep = torch.empty(scores.numel(), dtype=torch.bool, device=scores.device)
-        draw(scores.flatten(), bits, keep)
+        draw(scores.flatten(), self._draws.blocks(*which), keep)
         return keep.view_as(scores)
 
     @property
@@ -201,11 +201,12 @@ class MaskedLinear(nn.Module):
             found = self._gather(to_mask.mul_(weight))
             return found * _slope(scores) if smooth else found
         flat, weights, values = to_mask.view(-1), weight.reshape(-1), scores.detach().view(-1)
+        memory = values.new_empty(2, min(BLOCK, len(flat)))
         for start in range(0, len(flat), BLOCK):
             part = slice(start, start + BLOCK)
             flat[part] *= weights[part]
             if smooth:
-                flat[part] *= _slope(values[part])
+                flat[part] *= _slope(values[part], memory[:, : len(flat[part])])
         return to_mask
 
     def forward(self, x: Tensor) -> Tensor:
@@ -222,7 +223,9 @@ class MaskedLinear(nn.Module):
         return cast(Tensor, _Product.apply(x, self.scores, self.bias, self, keep))
 
 
-def _slope(scores: Tensor) -> Tensor:
-    """Return the derivative of the sigmoid."""
-    chance = torch.sigmoid(scores)
-    return chance.mul_(1 - chance)
+def _slope(scores: Tensor, memory: Tensor | None = None) -> Tensor:
+    """Return the derivative of the sigmoid; in the first half of ``memory`` [2, ...], whose pages are there already."""
+    both = scores.new_empty(2, *scores.shape) if memory is None else memory
+    chance, rest = both[0], both[1]
+    torch.sigmoid(scores, out=chance)
+    return chance.mul_(torch.sub(1, chance, out=rest))

@@ -42,14 +42,19 @@ def _ranks(values: NDArray[Any]) -> NDArray[Any]:
 def magnitude_mask(values: NDArray[Any], zeroed: int, rng: np.random.Generator) -> Bools:
     """Return a mask that zeroes the `zeroed` smallest absolute values; of equal ones the first."""
     del rng
-    sizes = _ranks(values).reshape(-1)
-    if not zeroed:
-        return np.ones(values.shape, np.bool_)
-    last = np.partition(sizes, zeroed - 1)[zeroed - 1]
-    keep: Bools = sizes >= last
-    ties = np.flatnonzero(sizes == last)
-    keep[ties[: zeroed - (keep.size - int(np.count_nonzero(keep)))]] = False
-    return keep.reshape(values.shape)
+    return drop_smallest(_ranks(values).reshape(-1), zeroed).reshape(values.shape)
+
+
+def drop_smallest(values: NDArray[Any], dropped: int) -> Bools:
+    """Return a mask [n], False for the `dropped` smallest of values [n]: of equal ones the first, NaN the largest."""
+    if not dropped:
+        return np.ones(len(values), np.bool_)
+    limit = np.partition(values, dropped - 1)[dropped - 1]
+    only_nan = bool(limit != limit)  # stay for certain
+    keep: Bools = np.zeros(len(values), np.bool_) if only_nan else np.logical_not(values <= limit)
+    if spare := len(values) - dropped - int(np.count_nonzero(keep)):
+        keep[np.flatnonzero(np.isnan(values) if only_nan else values == limit)[-spare:]] = True
+    return keep
 
 
 KINDS: dict[str, Callable[[NDArray[Any], int, np.random.Generator], Bools]] = {

@@ -6,6 +6,7 @@ import torch
 
 from berttools.mask_tuning import kept
 from berttools.mask_tuning.kept import largest, two_of_four
+from berttools.masks.controls import drop_smallest
 
 
 def test_the_largest_stay() -> None:
@@ -20,7 +21,11 @@ def test_two_of_four_stay() -> None:
     assert two_of_four(ranks).tolist() == [[True, False, True, False, True, True, False, False]]
 
 
-def test_the_k_th_smallest_is_sortings() -> None:
-    values = torch.randn(1000).round(decimals=1)
-    for k in (1, 2, 500, 999, 1000):
-        assert float(values.sort().values[k - 1]) == kept._smallest(values, k)
+def test_it_is_the_same_by_selection_and_by_sorting() -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    values[::50] = torch.nan
+    values[1::50] = torch.inf
+    for dropped in (0, 1, 2, 500, 959, 960, 970, 979, 980, 981, 999, 1000):
+        keep = torch.from_numpy(drop_smallest(values.numpy(), dropped))
+        assert int(keep.sum()) == 1000 - dropped
+        assert keep.equal(kept._sorted_out(values, dropped))
