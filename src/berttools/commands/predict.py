@@ -12,8 +12,8 @@ import typer
 
 from _toolio.cli import engines, options
 from _toolio.cli.manual import Page
-from _toolio.compute.precision import Precision
-from _toolio.errors import InputError
+from _toolio.compute.precision import Precision, doubt_of
+from _toolio.errors import InputError, spelled
 from _toolio.lazy import uncollected
 from _toolio.streams.records import Order, RecordWriter
 from _toolio.streams.shards import refuse_processes
@@ -80,9 +80,12 @@ def predict(
     check_folder(folder)
     with RecordWriter(SCHEMA, "score", COLUMNS, order=Order.made) as writer, chosen_engine:
         with uncollected():
+            from _toolio.compute.device import pick_device
             from berttools.classifier.worker import PredictionWorker
 
         half = precision is Precision.bfloat16
+        if engine is engines.Kind.local and (doubt := doubt_of(pick_device(device), half=half)):
+            warn(spelled(doubt))
         opening = partial(PredictionWorker, folder, masks, known, half, batch, max_length)
         labels = Counter[str]()
         windows = chain([given] if given else (), (window for name in names for window in windows_of(name, known)))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.distributed import Processes
-from _toolio.compute.precision import in_half
+from _toolio.compute.precision import doubt_of, in_half
 from _toolio.errors import ToolError, param, spelled
 from _toolio.files.claims import claimed
 from _toolio.version import tool_version
@@ -103,6 +103,8 @@ class FinetuneRun:
         self._base = open_checkpoint(config.base)
         self._open(train, dev)
         self.training = config.training(len(train), half=in_half(config.precision, self._device))
+        if doubt := doubt_of(self._device, half=self.training.half):
+            self._warn_once(doubt)
         tuned = self._select(selection)
         self._about = self._provenance(tuned)
         processes.check_same({**self._about, "arguments": asdict(self.training)})

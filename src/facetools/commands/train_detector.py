@@ -9,10 +9,11 @@ import typer
 
 from _toolio.cli import options
 from _toolio.cli.manual import Page
+from _toolio.cli.messages import warn
 from _toolio.cli.progress import track
 from _toolio.compute.distributed import count_processes, device_of, failing_together, hush, join
-from _toolio.compute.precision import Precision, in_half
-from _toolio.errors import UsageError, param
+from _toolio.compute.precision import Precision, doubt_of, in_half
+from _toolio.errors import UsageError, param, spelled
 from _toolio.files.checkpoint_names import checkpoint_beside, fold_checkpoints
 from _toolio.files.claims import claimed
 from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_link, refuse_nested
@@ -118,6 +119,8 @@ def train_detector(
             )
             attacks, numbers = number_attacks(named)
             half = in_half(precision, place)
+            if processes.leads and (doubt := doubt_of(place, half=half)):
+                warn("facetools", spelled(doubt))
             training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
             arguments = {**asdict(training), "held_out": held_out, "folds": folds, "half": half, **search.arguments}
             about: dict[str, Any] = {

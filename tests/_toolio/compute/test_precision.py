@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from _toolio.compute.precision import Precision, in_half
+from _toolio.compute import precision
+from _toolio.compute.precision import Precision, doubt_of, in_half
 from _toolio.errors import UsageError
 
 
@@ -33,3 +34,12 @@ def test_a_precision_may_be_given_as_text() -> None:
     kind = "float16"
     with pytest.raises(UsageError, match="precision float16: is none of auto, float32, bfloat16"):
         in_half(kind, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("emulates", [True, False])
+def test_a_cpu_that_emulates_bfloat16_is_told(monkeypatch: pytest.MonkeyPatch, emulates: bool) -> None:
+    cpu = torch.device("cpu")
+    assert precision._emulates_bfloat16() in (True, False)
+    monkeypatch.setattr(precision, "_emulates_bfloat16", lambda: emulates)
+    assert ("several times slower than float32" in doubt_of(cpu, half=True)) == emulates
+    assert doubt_of(cpu, half=False) == doubt_of(torch.device("cuda"), half=True) == ""
