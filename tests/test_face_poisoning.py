@@ -20,9 +20,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def make(folder: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
+def make(folder: Path, *words: str, tools: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the Makefile as a person would, made small: two people protected of five, everybody else is public."""
-    path = f"{path}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    folders = [str(each) for each in (tools, Path(sys.executable).parent) if each]
+    path = os.pathsep.join([*folders, os.environ["PATH"]])
     small = {
         "DATA": "people",
         "MIN": "2",
@@ -69,8 +70,7 @@ def test_the_paper_on_a_few_people(real_people: dict[str, list[bytes]], tmp_path
         folder.mkdir(parents=True)
         for number, photo in enumerate(photos):
             (folder / f"{number}.jpg").write_bytes(photo)
-    warm = f"{warm_tools}{os.pathsep}"
-    done = make(tmp_path, "-j2", path=warm)
+    done = make(tmp_path, "-j2", tools=warm_tools)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "report" / "index.html").is_file()
     summaries = {}
@@ -98,7 +98,7 @@ def test_the_paper_on_a_few_people(real_people: dict[str, list[bytes]], tmp_path
     changed = next(path for path in (tmp_path / "work" / "protected").rglob("*.jpg"))
     original = next(path for path in (tmp_path / "people").rglob("*.jpg") if path.samefile(changed))
     os.utime(original)
-    partly = make(tmp_path, "work/cloaks/lowkey.jsonl", "work/robust-dlib-resnet.jsonl", path=warm)
+    partly = make(tmp_path, "work/cloaks/lowkey.jsonl", "work/robust-dlib-resnet.jsonl", tools=warm_tools)
     assert partly.returncode == 0, partly.stderr[-2000:]
     after = times(tmp_path)
     assert {name for name in after if after[name] != before[name]} == {"protected/.made", "cloaks/lowkey.jsonl"}

@@ -380,8 +380,10 @@ def test_what_a_worker_meets(two_nodes: TwoNodes, tmp_path: Path, what: str, pri
 BLAMED = """
 import os, signal, sys, threading, time
 from _toolio.compute.memory import Batch
+from _toolio.engines import ray_actors
 from _toolio.engines.ray_actors import Pool
 from _toolio.engines.ray_engine import RayEngine
+from _toolio.engines.slots import Slots
 from _toolio.errors import ToolError
 
 class Toy:
@@ -394,12 +396,14 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
         yield from items
 
-class Behind(Pool):
-    def _take(self):
-        actor = super()._take()
+class Behind(Slots):
+    def take(self, waiting):
+        actor = super().take(waiting)
         if threading.current_thread().name == "innocent":
             time.sleep(0.5)  # the other call is with the actor by then
         return actor
+
+ray_actors.Slots = Behind
 
 def work(name):
     try:
@@ -408,7 +412,7 @@ def work(name):
         print(name, error.kind, error)
 
 with RayEngine("cpu", actors=1, say=print):
-    pool = Behind(Toy, "cpu", 1, 0, print)
+    pool = Pool(Toy, "cpu", 1, 0, print)
     calls = [threading.Thread(target=work, args=(name,), name=name) for name in ("poison", "innocent")]
     for each in calls:
         each.start()

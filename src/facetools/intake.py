@@ -15,7 +15,7 @@ from _toolio.compute.memory import Batch, is_out_of_memory
 from _toolio.errors import InputError
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import Item
-from _toolio.streams.records import Record
+from _toolio.streams.records import Record, has_failed
 from facetools.added_faces import AddedFaces, join_faces
 from facetools.faces.face import Face, face_of, is_box_alone, names_a_face, whole_crop
 from facetools.faces.finder import Finder
@@ -366,4 +366,4 @@ def input_digest(item: Item, named: Sequence[Record], data: bytes, added: Sequen
 def _needs_no_work(item: Item) -> bool:
     """Return whether an input cannot be used, or its record has an error, or no face and so no file."""
     record = item.record
-    return item.error is not None or (bool(record) and ("error" in record or not record.get("path")))
+    return item.error is not None or (bool(record) and (has_failed(record) or not record.get("path")))

@@ -300,3 +300,14 @@ def test_a_record_of_a_box_alone_names_a_face(photo: str, monkeypatch: pytest.Mo
     (searched,) = take_in([crop], CPU)
     assert isinstance(searched, Intake)
     assert searched.searched_px == 20, "the record of a crop names no face"
+
+
+@pytest.mark.parametrize("error", [None, "", {}, False])
+def test_an_empty_error_is_none(photo: str, error: Any) -> None:
+    """A table of records, some of which have failed, has such a column in every row."""
+    taken, refused = take_in(
+        [Item(photo, "a.png", {"path": photo, "error": each}) for each in (error, {"kind": "k"})], CPU
+    )
+    assert isinstance(taken, Intake)
+    assert isinstance(refused, Refusal)
+    assert refused.error is None, "it is passed on"

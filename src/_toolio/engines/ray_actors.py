@@ -6,19 +6,19 @@ import importlib
 import math
 import os
 import pickle
-import queue
 import socket
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from _toolio.compute.threads import THREAD_PREFIX
 from _toolio.engines.engine import Opening, Worker
+from _toolio.engines.slots import POLL, Slots
 from _toolio.errors import ToolError, param
 from _toolio.version import tool_version
 from _toolio.words import many
@@ -34,9 +34,6 @@ CALLS = 2
 
 _ROOM = 30
 """Seconds after which whoever waits for room on the cluster is told so."""
-
-_POLL = 0.5
-"""Seconds between looks whether the run has ended meanwhile."""
 
 _GONE = 15
 """Seconds after which a cluster whose head does not answer has gone. Ray would end this process after 60."""
@@ -80,9 +77,8 @@ class Pool:
         self._opening, self._device, self._say, self._gpus = opening, device, say, gpus
         self._kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Station)
         self._head = Head(ray.get_runtime_context().gcs_address)
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._alive: set[Any] = set()
-        self._lock, self._suspects, self._stop = threading.Lock(), threading.Lock(), threading.Event()
+        self._slots: Slots[Any] = Slots(CALLS)
+        self._lock, self._stop = threading.Lock(), threading.Event()
         self._busy = self._failures = 0
         self._patience = time.monotonic() + _ROOM
         self.halved_to: int | None = None
@@ -90,7 +86,7 @@ class Pool:
             self._bring_up()
 
     def _bring_up(self) -> None:
-        """Start an actor, and put it among the free ones once its worker is open."""
+        """Start an actor, which is given work once its worker is open."""
         threading.Thread(target=self._open, name=f"{THREAD_PREFIX}actor", daemon=True).start()
 
     def _open(self) -> None:
@@ -100,7 +96,7 @@ class Pool:
             except _EndedError:
                 return
             except BaseException as error:  # raised by whoever needs an actor
-                self._free.put(error)
+                self._slots.fail(error)
 
     def _open_one(self) -> None:
         errors = ray_module().exceptions
@@ -119,10 +115,7 @@ class Pool:
             if opened is not None:
                 raise opened
             self._failures = 0
-            with self._lock:
-                self._alive.add(actor)
-            for _ in range(CALLS):
-                self._free.put(actor)
+            self._slots.add(actor)
             return
 
     def work(self, items: Sequence[Any]) -> list[Any]:
@@ -130,23 +123,23 @@ class Pool:
         lost = ""
         with self._at_work():
             for tried in range(TRIES):
-                # What waits at an actor is lost with it, and nobody can tell which of the two it died of. Of those that
-                # were lost before one is tried at a time, so that none is blamed for what another does.
-                with self._suspects if tried >= TRIES // 2 else nullcontext():
-                    try:
-                        return self._work_once(items)
-                    except _LostError as error:
-                        lost = str(error)
+                try:
+                    # What waits at an actor is lost with it, and nobody can tell which of the two it died of: what was
+                    # lost before gets an actor of its own, so that it is not blamed for what another does.
+                    return self._work_once(items, alone=tried >= TRIES // 2)
+                except _LostError as error:
+                    lost = str(error)
         raise ToolError(
             f"{param('engine')} ray: {many(TRIES, 'actor')} died over the same {many(len(items), 'input')}, from"
             f" {items[0]!s:.200}: {lost}; give fewer at a time, or leave them out",
             kind="actor",
         )
 
-    def _work_once(self, items: Sequence[Any]) -> list[Any]:
+    def _work_once(self, items: Sequence[Any], *, alone: bool) -> list[Any]:
         """Return what a worker makes of items; raise _LostError where its actor died."""
         errors = ray_module().exceptions
-        actor = self._take()
+        actor = self._slots.take_alone(self._wait) if alone else self._slots.take(self._wait)
+        self._patience = math.inf
         try:
             found, halved_to = pickle.loads(self._get(actor.work.remote(items)))  # noqa: S301 - of our own
         except errors.RayTaskError as error:
@@ -154,29 +147,19 @@ class Pool:
         except errors.RayError as error:
             self._replace(actor)
             raise _LostError(_line(error)) from None
-        self._free.put(actor)
+        self._slots.give(actor, CALLS if alone else 1)
         if isinstance(found, ToolError):
             raise found
         if halved_to is not None:
             self.halved_to = min(halved_to, self.halved_to or halved_to)
         return list(found)
 
-    def _take(self) -> Any:
-        """Take a free actor; raise what kept one from coming up."""
-        while not self._stop.is_set():
-            try:
-                found = self._free.get(timeout=_POLL)
-            except queue.Empty:
-                self._head.check()
-                self._complain_of_waiting()
-                continue
-            if isinstance(found, BaseException):
-                self._free.put(found)  # for the others that wait
-                raise found
-            self._patience = math.inf
-            if found in self._alive:
-                return found
-        raise _EndedError
+    def _wait(self) -> None:
+        """Raise what ends a wait for an actor; say once that none has come up yet."""
+        if self._stop.is_set():
+            raise _EndedError
+        self._head.check()
+        self._complain_of_waiting()
 
     def _complain_of_waiting(self) -> None:
         """Say once that no actor has come up yet."""
@@ -192,7 +175,7 @@ class Pool:
         """Return an actor's answer; end the wait where the run has ended."""
         ray = ray_module()
         while not self._stop.is_set():
-            ready, _ = ray.wait([reference], timeout=_POLL)
+            ready, _ = ray.wait([reference], timeout=POLL)
             if ready:
                 return ray.get(reference)
             self._head.check()
@@ -200,10 +183,7 @@ class Pool:
 
     def _replace(self, actor: Any) -> None:
         """Start another actor in the place of one that is lost, once."""
-        with self._lock:
-            known = actor in self._alive
-            self._alive.discard(actor)
-        if known:
+        if self._slots.remove(actor):
             self._forget(actor)
             self._bring_up()
 
@@ -227,7 +207,7 @@ class Pool:
         self._stop.set()
         end = time.monotonic() + _PATIENCE
         while self._busy and time.monotonic() < end:
-            time.sleep(_POLL / 5)
+            time.sleep(POLL / 5)
 
 
 class Head:

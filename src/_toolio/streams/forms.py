@@ -13,13 +13,11 @@ from _toolio.words import printable
 
 
 def csv_cell(value: Any) -> str:
-    """Return a field as a cell of CSV: numbers with all their digits, shapes as 768x3072."""
-    if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
-        return "x".join(map(str, value))
-    if value is None or isinstance(value, str | int | float):
-        return "" if value is None else str(value)
-    if isinstance(value, dict) and "message" in value:
-        return str(value["message"])
+    """Return a field as a cell of CSV: a text as it is, a number with all its digits, nothing for null, else JSON."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -69,6 +67,8 @@ def drawn_table(rows: Sequence[Mapping[str, Any]], rank: str, columns: Sequence[
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()  # as in JSON
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list) and value and all(isinstance(item, float | int) for item in value):

@@ -170,6 +170,11 @@ def error_fields(error: ToolError) -> Record:
     return {"error": {"kind": error.kind, "message": error.message}}
 
 
+def has_failed(record: Mapping[str, Any]) -> bool:
+    """Test whether a record says that its input could not be used: a table's column of errors is empty elsewhere."""
+    return bool(record.get("error"))
+
+
 class RecordWriter:
     """Write a command's records to stdout, flushing each; draw a table on a terminal, or if `form` is one.
 
@@ -332,7 +337,7 @@ class RecordWriter:
             self._write(block)
 
     def _count(self, record: Mapping[str, Any]) -> None:
-        failed = "error" in record
+        failed = has_failed(record)
         self.written += 1
         self.failures += failed
         self._output.records += 1

@@ -14,13 +14,13 @@ def largest(scores: Tensor, sparsity: float) -> Tensor:
     NaN ranks above all numbers, as in `berttools.masks.controls`.
     """
     dropped, flat = round(sparsity * scores.numel()), scores.flatten()
-    if flat.device.type == "cpu":  # numpy selects 20 times as fast as torch there, and compares 6 times as fast
+    if flat.device.type == "cpu":  # numpy selects and compares much faster than torch there
         return torch.from_numpy(drop_smallest(flat.numpy(), dropped)).view_as(scores)
     return _sorted_out(flat, dropped).view_as(scores)  # kthvalue is one block's work on a GPU
 
 
 def _sorted_out(values: Tensor, dropped: int) -> Tensor:
-    """Do as `drop_smallest`."""
+    """Return what `drop_smallest` does."""
     keep = torch.zeros_like(values, dtype=torch.bool)
     keep[values.sort(stable=True).indices[dropped:]] = True
     return keep

@@ -50,7 +50,7 @@ def drop_smallest(values: NDArray[Any], dropped: int) -> Bools:
     if not dropped:
         return np.ones(len(values), np.bool_)
     limit = np.partition(values, dropped - 1)[dropped - 1]
-    only_nan = bool(limit != limit)  # stay for certain
+    only_nan = bool(limit != limit)  # no number stays
     keep: Bools = np.zeros(len(values), np.bool_) if only_nan else np.logical_not(values <= limit)
     if spare := len(values) - dropped - int(np.count_nonzero(keep)):
         keep[np.flatnonzero(np.isnan(values) if only_nan else values == limit)[-spare:]] = True

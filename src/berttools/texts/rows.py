@@ -9,6 +9,7 @@ import codecs
 import csv
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -285,15 +286,30 @@ def _table(stream: IO[bytes], name: str, kind: str, columns: Columns, needed: Se
                 message = f"{where}: {len(cells)} columns, where there should be {len(header)}"
                 yield Row(where, {}, InputError(message, kind="bad-table"))
                 continue
-            yield Row(where, {key: cell for key, cell in zip(header, cells, strict=True) if key != "-"})
+            yield Row(where, _fields(header, cells))
     except csv.Error as error:
-        raise ToolError(f"{name}, line {reader.line_num}: no {kind.upper()}: {error}", kind="bad-table") from None
+        # What Python says of it speaks of a file's opening.
+        what = "a carriage return without a newline; end lines in newlines" if "new-line" in str(error) else error
+        raise ToolError(f"{name}, line {reader.line_num}: no {kind.upper()}: {what}", kind="bad-table") from None
+
+
+def _fields(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
+    """Return a row's fields; of a row with an error as `csv_cell` writes it, those that it has written."""
+    fields: dict[str, Any] = {key: cell for key, cell in zip(header, cells, strict=True) if key != "-"}
+    if fields.get("error", "").startswith("{"):
+        with suppress(InputError):
+            record = parse_record(f'{{"error":{fields["error"]}}}'.encode(), where="")
+            fields = {key: cell or None for key, cell in fields.items()} | record
+    return fields
 
 
 def _checked_header(cells: Sequence[str], where: str, columns: Columns, needed: Sequence[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     if twice := next((cell for cell in header if header.count(cell) > 1), None):
         raise ToolError(f"{where}: two columns are called {twice!r}; rename one", kind="duplicate-column")
+    if len(header) == 1 and (mark := next((each for each in (";", "\t", "|") if each in header[0]), None)):
+        message = f"{where}: columns are separated by {mark!r}; save the table with commas, or with tabs as .tsv"
+        raise ToolError(message, kind="bad-table")
     if lacking := next((each for each in needed if each not in header), None):
         message = f"{where}: no column {lacking} among {listed_names(header)}; needed are {' and '.join(needed)}"
         raise ToolError(message, kind=f"no-{lacking}")

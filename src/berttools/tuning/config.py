@@ -15,7 +15,7 @@ from _toolio.choices import choice_of, refuse_below_one
 from _toolio.compute.precision import Precision
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.checkpoint_names import checkpoint_beside
-from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside
+from _toolio.files.overwriting import checkpoint_of, refuse_existing, refuse_inside, refuse_nested
 from _toolio.streams.inputs import STDIN, is_empty_folder
 from berttools.texts.metric_names import Metric
 
@@ -296,6 +296,7 @@ class FinetuneConfig(TaskConfig):
                 refuse_inside(self.out, path, param(name))
         else:
             refuse_model_folder(self.out, force=self.force, base=self.base)
+            refuse_nested(self.out, [str(self.base)], named=param("base"))
             refuse_existing(checkpoint, force=True)
         if self.dev is None and (self.patience or self.metric):
             name = "patience" if self.patience else "metric"

@@ -106,7 +106,7 @@ def read_named(lines: Iterable[bytes]) -> tuple[Named, ...]:
             with of_the_whole_run():
                 record = parse_record(line, where=where)
             # A tensor that only one of two models has is none to tune.
-            if not {"only_in", "tied_base", "error"} & record.keys():
+            if not any(record.get(key) for key in ("only_in", "tied_base", "error")):
                 named.append(_of_record(record, where))
         else:
             named.append(Named(where, line.strip().decode(errors="replace")))

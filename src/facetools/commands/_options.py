@@ -115,7 +115,8 @@ MostFalseAlarms = Annotated[
         max=0.5,
         metavar="SHARE",
         callback=finite,
-        help="Share of clean faces that may be labelled cloaked. Default: the detector's own; 0.005 of that installed.",
+        help="Share of clean faces that may be labelled cloaked: the next lower one of those that the detector has "
+        "(installed: 0.002 to 0.1). Default: its own; 0.005.",
     ),
 ]
 CloakSuffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="What the names of cloaked photos add.")]

@@ -15,7 +15,7 @@ from _toolio.cli.options import completion
 from _toolio.errors import UsageError, param
 from _toolio.files.journal import first_arguments
 from _toolio.files.overwriting import refuse_existing
-from _toolio.streams.records import Record
+from _toolio.streams.records import Record, has_failed
 from _toolio.words import many
 from facetools.attacks import registry as attacks
 from facetools.attacks.base import Method
@@ -179,7 +179,7 @@ class Summary:
 
     def add(self, records: Sequence[Record]) -> None:
         """Count one input by its records."""
-        if any("error" in record for record in records):
+        if any(map(has_failed, records)):
             self._failed += 1
             return
         faces = [record for record in records if record.get("face") is not None]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from _toolio.streams.records import has_failed
 from _toolio.words import many
 
 
@@ -26,7 +27,7 @@ class FaceTally:
 
     def add(self, record: Mapping[str, Any], photo: object) -> None:
         """Count a record of one of a photo's faces, or of the photo."""
-        if "error" in record:
+        if has_failed(record):
             self.failed += 1
             return
         self._photos.add(photo)

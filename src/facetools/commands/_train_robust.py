@@ -13,6 +13,7 @@ from _toolio.cli.options import completion, finite
 from _toolio.errors import UsageError, param
 from _toolio.files.claims import claimed_part
 from _toolio.streams.inputs import STDIN
+from _toolio.streams.records import has_failed
 from facetools.attacks import registry as attacks
 from facetools.cloaking.config import CloakingConfig
 from facetools.cloaking.session import CloakingSession, complete
@@ -162,4 +163,4 @@ def make_cloaks(
     with claim, PhotoFolder(out, "facetools-train-robust", arguments, resume=resume, force=force) as folder:
         for each in session.cloak(items, folder.finished):
             records = folder.keep(each, complete) if isinstance(each, Processed) else []
-            yield [record for record in records if "error" in record]
+            yield [record for record in records if has_failed(record)]

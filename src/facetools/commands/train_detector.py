@@ -110,6 +110,9 @@ def train_detector(
             from facetools.training.samples import digest_sources
 
         place = pick_device(device_of(processes, device))
+        half = in_half(precision, place)
+        if processes.leads and (doubt := doubt_of(place, half=half)):
+            warn("facetools", spelled(doubt))
         with join(processes, place):
             search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
             folders = [clean, *([path] for _, path in named)]
@@ -118,9 +121,6 @@ def train_detector(
                 folders, place, faces=search, suffix=suffix, report=report_to(writer), progress=progress
             )
             attacks, numbers = number_attacks(named)
-            half = in_half(precision, place)
-            if processes.leads and (doubt := doubt_of(place, half=half)):
-                warn("facetools", spelled(doubt))
             training = TrainingConfig(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
             arguments = {**asdict(training), "held_out": held_out, "folds": folds, "half": half, **search.arguments}
             about: dict[str, Any] = {

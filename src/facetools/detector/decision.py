@@ -147,7 +147,10 @@ class Calibration:
         held = [each for each in self.thresholds if each.false_alarms <= rate]
         if not held:
             rates = ", ".join(f"{each.false_alarms:g}" for each in self.thresholds)
-            raise UsageError(f"{param('false_alarms')} {rate:g}: the detector holds {rates}; give one of these")
+            least = min(each.false_alarms for each in self.thresholds)
+            raise UsageError(
+                f"{param('false_alarms')} {rate:g}: the detector's thresholds are for {rates}; give {least:g} or more"
+            )
         return held[-1]
 
     def decision(self, *, false_alarms: float | None = None, threshold: float | None = None) -> Decision:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.streams.inputs import STDIN, Item
 from _toolio.streams.reading import open_input
-from _toolio.streams.records import Record, read_records
+from _toolio.streams.records import Record, has_failed, read_records
 from facetools.attacks.origins import Origin
 from facetools.embeddings.files import Embeddings, holds_embeddings, read_each, read_embeddings
 
@@ -132,7 +132,7 @@ def _faces_of_records(name: str, faceless: list[Item]) -> Iterator[EmbeddedFace]
             where = f"{name}, record {number}"
             if record.get("row") is None:
                 named = all(isinstance(record.get(key), str) for key in ("path", "relative"))
-                if named and "reason" in record and "error" not in record:
+                if named and record.get("reason") and not has_failed(record):
                     faceless.append(Item(record["path"], record["relative"]))
                 continue
             path = _file_of(record, name, where)

@@ -16,7 +16,7 @@ from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.progress import Progress, no_progress
 from _toolio.streams.inputs import STDIN
 from _toolio.streams.reading import open_input
-from _toolio.streams.records import Record, read_records
+from _toolio.streams.records import Record, has_failed, read_records
 from facetools.names import CLEAN
 from facetools.people import person_of, photo_of
 
@@ -149,7 +149,7 @@ class _Reader:
         if score is None:
             if not record.keys() & {"score", "error", "reason"}:
                 raise ToolError(f"{where}: no score in it; {_MAKER}", kind="bad-record")
-            self.left_out["failed" if "error" in record else "without_score"] += 1
+            self.left_out["failed" if has_failed(record) else "without_score"] += 1
             return
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
             raise ToolError(

@@ -12,7 +12,7 @@ from _toolio.errors import ToolError, of_the_whole_run
 from _toolio.files.hashing import sha256_of
 from _toolio.streams.inputs import STDIN, list_whole, open_items
 from _toolio.streams.reading import read_stream
-from _toolio.streams.records import Record, parse_record
+from _toolio.streams.records import Record, has_failed, parse_record
 
 EVALUATE = "facetools.evaluate/1"
 TRAIN_ROBUST = "facetools.train-robust/1"
@@ -175,7 +175,7 @@ def _check_schema(record: Record, where: str) -> None:
 
 
 def _has_failed(record: Record) -> bool:
-    return "error" in record or "reason" in record
+    return has_failed(record) or bool(record.get("reason"))
 
 
 def _left_out(record: Record, name: str) -> LeftOut:

@@ -295,16 +295,16 @@ def test_error_fields() -> None:
 
 
 def test_csv(capfdbinary):
-    fields = ("name", "shape", "note", "error")
+    fields = ("name", "shape", "note", "same", "error")
     with RecordWriter("tool.do/1", "score", (), form=Form.csv, csv_fields=fields) as writer:
-        writer.emit({"score": 0.5, "name": 'a "b", c', "shape": (3, 4), "note": {"x": [1, None]}})
+        writer.emit({"score": 0.5, "name": 'a "b", c', "shape": (3, 4), "note": {"x": [1, None]}, "same": True})
         writer.emit({"name": "line\nbreak", "error": {"kind": "bad", "message": "it is bad"}, "extra": 1})
         assert writer.exit_code == 3
     out = capfdbinary.readouterr().out.decode()
     assert list(csv.reader(io.StringIO(out))) == [
         ["score", *fields],
-        ["0.500000", 'a "b", c', "3x4", '{"x":[1,null]}', ""],
-        ["", "line\nbreak", "", "", "it is bad"],
+        ["0.500000", 'a "b", c', "[3,4]", '{"x":[1,null]}', "true", ""],
+        ["", "line\nbreak", "", "", "", '{"kind":"bad","message":"it is bad"}'],
     ]
 
 

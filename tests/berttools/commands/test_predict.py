@@ -291,9 +291,12 @@ def test_bfloat16_is_what_one_asks_for(
 
     monkeypatch.setattr(Inference, "autocast", noted)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr("_toolio.compute.precision._emulates_bfloat16", lambda: True)
     for words, half in (([], False), (["--precision", "float32"], False), (["--precision", "bfloat16"], True)):
         done = berttools("predict", "--model", tuned, "--in", dev, *words)
         assert (done.code, set(asked)) == (0, {half})
+        slow = "emulates it, several times slower than float32; leave --precision out"
+        assert (slow in done.err) == (half and not torch.cuda.is_available())
         asked.clear()
 
 

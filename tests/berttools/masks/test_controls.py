@@ -50,11 +50,11 @@ _TIED = st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, -2.0, float("nan"), -float("
 
 @given(values=st.lists(_TIED, min_size=4, max_size=40), data=st.data())
 def test_a_learned_mask_and_its_control_choose_alike(values: list[float], data: st.DataObject) -> None:
-    """By torch while a mask is learned, by numpy for its control: of equal weights, and of NaN, too."""
+    """Of equal weights, and of NaN, too."""
     array = np.array(values[: len(values) // 4 * 4], np.float32)
     sizes, rng = torch.from_numpy(array).abs(), np.random.default_rng(0)
     zeroed = data.draw(st.integers(0, array.size))
-    by_torch = largest(sizes, zeroed / array.size).numpy()
-    assert np.array_equal(by_torch, magnitude_mask(array, zeroed, rng))
+    learned = largest(sizes, zeroed / array.size).numpy()
+    assert np.array_equal(learned, magnitude_mask(array, zeroed, rng))
     fours = two_of_four(sizes.reshape(-1, 4)).numpy()
     assert np.array_equal(fours, control_mask(array.reshape(-1, 4), array.size // 2, "magnitude", "2:4", rng))

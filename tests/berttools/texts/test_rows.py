@@ -13,6 +13,7 @@ import pytest
 
 from _toolio.errors import InputError, ToolError, UsageError
 from _toolio.streams import reading
+from _toolio.streams.forms import csv_cell, csv_line
 from berttools.texts import rows as rows_module
 from berttools.texts.rows import Columns, parse_columns, rows_of, windows_of
 
@@ -162,3 +163,35 @@ def test_a_descriptor_without_an_ending_is_read_as_stdin_is() -> None:
     os.close(start)
     assert [row.fields for row in rows_of(f"/dev/fd/{end}", Columns({}))] == [{"text": "x"}]
     os.close(end)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "text;label\ngood;1\n",
+            "line 1: columns are separated by ';'; save the table with commas, or with tabs as .tsv",
+        ),
+        (
+            "sep=;\ntext;label\n",
+            "line 1: columns are separated by ';'; save the table with commas, or with tabs as .tsv",
+        ),
+        ("text\tlabel\ngood\t1\n", "line 1: columns are separated by '\\t'; save the table with commas, or"),
+        ("text,label\rgood,1\rbad,0\r", "a carriage return without a newline; end lines in newlines"),
+    ],
+)
+def test_a_table_of_another_kind_is_told_so(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    with pytest.raises(ToolError) as raised:
+        list(rows_of(str(tmp_path / "a.csv"), Columns({})))
+    assert message in raised.value.message
+
+
+def test_an_error_that_was_written_as_csv_is_read_again(tmp_path: Path) -> None:
+    error = {"kind": "no-text", "message": 'the "text" is empty'}
+    table = csv_line(["score", "text", "error"]) + csv_line(["", "", csv_cell(error)]) + csv_line(["", "{", "{broken"])
+    (tmp_path / "a.csv").write_bytes(table + csv_line(["0.5", "", ""]))
+    first, second, third = (row.fields for row in rows_of(str(tmp_path / "a.csv"), Columns({})))
+    assert first == {"score": None, "text": None, "error": error}
+    assert second == {"score": "", "text": "{", "error": "{broken"}
+    assert third == {"score": "0.5", "text": "", "error": ""}

@@ -68,7 +68,8 @@ def test_a_rate_has_the_next_lower_row(rate: float | None, row: int) -> None:
 
 def test_a_rate_below_all_rows_is_one_line_that_names_them() -> None:
     with pytest.raises(
-        UsageError, match=r"^false_alarms 0.001: the detector holds 0.002, 0.005, 0.1; give one of these$"
+        UsageError,
+        match=r"^false_alarms 0.001: the detector's thresholds are for 0.002, 0.005, 0.1; give 0.002 or more$",
     ):
         CALIBRATION.decision(false_alarms=0.001)
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 from _toolio.errors import InputError, ToolError, UsageError, param
 from _toolio.streams.items import Item, can_name_a_file, named_item
 from _toolio.streams.reading import is_cut, lines_of, too_long
-from _toolio.streams.records import Record, parse_record
+from _toolio.streams.records import Record, has_failed, parse_record
 
 LINES = frozenset({".jsonl", ".ndjson", ".txt"})
 """Endings of the names of lists, in lower case: lines of paths or records."""
@@ -74,7 +74,7 @@ def item_of_record(record: Record, where: str) -> Item:
     """Return the item that a record names, or one that says why it names none; ``where`` is for messages."""
     path = record.get("path")
     if not isinstance(path, str) or not path:
-        if "error" in record or record.get("path", 0) is None:
+        if has_failed(record) or record.get("path", 0) is None:
             return Item("", "unnamed", record)
         message = f"{where}: the record has no path, or one that is no text"
         return Item(where, "unnamed", record, InputError(message, kind="bad-record"))
