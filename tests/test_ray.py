@@ -77,14 +77,12 @@ def kill(pid: int) -> None:
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[TwoNodes]:
-    before = os.environ.get("RAY_BACKEND_LOG_LEVEL")
-    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
-    nodes = TwoNodes()
-    yield nodes
-    nodes.shutdown()
-    os.environ.pop("RAY_BACKEND_LOG_LEVEL")
-    if before is not None:
-        os.environ["RAY_BACKEND_LOG_LEVEL"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        patch.setenv("RAY_worker_niceness", "0")  # else actors get what the other tests leave of the processors: 15
+        nodes = TwoNodes()
+        yield nodes
+        nodes.shutdown()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
