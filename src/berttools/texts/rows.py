@@ -298,8 +298,8 @@ def _fields(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {key: cell for key, cell in zip(header, cells, strict=True) if key != "-"}
     if fields.get("error", "").startswith("{"):
         with suppress(InputError):
-            record = parse_record(f'{{"error":{fields["error"]}}}'.encode(), where="")
-            fields = {key: cell or None for key, cell in fields.items()} | record
+            error = parse_record(fields["error"].encode(), where="")
+            fields = {key: cell or None for key, cell in fields.items()} | {"error": error}
     return fields
 
 

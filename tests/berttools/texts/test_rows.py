@@ -189,9 +189,9 @@ def test_a_table_of_another_kind_is_told_so(tmp_path: Path, text: str, message: 
 
 def test_an_error_that_was_written_as_csv_is_read_again(tmp_path: Path) -> None:
     error = {"kind": "no-text", "message": 'the "text" is empty'}
-    table = csv_line(["score", "text", "error"]) + csv_line(["", "", csv_cell(error)]) + csv_line(["", "{", "{broken"])
-    (tmp_path / "a.csv").write_bytes(table + csv_line(["0.5", "", ""]))
+    rows = [["score", "text", "error"], ["", "", csv_cell(error)], ["", "{", '{},"text":"x"'], ["0.5", "", ""]]
+    (tmp_path / "a.csv").write_bytes(b"".join(map(csv_line, rows)))
     first, second, third = (row.fields for row in rows_of(str(tmp_path / "a.csv"), Columns({})))
     assert first == {"score": None, "text": None, "error": error}
-    assert second == {"score": "", "text": "{", "error": "{broken"}
+    assert second == {"score": "", "text": "{", "error": '{},"text":"x"'}
     assert third == {"score": "0.5", "text": "", "error": ""}
