@@ -9,8 +9,9 @@ import typer
 
 from _toolio.cli import engines, options
 from _toolio.cli.manual import Page
+from _toolio.cli.messages import note
 from _toolio.cli.progress import track
-from _toolio.errors import UsageError, param
+from _toolio.errors import UsageError, param, spelled
 from _toolio.files.claims import claimed, claimed_part
 from _toolio.files.overwriting import refuse_existing, refuse_link
 from _toolio.lazy import uncollected
@@ -121,7 +122,13 @@ def embed(
                     output.then(partial(writer.emit, fields, through=each.record_of(position)))
             else:
                 output.then(partial(hand_on, writer, each))
-        output.close()
+        try:
+            output.close()
+        except KeyboardInterrupt:
+            if output.is_whole:
+                lacks = f"{out} is whole, but not all of its records were printed"
+                note("facetools", spelled(f"{lacks}; the same with {param('force')} makes both again"))
+            raise
         say_if_halved(chosen, batch)
         tally.failed = writer.failures
         writer.sum_up(tally.line(out))

@@ -28,6 +28,11 @@ class EmbeddingWriter:
         What made the file, for its metadata.
     rows_per_part
         Rows of a part at most, but for a photo that has more faces; None: one file of all rows, written at the end.
+
+    Attributes
+    ----------
+    is_whole
+        The one file is there.
     """
 
     def __init__(self, out: Path, embedder: Embedder, about: Mapping[str, Any], *, rows_per_part: int | None) -> None:
@@ -35,6 +40,7 @@ class EmbeddingWriter:
         self._parts: list[manifest.Part] = []
         self._waiting: list[Callable[[], object]] = []
         self._made: Mapping[str, Any] = {}
+        self.is_whole = False
         self._begin()
 
     def add(self, photo: Intake | Embedded) -> list[dict[str, Any]]:
@@ -67,6 +73,7 @@ class EmbeddingWriter:
         embeddings, self._made = self._embedder.finish()
         if self._most is None or len(embeddings):
             write_embeddings(path, embeddings, {**self._about, **self._made})
+        self.is_whole = self._most is None
         if self._most is not None and len(embeddings):
             self._parts.append(manifest.Part(path.name, len(embeddings), sha256_of_files(path)))
         self._begin()
