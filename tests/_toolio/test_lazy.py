@@ -67,8 +67,9 @@ def test_imports_are_frozen_in_a_tools_own_process_alone() -> None:
         "import gc\nfrom _toolio.lazy import set_process_is_ours, uncollected\n"
         "for ours in (False, True):\n"
         "    set_process_is_ours(ours)\n"
+        "    before = gc.get_freeze_count()\n"  # Python 3.12 freezes some by itself
         "    with uncollected():\n        import decimal\n"
-        "    print(gc.get_freeze_count() > 0)\n"
+        "    print(gc.get_freeze_count() > before)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
