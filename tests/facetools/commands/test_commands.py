@@ -667,7 +667,7 @@ def test_detect_labels_by_the_rate_of_false_alarms(facetools: Tool, plain_photos
         assert face.get("reason") == (between if label == "unclear" else None)
     refused = facetools("detect", "--detector", path, "--false-alarms", "0.001", *words)
     assert (refused.code, refused.out) == (2, b"")
-    one_line(refused, "--false-alarms 0.001: the detector holds 0.002, 0.005, 0.1; give one of these")
+    one_line(refused, "--false-alarms 0.001: the detector's thresholds are for 0.002, 0.005, 0.1; give 0.002 or more")
 
 
 def test_a_face_that_shows_too_little_is_unclear(facetools: Tool, plain_photos: Path, tmp_path: Path) -> None:

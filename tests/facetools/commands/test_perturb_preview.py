@@ -166,7 +166,9 @@ def test_sums() -> None:
     assert counted([good, {**good, "face": 1}]) == "1 photo, 2 faces: 2 cloaked"
     small = {**good, "reason": "too little of the face is in the photo"}
     gone = {**small, "reason": "too little of the face is in the photo; copied"}
-    assert counted([good, small], [gone], [{"face": None, "reason": "no face found"}], [{"error": {}}]) == (
+    assert counted(
+        [good, small], [gone], [{"face": None, "reason": "no face found"}], [{"error": {"kind": "missing"}}]
+    ) == (
         "3 photos, 3 faces: 1 cloaked, 2 not (2 too little of the face is in the photo); 1 photo without a face; "
         "1 failed"
     )
