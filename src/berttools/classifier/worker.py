@@ -8,6 +8,7 @@ from pathlib import Path
 from _toolio.compute.device import enough_memory, pick_device
 from _toolio.compute.memory import Batch
 from _toolio.errors import InputError, param
+from _toolio.streams.records import has_failed
 from berttools.checkpoints.model_folder import silent_transformers
 from berttools.classifier.masked import predictor_of
 from berttools.classifier.predictor import Prediction
@@ -57,5 +58,5 @@ class PredictionWorker:
         less = f"a smaller {param('batch')}, or a smaller {param('max_length')}"
         for window in windows:
             with silent_transformers(), enough_memory(self.device, less):
-                found = self._predictor.predict([row for row in window if not row.fields.get("error")], self._columns)
+                found = self._predictor.predict([row for row in window if not has_failed(row.fields)], self._columns)
             yield window, found

@@ -9,7 +9,7 @@ import typer
 from _toolio.cli import options
 from _toolio.cli.manual import Page
 from _toolio.errors import InputError
-from _toolio.streams.records import Order, RecordWriter
+from _toolio.streams.records import Order, RecordWriter, has_failed
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import DataInputs, inputs_of, warn
 from berttools.texts.metric_names import Metric
@@ -41,7 +41,7 @@ def evaluate(
 
         evaluation = Evaluation()
         for row in (row for name in names for row in rows_of(name, parse_columns(None), needed=NEEDED)):
-            if row.fields.get("error"):
+            if has_failed(row.fields):
                 writer.pass_on(row.fields)
                 continue
             try:

@@ -15,7 +15,7 @@ from _toolio.cli.manual import Page
 from _toolio.compute.precision import Precision, doubt_of
 from _toolio.errors import InputError, spelled
 from _toolio.lazy import uncollected
-from _toolio.streams.records import Order, RecordWriter
+from _toolio.streams.records import Order, RecordWriter, has_failed
 from _toolio.streams.shards import refuse_processes
 from berttools.commands._options import ColumnsOption, DataInputs, MaxLength, PredictPrecision, inputs_of, warn
 from berttools.commands._predict import chosen, handed_on, model_and_files, summary_of
@@ -95,7 +95,7 @@ def predict(
                 warn(f"out of memory: texts are labelled {batch} at a time from here on; --batch {batch} begins so")
             outcomes = iter(found)
             for row in window:
-                if row.fields.get("error"):
+                if has_failed(row.fields):
                     writer.pass_on(row.fields)
                     continue
                 outcome = next(outcomes)

@@ -201,12 +201,11 @@ class MaskedLinear(nn.Module):
             found = self._gather(to_mask.mul_(weight))
             return found * _slope(scores) if smooth else found
         flat, weights, values = to_mask.view(-1), weight.reshape(-1), scores.detach().view(-1)
-        memory = values.new_empty(2, min(BLOCK, len(flat)))
         for start in range(0, len(flat), BLOCK):
             part = slice(start, start + BLOCK)
             flat[part] *= weights[part]
             if smooth:
-                flat[part] *= _slope(values[part], memory[:, : len(flat[part])])
+                flat[part] *= _slope(values[part])
         return to_mask
 
     def forward(self, x: Tensor) -> Tensor:
@@ -223,9 +222,7 @@ class MaskedLinear(nn.Module):
         return cast(Tensor, _Product.apply(x, self.scores, self.bias, self, keep))
 
 
-def _slope(scores: Tensor, memory: Tensor | None = None) -> Tensor:
-    """Return the derivative of the sigmoid; in the first half of ``memory`` [2, ...], whose pages are there already."""
-    both = scores.new_empty(2, *scores.shape) if memory is None else memory
-    chance, rest = both[0], both[1]
-    torch.sigmoid(scores, out=chance)
-    return chance.mul_(torch.sub(1, chance, out=rest))
+def _slope(scores: Tensor) -> Tensor:
+    """Return the derivative of the sigmoid."""
+    chance = torch.sigmoid(scores)
+    return chance.mul_(1 - chance)
