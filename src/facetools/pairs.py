@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,9 +110,10 @@ def match_photos(clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str 
     """Match each photo with its cloaked copy by its path below the folder.
 
     Two photos belong together if their paths are the same, or the same but for an ending that was added
-    (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``). The first of these
-    rules that gives a photo a partner holds; one that gives it several gives it none. One file on either side
-    belongs together whatever it is called.
+    (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``), or that but for the
+    coding of accents, which one letter or a letter and its accent write. The first of these rules that gives a photo
+    a partner holds; one that gives it several gives it none. One file on either side belongs together whatever it is
+    called.
 
     Parameters
     ----------
@@ -171,7 +173,8 @@ def without_suffix(relative: str, suffix: str) -> str | None:
 def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[str, str | None]) -> dict[str, Item]:
     """Return the cloaked photo for each clean one's path, rule by rule; each is used once."""
     partners: dict[str, Item] = {}
-    for clean_key, cloaked_key in ((str, str), (str, _without_ending), (_without_ending, _without_ending)):
+    rules = (str, str), (str, _without_ending), (_without_ending, _without_ending), (_composed, _composed)
+    for clean_key, cloaked_key in rules:
         taken = {item.path for item in partners.values()}
         here, there = defaultdict(list), defaultdict(list)
         for item in clean:
@@ -188,3 +191,8 @@ def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[st
 
 def _without_ending(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
+
+
+def _composed(name: str) -> str:
+    """Return a name without its ending in Unicode's form NFC: disks and archives of a Mac have others."""
+    return unicodedata.normalize("NFC", _without_ending(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,15 @@ def test_names_match_whole_and_never_in_part() -> None:
 )
 def test_the_ending_does_not_matter(clean: str, cloaked: str) -> None:
     assert matched([clean, "z.jpg"], [cloaked, "z.jpg"]) == [(clean, cloaked), ("z.jpg", "z.jpg")]
+
+
+def test_how_accents_are_coded_does_not_matter() -> None:
+    one, two = (unicodedata.normalize(form, "Zo\u00eb/a\u0308rger.jpg") for form in ("NFC", "NFD"))
+    assert matched([one, "z.jpg"], [two, "z.jpg"]) == [(one, two), ("z.jpg", "z.jpg")]
+    assert matched([two, "z.jpg"], [one.replace("jpg", "png"), "z.jpg"])[0] == (two, one.replace("jpg", "png"))
+    # Where both names are there, each has its own.
+    assert matched([one, two], [two, one]) == [(one, one), (two, two)]
+    assert matched(["\u212b.jpg", "z.jpg"], ["A.jpg", "z.jpg"])[0] == ("z.jpg", "z.jpg")
 
 
 def test_the_closest_name_comes_first_and_each_copy_is_given_away_once() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from _toolio.errors import UsageError, param, spelled
 from _toolio.files.claims import BusyError
 from _toolio.files.hashing import sha256_of_files
+from _toolio.files.overwriting import refuse_file
 from _toolio.sharding.folder import ShardFolder, in_ranges, markers_in
 from _toolio.sharding.inputs import ShardInputs
 from _toolio.sharding.marker import Made
@@ -143,6 +144,7 @@ def run_shards(
     tool = command.__module__.partition(".")[0]
     shards = parse_shards(given["shard"])
     _check(given, shards, output)
+    refuse_file(given["into"], param("into"))
     arguments = {name: value for name, value in given.items() if name not in ("into", "shard")}
     if "resume" in arguments:
         # A shard is taken up where the run that was to make it has stopped.

@@ -29,6 +29,7 @@ from _toolio.files import holders, temporaries
 from _toolio.files.checkpoint_names import checkpoint_beside, fold_checkpoint
 from _toolio.files.hashing import text_digest
 from _toolio.files.no_links import open_no_link
+from _toolio.files.overwriting import refuse_file
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 
@@ -171,8 +172,9 @@ def claimed_part(folder: Path, command: str, part: object | None) -> Iterator[No
     Raises
     ------
     ToolError
-        As of `claimed`.
+        As of `claimed`; a UsageError if the folder's name is a file's.
     """
+    refuse_file(folder)
     text = temporaries.RUN if part is None else json.dumps(part, sort_keys=True)
     key = text_digest(text).hex()[:12]
     lock = folder / f".{command}.{key}.lock"

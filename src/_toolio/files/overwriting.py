@@ -18,6 +18,18 @@ def _is_ours(path: Path, starts: tuple[bytes, ...]) -> bool:
     return not start or (start.startswith(starts) if starts else start[8:] == b"{")
 
 
+def refuse_file(out: Path, named: str = param("out")) -> None:
+    """Refuse an output folder whose name is a file's.
+
+    Raises
+    ------
+    UsageError
+        The message calls the folder what it is ``named``: a `param`.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{named} {out}: is no folder; name one that is new or empty")
+
+
 def refuse_nested(out: Path, inputs: Sequence[str] | None, *, named: str = param("inputs")) -> None:
     """Refuse an output folder inside an input folder: the next run would take its outputs for inputs.
 

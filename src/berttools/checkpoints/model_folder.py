@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.atomic import atomic_folder
+from _toolio.files.overwriting import refuse_file
 from _toolio.json_text import parse_json
 from _toolio.lazy import quiet_torch
 from _toolio.tensors.foreign import pointer_advice
@@ -207,8 +208,7 @@ def refuse_model_folder(out: Path, *, force: bool, base: Path, card: bool = Fals
     """
     ours = {*_TOKENIZER_FILES, "config.json", "model.safetensors", MADE, *([CARD] if card else [])}
     try:
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"{param('out')} {out}: is no folder; name one that is new or empty")
+        refuse_file(out)
         if out.exists() and base.exists() and out.samefile(base):
             raise UsageError(f"{param('out')} {out}: is the base; name another folder")
         held = sorted(path.name for path in out.iterdir()) if out.exists() else []

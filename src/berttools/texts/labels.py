@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
-from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, numbers_in
+from berttools.texts.examples import PRINTED, Example, Label, floats_of, has_comma, is_fraction, is_name, numbers_in
 from berttools.texts.spellings import almost_equal, is_like, joined, list_in, odd_list
 
 _VECTORS = {("0", "1"), ("1", "0")}
@@ -78,8 +78,9 @@ class Labels:
             raise InputError(f"{where}: label is a list, and the model's labels are {what}", kind="bad-label")
         if self.regression:
             if isinstance(label, str) or label is None:
-                advice = "; write it without quotes" if label and numbers_in([label]) else ""
-                raise InputError(f"{where}: label {label!r} is no number, as others are{advice}", kind="bad-label")
+                advice = "write it without quotes" if label and numbers_in([label]) else _with_point(label)
+                said = f"label {label!r} is no number, as others are{advice and '; ' + advice}"
+                raise InputError(f"{where}: {said}", kind="bad-label")
             if abs(label) > _LARGEST:
                 raise InputError(f"{where}: label is too large a number; give all on a smaller scale", kind="bad-label")
             return float(label)
@@ -165,6 +166,11 @@ def class_name(label: Label | None) -> str:
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
+def _with_point(label: Label | None) -> str:
+    """Return what to do about a number with a decimal comma; empty for any other label."""
+    return f"write {label.strip().replace(',', '.')}" if isinstance(label, str) and has_comma(label) else ""
+
+
 def _few(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -202,13 +208,17 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
             raise ToolError(f"{where}: no text has a label", kind="no-label")
     is_text = _are_strings(examples)
     if task == "auto" and is_text:
+        _refuse_commas(examples, single=single)
         _refuse_written(examples)
     fraction = next((example for example in examples if isinstance(example.label, float)), None)
     if task == "auto" and fraction is not None and not multiple and not single:
         _refuse_whole(examples, fraction)
     if task == "regression" or (task == "auto" and fraction is not None and not multiple):
         if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
-            raise ToolError(f"{text.where}: label {text.label!r} is no number", kind="bad-label")
+            advice = _with_point(text.label)
+            raise ToolError(
+                f"{text.where}: label {text.label!r} is no number{advice and '; ' + advice}", kind="bad-label"
+            )
         return Labels()
     for example in examples:
         if isinstance(example.label, float) and not example.label.is_integer():
@@ -260,12 +270,26 @@ def _are_strings(examples: Sequence[Example]) -> bool:
     is_text = isinstance(examples[0].label, str)
     if odd := next((example for example in examples if isinstance(example.label, str) != is_text), None):
         first = examples[0]
+        advice = _with_point(first.label if is_text else odd.label) or "give all labels as one kind"
         raise ToolError(
             f"{odd.where}: label {odd.label!r} is {'no text' if is_text else 'text'}, unlike {first.label!r} in"
-            f" {first.where}; give all labels as one kind",
+            f" {first.where}; {advice}",
             kind="mixed-labels",
         )
     return is_text
+
+
+def _refuse_commas(examples: Sequence[Example], *, single: bool) -> None:
+    """Raise if strings are numbers, some with a decimal comma: each value would be a class."""
+    found = next((example for example in examples if has_comma(str(example.label))), None)
+    if found and numbers_in([str(example.label).replace(",", ".").strip() for example in examples]) is not None:
+        label = str(found.label).strip()
+        otherwise = "other names of classes" if single else f"give {param('task')} classification for classes"
+        raise ToolError(
+            f"{found.where}: labels are numbers with commas, such as {label!r}; write {label.replace(',', '.')} for a"
+            f" value, [{label}] for two classes of one text, or {otherwise}",
+            kind="numbers-in-strings",
+        )
 
 
 def _refuse_written(examples: Sequence[Example]) -> None:

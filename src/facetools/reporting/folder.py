@@ -12,6 +12,7 @@ from typing import Any
 from _toolio.errors import InputError, UsageError, param
 from _toolio.files.atomic import atomic_folder
 from _toolio.files.hashing import sha256_of
+from _toolio.files.overwriting import refuse_file
 from _toolio.version import tool_version
 from facetools.reporting.drawing import Picture, result_charts, training_chart
 from facetools.reporting.examples import ExamplesConfig, draw_examples
@@ -33,8 +34,7 @@ def refuse_folder(out: Path, *, force: bool) -> None:
         The folder is refused.
     """
     try:
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"{param('out')} {out}: is no folder; name one that is new or empty")
+        refuse_file(out)
         held = [Path(top) / name for top, _, names in os.walk(out) for name in names]
         above = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
         above = above.parent if above == out.resolve() else above

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from _toolio.errors import UsageError, param
-from _toolio.files.overwriting import checkpoint_of, refuse_checkpoint, refuse_existing, refuse_inside, refuse_nested
+from _toolio.files.claims import claimed_part
+from _toolio.files.overwriting import (
+    checkpoint_of,
+    refuse_checkpoint,
+    refuse_existing,
+    refuse_file,
+    refuse_inside,
+    refuse_nested,
+)
 from filled_folders import fill
 
 
@@ -48,6 +56,19 @@ def test_refuse_nested(tmp_path: Path) -> None:
     refuse_nested(tmp_path / "in2", [str(tmp_path / "in")])
     refuse_nested(tmp_path / "in", [str(tmp_path / "in" / "a.jpg")])
     refuse_nested(tmp_path, None)
+
+
+def test_refuse_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
+    refuse_file(tmp_path)
+    refuse_file(tmp_path / "new")
+    path = tmp_path / "a"
+    path.touch()
+    with pytest.raises(UsageError, match=r"^out .*a: is no folder; name one that is new or empty"):
+        refuse_file(path)
+    with pytest.raises(UsageError, match=r"^into "):
+        refuse_file(path, param("into"))
+    with pytest.raises(UsageError, match="is no folder"), claimed_part(path, "x", None):
+        pass
 
 
 def test_refuse_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,28 @@ def test_numbers_in_strings_are_a_question(labels: tuple[str, ...]) -> None:
     values = with_values(examples)
     assert learn_labels(values, task="regression").regression
     assert numbers_of(values, Labels(), "t") == [float(label) for label in labels]
+
+
+@pytest.mark.parametrize("labels", [("3,5", "1,25"), ("2", " -0,5"), ("1.5", "3,5", "7")])
+@pytest.mark.parametrize("table", [True, False])
+def test_decimal_commas_are_a_question(tmp_path: Path, labels: tuple[str, ...], table: bool) -> None:
+    examples = column(tmp_path, *(f'"{label}"' for label in labels)) if table else of_labels(*labels)
+    first = next(label.strip() for label in labels if "," in label)
+    value = f"such as {first!r}; write {first.replace(',', '.')} for a value, [{first}] for two classes of one text, or"
+    with pytest.raises(ToolError, match=re.escape(f"numbers with commas, {value} give task classification")):
+        learn_labels(examples)
+    with pytest.raises(ToolError, match=re.escape(f"numbers with commas, {value} other names of classes")):
+        learn_labels(examples, single=True)
+    with pytest.raises(InputError, match=r"is no number, as others are; write -?\d\.\d+$"):
+        Labels().number(next(label for label in labels if "," in label), "l")
+    assert len(learn_labels(examples, task="classification").names) == len(labels)
+    with pytest.raises(ToolError, match=r"is (no number|text, .*|no text, .*); write -?\d\.\d+$"):
+        learn_labels(with_values(examples), task="regression")
+
+
+def test_commas_in_names_are_left_alone() -> None:
+    assert learn_labels(of_labels("3,5", "none")).names == ("3,5", "none")
+    assert learn_labels(of_labels("1,000,000", "2,5")).names == ("1,000,000", "2,5")
 
 
 def test_strings_of_which_one_is_no_number_are_names() -> None:
