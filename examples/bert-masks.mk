@@ -34,6 +34,7 @@ LR_cola   ?= 5e-5
 LR_rte    ?= 5e-5
 LR_stsb   ?= 1e-4
 LR_wnli   ?= 5e-5
+LR_opinion ?= 1e-4# opinion and topic are written by docs/results/scripts/more_tasks.py
 LR_SOME   ?=# where only some of a model is tuned; without, the same
 LR_SOME_cola ?= 1e-4
 LR_SOME_rte ?= 1e-4
@@ -43,6 +44,8 @@ STEPS_cola ?= 1200
 STEPS_rte  ?= 300
 STEPS_stsb ?= 800
 STEPS_wnli ?= 100
+STEPS_opinion ?= 500
+STEPS_topic ?= 300
 METRIC_cola ?= matthews
 
 # A pipe fails where any of its commands does (.SHELLFLAGS: GNU make 3.82 or later). What takes the first lines of many
@@ -179,6 +182,7 @@ MASK_STEPS ?=# of a task: as many as finetune's, or MASK_STEPS_<task>
 SCORE_LR   ?= 0.2# of the scores: slower where tuning is slower
 SCORE_LR_cola ?= 0.05
 SCORE_LR_stsb ?= 0.05
+SCORE_LR_opinion ?= 0.05
 
 MASKS := $(SPARSITIES:%=mask-%) $(GROUPS:%=mask-%)
 CONTROL_RUNS := $(foreach kind,$(CONTROLS),$(CONTROLLED:%=mask-%.$(kind)))

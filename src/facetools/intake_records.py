@@ -52,9 +52,9 @@ def hand_on(writer: RecordWriter, intake: Refusal | Finished, *, makes_files: bo
     return records
 
 
-def without_reason(record: Record) -> Record:
-    """Remove an earlier command's reason for having no result."""
-    return {key: value for key, value in record.items() if key != "reason"}
+def without_reason(record: Record, *others: str) -> Record:
+    """Remove an earlier command's reason for having no result, and ``others`` of the fields that it wrote."""
+    return {key: value for key, value in record.items() if key not in ("reason", *others)}
 
 
 def needing_work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from itertools import takewhile
@@ -13,6 +14,7 @@ from PIL import Image
 
 import detector_cloaks
 import detector_figures
+import own_clean
 from change_photos import main as change_photos
 from conftest import faceless
 
@@ -146,3 +148,29 @@ def test_copies_of_a_photo_are_changed_alike(tmp_path: Path) -> None:
     assert not np.array_equal(clean, bob)
     assert {Image.open(path).size for path in (tmp_path / "half").rglob("*.png")} == {(20, 15)}
     assert not list((tmp_path / "half").rglob("*.txt*"))
+
+
+# ---------------------------------------------------------------- thresholds of one's own clean faces
+
+
+def test_nobody_is_judged_by_their_own_clean_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The odd one's two clean faces score above all others: both are false alarms, as hers are not among those."""
+
+    def write(name: str, scores: dict[str, list[float]]) -> Path:
+        lines = [
+            json.dumps(
+                {"score": score, "label": "cloaked" if score > 0.85 else "clean", "relative": f"x/{who}/{n}.png"}
+            )
+            for who, each in scores.items()
+            for n, score in enumerate(each)
+        ]
+        (tmp_path / name).write_text("\n".join([*lines, json.dumps({"score": None, "relative": "x/a/b.png"})]))
+        return tmp_path / name
+
+    clean = {f"p{n}": [n / 100, n / 100 + 0.001] for n in range(12)} | {"odd": [0.8, 0.9]}
+    cloaked = {"p1": [0.85], "odd": [0.2], "stranger": [0.95]}
+    own_clean.main([str(write("clean.jsonl", clean)), f"lowkey={write('cloaked.jsonl', cloaked)}"])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows[0][:5] == ["clean", "26", "3.8%", "0.0%", "7.7% (2.1%-24.1%)"]
+    # p1's is below the odd one's 0.9; the odd one's is above all others'; the stranger's is above all.
+    assert rows[1] == ["lowkey", "3", "33.3%", "0.0%", "66.7% (20.8%-93.9%)", "33.3%"]

@@ -15,7 +15,7 @@ from _toolio.lazy import uncollected
 from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
-from facetools.commands._detect import Summary
+from facetools.commands._detect import OwnScores, Summary
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import (
     Crops,
@@ -32,6 +32,8 @@ from facetools.commands._photos import open_photos, say_if_halved
 from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
+SOMETIMES = ("p_value", "notes")
+"""Fields that not every run writes; an earlier run's are none of this one's."""
 COLUMNS = ("label", "path", "face", "reason")
 
 
@@ -48,6 +50,14 @@ def detect(
     rotations: Rotations = False,
     false_alarms: MostFalseAlarms = None,
     threshold: Threshold = None,
+    clean: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Records of detect of clean photos like these, of the same camera or site: thresholds are chosen on "
+            "them, whatever the detector's are.",
+        ),
+    ] = None,
     detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A detector from train-detector. Default: the one installed.")
     ] = None,
@@ -70,6 +80,10 @@ def detect(
     A face is labelled cloaked from the score on that at most the share --false-alarms of clean faces reaches (0.5 at
     least), clean below the score that at most ten times that share reaches (0.1 to 0.5), and unclear between. A face
     with too little detail to show a cloak is unclear too, unless it is cloaked.
+
+    With --clean both thresholds are chosen on clean faces of your own, wherever they lie: of 199 at most one is
+    labelled cloaked, of n fewer one. It takes 19 or more, of photos that are like those looked at, and the same
+    --detector, --faces and --crops.
     """
     chosen = engines.choose("facetools", engine, device, actors, gpus_per_actor)
     inputs = options.named(inputs, paths)
@@ -80,7 +94,10 @@ def detect(
         from facetools.detector.files import SHIPPED, read_calibration
 
         path = detector or SHIPPED
-        decision = read_calibration(path).decision(false_alarms=false_alarms, threshold=threshold)
+        own = OwnScores(clean, false_alarms) if clean else None
+        decision = read_calibration(path).decision(
+            false_alarms=false_alarms, threshold=threshold, own=own.faces if own else None
+        )
         with uncollected():
             from facetools.detector.decision import describe_prediction, reason_of
             from facetools.detector.worker import DetectionWorker
@@ -89,6 +106,9 @@ def detect(
 
         opening = partial(DetectionWorker, path, search, batch)
         worker = opening(chosen.here)
+        if own:
+            own.check_model(worker.detector.name)
+        described = partial(describe_prediction, decision=decision, own=own.faces if own else None)
         limits = {"threshold": decision.cloaked_from, "clean_below": decision.clean_below}
         predicted = process(items, chosen, opening, worker, batch=batch)
         for each in track(predicted, "detecting", count(items)):
@@ -99,13 +119,13 @@ def detect(
             about = {**limits, "path": item.path, "relative": item.relative, "model": worker.detector.name}
             about |= {"notes": list(found.notes)} if found.notes else {}
             if found.no_face:
-                none = {**describe_prediction(None, decision), **about, "face": None, "reason": found.no_face}
-                writer.emit(none, through=item.record)
+                none = {**described(None), **about, "face": None, "reason": found.no_face}
+                writer.emit(none, through=without_reason(item.record, *SOMETIMES))
             labels = []
             for position, (prediction, face, number) in enumerate(found.faces):
-                fields = {**describe_prediction(prediction, decision), **about, **describe_face(face, number)}
+                fields = {**described(prediction), **about, **describe_face(face, number)}
                 fields |= {"reason": reason} if (reason := reason_of(prediction, decision, face.box)) else {}
-                writer.emit(fields, through=without_reason(each.record_of(position)))
+                writer.emit(fields, through=without_reason(each.record_of(position), *SOMETIMES))
                 labels.append(fields["label"])
             summary.add(labels)
             detected |= "cloaked" in labels
@@ -121,6 +141,8 @@ PAGE = Page(
         "attack": "The likeliest attack of a face labelled cloaked; null where it would be right too seldom.",
         "attacks": "The score divided among the attacks that the detector knows.",
         "power": "Probability that a usual cloak would be seen in this face.",
+        "p_value": "With --clean: the share of the clean faces that score as high, this one counted among them; of a "
+        "clean face it is 0.01 or less one time in a hundred.",
         "threshold": "Scores from here on are labelled cloaked.",
         "clean_below": "Scores below are labelled clean where there is detail enough; up to threshold, unclear.",
         "path": "The photo; archive.tar/member in an archive.",
@@ -138,6 +160,11 @@ PAGE = Page(
             "The ten that look most cloaked.",
         ),
         ("facetools detect photos/*.jpg | sort -r | head -3", "Without --in, as arguments."),
+        (
+            "facetools detect --in clean/ > clean.jsonl\n"
+            "facetools detect --in photos/ --clean clean.jsonl > scores.jsonl",
+            "With thresholds of your own clean photos, of the same camera or site.",
+        ),
         ("facetools detect --in upload.jpg --fail-on-detection > /dev/null", "Exit 4 if a photo is cloaked."),
     ),
     exit_status=exit_status("4 a face is cloaked and --fail-on-detection is given (3 comes before 4),"),

@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from facetools.detector.decision import CLOAKED, FALSE_ALARMS, LEAST_POWER, UNCLEAR, Calibration, Prediction, Thresholds
+from facetools.detector.decision import (
+    CLOAKED,
+    FALSE_ALARMS,
+    LEAST_POWER,
+    UNCLEAR,
+    UNCLEAR_TIMES,
+    Calibration,
+    Prediction,
+    Thresholds,
+)
 from facetools.detector.network import ResidualNet
 from facetools.detector.platt import Labels, Numbers, fit_platt, scores_of
 from facetools.detector.scoring import UnseenScores, score_unseen
@@ -28,9 +37,6 @@ RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 ODD_TIMES = 2
 """Of clean faces that look odd so many times as many may be cloaked."""
-
-UNCLEAR_TIMES = 10
-"""Of ordinary clean faces so many times as many may be unclear or cloaked as may be cloaked."""
 
 CLEAN_BELOW = (0.1, LOWEST_THRESHOLD)
 """Bounds of ``clean_below``: of a score below the first the odds are nine to one that the face is clean, and one above

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from _toolio.errors import UsageError, param
+
+if TYPE_CHECKING:
+    from facetools.detector.own_clean import OwnClean
 
 CLOAKED, UNCLEAR, CLEAN = "cloaked", "unclear", "clean"
 """Labels of faces."""
 
 FALSE_ALARMS = 0.005
 """Default rate of false alarms of a detector that is trained."""
+
+UNCLEAR_TIMES = 10
+"""Of ordinary clean faces so many times as many may be unclear or cloaked as may be cloaked."""
 
 LEAST_POWER = 0.5
 """Default power below which a face that is not cloaked is unclear."""
@@ -153,32 +159,44 @@ class Calibration:
             )
         return held[-1]
 
-    def decision(self, *, false_alarms: float | None = None, threshold: float | None = None) -> Decision:
+    def decision(
+        self, *, false_alarms: float | None = None, threshold: float | None = None, own: OwnClean | None = None
+    ) -> Decision:
         """Return the decision at a rate of false alarms, or with a threshold in place of ``cloaked_from``.
+
+        Thresholds are those of ``own`` clean faces where there are any.
 
         Raises
         ------
         UsageError
-            Both are given, or the detector has no threshold for the rate.
+            A threshold is given with one of the others, or there is none for the rate.
         """
-        if threshold is not None and false_alarms is not None:
-            raise UsageError(f"{param('threshold')} {threshold:g}: replaces {param('false_alarms')}; give one of both")
-        _, cloaked_from, clean_below = self.at(false_alarms)
+        for name, given in (("false_alarms", false_alarms), ("clean", own)):
+            if threshold is not None and given is not None:
+                raise UsageError(f"{param('threshold')} {threshold:g}: replaces {param(name)}; give one of both")
+        _, cloaked_from, clean_below = own.thresholds(false_alarms) if own else self.at(false_alarms)
         if threshold is not None:
             cloaked_from, clean_below = threshold, min(threshold, clean_below)
         return Decision(cloaked_from, clean_below, self.least_power, self.attack_share)
 
 
-def describe_prediction(prediction: Prediction | None, decision: Decision) -> dict[str, Any]:
-    """Return a record's fields: score, label, the attack if it may be named, each attack's score, power."""
+def describe_prediction(
+    prediction: Prediction | None, decision: Decision, own: OwnClean | None = None
+) -> dict[str, Any]:
+    """Return a record's fields: score, label, the attack if it may be named, each attack's score, power.
+
+    With ``own`` clean faces also the p-value among them.
+    """
     if prediction is None:
-        return dict.fromkeys(("score", "label", "attack", "attacks", "power"))
+        return dict.fromkeys(("score", "label", "attack", "attacks", "power", *(["p_value"] if own else [])))
+    p_value = {"p_value": round(own.p_value(prediction.score), 6)} if own else {}
     return {
         "score": prediction.score,
         "label": decision.label(prediction),
         "attack": decision.attack(prediction),
         "attacks": {name: round(score, 6) for name, score in prediction.attacks.items()},
         "power": prediction.power,
+        **p_value,
     }
 
 

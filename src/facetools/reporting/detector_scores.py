@@ -71,6 +71,8 @@ class Scores:
         Scores from here on are labelled cloaked; None where records disagree.
     left_out
         Numbers of records that are not among the scores, by reason.
+    model
+        The detector that they are of; None where records do not say.
     """
 
     values: npt.NDArray[np.float64]
@@ -80,6 +82,7 @@ class Scores:
     over: str
     threshold: float | None
     left_out: dict[str, int]
+    model: str | None = None
 
     def against(self, cloak: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Return scores, labels and groups of clean faces and those of one cloak, numbered from 1."""
@@ -203,7 +206,7 @@ class _Reader:
         if isinstance(model, str):
             if self._model not in (None, model):
                 raise ToolError(
-                    f"{where}: scored by {model}, and those before by {self._model}; plot each detector by itself",
+                    f"{where}: scored by {model}, and those before by {self._model}; take each detector by itself",
                     kind="two-detectors",
                 )
             self._model = model
@@ -244,6 +247,7 @@ class _Reader:
             "people" if by_people else "photos" if self._first else "faces",
             threshold,
             self.left_out,
+            self._model,
         )
 
     def _check_found(self) -> None:

@@ -122,6 +122,67 @@ def test_whole_photos_and_crops_are_not_searched(detect: Tool, mixed: Path, tmp_
     assert central["box"] not in ([0, 0, 250, 250], window["box"])
 
 
+def test_thresholds_of_clean_photos_of_ones_own(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+    usual = detect("--in", mixed).records
+    faces = [record for record in usual if record["score"] is not None]
+    lowest, *_, highest = sorted({record["score"] for record in faces})
+    assert lowest < highest
+    assert "p_value" not in faces[0]
+    clean = tmp_path / "clean.jsonl"
+
+    def write(values: list[float], **fields: Any) -> None:
+        about = {"model": faces[0]["model"], **fields}
+        clean.write_text(
+            "".join(json.dumps({"score": value, "path": f"{n}", **about}) + "\n" for n, value in enumerate(values))
+        )
+
+    write([lowest] * 30 + [lowest / 2] * 9)
+    done = detect("--in", mixed, "--clean", clean)
+    assert done.err == f"facetools: note: --clean {clean}: 39 faces: labels are for 2.50% false alarms\n"
+    found = {record["box"][0]: record for record in done.records if record.get("box")}
+    assert len(found) == len(faces)
+    for record in faces:
+        now = found[record["box"][0]]
+        assert now["label"] == ("clean" if record["score"] == lowest else "cloaked")
+        assert now["p_value"] == (0.775 if record["score"] == lowest else 0.025)
+        assert (now["threshold"], now["clean_below"]) == (pytest.approx(lowest + 1e-6), pytest.approx(lowest + 1e-6))
+        changed = {"label", "attack", "p_value", "threshold", "clean_below", "reason"}
+        assert {k: v for k, v in now.items() if k not in changed} == {
+            k: v for k, v in record.items() if k not in changed
+        }
+    none = [record for record in done.records if record.get("face", 0) is None and "error" not in record]
+    assert none
+    assert all("p_value" in record and record["p_value"] is None for record in none)
+    # What an earlier run said is no outcome of this one.
+    again = detect("--in", "-", stdin=done.out)
+    assert not any("p_value" in record for record in again.records)
+    write([highest] * 199)
+    done = detect("--in", mixed, "--clean", clean)
+    assert done.err == ""
+    assert {record["label"] for record in done.records if record.get("score") is not None} <= {"clean", "unclear"}
+
+
+def test_clean_scores_of_another_detector_are_refused(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+    clean = tmp_path / "clean.jsonl"
+    for about, said in (
+        ({"model": "other-1"}, "scored by other-1, and this is detector-"),
+        ({}, "does not say by which detector, and this is detector-"),
+    ):
+        clean.write_text("".join(json.dumps({"score": 0.1, **about, "path": str(n)}) + "\n" for n in range(30)))
+        done = detect("--in", mixed, "--clean", clean)
+        assert (done.code, done.out) == (1, b"")
+        assert said in done.err
+    done = detect("--in", mixed, "--clean", "-")
+    assert (done.code, done.err) == (2, "facetools: error: --clean -: name a file of records\n")
+    done = detect("--in", mixed, "--clean", tmp_path)
+    assert (done.code, done.out) == (2, b"")
+    assert f"score its photos first: `facetools detect --in {tmp_path} > clean.jsonl`, and name" in done.err
+    clean.write_text('{"score": 0.1, "path": "a"}\n')
+    done = detect("--in", mixed, "--clean", clean)
+    assert (done.code, done.out) == (1, b"")
+    assert "has scores of 1 clean faces" in done.err
+
+
 def test_a_record_comes_before_the_next_path_is_known(mixed: Path) -> None:
     photos = [str(path) for path in sorted(mixed.glob("*/0.jpg"))[:2]]
     process = subprocess.Popen(
