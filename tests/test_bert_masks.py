@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+import example_makefiles
 import mask_paths
 import mask_variants
 from _toolio.tensors.reader import read_metadata
@@ -26,11 +27,10 @@ from berttools.masks.apply import apply_mask
 from berttools.masks.file import open_mask
 from berttools.tuning.datasets import read_texts, tokenised
 from conftest import ROOT
+from example_makefiles import needs_make
 from tiny_models import make_base, make_mask, texts, write_lines
 
-pytestmark = pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in ("make", "awk", "sha256sum")), reason="make, awk or sha256sum is missing"
-)
+pytestmark = needs_make
 
 SCRIPTS = ROOT / "docs" / "results" / "scripts"
 
@@ -42,24 +42,9 @@ SMALL = {
     "GROUPS": "Q O",
     "TUNE": "--batch 8",
     "LR": "1e-2",
+    "PYTHON": sys.executable,
 }
-
-
-def make(folder: Path, *words: str, tools: Path | None = None) -> subprocess.CompletedProcess[str]:
-    folders = [str(each) for each in (tools, Path(sys.executable).parent) if each]
-    path = os.pathsep.join([*folders, os.environ["PATH"]])
-    settings = (f"{key}={value}" for key, value in {**SMALL, "PYTHON": sys.executable}.items())
-    # Whoever runs the tests by make has set variables that would make this one a part of that run.
-    environ = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    return subprocess.run(
-        ["make", "-f", str(ROOT / "examples" / "bert-masks.mk"), *settings, *words],
-        cwd=folder,
-        env={**environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
+make = partial(example_makefiles.make, "bert-masks.mk", small=SMALL)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import example_makefiles
 from conftest import ROOT
+from example_makefiles import needs_make
 from tiny_models import make_base, texts, write_lines
 
-pytestmark = pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in ("make", "awk", "sha256sum")), reason="make, awk or sha256sum is missing"
-)
+pytestmark = needs_make
 SCRIPT = ROOT / "docs" / "results" / "scripts" / "chosen_layers.py"
 CRITERIA, DRAWS = ("fisher", "grad-fitted", "cosine", "lift", "moved", "top"), ("1", "2")
 
@@ -41,18 +40,10 @@ def test_criteria_beside_draws_on_a_tiny_model(tmp_path: Path, warm_command: Cal
     for name, count in (("train", 40), ("dev", 24)):
         write_lines(tmp_path / "glue" / "mood" / f"{name}.jsonl", texts(count, seed=count))
 
-    def make(*words: str) -> subprocess.CompletedProcess[str]:
-        settings = {"TASKS": "mood", "SEEDS": "0", "STEPS": "3", "FIRST": "30", "SCORE": "--texts 8", "FIT": "2"}
-        settings |= {"CRITERIA": " ".join(CRITERIA), "DRAWS": " ".join(DRAWS), "LIKE": "fisher", "BUDGETS": "17"}
-        settings |= {"TUNE": "--batch 8", "BERTTOOLS": shlex.join(warm_command("berttools"))}
-        given = [f"{key}={value}" for key, value in settings.items()]
-        environ = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-        return subprocess.run(
-            ["make", "-f", str(ROOT / "examples" / "critical-layers.mk"), *given, *words],
-            cwd=tmp_path, env={**environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
-            check=False,
-        )  # fmt: skip
-
+    small = {"TASKS": "mood", "SEEDS": "0", "STEPS": "3", "FIRST": "30", "SCORE": "--texts 8", "FIT": "2"}
+    small |= {"CRITERIA": " ".join(CRITERIA), "DRAWS": " ".join(DRAWS), "LIKE": "fisher", "BUDGETS": "17"}
+    small |= {"TUNE": "--batch 8", "BERTTOOLS": shlex.join(warm_command("berttools"))}
+    make = partial(example_makefiles.make, "critical-layers.mk", tmp_path, small=small)
     done = make()
     assert done.returncode == 0, done.stderr[-2000:]
     work = tmp_path / "work" / "mood" / "0"

@@ -4,52 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
-import pytest
+import example_makefiles
+from example_makefiles import needs_make
 
-from conftest import ROOT
-
-MAKEFILE = ROOT / "examples" / "face-poisoning.mk"
-
-pytestmark = pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in ("make", "awk", "sha256sum")), reason="make, awk or sha256sum is missing"
-)
-
-
-def make(folder: Path, *words: str, tools: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the Makefile as a person would, made small: two people protected of five, everybody else is public."""
-    folders = [str(each) for each in (tools, Path(sys.executable).parent) if each]
-    path = os.pathsep.join([*folders, os.environ["PATH"]])
-    small = {
-        "DATA": "people",
-        "MIN": "2",
-        "GALLERY": "5",
-        "PHOTOS": "2",
-        "PROTECTED": "2",
-        "PUBLIC": "7",
-        "ATTACKS": "lowkey",
-        "OPTIONS_lowkey": "--attack lowkey --set steps=2",
-        "LEARN": "lowkey",
-        "FOLDS": "2",
-        "LEARN_lowkey": "7",
-        "CLASSIFIERS": "nn",
-        "COUNTERS": "none jpeg:75",
-        "HYBRIDS": "top2",
-        "ROBUST": "--epochs 1 --held-out 0.4 --max-clean-loss 100",
-    }
-    return subprocess.run(
-        ["make", "-f", str(MAKEFILE), *(f"{key}={value}" for key, value in small.items()), *words],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
+pytestmark = needs_make
+SMALL = {
+    "DATA": "people",
+    "MIN": "2",
+    "GALLERY": "5",
+    "PHOTOS": "2",
+    "PROTECTED": "2",
+    "PUBLIC": "7",
+    "ATTACKS": "lowkey",
+    "OPTIONS_lowkey": "--attack lowkey --set steps=2",
+    "LEARN": "lowkey",
+    "FOLDS": "2",
+    "LEARN_lowkey": "7",
+    "CLASSIFIERS": "nn",
+    "COUNTERS": "none jpeg:75",
+    "HYBRIDS": "top2",
+    "ROBUST": "--epochs 1 --held-out 0.4 --max-clean-loss 100",
+}
+"""Two people protected of five; everybody else is public."""
+make = partial(example_makefiles.make, "face-poisoning.mk", small=SMALL)
 
 
 def times(folder: Path) -> dict[str, int]:
