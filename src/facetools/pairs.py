@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import PurePosixPath
 
 from _toolio.errors import ToolError, param
 from _toolio.streams.current import noted, whole_of
 from _toolio.streams.inputs import Item
+
+_Key = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,9 @@ def match_photos(clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str 
     """Match each photo with its cloaked copy by its path below the folder.
 
     Two photos belong together if their paths are the same, or the same but for an ending that was added
-    (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``), or that but for the
-    coding of accents, which one letter or a letter and its accent write. The first of these rules that gives a photo
-    a partner holds; one that gives it several gives it none. One file on either side belongs together whatever it is
+    (``a.gif`` and ``a.gif.png``), or the same without their endings (``a.jpg`` and ``a.png``). The first of these
+    rules that gives a photo a partner holds; one that gives it several gives it none. What is alone then is matched by
+    the same rules whatever the Unicode forms of the paths are. One file on either side belongs together whatever it is
     called.
 
     Parameters
@@ -142,7 +146,7 @@ def match_photos(clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str 
         cloaked = [item for item in cloaked if item.path not in both or originals[item.path] is not None]
     partners = _marry(clean, [item for item in cloaked if originals[item.path] is not None], originals)
     if not partners:
-        names = Counter(_without_ending(originals[item.path] or "") for item in cloaked)
+        names = Counter(_without_ending(name) for name in originals.values() if name is not None)
         for name in (_without_ending(item.relative) for item in clean):
             if names[name] > 1:
                 raise ToolError(f"{name}: several cloaked photos are called so; keep one of them", kind="no-match")
@@ -161,7 +165,7 @@ def match_photos(clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str 
 def without_suffix(relative: str, suffix: str) -> str | None:
     """Remove the suffix from a stem, in ``a_cloaked.jpg`` or ``a_cloaked.gif.png``; None if it is not there."""
     path = PurePosixPath(relative)
-    stem, endings = path.name, ""
+    stem, endings, suffix = path.name, "", _as_in(path.name, suffix)
     for _ in range(2):
         shorter = PurePosixPath(stem)
         stem, endings = shorter.stem, shorter.suffix + endings
@@ -170,19 +174,27 @@ def without_suffix(relative: str, suffix: str) -> str | None:
     return None if suffix else relative
 
 
+def _as_in(name: str, suffix: str) -> str:
+    """Return a suffix in the Unicode form that a name has it in."""
+    forms = (suffix, *(unicodedata.normalize(form, suffix) for form in ("NFC", "NFD")))
+    return next((form for form in forms if form in name), suffix)
+
+
 def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[str, str | None]) -> dict[str, Item]:
     """Return the cloaked photo for each clean one's path, rule by rule; each is used once."""
     partners: dict[str, Item] = {}
-    rules = (str, str), (str, _without_ending), (_without_ending, _without_ending), (_composed, _composed)
-    for clean_key, cloaked_key in rules:
+    rules: tuple[tuple[_Key, _Key], ...] = (str, str), (str, _without_ending), (_without_ending, _without_ending)
+    # Disks and archives of a Mac write accents apart from their letters.
+    forms: tuple[_Key, ...] = str, partial(unicodedata.normalize, "NFC")
+    for form, (clean_key, cloaked_key) in product(forms, rules):
         taken = {item.path for item in partners.values()}
         here, there = defaultdict(list), defaultdict(list)
         for item in clean:
             if item.path not in partners:
-                here[clean_key(item.relative)].append(item)
+                here[clean_key(form(item.relative))].append(item)
         for item in cloaked:
             if item.path not in taken:
-                there[cloaked_key(originals[item.path] or "")].append(item)
+                there[cloaked_key(form(originals[item.path] or ""))].append(item)
         for key in here.keys() & there.keys():
             if len(here[key]) == len(there[key]) == 1:
                 partners[here[key][0].path] = there[key][0]
@@ -191,8 +203,3 @@ def _marry(clean: Sequence[Item], cloaked: Sequence[Item], originals: Mapping[st
 
 def _without_ending(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
-
-
-def _composed(name: str) -> str:
-    """Return a name without its ending in Unicode's form NFC: disks and archives of a Mac have others."""
-    return unicodedata.normalize("NFC", _without_ending(name))

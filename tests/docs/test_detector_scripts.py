@@ -14,7 +14,7 @@ from PIL import Image
 
 import detector_cloaks
 import detector_figures
-import own_clean
+import reference_thresholds
 from change_photos import main as change_photos
 from conftest import faceless
 
@@ -150,27 +150,35 @@ def test_copies_of_a_photo_are_changed_alike(tmp_path: Path) -> None:
     assert not list((tmp_path / "half").rglob("*.txt*"))
 
 
-# ---------------------------------------------------------------- thresholds of one's own clean faces
+# ---------------------------------------------------------------- thresholds by clean scores
 
 
 def test_nobody_is_judged_by_their_own_clean_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The odd one's two clean faces score above all others: both are false alarms, as hers are not among those."""
+    """Of forty people one has clean faces above all others': false alarms, as hers are in the other half."""
 
-    def write(name: str, scores: dict[str, list[float]]) -> Path:
+    def write(name: str, scores: dict[str, list[float]], power: float = 0.9) -> Path:
+        about = {"attacks": {"lowkey": 1.0}, "power": power}
         lines = [
-            json.dumps(
-                {"score": score, "label": "cloaked" if score > 0.85 else "clean", "relative": f"x/{who}/{n}.png"}
-            )
+            json.dumps({"score": score, "relative": f"x/{who}/face/{n}.png", **about})
             for who, each in scores.items()
             for n, score in enumerate(each)
         ]
         (tmp_path / name).write_text("\n".join([*lines, json.dumps({"score": None, "relative": "x/a/b.png"})]))
         return tmp_path / name
 
-    clean = {f"p{n}": [n / 100, n / 100 + 0.001] for n in range(12)} | {"odd": [0.8, 0.9]}
-    cloaked = {"p1": [0.85], "odd": [0.2], "stranger": [0.95]}
-    own_clean.main([str(write("clean.jsonl", clean)), f"lowkey={write('cloaked.jsonl', cloaked)}"])
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert rows[0][:5] == ["clean", "26", "3.8%", "0.0%", "7.7% (2.1%-24.1%)"]
-    # p1's is below the odd one's 0.9; the odd one's is above all others'; the stranger's is above all.
-    assert rows[1] == ["lowkey", "3", "33.3%", "0.0%", "66.7% (20.8%-93.9%)", "33.3%"]
+    clean = {f"p{n:02}": [n / 100, n / 100 + 0.001] for n in range(39)} | {"odd": [0.8, 0.9]}
+    files = [
+        f"{name}={write(f'{name}.jsonl', {who: [score] for who in clean}, power)}"
+        for name, score, power in (("high", 0.95, 0.9), ("middle", 0.6, 0.9), ("low", 0.0, 0.9), ("weak", 0.0, 0.0))
+    ]
+    reference_thresholds.main([str(write("clean.jsonl", clean)), *files])
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head == "| faces | n | 0.5% | 2.4% | 2.4%, by 40 and 40 clean faces |"
+    found = {row[0]: row[1:] for row in ([cell.strip() for cell in line.split("|")[1:-1]] for line in rows)}
+    assert found["clean"][:2] == ["80", "0.0% (0.0%-8.8%), 2.5%"]  # two scores lie from 0.5 to the threshold
+    assert re.match(r"2\.5% \(0\.0%-7\.5%\), ", found["clean"][3])
+    assert found["high"] == ["40", *["100.0% (91.2%-100.0%), 0.0%"] * 3]
+    # The odd one's half is judged by the rest, the other half by hers: its middling faces are below her 0.9.
+    assert re.match(r"50\.0% \(.*\), 50\.0%$", found["middle"][3])
+    assert found["low"] == ["40", *["0.0% (0.0%-8.8%), 0.0%"] * 3]
+    assert found["weak"] == ["40", *["0.0% (0.0%-8.8%), 100.0%"] * 3]

@@ -49,6 +49,17 @@ def test_how_accents_are_coded_does_not_matter() -> None:
     one, two = (unicodedata.normalize(form, "Zo\u00eb/a\u0308rger.jpg") for form in ("NFC", "NFD"))
     assert matched([one, "z.jpg"], [two, "z.jpg"]) == [(one, two), ("z.jpg", "z.jpg")]
     assert matched([two, "z.jpg"], [one.replace("jpg", "png"), "z.jpg"])[0] == (two, one.replace("jpg", "png"))
+    # By the rules of names that are written alike.
+    assert matched([one, one.replace("jpg", "png")], [two, two.replace("jpg", "png")]) == [
+        (one, two),
+        (one.replace("jpg", "png"), two.replace("jpg", "png")),
+    ]
+    assert matched([one.replace("jpg", "gif"), "z.jpg"], [two.replace("jpg", "gif.png"), "z.jpg"])[0][1] is not None
+    cloaked = [unicodedata.normalize("NFD", name) for name in ("a_ver\u00e4ndert.jpg", "b_ver\u00e4ndert.jpg")]
+    assert matched(["a.jpg", "b.jpg"], cloaked, suffix="_ver\u00e4ndert") == [
+        ("a.jpg", cloaked[0]),
+        ("b.jpg", cloaked[1]),
+    ]
     # Where both names are there, each has its own.
     assert matched([one, two], [two, one]) == [(one, one), (two, two)]
     assert matched(["\u212b.jpg", "z.jpg"], ["A.jpg", "z.jpg"])[0] == ("z.jpg", "z.jpg")
@@ -123,3 +134,8 @@ def test_a_folder_with_nothing_that_belongs_together_is_named() -> None:
     clean = items("clean", "1.jpg", "2.jpg")
     with pytest.raises(ToolError, match=r"^strong: none of 2 photos has its copy among 2 cloaked ones"):
         match_folders(clean, {"mild": items("a", "1.jpg"), "strong": items("b", "x.jpg", "y.jpg")})
+
+
+def test_a_suffix_that_no_name_has_is_an_error() -> None:
+    with pytest.raises(ToolError, match="none of 2 photos has its copy among 2 cloaked ones"):
+        matched(["a.jpg", "b.jpg"], ["a.png", "b.png"], suffix="_cloaked")

@@ -167,8 +167,12 @@ def class_name(label: Label | None) -> str:
 
 
 def _with_point(label: Label | None) -> str:
-    """Return what to do about a number with a decimal comma; empty for any other label."""
-    return f"write {label.strip().replace(',', '.')}" if isinstance(label, str) and has_comma(label) else ""
+    """Return what to do about a number with a comma; empty for any other label."""
+    if not (isinstance(label, str) and has_comma(label)):
+        return ""
+    before, _, after = label.strip().partition(",")
+    # 1,000 is a thousand or one.
+    return f"write {before}{after} or {before}.{after}" if len(after) == 3 else f"write {before}.{after}"
 
 
 def _few(names: Iterable[str]) -> str:
@@ -208,7 +212,8 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
             raise ToolError(f"{where}: no text has a label", kind="no-label")
     is_text = _are_strings(examples)
     if task == "auto" and is_text:
-        _refuse_commas(examples, single=single)
+        if not multiple:
+            _refuse_commas(examples, single=single)
         _refuse_written(examples)
     fraction = next((example for example in examples if isinstance(example.label, float)), None)
     if task == "auto" and fraction is not None and not multiple and not single:
@@ -286,8 +291,8 @@ def _refuse_commas(examples: Sequence[Example], *, single: bool) -> None:
         label = str(found.label).strip()
         otherwise = "other names of classes" if single else f"give {param('task')} classification for classes"
         raise ToolError(
-            f"{found.where}: labels are numbers with commas, such as {label!r}; write {label.replace(',', '.')} for a"
-            f" value, [{label}] for two classes of one text, or {otherwise}",
+            f"{found.where}: labels are numbers with commas, such as {label!r}; {_with_point(label)} for a value,"
+            f" [{label}] for two classes of one text, or {otherwise}",
             kind="numbers-in-strings",
         )
 
@@ -308,7 +313,7 @@ def _refuse_written(examples: Sequence[Example]) -> None:
             f" if it is one of classes, or {param('task')} classification if a class is called so",
             kind="lists-in-strings",
         )
-    values = [is_fraction(word) for word in words]
+    values = [is_fraction(word) or has_comma(word) for word in words]
     others = (n for n, word in enumerate(words) if not values[n] and not PRINTED.fullmatch(word.strip()))
     if sum(values) * 2 > len(values) and (place := next(others, None)) is not None:
         odd, value = examples[place], examples[values.index(True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,44 +10,57 @@ from _toolio.cli.messages import note
 from _toolio.errors import ToolError, UsageError
 from _toolio.streams.inputs import STDIN
 from _toolio.words import many
-from facetools.detector.decision import FALSE_ALARMS
-from facetools.names import CLEAN
 
 
-class OwnScores:
-    """A file of records of clean photos, which thresholds are chosen on.
+class CleanScores:
+    """A file of scores of clean faces, by which thresholds are set.
 
-    Parameters
+    Attributes
     ----------
-    path
-        The file.
-    false_alarms
-        The rate that is asked for; None for that of detectors, or what the faces can tell, which is said.
+    reference
+        The scores.
     """
 
-    def __init__(self, path: Path, false_alarms: float | None) -> None:
-        from facetools.detector.own_clean import OwnClean
-        from facetools.reporting.detector_scores import Truth, read_scores
+    def __init__(self, path: Path) -> None:
+        from facetools.detector.reference import Reference
+        from facetools.reporting.detector_scores import read_clean_scores
 
+        self._named = f"--clean-scores {path}"
         if str(path) == STDIN:
-            raise UsageError("--clean -: name a file of records")
+            raise UsageError(f"{self._named}: name a file of records")
         if path.is_dir():
-            made = f"facetools detect --in {shlex.quote(str(path))} > clean.jsonl"
-            raise UsageError(f"--clean {path}: is a folder; score its photos first: `{made}`, and name clean.jsonl")
-        scores = read_scores(Truth([(str(path), CLEAN)], (), None, told=True))
-        self._path, self._model = path, scores.model
-        self.faces = OwnClean(scores.values.tolist(), str(path))
-        if false_alarms is None and (rate := self.faces.least_rate) > FALSE_ALARMS:
-            note("facetools", f"--clean {path}: {len(self.faces)} faces: labels are for {rate:.2%} false alarms")
+            raise UsageError(
+                f"{self._named}: is a folder; score its photos first, by facetools detect with the options that are "
+                "given here, into a file of records"
+            )
+        self._scores = read_clean_scores(path)
+        self.reference = Reference(self._scores.values.tolist(), self._named)
 
     def check_model(self, name: str) -> None:
         """Raise ToolError if the scores are not of the detector that is called so."""
-        if self._model != name:
-            by = f"scored by {self._model}" if self._model else "does not say by which detector"
+        model = self._scores.model
+        if model != name:
+            by = f"its scores are of {model}" if model else "does not say by which detector it was scored"
             raise ToolError(
-                f"--clean {self._path}: {by}, and this is {name}; run facetools detect on the clean photos again",
+                f"{self._named}: {by}, and this is {name}; score the clean photos again, with this detector",
                 kind="two-detectors",
             )
+
+    def say(self, wanted: float | None) -> None:
+        """Say which rate labels are for, if it is above the one ``wanted``, and what was left out of the scores."""
+        from facetools.detector.reference import upward
+
+        rate = self.reference.least_rate
+        if wanted is not None and rate > wanted:
+            note(
+                "facetools",
+                f"{self._named}: {len(self.reference)} faces: labels are for {upward(rate):.2%} false alarms, "
+                f"and not for {wanted:.2%}",
+            )
+        # That some photos show no face is usual.
+        counts = {name: self._scores.left_out[name] for name in ("failed", "repeated")}
+        if left := [f"{count:,} {name}" for name, count in counts.items() if count]:
+            note("facetools", f"{self._named}: records left out: {', '.join(left)}")
 
 
 class Summary:

@@ -104,7 +104,7 @@ Threshold = Annotated[
         min=0,
         max=1,
         callback=finite,
-        help="Label a face cloaked from this score on, instead of by --false-alarms.",
+        help="Label a face cloaked from this score on, instead of by --false-alarms or --clean-scores.",
     ),
 ]
 MostFalseAlarms = Annotated[
@@ -116,7 +116,7 @@ MostFalseAlarms = Annotated[
         metavar="SHARE",
         callback=finite,
         help="Share of clean faces that may be labelled cloaked: the next lower one of those that the detector has "
-        "(installed: 0.002 to 0.1). Default: its own; 0.005.",
+        "(installed: 0.002 to 0.1), and with --clean-scores any that these can tell. Default: its own; 0.005.",
     ),
 ]
 CloakSuffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="What the names of cloaked photos add.")]

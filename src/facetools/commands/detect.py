@@ -15,7 +15,7 @@ from _toolio.lazy import uncollected
 from _toolio.streams.inputs import count
 from _toolio.streams.records import RecordWriter
 from _toolio.streams.shards import parse_shard
-from facetools.commands._detect import OwnScores, Summary
+from facetools.commands._detect import CleanScores, Summary
 from facetools.commands._fields import FACE, PROBLEM
 from facetools.commands._options import (
     Crops,
@@ -32,8 +32,6 @@ from facetools.commands._photos import open_photos, say_if_halved
 from facetools.intake_records import hand_on, without_reason
 
 SCHEMA = "facetools.detect/1"
-SOMETIMES = ("p_value", "notes")
-"""Fields that not every run writes; an earlier run's are none of this one's."""
 COLUMNS = ("label", "path", "face", "reason")
 
 
@@ -50,12 +48,12 @@ def detect(
     rotations: Rotations = False,
     false_alarms: MostFalseAlarms = None,
     threshold: Threshold = None,
-    clean: Annotated[
+    clean_scores: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Records of detect of clean photos like these, of the same camera or site: thresholds are chosen on "
-            "them, whatever the detector's are.",
+            help="Records of detect, of clean photos of the same camera or site: label by thresholds that they set, "
+            "instead of the detector's.",
         ),
     ] = None,
     detector: Annotated[
@@ -81,9 +79,9 @@ def detect(
     least), clean below the score that at most ten times that share reaches (0.1 to 0.5), and unclear between. A face
     with too little detail to show a cloak is unclear too, unless it is cloaked.
 
-    With --clean both thresholds are chosen on clean faces of your own, wherever they lie: of 199 at most one is
-    labelled cloaked, of n fewer one. It takes 19 or more, of photos that are like those looked at, and the same
-    --detector, --faces and --crops.
+    With --clean-scores a face is cloaked where its p-value, the share of your clean faces that score as high, is at
+    most --false-alarms, and unclear up to ten times that. It takes 199 clean faces for 0.5%, and 19 at least, of
+    photos like those looked at, scored with the same detector and options.
     """
     chosen = engines.choose("facetools", engine, device, actors, gpus_per_actor)
     inputs = options.named(inputs, paths)
@@ -94,10 +92,10 @@ def detect(
         from facetools.detector.files import SHIPPED, read_calibration
 
         path = detector or SHIPPED
-        own = OwnScores(clean, false_alarms) if clean else None
-        decision = read_calibration(path).decision(
-            false_alarms=false_alarms, threshold=threshold, own=own.faces if own else None
-        )
+        clean = CleanScores(clean_scores) if clean_scores else None
+        reference = clean.reference if clean else None
+        calibration = read_calibration(path)
+        decision = calibration.decision(false_alarms=false_alarms, threshold=threshold, reference=reference)
         with uncollected():
             from facetools.detector.decision import describe_prediction, reason_of
             from facetools.detector.worker import DetectionWorker
@@ -106,9 +104,10 @@ def detect(
 
         opening = partial(DetectionWorker, path, search, batch)
         worker = opening(chosen.here)
-        if own:
-            own.check_model(worker.detector.name)
-        described = partial(describe_prediction, decision=decision, own=own.faces if own else None)
+        if clean:
+            clean.check_model(worker.detector.name)
+            clean.say(calibration.false_alarms if false_alarms is None else None)
+        described = partial(describe_prediction, decision=decision, reference=reference)
         limits = {"threshold": decision.cloaked_from, "clean_below": decision.clean_below}
         predicted = process(items, chosen, opening, worker, batch=batch)
         for each in track(predicted, "detecting", count(items)):
@@ -120,12 +119,12 @@ def detect(
             about |= {"notes": list(found.notes)} if found.notes else {}
             if found.no_face:
                 none = {**described(None), **about, "face": None, "reason": found.no_face}
-                writer.emit(none, through=without_reason(item.record, *SOMETIMES))
+                writer.emit(none, through=without_reason(item.record, "p_value"))
             labels = []
             for position, (prediction, face, number) in enumerate(found.faces):
                 fields = {**described(prediction), **about, **describe_face(face, number)}
                 fields |= {"reason": reason} if (reason := reason_of(prediction, decision, face.box)) else {}
-                writer.emit(fields, through=without_reason(each.record_of(position), *SOMETIMES))
+                writer.emit(fields, through=without_reason(each.record_of(position), "p_value"))
                 labels.append(fields["label"])
             summary.add(labels)
             detected |= "cloaked" in labels
@@ -141,8 +140,7 @@ PAGE = Page(
         "attack": "The likeliest attack of a face labelled cloaked; null where it would be right too seldom.",
         "attacks": "The score divided among the attacks that the detector knows.",
         "power": "Probability that a usual cloak would be seen in this face.",
-        "p_value": "With --clean: the share of the clean faces that score as high, this one counted among them; of a "
-        "clean face it is 0.01 or less one time in a hundred.",
+        "p_value": "With --clean-scores: the share of those faces that score as high, this one counted among them.",
         "threshold": "Scores from here on are labelled cloaked.",
         "clean_below": "Scores below are labelled clean where there is detail enough; up to threshold, unclear.",
         "path": "The photo; archive.tar/member in an archive.",
@@ -162,8 +160,8 @@ PAGE = Page(
         ("facetools detect photos/*.jpg | sort -r | head -3", "Without --in, as arguments."),
         (
             "facetools detect --in clean/ > clean.jsonl\n"
-            "facetools detect --in photos/ --clean clean.jsonl > scores.jsonl",
-            "With thresholds of your own clean photos, of the same camera or site.",
+            "facetools detect --in photos/ --clean-scores clean.jsonl > scores.jsonl",
+            "With thresholds by your own clean photos, of the same camera or site.",
         ),
         ("facetools detect --in upload.jpg --fail-on-detection > /dev/null", "Exit 4 if a photo is cloaked."),
     ),

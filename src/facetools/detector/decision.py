@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from _toolio.errors import UsageError, param
 
 if TYPE_CHECKING:
-    from facetools.detector.own_clean import OwnClean
+    from facetools.detector.reference import Reference
 
 CLOAKED, UNCLEAR, CLEAN = "cloaked", "unclear", "clean"
 """Labels of faces."""
@@ -160,36 +160,41 @@ class Calibration:
         return held[-1]
 
     def decision(
-        self, *, false_alarms: float | None = None, threshold: float | None = None, own: OwnClean | None = None
+        self, *, false_alarms: float | None = None, threshold: float | None = None, reference: Reference | None = None
     ) -> Decision:
         """Return the decision at a rate of false alarms, or with a threshold in place of ``cloaked_from``.
 
-        Thresholds are those of ``own`` clean faces where there are any.
+        With a ``reference`` the thresholds are by that, and by default for the detector's own rate, or the lowest that
+        the reference can tell if that is higher.
 
         Raises
         ------
         UsageError
             A threshold is given with one of the others, or there is none for the rate.
         """
-        for name, given in (("false_alarms", false_alarms), ("clean", own)):
+        for name, given in (("false_alarms", false_alarms), ("clean_scores", reference)):
             if threshold is not None and given is not None:
                 raise UsageError(f"{param('threshold')} {threshold:g}: replaces {param(name)}; give one of both")
-        _, cloaked_from, clean_below = own.thresholds(false_alarms) if own else self.at(false_alarms)
+        if reference:
+            rate = max(self.false_alarms, reference.least_rate) if false_alarms is None else false_alarms
+            _, cloaked_from, clean_below = reference.thresholds(rate)
+        else:
+            _, cloaked_from, clean_below = self.at(false_alarms)
         if threshold is not None:
             cloaked_from, clean_below = threshold, min(threshold, clean_below)
         return Decision(cloaked_from, clean_below, self.least_power, self.attack_share)
 
 
 def describe_prediction(
-    prediction: Prediction | None, decision: Decision, own: OwnClean | None = None
+    prediction: Prediction | None, decision: Decision, reference: Reference | None = None
 ) -> dict[str, Any]:
     """Return a record's fields: score, label, the attack if it may be named, each attack's score, power.
 
-    With ``own`` clean faces also the p-value among them.
+    With a ``reference`` also the p-value by that.
     """
     if prediction is None:
-        return dict.fromkeys(("score", "label", "attack", "attacks", "power", *(["p_value"] if own else [])))
-    p_value = {"p_value": round(own.p_value(prediction.score), 6)} if own else {}
+        return dict.fromkeys(("score", "label", "attack", "attacks", "power", *(["p_value"] if reference else [])))
+    p_value = {"p_value": round(reference.p_value(prediction.score), 6)} if reference else {}
     return {
         "score": prediction.score,
         "label": decision.label(prediction),

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,25 @@ def read_scores(truth: Truth, *, threshold: float | None = None, progress: Progr
         for number, record in enumerate(progress(_read(path, shown), f"reading {shown}", None), 1):
             reader.add(record, name, f"{shown}, record {number}")
     return reader.finish(threshold)
+
+
+def read_clean_scores(path: Path) -> Scores:
+    """Read the scores of clean faces.
+
+    Raises
+    ------
+    ToolError
+        As of `read_scores`; or the file's own field ``truth`` says that one is not clean.
+    """
+    reader = _Reader(Truth([(str(path), CLEAN)], (), None, told=True))
+    for number, record in enumerate(_read(str(path), str(path)), 1):
+        if (truth := record.get("truth")) not in (None, CLEAN):
+            raise ToolError(
+                f"{path}, record {number}: truth is {truth!a}, and thresholds are by clean faces; leave it out",
+                kind="not-clean",
+            )
+        reader.add(record, CLEAN, f"{path}, record {number}")
+    return reader.finish(None)
 
 
 def _read(path: str, name: str) -> Iterator[Record]:

@@ -105,8 +105,23 @@ def test_decimal_commas_are_a_question(tmp_path: Path, labels: tuple[str, ...], 
         learn_labels(with_values(examples), task="regression")
 
 
+def test_a_comma_before_three_digits_may_part_thousands() -> None:
+    with pytest.raises(
+        ToolError, match=r"such as '1,000'; write 1000 or 1\.000 for a value, \[1,000\] for two classes"
+    ):
+        learn_labels(of_labels("1,000", "12,000", "7"))
+
+
+def test_one_of_many_numbers_with_commas_that_is_none() -> None:
+    with pytest.raises(
+        ToolError, match=r"line 2: label 'n/a' is no number, unlike most, such as '1,5' in a\.jsonl, line 1"
+    ):
+        learn_labels(of_labels("1,5", "n/a", "2,5", "3,5"))
+
+
 def test_commas_in_names_are_left_alone() -> None:
     assert learn_labels(of_labels("3,5", "none")).names == ("3,5", "none")
+    assert learn_labels(of_labels(("3,5",), ("1,2",))).names == ("1,2", "3,5")
     assert learn_labels(of_labels("1,000,000", "2,5")).names == ("1,000,000", "2,5")
 
 

@@ -122,65 +122,87 @@ def test_whole_photos_and_crops_are_not_searched(detect: Tool, mixed: Path, tmp_
     assert central["box"] not in ([0, 0, 250, 250], window["box"])
 
 
-def test_thresholds_of_clean_photos_of_ones_own(detect: Tool, mixed: Path, tmp_path: Path) -> None:
-    usual = detect("--in", mixed).records
-    faces = [record for record in usual if record["score"] is not None]
-    lowest, *_, highest = sorted({record["score"] for record in faces})
-    assert lowest < highest
+def write_scores(path: Path, values: list[float], **fields: Any) -> Path:
+    """Records of detect, as far as thresholds need them."""
+    lines = (json.dumps({"score": value, "path": str(number), **fields}) for number, value in enumerate(values))
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_thresholds_by_clean_scores(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+    faces = [record for record in detect("--in", mixed).records if record["score"] is not None]
     assert "p_value" not in faces[0]
-    clean = tmp_path / "clean.jsonl"
-
-    def write(values: list[float], **fields: Any) -> None:
-        about = {"model": faces[0]["model"], **fields}
-        clean.write_text(
-            "".join(json.dumps({"score": value, "path": f"{n}", **about}) + "\n" for n, value in enumerate(values))
-        )
-
-    write([lowest] * 30 + [lowest / 2] * 9)
-    done = detect("--in", mixed, "--clean", clean)
-    assert done.err == f"facetools: note: --clean {clean}: 39 faces: labels are for 2.50% false alarms\n"
+    by_score = sorted(faces, key=lambda record: record["score"])
+    low, *_, high = (record["score"] for record in by_score)
+    assert low < high
+    # Of 39 clean faces 30 are as high as the lowest found here, and two as high as the highest.
+    clean = write_scores(tmp_path / "clean.jsonl", [low] * 28 + [low / 2] * 9 + [high] * 2, model=faces[0]["model"])
+    done = detect("--in", mixed, "--clean-scores", clean, "--false-alarms", "0.075")
+    assert (done.code, done.err) == (3, "")
     found = {record["box"][0]: record for record in done.records if record.get("box")}
     assert len(found) == len(faces)
+    between = 0
     for record in faces:
-        now = found[record["box"][0]]
-        assert now["label"] == ("clean" if record["score"] == lowest else "cloaked")
-        assert now["p_value"] == (0.775 if record["score"] == lowest else 0.025)
-        assert (now["threshold"], now["clean_below"]) == (pytest.approx(lowest + 1e-6), pytest.approx(lowest + 1e-6))
+        now, score = found[record["box"][0]], record["score"]
+        assert now["p_value"] == pytest.approx((1 + 28 * (score == low) + 2) / 40)
+        assert now["label"] == ("cloaked" if score > low else "clean")
+        assert (now["threshold"], now["clean_below"]) == pytest.approx((low + 1e-6, low + 1e-6))
         changed = {"label", "attack", "p_value", "threshold", "clean_below", "reason"}
         assert {k: v for k, v in now.items() if k not in changed} == {
             k: v for k, v in record.items() if k not in changed
         }
+    # At the lowest rate none is above the highest, and those between are unclear.
+    done = detect("--in", mixed, "--clean-scores", clean)
+    assert done.err == (
+        f"facetools: note: --clean-scores {clean}: 39 faces: labels are for 2.50% false alarms, and not for 0.50%\n"
+    )
+    for record in done.records:
+        if record.get("box"):
+            between += low < record["score"] <= high
+            assert record["label"] == ("unclear" if record["score"] > low else "clean")
+            assert (record["threshold"], record["clean_below"]) == pytest.approx((high + 1e-6, low + 1e-6))
+    assert between
     none = [record for record in done.records if record.get("face", 0) is None and "error" not in record]
     assert none
-    assert all("p_value" in record and record["p_value"] is None for record in none)
+    assert all(record["p_value"] is None for record in none)
     # What an earlier run said is no outcome of this one.
     again = detect("--in", "-", stdin=done.out)
     assert not any("p_value" in record for record in again.records)
-    write([highest] * 199)
-    done = detect("--in", mixed, "--clean", clean)
-    assert done.err == ""
-    assert {record["label"] for record in done.records if record.get("score") is not None} <= {"clean", "unclear"}
 
 
-def test_clean_scores_of_another_detector_are_refused(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+def test_shards_of_other_clean_scores_are_told_apart(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+    model = detect("--in", mixed / "b.png").records[0]["model"]
+    clean = write_scores(tmp_path / "clean.jsonl", [0.1] * 30, model=model)
+    words = ("--in", mixed, "--into", tmp_path / "shards", "--clean-scores", clean)
+    assert detect(*words, "--shard", "1/2").code in (0, 3)
+    write_scores(clean, [0.2] * 30, model=model)
+    done = detect(*words, "--shard", "2/2")
+    assert done.code == 2
+    assert "clean" in done.err
+
+
+def test_clean_scores_that_cannot_be(detect: Tool, mixed: Path, tmp_path: Path) -> None:
     clean = tmp_path / "clean.jsonl"
     for about, said in (
-        ({"model": "other-1"}, "scored by other-1, and this is detector-"),
-        ({}, "does not say by which detector, and this is detector-"),
+        ({"model": "other-1"}, "its scores are of other-1, and this is detector-"),
+        ({}, "does not say by which detector it was scored, and this is detector-"),
+        ({"truth": "lowkey"}, "record 1: truth is 'lowkey', and thresholds are by clean faces; leave it out"),
     ):
-        clean.write_text("".join(json.dumps({"score": 0.1, **about, "path": str(n)}) + "\n" for n in range(30)))
-        done = detect("--in", mixed, "--clean", clean)
+        write_scores(clean, [0.1] * 30, **about)
+        done = detect("--in", mixed, "--clean-scores", clean)
         assert (done.code, done.out) == (1, b"")
         assert said in done.err
-    done = detect("--in", mixed, "--clean", "-")
-    assert (done.code, done.err) == (2, "facetools: error: --clean -: name a file of records\n")
-    done = detect("--in", mixed, "--clean", tmp_path)
+    done = detect("--in", mixed, "--clean-scores", "-")
+    assert (done.code, done.err) == (2, "facetools: error: --clean-scores -: name a file of records\n")
+    done = detect("--in", mixed, "--clean-scores", tmp_path)
     assert (done.code, done.out) == (2, b"")
-    assert f"score its photos first: `facetools detect --in {tmp_path} > clean.jsonl`, and name" in done.err
-    clean.write_text('{"score": 0.1, "path": "a"}\n')
-    done = detect("--in", mixed, "--clean", clean)
+    assert "is a folder; score its photos first, by facetools detect with the options that are given" in done.err
+    done = detect("--in", mixed, "--clean-scores", write_scores(clean, [0.1]))
     assert (done.code, done.out) == (1, b"")
     assert "has scores of 1 clean faces" in done.err
+    done = detect("--in", mixed, "--clean-scores", write_scores(clean, [0.1] * 30), "--threshold", "0.5")
+    assert (done.code, done.out) == (2, b"")
+    assert "--threshold 0.5: replaces --clean-scores; give one of both" in done.err
 
 
 def test_a_record_comes_before_the_next_path_is_known(mixed: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.atomic import atomic_write_bytes
 from _toolio.files.hashing import sha256_of_files
+from _toolio.files.overwriting import refuse_file
 from _toolio.json_text import parse_json
 from _toolio.streams.inputs import reason_of
 
@@ -160,8 +161,7 @@ def refuse_folder(folder: Path, *, force: bool) -> None:
         It holds something, and not parts alone that ``force`` lets go; or there is no folder for it.
     """
     try:
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{param('out')} {folder}: is a file, and parts are in a folder; name another")
+        refuse_file(folder)
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         shown = [name for name in names if not name.startswith(".")]
         if others := [name for name in shown if not _is_ours(name)]:
