@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from _toolio.compute.precision import doubt_of
 from berttools.checkpoints.files import open_checkpoint
 from berttools.classifier.inference import Inference
 from berttools.classifier.model import Classifier, open_model
@@ -52,7 +53,8 @@ def scores_of(classifier: Classifier, state: State, data: Dataset) -> np.ndarray
     with torch.no_grad():
         for name, each in classifier.model.named_parameters():
             each.copy_(state[name])
-    return Inference(classifier, torch.device("cpu"), half=True).logits(data.texts)
+    cpu = torch.device("cpu")
+    return Inference(classifier, cpu, half=not doubt_of(cpu, half=True)).logits(data.texts)
 
 
 def accuracy(logits: np.ndarray, data: Dataset) -> float:
