@@ -276,6 +276,8 @@ def test_paths_between_masks(tmp_path: Path) -> None:
     path = mask_paths.path_of(classifier, one[:2], data)
     assert (path[0], path[-1]) == (ends[0], ends[1])
     assert len(set(mask_paths.path_of(classifier, (one[0], one[0]), data))) == 1
+    assert mask_paths.barrier([0.8, 0.9, 0.7, 0.9, 1.0]) == pytest.approx(0.2)
+    assert mask_paths.barrier([0.8, 0.9, 0.95, 0.99, 1.0]) == 0
     # A weight is zeroed where most masks zero it, or where any does.
     keeps = [mask_paths.keeps_of(base, mask) for mask in masks]
     weights = dict(open_model_of(base, masks[0], tmp_path / "b").model.named_parameters())

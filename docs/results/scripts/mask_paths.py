@@ -4,8 +4,8 @@ Usage: python docs/results/scripts/mask_paths.py BASE DEV MASK MASK [MASK ...] [
 
 MASK is of ``berttools mask-tune``, all of BASE and one task; DEV is labelled texts. Along the straight line between two
 masks, m = (1 - t) a + t b, a weight that one of them zeroes is kept in part, and the head is in between as well; the
-barrier is how far the worst point is below the mean of both ends. ``--whole`` draws the line between two models that
-were tuned in full, for comparison. Prints the tables of docs/results/masks.md.
+barrier is how far the worst point is below the straight line between the scores of both ends. ``--whole`` draws it
+between two models that were tuned in full, for comparison. Prints the tables of docs/results/masks.md.
 """
 
 from __future__ import annotations
@@ -69,9 +69,15 @@ def path_of(classifier: Classifier, ends: Sequence[State], data: Dataset) -> lis
     return [accuracy(scores_of(classifier, point, data), data) for point in points]
 
 
+def barrier(path: Sequence[float]) -> float:
+    """Return how far the worst point is below the straight line between the ends, 0 at least."""
+    first, last = path[0], path[-1]
+    return max((1 - t) * first + t * last - point for t, point in zip(STEPS, path, strict=True))
+
+
 def path_row(name: str, paths: Sequence[Sequence[float]]) -> list[str]:
     """Return a row of the table of paths."""
-    barriers = [(path[0] + path[-1]) / 2 - min(path) for path in paths]
+    barriers = [barrier(path) for path in paths]
     return [name, str(len(paths)), *(spread(points) for points in zip(*paths, strict=True)), spread(barriers)]
 
 

@@ -128,6 +128,9 @@ def test_what_is_replaced(folder: Path) -> None:
     (folder / "notes.txt").touch()
     clear_parts(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-    for path, words in ((folder / "notes.txt", "is no folder; name one"), (folder / "a" / "b", "is no folder; make it")):
+    for path, words in (
+        (folder / "notes.txt", "is no folder; name one"),
+        (folder / "a" / "b", "is no folder; make it"),
+    ):
         with pytest.raises(UsageError, match=words):
             refuse_folder(path, force=True)
