@@ -140,6 +140,12 @@ def match_photos(clean: Sequence[Item], cloaked: Sequence[Item], *, suffix: str 
     if len(clean) == len(cloaked) == 1:
         return [Pair(clean[0], cloaked[0])]
     originals = {item.path: without_suffix(item.relative, suffix) for item in cloaked}
+    if cloaked and not any(originals.values()):
+        raise ToolError(
+            f"{param('suffix')} {suffix}: none of {len(cloaked)} cloaked photos has a name that ends in it, such as "
+            f"{cloaked[0].relative}; give what their names add, or leave it out",
+            kind="no-match",
+        )
     if suffix:
         both = {item.path for item in clean} & originals.keys()
         clean = [item for item in clean if item.path not in both or originals[item.path] is None]

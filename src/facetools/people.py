@@ -52,8 +52,8 @@ def person_in(path: str, relative: str) -> str:
 
 
 def lot_of(person: str, seed: int) -> int:
-    """Return a person's hash, 0 to 2^64 - 1: the same for every folder and run."""
-    drawn = text_digest(f"{seed} {person}")
+    """Return a person's hash, 0 to 2^64 - 1: the same for every folder and run, and Unicode form of the name."""
+    drawn = text_digest(f"{seed} {unicodedata.normalize('NFC', person)}")
     return int.from_bytes(drawn[:8], "big")
 
 

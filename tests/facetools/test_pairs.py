@@ -137,5 +137,7 @@ def test_a_folder_with_nothing_that_belongs_together_is_named() -> None:
 
 
 def test_a_suffix_that_no_name_has_is_an_error() -> None:
-    with pytest.raises(ToolError, match="none of 2 photos has its copy among 2 cloaked ones"):
+    with pytest.raises(
+        ToolError, match=r"suffix _cloaked: none of 2 cloaked photos has a name that ends in it, such as a\.png"
+    ):
         matched(["a.jpg", "b.jpg"], ["a.png", "b.png"], suffix="_cloaked")

@@ -19,15 +19,18 @@ def _is_ours(path: Path, starts: tuple[bytes, ...]) -> bool:
 
 
 def refuse_file(out: Path, named: str = param("out")) -> None:
-    """Refuse an output folder whose name is a file's.
+    """Refuse an output folder whose name is a file's, or that would lie below a file.
 
     Raises
     ------
     UsageError
         The message calls the folder what it is ``named``: a `param`.
     """
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{named} {out}: is no folder; name one that is new or empty")
+    there = next((each for each in (out, *out.parents) if each.exists()), out)
+    if there.exists() and not there.is_dir():
+        if there == out:
+            raise UsageError(f"{named} {out}: is no folder; name one that is new or empty")
+        raise UsageError(f"{named} {out}: {there} is no folder; name one elsewhere")
 
 
 def refuse_nested(out: Path, inputs: Sequence[str] | None, *, named: str = param("inputs")) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spelled
 from _toolio.streams.records import Record
 from berttools.texts.chance import chance_levels, label_counts
-from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, is_list, listed, with_numbers
+from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, floats_of, is_list, listed, with_numbers
 from berttools.texts.labels import Labels, classes_in, doubt, doubtful, learn_labels, refuse_vectors
 from berttools.texts.metrics import REGRESSION, bootstrap, measure, metrics_for
 
@@ -75,6 +76,8 @@ class Evaluation:
         names = tuple(scores) if isinstance(scores, dict) else ()
         predicted, gold = (_label(record, name, where, names) for name in NEEDED)
         labels = Labels(names, numbered=True, multiple=isinstance(predicted, tuple))
+        if isinstance(predicted, float) and isinstance(gold, str) and not names:
+            gold = _value(gold, where)
         if isinstance(gold, tuple) and not labels.multiple:
             raise InputError(f"{where}: gold is a list of classes, and label is none", kind="bad-label")
         key = None if task is None or task == "" else str(task)
@@ -181,6 +184,14 @@ def _label(record: Record, name: str, where: str, names: Sequence[str]) -> Label
             raise InputError(f"{error.args[0]}; {EMPTY_LIST}", kind=error.kind) from None
         raise
     return label if label in names else listed(label, name, where)
+
+
+def _value(gold: str, where: str) -> float:
+    """Return a gold label that a table wrote beside names; an InputError if it is no value as the predicted one is."""
+    values = floats_of([gold])
+    if values is None or "_" in gold or not abs(values[0]) < math.inf:
+        raise InputError(f"{where}: gold {gold!r:.80} is no number, as label is; leave the line out", kind="bad-label")
+    return values[0]
 
 
 def _metrics(labels: Labels) -> tuple[str, ...]:

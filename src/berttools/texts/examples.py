@@ -22,7 +22,6 @@ PRINTED = re.compile(r"0|-?[1-9][0-9]*")
 EMPTY_LIST = "other labels are lists: write [] where no class holds, or leave the line out"
 """What to do about a missing label among lists."""
 _DIGITS = re.compile(r"[+-]?\d+")
-_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 Label = str | int | float | tuple[str | int, ...]
 """A class, a value, or the classes of a text that has several or none."""
@@ -269,8 +268,3 @@ def is_fraction(written: str) -> bool:
     """Test whether a label's text is a finite number with a decimal point or an exponent."""
     values = None if "_" in written or _DIGITS.fullmatch(written.strip()) else floats_of([written])
     return values is not None and abs(values[0]) < math.inf
-
-
-def has_comma(written: str) -> bool:
-    """Test whether a label's text is a number with a decimal comma, as spreadsheets of many countries write one."""
-    return _COMMA.fullmatch(written.strip()) is not None

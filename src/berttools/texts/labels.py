@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
-from berttools.texts.examples import PRINTED, Example, Label, floats_of, has_comma, is_fraction, is_name, numbers_in
-from berttools.texts.spellings import almost_equal, is_like, joined, list_in, odd_list
+from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, numbers_in
+from berttools.texts.spellings import almost_equal, is_like, joined, list_in, number_spelled, odd_list
 
 _VECTORS = {("0", "1"), ("1", "0")}
 _NO_VECTORS = "vectors of 0 and 1 are not read: a list holds the names of the classes that hold of its text"
@@ -78,7 +79,7 @@ class Labels:
             raise InputError(f"{where}: label is a list, and the model's labels are {what}", kind="bad-label")
         if self.regression:
             if isinstance(label, str) or label is None:
-                advice = "write it without quotes" if label and numbers_in([label]) else _with_point(label)
+                advice = "write it without quotes" if label and numbers_in([label]) else _as_program(label)
                 said = f"label {label!r} is no number, as others are{advice and '; ' + advice}"
                 raise InputError(f"{where}: {said}", kind="bad-label")
             if abs(label) > _LARGEST:
@@ -166,13 +167,10 @@ def class_name(label: Label | None) -> str:
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
-def _with_point(label: Label | None) -> str:
-    """Return what to do about a number with a comma; empty for any other label."""
-    if not (isinstance(label, str) and has_comma(label)):
-        return ""
-    before, _, after = label.strip().partition(",")
-    # 1,000 is a thousand or one.
-    return f"write {before}{after} or {before}.{after}" if len(after) == 3 else f"write {before}.{after}"
+def _as_program(label: Label | None) -> str:
+    """Return what to do about a number that only people can read; empty for any other label."""
+    found = number_spelled(label) if isinstance(label, str) else ()
+    return f"write {' or '.join(found)}" if found else ""
 
 
 def _few(names: Iterable[str]) -> str:
@@ -201,6 +199,8 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
         If text, numbers and lists are mixed, all labels are equal, or there are too many of them; with ``auto``, if
         strings are numbers or lists, or write classes down as no list, or whole numbers have a decimal point.
     """
+    # Whoever only evaluates labels can give no task.
+    otherwise = "other names of classes" if single else f"give {param('task')} classification for classes"
     if task == "auto":
         _refuse_odd_lists(examples)
     multiple = _are_lists(examples, task)
@@ -210,20 +210,19 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
         examples = [replace(e, label=each, written=None) for e in examples for each in classes_in(e.label)]
         if not examples:
             raise ToolError(f"{where}: no text has a label", kind="no-label")
+    if task == "regression" and not multiple:
+        _refuse_names(examples)
+        return Labels()
     is_text = _are_strings(examples)
     if task == "auto" and is_text:
         if not multiple:
-            _refuse_commas(examples, single=single)
-        _refuse_written(examples)
+            _refuse_spelled(examples, otherwise)
+        _refuse_written(examples, otherwise)
     fraction = next((example for example in examples if isinstance(example.label, float)), None)
     if task == "auto" and fraction is not None and not multiple and not single:
         _refuse_whole(examples, fraction)
-    if task == "regression" or (task == "auto" and fraction is not None and not multiple):
-        if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
-            advice = _with_point(text.label)
-            raise ToolError(
-                f"{text.where}: label {text.label!r} is no number{advice and '; ' + advice}", kind="bad-label"
-            )
+    if task == "auto" and fraction is not None and not multiple:
+        _refuse_names(examples)
         return Labels()
     for example in examples:
         if isinstance(example.label, float) and not example.label.is_integer():
@@ -251,6 +250,13 @@ def _refuse_odd_lists(examples: Sequence[Example]) -> None:
         )
 
 
+def _refuse_names(examples: Sequence[Example]) -> None:
+    """Raise if one of the labels of a regression is no number."""
+    if text := next((example for example in examples if isinstance(_as_known(example, Labels()), str)), None):
+        advice = _as_program(text.label) or "leave the line out"
+        raise ToolError(f"{text.where}: label {text.label!r} is no number; {advice}", kind="bad-label")
+
+
 def _are_lists(examples: Sequence[Example], task: str) -> bool:
     """Test whether labels are multi-label; ToolError if some are lists that are not."""
     lists = [example for example in examples if isinstance(example.label, tuple)]
@@ -275,7 +281,7 @@ def _are_strings(examples: Sequence[Example]) -> bool:
     is_text = isinstance(examples[0].label, str)
     if odd := next((example for example in examples if isinstance(example.label, str) != is_text), None):
         first = examples[0]
-        advice = _with_point(first.label if is_text else odd.label) or "give all labels as one kind"
+        advice = _as_program(first.label if is_text else odd.label) or "give all labels as one kind"
         raise ToolError(
             f"{odd.where}: label {odd.label!r} is {'no text' if is_text else 'text'}, unlike {first.label!r} in"
             f" {first.where}; {advice}",
@@ -284,20 +290,21 @@ def _are_strings(examples: Sequence[Example]) -> bool:
     return is_text
 
 
-def _refuse_commas(examples: Sequence[Example], *, single: bool) -> None:
-    """Raise if strings are numbers, some with a decimal comma: each value would be a class."""
-    found = next((example for example in examples if has_comma(str(example.label))), None)
-    if found and numbers_in([str(example.label).replace(",", ".").strip() for example in examples]) is not None:
-        label = str(found.label).strip()
-        otherwise = "other names of classes" if single else f"give {param('task')} classification for classes"
+def _refuse_spelled(examples: Sequence[Example], otherwise: str) -> None:
+    """Raise if strings are numbers, some as only people can read them: each value would be a class."""
+    words = [str(example.label) for example in examples]
+    spelled = [number_spelled(word) for word in words]
+    if any(spelled) and numbers_in([(found or (word.strip(),))[0] for found, word in zip(spelled, words, strict=True)]):
+        where, label = next((e.where, w.strip()) for e, w, found in zip(examples, words, spelled, strict=True) if found)
+        pair = f", [{label}] for two classes of one text" if re.fullmatch(r"\d+,\s*\d+", label) else ""
         raise ToolError(
-            f"{found.where}: labels are numbers with commas, such as {label!r}; {_with_point(label)} for a value,"
-            f" [{label}] for two classes of one text, or {otherwise}",
+            f"{where}: labels are numbers as {label!r}, which no program reads; {_as_program(label)} for a value{pair},"
+            f" or {otherwise}",
             kind="numbers-in-strings",
         )
 
 
-def _refuse_written(examples: Sequence[Example]) -> None:
+def _refuse_written(examples: Sequence[Example], otherwise: str) -> None:
     """Raise if strings are numbers or lists, where JSONL could say so, or most are numbers and one is none."""
     first, words = examples[0], [str(example.label) for example in examples]
     if first.written is None and numbers_in(words) is not None:
@@ -313,13 +320,13 @@ def _refuse_written(examples: Sequence[Example]) -> None:
             f" if it is one of classes, or {param('task')} classification if a class is called so",
             kind="lists-in-strings",
         )
-    values = [is_fraction(word) or has_comma(word) for word in words]
+    values = [is_fraction(word) or bool(number_spelled(word)) for word in words]
     others = (n for n, word in enumerate(words) if not values[n] and not PRINTED.fullmatch(word.strip()))
     if sum(values) * 2 > len(values) and (place := next(others, None)) is not None:
         odd, value = examples[place], examples[values.index(True)]
         raise ToolError(
             f"{odd.where}: label {odd.label!r} is no number, unlike most, such as {value.label!r} in {value.where};"
-            f" leave the line out, or give {param('task')} classification for classes",
+            f" leave the line out, or {otherwise}",
             kind="mixed-labels",
         )
 

@@ -20,6 +20,8 @@ _BEGUN = re.compile(r"""[\w.]*[\[({]+\s*[bru]?["']""")
 """A bracket and a string in quotes, whatever follows."""
 _TOUCHING = re.compile(r"""["']\s*[bru]?["']""")
 _VECTOR = re.compile(r"(?:[+-]?[\d.][\d.e+-]*|true|false)(?:[\s;|]+(?:[+-]?[\d.][\d.e+-]*|true|false))+[\s;|]*", re.I)
+_NUMBER = re.compile(r"[+-]?\d+(?:,\s*\d+)|[+-]?\d{1,3}(?:[,.'\u2019\s]\d{3})+(?:[.,]\d+)?|[+-]?\d+(?:[.,]\d+)?")
+"""A number as spreadsheets write it: with a decimal comma, or with thousands parted."""
 _MAKERS = {"array", "c", "frozenset", "Index", "list", "set", "tensor", "tuple"}
 """What NumPy, pandas, Python, R and torch write before the brackets."""
 
@@ -114,3 +116,26 @@ def joined(names: Iterable[str]) -> str | None:
                 ' for one class; write classes of one text as ["animal","time"]'
             )
     return None
+
+
+def number_spelled(text: str) -> tuple[str, ...]:
+    """Return what a number that only people can read may be, as a program writes it; empty for any other string.
+
+    Such have a decimal comma (3,5), parted thousands (1,200.5 or 1 200), a percent sign or that of a currency. 1,200
+    may be a thousand and two hundred, or a little more than one; 1.200 is what it is to a program.
+    """
+    bare = text.strip().strip("%\u20ac$\u00a3").strip()
+    if not _NUMBER.fullmatch(bare) or (
+        bare == text.strip() and bare.count(".") <= 1 and re.fullmatch(r"[+-]?[\d.]+", bare)
+    ):
+        return ()
+    digits = re.sub(r"['\u2019\s]", "", bare)
+    last = max(digits.rfind(","), digits.rfind("."))
+    mark = digits[last] if last >= 0 else ""
+    whole, after = re.sub(r"[,.]", "", digits[:last]), digits[last + 1 :]
+    if not mark:
+        return (digits,)
+    if digits.count(mark) > 1:
+        return (whole + after,)
+    both = mark == "," and len(after) == 3 and digits.count(",") + digits.count(".") == 1
+    return (whole + after, f"{whole}.{after}") if both else (f"{whole}.{after}",)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from _toolio.cli.messages import note
+from _toolio.cli.messages import note, warn
 from _toolio.errors import ToolError, UsageError
+from _toolio.sharding.folder import markers_in
 from _toolio.streams.inputs import STDIN
 from _toolio.words import many
+from facetools.detector.decision import Thresholds
+
+MOST_CLOAKED = 0.05
+"""Share of faces labelled cloaked, ten times the usual rate, from which on they may not be clean."""
 
 
 class CleanScores:
-    """A file of scores of clean faces, by which thresholds are set.
+    """Files of scores of clean faces, by which thresholds are set.
 
     Attributes
     ----------
@@ -21,19 +27,14 @@ class CleanScores:
         The scores.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         from facetools.detector.reference import Reference
         from facetools.reporting.detector_scores import read_clean_scores
 
-        self._named = f"--clean-scores {path}"
-        if str(path) == STDIN:
-            raise UsageError(f"{self._named}: name a file of records")
-        if path.is_dir():
-            raise UsageError(
-                f"{self._named}: is a folder; score its photos first, by facetools detect with the options that are "
-                "given here, into a file of records"
-            )
-        self._scores = read_clean_scores(path)
+        for path in paths:
+            _refuse_other(path)
+        self._named = f"--clean-scores {' '.join(map(str, paths))}"
+        self._scores = read_clean_scores(paths)
         self.reference = Reference(self._scores.values.tolist(), self._named)
 
     def check_model(self, name: str) -> None:
@@ -46,21 +47,54 @@ class CleanScores:
                 kind="two-detectors",
             )
 
-    def say(self, wanted: float | None) -> None:
-        """Say which rate labels are for, if it is above the one ``wanted``, and what was left out of the scores."""
+    def say(self, usual: Thresholds, *, asked: bool) -> None:
+        """Say what makes labels other than they may be taken for.
+
+        Parameters
+        ----------
+        usual
+            The detector's own at its default rate.
+        asked
+            Whether another rate was asked for.
+        """
         from facetools.detector.reference import upward
 
-        rate = self.reference.least_rate
-        if wanted is not None and rate > wanted:
+        count, rate = len(self.reference), self.reference.least_rate
+        if not asked and rate > usual.false_alarms:
             note(
                 "facetools",
-                f"{self._named}: {len(self.reference)} faces: labels are for {upward(rate):.2%} false alarms, "
-                f"and not for {wanted:.2%}",
+                f"{self._named}: {count} faces: labels are for {upward(rate):.2%} false alarms, and not for "
+                f"{usual.false_alarms:.2%}",
             )
         # That some photos show no face is usual.
         counts = {name: self._scores.left_out[name] for name in ("failed", "repeated")}
-        if left := [f"{count:,} {name}" for name, count in counts.items() if count]:
+        if left := [f"{number:,} {name}" for name, number in counts.items() if number]:
             note("facetools", f"{self._named}: records left out: {', '.join(left)}")
+        cloaked = int((self._scores.values >= usual.cloaked_from).sum())
+        if cloaked > max(1, MOST_CLOAKED * count):
+            warn(
+                "facetools",
+                f"{self._named}: {cloaked:,} of {count:,} faces are labelled cloaked by the detector's own threshold; "
+                "if they are, cloaks like them are missed: leave them out",
+            )
+
+
+def _refuse_other(path: Path) -> None:
+    """Raise UsageError for what holds no records as JSON lines."""
+    if str(path) == STDIN:
+        raise UsageError("--clean-scores -: name a file of records")
+    if path.suffix.lower() in (".csv", ".tsv"):
+        raise UsageError(f"--clean-scores {path}: give records as JSON lines; run facetools detect without --csv")
+    if path.is_dir() and markers_in(path):
+        raise UsageError(
+            f"--clean-scores {path}: is a folder of shards; gather them, `facetools gather {shlex.quote(str(path))} > "
+            "clean.jsonl`, and name clean.jsonl"
+        )
+    if path.is_dir():
+        raise UsageError(
+            f"--clean-scores {path}: is a folder; score its photos first, by facetools detect with the options that "
+            "are given here, into a file of records"
+        )
 
 
 class Summary:

@@ -49,11 +49,11 @@ def detect(
     false_alarms: MostFalseAlarms = None,
     threshold: Threshold = None,
     clean_scores: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="FILE",
             help="Records of detect, of clean photos of the same camera or site: label by thresholds that they set, "
-            "instead of the detector's.",
+            "instead of the detector's. Repeatable.",
         ),
     ] = None,
     detector: Annotated[
@@ -88,7 +88,8 @@ def detect(
     search = face_search(faces, min_face, min_confidence, rotations=rotations, crops=crops)
     items = open_photos(inputs, all_files=all_files, null=null, urls=urls, shard=parse_shard(shard))
     summary, detected = Summary(), False
-    with RecordWriter(SCHEMA, "score", COLUMNS) as writer, chosen:
+    columns = ("p_value", *COLUMNS) if clean_scores else COLUMNS
+    with RecordWriter(SCHEMA, "score", columns) as writer, chosen:
         from facetools.detector.files import SHIPPED, read_calibration
 
         path = detector or SHIPPED
@@ -106,7 +107,7 @@ def detect(
         worker = opening(chosen.here)
         if clean:
             clean.check_model(worker.detector.name)
-            clean.say(calibration.false_alarms if false_alarms is None else None)
+            clean.say(calibration.at(), asked=false_alarms is not None)
         described = partial(describe_prediction, decision=decision, reference=reference)
         limits = {"threshold": decision.cloaked_from, "clean_below": decision.clean_below}
         predicted = process(items, chosen, opening, worker, batch=batch)

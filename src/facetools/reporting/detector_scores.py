@@ -118,16 +118,17 @@ def read_scores(truth: Truth, *, threshold: float | None = None, progress: Progr
     return reader.finish(threshold)
 
 
-def read_clean_scores(path: Path) -> Scores:
+def read_clean_scores(paths: Sequence[Path]) -> Scores:
     """Read the scores of clean faces.
 
     Raises
     ------
     ToolError
-        As of `read_scores`; or the file's own field ``truth`` says that one is not clean.
+        As of `read_scores`; or a record's own field ``truth`` says that it is not clean.
     """
-    reader = _Reader(Truth([(str(path), CLEAN)], (), None, told=True))
-    for number, record in enumerate(_read(str(path), str(path)), 1):
+    reader = _Reader(Truth([(str(path), CLEAN) for path in paths], (), None, told=True))
+    numbered = ((path, *each) for path in paths for each in enumerate(_read(str(path), str(path)), 1))
+    for path, number, record in numbered:
         if (truth := record.get("truth")) not in (None, CLEAN):
             raise ToolError(
                 f"{path}, record {number}: truth is {truth!a}, and thresholds are by clean faces; leave it out",

@@ -67,6 +67,8 @@ def test_refuse_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
         refuse_file(path)
     with pytest.raises(UsageError, match=r"^into "):
         refuse_file(path, param("into"))
+    with pytest.raises(UsageError, match=r"^out .*a/b/c: .*a is no folder; name one elsewhere"):
+        refuse_file(path / "b" / "c")
     with pytest.raises(UsageError, match="is no folder"), claimed_part(path, "x", None):
         pass
 

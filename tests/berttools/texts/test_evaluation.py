@@ -198,3 +198,14 @@ def test_too_many_classes_are_refused_without_advice_that_no_caller_can_follow()
     with pytest.raises(ToolError, match="l: 1001 different labels; for values give metric pearson"):
         list(evaluation.results())
     assert [each.value for each in evaluation.results(["pearson"], draws=1)] == [pytest.approx(1)]
+
+
+def test_a_gold_label_among_values_that_is_none() -> None:
+    """A table with one n/a has its numbers in strings."""
+    evaluation = Evaluation()
+    for number, gold in enumerate(("3.5", "2", "1.25")):
+        evaluation.add({"label": 0.5 * number, "gold": gold}, f"line {number}")
+    for gold in ("n/a", "1_0", "nan"):
+        with pytest.raises(InputError, match=rf"^line 4: gold '{gold}' is no number, as label is; leave the line out"):
+            evaluation.add({"label": 0.5, "gold": gold}, "line 4")
+    assert {result.metric: result.count for result in evaluation.results()} == {"pearson": 3, "spearman": 3}

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from berttools.texts.spellings import almost_equal, is_like, joined, list_in, odd_list
+from berttools.texts.spellings import almost_equal, is_like, joined, list_in, number_spelled, odd_list
 
 CLASSES = ["animal", "it's time"]
 
@@ -88,3 +88,31 @@ def test_names_that_are_almost_equal_are_in_doubt() -> None:
     assert almost_equal(["caf\u00e9", "cafe\u0301"]) is not None  # one letter, and a letter and its accent
     assert almost_equal(["neg", "pos", "po s"]) is None
     assert [is_like("NEG", other) for other in ("neg", "NEG", "negative")] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("3,5", ("3.5",)),
+        (" -0,5 ", ("-0.5",)),
+        ("3, 4", ("3.4",)),
+        ("1,200", ("1200", "1.200")),
+        ("1,200.5", ("1200.5",)),
+        ("1.200,5", ("1200.5",)),
+        ("1,200,000", ("1200000",)),
+        ("1.200.000", ("1200000",)),
+        ("1 200", ("1200",)),
+        ("1\u202f200,5", ("1200.5",)),
+        ("1'200", ("1200",)),
+        ("34%", ("34",)),
+        ("7,5 %", ("7.5",)),
+        ("$3.40", ("3.40",)),
+        *(
+            (text, ())
+            for text in ("3.4", "12", "+7", "1e5", "1_0", "007", "1.2.3", "2020.01.02", "10:30", "3 4", "3,5,7")
+        ),
+        *((text, ()) for text in ("", "%", "a", "n/a", "a,b", "3,a", "-", ",", ".5,", "1,,2")),
+    ],
+)
+def test_numbers_that_only_people_can_read(text: str, readings: tuple[str, ...]) -> None:
+    assert number_spelled(text) == readings

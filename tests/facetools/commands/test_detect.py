@@ -170,6 +170,23 @@ def test_thresholds_by_clean_scores(detect: Tool, mixed: Path, tmp_path: Path) -
     assert not any("p_value" in record for record in again.records)
 
 
+def test_clean_scores_of_several_files_of_which_some_are_cloaked(detect: Tool, mixed: Path, tmp_path: Path) -> None:
+    model = detect("--in", mixed / "b.png").records[0]["model"]
+    few = write_scores(tmp_path / "few.jsonl", [0.1] * 10, model=model)
+    more = tmp_path / "more.jsonl"
+    lines = [{"score": 0.99 - 0.01 * (n > 1), "path": f"more/{n}", "model": model} for n in range(10)]
+    more.write_text("".join(json.dumps(line) + "\n" for line in [*lines, lines[0], {"error": {"kind": "x"}}]))
+    done = detect("--in", mixed / "b.png", "--clean-scores", few, "--clean-scores", more)
+    assert done.code == 0
+    said = f"--clean-scores {few} {more}"
+    assert done.err.splitlines() == [
+        f"facetools: note: {said}: 20 faces: labels are for 4.77% false alarms, and not for 0.50%",
+        f"facetools: note: {said}: records left out: 1 failed, 1 repeated",
+        f"facetools: warning: {said}: 10 of 20 faces are labelled cloaked by the detector's own threshold; if they "
+        "are, cloaks like them are missed: leave them out",
+    ]
+
+
 def test_shards_of_other_clean_scores_are_told_apart(detect: Tool, mixed: Path, tmp_path: Path) -> None:
     model = detect("--in", mixed / "b.png").records[0]["model"]
     clean = write_scores(tmp_path / "clean.jsonl", [0.1] * 30, model=model)
@@ -197,6 +214,13 @@ def test_clean_scores_that_cannot_be(detect: Tool, mixed: Path, tmp_path: Path) 
     done = detect("--in", mixed, "--clean-scores", tmp_path)
     assert (done.code, done.out) == (2, b"")
     assert "is a folder; score its photos first, by facetools detect with the options that are given" in done.err
+    assert detect("--in", mixed / "b.png", "--into", tmp_path / "sh").code == 0
+    done = detect("--in", mixed, "--clean-scores", tmp_path / "sh")
+    assert (done.code, done.out) == (2, b"")
+    assert f"gather them, `facetools gather {tmp_path / 'sh'} > clean.jsonl`, and name" in done.err
+    done = detect("--in", mixed, "--clean-scores", tmp_path / "clean.csv")
+    assert (done.code, done.out) == (2, b"")
+    assert "give records as JSON lines; run facetools detect without --csv" in done.err
     done = detect("--in", mixed, "--clean-scores", write_scores(clean, [0.1]))
     assert (done.code, done.out) == (1, b"")
     assert "has scores of 1 clean faces" in done.err
