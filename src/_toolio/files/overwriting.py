@@ -26,11 +26,15 @@ def refuse_file(out: Path, named: str = param("out")) -> None:
     UsageError
         The message calls the folder what it is ``named``: a `param`.
     """
-    there = next((each for each in (out, *out.parents) if each.exists()), out)
-    if there.exists() and not there.is_dir():
-        if there == out:
-            raise UsageError(f"{named} {out}: is no folder; name one that is new or empty")
-        raise UsageError(f"{named} {out}: {there} is no folder; name one elsewhere")
+    try:
+        there = next((each for each in (out, *out.parents) if each.exists()), None)
+    except OSError as error:
+        raise UsageError(f"{named} {out}: {reason_of(error)}; name another folder") from None
+    if there is None or there.is_dir():
+        return
+    if there == out:
+        raise UsageError(f"{named} {out}: is no folder; name one that is new or empty")
+    raise UsageError(f"{named} {out}: {there} is no folder; name one elsewhere")
 
 
 def refuse_nested(out: Path, inputs: Sequence[str] | None, *, named: str = param("inputs")) -> None:

@@ -69,6 +69,8 @@ def test_refuse_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
         refuse_file(path, param("into"))
     with pytest.raises(UsageError, match=r"^out .*a/b/c: .*a is no folder; name one elsewhere"):
         refuse_file(path / "b" / "c")
+    with pytest.raises(UsageError, match=r"^out .*: file name too long; name another folder$"):
+        refuse_file(tmp_path / ("x" * 300))
     with pytest.raises(UsageError, match="is no folder"), claimed_part(path, "x", None):
         pass
 
