@@ -167,7 +167,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(report: Tool, stdin: bytes, me
         (["--in", "{photos}/gone.jsonl"], 1, "{photos}/gone.jsonl: no such file"),
         (["--in", "{photos}/clean"], 1, "{photos}/clean: no .jsonl file in it"),
         (["--out", "{photos}/clean/p0/0.png"], 2, "0.png: is no folder"),
-        (["--out", "{photos}/clean/p0/0.png/new"], 2, "0.png may not be written to"),
+        (["--out", "{photos}/clean/p0/0.png/new"], 2, "0.png is no folder; name one elsewhere"),
         (["--out", "{photos}"], 2, "--out {photos}: is not empty; use --force"),
         (["--out", "{photos}", "--force"], 2, "is not of a report, and --force replaces nothing else"),
         (["--examples", "0"], 2, "--examples"),
