@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spelled
 from _toolio.streams.records import Record
 from berttools.texts.chance import chance_levels, label_counts
-from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, floats_of, is_list, listed, with_numbers
+from berttools.texts.examples import EMPTY_LIST, Example, Label, check_label, is_list, listed, value_in, with_numbers
 from berttools.texts.labels import Labels, classes_in, doubt, doubtful, learn_labels, refuse_vectors
 from berttools.texts.metrics import REGRESSION, bootstrap, measure, metrics_for
 
@@ -188,10 +187,9 @@ def _label(record: Record, name: str, where: str, names: Sequence[str]) -> Label
 
 def _value(gold: str, where: str) -> float:
     """Return a gold label that a table wrote beside names; an InputError if it is no value as the predicted one is."""
-    values = floats_of([gold])
-    if values is None or "_" in gold or not abs(values[0]) < math.inf:
+    if (value := value_in(gold)) is None:
         raise InputError(f"{where}: gold {gold!r:.80} is no number, as label is; leave the line out", kind="bad-label")
-    return values[0]
+    return value
 
 
 def _metrics(labels: Labels) -> tuple[str, ...]:

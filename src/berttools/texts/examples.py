@@ -162,8 +162,8 @@ def with_values(examples: list[Example]) -> list[Example]:
     """Convert labels that are numbers in strings to numbers, each for itself; others stay."""
     found = []
     for example in examples:
-        values = floats_of([example.label]) if isinstance(example.label, str) and "_" not in example.label else None
-        found.append(replace(example, label=values[0]) if values and abs(values[0]) < math.inf else example)
+        value = value_in(example.label) if isinstance(example.label, str) else None
+        found.append(example if value is None else replace(example, label=value))
     return found
 
 
@@ -250,6 +250,12 @@ def numbers_in(words: Sequence[str]) -> Sequence[int | float] | None:
     return None if all(_DIGITS.fullmatch(word) for word in words) else floats_of(words)
 
 
+def value_in(written: str) -> float | None:
+    """Return the finite number that a text is; None if it is none, as 1_0 is a name."""
+    values = None if "_" in written else floats_of([written])
+    return values[0] if values and abs(values[0]) < math.inf else None
+
+
 def floats_of(words: Iterable[str]) -> list[float] | None:
     """Return texts as floats, or None if one is no number."""
     try:
@@ -266,5 +272,4 @@ def is_name(written: str) -> bool:
 
 def is_fraction(written: str) -> bool:
     """Test whether a label's text is a finite number with a decimal point or an exponent."""
-    values = None if "_" in written or _DIGITS.fullmatch(written.strip()) else floats_of([written])
-    return values is not None and abs(values[0]) < math.inf
+    return not _DIGITS.fullmatch(written.strip()) and value_in(written) is not None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from _toolio.errors import InputError, ToolError, of_the_whole_run, param
-from berttools.texts.examples import PRINTED, Example, Label, floats_of, is_fraction, is_name, numbers_in
+from berttools.texts.examples import PRINTED, Example, Label, is_fraction, is_name, numbers_in, value_in
 from berttools.texts.spellings import almost_equal, is_like, joined, list_in, number_spelled, odd_list
 
 _VECTORS = {("0", "1"), ("1", "0")}
@@ -215,14 +214,14 @@ def learn_labels(examples: Sequence[Example], *, task: str = "auto", most: int =
         return Labels()
     is_text = _are_strings(examples)
     if task == "auto" and is_text:
+        spelled = {word: number_spelled(word) for word in {str(example.label) for example in examples}}
         if not multiple:
-            _refuse_spelled(examples, otherwise)
-        _refuse_written(examples, otherwise)
+            _refuse_spelled(examples, spelled, otherwise)
+        _refuse_written(examples, spelled, otherwise)
     fraction = next((example for example in examples if isinstance(example.label, float)), None)
-    if task == "auto" and fraction is not None and not multiple and not single:
-        _refuse_whole(examples, fraction)
     if task == "auto" and fraction is not None and not multiple:
-        _refuse_names(examples)
+        if not single:
+            _refuse_whole(examples, fraction)
         return Labels()
     for example in examples:
         if isinstance(example.label, float) and not example.label.is_integer():
@@ -290,21 +289,25 @@ def _are_strings(examples: Sequence[Example]) -> bool:
     return is_text
 
 
-def _refuse_spelled(examples: Sequence[Example], otherwise: str) -> None:
+_Spelled = Mapping[str, tuple[str, ...]]
+"""Each label, and what it may be as of ``number_spelled``."""
+
+
+def _refuse_spelled(examples: Sequence[Example], spelled: _Spelled, otherwise: str) -> None:
     """Raise if strings are numbers, some as only people can read them: each value would be a class."""
-    words = [str(example.label) for example in examples]
-    spelled = [number_spelled(word) for word in words]
-    if any(spelled) and numbers_in([(found or (word.strip(),))[0] for found, word in zip(spelled, words, strict=True)]):
-        where, label = next((e.where, w.strip()) for e, w, found in zip(examples, words, spelled, strict=True) if found)
-        pair = f", [{label}] for two classes of one text" if re.fullmatch(r"\d+,\s*\d+", label) else ""
-        raise ToolError(
-            f"{where}: labels are numbers as {label!r}, which no program reads; {_as_program(label)} for a value{pair},"
-            f" or {otherwise}",
-            kind="numbers-in-strings",
-        )
+    odd = next((example for example in examples if spelled[str(example.label)]), None)
+    if odd is None or numbers_in([found[0] if found else word.strip() for word, found in spelled.items()]) is None:
+        return
+    label = str(odd.label).strip()
+    pair = f", [{label}] for two classes of one text" if re.fullmatch(r"\d+,\s*\d+", label) else ""
+    raise ToolError(
+        f"{odd.where}: labels are numbers as {label!r}, which no program reads; {_as_program(label)} for a value{pair},"
+        f" or {otherwise}",
+        kind="numbers-in-strings",
+    )
 
 
-def _refuse_written(examples: Sequence[Example], otherwise: str) -> None:
+def _refuse_written(examples: Sequence[Example], spelled: _Spelled, otherwise: str) -> None:
     """Raise if strings are numbers or lists, where JSONL could say so, or most are numbers and one is none."""
     first, words = examples[0], [str(example.label) for example in examples]
     if first.written is None and numbers_in(words) is not None:
@@ -320,7 +323,7 @@ def _refuse_written(examples: Sequence[Example], otherwise: str) -> None:
             f" if it is one of classes, or {param('task')} classification if a class is called so",
             kind="lists-in-strings",
         )
-    values = [is_fraction(word) or bool(number_spelled(word)) for word in words]
+    values = [is_fraction(word) or bool(spelled[word]) for word in words]
     others = (n for n, word in enumerate(words) if not values[n] and not PRINTED.fullmatch(word.strip()))
     if sum(values) * 2 > len(values) and (place := next(others, None)) is not None:
         odd, value = examples[place], examples[values.index(True)]
@@ -370,7 +373,7 @@ def _as_known(example: Example, labels: Labels) -> Label | None:
     if written is None:
         return example.label
     if labels.regression:
-        values = None if "_" in written else floats_of([written])
-        return values[0] if values and abs(values[0]) < math.inf else example.label
+        value = value_in(written)
+        return example.label if value is None else value
     # 2.0 may be the name of a class, and 007 is none called 7, though other lines have 1.5.
     return written if written in labels.names or is_name(written) else example.label

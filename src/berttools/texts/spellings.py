@@ -20,7 +20,8 @@ _BEGUN = re.compile(r"""[\w.]*[\[({]+\s*[bru]?["']""")
 """A bracket and a string in quotes, whatever follows."""
 _TOUCHING = re.compile(r"""["']\s*[bru]?["']""")
 _VECTOR = re.compile(r"(?:[+-]?[\d.][\d.e+-]*|true|false)(?:[\s;|]+(?:[+-]?[\d.][\d.e+-]*|true|false))+[\s;|]*", re.I)
-_NUMBER = re.compile(r"[+-]?\d+(?:,\s*\d+)|[+-]?\d{1,3}(?:[,.'\u2019\s]\d{3})+(?:[.,]\d+)?|[+-]?\d+(?:[.,]\d+)?")
+_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"[+-]?(?:\d+,\s*\d+|\d{1,3}(?:[,.'\u2019\s]\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d+)?)")
 """A number as spreadsheets write it: with a decimal comma, or with thousands parted."""
 _MAKERS = {"array", "c", "frozenset", "Index", "list", "set", "tensor", "tuple"}
 """What NumPy, pandas, Python, R and torch write before the brackets."""
@@ -125,9 +126,7 @@ def number_spelled(text: str) -> tuple[str, ...]:
     may be a thousand and two hundred, or a little more than one; 1.200 is what it is to a program.
     """
     bare = text.strip().strip("%\u20ac$\u00a3").strip()
-    if not _NUMBER.fullmatch(bare) or (
-        bare == text.strip() and bare.count(".") <= 1 and re.fullmatch(r"[+-]?[\d.]+", bare)
-    ):
+    if _PLAIN.fullmatch(text.strip()) or not _NUMBER.fullmatch(bare):
         return ()
     digits = re.sub(r"['\u2019\s]", "", bare)
     last = max(digits.rfind(","), digits.rfind("."))
