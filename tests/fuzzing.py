@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import random
 import resource
 import sys
@@ -17,6 +18,9 @@ from types import ModuleType
 
 SLOW_S = 20.0
 """Seconds of processor time that one small damaged input may take; more is a finding."""
+
+_KEY = "epsilon-tools"
+"""Under which files of ours keep their metadata."""
 
 MEMORY = 8 << 30
 """Bytes of address space of a fuzzed process: an input that asks for more ends in a ``MemoryError``."""
@@ -173,3 +177,27 @@ def mutated_json(value: object, rng: random.Random) -> object:
             odd = rng.choice(_ODD)
             holder[key] = json.loads(json.dumps(odd))  # type: ignore[index, call-overload]
     return value
+
+
+def damaged_tensors(data: bytes, rng: random.Random) -> bytes:
+    """Return a file of ours after damage to its bytes, its metadata, or values, shape or name of one tensor."""
+    length = int.from_bytes(data[:8], "little")
+    header, values = json.loads(data[8 : 8 + length]), data[8 + length :]
+    kind = rng.randrange(8)
+    if kind == 0:
+        return mutated(data, rng)
+    if kind < 5:
+        about = header["__metadata__"]
+        about[_KEY] = json.dumps(mutated_json(json.loads(about[_KEY]), rng))
+    name = rng.choice(sorted(header.keys() - {"__metadata__"}))
+    entry = header[name]
+    if kind == 5:
+        entry["shape"] = rng.choice(([], entry["shape"][::-1], [1, *entry["shape"]], [math.prod(entry["shape"])]))
+    elif kind == 6:
+        header[rng.choice(("", "x", f"{name}.{'9' * 5000}", f"{name}x", "optimizer.0.x"))] = header.pop(name)
+    elif kind == 7:
+        first, last = entry["data_offsets"]
+        odd = rng.choice((b"\xff", b"\x7f", b"\0", b"\x80", rng.randbytes(1)))
+        values = values[:first] + odd * (last - first) + values[last:]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + values

@@ -36,6 +36,11 @@ def spelled(text: str) -> str:
     return _PARAMETER.sub(lambda found: _spellings.get(found[1], found[1]), text)
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return another library's error as one line of at most 300 characters; the name of its kind if it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 class ToolError(Exception):
     """An expected failure of the whole run: one line that says what, which file, what to try. Exit 1.
 

@@ -118,6 +118,8 @@ class PhotoFolder:
         records = self._journal.finished(item.path, input_digest(item, named, read(), added))
         if records is None or (named and len(records) != len(named)):
             return None
+        if not all(_names_a_file(record) for record in records if record.get("path") is not None):
+            return None
         paths = [record.get("path") and self.folder / PurePosixPath(record["relative"]) for record in records]
         written = {path for path in paths if path}
         if written & self._written:
@@ -256,6 +258,10 @@ class PhotoFolder:
 
 def _exists(path: Path, what: str) -> InputError:
     return InputError(f"{path}: {what}; use {param('force')} to replace it", kind="exists")
+
+
+def _names_a_file(record: Record) -> bool:
+    return isinstance(record["path"], str) and isinstance(record.get("relative"), str)
 
 
 def _missing_in(record: Record, other: Record) -> Record:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from _toolio.errors import InputError, ToolError, UsageError, of_the_whole_run, param, spell_parameters
+from _toolio.errors import InputError, ToolError, UsageError, in_one_line, of_the_whole_run, param, spell_parameters
 from _toolio.streams.records import error_fields
 
 
@@ -77,3 +77,9 @@ def test_a_command_line_spells_its_options() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1200, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "facetools: error: --min-face and --in: no\n")
+
+
+def test_errors_of_libraries_in_one_line() -> None:
+    assert in_one_line(ValueError("a\n  b\tc")) == "a b c"
+    assert len(in_one_line(ValueError("x" * 1000))) == 300
+    assert in_one_line(ZeroDivisionError()) == "ZeroDivisionError"

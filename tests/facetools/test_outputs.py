@@ -352,3 +352,17 @@ def test_an_input_without_output_is_finished(tmp_path: Path) -> None:
         assert again[0] == record
     with pytest.raises(UsageError, match="was made with steps null, not 3"):
         folder(tmp_path / "out", resume=True, steps=3)
+
+
+@pytest.mark.parametrize("odd", [{"relative": None}, {"path": 3}, {"path": []}])
+def test_records_that_no_run_wrote_are_not_given_again(tmp_path: Path, odd: dict[str, Any]) -> None:
+    source = tmp_path / "in.jpg"
+    source.write_bytes(b"photo")
+    with folder(tmp_path / "out") as place:
+        deliver(place, source, output("a.jpg"))
+    (journal,) = (tmp_path / "out").glob(".*.jsonl")
+    head, line = (json.loads(each) for each in journal.read_bytes().splitlines())
+    line["records"][0] |= odd
+    journal.write_text(f"{json.dumps(head)}\n{json.dumps(line)}\n")
+    with folder(tmp_path / "out", resume=True) as place:
+        assert place.finished(item(source), (), lambda: b"photo") is None

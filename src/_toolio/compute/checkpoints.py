@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from _toolio.compute.distributed import Processes
-from _toolio.errors import ToolError, UsageError, param
+from _toolio.errors import InputError, ToolError, UsageError, param
 from _toolio.files.checkpoint_names import fold_checkpoints
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
@@ -16,7 +20,7 @@ from _toolio.tensors.writer import write_safetensors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from torch import nn, optim
+    from torch import Tensor, nn, optim
 
 
 def save_training(
@@ -40,7 +44,20 @@ def save_training(
         tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": value.cpu().numpy() for key, value in slots.items()}
-    write_safetensors(path, tensors, about)
+    write_safetensors(path, tensors, {**about, _CHECKSUM: _checksum(tensors, about)})
+
+
+_CHECKSUM = "crc32"
+
+
+def _checksum(tensors: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any]) -> int:
+    """Return the CRC-32 of all that a checkpoint holds: it is to tell damage, and no forgery."""
+    found = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), found)
+        found = zlib.crc32(array.reshape(-1).view(np.uint8).data, found)
+    return found
 
 
 def load_training(
@@ -60,7 +77,7 @@ def load_training(
     path
         What ``save_training`` wrote, with the schedule's ``last_epoch`` as ``step``.
     parts, optimizer, schedule
-        As constructed, without a step.
+        As constructed, without a step. The schedule's rates follow from the number of the step alone.
     about
         What must be the same; keys that may differ are left out.
     processes
@@ -79,7 +96,7 @@ def load_training(
         It is damaged or cannot be read.
     """
     found: dict[str, Any] = processes.agree(read_checkpoint(path, about) if processes.leads else None)
-    tensors = processes.broadcast(read_tensors(path) if processes.leads else None)
+    tensors = processes.broadcast(_whole_tensors(path, found) if processes.leads else None)
     for name, part in parts.items():
         part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     state = optimizer.state_dict()
@@ -88,13 +105,31 @@ def load_training(
             _, number, slot = key.split(".")
             state["state"].setdefault(int(number), {})[slot] = value
     with warnings.catch_warnings(action="ignore"):  # that the optimizer has made no step: it has, in another run
-        for _ in range(found["step"]):
+        if found["step"]:
+            schedule.last_epoch = found["step"] - 1
             schedule.step()
     # The schedule has set the learning rate and momentum; only the moments come from the file.
     state["param_groups"] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict(state)
     processes.agree(None)
-    return found
+    return {key: value for key, value in found.items() if key != _CHECKSUM}
+
+
+def _whole_tensors(path: Path, found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors, if they and its metadata are what was written."""
+    try:
+        tensors = read_tensors(path)
+        about = {key: value for key, value in found.items() if key != _CHECKSUM}
+        whole = found.get(_CHECKSUM) == _checksum({key: value.numpy() for key, value in tensors.items()}, about)
+    except InputError:  # a tensor of a dtype that nothing has
+        whole = False
+    if not whole:
+        raise _damaged(path)
+    return tensors
+
+
+def _damaged(path: Path, kind: str = "bad-checkpoint") -> ToolError:
+    return ToolError(f"{path}: the checkpoint is empty, cut short or damaged; remove it to start again", kind=kind)
 
 
 def read_checkpoint(path: Path, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,9 +152,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     except ToolError as error:
         if error.kind not in ("truncated", "not-safetensors", "bad-header"):
             raise
-        raise ToolError(
-            f"{path}: the checkpoint is empty, cut short or damaged; remove it to start again", kind=error.kind
-        ) from error
+        raise _damaged(path, error.kind) from error
 
 
 def how_far(path: Path) -> tuple[int, int, str] | None:

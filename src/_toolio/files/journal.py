@@ -113,9 +113,7 @@ class Journal:
         self._done = {
             (str(line["input"]), str(line["digest"])): line
             for line in lines
-            if {"input", "digest", "records"} <= line.keys()
-            and isinstance(line.get("outputs"), dict)
-            and line.get("made") == self._digest
+            if line.get("made") == self._digest and _is_whole(line)
         }
         self._known = {path for path, _ in self._done}
         return bool(before)
@@ -175,10 +173,21 @@ def _is_torn(path: Path) -> bool:
         return stream.read(1) != b"\n"
 
 
+def _is_whole(line: Record) -> bool:
+    """Test whether a line about an input is of the form that ``add`` writes; anybody can write into the folder."""
+    records = line.get("records")
+    return (
+        {"input", "digest"} <= line.keys()
+        and isinstance(line.get("outputs"), dict)
+        and isinstance(records, list)
+        and all(isinstance(record, dict) for record in records)
+    )
+
+
 def _holds(path: Path, sha256: object) -> bool:
     try:
         return sha256_of_files(path) == sha256
-    except OSError:
+    except (OSError, ValueError):  # no such file, or no name that a file could have
         return False
 
 

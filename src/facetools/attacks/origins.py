@@ -62,7 +62,8 @@ def _read(journal: Path, changed_ns: int, size: int) -> dict[str, dict[str, str 
                 arguments[line["made"]] = line["arguments"]
             else:
                 origin = _origin(line["records"], arguments[line["made"]])
-                known |= dict.fromkeys(line["outputs"].values(), origin)
+                if is_origin(origin):
+                    known |= dict.fromkeys(line["outputs"].values(), origin)
         except (ValueError, KeyError, TypeError, AttributeError):  # cut short, or of another version
             continue
     return known

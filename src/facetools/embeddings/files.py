@@ -117,8 +117,12 @@ def join_embeddings(out: Path, parts: Sequence[Path]) -> list[int]:
         if not same or not isinstance(about.get("rows"), list) or len(about["rows"]) != shape[0]:
             raise ToolError(f"{part}: was not made as {parts[0]} was; embed again", kind="embeddings")
     joined = {**abouts[0], "rows": [row for about in abouts for row in about["rows"]]}
+    try:
+        text = json.dumps(joined, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise ToolError(f"{parts[0]}: its metadata hold NaN or infinity; embed again", kind="embeddings") from None
     # In the header the text is a string of JSON in JSON.
-    if len(json.dumps(json.dumps(joined, separators=(",", ":")))) > MAX_HEADER_BYTES - 1000:
+    if len(json.dumps(text)) > MAX_HEADER_BYTES - 1000:
         raise ToolError(
             f"{out}: a file's header cannot name {len(joined['rows']):,} faces; leave out {param('out')}: records name"
             " the files as they are",
@@ -155,10 +159,14 @@ def read_embeddings(path: Path) -> Embeddings:
     if not is_folder_of_parts(path):
         return _read_file(path)
     listed = manifest.read_manifest(path)
+    files = [path / part.file for part in listed.parts]
+    if 4 * listed.rows * listed.dimensions > sum(file.stat().st_size for file in files if file.is_file()):
+        for _ in _parts_of(path, listed):  # raises for the part that is not what the manifest says
+            pass
     values, rows = np.empty((listed.rows, listed.dimensions), np.float32), list[Mapping[str, Any]]()
-    for part in _parts_of(path, listed):
-        values[len(rows) : len(rows) + len(part.rows)] = part.values
-        rows += part.rows
+    for embeddings in _parts_of(path, listed):
+        values[len(rows) : len(rows) + len(embeddings.rows)] = embeddings.values
+        rows += embeddings.rows
     return Embeddings(values, rows, listed.extractor)
 
 

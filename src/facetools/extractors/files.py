@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, in_one_line
 from _toolio.files.hashing import sha256_of_files
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
@@ -170,13 +170,16 @@ def open_file(path: Path, device: torch.device, *, name: str | None = None) -> E
     about = read_about(path)
     architecture = about["architecture"]
     state = read_tensors(path)
+    options, people = about.get("options", {}), about.get("people", [])
     try:
+        if not (isinstance(people, list) and all(isinstance(person, str) for person in people)):
+            raise TypeError("the people that it was trained on are no list of names")
         settings = Settings.read(about["settings"])
-        network = build(architecture, state, settings, about.get("options", {}))
+        network = build(architecture, state, settings, dict(options))
         dimensions = measure(network, settings)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ToolError(f"{path}: not a usable {architecture}: {error}; import it again", kind="extractor") from None
+        why = in_one_line(error)
+        raise ToolError(f"{path}: not a usable {architecture}: {why}; import it again", kind="extractor") from None
     digest = sha256_of_files(path)
-    options, people = about.get("options", {}), tuple(about.get("people", ()))
     name = name or path.stem
-    return Extractor(name, architecture, network.to(device), settings, dimensions, digest, options, people)
+    return Extractor(name, architecture, network.to(device), settings, dimensions, digest, options, tuple(people))

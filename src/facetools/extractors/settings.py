@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -43,8 +44,11 @@ class Settings:
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> Settings:
         """Build settings from ``asdict`` through JSON; KeyError, TypeError or ValueError for anything else."""
-        height, width = (int(side) for side in fields["input_size"])
-        mean, std = (cast("tuple[float, float, float]", tuple(map(float, fields[key]))) for key in ("mean", "std"))
+        try:
+            height, width = (int(side) for side in fields["input_size"])
+            mean, std = (cast("tuple[float, float, float]", tuple(map(float, fields[key]))) for key in ("mean", "std"))
+        except OverflowError as error:
+            raise ValueError(f"sizes, mean or std: {error}") from None
         words = {key: str(fields[key]) for key in ("alignment", "channel_order", "normalisation", "distance")}
         settings = cls((height, width), mean=mean, std=std, mirrored=bool(fields["mirrored"]), **words)
         settings.check()
@@ -63,5 +67,6 @@ class Settings:
                 raise ValueError(f"{name} {value!r} is none of {', '.join(values)}")
         if not all(16 <= side <= 1024 for side in self.input_size):
             raise ValueError(f"input_size {self.input_size} is not between 16 and 1024")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+        numbers = [*self.mean, *self.std]
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
             raise ValueError("mean and std are not three numbers each, std above 0")

@@ -47,12 +47,14 @@ def with_identity(state: Mapping[str, Tensor], norm: str) -> dict[str, Tensor]:
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
-    """Return a required tensor's shape; ValueError if it is missing or has another number of axes."""
+    """Return a required tensor's shape; ValueError if it is missing, empty or has another number of axes."""
     if key not in state:
         raise ValueError(f"missing {key}")
     shape = tuple(state[key].shape)
     if len(shape) != axes:
         raise ValueError(f"{key} is {shape}, which are not {axes} axes")
+    if 0 in shape:
+        raise ValueError(f"{key} is {shape}, which holds nothing")
     return shape
 
 

@@ -19,7 +19,7 @@ import lz4.frame
 import numpy as np
 from numpy.typing import NDArray
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, in_one_line
 
 __all__ = ["SHA256", "Net", "read_arrays", "state_dict", "weights_path"]
 
@@ -106,8 +106,7 @@ def read_arrays(path: Path, *, sha256: str | None = None) -> list[NDArray[np.flo
     try:
         arrays = _interpret(lz4.frame.decompress(compressed))
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ToolError(f"{path} is damaged: {reason}, {REMEDY}", kind="damaged") from None
+        raise ToolError(f"{path} is damaged: {in_one_line(error)}, {REMEDY}", kind="damaged") from None
     return arrays
 
 

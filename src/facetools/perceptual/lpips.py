@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from _toolio.errors import ToolError, UsageError, param
+from _toolio.errors import ToolError, UsageError, in_one_line, param
 from _toolio.tensors.torch_files import load_torch, read_tensors
 
 SMALLEST_PX = 64
@@ -219,14 +219,10 @@ def _cached(*, allow_download: bool) -> Path | None:
         torch.hub.download_url_to_file(url, str(path), start.group(1) if start else None, progress=False)
     except (OSError, RuntimeError) as error:
         raise ToolError(
-            f"{url}: download failed: {_first_line(error)}; try again, or give a file with {param('lpips_weights')}",
+            f"{url}: download failed: {in_one_line(error)}; try again, or give a file with {param('lpips_weights')}",
             kind="download",
         ) from None
     return path
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
 
 
 def _read(path: Path, remedy: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from _toolio.errors import InputError, param
+from _toolio.errors import InputError, in_one_line, param
 from _toolio.tensors.foreign import POINTER
 from facetools.photos.exif import without_previews
 from facetools.photos.losses import losses
@@ -150,16 +150,12 @@ def _open_heif(what: str) -> None:
 
 
 def _damaged(path: str, error: Exception) -> InputError:
-    return InputError(f"{path}: the photo is truncated or damaged ({_first_line(error)})", kind="truncated")
+    return InputError(f"{path}: the photo is truncated or damaged ({in_one_line(error)})", kind="truncated")
 
 
 def no_room(path: str) -> InputError:
     """Return the error of a photo that memory does not suffice for."""
     return InputError(f"{path}: too little memory for so large a photo; scale it down", kind="no-memory")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _decode(image: Image.Image, data: bytes) -> Photo:
@@ -276,7 +272,7 @@ def encode_photo(
         image.save(out, format=kind, **options)
     except (OSError, ValueError, TypeError, RuntimeError, struct.error) as error:  # odd EXIF, on TIFF's way out
         raise InputError(
-            f"the photo cannot be written as {kind} ({_first_line(error)}); try {param('file_format')} png",
+            f"the photo cannot be written as {kind} ({in_one_line(error)}); try {param('file_format')} png",
             kind="unwritable",
         ) from None
     return out.getvalue()

@@ -138,3 +138,15 @@ def test_how_far_a_training_with_folds_came(tmp_path: Path) -> None:
     assert how_far(path) == (4, 12, "epoch")
     write_safetensors(path, {}, {"epoch": 1, "arguments": arguments})
     assert how_far(path) == (5, 12, "epoch")
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_damage_is_seen(place: float, tmp_path: Path) -> None:
+    training, path = Training(), tmp_path / "c"
+    training.step(0)
+    training.save(path)
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ToolError, match=r"c: the checkpoint is empty, cut short or damaged; remove it|made with other"):
+        Training().load(path)

@@ -57,6 +57,24 @@ def test_a_changed_input_is_done_again_and_its_new_line_counts(tmp_path: Path) -
         assert journal.finished("a.jpg", "other") == RECORDS[:1]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"records": 3},
+        {"records": [3]},
+        {"records": {"a": 1}},
+        {"outputs": {"a\0b": "d"}},
+        {"outputs": {"a" * 5000: "d"}},
+    ],
+)
+def test_a_line_of_another_form_is_passed_over(tmp_path: Path, change: dict[str, Any]) -> None:
+    note(tmp_path)
+    head, line = lines(tmp_path)
+    (tmp_path / ".tool-command.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (head, line | change)))
+    with opened(tmp_path, resume=True) as journal:
+        assert journal.finished("a.jpg", "d") is None
+
+
 def test_a_missing_output_is_made_again(tmp_path: Path) -> None:
     output = note(tmp_path)
     output.unlink()

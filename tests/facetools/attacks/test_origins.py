@@ -40,11 +40,12 @@ def test_photos_that_perturb_wrote_say_what_they_were_made_against(plain_photos:
 def test_masks_made_before_and_damaged_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"made": "m", "arguments": {"attack": "opom", "extractors": {"a": "1"}}}
     line = {"made": "m", "outputs": {"x.png": "d"}, "records": [{"extractors": ["b"]}, {"extractors": ["b", "a"]}]}
-    lines = [{"records": []}, arguments, {"made": "m", "outputs": 3, "records": 4}, [], line]
+    odd = {**line, "outputs": {"y.png": "f"}, "records": [{"extractors": [True]}]}
+    lines = [{"records": []}, arguments, {"made": "m", "outputs": 3, "records": 4}, [], odd, line]
     text = "\n".join([*map(json.dumps, lines), '{"made":"m","outp'])
     (tmp_path / origins.JOURNAL).write_text(text)
     assert origin_of(str(tmp_path / "x.png"), "d") == {"a": "1", "b": None}
-    assert origin_of(str(tmp_path / "x.png"), "e") is None
+    assert [origin_of(str(tmp_path / "x.png"), digest) for digest in "ef"] == [None, None]
 
 
 @pytest.mark.parametrize(

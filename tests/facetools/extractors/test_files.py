@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from _toolio.errors import ToolError
 from _toolio.tensors.reader import read_metadata
@@ -66,6 +67,10 @@ def test_files_of_other_kinds(path: Path, tmp_path: Path) -> None:
     write_safetensors(other, {"a": np.ones(1)}, read_about(path))
     with pytest.raises(ToolError, match=r"other\.safetensors: not a usable mobilefacenet: .*; import it again"):
         open_file(other, CPU)
+    for odd in ({"people": 0.0}, {"people": ["ann", None]}, {"options": 3}):
+        save_extractor(other, "mobilefacenet", load_file(path), SMALL, {**read_about(path), **odd})
+        with pytest.raises(ToolError, match=r"not a usable mobilefacenet: "):
+            open_file(other, CPU)
 
 
 @pytest.mark.parametrize(

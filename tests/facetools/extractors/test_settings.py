@@ -33,8 +33,15 @@ def test_a_missing_field(gone: str) -> None:
         ({"input_size": (112, 8)}, r"input_size \(112, 8\) is not between 16 and 1024"),
         ({"std": (1.0, 0.0, 1.0)}, "mean and std are not three numbers each, std above 0"),
         ({"mean": (1.0, 2.0)}, "mean and std are not three numbers each"),
+        ({"mean": (1.0, float("nan"), 2.0)}, "mean and std are not three numbers each"),
     ],
 )
 def test_settings_that_nothing_can_work_with(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(GOOD, **changes).check()
+
+
+@pytest.mark.parametrize(("name", "odd"), [("input_size", [1e999, 32]), ("std", [10**400, 1, 1])])
+def test_numbers_that_no_setting_has(name: str, odd: list[float]) -> None:
+    with pytest.raises(ValueError, match="sizes, mean or std"):
+        Settings.read({**asdict(GOOD), name: odd})

@@ -50,6 +50,8 @@ def test_shapes_counts_and_stages() -> None:
         shape_of(state, "conv1.weight", 2)
     with pytest.raises(ValueError, match=r"missing fc\.weight"):
         shape_of(state, "fc.weight", 2)
+    with pytest.raises(ValueError, match=r"fc\.bias is \(0,\), which holds nothing"):
+        shape_of({"fc.bias": torch.ones(0)}, "fc.bias", 1)
     with pytest.raises(ValueError, match=r"missing layer9\.0"):
         count_of(state, "layer9.")
     # A damaged name must not build a million blocks.

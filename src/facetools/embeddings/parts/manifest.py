@@ -116,7 +116,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError
         parts = tuple(Part(str(each["file"]), int(each["rows"]), str(each["sha256"])) for each in found["parts"])
         manifest = Manifest(parts, int(found["dimensions"]), dict(found["extractor"]))
-        whole = manifest.rows == found["rows"] and all(Path(part.file).name == part.file for part in parts)
+        whole = manifest.rows == found["rows"] and all(_PART.fullmatch(part.file) and part.rows >= 0 for part in parts)
+        whole = whole and 0 <= manifest.dimensions < 1 << 31
     except FileNotFoundError:
         raise ToolError(
             f"{folder}: parts of embeddings without {NAME}: the run that wrote them has not ended; embed again",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from _toolio.errors import in_one_line
 from _toolio.lazy import quiet_torch
 from facetools.extractors.settings import Settings
-from facetools.extractors.state_dicts import load_exactly
+from facetools.extractors.state_dicts import count_of, load_exactly
 
 # Mean and standard deviation of the paper's training photos, as every CLIP uses them.
 SETTINGS = Settings(
@@ -62,14 +63,17 @@ def network(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Modul
         raise ValueError("no visual_projection.weight, which every CLIP has")
     if missing := [name for name in OPTIONS if name not in options]:
         raise ValueError(f"the configuration does not tell {', '.join(missing)}; give the whole folder")
+    # Building as many as a configuration says could take all memory.
+    if options["num_hidden_layers"] != (layers := count_of(state, "vision_model.encoder.layers.")):
+        raise ValueError(f"the configuration tells of {options['num_hidden_layers']} layers, the weights of {layers}")
     quiet_torch()
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     try:
         with torch.device("meta"):
             model = CLIPVisionModelWithProjection(CLIPVisionConfig(**{name: options[name] for name in OPTIONS}))
-    except (KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(f"transformers cannot build it: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # transformers raises whatever a wrong field leads to
+        raise ValueError(f"transformers cannot build it: {in_one_line(error.__cause__ or error)}") from None
     load_exactly(model, state)
     for module in model.modules():
         # Places are counted, not stored, so that loading leaves them without values.
@@ -109,7 +113,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "clip" and "projection_dim" in config:
         fields["projection_dim"] = config["projection_dim"]
     options: dict[str, Any] = {name: fields.get(name) for name in OPTIONS}
-    if not all(isinstance(options[name], int) and 0 < options[name] < 100_000 for name in _COUNTS):
+    if not all(type(options[name]) is int and 0 < options[name] < 100_000 for name in _COUNTS):
         raise ValueError("a size in its config.json is no whole number")
     if not isinstance(options["hidden_act"], str) or not isinstance(options["layer_norm_eps"], float):
         raise ValueError("hidden_act or layer_norm_eps in its config.json is not what it should be")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from _toolio.errors import in_one_line
 from facetools.extractors.graphs.graph import Graph
 from facetools.extractors.graphs.model import read_model, sides_of
 from facetools.extractors.graphs.network import FAILURES, GraphNetwork
@@ -132,7 +133,7 @@ def options_of(state: Mapping[str, Tensor], settings: Settings) -> dict[str, Any
         try:
             apart = alone(chips)
         except FAILURES as error:
-            raise ValueError(f"it does not run on chips of {height}x{width}: {_first_line(error)}") from None
+            raise ValueError(f"it does not run on chips of {height}x{width}: {in_one_line(error)}") from None
         try:
             together = _build(model, one_by_one=False)(chips)
         except (*FAILURES, ValueError):
@@ -198,7 +199,3 @@ def _chip_size(model: Any) -> tuple[int | None, int | None]:
     first = 1 if _is_channels_last(model) else 2
     sides = sides_of(model)
     return sides[first], sides[first + 1]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

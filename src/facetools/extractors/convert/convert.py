@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import ToolError, UsageError, param
+from _toolio.errors import ToolError, UsageError, in_one_line, param
 from _toolio.files.hashing import sha256_of_files
 from facetools.extractors.convert.match import Fit, match
-from facetools.extractors.convert.read import SourceWeights, first_line, read_weights
+from facetools.extractors.convert.read import SourceWeights, read_weights
 from facetools.extractors.registry import find_architecture
 from facetools.extractors.settings import Settings
 
@@ -71,7 +71,7 @@ def import_extractor(
     except (ValueError, RuntimeError) as error:
         height, width = settings.input_size
         raise ToolError(
-            f"{source}: not a usable {fit.architecture} for chips of {height}x{width}: {first_line(error)};"
+            f"{source}: not a usable {fit.architecture} for chips of {height}x{width}: {in_one_line(error)};"
             f" try another {param('input_size')} or {param('architecture')}",
             kind="extractor",
         ) from None
@@ -116,7 +116,7 @@ def _complete(
             found = module.verify(fit.state, settings)
             verified |= {"verified_by": found.by, **({"not_verified": found.why_not} if found.by is None else {})}
     except ValueError as error:
-        raise ToolError(f"{weights.path}: {first_line(error)}", kind="extractor") from None
+        raise ToolError(f"{weights.path}: {in_one_line(error)}", kind="extractor") from None
     return settings, options, verified
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _toolio.errors import ToolError, UsageError, param
-from facetools.extractors.convert.read import SourceWeights, first_line
+from _toolio.errors import ToolError, UsageError, in_one_line, param
+from facetools.extractors.convert.read import SourceWeights
 from facetools.extractors.registry import architectures, find_architecture
 from facetools.extractors.state_dicts import MismatchedTensorsError, TensorMismatch
 
@@ -159,7 +159,7 @@ def _try(architecture: str, weights: SourceWeights, container: str, prefix: str)
         module.network(named, weights.options)
     except (ValueError, LookupError, RuntimeError, TypeError) as error:
         # Tensors of any name and shape come here, and layers of other shapes raise errors of several kinds.
-        trouble = first_line(error) or type(error).__name__
+        trouble = in_one_line(error) or type(error).__name__
         problems = error.problems if isinstance(error, MismatchedTensorsError) else ()
     return Fit(architecture, container, prefix, named, left_out, problems, trouble)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import ToolError
+from _toolio.errors import ToolError, in_one_line
 from _toolio.files.hashing import sha256_of_files
 from _toolio.json_text import parse_json
 from _toolio.tensors.torch_files import load_torch, read_tensors
@@ -157,7 +157,7 @@ def _read_folder(folder: Path) -> SourceWeights:
             f"{folder}: no config.json in it; give a file or a Hugging Face folder", kind="missing"
         ) from None
     except (OSError, TypeError, ValueError) as error:
-        raise ToolError(f"{folder}: not the folder of a CLIP: {first_line(error)}", kind="bad-folder") from None
+        raise ToolError(f"{folder}: not the folder of a CLIP: {in_one_line(error)}", kind="bad-folder") from None
     files = _weight_files(folder, fields.get("transformers_weights"))
     if files[0].suffix == ".bin":
         containers = _containers_of(files[0], load_torch(files[0]))
@@ -190,12 +190,20 @@ def _tensors_of_shards(files: Sequence[Path]) -> dict[str, Tensor]:
     return tensors
 
 
+def _is_file(path: Path) -> bool:
+    """Test whether there is such a file; no file has a name that is too long, or not of Unicode."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _weight_files(folder: Path, named: object) -> list[Path]:
     """Return the files of weights: what config.json names, if it does, or those of the usual names."""
     index = folder / "model.safetensors.index.json"
     if isinstance(named, str):
         # A folder may come from anybody: its configuration names files in it and no others.
-        if Path(named).name != named or not (folder / named).is_file():
+        if Path(named).name != named or not _is_file(folder / named):
             raise ToolError(
                 f"{folder}: its config.json names {named!a} as its transformers_weights, which is no file in it;"
                 " copy that there, or remove the entry",
@@ -211,13 +219,11 @@ def _weight_files(folder: Path, named: object) -> list[Path]:
     try:
         names = sorted(set(parse_json(index.read_bytes())["weight_map"].values()))
         # A shard lies in the folder: what an index says must not lead anywhere else.
-        if names and all(Path(name).name == name for name in names):
-            return [folder / name for name in names]
+        inside = bool(names) and all(Path(name).name == name for name in names)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise ToolError(f"{folder}: no model.safetensors, whole or in shards, and no pytorch_model.bin", kind="missing")
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's message on one line, at most 300 characters."""
-    return " ".join(str(error).split())[:300]
+        inside = False
+    if not inside:
+        raise ToolError(f"{folder}: no model.safetensors, whole or in shards, and no pytorch_model.bin", kind="missing")
+    if missing := next((name for name in names if not _is_file(folder / name)), None):
+        raise ToolError(f"{folder}: no {missing!a}, which its {index.name} names; copy it there", kind="missing")
+    return [folder / name for name in names]

@@ -78,6 +78,7 @@ def test_what_the_manifest_does_not_name_is_refused(folder: Path) -> None:
         {"parts": 3},
         {"dimensions": "x"},
         {"dimensions": float("inf")},
+        {"dimensions": 1 << 31},
         {"extractor": None},
     ):
         (folder / NAME).write_text(json.dumps({**json.loads(text), **change}))
@@ -97,6 +98,19 @@ def test_parts_of_other_rows_or_another_extractor_are_refused(folder: Path) -> N
         write_manifest(folder, wrong, {})
         with pytest.raises(ToolError, match=r"part-00000\.safetensors: has other rows, or another extractor"):
             read_embeddings(folder)
+
+
+def test_a_manifest_that_says_too_much_takes_no_memory(folder: Path) -> None:
+    found = json.loads((folder / NAME).read_text())
+    found["parts"][0]["rows"] += 10**15
+    found["rows"] += 10**15
+    (folder / NAME).write_text(json.dumps(found))
+    with pytest.raises(ToolError, match=r"part-00000\.safetensors: has other rows, or another extractor"):
+        read_embeddings(folder)
+    found["parts"][0]["rows"], found["parts"][1]["rows"], found["rows"] = -3, 6 + 10**15, 10**15
+    (folder / NAME).write_text(json.dumps(found))
+    with pytest.raises(ToolError, match="no whole manifest"):
+        read_embeddings(folder)
 
 
 def test_a_folder_whose_run_has_not_ended(folder: Path) -> None:

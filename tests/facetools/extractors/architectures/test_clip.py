@@ -89,6 +89,12 @@ def test_half_is_half_the_size(folder, tmp_path):
         ({"model_type": "clip_vision_model", "hidden_size": "32"}, "no whole number"),
         ({"model_type": "clip_vision_model", **VISION, "hidden_act": "no such thing"}, "cannot build"),
         ({"model_type": "clip_vision_model", **VISION, "hidden_size": 48}, "of another shape"),
+        ({"model_type": "clip_vision_model", **VISION, "hidden_size": True}, "no whole number"),
+        ({"model_type": "clip_vision_model", **VISION, "num_attention_heads": 3}, "not a multiple of the number"),
+        (
+            {"model_type": "clip_vision_model", **VISION, "num_hidden_layers": 99_999},
+            "of 99999 layers, the weights of 2",
+        ),
     ],
 )
 def test_a_configuration_of_something_else_is_one_line(folder, tmp_path, change, words):
@@ -107,6 +113,14 @@ def test_folders_that_lack_something(tmp_path):
         import_extractor(tmp_path, tmp_path / "x.safetensors")
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../elsewhere.safetensors"}}')
     with pytest.raises(ToolError, match=r"no model\.safetensors"):
+        import_extractor(tmp_path, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "\ud800", "x" * 5000, ".."])
+def test_shards_that_are_not_there(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip_vision_model", **VISION}))
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ToolError, match=r"which its model\.safetensors\.index\.json names; copy it there"):
         import_extractor(tmp_path, tmp_path / "x.safetensors")
 
 

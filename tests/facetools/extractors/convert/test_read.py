@@ -11,7 +11,7 @@ import torch
 
 from _toolio.errors import ToolError
 from facetools.extractors.architectures.mobilefacenet import SETTINGS, MobileFaceNet
-from facetools.extractors.convert.read import first_line, read_weights
+from facetools.extractors.convert.read import read_weights
 from facetools.extractors.files import save_extractor
 
 
@@ -66,8 +66,3 @@ def test_folders_whose_index_leads_elsewhere_or_that_are_none(tmp_path: Path) ->
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ToolError, match=r"no model\.safetensors, whole or in shards, and no pytorch_model\.bin"):
         read_weights(tmp_path)
-
-
-def test_errors_are_told_in_one_short_line() -> None:
-    assert first_line(ValueError("a\n  b\tc")) == "a b c"
-    assert len(first_line(ValueError("x" * 1000))) == 300
