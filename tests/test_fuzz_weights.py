@@ -13,53 +13,17 @@ from conftest import ROOT
 from fuzzing import load_script
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SCRIPTS = sorted((ROOT / "tests" / "fuzz").glob("weights_*.py"))
 
 
-def prepared(name: str, factory: pytest.TempPathFactory) -> ModuleType:
-    return load_script(ROOT / "tests" / "fuzz" / f"{name}.py", factory.mktemp("fuzz"))
-
-
-@pytest.fixture(scope="module")
-def headers(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    return prepared("weights_headers", tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def torchs(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    return prepared("weights_torch", tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def onnx(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    pytest.importorskip("onnx")
-    return prepared("weights_onnx", tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    return prepared("weights_folders", tmp_path_factory)
+@pytest.fixture(scope="module", params=SCRIPTS, ids=lambda path: path.stem)
+def script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    if request.param.stem == "weights_onnx":
+        pytest.importorskip("onnx")
+    return load_script(request.param, tmp_path_factory.mktemp("fuzz"))
 
 
 @given(seed=st.integers(0, 1 << 60))
-@few
-def test_headers_masks_deltas_and_indexes(headers: ModuleType, seed: int) -> None:
-    assert headers.try_one(random.Random(seed)).endswith(("read", "refused"))
-
-
-@given(seed=st.integers(0, 1 << 60))
-@few
-def test_files_of_torch_and_dlib(torchs: ModuleType, seed: int) -> None:
-    assert torchs.try_one(random.Random(seed)).endswith(("read", "refused"))
-
-
-@given(seed=st.integers(0, 1 << 60))
-@few
-def test_configurations_adapters_and_names(folders: ModuleType, seed: int) -> None:
-    assert folders.try_one(random.Random(seed)).endswith(("read", "refused"))
-
-
-@given(seed=st.integers(0, 1 << 60))
-@few
-def test_networks_of_onnx(onnx: ModuleType, seed: int) -> None:
-    assert onnx.try_one(random.Random(seed)) in ("read", "refused")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_damaged_weights(script: ModuleType, seed: int) -> None:
+    assert script.try_one(random.Random(seed)).endswith(("read", "refused"))

@@ -171,9 +171,16 @@ def how_far(path: Path) -> tuple[int, int, str] | None:
         if not found:
             return None
         unit, arguments = "epoch" if "epoch" in found[0] else "step", found[0]["arguments"]
-        total = arguments[f"{unit}s"] * (1 + arguments.get("folds", 0))
-        return sum(each[unit] for each in found), total, unit
-    except (ToolError, KeyError, TypeError):  # another's, or cut short: going on from it would be refused
+        each, folds, done = arguments[f"{unit}s"], arguments.get("folds", 0), [about[unit] for about in found]
+        if not all(type(number) is int for number in (each, folds, *done)):
+            return None
+        return sum(done), each * (1 + folds), unit
+    except (
+        ToolError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # another's, or cut short: going on from it would be refused
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,7 +65,8 @@ def inner_folder(folder: Path) -> Path:
     ]
     # A list may come from anybody: it names a folder in this one and no other.
     names = [name for name in named if Path(name).name == name != ".."] or [path.name for path in folder.glob("0_*")]
-    inside = [folder / name for name in names if (folder / name / "config.json").is_file()]
+    # Unlike Path.is_file, this is False for a name that no file can have.
+    inside = [folder / name for name in names if os.path.isfile(folder / name / "config.json")]  # noqa: PTH113
     return inside[0] if len(inside) == 1 else folder
 
 

@@ -115,7 +115,7 @@ def _read(folder: Path) -> Tokens:
             found = dict(enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
         added = folder / "added_tokens.json"
         return found | (_of_table(parse_json(added.read_bytes())) if added.is_file() else {})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return {}
 
 

@@ -125,7 +125,8 @@ def limits_of(model: Any, tokenizer: Any) -> InputLimits:
     Raises
     ------
     ToolError
-        Kind ``"reads-padding"``: what it gives a text depends on how far that is padded.
+        Kind ``"reads-padding"``: what it gives a text depends on how far that is padded. Kind ``"bad-tokenizer"``: the
+        tokenizer's longest text is of no number of tokens.
     """
     takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
     types = [
@@ -169,7 +170,14 @@ def _longest(model: Any, tokenizer: Any) -> int:
         if name.endswith("position_embeddings") and (padding := getattr(module, "padding_idx", None)) is not None:
             positions = min(positions, int(module.weight.shape[0])) - (padding + 1)
             break
-    return min(int(positions), int(tokenizer.model_max_length))
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or not longest > 0:
+        raise ToolError(
+            f"{model.config._name_or_path}: its tokenizer's model_max_length is {longest!a:.40}, no number of tokens;"
+            " correct its tokenizer_config.json",
+            kind="bad-tokenizer",
+        )
+    return int(min(positions, longest))
 
 
 def settle_padding(model: Any, tokenizer: Any, folder: Path, rows: int) -> None:

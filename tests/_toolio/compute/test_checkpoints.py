@@ -125,6 +125,8 @@ def test_how_far_a_training_came(tmp_path: Path) -> None:
         ({"step": 120, "arguments": {"steps": 400, "batch": 8}}, (120, 400, "step")),
         ({"step": 120, "arguments": {"lr": 0.1}}, None),
         ({"step": 120}, None),
+        ({"step": "120", "arguments": {"steps": 400}}, None),
+        ({"step": 120, "arguments": {"steps": "4", "folds": 2**63}}, None),
     ):
         write_safetensors(path, {}, about)
         assert how_far(path) == expected

@@ -145,6 +145,8 @@ def test_a_folder_of_sentence_transformers(folder: Path, tmp_path: Path) -> None
     assert inner_folder(folder) == folder
     assert inner_folder(tmp_path / "none") == tmp_path / "none"
     shutil.copytree(folder, tmp_path / "listed" / "0_Other")
+    (tmp_path / "listed" / "modules.json").write_text(json.dumps([{"path": "x" * 5000, "type": "Transformer"}]))
+    assert inner_folder(tmp_path / "listed") == tmp_path / "listed", "no folder has such a name"
     (tmp_path / "listed" / "modules.json").unlink()
     assert inner_folder(tmp_path / "listed") == tmp_path / "listed", "two of them: neither is taken"
 

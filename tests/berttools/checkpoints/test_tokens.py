@@ -98,3 +98,10 @@ def test_the_same_file_is_not_parsed(tmp_path):
         (tmp_path / name / "tokenizer.json").write_text("the very same")
     assert Vocabularies(tmp_path / "base", tmp_path / "ft").compare(9, resized=True).vocabulary == "same"
     assert Vocabularies(tmp_path / "base", tmp_path / "none").compare(9, resized=True).vocabulary == "unchecked"
+    for odd in (
+        '{"model": {"vocab": {"a": 1e999}}}',
+        '{"model": {"vocab": {}}, "added_tokens": [{"id": 1e999}]}',
+        "[]",
+    ):
+        (tmp_path / "ft" / "tokenizer.json").write_text(odd)
+        assert Vocabularies(tmp_path / "base", tmp_path / "ft").compare(9, resized=True).vocabulary == "unchecked"

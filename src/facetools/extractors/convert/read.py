@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,20 +191,12 @@ def _tensors_of_shards(files: Sequence[Path]) -> dict[str, Tensor]:
     return tensors
 
 
-def _is_file(path: Path) -> bool:
-    """Test whether there is such a file; no file has a name that is too long, or not of Unicode."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def _weight_files(folder: Path, named: object) -> list[Path]:
     """Return the files of weights: what config.json names, if it does, or those of the usual names."""
     index = folder / "model.safetensors.index.json"
     if isinstance(named, str):
         # A folder may come from anybody: its configuration names files in it and no others.
-        if Path(named).name != named or not _is_file(folder / named):
+        if Path(named).name != named or not os.path.isfile(folder / named):  # noqa: PTH113 - as below
             raise ToolError(
                 f"{folder}: its config.json names {named!a} as its transformers_weights, which is no file in it;"
                 " copy that there, or remove the entry",
@@ -224,6 +217,7 @@ def _weight_files(folder: Path, named: object) -> list[Path]:
         inside = False
     if not inside:
         raise ToolError(f"{folder}: no model.safetensors, whole or in shards, and no pytorch_model.bin", kind="missing")
-    if missing := next((name for name in names if not _is_file(folder / name)), None):
+    # Unlike Path.is_file, this is False for a name that no file can have.
+    if missing := next((name for name in names if not os.path.isfile(folder / name)), None):  # noqa: PTH113
         raise ToolError(f"{folder}: no {missing!a}, which its {index.name} names; copy it there", kind="missing")
     return [folder / name for name in names]
