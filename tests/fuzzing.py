@@ -87,7 +87,9 @@ class Rounds:
         began = time.process_time()
         try:
             self._ends[once()] += 1
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of Rust is no Exception
             self._ends["raised"] += 1
             self.findings.setdefault(_where(error), f"{about}: {type(error).__name__}: {error}"[:3000])
         if (took := time.process_time() - began) > SLOW_S:
@@ -142,7 +144,7 @@ def fuzz(name: str, try_one: Callable[[random.Random], str], prepare: Callable[[
     return rounds.exit_code
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """Return the innermost place of our own in an error's traceback, by which findings are told apart."""
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/src/" in frame.filename]
     frame = (ours or traceback.extract_tb(error.__traceback__))[-1]

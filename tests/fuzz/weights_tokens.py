@@ -14,6 +14,8 @@ from _toolio.errors import ToolError
 from berttools.checkpoints.model_folder import check_folder, has_head, inner_folder, made_of
 from berttools.checkpoints.tokens import Vocabularies
 from berttools.classifier.model import open_model
+from berttools.texts.batches import encode
+from berttools.texts.examples import Example
 from fuzzing import fuzz, mutated, mutated_json
 from tiny_models import make_base, make_tuned
 
@@ -76,7 +78,8 @@ def _tokenizer(folder: Path, rng: random.Random) -> None:
     copy = _copied(TUNED, folder / "model")
     _damaged_json(copy / rng.choice(("tokenizer.json", "tokenizer.json", "tokenizer_config.json")), rng)
     opened = open_model(copy)
-    opened.tokenizer(["the film was good", ""], truncation=True, max_length=8)
+    examples = [Example("1", "the film was good"), Example("2", "a dull day " * 30), Example("3", "", "fine")]
+    encode(opened.tokenizer, examples, most=8)
 
 
 def try_one(rng: random.Random) -> str:

@@ -175,13 +175,8 @@ def how_far(path: Path) -> tuple[int, int, str] | None:
         if not all(type(number) is int for number in (each, folds, *done)):
             return None
         return sum(done), each * (1 + folds), unit
-    except (
-        ToolError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # another's, or cut short: going on from it would be refused
-        return None
+    except (ToolError, KeyError, TypeError, AttributeError):
+        return None  # another's, or cut short: going on from it would be refused
 
 
 def figures_of(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from _toolio.compute.threads import ordered
 from _toolio.engines.engine import Opening, Worker, in_groups
 from _toolio.engines.ray_actors import CALLS, Pool, bounded, ray_module
 from _toolio.errors import ToolError, UsageError, param
+from _toolio.foreign_code import STDERR, discarded
 from _toolio.words import many
 
 T = TypeVar("T")
@@ -208,10 +209,10 @@ def _connect(address: str, folder: str | None) -> None:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     started: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder} if folder else {}
-    with _signals_kept(), _quiet_stderr():
+    with _signals_kept(), discarded(STDERR):  # its C++ says there how much it will say
         ray = ray_module()
     try:
-        with _signals_kept(), _quiet_stderr():
+        with _signals_kept(), discarded(STDERR):
             ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
         # It prints on stdout, among the records, which process has died. No option keeps it from that.
         ray._private.worker._worker_logs_enabled = False
@@ -243,24 +244,6 @@ def _refuse_unreachable(address: str) -> None:
         raise ToolError(
             f"{ADDRESS} {address}: nobody answers there ({reason}); is the cluster up?", kind="no-cluster"
         ) from None
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Discard what is written to the file descriptor of stderr: Ray's C++ says there how much it will say."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from _toolio.compute.device import seeded
 from _toolio.errors import ToolError
+from _toolio.foreign_code import STDERR, STDOUT, PanicError, discarded, panics_raised
 from berttools.checkpoints.config_numbers import check_numbers
 from berttools.checkpoints.files import open_checkpoint, refuse_emptied
 from berttools.checkpoints.model_folder import (
@@ -120,7 +121,10 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
             folder, config=config, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
             output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # It prints fields that it does not know, among the records, and of a panic what the error tells.
+        with discarded(STDOUT, STDERR), panics_raised():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            _try(tokenizer)
     limits = limits_of(model, tokenizer)
     settle_padding(model, tokenizer, folder, limits.rows)
     mismatched = {key: shapes for key, *shapes in loading["mismatched_keys"]}
@@ -139,6 +143,18 @@ def open_base(folder: Path, labels: Labels | None, *, seed: int = 0) -> Classifi
     elif has_head(folder):
         new |= _draw_head(model, seed)
     return Classifier(model, tokenizer, labels or labels_of(model.config), frozenset(new), limits)
+
+
+def _try(tokenizer: Any) -> None:
+    """Tokenise a text and a pair, so that a tokenizer that panics is refused before any work is done."""
+    for second in (None, ["a"]):
+        try:
+            with panics_raised():
+                tokenizer(["a"], second, verbose=False)
+        except PanicError:
+            raise
+        except Exception:  # noqa: S112 - of these words; others it may know
+            continue
 
 
 def _refuse_left_out_layers(folder: Path, model: Any, unexpected: Iterable[str]) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from _toolio.errors import ToolError, in_one_line
+from _toolio.foreign_code import panics_raised
 from berttools.texts.examples import Example
 
 if TYPE_CHECKING:
@@ -59,6 +61,11 @@ def encode(tokenizer: Any, examples: Sequence[Example], *, most: int) -> list[En
     -------
     list of Encoded
         In the order of ``examples``.
+
+    Raises
+    ------
+    ToolError
+        Kind ``"bad-tokenizer"``: the tokenizer fails on a text.
     """
     found: dict[int, Encoded] = {}
     for paired in (False, True):
@@ -72,19 +79,36 @@ def encode(tokenizer: Any, examples: Sequence[Example], *, most: int) -> list[En
 
 def _encode_alike(tokenizer: Any, examples: Sequence[Example], most: int, *, paired: bool) -> Iterator[Encoded]:
     seconds = [example.second for example in examples] if paired else None
-    whole = tokenizer([example.text for example in examples], seconds, verbose=False)
+    whole = _tokenized(tokenizer, examples, [example.text for example in examples], seconds)
     for number, ids in enumerate(whole["input_ids"]):
         one: Mapping[str, Any] = {key: values[number] for key, values in whole.items()}
         # A text that is too long is rare, and only the tokenizer knows how to cut a pair.
         if len(ids) > most:
             example = examples[number]
-            one = tokenizer(example.text, example.second, truncation=True, max_length=most, verbose=False)
+            one = _tokenized(tokenizer, [example], example.text, example.second, truncation=True, max_length=most)
         types = one.get("token_type_ids")
         yield Encoded(
             np.asarray(one["input_ids"], np.int32),
             None if types is None else np.asarray(types, np.int8),
             len(ids) - len(one["input_ids"]),
         )
+
+
+def _tokenized(
+    tokenizer: Any, examples: Sequence[Example], texts: Any, seconds: Any, **how: Any
+) -> Mapping[str, Sequence[Any]]:
+    """Call a tokenizer on the texts of examples; ToolError if it fails, as a damaged one does."""
+    try:
+        with panics_raised():
+            tokens: Mapping[str, Sequence[Any]] = tokenizer(texts, seconds, verbose=False, **how)
+    except Exception as error:  # whatever a wrong field of its files leads to
+        where = examples[0].where if len(examples) == 1 else f"{examples[0].where} to {examples[-1].where}"
+        raise ToolError(
+            f"{where}: the tokenizer of {tokenizer.name_or_path} fails on this: {in_one_line(error)}; copy its files"
+            " again",
+            kind="bad-tokenizer",
+        ) from error
+    return tokens
 
 
 def collate(

@@ -190,11 +190,14 @@ def _number(record: Record, key: str, where: str, *, share: bool = True, optiona
     value = record.get(key)
     if value is None and optional:
         return None
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not whole or (share and not 0 <= value <= 1):  # type: ignore[operator]  # a number by now
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number) or (share and not 0 <= number <= 1):
         kind = "a number from 0 to 1" if share else "a number"
-        raise ToolError(f"{where}: {key} is {value!a}, and not {kind}; was the file edited?", kind="bad-record")
-    return float(value)  # type: ignore[arg-type]
+        raise ToolError(f"{where}: {key} is {value!a:.40}, and not {kind}; was the file edited?", kind="bad-record")
+    return number
 
 
 def _check_result(record: Record, where: str) -> None:

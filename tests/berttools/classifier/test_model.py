@@ -106,6 +106,25 @@ def test_opening_leaves_generators_and_logging_as_they_were(base: Path, tmp_path
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_what_a_tokenizers_library_prints_stays_out(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It prints on stdout which fields of a token it does not know, and a panic's traceback on stderr."""
+    path = make_tuned(base, tmp_path / "ft") / "tokenizer.json"
+    found = json.loads(path.read_bytes())
+    capfd.readouterr()
+    config = tmp_path / "ft" / "tokenizer_config.json"
+    token = {"0": {"content": "[PAD]", "special": True, "of another version": 3}}
+    config.write_text(json.dumps({**json.loads(config.read_bytes()), "added_tokens_decoder": token}))
+    open_model(tmp_path / "ft")
+    assert capfd.readouterr() == ("", "")
+    found["post_processor"]["special_tokens"].pop("[CLS]")
+    path.write_text(json.dumps(found))
+    with pytest.raises(ToolError, match="ft: transformers cannot open it: no entry found for key"):
+        open_model(tmp_path / "ft")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_folder_of_sentence_transformers_opens_as_the_model_in_it(base: Path, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()

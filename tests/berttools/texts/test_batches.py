@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
+from _toolio.errors import ToolError
 from berttools.texts.batches import collate, draw_steps, encode
 from berttools.texts.examples import Example
 
@@ -60,6 +63,17 @@ def test_what_is_too_long_is_cut_and_counted(tokenizer: object) -> None:
     assert types is not None
     assert types.tolist() == [0] * 7 + [1] * 5
     assert found[0].ids[-1] == found[1].ids[-1] == found[2].ids[-1]
+
+
+def test_a_tokenizer_that_fails_on_a_text() -> None:
+    """One that has no token for unknown words."""
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"good": 0}, unk_token="[UNK]"))
+    fast = PreTrainedTokenizerFast(tokenizer_object=words)
+    assert [each.ids.tolist() for each in encode(fast, [Example("line 1", "good")], most=9)] == [[0]]
+    with pytest.raises(
+        ToolError, match=r"^line 1 to line 2: the tokenizer of .* fails on this: .*UNK.*; copy"
+    ):
+        encode(fast, [Example("line 1", "good"), Example("line 2", "bad")], most=9)
 
 
 def test_singles_and_pairs_keep_their_places(tokenizer: object) -> None:
