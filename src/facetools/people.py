@@ -53,13 +53,18 @@ def person_in(path: str, relative: str) -> str:
 
 def lot_of(person: str, seed: int) -> int:
     """Return a person's hash, 0 to 2^64 - 1: the same for every folder and run, and Unicode form of the name."""
-    drawn = text_digest(f"{seed} {unicodedata.normalize('NFC', person)}")
+    drawn = text_digest(f"{seed} {composed(person)}")
     return int.from_bytes(drawn[:8], "big")
 
 
 def is_held_out(person: str, seed: int, share: float) -> bool:
     """Return whether a person is held out, pseudo-randomly by seed and name, with probability ``share``."""
     return lot_of(person, seed) < share * 2**64
+
+
+def composed(name: str) -> str:
+    """Return a name with each accent and its letter as one character (NFC): disks and archives of Macs part them."""
+    return unicodedata.normalize("NFC", name)
 
 
 def folded(name: str) -> str:

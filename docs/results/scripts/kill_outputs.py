@@ -217,6 +217,12 @@ def photo_writers(photos: Path, work: Path) -> list[Writer]:
     def of(name: str, out: str, *words: str | Path, older: Sequence[str | Path] | None) -> Writer:
         return maker(work / "out" / out, "facetools", name, *words, older=older)
 
+    def drawn_by(name: str, out: str, *words: str | Path, older: Sequence[str], to: str) -> Writer:
+        place = work / "out" / out / f"{out}.png"
+        place.parent.mkdir(parents=True)
+        return maker(place, "facetools", name, *words, older=[*words, *older], to=to)
+
+    copies: list[str | Path] = ["--attack", "none", photos, "--force", "--out", work / "copies"]
     joined = of("gather", "all.safetensors", shards, older=[shards])
     joined.older = tool("facetools", "embed", photos, "--faces", "largest", "--out", joined.out)
     figures, student = work / "evaluate.jsonl", work / "student.safetensors"
@@ -229,6 +235,8 @@ def photo_writers(photos: Path, work: Path) -> list[Writer]:
         of("embed", "e.safetensors", photos, older=[photos, "--faces", "largest"]),
         of("perturb", "same", "--attack", "none", photos, older=None),
         of("align", "chips", photos, older=None),
+        drawn_by("perturb", "sheet", *copies, older=["--min-face", "200"], to="--preview"),
+        drawn_by("compare", "grid", photos, cloaked, older=["--amplify", "20"], to="--grid"),
         maker(work / "out" / "shards", "facetools", "detect", photos, "--shard", "1-4/4", older=None, to="--into"),
         of("report", "page", *page, "new", older=[*page, "old"]),
         of("import-extractor", "i.safetensors", student, older=[student, "--half"]),

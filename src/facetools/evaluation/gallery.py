@@ -19,7 +19,7 @@ from _toolio.streams.reading import open_input
 from _toolio.streams.records import read_records
 from facetools.attacks.origins import Origin
 from facetools.pairs import without_suffix
-from facetools.people import folded, folders_of, person_of
+from facetools.people import composed, folded, folders_of, person_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +170,16 @@ def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> li
     """
     if labels is None:
         _refuse_several_places(gallery)
+    # A label's own form counts first: two photos may differ in it alone.
+    known = {**{composed(name): person for name, person in (labels or {}).items()}, **(labels or {})}
     people = []
     for item in gallery.items:
-        if labels is not None and item.relative not in labels:
+        named = known.get(item.relative, known.get(composed(item.relative)))
+        if labels is not None and named is None:
             raise ToolError(
                 f"{item.path}: {param('labels')} names no person for {item.relative}; add it", kind="labels"
             )
-        people.append(person_of(item.relative) if labels is None else labels[item.relative])
+        people.append(person_of(item.relative) if named is None else named)
     alike: dict[str, str] = {}
     for name in dict.fromkeys(people):
         plain = folded(name)

@@ -31,6 +31,7 @@ from facetools.evaluation.splits import refuse_few
 from facetools.evaluation.summary import summarise
 from facetools.extractors.factory import DEFAULT
 from facetools.pairs import without_suffix
+from facetools.people import composed
 
 if TYPE_CHECKING:
     from facetools.evaluation.classifiers.embedding_classifiers import Classifier, Task
@@ -134,6 +135,7 @@ class EvaluationStudy:
         self._inputs: list[dict[Key, Gallery]] = []
         self._extractors: dict[str, tuple[str, Extractor]] = {}
         self._robust: str | None = None
+        self._protected: list[str] = []
 
     def run(self) -> Iterator[Protection | UnusedPhoto | Refusal | Finished]:
         """Yield a result for each protected person and then their summary, combination by combination.
@@ -217,7 +219,7 @@ class EvaluationStudy:
         for gallery in clean:
             refuse_known(gallery, people)
         refuse_few(people, config.protocol.folds)
-        self._refuse_strangers(people)
+        self._protected = self._find_protected(people)
         cloaks = []
         for name, cloaked_ones in zip(config.cloaked, copies, strict=True):
             cloaks.append(match_cloaks(name, clean[0], cloaked_ones[0], suffix=config.suffix))
@@ -225,16 +227,19 @@ class EvaluationStudy:
             yield from self._unmatched(cloaks[-1])
         return people, cloaks
 
-    def _refuse_strangers(self, people: Sequence[str]) -> None:
-        """Refuse to protect a person who is not in the gallery."""
-        known = list(dict.fromkeys(people))
+    def _find_protected(self, people: Sequence[str]) -> list[str]:
+        """Return who is to be protected by their names in the gallery; refuse a person who is not in it."""
+        known, found = {composed(name): name for name in people}, []
         for name in () if self._config.protects_everybody else self._config.protected:
-            if name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = f"is it {near[0]}?" if near else f"there are {len(known)}, {known[0]} for one"
+            if (there := known.get(composed(name))) is None:
+                names = list(known.values())
+                near = get_close_matches(name, names, 1)
+                hint = f"is it {near[0]}?" if near else f"there are {len(names)}, {names[0]} for one"
                 raise ToolError(
                     f"{param('protected')} {name}: no such person in {self._config.gallery}; {hint}", kind="labels"
                 )
+            found.append(there)
+        return list(dict.fromkeys(found))
 
     def _unmatched(self, cloaks: Cloaks) -> Iterator[UnusedPhoto]:
         """Yield the cloaked photos that have no clean photo, or one without a face."""
@@ -304,7 +309,7 @@ class EvaluationStudy:
     def _results(self, case: _Case) -> Iterator[Protection]:
         """Protect people one at a time, then summarise those who have figures."""
         able = case.evaluation.protected
-        wanted = able if self._config.protects_everybody else list(dict.fromkeys(self._config.protected))
+        wanted = able if self._config.protects_everybody else self._protected
         done = []
         for person, found in self._protect(case, wanted, able):
             if isinstance(found, InputError):

@@ -55,6 +55,13 @@ def test_people_are_their_folders_or_their_labels() -> None:
         name_people(gallery, {"Ann/1.jpg": "x", "Bob/face/1.jpg": "x"})
 
 
+def test_labels_of_photos_whose_accents_are_coded_otherwise() -> None:
+    gallery = gallery_of("Jose\u0301.jpg", "b.jpg")
+    assert name_people(gallery, {"Jos\u00e9.jpg": "x", "b.jpg": "y"}) == ["x", "y"]
+    both = {"Jos\u00e9.jpg": "y", "Jose\u0301.jpg": "x", "b.jpg": "y"}
+    assert name_people(gallery, both) == ["x", "y"], "the photo's own form counts first"
+
+
 @pytest.mark.parametrize(("one", "other"), [("Ann", "ann"), ("Jos\u00e9", "Jose\u0301"), ("\ufb01n", "Fin")])
 def test_names_that_only_look_alike(one: str, other: str) -> None:
     with pytest.raises(ToolError, match="differ only in case or Unicode form"):

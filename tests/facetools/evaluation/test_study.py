@@ -83,6 +83,15 @@ def test_who_cannot_be_protected_is_a_result_with_an_error(inputs: Path) -> None
     assert [each.person for each in others] == ["ann", None]
 
 
+def test_people_are_protected_by_either_form_of_their_accents(inputs: Path) -> None:
+    names = [name.replace("ann/", "Jose\u0301/") for name in NAMES]
+    rows = np.random.default_rng(0).normal(size=(len(names), 5)).astype(np.float32)
+    for name, moved in (("clean", 0.0), ("copies", 0.5)):
+        write(inputs, name, names=names, rows=rows + moved, top=name, distance="euclidean")
+    found = run(cloaked=["copies.jsonl"], protected=["Jos\u00e9", "Jose\u0301"])
+    assert [each.person for each in found if isinstance(each, Protection)] == ["Jose\u0301", None]
+
+
 def test_photos_without_a_counterpart_come_first(inputs: Path) -> None:
     names = [*NAMES, "dora/0.jpg"]
     rows = np.random.default_rng(1).normal(size=(19, 5)).astype(np.float32)
