@@ -190,7 +190,13 @@ def _floats(layout: Layout, own: str, name: str, ending: str = "scale") -> Found
             raise NotCertain(f"{each} is not one number")
 
     def make() -> FlatTensor:
-        factor = 1 / layout.number(over) if over in layout.tensors else 1.0
+        divisor = layout.number(over) if over in layout.tensors else 1.0
+        if divisor == 0:
+            raise InputError(
+                f"{layout.tensors[over].path}: {over} is 0, and nothing can be divided by it; copy it again",
+                kind="quantization",
+            )
+        factor = 1 / divisor
         factor *= layout.number(times) if times in layout.tensors else 1.0
         grid = Grid(layout.flat(scale), (rows, columns // size), (1, size), rows, factor=factor, decode=e8m0)
         held = UnpackedTensor(layout.stored_bytes(own), width, columns, lambda codes: table[unpack(codes, bits)])

@@ -124,6 +124,8 @@ def test_packed_floats(tmp_path, form, bits, group, times_global, rounded):
         assert list(opened(folder).tensors) == [f"{P}weight"]
         with pytest.raises(InputError, match="one must be there"):
             weight(save(tmp_path / "neither", {k: v for k, v in tensors.items() if "global" not in k}))
+        with pytest.raises(InputError, match="weight_global_scale is 0, and nothing can be divided by it"):
+            weight(save(tmp_path / "zero", tensors | {f"{P}weight_global_scale": torch.zeros(1)}, config))
 
 
 def test_experts_of_four_bits(tmp_path):
