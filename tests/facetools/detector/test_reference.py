@@ -88,7 +88,7 @@ def test_what_is_advised_is_accepted() -> None:
 
 
 def test_a_threshold_replaces_them() -> None:
-    with pytest.raises(UsageError, match=r"threshold 0\.5: replaces clean_scores; give one of both"):
+    with pytest.raises(UsageError, match=r"threshold 0\.5: clean_scores sets it too; leave one"):
         CALIBRATION.decision(threshold=0.5, reference=Reference(scores(30), "x"))
 
 
