@@ -174,7 +174,7 @@ class Calibration:
         """
         for name, given in (("false_alarms", false_alarms), ("clean_scores", reference)):
             if threshold is not None and given is not None:
-                raise UsageError(f"{param('threshold')} {threshold:g}: {param(name)} sets it too; leave one of them out")
+                raise UsageError(f"{param('threshold')} {threshold:g}: {param(name)} sets it too; leave one out")
         if reference:
             rate = max(self.false_alarms, reference.least_rate) if false_alarms is None else false_alarms
             _, cloaked_from, clean_below = reference.thresholds(rate)

@@ -226,7 +226,7 @@ def test_clean_scores_that_cannot_be(detect: Tool, mixed: Path, tmp_path: Path) 
     assert "has scores of 1 clean faces" in done.err
     done = detect("--in", mixed, "--clean-scores", write_scores(clean, [0.1] * 30), "--threshold", "0.5")
     assert (done.code, done.out) == (2, b"")
-    assert "--threshold 0.5: --clean-scores sets it too; leave one of them out" in done.err
+    assert "--threshold 0.5: --clean-scores sets it too; leave one out" in done.err
 
 
 def test_a_record_comes_before_the_next_path_is_known(mixed: Path) -> None:

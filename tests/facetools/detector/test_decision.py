@@ -77,7 +77,7 @@ def test_a_rate_below_all_rows_is_one_line_that_names_them() -> None:
 @pytest.mark.parametrize(("threshold", "clean_below"), [(0.9, 0.25), (0.3, 0.25), (0.25, 0.25), (0.1, 0.1), (0.0, 0.0)])
 def test_a_threshold_of_ones_own(threshold: float, clean_below: float) -> None:
     assert CALIBRATION.decision(threshold=threshold) == Decision(threshold, clean_below, 0.375, 0.6)
-    with pytest.raises(UsageError, match=r"^threshold .*: false_alarms sets it too; leave one of them out$"):
+    with pytest.raises(UsageError, match=r"^threshold .*: false_alarms sets it too; leave one out$"):
         CALIBRATION.decision(threshold=threshold, false_alarms=0.005)
 
 
