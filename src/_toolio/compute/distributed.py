@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -67,7 +68,11 @@ class Processes:
         from torch.nn.parallel import DistributedDataParallel
 
         self.agree(None)  # who comes later than a step may take is waited for here
-        return DistributedDataParallel(module, forward_sync_buffers=False)
+        # Before torch 2.13 by another name, by which those of the leading process are not sent at the beginning either;
+        # all processes open or draw the same.
+        new = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+        never: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+        return DistributedDataParallel(module, **never)
 
     def agree(self, value: Any) -> Any:
         """Broadcast rank 0's value, anything JSON can say, to every process, and return it; others' do not count."""
