@@ -210,8 +210,12 @@ class PhotoFolder:
             raise InputError(f"{path}: a folder of this name exists; give another {param('out')}", kind="exists")
         # An interruption can come between a file and its line in the journal: the same bytes are no conflict.
         if not self._force and not (self._resume and path.read_bytes() == data):
-            what = "holds something else" if self._resume else f"exists; use {param('resume')} to go on"
-            raise _exists(path, what)
+            if self._resume:
+                raise InputError(
+                    f"{path}: holds something else; add {param('force')} to {param('resume')} to replace it alone",
+                    kind="exists",
+                )
+            raise _exists(path, f"exists; use {param('resume')} to go on")
         return True
 
     def keep(self, photo: Processed[Outputs], complete: Callable[[Mapping[str, Any]], Record]) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _toolio.errors import ToolError, UsageError, param
+from _toolio.errors import ToolError, UsageError, in_one_line, param
 from _toolio.files.atomic import atomic_folder
 from _toolio.files.overwriting import refuse_file
 from _toolio.json_text import parse_json
@@ -91,6 +92,21 @@ def check_folder(folder: Path) -> None:
     for path in (folder / "config.json", *tokenizer_files(folder)):
         if advice := pointer_advice(path):
             raise ToolError(f"{path}: {advice}", kind="lfs-pointer")
+
+
+def json_fault(folder: Path) -> str | None:
+    """Return which JSON file of a model's folder cannot be read, and what to try; None if all can."""
+    for path in (folder / "config.json", *tokenizer_files(folder)):
+        if path.suffix != ".json":
+            continue
+        try:
+            data = path.read_bytes()
+            if data.startswith(codecs.BOM_UTF8):
+                return f"{path}: begins with a byte order mark; save it as UTF-8 without one"
+            parse_json(data)
+        except (OSError, ValueError) as error:
+            return f"{path}: is no JSON ({in_one_line(error)}); copy it again"
+    return None
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

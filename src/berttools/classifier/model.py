@@ -20,6 +20,7 @@ from berttools.checkpoints.model_folder import (
     check_folder,
     has_head,
     inner_folder,
+    json_fault,
     silent_transformers,
     without_kernels,
 )
@@ -79,6 +80,8 @@ def _transformers_at(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # transformers raises whatever a wrong field leads to.
+        if fault := json_fault(folder):
+            raise ToolError(fault, kind="bad-model") from error
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ToolError(f"{folder}: transformers cannot open it: {why.rstrip('.')}", kind="bad-model") from error
 

@@ -135,7 +135,7 @@ class Evaluation:
         """Yield warnings of each task whose labels may be meant otherwise than they were evaluated.
 
         Gold labels are numbers where its classes have names; or whole numbers have a decimal point; or names that no
-        scores know are almost equal, or several in one string.
+        scores know are almost equal, several in one string, or none of them what was predicted.
         """
         for task, (labels, _) in self._first.items():
             pairs = [pair for pair in self._pairs if pair[0] == task]
@@ -146,6 +146,7 @@ class Evaluation:
             if not labels.names:
                 single = (each for _, _, *both in pairs for label in both for each in classes_in(label))
                 found += doubtful(Labels(tuple(dict.fromkeys(each for each in single if isinstance(each, str)))))
+                found += [] if found else _strangers(pairs)
             yield from found if task is None else (f"task {task}: {said}" for said in found)
 
     def _group(self, tasks: tuple[str | None, ...], metrics: Sequence[str]) -> tuple[str | None, list[Example], Labels]:
@@ -172,6 +173,15 @@ class Evaluation:
             return tasks[0], examples, learn_labels(examples, task="classification", single=True)
         except ToolError as error:
             raise ToolError(f"{error.args[0]}; for values give {param('metric')} pearson", kind=error.kind) from None
+
+
+def _strangers(pairs: Sequence[tuple[str | None, str, Label, Label]]) -> Iterator[str]:
+    """Yield a warning where no class that was predicted is among the right ones, as one that is called otherwise."""
+    predicted, gold = ({each for pair in pairs for each in classes_in(pair[side])} for side in (2, 3))
+    named = any(isinstance(each, str) and value_in(each) is None for each in predicted | gold)
+    if named and not predicted & gold and len(predicted | gold) > 2:  # of two, one text may be all wrong
+        shown = (", ".join(sorted(map(str, each))[:3]) for each in (predicted, gold))
+        yield "no label that was predicted ({}) is among the right ones ({}); are they called otherwise?".format(*shown)
 
 
 def _label(record: Record, name: str, where: str, names: Sequence[str]) -> Label:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _toolio.errors import ToolError
+from _toolio.files.hashing import sha256_of
 from _toolio.json_text import parse_json
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
@@ -15,6 +16,7 @@ from berttools.checkpoints.digests import base_digest, tokenizer_digest
 from berttools.checkpoints.files import Checkpoint, open_checkpoint
 from berttools.checkpoints.model_folder import DELTA, write_model
 from berttools.checkpoints.names import base_names
+from berttools.masks.metadata import array_sha256, canonical_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,9 +74,11 @@ def write_delta(
         "tokenizer_sha256": tokenizer_digest(base.path),
         "config": config,
         "from_base": same,
+        "stored_sha256": {name: array_sha256(array) for name, array in changed.items()},
         "made": made,
     }
-    write_safetensors(out, changed, about)
+    about = json.loads(json.dumps(about))  # as it will be read
+    write_safetensors(out, changed, {**about, "sha256": sha256_of(canonical_json(about))})
 
 
 def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
@@ -89,13 +93,16 @@ def apply_delta(base: Path, delta: Path, out: Path) -> dict[str, Any]:
     Raises
     ------
     ToolError
-        If ``delta`` is no delta, or one of another base.
+        If ``delta`` is no delta, is damaged, or is one of another base.
     """
     about = _about(delta)
     checkpoint = open_checkpoint(base)
     _check_base(base, checkpoint, delta, about)
     with open_safetensors(delta) as file:
         changed = {name: file.tensor(name) for name in file.entries}
+        for name in changed.keys() | about["stored_sha256"].keys():
+            if name not in changed or array_sha256(changed[name]) != about["stored_sha256"].get(name):
+                raise _damaged(delta, f"{name} is")
         same = {name: _as_opened(checkpoint, stored) for name, stored in about["from_base"].items()}
         write_model(out, changed | same, about["config"], base, about["made"])
         return {
@@ -111,18 +118,23 @@ def _about(delta: Path) -> dict[str, Any]:
     if found.get("schema") != DELTA:
         raise ToolError(f"{delta}: is no delta", kind="not-a-delta")
     kinds = {"base_sha256": str, "tokenizer_sha256": str, "config": str, "from_base": dict, "made": dict}
+    kinds |= {"stored_sha256": dict, "sha256": str}
     if wrong := next((key for key, kind in kinds.items() if not isinstance(found.get(key), kind)), None):
         raise ToolError(f"{delta}: its {wrong} is missing; copy it again", kind="bad-delta")
     try:
         json.dumps(found["made"], allow_nan=False, ensure_ascii=False).encode()  # it will be written beside the model
         whole = isinstance(parse_json(found["config"]), dict) and bool(found["config"].encode())
+        said = {key: value for key, value in found.items() if key != "sha256"}
+        whole = whole and sha256_of(canonical_json(said)) == found["sha256"]
     except ValueError:
         whole = False
     if not whole or not all(isinstance(name, str) for name in found["from_base"].values()):
-        raise ToolError(
-            f"{delta}: damaged: what it says of its model is not what was written; copy it again", kind="bad-delta"
-        )
+        raise _damaged(delta, "what it says of its model is")
     return found
+
+
+def _damaged(delta: Path, what: str) -> ToolError:
+    return ToolError(f"{delta}: damaged: {what} not what was written; copy it again", kind="bad-delta")
 
 
 def _check_base(base: Path, checkpoint: Checkpoint, delta: Path, about: Mapping[str, Any]) -> None:

@@ -131,14 +131,16 @@ def train_extractor(
                 processes.agree(None)  # a process that ends is the end of all: the file is written first
                 return 0
             held_out_faces = HeldOutFaces(guide, unseen, trainer.centre)
+            for measured in trainer.history:  # of the runs before: what they printed may be lost
+                writer.emit(measured)
             for loss in track(trainer.epochs(), "training", epochs, done=trainer.epoch):
                 measured = held_out_faces.measure(trainer.averaged)
-                trainer.figures = {**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)}
+                trainer.history.append({**measured, "epoch": trainer.epoch, "loss": loss, "faces": len(known)})
                 trainer.save(checkpoint, about)
-                writer.emit(trainer.figures)
+                writer.emit(trainer.history[-1])
             state = trainer.averaged.network.state_dict()
             people = sorted({sample.person for sample in samples})
-            made = {**about, "figures": trainer.figures, "dimensions": guide.dimensions, "people": people}
+            made = {**about, "figures": trainer.history[-1], "dimensions": guide.dimensions, "people": people}
             save_extractor(out, "mobilefacenet", state, mobilefacenet.SETTINGS, made, half=True)
             checkpoint.unlink(missing_ok=True)
             processes.agree(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,21 @@ def read_embeddings(path: Path) -> Embeddings:
         values[len(rows) : len(rows) + len(embeddings.rows)] = embeddings.values
         rows += embeddings.rows
     return Embeddings(values, rows, listed.extractor)
+
+
+def read_part(path: Path) -> Embeddings:
+    """Read a file of embeddings that records name, or a folder. Raises as `read_embeddings`.
+
+    One that lies in a folder of parts must be what the folder's manifest names.
+    """
+    folder = path.parent
+    if manifest.is_part(path.name) and (folder / manifest.NAME).is_file():
+        listed = manifest.read_manifest(folder)
+        own = [part for part in listed.parts if part.file == path.name]
+        for part in _parts_of(folder, replace(listed, parts=own)):
+            return part
+        raise ToolError(f"{path}: {manifest.NAME} names no such part; embed again", kind="embeddings")
+    return read_embeddings(path)
 
 
 def read_each(path: Path) -> Iterator[Embeddings]:

@@ -17,7 +17,8 @@ from _toolio.streams.inputs import STDIN, Item
 from _toolio.streams.reading import open_input
 from _toolio.streams.records import Record, has_failed, read_records
 from facetools.attacks.origins import Origin
-from facetools.embeddings.files import Embeddings, holds_embeddings, read_each, read_embeddings
+from facetools.embeddings.files import Embeddings, holds_embeddings, read_each, read_part
+from facetools.people import composed
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _faces_of_records(name: str, faceless: list[Item]) -> Iterator[EmbeddedFace]
                 continue
             path = _file_of(record, name, where)
             if path not in files:
-                files[path] = read_embeddings(path)
+                files[path] = read_part(path)
             yield _face_of(record, files[path], path, where)
 
 
@@ -161,13 +162,20 @@ def _file_of(record: Record, name: str, where: str) -> Path:
 def _face_of(record: Record, file: Embeddings, path: Path, where: str) -> EmbeddedFace:
     """Return a record's face, which must be the one that the file has under this row number."""
     row = record["row"]
+    if isinstance(row, str):
+        raise ToolError(f"{where}: row {row!a:.40} is text; leave records as they are", kind="bad-record")
     if type(row) is not int or not 0 <= row < len(file.rows):
         raise ToolError(f"{where}: row {row!r}, but {path} has rows 0 to {len(file.rows) - 1}", kind="rows-differ")
     known = file.rows[row]
     if not isinstance(record.get("path"), str) or not record["path"]:
         raise ToolError(f"{where}: it has no path; give records of `facetools embed`", kind="bad-record")
     for key in ("relative", "face", "sha256"):
-        if record.get(key) != known.get(key):
+        if key not in record and known.get(key) is not None:
+            raise ToolError(
+                f"{where}: it has no {key}; give whole records of `facetools embed`, or {path} itself",
+                kind="bad-record",
+            )
+        if _plain(record.get(key)) != _plain(known.get(key)):
             raise ToolError(
                 f"{where}: row {row} of {path} is {known.get('relative')}, face {known.get('face')}, of other "
                 f"{key}; the file was made again since: embed once more and use those records",
@@ -177,3 +185,8 @@ def _face_of(record: Record, file: Embeddings, path: Path, where: str) -> Embedd
     return EmbeddedFace(
         item, known["face"], known.get("sha256"), file.values[row], file.extractor, known.get("made_against")
     )
+
+
+def _plain(value: object) -> object:
+    """Return a name in one Unicode form: what has been on a Mac's disk has another."""
+    return composed(value) if isinstance(value, str) else value

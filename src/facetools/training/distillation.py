@@ -131,8 +131,8 @@ class DistillationTrainer:
             processes=processes,
         )
         self.centre = centre_of(teacher, samples)
-        self.figures: dict[str, Any] = {}
-        """What was measured after the last epoch; kept in checkpoints."""
+        self.history: list[dict[str, Any]] = []
+        """What was measured after each epoch; kept in checkpoints."""
 
     def _measure_dimensions(self) -> int:
         self.student.eval()
@@ -192,7 +192,7 @@ class DistillationTrainer:
 
     def save(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write all that the next epoch depends on."""
-        self._loop.save(path, self._parts(), {"schema": CHECKPOINT, "figures": dict(self.figures), **about})
+        self._loop.save(path, self._parts(), {"schema": CHECKPOINT, "history": self.history, **about})
 
     def load(self, path: Path, about: Mapping[str, Any]) -> None:
         """Resume from a checkpoint.
@@ -202,7 +202,7 @@ class DistillationTrainer:
         UsageError
             It was made with other arguments or inputs.
         """
-        self.figures = self._loop.load(path, self._parts(), {"schema": CHECKPOINT, **about})["figures"]
+        self.history = self._loop.load(path, self._parts(), {"schema": CHECKPOINT, **about})["history"]
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"student": self.student, "head": self._head, "bridge": self._bridge}

@@ -125,6 +125,18 @@ def test_what_a_tokenizers_library_prints_stays_out(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_file_of_a_tokenizer_is_named(base: Path, tmp_path: Path, name: str) -> None:
+    path = make_tuned(base, tmp_path / "ft") / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ToolError, match=rf"ft/{name}: is no JSON \(.*\); copy it again"):
+        open_model(tmp_path / "ft")
+    path.write_bytes(b"\xef\xbb\xbf" + whole)
+    with pytest.raises(ToolError, match=rf"ft/{name}: begins with a byte order mark; save it as UTF-8 without one"):
+        open_model(tmp_path / "ft")
+
+
 def test_a_folder_of_sentence_transformers_opens_as_the_model_in_it(base: Path, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()

@@ -132,6 +132,21 @@ def test_numbers_for_names_are_told() -> None:
     ]
 
 
+def test_classes_that_are_called_otherwise_are_told() -> None:
+    evaluation = Evaluation()
+    for number, (label, gold) in enumerate([("pos", "Positive"), ("neg", "Negative")], 1):
+        evaluation.add({"label": label, "gold": gold}, f"line {number}")
+    assert list(evaluation.doubts()) == [
+        "no label that was predicted (neg, pos) is among the right ones (Negative, Positive);"
+        " are they called otherwise?"
+    ]
+    for pairs in ([("pos", "neg")], [("1.5", "2"), ("3", "4")], [("a", "b"), ("c", "a")]):
+        evaluation = Evaluation()
+        for number, (label, gold) in enumerate(pairs, 1):
+            evaluation.add({"label": label, "gold": gold}, f"line {number}")
+        assert list(evaluation.doubts()) == []
+
+
 def test_names_that_may_be_meant_otherwise_are_told() -> None:
     evaluation = Evaluation()
     for number, (label, gold) in enumerate([("animal", "animal;time"), ("time", "Time"), ("1.0", "1")], 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from _toolio.errors import ToolError
+from _toolio.files.hashing import sha256_of
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.writer import METADATA_KEY
 from berttools.checkpoints.digests import base_digest
 from berttools.checkpoints.files import open_checkpoint
 from berttools.classifier.model import config_text, open_model, state_arrays
+from berttools.masks.metadata import canonical_json
 from berttools.tuning.delta import apply_delta, changed_of, write_delta
 from raw_safetensors import GOOD, one, raw_file
 from tiny_models import make_base, make_tuned
@@ -90,9 +93,24 @@ def test_another_base_or_tokenizer_is_refused(base: Path, delta: Path, tmp_path:
     ids=["no JSON", "a list", "too deep", "names", "infinite", "half a pair"],
 )  # fmt: skip
 def test_what_no_command_writes_is_refused(base: Path, delta: Path, tmp_path: Path, change: dict[str, Any]) -> None:
-    text = json.dumps(read_metadata(delta) | change)
+    found = read_metadata(delta)
+    sha256 = found.pop("sha256")
+    about = found | change
+    with suppress(ValueError):  # of what no digest can be made
+        sha256 = sha256_of(canonical_json(about))
+    text = json.dumps({**about, "sha256": sha256})
     raw_file(tmp_path / "bad", {"__metadata__": {METADATA_KEY: text}, "a": one()}, GOOD)
     with pytest.raises(ToolError, match="what it says of its model is not what was written") as caught:
         apply_delta(base, tmp_path / "bad", tmp_path / "out")
     assert caught.value.kind == "bad-delta"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", [0.25, 0.5, 0.75, 1.0])
+def test_one_changed_bit_is_seen(base: Path, delta: Path, tmp_path: Path, place: float) -> None:
+    data = bytearray(delta.read_bytes())
+    data[int((len(data) - 1) * place)] ^= 1
+    delta.write_bytes(data)
+    with pytest.raises(ToolError, match=r"d\.safetensors: "):
+        apply_delta(base, delta, tmp_path / "out")
     assert not (tmp_path / "out").exists()

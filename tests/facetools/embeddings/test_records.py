@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +49,28 @@ def test_a_record_of_another_row_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"record 2: row 2 of .*e\.safetensors is b/1\.jpg") as caught:
         read_faces(str(path))
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"relative": None}, "it has no relative; give whole records"),
+        ({"row": "1"}, "row '1' is text; leave"),
+        ({"relative": "b/9.jpg"}, "of other relative; the file was made again since"),
+    ],
+)
+def test_records_that_something_else_has_changed(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = write(tmp_path)
+    first, second, *_ = (json.loads(line) for line in path.read_text().splitlines())
+    second = {key: value for key, value in {**second, **change}.items() if value is not None}
+    path.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    with pytest.raises(ToolError, match=message):
+        read_faces(str(path))
+
+
+def test_names_whose_accents_are_coded_otherwise_are_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path, names=("Jos\u00e9/1.jpg", "b/1.jpg"))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0] |= {"relative": "Jose\u0301/1.jpg", "path": "in/Jose\u0301/1.jpg"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [face.item.relative for face in read_faces(str(path))[0]] == ["Jose\u0301/1.jpg", "b/1.jpg"]

@@ -93,6 +93,11 @@ def is_folder_of_parts(name: str | Path) -> bool:
         return False
 
 
+def is_part(name: str) -> bool:
+    """Test whether a file's name is that of a part."""
+    return _PART.fullmatch(name) is not None
+
+
 def write_manifest(folder: Path, manifest: Manifest, about: Mapping[str, Any]) -> None:
     """Write a folder's manifest, whole or not at all; ``about`` is what made it, as JSON."""
     fields = {**about, "schema": SCHEMA, "rows": manifest.rows, **asdict(manifest)}
@@ -186,4 +191,4 @@ def clear_parts(folder: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name == NAME or _PART.fullmatch(name) is not None
+    return name == NAME or is_part(name)

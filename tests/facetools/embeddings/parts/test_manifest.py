@@ -100,6 +100,22 @@ def test_parts_of_other_rows_or_another_extractor_are_refused(folder: Path) -> N
             read_embeddings(folder)
 
 
+def test_records_of_a_part_that_has_changed_are_refused(folder: Path, tmp_path: Path) -> None:
+    rows = [{"row": 0, "file": str(folder / name_of(number)), "face": 0} for number in (0, 1)]
+    known = [each.rows[0] for each in read_each(folder)]
+    records = tmp_path / "rows.jsonl"
+    records.write_text("".join(json.dumps(row | dict(about)) + "\n" for row, about in zip(rows, known, strict=False)))
+    assert [face.item.relative for face in read_faces(str(records))[0]] == ["a/1.jpg", "d/1.jpg"]
+    second = folder / name_of(1)
+    second.write_bytes(second.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ToolError, match=r"part-00001\.safetensors: is another file than manifest\.json names"):
+        read_faces(str(records))
+    second.rename(folder / name_of(7))
+    records.write_text(records.read_text().replace(name_of(1), name_of(7)))
+    with pytest.raises(ToolError, match=r"part-00007\.safetensors: manifest\.json names no such part"):
+        read_faces(str(records))
+
+
 def test_a_manifest_that_says_too_much_takes_no_memory(folder: Path) -> None:
     found = json.loads((folder / NAME).read_text())
     found["parts"][0]["rows"] += 10**15
