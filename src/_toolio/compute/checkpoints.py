@@ -44,6 +44,7 @@ def save_training(
         tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": value.cpu().numpy() for key, value in slots.items()}
+    about = json.loads(json.dumps(about))  # as it will be read: numbers that are keys become text, which sorts otherwise
     write_safetensors(path, tensors, {**about, _CHECKSUM: _checksum(tensors, about)})
 
 

@@ -146,7 +146,8 @@ def test_how_far_a_training_with_folds_came(tmp_path: Path) -> None:
 def test_damage_is_seen(place: float, tmp_path: Path) -> None:
     training, path = Training(), tmp_path / "c"
     training.step(0)
-    training.save(path)
+    training.save(path, counts={2: 0, 10: 1})
+    assert Training().load(path)["counts"] == {"2": 0, "10": 1}
     data = bytearray(path.read_bytes())
     data[int(len(data) * place)] ^= 1
     path.write_bytes(data)
