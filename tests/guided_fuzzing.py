@@ -17,7 +17,6 @@ import random
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -76,9 +75,9 @@ def main(script: Path, seconds: float, seed: int, corpus: Path) -> None:
     folder = tempfile.TemporaryDirectory(prefix="fuzz")
     with atheris.instrument_imports(include=OURS):
         module = load_script(script, Path(folder.name))
-        for number in range(WARM):  # much is imported where it is needed first
-            with suppress(Exception):  # a finding, which comes again
-                module.try_one(random.Random(number))
+        warming = Rounds()
+        for number in range(WARM):  # much is imported where it is needed first; a finding comes again
+            warming.run(lambda: module.try_one(random.Random(number)), "")  # noqa: B023 - it is called at once
     rounds, end = Rounds(), time.monotonic() + seconds
 
     def one(data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
@@ -115,10 +115,11 @@ class PhotoFolder:
         """
         if not self._journal.knows(item.path):
             return None
-        records = self._journal.finished(item.path, input_digest(item, named, read(), added))
+        digest = input_digest(item, named, read(), added)
+        records, outputs = self._journal.finished(item.path, digest), self._journal.outputs(item.path, digest)
         if records is None or (named and len(records) != len(named)):
             return None
-        if not all(_names_a_file(record) for record in records if record.get("path") is not None):
+        if not all(_names_one_of(outputs, record) for record in records if record.get("path") is not None):
             return None
         paths = [record.get("path") and self.folder / PurePosixPath(record["relative"]) for record in records]
         written = {path for path in paths if path}
@@ -264,8 +265,10 @@ def _exists(path: Path, what: str) -> InputError:
     return InputError(f"{path}: {what}; use {param('force')} to replace it", kind="exists")
 
 
-def _names_a_file(record: Record) -> bool:
-    return isinstance(record["path"], str) and isinstance(record.get("relative"), str)
+def _names_one_of(outputs: Collection[str], record: Record) -> bool:
+    """Test whether a record's file is one of those that its line of the journal vouches for."""
+    path, relative = record["path"], record.get("relative")
+    return isinstance(path, str) and isinstance(relative, str) and os.path.normpath(relative) in outputs
 
 
 def _missing_in(record: Record, other: Record) -> Record:

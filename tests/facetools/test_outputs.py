@@ -354,7 +354,9 @@ def test_an_input_without_output_is_finished(tmp_path: Path) -> None:
         folder(tmp_path / "out", resume=True, steps=3)
 
 
-@pytest.mark.parametrize("odd", [{"relative": None}, {"path": 3}, {"path": []}])
+@pytest.mark.parametrize(
+    "odd", [{"relative": None}, {"relative": "x"}, {"relative": "/etc/passwd"}, {"path": 3}, {"path": []}]
+)
 def test_records_that_no_run_wrote_are_not_given_again(tmp_path: Path, odd: dict[str, Any]) -> None:
     source = tmp_path / "in.jpg"
     source.write_bytes(b"photo")

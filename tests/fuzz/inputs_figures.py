@@ -35,7 +35,7 @@ FACE = {
 }  # fmt: skip
 TEXT = {"confidence": 0.9, "schema": "berttools.predict/1", "text": "x", "label": "yes", "gold": "no", "labels": ["no",
         "yes"], "task": "t"}  # fmt: skip
-VALUE = {"prediction": 0.9, "schema": "berttools.predict/1", "text": "x", "gold": 1.5}
+VALUE = {"label": 0.9, "schema": "berttools.predict/1", "text": "x", "gold": 1.5}
 EPOCH = {"loss": 0.5, "schema": "facetools.train-robust/1", "epoch": 1, "protection": 0.4, "clean_accuracy": 0.9}
 
 

@@ -82,15 +82,18 @@ def try_one(rng: random.Random) -> str:
 
 def prepare(folder: Path) -> None:
     """Make the files that are damaged."""
-    global DETECTOR, EXTRACTOR, CLIP
+    global DETECTOR, EXTRACTOR, CLIP  # each is read whole below, so that what is refused is the damage
     DETECTOR, EXTRACTOR, CLIP = folder / "d.safetensors", folder / "e.safetensors", folder / "clip"
-    rows = tuple(Thresholds(rate, 0.4, 1 - rate) for rate in (0.005, 0.01, 0.05))
+    rows = tuple(Thresholds(rate, 1 - rate, 0.4) for rate in (0.005, 0.01, 0.05))
     calibration = Calibration(1.5, -0.5, rows, 0.005, 0.1, 0.9, (1.0, 0.0))
     save_detector(DETECTOR, ResidualNet(2), ("fawkes", "lowkey"), calibration, {"seed": 0})
     transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**VISION)).save_pretrained(CLIP)
     network = IResNet((1, 1, 1, 1), (4, 4, 6, 8, 8), places=4, dimensions=6)
     about = {"dimensions": 6, "people": ["a"]}
     save_extractor(EXTRACTOR, "iresnet", network.state_dict(), Settings((32, 32), "arcface-112"), about)
+    open_detector(DETECTOR, CPU)
+    open_file(EXTRACTOR, CPU)
+    import_extractor(CLIP, folder / "whole.safetensors")
 
 
 if __name__ == "__main__":

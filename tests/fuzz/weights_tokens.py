@@ -79,7 +79,7 @@ def _tokenizer(folder: Path, rng: random.Random) -> None:
     _damaged_json(copy / rng.choice(("tokenizer.json", "tokenizer.json", "tokenizer_config.json")), rng)
     opened = open_model(copy)
     examples = [Example("1", "the film was good"), Example("2", "a dull day " * 30), Example("3", "", "fine")]
-    encode(opened.tokenizer, examples, most=8)
+    encode(opened.tokenizer, examples, most=min(opened.longest, 48))
 
 
 def try_one(rng: random.Random) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from _toolio.compute.distributed import Processes
-from _toolio.errors import InputError, ToolError, UsageError, param
+from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.checkpoint_names import fold_checkpoints
 from _toolio.tensors.reader import read_metadata
 from _toolio.tensors.torch_files import read_tensors
@@ -44,7 +44,8 @@ def save_training(
         tensors |= {f"{name}.{key}": value.cpu().numpy() for key, value in part.state_dict().items()}
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": value.cpu().numpy() for key, value in slots.items()}
-    about = json.loads(json.dumps(about))  # as it will be read: numbers that are keys become text, which sorts otherwise
+    # As it will be read: keys that are numbers become text, and sort otherwise.
+    about = json.loads(json.dumps(about))
     write_safetensors(path, tensors, {**about, _CHECKSUM: _checksum(tensors, about)})
 
 
@@ -55,9 +56,9 @@ def _checksum(tensors: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any])
     """Return the CRC-32 of all that a checkpoint holds: it is to tell damage, and no forgery."""
     found = zlib.crc32(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+        array = tensors[name]
         found = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), found)
-        found = zlib.crc32(array.reshape(-1).view(np.uint8).data, found)
+        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
     return found
 
 
@@ -98,6 +99,23 @@ def load_training(
     """
     found: dict[str, Any] = processes.agree(read_checkpoint(path, about) if processes.leads else None)
     tensors = processes.broadcast(_whole_tensors(path, found) if processes.leads else None)
+    try:
+        _restore(parts, optimizer, schedule, tensors, found)
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError, RuntimeError) as error:
+        if "out of memory" in str(error):
+            raise
+        raise _damaged(path) from error  # by somebody who made the checksum again
+    processes.agree(None)
+    return {key: value for key, value in found.items() if key != _CHECKSUM}
+
+
+def _restore(
+    parts: Mapping[str, nn.Module],
+    optimizer: optim.Optimizer,
+    schedule: optim.lr_scheduler.LRScheduler,
+    tensors: Mapping[str, Tensor],
+    found: Mapping[str, Any],
+) -> None:
     for name, part in parts.items():
         part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     state = optimizer.state_dict()
@@ -112,21 +130,26 @@ def load_training(
     # The schedule has set the learning rate and momentum; only the moments come from the file.
     state["param_groups"] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict(state)
-    processes.agree(None)
-    return {key: value for key, value in found.items() if key != _CHECKSUM}
 
 
 def _whole_tensors(path: Path, found: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return a checkpoint's tensors, if they and its metadata are what was written."""
+    if _CHECKSUM not in found:
+        raise ToolError(f"{path}: a checkpoint of another version; remove it to start again", kind="bad-checkpoint")
     try:
         tensors = read_tensors(path)
-        about = {key: value for key, value in found.items() if key != _CHECKSUM}
-        whole = found.get(_CHECKSUM) == _checksum({key: value.numpy() for key, value in tensors.items()}, about)
-    except InputError:  # a tensor of a dtype that nothing has
-        whole = False
-    if not whole:
+    except ToolError as error:
+        if error.kind not in _DAMAGE:
+            raise
+        raise _damaged(path, error.kind) from error
+    about = {key: value for key, value in found.items() if key != _CHECKSUM}
+    if found[_CHECKSUM] != _checksum({key: value.numpy() for key, value in tensors.items()}, about):
         raise _damaged(path)
     return tensors
+
+
+_DAMAGE = ("truncated", "not-safetensors", "bad-header", "unknown-dtype")
+"""Kinds of errors that damage to a file of tensors leads to."""
 
 
 def _damaged(path: Path, kind: str = "bad-checkpoint") -> ToolError:
@@ -151,7 +174,7 @@ def _read_about(path: Path) -> dict[str, Any]:
     try:
         return read_metadata(path)
     except ToolError as error:
-        if error.kind not in ("truncated", "not-safetensors", "bad-header"):
+        if error.kind not in _DAMAGE:
             raise
         raise _damaged(path, error.kind) from error
 

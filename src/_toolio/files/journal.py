@@ -145,6 +145,11 @@ class Journal:
         records: list[Record] = line["records"]
         return records
 
+    def outputs(self, path: str, digest: str) -> frozenset[str]:
+        """Return the names, below the folder, of the files that an input that is done was made into."""
+        line = self._done.get((path, digest))
+        return frozenset(line["outputs"] if line else ())
+
     def add(self, path: str, digest: str, outputs: Mapping[Path, str], records: Sequence[Record]) -> None:
         """Append an input as done, after its outputs (files, each with its sha256) are in place."""
         names = {os.path.relpath(output, self.path.parent): sha256 for output, sha256 in outputs.items()}

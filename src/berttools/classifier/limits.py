@@ -13,6 +13,7 @@ from berttools.texts.batches import Encoded
 from berttools.texts.examples import Example
 
 _UNLIMITED = 1 << 30
+_FEWEST = 8  # tokens of a longest text: fewer may hold no more than the special ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +172,10 @@ def _longest(model: Any, tokenizer: Any) -> int:
             positions = min(positions, int(module.weight.shape[0])) - (padding + 1)
             break
     longest = tokenizer.model_max_length
-    if not isinstance(longest, int | float) or not longest > 0:
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= _FEWEST:
         raise ToolError(
-            f"{model.config._name_or_path}: its tokenizer's model_max_length is {longest!a:.40}, no number of tokens;"
-            " correct its tokenizer_config.json",
+            f"{model.config._name_or_path}: its tokenizer's model_max_length is {longest!a:.40}, no number of tokens"
+            " that a text can have; correct its tokenizer_config.json",
             kind="bad-tokenizer",
         )
     return int(min(positions, longest))

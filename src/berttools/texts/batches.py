@@ -101,11 +101,14 @@ def _tokenized(
     try:
         with panics_raised():
             tokens: Mapping[str, Sequence[Any]] = tokenizer(texts, seconds, verbose=False, **how)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a wrong field of its files leads to
-        where = examples[0].where if len(examples) == 1 else f"{examples[0].where} to {examples[-1].where}"
+        if len(examples) > 1:  # which of them it is
+            for number, example in enumerate(examples):
+                _tokenized(tokenizer, [example], texts[number : number + 1], seconds and seconds[number : number + 1])
         raise ToolError(
-            f"{where}: the tokenizer of {tokenizer.name_or_path} fails on this: {in_one_line(error)}; copy its files"
-            " again",
+            f"{examples[0].where}: the tokenizer of {tokenizer.name_or_path} fails on this: {in_one_line(error)}",
             kind="bad-tokenizer",
         ) from error
     return tokens

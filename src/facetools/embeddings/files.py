@@ -120,7 +120,7 @@ def join_embeddings(out: Path, parts: Sequence[Path]) -> list[int]:
     try:
         text = json.dumps(joined, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        raise ToolError(f"{parts[0]}: its metadata hold NaN or infinity; embed again", kind="embeddings") from None
+        raise ToolError(f"{out}: metadata of its parts hold NaN or infinity; embed again", kind="embeddings") from None
     # In the header the text is a string of JSON in JSON.
     if len(json.dumps(text)) > MAX_HEADER_BYTES - 1000:
         raise ToolError(

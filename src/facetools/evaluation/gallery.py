@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,8 +171,11 @@ def name_people(gallery: Gallery, labels: Mapping[str, str] | None = None) -> li
     """
     if labels is None:
         _refuse_several_places(gallery)
-    # A label's own form counts first: two photos may differ in it alone.
-    known = {**{composed(name): person for name, person in (labels or {}).items()}, **(labels or {})}
+    forms = Counter(composed(name) for name in labels or ())
+    forms += Counter(composed(item.relative) for item in gallery.items)
+    # In another form a name counts where it is one label's and one photo's alone: two may differ in their forms.
+    known = {composed(name): person for name, person in (labels or {}).items() if forms[composed(name)] == 2}
+    known |= labels or {}
     people = []
     for item in gallery.items:
         named = known.get(item.relative, known.get(composed(item.relative)))

@@ -142,14 +142,26 @@ def test_how_far_a_training_with_folds_came(tmp_path: Path) -> None:
     assert how_far(path) == (5, 12, "epoch")
 
 
-@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
-def test_damage_is_seen(place: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "changed"),
+    [
+        (b'"step\\":1', b'"step\\":2'),
+        (b'"dtype":"I64"', b'"dtype":"U64"'),
+        (b'"shape":[4,3]', b'"shape":[3,4]'),
+        (b"", b""),
+    ],
+    ids=["metadata", "dtype", "shape", "a value"],
+)
+def test_damage_is_seen(what: bytes, changed: bytes, tmp_path: Path) -> None:
     training, path = Training(), tmp_path / "c"
     training.step(0)
     training.save(path, counts={2: 0, 10: 1})
     assert Training().load(path)["counts"] == {"2": 0, "10": 1}
-    data = bytearray(path.read_bytes())
-    data[int(len(data) * place)] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(ToolError, match=r"c: the checkpoint is empty, cut short or damaged; remove it|made with other"):
+    data = path.read_bytes()
+    assert what in data
+    path.write_bytes(data.replace(what, changed, 1) if what else data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ToolError, match=r"c: the checkpoint is empty, cut short or damaged; remove it to start again"):
+        Training().load(path)
+    write_safetensors(path, {}, {**ABOUT, "step": 1})
+    with pytest.raises(ToolError, match="c: a checkpoint of another version; remove it to start again"):
         Training().load(path)

@@ -174,9 +174,9 @@ def test_limits_are_those_of_the_modules(classifier: Classifier) -> None:
     assert limits.unused_tokens(classifier.tokenizer) is None
     classifier.model.config.max_position_embeddings = -1  # as where there are none
     assert limits_of(classifier.model, classifier.tokenizer).length == classifier.tokenizer.model_max_length
-    for odd in ("3", None, 0, -1, float("nan"), {}):
+    for odd in ("3", None, 0, 0.5, True, -1, float("nan"), {}):
         classifier.tokenizer.model_max_length = odd
-        with pytest.raises(ToolError, match=r"its tokenizer's model_max_length is .*, no number of tokens; correct"):
+        with pytest.raises(ToolError, match=r"its tokenizer's model_max_length is .*, no number of tokens that a text"):
             limits_of(classifier.model, classifier.tokenizer)
     classifier.tokenizer.model_max_length = float("inf")
     classifier.model.config.max_position_embeddings = 48

@@ -60,6 +60,9 @@ def test_labels_of_photos_whose_accents_are_coded_otherwise() -> None:
     assert name_people(gallery, {"Jos\u00e9.jpg": "x", "b.jpg": "y"}) == ["x", "y"]
     both = {"Jos\u00e9.jpg": "y", "Jose\u0301.jpg": "x", "b.jpg": "y"}
     assert name_people(gallery, both) == ["x", "y"], "the photo's own form counts first"
+    two = gallery_of("Jose\u0301.jpg", "Jos\u00e9.jpg", "b.jpg")
+    with pytest.raises(ToolError, match="names no person for Jos\u00e9"):
+        name_people(two, {"Jose\u0301.jpg": "x", "b.jpg": "y"})
 
 
 @pytest.mark.parametrize(("one", "other"), [("Ann", "ann"), ("Jos\u00e9", "Jose\u0301"), ("\ufb01n", "Fin")])

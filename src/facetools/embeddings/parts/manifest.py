@@ -122,7 +122,7 @@ def read_manifest(folder: Path) -> Manifest:
         parts = tuple(Part(str(each["file"]), int(each["rows"]), str(each["sha256"])) for each in found["parts"])
         manifest = Manifest(parts, int(found["dimensions"]), dict(found["extractor"]))
         whole = manifest.rows == found["rows"] and all(_PART.fullmatch(part.file) and part.rows >= 0 for part in parts)
-        whole = whole and 0 <= manifest.dimensions < 1 << 31
+        whole = whole and 0 <= manifest.dimensions < 1 << 31 and manifest.rows <= (1 << 40) * manifest.dimensions
     except FileNotFoundError:
         raise ToolError(
             f"{folder}: parts of embeddings without {NAME}: the run that wrote them has not ended; embed again",

@@ -218,6 +218,7 @@ def _weight_files(folder: Path, named: object) -> list[Path]:
     if not inside:
         raise ToolError(f"{folder}: no model.safetensors, whole or in shards, and no pytorch_model.bin", kind="missing")
     # Unlike Path.is_file, this is False for a name that no file can have.
-    if missing := next((name for name in names if not os.path.isfile(folder / name)), None):  # noqa: PTH113
-        raise ToolError(f"{folder}: no {missing!a}, which its {index.name} names; copy it there", kind="missing")
+    missing = [name for name in names if not os.path.isfile(folder / name)]  # noqa: PTH113
+    if missing:
+        raise ToolError(f"{folder}: no {missing[0]!a}, which its {index.name} names; copy it there", kind="missing")
     return [folder / name for name in names]
