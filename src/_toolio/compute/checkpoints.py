@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from _toolio.compute.distributed import Processes
 from _toolio.errors import ToolError, UsageError, param
 from _toolio.files.checkpoint_names import fold_checkpoints
@@ -54,6 +52,8 @@ _CHECKSUM = "crc32"
 
 def _checksum(tensors: Mapping[str, npt.NDArray[Any]], about: Mapping[str, Any]) -> int:
     """Return the CRC-32 of all that a checkpoint holds: it is to tell damage, and no forgery."""
+    import numpy as np
+
     found = zlib.crc32(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         array = tensors[name]

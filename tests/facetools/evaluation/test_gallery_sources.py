@@ -158,7 +158,7 @@ def test_embeddings_of_two_widths(tmp_path: Path) -> None:
         ({"sha256": "f" * 64}, "of other sha256; the file was made again since"),
         ({"face": 1}, "of other face"),
         ({"row": 4}, r"record 2: row 4, but .*e\.safetensors has rows 0 to 3"),
-        ({"row": "1"}, "record 2: row '1', but"),
+        ({"row": "1"}, "record 2: row '1' is text"),
         ({"row": True}, "record 2: row True, but"),
         ({"file": None}, "record 2: it names no file of embeddings"),
         ({"file": "x" * 5000}, "no such file"),
