@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from _toolio.errors import ToolError
+
 SLOW_S = 20.0
 """Seconds of processor time that one small damaged input may take; more is a finding."""
 
@@ -112,6 +114,17 @@ def load_script(path: Path, folder: Path) -> ModuleType:
     if hasattr(module, "prepare"):
         module.prepare(folder)
     return module
+
+
+def how_it_ended(kind: Callable[[Path, random.Random], object], rng: random.Random) -> str:
+    """Run a kind of damage in a folder of its own; return its name and ``read``, or ``refused`` in one line."""
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        try:
+            kind(Path(folder), rng)
+        except ToolError as error:
+            assert "\n" not in error.message.replace(folder, ""), error.message
+            return f"{kind.__name__[1:]} refused"
+    return f"{kind.__name__[1:]} read"
 
 
 def fuzz(name: str, try_one: Callable[[random.Random], str], prepare: Callable[[Path], None] = lambda _: None) -> int:

@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 
-from _toolio.errors import ToolError
 from _toolio.tensors.reader import open_safetensors, read_metadata
 from _toolio.tensors.writer import write_safetensors
 from berttools.checkpoints.digests import base_digest
@@ -27,7 +25,7 @@ from berttools.masks.comparison import compare_masks
 from berttools.masks.controls import write_control
 from berttools.masks.metadata import canonical_json, sha256_of
 from berttools.tuning.delta import apply_delta, write_delta
-from fuzzing import fuzz, mutated, mutated_json
+from fuzzing import fuzz, how_it_ended, mutated, mutated_json
 from mask_forging import forged
 from small_masks import HEAD, MADE, written
 
@@ -118,14 +116,7 @@ def _delta(folder: Path, rng: random.Random) -> None:
 
 def try_one(rng: random.Random) -> str:
     """Damage one file, and read or apply it by everything that takes it."""
-    kind = rng.choice((_header, _header, _index, _mask, _delta))
-    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        try:
-            kind(Path(folder), rng)
-        except ToolError as error:
-            assert "\n" not in error.message.replace(folder, ""), error.message
-            return f"{kind.__name__[1:]} refused"
-    return f"{kind.__name__[1:]} read"
+    return how_it_ended(rng.choice((_header, _header, _index, _mask, _delta)), rng)
 
 
 def prepare(folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -14,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 import transformers
 
-from _toolio.errors import ToolError
 from facetools.detector.decision import Calibration, Thresholds
 from facetools.detector.files import open_detector, read_calibration, save_detector
 from facetools.detector.network import ResidualNet
@@ -22,7 +20,7 @@ from facetools.extractors.architectures.iresnet import IResNet
 from facetools.extractors.convert.convert import import_extractor
 from facetools.extractors.files import open_file, save_extractor
 from facetools.extractors.settings import Settings
-from fuzzing import damaged_tensors, fuzz, mutated, mutated_json
+from fuzzing import damaged_tensors, fuzz, how_it_ended, mutated, mutated_json
 
 NAME = "networks"
 VISION = {
@@ -70,14 +68,9 @@ def _clip(folder: Path, rng: random.Random) -> None:
 def try_one(rng: random.Random) -> str:
     """Damage one file, and open it by everything that takes it."""
     kind = rng.choices((_detector, _extractor, _clip), (4, 3, 3))[0]
-    with tempfile.TemporaryDirectory(prefix="fuzz") as folder, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error")  # it would be written to stderr
-        try:
-            kind(Path(folder), rng)
-        except ToolError as error:
-            assert "\n" not in error.message.replace(folder, ""), error.message
-            return f"{kind.__name__[1:]} refused"
-    return f"{kind.__name__[1:]} read"
+        return how_it_ended(kind, rng)
 
 
 def prepare(folder: Path) -> None:
